@@ -1,0 +1,452 @@
+"""The core types: how one request ended, what the server said, and what a sweep found.
+
+All of them are frozen. A name carries its unit: `_ns` is integer nanoseconds on the monotonic clock, `_unix_s`
+seconds of the wall clock. Everything here can be pickled, since it crosses the border to the worker process.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.probe import LoadLevel, Probe
+
+
+class Outcome(enum.IntEnum):
+    """How one request ended. Closed: these are label values and the codes of the record columns."""
+
+    OK = 0
+    TIMEOUT = 1
+    CONNECT_ERROR = 2
+    TLS_ERROR = 3
+    PROTOCOL_ERROR = 4
+    CLIENT_ERROR = 5
+    AUTH_ERROR = 6
+    OVERLOAD = 7
+    SERVER_ERROR = 8
+    WRONG_OUTPUT = 9
+    SEQUENCE_CONFLICT = 10
+    CANCELLED = 11
+
+    @property
+    def label(self) -> str:
+        """The outcome as a label value and as text for people."""
+        return self.name.lower()
+
+
+class SweepStatus(enum.StrEnum):
+    """How a sweep ended. `ok` and `unstable` give usable data (`up` 1), the others do not (`up` 0)."""
+
+    OK = "ok"
+    UNSTABLE = "unstable"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+class Reason(enum.StrEnum):
+    """Why a sweep was not ok. Closed: label values; the free text beside them goes to log, page and archive."""
+
+    NONE = ""
+    UNSTABLE = "unstable"
+    # failed: the server or the model is not fit to be measured
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    AUTH = "auth"
+    PREFLIGHT_TIMEOUT = "preflight_timeout"
+    PROTOCOL = "protocol"
+    SERVER_NOT_LIVE = "server_not_live"
+    SERVER_NOT_READY = "server_not_ready"
+    MODEL_UNKNOWN = "model_unknown"
+    MODEL_NOT_READY = "model_not_ready"
+    BAD_INPUT = "bad_input"
+    UNSUPPORTED = "unsupported"
+    # aborted: it ran, and was stopped
+    NO_VALID_REQUESTS = "no_valid_requests"
+    ERROR_RATIO = "error_ratio"
+    REQUEST_BUDGET = "request_budget"
+    TIME_BUDGET = "time_budget"
+    DEADLINE = "deadline"
+    WORKER_CRASH = "worker_crash"
+    SHUTDOWN = "shutdown"
+    INTERNAL = "internal"
+
+
+class SkipReason(enum.StrEnum):
+    """Why a sweep that was due did not run. A skip is our own decision and never changes `up`."""
+
+    OVERLAP = "overlap"
+    MISFIRE = "misfire"
+    BUDGET = "budget"
+    PAUSED = "paused"
+    ASLEEP = "asleep"
+    SHUTDOWN = "shutdown"
+
+
+# --- what the server says --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What preflight learned of the model. `version` is the version that will answer, "" where nobody says;
+    `max_batch_size` 0 means that the model takes no batch dimension."""
+
+    name: str
+    version: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    decoupled: bool = False
+    sequence: bool = False
+    ensemble: bool = False
+    response_cache: bool = False
+    has_statistics: bool = True
+    config_hash: str = ""
+    server_name: str = ""
+    server_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DurationStat:
+    """A cumulative count and the nanoseconds that belong to it, as in Triton's statistics extension."""
+
+    count: int = 0
+    ns: int = 0
+
+    def __sub__(self, before: DurationStat) -> DurationStat:
+        return DurationStat(self.count - before.count, self.ns - before.ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatistics:
+    """Cumulative statistics of one version of one model, or the difference of two such."""
+
+    name: str
+    version: str
+    inference_count: int = 0
+    execution_count: int = 0
+    success: DurationStat = DurationStat()
+    fail: DurationStat = DurationStat()
+    queue: DurationStat = DurationStat()
+    compute_input: DurationStat = DurationStat()
+    compute_infer: DurationStat = DurationStat()
+    compute_output: DurationStat = DurationStat()
+    cache_hit: DurationStat = DurationStat()
+    cache_miss: DurationStat = DurationStat()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """What the server said at one moment: asked at `asked_ns`, answered at `answered_ns` (monotonic)."""
+
+    asked_ns: int
+    answered_ns: int
+    models: tuple[ModelStatistics, ...]
+
+
+# --- what the client saw ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordColumns:
+    """The requests that ended in one window, one row each, as parallel arrays.
+
+    `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
+    byte of the answer) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
+    `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
+    """
+
+    intended_ns: npt.NDArray[np.int64]
+    sent_ns: npt.NDArray[np.int64]
+    send_done_ns: npt.NDArray[np.int64]
+    first_ns: npt.NDArray[np.int64]
+    last_ns: npt.NDArray[np.int64]
+    responses: npt.NDArray[np.uint32]
+    outcome: npt.NDArray[np.uint8]
+    bytes_out: npt.NDArray[np.int64]
+    bytes_in: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    @classmethod
+    def empty(cls, rows: int = 0) -> RecordColumns:
+        """Columns of `rows` zeroed rows."""
+        return cls(
+            intended_ns=np.zeros(rows, np.int64),
+            sent_ns=np.zeros(rows, np.int64),
+            send_done_ns=np.zeros(rows, np.int64),
+            first_ns=np.zeros(rows, np.int64),
+            last_ns=np.zeros(rows, np.int64),
+            responses=np.zeros(rows, np.uint32),
+            outcome=np.zeros(rows, np.uint8),
+            bytes_out=np.zeros(rows, np.int64),
+            bytes_in=np.zeros(rows, np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[RecordColumns]) -> RecordColumns:
+        """All rows of `parts`, in their order."""
+        if not parts:
+            return cls.empty()
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHealth:
+    """How this client fared during a window, so that it is not the client that is blamed on the server.
+
+    `loop_lag_ns` is the largest delay of the worker's event loop, `cpu_ratio` its cpu time over the window's time
+    (1.0 is a whole core), and `throttled_ns` what a cgroup limit took away.
+    """
+
+    loop_lag_ns: int = 0
+    cpu_ratio: float = 0.0
+    throttled_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended.
+
+    `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
+    open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
+    edges, None where the server gives none. `warm_up` windows are counted, never measured.
+    """
+
+    index: int
+    start_ns: int
+    end_ns: int
+    columns: RecordColumns
+    sent: int
+    unsent: int = 0
+    in_flight: int = 0
+    before: ServerSnapshot | None = None
+    after: ServerSnapshot | None = None
+    health: ClientHealth = ClientHealth()
+    warm_up: bool = False
+    error_text: str = ""
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, slots=True)
+class LevelEnd:
+    """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
+    sent, warm-up included; `abandoned` are requests given up on that the server may still be working at."""
+
+    reason: Reason
+    text: str
+    sent: int
+    abandoned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimes:
+    """What it took to open the level's first connection, and the latency of the first request on it.
+    None where it did not happen. Never part of a latency."""
+
+    connect_ns: int | None = None
+    tls_ns: int | None = None
+    cold_first_request_ns: int | None = None
+    certificate_expiry_unix_s: float | None = None
+
+
+# --- what was found --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PercentileValue:
+    """A percentile with the confidence interval (95 %, order statistics) that the sample supports; None: it supports
+    no bound on that side."""
+
+    percentile: float
+    value_ns: int
+    low_ns: int | None
+    high_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Latency of `count` requests: exact figures over the raw sample, not from buckets."""
+
+    count: int
+    mean_ns: float
+    stddev_ns: float
+    min_ns: int
+    max_ns: int
+    percentiles: tuple[PercentileValue, ...]
+
+    def at(self, percentile: float) -> int:
+        """The value at `percentile`; KeyError if it was not asked for."""
+        for entry in self.percentiles:
+            if entry.percentile == percentile:
+                return entry.value_ns
+        raise KeyError(percentile)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
+
+    `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
+    their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
+    latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
+    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them.
+    """
+
+    level: LoadLevel
+    stable: bool
+    reason: Reason
+    reason_text: str
+    windows_run: int
+    windows_merged: int
+    duration_ns: int
+    throughput: float
+    offered: float
+    unsent_ratio: float
+    latency: LatencySummary | None
+    response_time: LatencySummary | None
+    send_lag: LatencySummary | None
+    outcomes: Mapping[Outcome, int]
+    responses: int
+    spread_ratio: float | None
+    breakdown_ns: Mapping[str, float]
+    negative_remainder_ns: float
+    client_send_ns: float
+    client_receive_ns: float
+    server: ModelStatistics | None
+    foreign_requests: int | None
+    health: ClientHealth
+    client_limited: bool
+    window_summaries: tuple[WindowSummary, ...]
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    @property
+    def error_ratio(self) -> float | None:
+        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
+        return error_ratio(self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSummary:
+    """One window in figures, after its columns are gone: a row of the windows file."""
+
+    index: int
+    start_unix_s: float
+    duration_ns: int
+    sent: int
+    unsent: int
+    outcomes: Mapping[Outcome, int]
+    throughput: float
+    latency: LatencySummary | None
+    judged: bool
+    health: ClientHealth = ClientHealth()
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run.
+    `outcomes` counts everything that the sweep sent, warm-up included."""
+
+    id: str
+    probe: Probe
+    status: SweepStatus
+    reason: Reason
+    reason_text: str
+    started_unix_s: float
+    duration_ns: int
+    facts: ModelFacts | None = None
+    measurements: tuple[Measurement, ...] = ()
+    connection: ConnectionTimes = ConnectionTimes()
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the sweep gave usable data: what `up` says. A sweep that ran out of its own budget did, for the
+        levels that it came to."""
+        if self.reason in (Reason.REQUEST_BUDGET, Reason.TIME_BUDGET):
+            return any(measurement.latency for measurement in self.measurements)
+        return self.status in (SweepStatus.OK, SweepStatus.UNSTABLE)
+
+
+DURATION_BUCKETS_SECONDS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+"""Upper bounds of the request duration histogram: one set for the whole daemon; mixed bounds aggregate wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
+
+    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of
+    `DURATION_BUCKETS_SECONDS` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
+    is `duration_sum_ns`. The slo counts are 0 where the level is not one that the slo names.
+    """
+
+    level: LoadLevel
+    outcomes: Mapping[Outcome, int]
+    inferences: int
+    bucket_counts: tuple[int, ...]
+    duration_sum_ns: int
+    slo_requests: int = 0
+    slo_bad: int = 0
+
+
+class Sink(Protocol):
+    """Takes in what happens. No method blocks for long or raises: a sink never slows or fails a sweep."""
+
+    def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
+        """A sweep of the probe begins now."""
+
+    def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
+        """A window of the running sweep ended: cumulative counters move."""
+
+    def sweep_ended(self, result: SweepResult) -> None:
+        """A sweep is over, however it went."""
+
+    def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
+        """A sweep that was due does not run."""
+
+
+def error_ratio(outcomes: Mapping[Outcome, int]) -> float | None:
+    """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
+    judged = sum(count for outcome, count in outcomes.items() if outcome is not Outcome.CANCELLED)
+    if judged == 0:
+        return None
+    return 1 - outcomes.get(Outcome.OK, 0) / judged

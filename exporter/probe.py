@@ -1,0 +1,179 @@
+"""What to measure: a probe and all that belongs to it, as the configuration or a command line said it.
+
+All of them are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+NS = 1_000_000_000
+"""Nanoseconds in a second."""
+
+
+class Mode(enum.StrEnum):
+    """What a load level holds constant."""
+
+    CONCURRENCY = "concurrency"
+    REQUEST_RATE = "request_rate"
+    INTERVALS = "intervals"
+    SCHEDULE = "schedule"
+    PERIODIC = "periodic"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One HTTP header or gRPC metadata entry. Its value is given, or read at each use from an environment variable
+    or a file, so that a rotated token is picked up and no secret is kept or printed."""
+
+    name: str
+    value: str = ""
+    env: str = ""
+    file: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How a TLS server is verified, and who we say we are. Paths are PEM files; "" takes the system's CAs."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors."""
+
+    name: str
+    kind: str
+    scheme: str
+    host: str
+    port: int
+    group: str
+    path: str = ""
+    metrics_url: str = ""
+    headers: tuple[Header, ...] = ()
+    tls: TlsOptions = TlsOptions()
+    connect_timeout_ns: int = 5 * NS
+
+    @property
+    def is_grpc(self) -> bool:
+        return self.scheme in ("grpc", "grpcs")
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme in ("https", "grpcs")
+
+    @property
+    def authority(self) -> str:
+        """host:port, with brackets round an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLevel:
+    """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules)."""
+
+    mode: Mode
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementOptions:
+    """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
+    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`."""
+
+    window_ns: int = 5 * NS
+    stability_ratio: float = 0.1
+    stability_percentile: float | None = None
+    stability_windows: int = 3
+    max_windows: int = 10
+    percentiles: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0, 99.9)
+    request_timeout_ns: int = 10 * NS
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension."""
+
+    source: str = "random"
+    seed: int = 0
+    batch_size: int = 1
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    string_length: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class StopRules:
+    """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
+    than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
+    answers, more than `max_error_ratio` of them are errors."""
+
+    max_in_flight: int = 256
+    max_requests: int = 1_000_000
+    max_duration_ns: int = 300 * NS
+    max_error_ratio: float = 0.1
+    error_min_requests: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """A request is good if it is ok within `latency_ns`; the slo is met where `percentile` of a level is within it.
+    It holds at the levels named: an overload level would poison it."""
+
+    name: str
+    latency_ns: int
+    percentile: float
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one inference is worth to a user, for example 0.3 seconds_of_audio."""
+
+    name: str
+    per_inference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a probe runs: every `interval_ns`, or by `cron` (five fields, in `timezone`), each moved later by up to
+    `jitter_ns`. Under cron `interval_ns` is the longest gap ahead."""
+
+    interval_ns: int
+    cron: str = ""
+    timezone: str = "UTC"
+    jitter_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice."""
+
+    name: str
+    target: Target
+    model: str
+    version: str
+    schedule: Schedule
+    levels: tuple[LoadLevel, ...]
+    measurement: MeasurementOptions = MeasurementOptions()
+    input: InputOptions = InputOptions()
+    stop: StopRules = StopRules()
+    slo: Slo | None = None
+    unit: Unit | None = None
+    histogram: bool = True
+    variant: str = ""
+    variant_group: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    config_hash: str = ""

@@ -1,0 +1,129 @@
+"""What a service kind is: the seam between the load engine and a server's protocol.
+
+A kind is one module that implements `Service` and one line in `exporter.services.KINDS`. The engine, the pacers and
+the conductor see nothing of a server but this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
+from exporter.probe import Probe, Target
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+"""One request's inputs by name, batch dimension included where the model has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRequest:
+    """A request encoded once, before the level starts. Opaque to all but the kind's own channels."""
+
+    head: bytes
+    body: bytes
+
+
+class Call:
+    """One request in flight: the engine owns it and uses it again; the channel fills it in.
+
+    The engine sets `intended_ns` and `deadline_ns` and hands it to `Channel.send`. The channel sets the other columns
+    (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are `time.monotonic_ns`.
+    """
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "channel",
+        "deadline_ns",
+        "first_ns",
+        "intended_ns",
+        "last_ns",
+        "outcome",
+        "responses",
+        "retry_after_ns",
+        "send_done_ns",
+        "sent_ns",
+        "slot",
+        "text",
+    )
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.channel: Channel | None = None
+        self.outcome = Outcome.OK
+        self.text = ""
+        self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
+        self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
+
+
+Listener = Callable[[Call], None]
+"""Called with a call that has ended, whatever its outcome. It may send the next request at once, on this channel."""
+
+
+class Channel(Protocol):
+    """A connection that carries requests to one model, and opens itself again when the server closed it.
+
+    A channel never raises out of `send` and never loses a call: each one sent comes back to the listener once, as ok
+    or with the outcome that fits. Opening is apart from sending: its time is in `connect_ns` and `tls_ns`, never in a
+    call.
+    """
+
+    capacity: int
+    """How many calls it can carry at once; 1 for HTTP/1.1."""
+    connect_ns: int | None
+    """The last connect's time; None before the first."""
+    tls_ns: int | None
+    certificate_expiry_unix_s: float | None
+
+    async def open(self) -> None:
+        """Connects. Raises TransportError (connect, TLS, or protocol) if that fails within the target's time-out."""
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """Sends the request; if the connection is gone, opens it first (then `sent_ns` is after that)."""
+
+    def give_up(self, call: Call, outcome: Outcome) -> None:
+        """Ends a call in flight with this outcome (time-out or cancelled), telling the server as far as the
+        protocol can: RST_STREAM over HTTP/2, closing the connection over HTTP/1.1. The listener is called before this
+        returns."""
+
+    async def close(self) -> None:
+        """Closes the connection. Calls in flight end as cancelled."""
+
+
+class Control(Protocol):
+    """The slow calls to a server, through its official client. All of them are bounded in time."""
+
+    async def preflight(self, model: str, version: str) -> ModelFacts:
+        """Is the server live and ready, and the model, and what is it? Raises PreflightError with the reason if not."""
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        """The model's cumulative statistics now; None where the server has none or does not answer in time."""
+
+    async def close(self) -> None:
+        """Closes its connections."""
+
+
+class Service(Protocol):
+    """A service kind."""
+
+    def control(self, target: Target, timeout_ns: int) -> Control:
+        """The control plane of a target; each call on it ends within `timeout_ns`."""
+
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
+
+    def channel(self, target: Target, listener: Listener) -> Channel:
+        """A channel, not opened yet."""
+
+    def connections(self, target: Target, in_flight: int) -> int:
+        """How many channels serve `in_flight` calls at once."""
+
+
+def input_specs(facts: ModelFacts) -> tuple[TensorSpec, ...]:
+    """The inputs that a request must carry: all but the optional ones."""
+    return tuple(spec for spec in facts.inputs if not spec.optional)

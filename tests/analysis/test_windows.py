@@ -1,0 +1,88 @@
+"""Which requests count in which figure."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.analysis import windows
+from exporter.model import DURATION_BUCKETS_SECONDS, Outcome
+from exporter.probe import NS, Slo
+from tests.builders import MS, concurrency, make_columns, make_probe, make_window
+
+OK, TIMEOUT, SERVER_ERROR, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.CANCELLED
+
+
+def test_latency_holds_ok_requests_only() -> None:
+    columns = make_columns([1, 2, 3], outcomes=[OK, SERVER_ERROR, OK])
+    assert windows.latencies_ns(columns).tolist() == [1 * MS, 3 * MS]
+
+
+def test_response_time_starts_at_the_intended_moment_and_counts_timeouts_at_their_limit() -> None:
+    columns = make_columns([1, 700, 3], outcomes=[OK, TIMEOUT, SERVER_ERROR], lag_ms=5)
+    times = windows.response_times_ns(columns, request_timeout_ns=100 * MS)
+    assert times.tolist() == [6 * MS, 105 * MS]
+
+
+def test_send_lag_is_of_all_that_was_sent() -> None:
+    columns = make_columns([1, 1], outcomes=[OK, Outcome.CONNECT_ERROR], lag_ms=2)
+    columns.sent_ns[1] = 0
+    assert windows.send_lags_ns(columns).tolist() == [2 * MS]
+
+
+def test_outcomes_are_counted_and_added() -> None:
+    one = windows.outcome_counts(make_columns([1, 1, 1], outcomes=[OK, OK, TIMEOUT]))
+    assert one == {OK: 2, TIMEOUT: 1}
+    assert windows.add_outcomes([one, {OK: 3}, {}]) == {OK: 5, TIMEOUT: 1}
+
+
+def test_throughput_is_inferences_per_second() -> None:
+    assert windows.throughput(50, 4, NS // 2) == 400.0
+    assert windows.throughput(50, 4, 0) == 0.0
+
+
+def test_a_window_in_figures() -> None:
+    columns = make_columns([2, 4, 6, 9], outcomes=[OK, OK, OK, SERVER_ERROR])
+    summary = windows.summarise_window(make_window(7, columns=columns, unsent=3), make_probe(), 1000.5)
+    assert (summary.index, summary.start_unix_s, summary.duration_ns) == (7, 1000.5, NS)
+    assert (summary.sent, summary.unsent, summary.throughput) == (4, 3, 3.0)
+    assert summary.outcomes == {OK: 3, SERVER_ERROR: 1}
+    assert summary.latency is not None
+    assert summary.latency.mean_ns == 4 * MS
+
+
+@pytest.mark.parametrize(("latency_ms", "bucket"), [(0.5, 0), (0.5001, 1), (1, 1), (60_000, 15), (60_001, 16)])
+def test_a_bucket_holds_its_upper_bound(latency_ms: float, bucket: int) -> None:
+    counts = windows.count_window(make_window(latencies_ms=[latency_ms]), concurrency(1), make_probe())
+    assert [i for i, count in enumerate(counts.bucket_counts) if count] == [bucket]
+    assert counts.duration_sum_ns == round(latency_ms * MS)
+
+
+@given(st.lists(st.integers(1, 100_000_000_000), max_size=50))
+def test_every_ok_request_is_in_one_bucket(latencies_ns: list[int]) -> None:
+    window = make_window(columns=make_columns([value / MS for value in latencies_ns]))
+    counts = windows.count_window(window, concurrency(1), make_probe())
+    bounds = [0, *[round(bound * NS) for bound in DURATION_BUCKETS_SECONDS], 10**30]
+    exact = windows.latencies_ns(window.columns)
+    expected = [int(np.count_nonzero((exact > low) & (exact <= high))) for low, high in pairwise(bounds)]
+    assert list(counts.bucket_counts) == expected
+
+
+def test_a_warm_up_window_moves_the_counters_but_neither_histogram_nor_slo() -> None:
+    probe = make_probe(slo=Slo("fast", 2 * MS, 95.0, ("1",)))
+    counts = windows.count_window(make_window(latencies_ms=[1, 1], warm_up=True), concurrency(1), probe)
+    assert counts.outcomes == {OK: 2}
+    assert counts.inferences == 2
+    assert sum(counts.bucket_counts) == 0
+    assert (counts.slo_requests, counts.slo_bad) == (0, 0)
+
+
+def test_slo_counts_at_its_levels_only_and_every_failure_is_bad() -> None:
+    probe = make_probe(slo=Slo("fast", 2 * MS, 95.0, ("1",)))
+    window = make_window(columns=make_columns([1, 2, 3, 1, 1], outcomes=[OK, OK, OK, SERVER_ERROR, CANCELLED]))
+    named = windows.count_window(window, concurrency(1), probe)
+    other = windows.count_window(window, concurrency(2), probe)
+    assert (named.slo_requests, named.slo_bad) == (4, 2)
+    assert (other.slo_requests, other.slo_bad) == (0, 0)

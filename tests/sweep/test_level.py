@@ -1,0 +1,134 @@
+"""A level's windows become one measurement: what is merged, joined and said."""
+
+import pytest
+
+from exporter.model import Outcome, Reason
+from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode
+from exporter.sweep.level import LevelRun
+from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
+
+
+def run_of(*latency_lists: list[float], **probe_changes: object) -> LevelRun:
+    run = LevelRun(make_probe(**probe_changes), make_facts(), concurrency(1))
+    for index, latencies in enumerate(latency_lists):
+        run.add(make_window(index, latencies), ended_unix_s=1000.0 + index)
+    return run
+
+
+def test_the_last_three_windows_are_merged() -> None:
+    measurement = run_of([99.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]).measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.windows_run, measurement.windows_merged) == (4, 3)
+    assert measurement.duration_ns == 3 * NS
+    assert measurement.throughput == 2.0
+    assert measurement.latency is not None
+    assert (measurement.latency.count, measurement.latency.max_ns) == (6, 2 * MS)
+    assert [summary.judged for summary in measurement.window_summaries] == [False, True, True, True]
+    assert [summary.start_unix_s for summary in measurement.window_summaries] == [999.0, 1000.0, 1001.0, 1002.0]
+    assert (measurement.stable, measurement.reason) == (True, Reason.NONE)
+
+
+def test_an_unstable_level_is_a_measurement_with_a_reason() -> None:
+    measurement = run_of([1.0], [1.0], [2.0]).measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.stable, measurement.reason, measurement.spread_ratio) == (False, Reason.UNSTABLE, 2.0)
+    assert measurement.reason_text == "level 1: the last 3 of 3 windows differ by 100 %, more than the 10 % allowed"
+
+
+def test_a_level_cut_short_keeps_what_it_has() -> None:
+    measurement = run_of([1.0]).measurement(Reason.TIME_BUDGET, "300 s are over")
+    assert measurement is not None
+    assert (measurement.stable, measurement.reason, measurement.reason_text) == (
+        False,
+        Reason.TIME_BUDGET,
+        "300 s are over",
+    )
+    assert measurement.latency is not None
+
+
+def test_no_window_no_measurement() -> None:
+    assert run_of().measurement(Reason.ERROR_RATIO, "all failed") is None
+
+
+def test_batches_count_as_inferences() -> None:
+    measurement = run_of([1.0], [1.0], [1.0], input=InputOptions(batch_size=8)).measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.throughput == 8.0
+    assert measurement.offered == 1.0
+
+
+def test_a_window_without_an_ok_request() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    run.add(make_window(columns=make_columns([5.0], outcomes=[Outcome.TIMEOUT])), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.latency is None
+    assert measurement.breakdown_ns == {}
+    assert measurement.error_ratio == 1.0
+    assert measurement.reason_text == "level 1: a window without an ok request in the last 3"
+
+
+def test_the_stability_percentile_is_what_must_agree() -> None:
+    # The means agree; the 99th percentile does not.
+    options = MeasurementOptions(window_ns=NS, stability_percentile=99.0)
+    spread = [[1.0] * 99 + [tail] for tail in (1.0, 1.0, 1.3)]
+    assert run_of(*spread).stability().stable
+    assert not run_of(*[[*w, w[-1]] for w in spread], measurement=options).stability().stable
+
+
+def test_the_join_takes_the_outer_snapshots_of_the_judged_windows() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(2))
+    snapshots = [
+        make_snapshot(requests=count, request_ms=4.0, queue_ms=1.0, infer_ms=2.0) for count in (500, 502, 504, 506)
+    ]
+    for index in range(3):
+        columns = make_columns([10.0, 10.0], send_ms=1.0, receive_ms=2.0)
+        window = make_window(index, columns=columns, before=snapshots[index], after=snapshots[index + 1], in_flight=2)
+        run.add(window, 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.server is not None
+    assert measurement.server.success.count == 6
+    assert measurement.foreign_requests == 0
+    assert (measurement.client_send_ns, measurement.client_receive_ns) == (1 * MS, 2 * MS)
+    assert measurement.breakdown_ns == {
+        "client_send": 1 * MS,
+        "client_receive": 2 * MS,
+        "queue": 1 * MS,
+        "compute_input": 0.0,
+        "compute_infer": 2 * MS,
+        "compute_output": 0.0,
+        "server_overhead": 1 * MS,
+        "network": 3 * MS,
+    }
+
+
+def test_foreign_traffic_takes_the_servers_part_out_of_the_breakdown() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    before = make_snapshot(requests=0, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+    after = make_snapshot(requests=50, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+    run.add(make_window(latencies_ms=[10.0] * 20, before=before, after=after), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.foreign_requests == 30
+    assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
+
+
+def test_an_open_loop_tells_response_time_and_send_lag() -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100")
+    run = LevelRun(make_probe(levels=(level,)), make_facts(), level)
+    run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.latency is not None
+    assert measurement.response_time is not None
+    assert measurement.send_lag is not None
+    assert (measurement.latency.max_ns, measurement.response_time.max_ns) == (10 * MS, 13 * MS)
+    assert measurement.send_lag.max_ns == 3 * MS
+    assert measurement.unsent_ratio == pytest.approx(0.5)
+
+
+def test_a_closed_loop_has_neither() -> None:
+    measurement = run_of([1.0]).measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.response_time, measurement.send_lag) == (None, None)
