@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
@@ -47,9 +47,12 @@ _ABORTS = frozenset(
 """The sweep ran and was stopped. Every other reason but `unstable` says that the server or the model was not fit."""
 
 
+Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
+"""Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
+
+
 class Sweep:
-    """One run of a probe on a worker. `run` is called once and never raises but for cancellation, after which `result`
-    holds what there was until then."""
+    """One run of a probe. `run` is called once and raises nothing but its own cancellation."""
 
     def __init__(self, probe: Probe, sinks: Sequence[Sink]) -> None:
         self._probe = probe
@@ -63,13 +66,17 @@ class Sweep:
         self._outcomes: dict[Outcome, int] = {}
         self._sent = 0
 
-    async def run(self, worker: Worker) -> SweepResult:
+    async def run(self, borrow: Borrow) -> SweepResult:
         """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
         for sink in self._sinks:
             sink.sweep_started(self._probe, self._started_unix_s)
-        result = self.result(Reason.SHUTDOWN, "the exporter is shutting down")
+        result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
         try:
-            result = await self._run_to_result(worker)
+            async with borrow() as worker:
+                reason, text = await self._run_within_deadline(worker)
+            result = self.result(reason, text)
+        except WorkerLostError as error:
+            result = self.result(error.reason, str(error))
         except asyncio.CancelledError:
             result = self.result(Reason.SHUTDOWN, "the exporter is shutting down")
             raise
@@ -78,20 +85,19 @@ class Sweep:
                 sink.sweep_ended(result)
         return result
 
-    async def _run_to_result(self, worker: Worker) -> SweepResult:
+    async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         deadline_s = (self._probe.stop.max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
         try:
             async with asyncio.timeout(deadline_s):
-                reason, text = await self._run_levels(worker)
+                try:
+                    ended = await self._run_levels(worker)
+                except PreflightError as error:
+                    ended = error.reason, str(error)
                 await worker.end_sweep()
-        except PreflightError as error:
-            return self.result(error.reason, str(error))
-        except WorkerLostError as error:
-            return self.result(error.reason, str(error))
         except TimeoutError:
             await worker.kill()
-            return self.result(Reason.DEADLINE, f"the worker did not end the sweep within {deadline_s:.0f} s")
-        return self.result(reason, text)
+            return Reason.DEADLINE, f"the worker did not end the sweep within {deadline_s:.0f} s"
+        return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await worker.preflight(self._probe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import pytest
 
@@ -104,7 +105,7 @@ def steady(plan: LevelPlan, index: int) -> Window:
 
 async def sweep(worker: ScriptedWorker, probe: Probe) -> tuple[SweepResult, RecordingSink]:
     sink = RecordingSink()
-    result = await Sweep(probe, [sink]).run(worker)
+    result = await Sweep(probe, [sink]).run(lambda: nullcontext(worker))
     assert sink.result is result
     return result, sink
 
@@ -138,10 +139,12 @@ async def test_an_unstable_level_does_not_end_the_sweep() -> None:
 
 async def test_preflight_fails() -> None:
     error = PreflightError(Reason.MODEL_UNKNOWN, "model 'addsub' is not known")
-    result, sink = await sweep(ScriptedWorker(steady, preflight=error), make_probe())
+    worker = ScriptedWorker(steady, preflight=error)
+    result, sink = await sweep(worker, make_probe())
     assert (result.status, result.reason, result.usable) == (SweepStatus.FAILED, Reason.MODEL_UNKNOWN, False)
     assert result.reason_text == "model 'addsub' is not known"
     assert sink.events == ["started", "ended"]
+    assert worker.calls == ["end_sweep"]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +211,24 @@ async def test_a_worker_that_says_nothing_is_killed_at_the_deadline(monkeypatch:
     assert worker.calls == ["kill"]
 
 
+async def test_no_worker_comes_up() -> None:
+    def borrow() -> AbstractAsyncContextManager[ScriptedWorker]:
+        raise WorkerLostError(Reason.WORKER_CRASH, "worker was not ready")
+
+    sink = RecordingSink()
+    result = await Sweep(make_probe(), [sink]).run(borrow)
+    assert (result.status, result.reason, result.reason_text) == (
+        SweepStatus.ABORTED,
+        Reason.WORKER_CRASH,
+        "worker was not ready",
+    )
+    assert sink.events == ["started", "ended"]
+
+
 async def test_cancelled_by_shutdown() -> None:
     sink = RecordingSink()
     worker = ScriptedWorker(lambda plan, index: steady(plan, index) if index == 0 else None)
-    task = asyncio.create_task(Sweep(make_probe(), [sink]).run(worker))
+    task = asyncio.create_task(Sweep(make_probe(), [sink]).run(lambda: nullcontext(worker)))
     while len(sink.events) < 2:
         await asyncio.sleep(0)
     task.cancel()

@@ -1,0 +1,56 @@
+# Two commands do everything, each from a clean clone: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
+	@echo "make test    lint, type-check, import contracts and all tests"
+	@echo "make check   the same without the tests"
+	@echo "make format  formats the code"
+	@echo "make bench   the comparisons with perf_analyzer (PERF_ANALYZER=path of the program)"
+
+# The product alone. Written last, so that an interrupted installation is done again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "==> virtual environment in $(VENV) (once; about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --progress-bar on -c constraints.txt -e . | grep -v -e '^Requirement already' -e '^  Preparing' || true
+	@$(BIN)/triton-canary --version
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "==> tools for tests and checks (once)"
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@exec $(BIN)/triton-canary demo
+
+check: $(VENV)/.installed-dev
+	@echo "==> lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "==> types"
+	@$(BIN)/mypy
+	@echo "==> import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+test: check
+	@echo "==> tests (the first run makes the embedded Triton's environment: about a minute more)"
+	@$(BIN)/pytest
+
+format: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m bench.side_by_side --perf-analyzer "$(PERF_ANALYZER)"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,64 @@
+"""Structured logs on stderr, one line an event: logfmt for people and grep, json for collectors.
+
+An event is a short constant message and fields: `log.info("sweep ended", extra=fields(probe="asr", reason=""))`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+%[]{},<>")
+
+
+def fields(**values: object) -> dict[str, Mapping[str, object]]:
+    """The `extra` of a log call."""
+    return {"fields": values}
+
+
+def configure(level: str, log_format: str) -> None:
+    """Sends everything of this process to stderr. `log_format` is logfmt or json."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Libraries tell of each of their own steps; what matters of them comes as an event of ours.
+    for chatty in ("apscheduler", "asyncio", "urllib3", "uvicorn"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _event(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name.removeprefix("exporter."),
+        "msg": record.getMessage(),
+    }
+    event.update(getattr(record, "fields", {}))
+    if record.exc_info:
+        event["exception"] = formatter.formatException(record.exc_info)
+    return event
+
+
+class LogfmtFormatter(logging.Formatter):
+    """key=value pairs; a value is quoted, with JSON's escapes, where it needs to be."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever is in the record."""
+        return " ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items())
+
+    @staticmethod
+    def _value(value: object) -> str:
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=False)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever is in the record."""
+        return json.dumps(_event(record, self), default=str, ensure_ascii=False)

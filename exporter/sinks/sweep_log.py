@@ -1,0 +1,53 @@
+"""One log line a sweep, and one a skip: what happened, in figures and in words."""
+
+from __future__ import annotations
+
+import logging
+
+from exporter.logs import fields
+from exporter.model import SkipReason, SweepResult, WindowCounts
+from exporter.probe import NS, Probe
+
+log = logging.getLogger("exporter.sweeps")
+
+
+class SweepLog:
+    """A `Sink` that writes to the log."""
+
+    def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
+        """Said at debug level: the end tells it all."""
+        log.debug("sweep started", extra=fields(target=probe.target.name, probe=probe.name, model=probe.model))
+
+    def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
+        """Not worth a line."""
+
+    def sweep_ended(self, result: SweepResult) -> None:
+        """A warning where the sweep gave no usable data."""
+        probe = result.probe
+        summary = {
+            "sweep": result.id,
+            "target": probe.target.name,
+            "probe": probe.name,
+            "model": probe.model,
+            "version": result.facts.version if result.facts else "",
+            "status": result.status.value,
+            "reason": result.reason.value,
+            "detail": result.reason_text,
+            "duration_seconds": round(result.duration_ns / NS, 3),
+            "requests": sum(result.outcomes.values()),
+            "levels": len(result.measurements),
+        }
+        best = max(result.measurements, key=lambda measurement: measurement.throughput, default=None)
+        if best is not None and best.latency is not None:
+            summary["best_level"] = best.level.label
+            summary["inferences_per_second"] = round(best.throughput, 3)
+            summary["p50_seconds"] = best.latency.at(50.0) / NS
+            summary["p99_seconds"] = best.latency.at(99.0) / NS
+        log.log(logging.INFO if result.usable else logging.WARNING, "sweep ended", extra=fields(**summary))
+
+    def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
+        """Our own decision, so no warning, but never silent."""
+        log.info(
+            "sweep skipped",
+            extra=fields(target=probe.target.name, probe=probe.name, model=probe.model, reason=reason.value),
+        )

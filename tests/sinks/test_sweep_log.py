@@ -1,0 +1,76 @@
+"""What the one line of a sweep says."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from exporter.model import Measurement, Reason, SkipReason, SweepResult, SweepStatus
+from exporter.probe import NS
+from exporter.sinks.sweep_log import SweepLog
+from exporter.sweep.level import LevelRun
+from tests.builders import concurrency, make_facts, make_probe, make_window
+
+
+def measured() -> Measurement:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    for index in range(3):
+        run.add(make_window(index, [2.0, 2.0]), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    return measurement
+
+
+GOOD = SweepResult(
+    id="s1",
+    probe=make_probe(),
+    status=SweepStatus.OK,
+    reason=Reason.NONE,
+    reason_text="",
+    started_unix_s=1000.0,
+    duration_ns=3 * NS,
+    facts=make_facts(),
+    measurements=(measured(),),
+)
+
+
+def test_a_good_sweep(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(GOOD)
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("INFO", "sweep ended")
+    assert record.fields == {  # type: ignore[attr-defined]
+        "sweep": "s1",
+        "target": "triton-http",
+        "probe": "addsub",
+        "model": "addsub",
+        "version": "1",
+        "status": "ok",
+        "reason": "",
+        "detail": "",
+        "duration_seconds": 3.0,
+        "requests": 0,
+        "levels": 1,
+        "best_level": "1",
+        "inferences_per_second": 2.0,
+        "p50_seconds": 0.002,
+        "p99_seconds": 0.002,
+    }
+
+
+def test_a_failed_sweep_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    failed = replace(
+        GOOD, status=SweepStatus.FAILED, reason=Reason.UNREACHABLE, reason_text="refused", measurements=(), facts=None
+    )
+    SweepLog().sweep_ended(failed)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    values = record.fields  # type: ignore[attr-defined]
+    assert (values["reason"], values["detail"], values["version"]) == ("unreachable", "refused", "")
+    assert "best_level" not in values
+
+
+def test_a_skip(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_skipped(make_probe(), SkipReason.OVERLAP)
+    assert caplog.records[0].fields["reason"] == "overlap"  # type: ignore[attr-defined]
