@@ -1,0 +1,161 @@
+"""The composition root: builds the daemon from its settings, runs it, and ends it in order.
+
+Owns who knows whom, the signals, and the order of start and end. Knows no wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from exporter import __version__
+from exporter.config import Settings, build_probes, load
+from exporter.load.local_worker import LocalWorker
+from exporter.load.worker_pool import WorkerPool
+from exporter.logs import configure, fields
+from exporter.model import Sink, SkipReason
+from exporter.probe import NS, Probe
+from exporter.schedule.admission import ProbeState
+from exporter.schedule.scheduler import Scheduler
+from exporter.sinks.archive import CsvArchive
+from exporter.sinks.board import Board
+from exporter.sinks.live import ExporterFacts
+from exporter.sinks.page import MetricsPage
+from exporter.sinks.sweep_log import SweepLog
+from exporter.sweep.conductor import Sweep
+from exporter.web.app import WebSources, create_app
+from exporter.web.server import WebServer
+
+log = logging.getLogger("exporter.daemon")
+
+HEARTBEAT_LIMIT_SECONDS = 30.0
+"""Without a tick of the scheduler for so long the daemon calls itself unhealthy."""
+
+
+def serve(config_path: Path) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its address is taken."""
+    settings = load(config_path)
+    configure(settings.log.level, settings.log.format)
+    config_hash = hashlib.sha256(config_path.read_bytes()).hexdigest()[:12]
+    asyncio.run(Daemon(settings, config_hash).run())
+
+
+class Daemon:
+    """The whole exporter, as one event loop and its worker processes."""
+
+    def __init__(self, settings: Settings, config_hash: str) -> None:
+        self._settings = settings
+        self._probes = build_probes(settings)
+        self._config_hash = config_hash
+        self._loaded_unix_s = time.time()
+        self._ready = False
+        self._stop = asyncio.Event()
+        self._board = Board(Path(settings.data_directory) / "state.json")
+        self._archive = CsvArchive(
+            settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
+        )
+        self._sinks: list[Sink] = [self._board, SweepLog()]
+        if settings.archive.enabled:
+            self._sinks.append(self._archive)
+        self._pool = WorkerPool(settings.limits.concurrent_sweeps, max_sweeps=settings.limits.sweeps_per_worker)
+        self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
+        facts = self._facts()
+        self._page = MetricsPage(self._board, facts, settings.limits.max_series)
+        sources = WebSources(self._board, self._page, facts, healthy=self._is_healthy, ready=lambda: self._ready)
+        self._web = WebServer(create_app(sources), settings.web.host, settings.web.port)
+
+    async def run(self) -> None:
+        """Starts everything, waits for a signal, drains."""
+        self._listen_to_signals()
+        self._board.configure(self._probes)
+        address = await self._web.start()
+        if self._settings.archive.enabled:
+            self._archive.start()
+        self._scheduler.start(self._probes, self._last_runs())
+        self._ready = True
+        log.info("ready", extra=fields(version=__version__, listen=address, probes=len(self._probes)))
+        try:
+            await self._stop.wait()
+        finally:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """No new sweeps, the running ones cancelled, what is known written, the doors closed: in this order, so that
+        the last sweep's result is on the page and in the archive before they go."""
+        started_s = time.monotonic()
+        timeout_s = self._settings.limits.shutdown_timeout_ns / NS
+        self._ready = False
+        log.info("draining", extra=fields(timeout_seconds=timeout_s))
+        await self._scheduler.drain(timeout_s)
+        await self._pool.close()
+        left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
+        if self._settings.archive.enabled:
+            await asyncio.to_thread(self._archive.close, left_s)
+        await asyncio.to_thread(self._board.close)
+        await self._web.stop()
+        self._page.close()
+        log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            # Asked twice: whoever asks has reasons not to wait. The workers end with this process.
+            os._exit(128 + number)
+        log.info("signal received", extra=fields(signal=number.name))
+        self._stop.set()
+
+    # --- sweeps ------------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, probe: Probe) -> None:
+        await Sweep(probe, self._sinks).run(self._borrowed_worker)
+
+    @contextlib.asynccontextmanager
+    async def _borrowed_worker(self) -> AsyncIterator[LocalWorker]:
+        worker = await self._pool.acquire()
+        try:
+            yield worker
+        finally:
+            await self._pool.release(worker)
+
+    def _skipped(self, probe: Probe, reason: SkipReason) -> None:
+        for sink in self._sinks:
+            sink.sweep_skipped(probe, reason)
+
+    def _last_runs(self) -> dict[tuple[str, str], float]:
+        views = self._board.probes()
+        return {
+            (view.probe.target.name, view.probe.name): view.last_run_unix_s for view in views if view.last_run_unix_s
+        }
+
+    # --- what the web side asks --------------------------------------------------------------------------------------
+
+    def _is_healthy(self) -> bool:
+        return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
+
+    def _facts(self) -> ExporterFacts:
+        return ExporterFacts(
+            version=__version__,
+            next_run=self._scheduler.next_run,
+            paused=lambda probe: self._scheduler.state(probe) is ProbeState.PAUSED,
+            last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
+            clock_jumps=lambda: self._scheduler.clock_jumps,
+            workers=lambda: self._pool.alive,
+            worker_restarts=lambda: self._pool.restarts,
+            archive_rows=lambda: self._archive.rows_written,
+            archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
+            archive_bytes=lambda: self._archive.bytes,
+            config_hash=lambda: self._config_hash,
+            config_reload_successful=lambda: True,
+            config_reload_success_unix_s=lambda: self._loaded_unix_s,
+        )

@@ -1,0 +1,32 @@
+"""Where in its interval a probe runs: a stable place made from its names alone.
+
+Pure. The same names give the same phase in every process, so a restart bunches nothing and a new neighbour moves
+nobody. It must not use `hash()`, whose value for text changes from process to process.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from exporter.probe import Probe
+
+ProbeKey = tuple[str, str]
+"""The names that tell a probe from all others: its target's and its own."""
+
+_DIGEST_BITS = 64
+
+
+def probe_key(probe: Probe) -> ProbeKey:
+    """The probe's target name and own name."""
+    return probe.target.name, probe.name
+
+
+def probe_path(probe: Probe) -> str:
+    """The probe as "target/probe", for logs and as the seed of its phase."""
+    return f"{probe.target.name}/{probe.name}"
+
+
+def spread(seed: str, width: int) -> int:
+    """A whole number in 0..width-1, the same for the same seed and evenly spread over seeds; 0 if `width` is 0."""
+    digest = sha256(seed.encode()).digest()
+    return int.from_bytes(digest[: _DIGEST_BITS // 8]) * width >> _DIGEST_BITS

@@ -1,0 +1,150 @@
+"""The scheduler: joins the timetable, the admission and the clock's watch, and runs one task for each sweep.
+
+It must not know how a sweep is run, nor where skips are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+
+from exporter.model import SkipReason
+from exporter.probe import NS, Probe
+from exporter.schedule.admission import Admission, Decision, ProbeState, Start
+from exporter.schedule.clock import Clocks, ClockWatch
+from exporter.schedule.phase import ProbeKey, probe_key, probe_path
+from exporter.schedule.timetable import Timetable
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Runs each probe when it is due and its turn has come. All of it lives on one event loop.
+
+    `run` sweeps a probe; it is cancelled by `drain`, and should not raise otherwise. `on_skip` hears of each
+    occurrence that does not run. At most `concurrent_sweeps` run at once, one in a group.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Probe], Awaitable[None]],
+        on_skip: Callable[[Probe, SkipReason], None],
+        concurrent_sweeps: int,
+        clocks: Clocks | None = None,
+    ) -> None:
+        """Raises ValueError if `concurrent_sweeps` is less than 1."""
+        self._run = run
+        self._on_skip = on_skip
+        self._clocks = clocks or Clocks()
+        self._admission = Admission(concurrent_sweeps)
+        self._timetable = Timetable(self.due, self._missed, self._clocks)
+        self._watch = ClockWatch(self._clock_jumped, self._clocks)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def start(self, probes: Collection[Probe], last_run: Mapping[ProbeKey, float]) -> None:
+        """Plans the probes on the running loop. `last_run` gives, by target and probe name, the unix seconds of the
+        last run where there was one: a probe without, or whose last interval passed without a run, runs soon."""
+        now_unix_s = self._clocks.wall_ns() / NS
+        overdue = {probe_key(probe) for probe in probes if _is_overdue(probe, last_run, now_unix_s)}
+        self._watch.start()
+        self._timetable.start(probes, overdue)
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often the wall clock jumped, or the machine slept."""
+        return self._watch.jumps
+
+    @property
+    def last_tick_unix_s(self) -> float:
+        """The heartbeat: the wall clock at the last tick, some seconds ago; 0 before the start."""
+        return self._watch.last_tick_unix_s
+
+    def next_run(self, probe: Probe) -> float | None:
+        """When the probe is due next, in unix seconds; None if never, or when drained."""
+        return self._timetable.next_run(probe)
+
+    def state(self, probe: Probe) -> ProbeState:
+        """What the probe is doing."""
+        return self._admission.state(probe)
+
+    def due(self, probe: Probe) -> None:
+        """The probe is due now: it runs, waits its turn, or is skipped."""
+        self._apply(self._admission.offer(probe, self._clocks.monotonic_ns()))
+
+    def pause(self, probe: Probe) -> None:
+        """The probe is skipped from now on; a running sweep goes on."""
+        self._apply(self._admission.pause(probe))
+
+    def resume(self, probe: Probe) -> None:
+        """The probe runs again from its next slot on."""
+        self._admission.resume(probe)
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Starts nothing more, skips those who wait, cancels the running sweeps and awaits their end.
+
+        Returns False if sweeps were still not over after `timeout_seconds`: they are logged and left behind.
+        """
+        self._timetable.stop()
+        self._watch.stop()
+        self._apply(self._admission.drain())
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0)  # the round in which the timetable lets go of the loop
+        if not tasks:
+            return True
+        _, left = await asyncio.wait(tasks, timeout=timeout_seconds)
+        for task in left:
+            _log.error("sweep %s did not end within %g s of its cancellation", task.get_name(), timeout_seconds)
+        return not left
+
+    def _missed(self, probe: Probe) -> None:
+        self._on_skip(probe, SkipReason.MISFIRE)
+
+    def _apply(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            if isinstance(decision, Start):
+                self._start_sweep(decision.probe)
+            else:
+                self._on_skip(decision.probe, decision.reason)
+        self._arm_expiry()
+
+    def _start_sweep(self, probe: Probe) -> None:
+        task = asyncio.get_running_loop().create_task(self._sweep(probe), name=probe_path(probe))
+        self._tasks.add(task)
+        # Not a `finally` in the task: one that is cancelled before its first step never gets there.
+        task.add_done_callback(partial(self._sweep_ended, probe))
+
+    async def _sweep(self, probe: Probe) -> None:
+        await self._run(probe)
+
+    def _sweep_ended(self, probe: Probe, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the sweep of %s raised, which is a bug", probe_path(probe), exc_info=error)
+        self._apply(self._admission.finished(probe, self._clocks.monotonic_ns()))
+
+    def _arm_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        expiry_ns = self._admission.next_expiry_ns()
+        if expiry_ns is not None:
+            delay_seconds = max(0, expiry_ns - self._clocks.monotonic_ns()) / NS
+            self._expiry = asyncio.get_running_loop().call_later(delay_seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._apply(self._admission.expire(self._clocks.monotonic_ns()))
+
+    def _clock_jumped(self, seconds: float) -> None:
+        _log.warning("the wall clock jumped by %.1f s: schedules are re-aligned", seconds)
+        self._timetable.realign()
+
+
+def _is_overdue(probe: Probe, last_run: Mapping[ProbeKey, float], now_unix_s: float) -> bool:
+    last_unix_s = last_run.get(probe_key(probe))
+    schedule = probe.schedule
+    return last_unix_s is None or now_unix_s - last_unix_s > (schedule.interval_ns + schedule.jitter_ns) / NS

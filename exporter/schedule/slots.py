@@ -1,0 +1,104 @@
+"""The moments at which a probe is due, as arithmetic on the wall clock: by interval, or by calendar.
+
+Pure, but for the calendar, which is APScheduler's cron trigger (time zones, daylight saving). A slot depends on names
+and the schedule alone, so every process finds the same ones. It must not know when a probe ran.
+
+Times are microseconds since the epoch, the resolution of APScheduler's datetimes: finer ones would be rounded there,
+and a slot rounded down would come twice.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+
+from exporter.probe import Probe
+from exporter.schedule.phase import probe_path, spread
+
+SECOND_US = 1_000_000
+_NS_PER_US = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Slots(Protocol):
+    """When a probe is due."""
+
+    def next_after(self, after_us: int) -> int | None:
+        """The first slot whose nominal time is after `after_us`, moved later by its jitter; None if none is left."""
+
+
+class IntervalSlots:
+    """Every interval from the epoch on, at the probe's phase.
+
+    The jitter of a slot is added to the slot, never to its successors: unlike APScheduler's interval trigger, which
+    adds each jitter to the one before and so walks away from the phase.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self._path = probe_path(probe)
+        self.interval_us = max(1, probe.schedule.interval_ns // _NS_PER_US)
+        self._phase_us = spread(self._path, self.interval_us)
+        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+
+    def next_after(self, after_us: int) -> int:
+        index = (after_us - self._phase_us) // self.interval_us + 1
+        nominal_us = self._phase_us + index * self.interval_us
+        return nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+
+
+class EarlyFirstSlots:
+    """Interval slots with one slot more before them. It stands for the regular slot nearest to it: the next one comes
+    at the probe's phase, half an interval or more later, so that the two do not overlap."""
+
+    def __init__(self, regular: IntervalSlots, first_us: int) -> None:
+        self._regular = regular
+        self._first_us = first_us
+
+    def next_after(self, after_us: int) -> int:
+        if after_us < self._first_us:
+            return self._first_us
+        return self._regular.next_after(max(after_us, self._first_us + self._regular.interval_us // 2))
+
+
+class CronSlots:
+    """The times of a five-field cron expression in its time zone.
+
+    The expression is as the configuration hands it on: days of the week by name (APScheduler's 0 is Monday), and not
+    bounded by day of the month and day of the week at once.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        """Raises ValueError for an expression that is not one, ZoneInfoNotFoundError (a KeyError) for the time zone."""
+        self._path = probe_path(probe)
+        self._trigger = CronTrigger.from_crontab(probe.schedule.cron, ZoneInfo(probe.schedule.timezone))
+        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+
+    def next_after(self, after_us: int) -> int | None:
+        time = self._trigger.get_next_fire_time(None, from_us(after_us + 1))
+        if time is None:
+            return None
+        nominal_us = to_us(time)
+        return nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+
+
+def slots_of(probe: Probe) -> IntervalSlots | CronSlots:
+    """The slots of the probe's schedule. Raises as `CronSlots`."""
+    return CronSlots(probe) if probe.schedule.cron else IntervalSlots(probe)
+
+
+def to_us(time: datetime) -> int:
+    """An aware datetime as microseconds since the epoch, exactly."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_us(time_us: int) -> datetime:
+    """Microseconds since the epoch as a datetime in UTC, exactly."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def _jitter(path: str, nominal_us: int, jitter_us: int) -> int:
+    return spread(f"{path}@{nominal_us}", jitter_us)
