@@ -1,0 +1,195 @@
+"""What must hold between keys, and between probes and targets.
+
+Pure. Works on what validated so far, so that a wrong key in one section does not hide what is wrong between others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from exporter.config import text
+from exporter.config.environment import Path
+from exporter.config.faults import nearest
+from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
+from exporter.config.quantities import format_duration
+from exporter.config.target_settings import TargetSettings
+
+MAX_LABELS = 5
+
+Found = Iterator[tuple[Path, str]]
+"""Faults: the path of a value, and what is wrong with it."""
+
+_TARGET_STAND_IN = {"name": "x", "kind": "triton", "url": "http://x"}
+_PROBE_STAND_IN = {"name": "x", "target": "x", "model": "x", "schedule": {"every": "1h"}, "load": {"concurrency": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A target or probe as far as it is valid: what stands under the keys in `broken` is a stand-in."""
+
+    settings: Any
+    broken: frozenset[str]
+
+
+def salvage_targets(values: object) -> list[Entry | None]:
+    """The targets in raw values, None for what is no target at all."""
+    return _salvage(values, TargetSettings, _TARGET_STAND_IN)
+
+
+def salvage_probes(values: object) -> list[Entry | None]:
+    """The probes in raw values, None for what is no probe at all."""
+    return _salvage(values, ProbeSettings, _PROBE_STAND_IN)
+
+
+def _salvage(values: object, model: type[BaseModel], stand_in: Mapping[str, Any]) -> list[Entry | None]:
+    if not isinstance(values, list):
+        return [None]
+    return [_salvaged(value, model, stand_in) if isinstance(value, Mapping) else None for value in values]
+
+
+def _salvaged(value: Mapping[str, Any], model: type[BaseModel], stand_in: Mapping[str, Any]) -> Entry:
+    try:
+        return Entry(model.model_validate(value), frozenset())
+    except ValidationError as error:
+        broken = frozenset(str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"])
+    whole = {key: inner for key, inner in value.items() if key not in broken}
+    whole |= {key: inner for key, inner in stand_in.items() if key in broken}
+    return Entry(model.model_validate(whole), broken)
+
+
+def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]) -> Found:
+    """All faults between keys."""
+    yield from _names("targets", targets)
+    yield from _names("probes", probes)
+    for index, entry in enumerate(targets):
+        if entry:
+            yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
+    known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
+    complete = len(known) == len(targets)
+    for index, entry in enumerate(probes):
+        if not entry:
+            continue
+        if complete and "target" not in entry.broken and entry.settings.target not in known:
+            yield ("probes", index, "target"), _no_target(entry.settings.target, known)
+        yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
+
+
+def _names(section: str, entries: Sequence[Entry | None]) -> Found:
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for index, entry in enumerate(entries):
+        if entry and "name" not in entry.broken:
+            places[entry.settings.name].append(index)
+    for name, (first, *others) in places.items():
+        for index in others:
+            yield (section, index, "name"), f"found {text.shown(name)}: {section}[{first}] has this name already"
+
+
+def _no_target(given: str, known: list[str]) -> str:
+    near = nearest(given, known)
+    hint = f"did you mean {text.shown(near)}?" if near else f"there are {', '.join(map(text.shown, known)) or 'none'}"
+    return f"found {text.shown(given)}: no target has this name; {hint}"
+
+
+def _of_entry(path: Path, entry: Entry, checks: Mapping[Callable[[Any], Found], set[str]]) -> Found:
+    for check, keys in checks.items():
+        if not keys & entry.broken:
+            for inner, problem in check(entry.settings):
+                yield (*path, *inner), problem
+
+
+def _headers(target: TargetSettings) -> Found:
+    seen: dict[str, str] = {}
+    for name, header in target.headers.items():
+        path = ("headers", name)
+        try:
+            text.header_name(name)
+        except ValueError as error:
+            yield path, str(error)
+        if name.lower() in seen:
+            yield path, f"the same header as '{seen[name.lower()]}'"
+        seen[name.lower()] = name
+        if header.plain and (text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(header.plain)):
+            yield path, "a secret must not stand here; write {env: VARIABLE} or {file: PATH}"
+
+
+def _tls(target: TargetSettings) -> Found:
+    tls = target.tls
+    if tls.model_fields_set and target.url.scheme in ("http", "grpc"):
+        yield ("tls",), f"the url's scheme is {target.url.scheme}; TLS needs {target.url.scheme}s"
+    if bool(tls.cert_file) != bool(tls.key_file):
+        given, lacking = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
+        yield ("tls", given), f"needs {lacking} beside it"
+
+
+def _schedule(probe: ProbeSettings) -> Found:
+    every, jitter_ns = probe.schedule.every_ns, probe.schedule.jitter_ns
+    if every is not None and jitter_ns >= every:
+        yield (
+            ("schedule", "jitter"),
+            f"found {format_duration(jitter_ns)}: must be below the interval, {format_duration(every)}",
+        )
+    if probe.schedule.cron is None and "timezone" in probe.schedule.model_fields_set:
+        yield ("schedule", "timezone"), "has no meaning without cron"
+
+
+def _concurrency(probe: ProbeSettings) -> Found:
+    highest, most = max(probe.load.concurrency or (0,)), probe.stop.max_in_flight
+    if highest > most:
+        yield ("load", "concurrency"), f"found {highest}: is above stop.max_in_flight, {most}"
+
+
+def _windows(probe: ProbeSettings) -> Found:
+    measurement = probe.measurement
+    if measurement.stability_windows > measurement.max_windows:
+        problem = f"found {measurement.stability_windows}: is above max_windows, {measurement.max_windows}"
+        yield ("measurement", "stability_windows"), problem
+
+
+def _percentiles(probe: ProbeSettings) -> Found:
+    count = len(percentiles_of(probe))
+    if count > MAX_PERCENTILES:
+        problem = f"are {count} with 50, 99 and those of stability_percentile and slo; at most {MAX_PERCENTILES}"
+        yield ("measurement", "percentiles"), problem
+
+
+def _slo_levels(probe: ProbeSettings) -> Found:
+    if probe.slo is None:
+        return
+    labels = [level.label for level in probe.load.levels]
+    if not probe.slo.levels and len(labels) > 1:
+        yield ("slo", "levels"), f"is required where the load has several levels: any of {', '.join(labels)}"
+    for index, label in enumerate(probe.slo.levels):
+        if label not in labels:
+            yield (
+                ("slo", "levels", index),
+                f"found {text.shown(label)}: no level of the load; it has {', '.join(labels)}",
+            )
+        elif label in probe.slo.levels[:index]:
+            yield ("slo", "levels", index), f"found {text.shown(label)}: is there twice"
+
+
+def _labels(probe: ProbeSettings) -> Found:
+    if len(probe.labels) > MAX_LABELS:
+        yield ("labels",), f"are {len(probe.labels)}; at most {MAX_LABELS}"
+    for name in probe.labels:
+        try:
+            text.label_name(name)
+        except ValueError as error:
+            yield ("labels", name), str(error)
+
+
+_TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {_headers: {"headers"}, _tls: {"tls", "url"}}
+_PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
+    _schedule: {"schedule"},
+    _concurrency: {"load", "stop"},
+    _windows: {"measurement"},
+    _percentiles: {"measurement", "slo"},
+    _slo_levels: {"slo", "load"},
+    _labels: {"labels"},
+}
+"""The checks, each with the keys that must be valid for it to make sense."""

@@ -1,0 +1,123 @@
+"""What a configuration will cost, before it runs: series in Prometheus, and time of sweeps against their intervals.
+
+Pure. Upper bounds by the metric contract's own counts; GPU figures are left out, since nobody knows them beforehand.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from exporter.config.cron import gaps, parse_cron
+from exporter.config.probes import build_probes
+from exporter.config.quantities import format_duration
+from exporter.config.settings import Settings
+from exporter.probe import NS, Mode, Probe
+
+_PROBE_SERIES = 33
+_SLO_PROBE_SERIES = 3
+_LEVEL_SERIES = {Mode.CONCURRENCY: 51, Mode.REQUEST_RATE: 66}
+_HISTOGRAM_SERIES = 19
+_COUNTED_PERCENTILES = 5
+_PERCENTILE_FAMILIES = {Mode.CONCURRENCY: 1, Mode.REQUEST_RATE: 3}
+"""Latency; in an open loop also response time and send lag."""
+_PREFLIGHT_NS = NS
+"""Preflight, connections and the first requests, generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEstimate:
+    """One probe. `interval_ns` is the shortest time between two starts; `typical_ns` the time of a sweep whose levels
+    settle at once, `worst_ns` of one whose levels never do."""
+
+    name: str
+    group: str
+    levels: int
+    series: int
+    typical_ns: int
+    worst_ns: int
+    interval_ns: int
+
+    @property
+    def utilisation(self) -> float:
+        """The part of the time that its sweeps typically take, at its busiest."""
+        return self.typical_ns / self.interval_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The whole configuration. `utilisation` is of all concurrent sweeps that the limits allow, 1.0 for always."""
+
+    probes: tuple[ProbeEstimate, ...]
+    series: int
+    group_utilisation: dict[str, float]
+    utilisation: float
+    warnings: tuple[str, ...]
+
+
+def estimate(settings: Settings) -> Estimate:
+    """Series and time that the configuration will take, and what in it can't work as written."""
+    probes = build_probes(settings)
+    estimates = tuple(estimate_probe(probe) for probe in probes)
+    groups: defaultdict[str, float] = defaultdict(float)
+    for entry in estimates:
+        groups[entry.group] += entry.utilisation
+    series = sum(entry.series for entry in estimates)
+    utilisation = sum(groups.values()) / settings.limits.concurrent_sweeps
+    warnings = [
+        warning for probe, entry in zip(probes, estimates, strict=True) for warning in _probe_warnings(probe, entry)
+    ]
+    warnings += [
+        f"group {group}: its sweeps typically take {part:.0%} of the time; some will be skipped"
+        for group, part in groups.items()
+        if part > 1
+    ]
+    if utilisation > 1:
+        allowed = f"limits.concurrent_sweeps, {settings.limits.concurrent_sweeps}"
+        warnings.append(f"all sweeps together typically take {utilisation:.0%} of what {allowed}, allows")
+    if series > settings.limits.max_series:
+        warnings.append(f"about {series} series are above limits.max_series, {settings.limits.max_series}")
+    if not probes:
+        warnings.append("there are no probes: nothing will be measured")
+    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings))
+
+
+def estimate_probe(probe: Probe) -> ProbeEstimate:
+    """What one probe takes."""
+    options, levels = probe.measurement, len(probe.levels)
+    interval_ns = probe.schedule.interval_ns
+    if probe.schedule.cron:
+        interval_ns = gaps(parse_cron(probe.schedule.cron), probe.schedule.timezone).shortest_ns
+    return ProbeEstimate(
+        name=probe.name,
+        group=probe.target.group,
+        levels=levels,
+        series=_series(probe),
+        typical_ns=_PREFLIGHT_NS + levels * options.stability_windows * options.window_ns,
+        worst_ns=min(probe.stop.max_duration_ns, _PREFLIGHT_NS + levels * options.max_windows * options.window_ns),
+        interval_ns=interval_ns,
+    )
+
+
+def _series(probe: Probe) -> int:
+    total = _PROBE_SERIES
+    more_percentiles = max(0, len(probe.measurement.percentiles) - _COUNTED_PERCENTILES)
+    for level in probe.levels:
+        total += _LEVEL_SERIES[level.mode] + more_percentiles * _PERCENTILE_FAMILIES[level.mode]
+        total -= 0 if probe.histogram else _HISTOGRAM_SERIES
+        total += 1 if probe.unit else 0
+    return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
+
+
+def _probe_warnings(probe: Probe, entry: ProbeEstimate) -> list[str]:
+    typical = f"probe {probe.name}: a sweep typically takes {format_duration(entry.typical_ns)}"
+    interval, limit_ns = format_duration(entry.interval_ns), probe.stop.max_duration_ns
+    warnings = []
+    if entry.typical_ns > limit_ns:
+        warnings.append(f"{typical}; stop.max_duration ends it after {format_duration(limit_ns)}")
+    if entry.typical_ns > entry.interval_ns:
+        warnings.append(f"{typical}, and is due every {interval}")
+    elif entry.worst_ns > entry.interval_ns:
+        worst = format_duration(entry.worst_ns)
+        warnings.append(f"probe {probe.name}: a sweep takes {worst} at worst, and is due every {interval}")
+    return warnings

@@ -1,0 +1,76 @@
+"""The load levels of a probe as a user writes them: one, a list, or a range `start:end[:step]` as in perf_analyzer.
+
+Pure. Raises ValueError with what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from exporter.config.text import as_number
+
+MAX_LEVELS = 32
+MAX_CONCURRENCY = 65_536
+MAX_REQUEST_RATE = 1_000_000.0
+MIN_REQUEST_RATE = 0.001
+
+_DECIMAL = r"(\d{1,9}(?:\.\d{1,6})?)"
+_RANGE = re.compile(f"{_DECIMAL}:{_DECIMAL}(?::{_DECIMAL})?", re.ASCII)
+_FORMS = "must be a number, a list of numbers, or a range 'start:end[:step]'"
+
+
+def parse_concurrency(given: object) -> tuple[int, ...]:
+    """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`."""
+    values = _expand(given)
+    for value in values:
+        if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
+            raise ValueError(f"a concurrency must be a whole number from 1 to {MAX_CONCURRENCY}")
+    return tuple(int(value) for value in values)
+
+
+def parse_request_rate(given: object) -> tuple[float, ...]:
+    """The requests per second of `100`, `[50, 100]` or `"100:500:100"`."""
+    values = _expand(given)
+    for value in values:
+        if not MIN_REQUEST_RATE <= value <= MAX_REQUEST_RATE:
+            allowed = f"from {as_number(MIN_REQUEST_RATE)} to {as_number(MAX_REQUEST_RATE)}"
+            raise ValueError(f"a request rate must be {allowed} a second")
+    return values
+
+
+def _expand(given: object) -> tuple[float, ...]:
+    if isinstance(given, str):
+        values = _range(given)
+    elif isinstance(given, list):
+        values = tuple(_number(entry) for entry in given)
+    else:
+        values = (_number(given),)
+    if not 1 <= len(values) <= MAX_LEVELS:
+        raise ValueError(f"gives {len(values)} levels; from 1 to {MAX_LEVELS} are allowed")
+    seen: set[float] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"level {as_number(value)} is there twice")
+        seen.add(value)
+    return values
+
+
+def _number(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError(_FORMS)
+    return float(given)
+
+
+def _range(text: str) -> tuple[float, ...]:
+    """The levels of a range, its end included. Counted in decimal: 0.1:0.5:0.1 has five levels, 0.3 among them."""
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        raise ValueError(_FORMS)
+    start, end, step = (Decimal(part or 1) for part in match.groups())
+    if end < start or step == 0:
+        raise ValueError("a range 'start:end[:step]' goes up, in steps above 0")
+    count = int((end - start) / step) + 1
+    if count > MAX_LEVELS:
+        raise ValueError(f"gives {count} levels; from 1 to {MAX_LEVELS} are allowed")
+    return tuple(float(start + step * index) for index in range(count))

@@ -1,0 +1,88 @@
+"""From a file and the environment to settings, or to every fault in them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from exporter.config.checks import Entry, cross_faults, salvage_probes, salvage_targets
+from exporter.config.document import read_document
+from exporter.config.environment import OTHER_VARIABLES, read_environment
+from exporter.config.faults import Fault, Places, fields_by_key, schema_fault, unknown_key
+from exporter.config.fields import ONE_IS_REQUIRED
+from exporter.config.inherit import merged, with_inherited
+from exporter.config.probe_settings import DefaultsSettings
+from exporter.config.settings import Settings
+from exporter.errors import ConfigError
+
+_LISTS = ("targets", "probes")
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The configuration in a YAML file, with the environment's TRITON_CANARY_… variables over it.
+
+    Raises ConfigError with every fault found, one line each, in the file's order."""
+    document = read_document(path)
+    if document.faults:
+        raise ConfigError([str(Fault(str(path), line, "", problem)) for line, problem in document.faults])
+    known = fields_by_key(Settings)
+    overlay = read_environment(_without(environ, _named_by_headers(document.root)), known, _LISTS)
+    values = merged(document.root, overlay.values)
+    places = Places(path, document.root, overlay, values)
+    effective = with_inherited(values)
+    faults = [Fault(variable, 0, "", problem) for variable, problem in overlay.faults]
+    faults += [places.fault((key,), unknown_key((key,))) for key in values if key not in known]
+    faults += _defaults_faults(places, values.get("defaults"))
+    settings: Settings | None = None
+    try:
+        settings = Settings(**{key: value for key, value in effective.items() if key in known})
+    except ValidationError as error:
+        faults += [schema_fault(places, details) for details in error.errors(include_url=False)]
+    faults += _cross_faults(places, settings, effective)
+    if faults or settings is None:
+        faults.sort(key=lambda fault: (fault.line, fault.source))
+        raise ConfigError(list(dict.fromkeys(map(str, faults))))
+    return settings
+
+
+def _defaults_faults(places: Places, defaults: object) -> Iterator[Fault]:
+    """What is wrong in the defaults themselves. They may be partial: what they lack, each probe can give."""
+    if defaults is None:
+        return
+    try:
+        DefaultsSettings.model_validate(defaults)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            lacking = details["type"] == "missing" or ONE_IS_REQUIRED in details["msg"]
+            if not lacking:
+                details["loc"] = ("defaults", *details["loc"])
+                yield schema_fault(places, details)
+
+
+def _cross_faults(places: Places, settings: Settings | None, effective: Mapping[str, Any]) -> list[Fault]:
+    if settings is None:
+        targets, probes = salvage_targets(effective.get("targets", [])), salvage_probes(effective.get("probes", []))
+    else:
+        targets = [Entry(target, frozenset()) for target in settings.targets]
+        probes = [Entry(probe, frozenset()) for probe in settings.probes]
+    return [places.fault(path, problem) for path, problem in cross_faults(targets, probes)]
+
+
+def _named_by_headers(root: Mapping[str, Any]) -> set[str]:
+    """Environment variables that hold a header's secret: no settings, however they are called."""
+    names: set[str] = set()
+    targets = root.get("targets")
+    for target in targets if isinstance(targets, list) else ():
+        headers = target.get("headers") if isinstance(target, Mapping) else None
+        for header in headers.values() if isinstance(headers, Mapping) else ():
+            if isinstance(header, Mapping) and isinstance(header.get("env"), str):
+                names.add(header["env"])
+    return names
+
+
+def _without(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in names | OTHER_VARIABLES}

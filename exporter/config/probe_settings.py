@@ -1,0 +1,202 @@
+"""What a user may say of a probe, and of all probes as their defaults. What holds between keys is in `checks`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, StrictBool, StrictInt, StrictStr, model_validator
+
+from exporter.config import text
+from exporter.config.cron import parse_cron
+from exporter.config.fields import (
+    FilledLabelValue,
+    LabelValue,
+    Name,
+    Number,
+    NumberAsLabelValue,
+    Percentile,
+    Section,
+    exactly_one,
+)
+from exporter.config.levels import parse_concurrency, parse_request_rate
+from exporter.config.quantities import duration, ratio
+from exporter.probe import NS, LoadLevel, Mode
+
+MAX_PERCENTILES = 10
+_KEPT_PERCENTILES = (50.0, 99.0)
+
+
+class ScheduleSettings(Section):
+    """When a probe runs: `every` or `cron`."""
+
+    every_ns: Annotated[int, duration("1s", "366d")] | None = Field(
+        default=None, description="The interval between two starts."
+    )
+    cron: Annotated[StrictStr, AfterValidator(lambda given: parse_cron(given).text)] | None = Field(
+        default=None,
+        description="Minute, hour, day of the month, month, day of the week (0 and 7 are Sunday; names are fine).",
+    )
+    timezone: Annotated[StrictStr, AfterValidator(text.timezone)] = Field(
+        default="UTC", description="The time zone in which `cron` is meant, as `Europe/Berlin`."
+    )
+    jitter_ns: Annotated[int, duration("0s", "1d")] = Field(
+        default=0, description="Each start is moved later by up to this, at random."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        exactly_one({"every": self.every_ns, "cron": self.cron})
+        return self
+
+
+class LoadSettings(Section):
+    """The load levels, run in their order: `concurrency` or `request_rate`."""
+
+    concurrency: Annotated[tuple[int, ...], PlainValidator(parse_concurrency)] | None = Field(
+        default=None, description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`."
+    )
+    request_rate: Annotated[tuple[float, ...], PlainValidator(parse_request_rate)] | None = Field(
+        default=None, description="Open loop: requests a second. A number, a list, or `start:end[:step]`."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        exactly_one({"concurrency": self.concurrency, "request_rate": self.request_rate})
+        return self
+
+    @property
+    def levels(self) -> tuple[LoadLevel, ...]:
+        """The levels with their labels."""
+        mode = Mode.CONCURRENCY if self.concurrency else Mode.REQUEST_RATE
+        values = self.concurrency or self.request_rate or ()
+        return tuple(LoadLevel(mode, float(value), text.as_number(value)) for value in values)
+
+
+class MeasurementSettings(Section):
+    """How a level is measured."""
+
+    window_ns: Annotated[int, duration("100ms", "1h")] = Field(
+        default=5 * NS, description="The length of one measurement window."
+    )
+    stability_ratio: Annotated[float, ratio("0.1%", "100%")] = Field(
+        default=0.1,
+        alias="stability",
+        description="How far apart the judged windows may be: max/min of throughput and latency, less 1.",
+    )
+    stability_percentile: Percentile | None = Field(
+        default=None, description="The percentile of latency that is judged; its mean by default."
+    )
+    stability_windows: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
+        default=3, description="How many windows in a row must agree; they are merged into the result."
+    )
+    max_windows: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
+        default=10, description="After so many the level is unstable."
+    )
+    percentiles: Annotated[tuple[Percentile, ...], Field(max_length=MAX_PERCENTILES)] = Field(
+        default=(50.0, 90.0, 95.0, 99.0, 99.9),
+        description="The percentiles of latency that are exported; 50, 99 and those named by "
+        "`stability_percentile` and `slo` always are. At most 10.",
+    )
+    request_timeout_ns: Annotated[int, duration("1ms", "1h")] = Field(
+        default=10 * NS, description="When a request is given up."
+    )
+
+
+class InputSettings(Section):
+    """What is sent."""
+
+    source: Literal["random", "zero"] = Field(default="random", description="What fills the input tensors.")
+    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
+        default=0, description="The seed of the random input."
+    )
+    batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=1, description="Inferences in one request."
+    )
+    shapes: dict[str, Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(max_length=16)]] = Field(
+        default={},
+        description="Full shapes by input, without the batch dimension, for inputs that vary in size.",
+    )
+    string_length: Annotated[StrictInt, Field(ge=0, le=16 * 2**20)] = Field(
+        default=128, description="Characters in a string element."
+    )
+
+
+class StopSettings(Section):
+    """First do no harm: when a sweep ends at once."""
+
+    max_in_flight: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=256, description="Requests that the server may have at one time, abandoned ones included."
+    )
+    max_requests: Annotated[StrictInt, Field(ge=1)] = Field(
+        default=1_000_000, description="The most requests of a sweep."
+    )
+    max_duration_ns: Annotated[int, duration("1s", "1d")] = Field(
+        default=300 * NS, description="The longest that a sweep may run."
+    )
+    max_error_ratio: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.1, description="The part of errors that ends a sweep."
+    )
+    error_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
+        default=20, description="How many answers there must be before their errors are judged."
+    )
+
+
+class SloSettings(Section):
+    """What a user of the model may expect."""
+
+    name: FilledLabelValue = Field(description="Its name, a label value.")
+    latency_ns: Annotated[int, duration("1us", "1h")] = Field(
+        description="A request is good if it is ok within this time."
+    )
+    percentile: Percentile = Field(
+        default=95.0, description="The slo is met where this percentile of a level is within `latency`."
+    )
+    levels: tuple[NumberAsLabelValue, ...] = Field(
+        default=(), description="The levels at which it holds; can be left out where there is only one."
+    )
+
+
+class UnitSettings(Section):
+    """What one inference is worth to a user."""
+
+    name: FilledLabelValue = Field(description="The unit, a label value, as `audio_seconds`.")
+    per_inference: Annotated[Number, Field(gt=0)] = Field(description="Units in one inference, as 0.3.")
+
+
+class DefaultsSettings(Section):
+    """What probes inherit."""
+
+    schedule: ScheduleSettings = Field(description="When the probe runs.")
+    load: LoadSettings = Field(description="Its load levels.")
+    measurement: MeasurementSettings = Field(
+        default_factory=MeasurementSettings, description="How levels are measured."
+    )
+    input: InputSettings = Field(default_factory=InputSettings, description="What is sent.")
+    stop: StopSettings = Field(default_factory=StopSettings, description="When a sweep ends at once.")
+    slo: SloSettings | None = Field(default=None, description="What is expected of the model.")
+    unit: UnitSettings | None = Field(default=None, description="What one inference is worth.")
+    variant: LabelValue = Field(default="", description="Which variant of a model this is, for comparisons.")
+    variant_group: LabelValue = Field(default="", description="The variants of one group are compared with each other.")
+    labels: dict[str, LabelValue] = Field(
+        default={}, description="Up to 5 labels of your own, on `triton_canary_probe_info`."
+    )
+    histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
+
+
+class ProbeSettings(DefaultsSettings):
+    """What to measure on a target, how, and when."""
+
+    name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
+    target: StrictStr = Field(description="The name of its target.")
+    model: FilledLabelValue = Field(description="The model's name.")
+    version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
+
+
+def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:
+    """All percentiles that must be known of the probe's latency, ascending."""
+    wanted = {*probe.measurement.percentiles, *_KEPT_PERCENTILES}
+    if probe.measurement.stability_percentile is not None:
+        wanted.add(probe.measurement.stability_percentile)
+    if probe.slo is not None:
+        wanted.add(probe.slo.percentile)
+    return tuple(sorted(wanted))

@@ -1,0 +1,96 @@
+"""From settings to what is measured: probes with their targets, levels and configuration hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, replace
+from typing import Any
+
+from exporter.config.cron import gaps, parse_cron
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.settings import Settings
+from exporter.config.target_settings import TargetSettings
+from exporter.probe import (
+    Header,
+    InputOptions,
+    MeasurementOptions,
+    Probe,
+    Schedule,
+    Slo,
+    StopRules,
+    Target,
+    TlsOptions,
+    Unit,
+)
+
+
+def build_probes(settings: Settings) -> tuple[Probe, ...]:
+    """The probes, in the order of the configuration; those of one target share it."""
+    targets = {target.name: build_target(target) for target in settings.targets}
+    return tuple(_probe(probe, targets[probe.target]) for probe in settings.probes)
+
+
+def build_target(settings: TargetSettings) -> Target:
+    """The target; its group is the url's host where none is given."""
+    door = settings.url
+    headers = (
+        Header(name, value=header.plain, env=header.env, file=header.file, prefix=header.prefix)
+        for name, header in settings.headers.items()
+    )
+    return Target(
+        name=settings.name,
+        kind=settings.kind,
+        scheme=door.scheme,
+        host=door.host,
+        port=door.port,
+        group=settings.group or door.host,
+        path=door.path,
+        metrics_url=settings.metrics_url or "",
+        headers=tuple(headers),
+        tls=TlsOptions(**settings.tls.model_dump()),
+        connect_timeout_ns=settings.connect_timeout_ns,
+    )
+
+
+def _probe(settings: ProbeSettings, target: Target) -> Probe:
+    levels = settings.load.levels
+    measurement = settings.measurement.model_dump() | {"percentiles": percentiles_of(settings)}
+    shapes = tuple(sorted(settings.input.shapes.items()))
+    slo, unit = settings.slo, settings.unit
+    probe = Probe(
+        name=settings.name,
+        target=target,
+        model=settings.model,
+        version=settings.version,
+        schedule=_schedule(settings.schedule),
+        levels=levels,
+        measurement=MeasurementOptions(**measurement),
+        input=InputOptions(**(settings.input.model_dump() | {"shapes": shapes})),
+        stop=StopRules(**settings.stop.model_dump()),
+        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
+        unit=Unit(unit.name, unit.per_inference) if unit else None,
+        histogram=settings.histogram,
+        variant=settings.variant,
+        variant_group=settings.variant_group,
+        labels=tuple(sorted(settings.labels.items())),
+    )
+    return replace(probe, config_hash=_config_hash(probe))
+
+
+def _schedule(settings: ScheduleSettings) -> Schedule:
+    if settings.cron is None:
+        return Schedule(settings.every_ns or 0, timezone=settings.timezone, jitter_ns=settings.jitter_ns)
+    cron = parse_cron(settings.cron)
+    return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
+
+
+def _config_hash(probe: Probe) -> str:
+    """Twelve hex digits over the whole probe and its target. Secrets are not in it, only where they come from."""
+    canonical = json.dumps(probe, default=_fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A dataclass for JSON; `dataclasses.asdict` copies all it finds, and takes ten times as long."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}

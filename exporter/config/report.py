@@ -1,0 +1,41 @@
+"""The text of `check-config` for a configuration without faults."""
+
+from __future__ import annotations
+
+from exporter.config.estimate import Estimate, ProbeEstimate, estimate
+from exporter.config.quantities import format_duration
+from exporter.config.settings import Settings
+from exporter.probe import NS
+
+_HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
+
+
+def check_report(settings: Settings) -> str:
+    """What the configuration holds and will cost, as lines for people; warnings come last."""
+    found = estimate(settings)
+    lines = [f"ok: {len(settings.targets)} target(s), {len(settings.probes)} probe(s)"]
+    if found.probes:
+        lines += ["", *_table([_HEAD, *map(_row, found.probes)]), "", *_load(settings, found)]
+    lines += [f"series: at most about {found.series}, of {settings.limits.max_series} that limits.max_series allows"]
+    return "\n".join(lines + [f"warning: {warning}" for warning in found.warnings])
+
+
+def _row(entry: ProbeEstimate) -> tuple[str, ...]:
+    times = (entry.typical_ns, entry.worst_ns, entry.interval_ns)
+    return (entry.name, str(entry.levels), str(entry.series), *map(_shown, times))
+
+
+def _shown(duration_ns: int) -> str:
+    """Tenths of a second are enough to read."""
+    return format_duration(round(duration_ns, -8) if duration_ns >= NS else duration_ns)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+
+
+def _load(settings: Settings, found: Estimate) -> list[str]:
+    lines = [f"group {group}: busy {part:.1%} of the time" for group, part in found.group_utilisation.items()]
+    concurrent = settings.limits.concurrent_sweeps
+    return [*lines, f"all groups: busy {found.utilisation:.1%} of what limits.concurrent_sweeps, {concurrent}, allows"]

@@ -1,0 +1,119 @@
+"""The whole configuration, and its sections that are about the daemon itself.
+
+The single source of the reference page, with `target_settings` and `probe_settings`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exporter.config import text
+from exporter.config.fields import PathText, Section
+from exporter.config.probe_settings import ProbeSettings
+from exporter.config.quantities import duration, size
+from exporter.config.target_settings import TargetSettings
+from exporter.probe import NS
+
+_DAY_NS = 86_400 * NS
+
+
+class ArchiveSettings(Section):
+    """The CSV archive of all results."""
+
+    enabled: StrictBool = Field(default=True, description="Whether there is one.")
+    directory: PathText = Field(default="", description="Where it lies; `archive` below `data_directory` by default.")
+    max_age_ns: Annotated[int, duration("1d", "36500d")] = Field(
+        default=90 * _DAY_NS, description="Older files are removed."
+    )
+    max_size_bytes: Annotated[int, size("1MiB", "1024TiB")] = Field(
+        default=2**30, description="Beyond this total the oldest files are removed."
+    )
+
+
+class WebSettings(Section):
+    """The web side: metrics, health, status page."""
+
+    listen: Annotated[StrictStr, AfterValidator(text.listen_text)] = Field(
+        default="127.0.0.1:9787",
+        description="`host:port`, `[::]:port`, or `:port` for all addresses; port 0 takes a free one.",
+    )
+
+    @property
+    def host(self) -> str:
+        """The address to bind, "" for all."""
+        return text.parse_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return text.parse_listen(self.listen)[1]
+
+
+class LimitsSettings(Section):
+    """What the daemon may use."""
+
+    concurrent_sweeps: Annotated[StrictInt, Field(ge=1, le=64)] = Field(
+        default=1, description="Sweeps at one time over all groups, each in a worker process."
+    )
+    max_series: Annotated[StrictInt, Field(ge=100)] = Field(
+        default=20_000,
+        description="Beyond these the level results of the probes configured last are left out.",
+    )
+    sweeps_per_worker: Annotated[StrictInt, Field(ge=1)] = Field(
+        default=100, description="After so many sweeps a worker is replaced."
+    )
+    shutdown_timeout_ns: Annotated[int, duration("1s", "10m")] = Field(
+        default=10 * NS, description="How long a shutdown may take."
+    )
+
+
+class LogSettings(Section):
+    """The daemon's own log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is logged.")
+    format: Literal["logfmt", "json"] = Field(default="logfmt", description="How a line is written.")
+
+
+class Settings(BaseSettings):
+    """One YAML mapping.
+
+    Made by `exporter.config.load` alone, which checks what holds between keys.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    data_directory: Annotated[StrictStr, AfterValidator(text.filled_path_text)] = Field(
+        default="/var/lib/triton-canary", description="Archive and state live below it."
+    )
+    targets: tuple[TargetSettings, ...] = Field(default=(), description="The servers' doors.")
+    defaults: dict[str, Any] = Field(
+        default={},
+        description="What probes inherit: any key of a probe but `name`, `target`, `model`, `version`.",
+        repr=False,
+    )
+    probes: tuple[ProbeSettings, ...] = Field(default=(), description="What to measure.")
+    archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="The CSV archive.")
+    web: WebSettings = Field(default_factory=WebSettings, description="The web side.")
+    limits: LimitsSettings = Field(default_factory=LimitsSettings, description="What the daemon may use.")
+    log: LogSettings = Field(default_factory=LogSettings, description="The log.")
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where the archive lies."""
+        return Path(self.archive.directory) if self.archive.directory else Path(self.data_directory) / "archive"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """File and environment come already joined: a fault must be able to say which of the two it is in."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)

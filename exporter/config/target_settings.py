@@ -1,0 +1,91 @@
+"""What a user may say of a target: its url, headers and TLS. What holds between keys is in `checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    PrivateAttr,
+    StrictBool,
+    StrictStr,
+    model_validator,
+)
+
+from exporter.config import text
+from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, exactly_one
+from exporter.config.quantities import duration
+from exporter.probe import NS
+
+KINDS = ("triton",)
+"""The service kinds that a target can name."""
+
+
+class HeaderSettings(Section):
+    """One header's value: plain text, or read at each use from an environment variable or a file."""
+
+    env: StrictStr = Field(default="", description="The environment variable that holds the value.")
+    file: PathText = Field(default="", description="The file that holds the value; a newline at its end is left out.")
+    prefix: Annotated[StrictStr, AfterValidator(text.header_value)] = Field(
+        default="", description='Text put before the value, as `"Bearer "`.'
+    )
+    _plain: str = PrivateAttr("")
+
+    @property
+    def plain(self) -> str:
+        """The value where it stands in the configuration itself."""
+        return self._plain
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(given, str | Mapping):
+            raise ValueError("must be text, {env: VARIABLE} or {file: PATH}")
+        if not isinstance(given, str):
+            header = handler(given)
+            exactly_one({"env": header.env, "file": header.file})
+            return header
+        header = handler({})
+        header._plain = text.header_value(given)
+        return header
+
+
+class TlsSettings(Section):
+    """How a TLS server is verified, and who we say we are."""
+
+    ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
+    cert_file: PathText = Field(default="", description="PEM file of our own certificate; needs `key_file`.")
+    key_file: PathText = Field(default="", description="PEM file of its key.")
+    server_name: LabelValue = Field(
+        default="", description="The name that the server's certificate must bear; the url's host by default."
+    )
+    verify: StrictBool = Field(default=True, description="Whether the server's certificate is verified.")
+
+
+class TargetSettings(Section):
+    """A server's door."""
+
+    name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
+    kind: Annotated[str, OneOf(KINDS)] = Field(default="triton", description="What serves there.")
+    url: Annotated[text.Door, PlainValidator(text.parse_door)] = Field(
+        description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001)."
+    )
+    group: LabelValue = Field(
+        default="",
+        description="Targets of one group share a server, and are never measured at once; the url's host by default.",
+    )
+    metrics_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
+        default=None, description="The page with the server's own metrics."
+    )
+    headers: dict[str, HeaderSettings] = Field(
+        default={},
+        description="Headers (gRPC: metadata) of every request, by name; a secret comes from `env` or `file`.",
+    )
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="TLS, for https and grpcs.")
+    connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(
+        default=5 * NS, description="How long a connection may take."
+    )

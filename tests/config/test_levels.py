@@ -1,0 +1,90 @@
+"""Load levels as a user writes them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config.levels import MAX_LEVELS, parse_concurrency, parse_request_rate
+from exporter.config.text import as_number
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (4, (4,)),
+        (4.0, (4,)),
+        ([1, 2, 4], (1, 2, 4)),
+        ([4, 1], (4, 1)),
+        ("1:4", (1, 2, 3, 4)),
+        ("1:8:3", (1, 4, 7)),
+        ("2:8:2", (2, 4, 6, 8)),
+        ("5:5:1", (5,)),
+        ("1:32", tuple(range(1, 33))),
+    ],
+)
+def test_concurrency(written: object, expected: tuple[int, ...]) -> None:
+    assert parse_concurrency(written) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "labels"),
+    [
+        (100, ["100"]),
+        (100.0, ["100"]),
+        ([0.5, 1e6], ["0.5", "1000000"]),
+        ("100:500:200", ["100", "300", "500"]),
+        ("0.1:0.5:0.1", ["0.1", "0.2", "0.3", "0.4", "0.5"]),
+    ],
+)
+def test_request_rates_and_their_labels(written: object, labels: list[str]) -> None:
+    assert [as_number(rate) for rate in parse_request_rate(written)] == labels
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (0, "from 1 to"),
+        (65_537, "from 1 to"),
+        (1.5, "whole number"),
+        ("1:2:0.5", "whole number"),
+        ("1:33", "gives 33 levels"),
+        ("1:999999999", "gives 999999999 levels"),
+        ("0:1e99", "must be a number"),
+        ([], "gives 0 levels"),
+        (list(range(1, 34)), "gives 33 levels"),
+        ([2, 2], "level 2 is there twice"),
+        ("4:1", "goes up"),
+        ("1:4:0", "goes up"),
+        ("1:4:-1", "must be a number"),
+        ("٣:٤", "must be a number"),
+        ("1:4:1:1", "must be a number"),
+        ("4", "must be a number"),
+        ("a:b", "must be a number"),
+        ("nan:inf", "must be a number"),
+        ("1:", "must be a number"),
+        (True, "must be a number"),
+        (None, "must be a number"),
+        (["1"], "must be a number"),
+        ({}, "must be a number"),
+    ],
+)
+def test_what_is_no_concurrency(written: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_concurrency(written)
+
+
+@pytest.mark.parametrize("written", [0, -1, 0.0001, 1_000_001, "0:5"])
+def test_what_is_no_request_rate(written: object) -> None:
+    with pytest.raises(ValueError, match=r"from 0\.001 to 1000000 a second"):
+        parse_request_rate(written)
+
+
+@given(st.integers(1, 1000), st.integers(1, 100), st.integers(0, MAX_LEVELS - 1), st.sampled_from([1, 10, 1000]))
+def test_ranges_are_exact(start: int, step: int, steps: int, scale: int) -> None:
+    numbers = [Decimal(start + step * index) / scale for index in range(steps + 1)]
+    text = f"{numbers[0]}:{numbers[-1]}:{Decimal(step) / scale}"
+    assert parse_request_rate(text) == tuple(map(float, numbers))

@@ -1,0 +1,212 @@
+"""What good files give, and that no text gives anything but settings or faults."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.config import Settings, build_probes, load
+from exporter.config.reference import reference
+from exporter.errors import ConfigError
+from exporter.probe import NS
+
+GOOD = Path(__file__).parent / "good"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+MINIMAL = yaml.safe_load((GOOD / "minimal.yaml").read_text())
+FULL = yaml.safe_load((GOOD / "full.yaml").read_text())
+
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def load_text(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> Settings:
+    path = tmp_path / "canary.yaml"
+    path.write_text(text)
+    return load(path, environ or {})
+
+
+def faults_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text, environ)
+    return [fault.replace(str(tmp_path / "canary.yaml"), "canary.yaml") for fault in caught.value.faults]
+
+
+def test_the_sections_about_the_daemon() -> None:
+    full = load(GOOD / "full.yaml", {})
+    assert str(full.archive_directory) == "/srv/canary-archive"
+    assert (full.archive.enabled, full.archive.max_age_ns, full.archive.max_size_bytes) == (
+        True,
+        30 * 86_400 * NS,
+        500 * 2**20,
+    )
+    assert (full.web.host, full.web.port) == ("::", 9787)
+    assert full.limits.model_dump() == {
+        "concurrent_sweeps": 2,
+        "max_series": 10_000,
+        "sweeps_per_worker": 50,
+        "shutdown_timeout_ns": 15 * NS,
+    }
+    assert (full.log.level, full.log.format) == ("debug", "json")
+
+
+def test_their_defaults() -> None:
+    minimal = load(GOOD / "minimal.yaml", {})
+    assert str(minimal.archive_directory) == "/var/lib/triton-canary/archive"
+    assert (minimal.archive.enabled, minimal.archive.max_age_ns, minimal.archive.max_size_bytes) == (
+        True,
+        90 * 86_400 * NS,
+        2**30,
+    )
+    assert (minimal.web.host, minimal.web.port) == ("127.0.0.1", 9787)
+    assert minimal.limits.model_dump() == {
+        "concurrent_sweeps": 1,
+        "max_series": 20_000,
+        "sweeps_per_worker": 100,
+        "shutdown_timeout_ns": 10 * NS,
+    }
+    assert (minimal.log.level, minimal.log.format) == ("info", "logfmt")
+
+
+@pytest.mark.parametrize(
+    ("defaults", "probe", "levels"),
+    [
+        ("{concurrency: 4}", "", ["4"]),
+        ("{concurrency: 4}", "load: {concurrency: [1, 2]}", ["1", "2"]),
+        ("{concurrency: 4}", "load: {request_rate: 100}", ["100"]),
+        ("{request_rate: 4}", "load: {concurrency: 2}", ["2"]),
+    ],
+)
+def test_a_probe_chooses_otherwise_than_the_defaults(
+    tmp_path: Path, defaults: str, probe: str, levels: list[str]
+) -> None:
+    text = f"""
+targets: [{{name: t, kind: triton, url: "http://localhost"}}]
+defaults: {{load: {defaults}, schedule: {{cron: "0 3 * * *", jitter: 1s}}, slo: {{name: s, latency: 1s}}}}
+probes:
+  - name: p
+    target: t
+    model: m
+    schedule: {{every: 1m}}
+    slo: null
+    {probe}
+"""
+    (found,) = build_probes(load_text(tmp_path, text))
+    assert [level.label for level in found.levels] == levels
+    assert (found.schedule.interval_ns, found.schedule.cron, found.schedule.jitter_ns) == (60 * NS, "", NS)
+    assert found.slo is None
+
+
+def test_nothing_to_measure_is_allowed(tmp_path: Path) -> None:
+    assert build_probes(load_text(tmp_path, "targets: []\n")) == ()
+
+
+def test_anchors_and_merge_keys(tmp_path: Path) -> None:
+    text = """
+targets: [{name: t, kind: triton, url: "http://localhost"}]
+probes:
+  - &first {name: p, target: t, model: m, schedule: {every: 1m}, load: {concurrency: 1}}
+  - {<<: *first, name: q, load: {concurrency: 2}}
+"""
+    first, second = build_probes(load_text(tmp_path, text))
+    assert (second.name, second.model, second.levels[0].label) == ("q", "m", "2")
+    assert second.schedule == first.schedule
+
+
+def test_a_fault_behind_an_alias_names_the_line_where_it_stands(tmp_path: Path) -> None:
+    text = """
+targets: [{name: t, kind: triton, url: "http://localhost"}]
+probes:
+  - &first {name: p, target: t, model: m, schedule: {every: 1m},
+            load: {concurrency: 0}}
+"""
+    assert faults_of(tmp_path, text) == [
+        "canary.yaml:5: probes[0] (p).load.concurrency: found 0: a concurrency must be a whole number from 1 to 65536"
+    ]
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    text = """
+targets:
+  - {name: t, kind: triton, url: "http://localhost", headers: {X-Route: hunter2}}
+"""
+    assert "hunter2" not in repr(load_text(tmp_path, text))
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(GOOD / "minimal.yaml", {}).web.listen = ":1"
+
+
+def test_the_page_holds_the_reference_and_the_examples() -> None:
+    page = PAGE.read_text()
+    # After a change of the models: replace what stands below "All keys" by what reference() gives now.
+    assert page.endswith(f"## All keys\n\n{reference().strip()}\n")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert (GOOD / "minimal.yaml").read_text() in blocks
+    assert (GOOD / "full.yaml").read_text() in blocks
+
+
+# --- any text at all ------------------------------------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["5s", "10%", "1:8:1", "1GiB", "http://localhost", "*/5 * * * *", "http://[", "::", "1e400"]),
+    st.dates(),
+    st.binary(max_size=3),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [path, *(found for key in keys for found in _paths(value[key], (*path, key)))]
+
+
+def _gives_settings_or_faults(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", errors="surrogatepass")
+    try:
+        build_probes(load(path, {}))
+        faults = [f"{path}: none"]
+    except ConfigError as error:
+        faults = error.faults
+    assert faults
+    assert all(fault.startswith(str(path)) and "\n" not in fault for fault in faults)
+
+
+@given(text=st.text() | st.text(alphabet="abc:-{}[]&*!|>'\"#%@,?~<\n\t 01"))
+@settings(max_examples=200, deadline=None)
+def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    _gives_settings_or_faults(tmp_path_factory.getbasetemp() / "any.yaml", text)
+
+
+@given(data=st.data(), value=VALUES)
+@settings(max_examples=150, deadline=None)
+def test_any_value_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, value: Any) -> None:
+    document = copy.deepcopy(FULL)
+    path = data.draw(st.sampled_from(_paths(document)[1:]))
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    if isinstance(inner, dict) and data.draw(st.booleans()):
+        inner[data.draw(st.text(max_size=5))] = value
+    else:
+        inner[path[-1]] = value
+    _gives_settings_or_faults(tmp_path_factory.getbasetemp() / "any.yaml", yaml.dump(document, Dumper=DUMPER))
+
+
+def test_a_text_that_would_break_the_parser_by_depth(tmp_path: Path) -> None:
+    assert faults_of(tmp_path, "[" * 300_000) == ["canary.yaml:1: is nested more than 50 deep"]
