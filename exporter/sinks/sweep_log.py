@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from exporter.logs import fields
-from exporter.model import SkipReason, SweepResult, WindowCounts
+from exporter.model import Reason, SkipReason, SweepResult, WindowCounts
 from exporter.probe import NS, Probe
 
 log = logging.getLogger("exporter.sweeps")
@@ -22,7 +22,7 @@ class SweepLog:
         """Not worth a line."""
 
     def sweep_ended(self, result: SweepResult) -> None:
-        """A warning where the sweep gave no usable data."""
+        """A warning where the sweep gave no usable data, but for our own shutdown."""
         probe = result.probe
         summary = {
             "sweep": result.id,
@@ -43,7 +43,8 @@ class SweepLog:
             summary["inferences_per_second"] = round(best.throughput, 3)
             summary["p50_seconds"] = best.latency.at(50.0) / NS
             summary["p99_seconds"] = best.latency.at(99.0) / NS
-        log.log(logging.INFO if result.usable else logging.WARNING, "sweep ended", extra=fields(**summary))
+        expected = result.usable or result.reason is Reason.SHUTDOWN
+        log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 
     def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
         """Our own decision, so no warning, but never silent."""

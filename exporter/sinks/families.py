@@ -1,0 +1,248 @@
+"""The metric families of the page: names, types and help, in page order. The metric contract as a table.
+
+Only what this package can know stands here. It must not know how a value comes about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+PREFIX: Final = "triton_canary_"
+EXPORTER_PREFIX: Final = PREFIX + "exporter_"
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+_registered: list[Family] = []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """One metric family. `name` is without the suffix of its samples (`_total`, `_bucket`, ...)."""
+
+    name: str
+    kind: Kind
+    help: str
+
+    @property
+    def sample_names(self) -> tuple[str, ...]:
+        """The names of its samples: what `?name[]=` selects by."""
+        suffixes = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+        return tuple(self.name + suffix for suffix in suffixes[self.kind])
+
+
+def _family(kind: Kind, name: str, help_text: str) -> Family:
+    family = Family(PREFIX + name, kind, help_text)
+    _registered.append(family)
+    return family
+
+
+_LAST = " Of the last sweep with usable data; absent once that is 3 intervals old."
+_LAST_ANY = " Of the last finished sweep; absent once that is 3 intervals old."
+
+# --- state of a probe: never expires while the probe is configured ---------------------------------------------------
+
+UP = _family(
+    "gauge",
+    "up",
+    "1 if the last sweep got usable data, 0 if it failed. A skip never changes it. Absent before the first sweep.",
+)
+LAST_RUN = _family(
+    "gauge", "last_run_timestamp_seconds", "Unix time at which the last sweep ended; kept over a restart. 0 = never."
+)
+LAST_SUCCESS = _family(
+    "gauge",
+    "last_success_timestamp_seconds",
+    "Unix time at which the last sweep with usable data ended; kept over a restart. 0 = never.",
+)
+NEXT_RUN = _family(
+    "gauge", "next_run_timestamp_seconds", "Unix time at which the next sweep is due. 0 = none is planned."
+)
+INTERVAL = _family(
+    "gauge", "interval_seconds", "Seconds between two sweeps as configured; under cron the longest gap ahead."
+)
+RESULTS_DROPPED = _family(
+    "gauge", "results_dropped", "1 if the level results of this probe are left out to keep limits.max_series, else 0."
+)
+RUNNING = _family("gauge", "running", "1 while a sweep of this probe runs, else 0.")
+PAUSED = _family("gauge", "paused", "1 while this probe is paused, else 0.")
+PROBE_INFO = _family(
+    "gauge",
+    "probe_info",
+    "Always 1; what changes by itself or comes from the user, as labels. A label that nobody knows yet is empty.",
+)
+TARGET_INFO = _family(
+    "gauge",
+    "target_info",
+    "Always 1; the target's url and the host:port of its metrics url (empty if none), to join with its own metrics.",
+)
+
+# --- results of the last sweep ---------------------------------------------------------------------------------------
+
+LEVEL_VALUE = _family("gauge", "level_value", "The load level as a number: the x of a load curve." + _LAST)
+STABLE = _family("gauge", "stable", "1 if the level met its stability rule, 0 if it did not." + _LAST)
+LATENCY = _family(
+    "gauge",
+    "latency_seconds",
+    "Percentiles of the time from sent to the last byte of the answer, exact, ok requests of the merged windows."
+    + _LAST
+    + " Absent without ok requests.",
+)
+LATENCY_MEAN = _family("gauge", "latency_mean_seconds", "Mean of the latency of the ok requests." + _LAST)
+LATENCY_STDDEV = _family(
+    "gauge", "latency_stddev_seconds", "Standard deviation of the latency of the ok requests." + _LAST
+)
+LATENCY_MIN = _family("gauge", "latency_min_seconds", "Least latency of the ok requests." + _LAST)
+LATENCY_MAX = _family("gauge", "latency_max_seconds", "Greatest latency of the ok requests." + _LAST)
+RESPONSE_TIME = _family(
+    "gauge",
+    "response_time_seconds",
+    "Percentiles of the time from the intended send time to the last byte, time-outs at their limit."
+    + _LAST
+    + " Absent in closed-loop modes.",
+)
+THROUGHPUT = _family(
+    "gauge",
+    "throughput_inferences_per_second",
+    "Ok requests times batch size, per second of the merged windows." + _LAST,
+)
+THROUGHPUT_UNITS = _family(
+    "gauge",
+    "throughput_units_per_second",
+    "Throughput in the unit that the probe names." + _LAST + " Absent where it names none.",
+)
+RESPONSES_PER_SECOND = _family(
+    "gauge",
+    "responses_per_second",
+    "Responses per second of the merged windows." + _LAST + " Absent unless the model is decoupled.",
+)
+OFFERED = _family(
+    "gauge", "offered_requests_per_second", "Requests actually sent, per second of the merged windows." + _LAST
+)
+UNSENT_RATIO = _family(
+    "gauge", "unsent_ratio", "Requests that were due but could not be sent, over all that were due, 0..1." + _LAST
+)
+SEND_LAG = _family(
+    "gauge",
+    "send_lag_seconds",
+    "Percentiles of the time from the intended to the actual send time." + _LAST + " Absent in closed-loop modes.",
+)
+ERROR_RATIO = _family(
+    "gauge",
+    "error_ratio",
+    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1."
+    + _LAST
+    + " Absent without requests.",
+)
+MEASURED_REQUESTS = _family(
+    "gauge",
+    "measured_requests",
+    "Requests in the merged windows that are behind these figures; the cancelled not counted." + _LAST,
+)
+BREAKDOWN = _family(
+    "gauge",
+    "latency_breakdown_seconds",
+    "Mean seconds by component, adding up to the mean latency."
+    + _LAST
+    + " A component that the server does not tell is absent, the server's own under more than 5 % foreign traffic.",
+)
+CONNECT = _family(
+    "gauge",
+    "connect_seconds",
+    "Time to open the sweep's first connection, never part of a latency." + _LAST_ANY,
+)
+TLS_HANDSHAKE = _family(
+    "gauge",
+    "tls_handshake_seconds",
+    "Time of the first connection's TLS handshake." + _LAST_ANY + " Absent without TLS.",
+)
+COLD_FIRST_REQUEST = _family(
+    "gauge", "cold_first_request_seconds", "Latency of the sweep's very first request." + _LAST_ANY
+)
+CERTIFICATE_EXPIRY = _family(
+    "gauge",
+    "certificate_expiry_timestamp_seconds",
+    "Unix time at which the target's leaf certificate expires, as last seen by a sweep."
+    + _LAST_ANY
+    + " Absent without TLS.",
+)
+SPREAD_RATIO = _family("gauge", "spread_ratio", "Greatest over least figure of the judged windows." + _LAST)
+WINDOWS = _family("gauge", "measurement_windows", "Windows that the level ran." + _LAST)
+CLIENT_LIMITED = _family(
+    "gauge", "client_limited", "1 if this client, not the server, bounded the figures, else 0." + _LAST
+)
+CLIENT_LOOP_LAG = _family(
+    "gauge", "client_loop_lag_seconds", "Largest delay of the load client's event loop in the merged windows." + _LAST
+)
+CLIENT_CPU = _family(
+    "gauge", "client_cpu_ratio", "Cpu time of the load client over window time; 1 is a whole core." + _LAST
+)
+SERVER_REQUEST_MEAN = _family(
+    "gauge",
+    "server_request_mean_seconds",
+    "Mean time of a successful request by the server's own statistics over the merged windows, all clients."
+    + _LAST
+    + " Absent where the server has no statistics.",
+)
+SERVER_BATCH_SIZE = _family(
+    "gauge",
+    "server_batch_size_mean",
+    "Inferences over executions by the server's statistics over the merged windows." + _LAST,
+)
+SERVER_CACHE_HIT_RATIO = _family(
+    "gauge",
+    "server_cache_hit_ratio",
+    "Response cache hits over look-ups in the merged windows, 0..1." + _LAST + " Absent without look-ups.",
+)
+FOREIGN_RATIO = _family(
+    "gauge",
+    "server_foreign_requests_ratio",
+    "Part of the server's requests in the merged windows that this client did not send, 0..1." + _LAST,
+)
+SLO_MET = _family(
+    "gauge",
+    "slo_met",
+    "1 if the slo's percentile of latency is within its threshold and the error ratio leaves it room, else 0."
+    + _LAST
+    + " Only at the levels of the slo.",
+)
+MAX_LEVEL = _family(
+    "gauge",
+    "max_level_within_threshold",
+    "Highest level run that kept the slo's threshold and got 0.99 of the asked rate; 0 = none did."
+    + _LAST
+    + " Absent without an slo.",
+)
+SWEEP_DURATION = _family("gauge", "sweep_duration_seconds", "Seconds that the sweep took." + _LAST_ANY)
+
+# --- cumulative: reset only with the process -------------------------------------------------------------------------
+
+REQUESTS = _family(
+    "counter", "requests", "Requests that ended, by outcome, warm-up included; moves at the end of each window."
+)
+INFERENCES = _family(
+    "counter", "inferences", "Inferences of ok requests in Triton's own unit (requests times batch size)."
+)
+SLO_REQUESTS = _family(
+    "counter", "slo_requests", "Requests at the levels that the slo names. Absent where the probe has no slo."
+)
+SLO_BAD = _family("counter", "slo_bad_requests", "Of these the ones that were not ok within the slo's threshold.")
+SLO_THRESHOLD = _family("gauge", "slo_threshold_seconds", "The slo's latency threshold as configured.")
+DURATION = _family(
+    "histogram",
+    "request_duration_seconds",
+    "Latency of the ok requests outside warm-up, all sweeps. Absent where the probe switches it off.",
+)
+SWEEPS = _family("counter", "sweeps", "Finished sweeps by status and reason (empty for ok).")
+SWEEPS_SKIPPED = _family("counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.")
+
+PAGE_ORDER: Final[tuple[Family, ...]] = tuple(_registered)
+"""All families of probes and targets, in the order of the page."""
+
+
+def by_sample_name(names: Iterable[str]) -> dict[Family, frozenset[str]]:
+    """The families that have samples of these names, with those names. Unknown names are left out."""
+    wanted = frozenset(names)
+    found = {family: wanted.intersection(family.sample_names) for family in PAGE_ORDER}
+    return {family: chosen for family, chosen in found.items() if chosen}

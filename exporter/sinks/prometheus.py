@@ -1,0 +1,181 @@
+"""The samples of all probes as text, made again only where something changed.
+
+It owns the cache by probe, the joining of families over probes, and the limit on series. It must not know asyncio,
+HTTP, or where the views come from. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from exporter.probe import Target
+from exporter.sinks.board import ProbeView
+from exporter.sinks.families import PAGE_ORDER, Family, by_sample_name
+from exporter.sinks.lines import Block, Format, header
+from exporter.sinks.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
+
+_log = logging.getLogger(__name__)
+
+Blocks = Mapping[Family, Block]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRow:
+    """A probe's view and what the scheduler says of it at the same moment; None: it could not be asked."""
+
+    view: ProbeView
+    next_run_unix_s: float | None
+    paused: bool | None
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is rendered of one probe, and of which view. `reserved` is the most level series it ever had."""
+
+    view: ProbeView | None = None
+    extras: ProbeExtras | None = None
+    state: Blocks = field(default_factory=dict)
+    level: Blocks = field(default_factory=dict)
+    state_series: int = 0
+    level_series: int = 0
+    reserved: int = 0
+    dropped: bool = False
+
+
+class ProbeSamples:
+    """Holds the rendered samples. Past `max_series` the level results of the probes configured last are left out: each
+    probe reserves the most level series that it ever had, so that a result that expires makes nothing flap.
+
+    `on_error` is called once for each probe, and for the targets, whose samples could not be made; they are absent.
+    """
+
+    def __init__(self, max_series: int, on_error: Callable[[], None]) -> None:
+        self._max_series = max_series
+        self._on_error = on_error
+        self._slots: dict[str, _Slot] = {}
+        self._targets: dict[str, tuple[Target, float | None]] = {}
+        self._target_blocks: list[Blocks] = []
+        self._target_series = 0
+        self.version = 0
+        """Grows whenever the text is another one."""
+
+    @property
+    def series(self) -> int:
+        """Series on the page."""
+        shown = sum(slot.state_series + (0 if slot.dropped else slot.level_series) for slot in self._slots.values())
+        return shown + self._target_series
+
+    @property
+    def series_dropped(self) -> int:
+        """Series left out to keep the limit."""
+        return sum(slot.level_series for slot in self._slots.values() if slot.dropped)
+
+    def update(self, rows: Sequence[ProbeRow], other_series: int) -> None:
+        """Brings the samples up to these rows, in their order. `other_series` also count towards the limit."""
+        slots = {row.view.probe.name: self._slots.get(row.view.probe.name) or _Slot() for row in rows}
+        changed = list(slots) != list(self._slots)
+        self._slots = slots
+        for row, slot in zip(rows, slots.values(), strict=True):
+            changed |= self._render_levels(slot, row.view)
+            changed |= self._render_state(slot, row)
+        changed |= self._render_targets(rows)
+        self._apply_limit(other_series)
+        for row, slot in zip(rows, slots.values(), strict=True):
+            changed |= self._render_state(slot, row)
+        self.version += changed
+
+    def page(self, page_format: Format) -> str:
+        """All families that have samples, each once."""
+        return "".join(self._parts(page_format, PAGE_ORDER))
+
+    def selected(self, page_format: Format, names: Iterable[str]) -> str:
+        """The page with the samples of these names alone."""
+        wanted = by_sample_name(names)
+        parts = []
+        for (head, *blocks), chosen in zip(self._families(page_format, wanted), wanted.values(), strict=True):
+            lines = [line for block in blocks for line in block.split("\n") if line.partition("{")[0] in chosen]
+            parts += [head, *(f"{line}\n" for line in lines)] if lines else []
+        return "".join(parts)
+
+    def _parts(self, page_format: Format, families: Iterable[Family]) -> Iterator[str]:
+        for part in self._families(page_format, families):
+            if len(part) > 1:
+                yield from part
+
+    def _families(self, page_format: Format, families: Iterable[Family]) -> Iterator[list[str]]:
+        """For each family its header and its blocks."""
+        sources = [slot.state for slot in self._slots.values()]
+        sources += [slot.level for slot in self._slots.values() if not slot.dropped]
+        sources += self._target_blocks
+        for family in families:
+            blocks = [block for source in sources if (block := source.get(family)) is not None]
+            yield [header(family, page_format), *blocks]
+
+    def _render_levels(self, slot: _Slot, view: ProbeView) -> bool:
+        old = slot.view
+        if old is not None and old.measured is view.measured and old.probe is view.probe and old.facts is view.facts:
+            return False
+        slot.level = self._guarded(partial(level_blocks, view), f"level results of probe {view.probe.name}")
+        slot.level_series = _count(slot.level)
+        kept = slot.reserved if old is not None and old.probe is view.probe else 0
+        slot.reserved = max(kept, slot.level_series)
+        return True
+
+    def _render_state(self, slot: _Slot, row: ProbeRow) -> bool:
+        extras = ProbeExtras(row.next_run_unix_s, row.paused, slot.dropped)
+        if slot.view is row.view and slot.extras == extras:
+            return False
+        slot.view, slot.extras = row.view, extras
+        slot.state = self._guarded(partial(state_blocks, row.view, extras), f"state of probe {row.view.probe.name}")
+        slot.state_series = _count(slot.state)
+        return True
+
+    def _render_targets(self, rows: Sequence[ProbeRow]) -> bool:
+        targets = _targets([row.view for row in rows])
+        if targets == self._targets:
+            return False
+        self._targets = targets
+        self._target_blocks = [
+            self._guarded(partial(target_blocks, target, expiry), f"target {target.name}")
+            for target, expiry in targets.values()
+        ]
+        self._target_series = sum(map(_count, self._target_blocks))
+        return True
+
+    def _apply_limit(self, other_series: int) -> None:
+        left = self._max_series - other_series - self._target_series
+        left -= sum(slot.state_series for slot in self._slots.values())
+        for slot in self._slots.values():
+            left -= slot.reserved
+            slot.dropped = left < 0
+
+    def _guarded(self, make: Callable[[], Blocks], what: str) -> Blocks:
+        try:
+            return make()
+        except Exception:
+            _log.exception("no samples can be made of the %s", what)
+            self._on_error()
+            return {}
+
+
+def _targets(views: Sequence[ProbeView]) -> dict[str, tuple[Target, float | None]]:
+    """Each target once, with the certificate expiry that the latest of its probes' sweeps saw."""
+    targets: dict[str, tuple[Target, float | None]] = {}
+    seen_at_s: dict[str, float] = {}
+    for view in views:
+        target = view.probe.target
+        targets.setdefault(target.name, (target, None))
+        for result in (view.measured, view.fresh):
+            expiry = result.connection.certificate_expiry_unix_s if result is not None else None
+            if result is None or expiry is None or result.started_unix_s < seen_at_s.get(target.name, 0.0):
+                continue
+            seen_at_s[target.name] = result.started_unix_s
+            targets[target.name] = (target, expiry)
+    return targets
+
+
+def _count(blocks: Blocks) -> int:
+    return sum(block.count("\n") for block in blocks.values())

@@ -1,0 +1,216 @@
+"""The status page as HTML: no scripts, no inline styles, everything from outside escaped.
+
+Pure: text in, text out. It must not know where the statuses come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from exporter.web import words
+from exporter.web.status import LevelStatus, ProbeStatus, is_failing
+
+REFRESH_SECONDS = 10
+_PERCENTILES = ("50", "95", "99")
+_LEVEL_COLUMNS = 4 + len(_PERCENTILES)
+_SEPARATOR = " · "
+_NO_FIGURES = '<span class="soft">no figures</span>'
+
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "client": ("client_send", "client_receive"),
+    "network": ("network",),
+    "overhead": ("server_overhead",),
+    "queue": ("queue",),
+    "compute": ("compute_input", "compute_infer", "compute_output", "composing"),
+    "cache": ("cache_hit", "cache_miss"),
+}
+"""The parts of a bar, in the order of a request's way, and the components that each holds."""
+
+_PART_WORDS = {"overhead": "server overhead"}
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What the page says beside the probes."""
+
+    version: str
+    ready: bool
+    now_unix_s: float
+    archive_error: str = ""
+
+
+def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
+    """The whole page. Probes with a problem come first, else in their order."""
+    ordered = sorted(statuses, key=_severity)
+    rows = "".join(_probe_rows(status, facts.now_unix_s) for status in ordered)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{REFRESH_SECONDS}">
+<title>{_title(statuses)}</title>
+<link rel="stylesheet" href="style.css?v={escape(facts.version)}">
+<link rel="icon" href="data:,">
+</head>
+<body>
+<header><h1>Triton Canary</h1><span class="soft">version {escape(facts.version)}{"" if facts.ready else ", not ready"}\
+</span><nav><a href="metrics">Metrics</a><a href="api/status">Status as JSON</a></nav></header>
+{_notice(facts)}<div class="tiles">{_tiles(statuses)}</div>
+<div class="legend"><span>Breakdown of the mean latency:</span>{_legend()}</div>
+{_table(rows) if rows else '<p class="soft">No probes are configured.</p>'}
+<footer><span>Refreshes every {REFRESH_SECONDS} s. Latencies are of requests that succeeded.</span></footer>
+</body>
+</html>
+"""
+
+
+def _notice(facts: PageFacts) -> str:
+    return (
+        f'<p class="notice">The archive is not written: {escape(facts.archive_error)}</p>'
+        if facts.archive_error
+        else ""
+    )
+
+
+def _severity(status: ProbeStatus) -> int:
+    if is_failing(status):
+        return 0
+    return 1 if status.state == "unstable" else 2
+
+
+def _counts(statuses: Sequence[ProbeStatus]) -> dict[str, int]:
+    failing = sum(map(is_failing, statuses))
+    by_state = {state: sum(status.state == state for status in statuses) for state in ("ok", "unstable")}
+    return {**by_state, "failing": failing, "no result yet": len(statuses) - failing - sum(by_state.values())}
+
+
+def _title(statuses: Sequence[ProbeStatus]) -> str:
+    failing = _counts(statuses)["failing"]
+    return f"({failing} failing) Triton Canary" if failing else "Triton Canary"
+
+
+def _tiles(statuses: Sequence[ProbeStatus]) -> str:
+    counts = _counts(statuses) | {"running now": sum(status.running for status in statuses)}
+    tiles = []
+    for what, count in counts.items():
+        look = "running" if what == "running now" else what.replace(" ", "-")
+        tiles.append(f'<div class="tile {look if count else "zero"}"><b>{count}</b>{what}</div>')
+    return "".join(tiles)
+
+
+def _table(rows: str) -> str:
+    percentiles = "".join(f'<th class="number">p{percentile}</th>' for percentile in _PERCENTILES)
+    return (
+        '<div class="scroll"><table><thead><tr><th>Probe</th><th>State</th><th>Load</th>'
+        f'<th class="number">Inferences/s</th>{percentiles}<th class="number">Errors</th><th>Breakdown</th>'
+        f"<th>Last run</th><th>Next run</th><th>Skipped</th></tr></thead>{rows}</table></div>"
+    )
+
+
+def _probe_rows(status: ProbeStatus, now_unix_s: float) -> str:
+    """A probe's reason and its levels, one row each, with what belongs to the probe as a whole spanning them."""
+    rows = [*_why_cells(status), *(_level_cells(level) for level in status.levels)]
+    over = f' rowspan="{len(rows)}"' if len(rows) > 1 else ""
+    where = _SEPARATOR.join(escape(text) for text in (status.target, _model_text(status)))
+    first = (
+        f'<th{over} scope="row">{escape(status.name)}<br><span class="soft">{where}</span></th>'
+        f'<td{over} class="when">{_badges(status)}</td>'
+    )
+    last = (
+        f'<td{over} class="when">{_ago(status.age_seconds)}</td>'
+        f'<td{over} class="when">{_next_text(status, now_unix_s)}</td>'
+        f'<td{over} class="when">{_skips(status)}</td>'
+    )
+    stale = " stale" if is_failing(status) and status.levels else ""
+    more = "".join(f"<tr>{cells}</tr>" for cells in rows[1:])
+    return f'<tbody class="{_look(status)}{stale}"><tr>{first}{rows[0]}{last}</tr>{more}</tbody>\n'
+
+
+def _model_text(status: ProbeStatus) -> str:
+    return f"{status.model} v{status.version}" if status.version else status.model
+
+
+def _look(status: ProbeStatus) -> str:
+    return "failing" if is_failing(status) else status.state
+
+
+def _badges(status: ProbeStatus) -> str:
+    parts = [f'<span class="badge {_look(status)}">{escape(status.state)}</span>']
+    if status.running and status.state != "running":
+        parts.append('<span class="badge running">running</span>')
+    if status.paused:
+        parts.append('<span class="badge">paused</span>')
+    return " ".join(parts)
+
+
+def _why_cells(status: ProbeStatus) -> list[str]:
+    """The reason across the columns of a level; none where there are levels and nothing to say of them."""
+    reason = status.reason.replace("_", " ")
+    why = ": ".join(escape(text) for text in ("" if reason == status.state else reason, status.reason_text) if text)
+    if is_failing(status) and status.results_age_seconds is not None:
+        why += f' <span class="soft">(figures from {words.span(status.results_age_seconds)} ago)</span>'
+    if not why and status.levels:
+        return []
+    return [f'<td class="why" colspan="{_LEVEL_COLUMNS}">{why or _NO_FIGURES}</td>']
+
+
+def _level_cells(level: LevelStatus) -> str:
+    marks = [
+        text for text, holds in (("unstable", not level.stable), ("client-limited", level.client_limited)) if holds
+    ]
+    load = f"{level.mode.replace('_', ' ')} {level.level}"
+    mark = "".join(f' <span class="mark">{text}</span>' for text in marks)
+    percentiles = "".join(
+        f'<td class="number">{words.seconds(level.percentiles.get(percentile))}</td>' for percentile in _PERCENTILES
+    )
+    bad = " bad" if level.error_ratio else ""
+    return (
+        f'<td class="level">{escape(load)}{mark}</td><td class="number">{words.per_second(level.throughput)}</td>'
+        f'{percentiles}<td class="number{bad}">{words.ratio(level.error_ratio)}</td><td>{_bar(level.breakdown)}</td>'
+    )
+
+
+def _bar(breakdown: Mapping[str, float]) -> str:
+    """A stacked bar, its figures in its title."""
+    parts = {part: sum(breakdown.get(name, 0.0) for name in names) for part, names in _PARTS.items()}
+    total = sum(parts.values())
+    if total <= 0:
+        return ""
+    rects, at = [], 0.0
+    for part, value in parts.items():
+        if value > 0:
+            width = 100 * value / total
+            rects.append(f'<rect class="{part}" x="{at:.2f}" width="{width:.2f}" height="1"/>')
+            at += width
+    text = ", ".join(f"{_PART_WORDS.get(part, part)} {words.seconds(v)}" for part, v in parts.items() if v > 0)
+    return (
+        f'<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" aria-label="{text}">'
+        f"<title>{text}</title>{''.join(rects)}</svg>"
+    )
+
+
+def _legend() -> str:
+    return "".join(
+        f'<span><svg viewBox="0 0 1 1" aria-hidden="true"><rect class="{part}" width="1" height="1"/></svg>'
+        f"{_PART_WORDS.get(part, part)}</span>"
+        for part in _PARTS
+    )
+
+
+def _ago(age_seconds: float | None) -> str:
+    return words.span(age_seconds) + ("" if age_seconds is None else " ago")
+
+
+def _next_text(status: ProbeStatus, now_unix_s: float) -> str:
+    return "paused" if status.paused else words.until(status.next_run_unix_s, now_unix_s)
+
+
+def _skips(status: ProbeStatus) -> str:
+    total = sum(status.skipped.values())
+    if not total or status.last_skip is None:
+        return '<span class="soft">none</span>'
+    each = ", ".join(f"{reason.value} {count}" for reason, count in status.skipped.items() if count)
+    return f'<span title="{escape(each)}">{total}, last: {escape(status.last_skip.value)}</span>'

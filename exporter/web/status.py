@@ -1,0 +1,135 @@
+"""What the status page and `/api/status` tell of a probe: its view, put into words and plain figures.
+
+Pure. It must not know HTML or HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter.model import Measurement, SkipReason, SweepStatus
+from exporter.probe import NS
+from exporter.sinks.board import ProbeView
+from exporter.sinks.samples import percentile_text
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStatus:
+    """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second."""
+
+    mode: str
+    level: str
+    throughput: float
+    percentiles: Mapping[str, float]
+    stable: bool
+    client_limited: bool
+    error_ratio: float | None
+    breakdown: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """A probe at one moment.
+
+    `state` is the status of the last sweep (ok, unstable, failed, aborted); before the first one since the start it is
+    running, waiting (it ran before the restart) or never. `age_seconds` is since the last sweep ended, None = never.
+    `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire.
+    """
+
+    name: str
+    target: str
+    model: str
+    version: str
+    state: str
+    reason: str
+    reason_text: str
+    running: bool
+    paused: bool
+    age_seconds: float | None
+    results_age_seconds: float | None
+    next_run_unix_s: float | None
+    skipped: Mapping[SkipReason, int]
+    last_skip: SkipReason | None
+    levels: Sequence[LevelStatus]
+
+    def to_json(self) -> dict[str, object]:
+        """The probe in `/api/status`; skips by reason, those that happened."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "model": self.model,
+            "version": self.version,
+            "state": self.state,
+            "reason": self.reason,
+            "reason_text": self.reason_text,
+            "running": self.running,
+            "paused": self.paused,
+            "age_seconds": self.age_seconds,
+            "results_age_seconds": self.results_age_seconds,
+            "next_run_unix_s": self.next_run_unix_s,
+            "skipped": {reason.value: count for reason, count in self.skipped.items() if count},
+            "levels": [
+                {
+                    "mode": level.mode,
+                    "level": level.level,
+                    "throughput": level.throughput,
+                    "percentiles": dict(level.percentiles),
+                    "stable": level.stable,
+                    "error_ratio": level.error_ratio,
+                }
+                for level in self.levels
+            ],
+        }
+
+
+def probe_status(view: ProbeView, now_unix_s: float, next_run_unix_s: float | None, *, paused: bool) -> ProbeStatus:
+    """What is told of this view at this moment."""
+    result, measured = view.result, view.measured
+    return ProbeStatus(
+        name=view.probe.name,
+        target=view.probe.target.name,
+        model=view.probe.model,
+        version=view.facts.version if view.facts else view.probe.version,
+        state=_state(view),
+        reason=result.reason.value if result else "",
+        reason_text=result.reason_text if result else "",
+        running=view.running_since_unix_s is not None,
+        paused=paused,
+        age_seconds=max(0.0, now_unix_s - view.last_run_unix_s) if view.last_run_unix_s else None,
+        results_age_seconds=max(0.0, now_unix_s - measured.started_unix_s - measured.duration_ns / NS)
+        if measured
+        else None,
+        next_run_unix_s=next_run_unix_s,
+        skipped=view.skipped,
+        last_skip=view.last_skip[0] if view.last_skip else None,
+        levels=[_level_status(measurement) for measurement in view.measurements],
+    )
+
+
+def is_failing(status: ProbeStatus) -> bool:
+    """Whether the last sweep gave no usable data."""
+    return status.state in (SweepStatus.FAILED, SweepStatus.ABORTED)
+
+
+def _state(view: ProbeView) -> str:
+    if view.result is not None:
+        return view.result.status.value
+    if view.running_since_unix_s is not None:
+        return "running"
+    return "waiting" if view.last_run_unix_s else "never"
+
+
+def _level_status(measurement: Measurement) -> LevelStatus:
+    entries = measurement.latency.percentiles if measurement.latency else ()
+    return LevelStatus(
+        mode=measurement.level.mode.value,
+        level=measurement.level.label,
+        throughput=measurement.throughput if math.isfinite(measurement.throughput) else 0.0,
+        percentiles={percentile_text(entry.percentile): entry.value_ns / NS for entry in entries},
+        stable=measurement.stable,
+        client_limited=measurement.client_limited,
+        error_ratio=measurement.error_ratio,
+        breakdown={name: ns / NS for name, ns in measurement.breakdown_ns.items() if math.isfinite(ns)},
+    )

@@ -1,0 +1,95 @@
+"""One board with something of everything, for the golden page and what is compared with it."""
+
+from __future__ import annotations
+
+from exporter.model import ConnectionTimes, DurationStat, Outcome, Reason, SkipReason, SweepStatus
+from exporter.probe import NS, InputOptions, Probe, Schedule, Slo, Unit
+from exporter.sinks.board import Board
+from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from tests.sinks.results import Clock, make_counts, make_measurement, make_result, make_statistics, make_summary, rate
+
+HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
+"""A label value that tries to be more than one."""
+
+
+def closed_loop() -> Probe:
+    return make_probe(
+        levels=(concurrency(1), concurrency(2)),
+        slo=Slo("fast", 20 * MS, 99.0, ("1",)),
+        unit=Unit("audio_seconds", 0.5),
+        variant="blue",
+        variant_group="addsub",
+        labels=(("team", "speech"),),
+        input=InputOptions(batch_size=4),
+        config_hash="cafe",
+    )
+
+
+def open_loop() -> Probe:
+    target = make_target(
+        name="triton-grpc",
+        scheme="grpcs",
+        host="triton.example",
+        port=8001,
+        metrics_url="https://user:secret@triton.example:8002/metrics",
+    )
+    return make_probe(
+        name="stream",
+        target=target,
+        model="tts",
+        version="2",
+        levels=(rate(100), rate(200)),
+        slo=Slo("quick", 30 * MS, 99.0, ("100", "200")),
+        histogram=False,
+        schedule=Schedule(interval_ns=300 * NS),
+    )
+
+
+def hostile() -> Probe:
+    return make_probe(name=HOSTILE, model=HOSTILE, histogram=False)
+
+
+def make_scenario(monotonic: Clock | None = None) -> Board:
+    """A closed loop that went well and failed after, an open loop under TLS, and a hostile name that never ran."""
+    board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
+    first, second, third = closed_loop(), open_loop(), hostile()
+    board.configure((first, second, third))
+    board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
+    board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 12, 2)))
+    cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
+    board.sweep_ended(
+        make_result(
+            first,
+            facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
+            measurements=(make_measurement(concurrency(1), server=cached), make_measurement(concurrency(2))),
+        )
+    )
+    board.sweep_started(second, 1_700_000_000.0)
+    board.sweep_ended(
+        make_result(
+            second,
+            SweepStatus.UNSTABLE,
+            reason=Reason.UNSTABLE,
+            facts=make_facts(name="tts", version="2", decoupled=True),
+            measurements=(
+                make_measurement(rate(100), offered=99.5, response_time=make_summary(5.0)),
+                make_measurement(
+                    rate(200),
+                    offered=150.0,
+                    unsent_ratio=0.25,
+                    stable=False,
+                    client_limited=True,
+                    outcomes={Outcome.OK: 600, Outcome.OVERLOAD: 200},
+                    server=None,
+                    foreign_requests=None,
+                    spread_ratio=None,
+                ),
+            ),
+            connection=ConnectionTimes(MS // 2, 3 * MS, 40 * MS, 1_800_000_000.0),
+        )
+    )
+    board.sweep_started(first, 1_700_000_060.0)
+    board.sweep_ended(make_result(first, SweepStatus.FAILED, started_unix_s=1_700_000_060.0, duration_ns=NS // 4))
+    board.sweep_skipped(second, SkipReason.OVERLAP)
+    board.sweep_started(second, 1_700_000_300.0)
+    return board

@@ -1,0 +1,42 @@
+"""The application over a board with something of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+
+from exporter.sinks.page import MetricsPage
+from exporter.web.app import WebSources, create_app
+from tests.sinks.results import make_exporter_facts
+from tests.sinks.scenario import make_scenario
+
+
+class Signs:
+    """What health and readiness say in a test."""
+
+    healthy = True
+    ready = True
+
+
+@pytest.fixture
+def signs() -> Signs:
+    return Signs()
+
+
+@pytest.fixture
+def app(signs: Signs) -> Iterator[Starlette]:
+    board, facts = make_scenario(), make_exporter_facts()
+    page = MetricsPage(board, facts, max_series=100_000)
+    yield create_app(
+        WebSources(
+            board=board,
+            metrics=page,
+            facts=facts,
+            healthy=lambda: signs.healthy,
+            ready=lambda: signs.ready,
+            now=lambda: 1_700_000_100.0,
+        )
+    )
+    page.close()

@@ -1,0 +1,102 @@
+"""A probe's view in words: its state, its ages, its levels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.model import Outcome, Reason, SkipReason, SweepResult, SweepStatus
+from exporter.sinks.board import ProbeView
+from exporter.web.status import ProbeStatus, is_failing, probe_status
+from tests.builders import concurrency, make_facts, make_probe
+from tests.sinks.results import make_measurement, make_result
+
+NOW = 1_700_000_042.0
+
+
+def status(view: ProbeView, **changes: Any) -> ProbeStatus:
+    values: dict[str, Any] = {"next_run_unix_s": NOW + 30, "paused": False}
+    return probe_status(view, NOW, **(values | changes))
+
+
+def after(result: SweepResult, **changes: Any) -> ProbeView:
+    ended_unix_s = result.started_unix_s + 12
+    view = ProbeView(result.probe, result=result, fresh=result, facts=result.facts, last_run_unix_s=ended_unix_s)
+    return replace(view, **({"measured": result if result.measurements else None} | changes))
+
+
+@pytest.mark.parametrize(
+    ("view", "state", "failing"),
+    [
+        (ProbeView(make_probe()), "never", False),
+        (ProbeView(make_probe(), running_since_unix_s=1.0), "running", False),
+        (ProbeView(make_probe(), last_run_unix_s=1.0), "waiting", False),
+        (after(make_result()), "ok", False),
+        (after(make_result(status=SweepStatus.UNSTABLE)), "unstable", False),
+        (after(make_result(status=SweepStatus.FAILED)), "failed", True),
+        (after(make_result(status=SweepStatus.ABORTED), running_since_unix_s=NOW), "aborted", True),
+    ],
+)
+def test_state(view: ProbeView, state: str, failing: bool) -> None:
+    told = status(view)
+    assert (told.state, is_failing(told)) == (state, failing)
+
+
+def test_the_json_of_a_probe() -> None:
+    probe = make_probe(levels=(concurrency(1), concurrency(2)))
+    measurements = (
+        make_measurement(concurrency(1), outcomes={Outcome.OK: 3, Outcome.TIMEOUT: 1}),
+        make_measurement(concurrency(2), latency=None, outcomes={}, stable=False, throughput=float("nan")),
+    )
+    result = make_result(probe, facts=make_facts(version="7"), measurements=measurements)
+    skipped = dict.fromkeys(SkipReason, 0) | {SkipReason.OVERLAP: 2}
+    told = status(after(result, skipped=skipped, last_skip=(SkipReason.OVERLAP, 1.0)))
+    assert json.loads(json.dumps(told.to_json(), allow_nan=False)) == {
+        "name": "addsub",
+        "target": "triton-http",
+        "model": "addsub",
+        "version": "7",
+        "state": "ok",
+        "reason": "",
+        "reason_text": "",
+        "running": False,
+        "paused": False,
+        "age_seconds": 30.0,
+        "results_age_seconds": 30.0,
+        "next_run_unix_s": NOW + 30,
+        "skipped": {"overlap": 2},
+        "levels": [
+            {
+                "mode": "concurrency",
+                "level": "1",
+                "throughput": 333.25,
+                "percentiles": {"50": 0.004, "90": 0.008, "95": 0.012, "99": 0.016, "99.9": 0.032},
+                "stable": True,
+                "error_ratio": 0.25,
+            },
+            {
+                "mode": "concurrency",
+                "level": "2",
+                "throughput": 0.0,
+                "percentiles": {},
+                "stable": False,
+                "error_ratio": None,
+            },
+        ],
+    }
+
+
+def test_a_failed_sweep_shows_the_older_figures_with_their_age() -> None:
+    good = make_result(started_unix_s=1_700_000_000.0)
+    bad = make_result(status=SweepStatus.FAILED, reason=Reason.UNREACHABLE, started_unix_s=1_700_000_025.0)
+    told = status(after(bad, measured=good, facts=good.facts))
+    assert (told.reason, told.reason_text) == ("unreachable", "connection refused")
+    assert (told.age_seconds, told.results_age_seconds) == (5.0, 30.0)
+    assert len(told.levels) == 1
+
+
+def test_a_wall_clock_that_went_back_gives_no_negative_age() -> None:
+    assert status(after(make_result(started_unix_s=NOW + 1000))).age_seconds == 0.0
