@@ -1,0 +1,85 @@
+"""Fixtures for the whole suite: the embedded real Triton, shared by all tests that can share it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
+from exporter.demo.triton import MODELS, EmbeddedTriton
+
+ENVIRONMENT_FIXTURE = "triton_environment"
+ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
+
+
+class TritonFactory(Protocol):
+    def __call__(
+        self, *, models: Path = MODELS, model_control: bool = False, extra_arguments: Sequence[str] = ()
+    ) -> EmbeddedTriton: ...
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out."""
+    for item in items:
+        if _needs_triton(item):
+            item.add_marker("triton")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Makes the embedded Triton's environment if a test will want it: here, since no test's time limit should hold
+    for a first download."""
+    if session.config.option.collectonly or not any(map(_needs_triton, session.items)):
+        return
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    try:
+        session.config.stash[ENVIRONMENT] = make_environment(terminal.write_line if terminal else print)
+    except EmbeddedTritonError as error:
+        session.config.stash[ENVIRONMENT] = error
+
+
+@pytest.fixture(scope="session")
+def triton_environment(request: pytest.FixtureRequest) -> TritonEnvironment:
+    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails."""
+    environment = request.config.stash[ENVIRONMENT]
+    if isinstance(environment, TritonEnvironment):
+        return environment
+    if os.environ.get("CI") == "true":
+        pytest.fail(str(environment), pytrace=False)
+    pytest.skip(str(environment))
+
+
+@pytest.fixture(scope="session")
+def triton(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
+    """One running Triton with all sample models for the whole session. Tests leave it as they found it: none may stop
+    it, and what they read of its statistics are differences, since others use it, too."""
+    with EmbeddedTriton(triton_environment) as server:
+        yield server
+
+
+@pytest.fixture
+def triton_factory(triton_environment: TritonEnvironment) -> Iterator[TritonFactory]:
+    """Makes servers of the test's own, which the test starts. After it they are killed, which is quicker than stopping
+    them and leaves as little behind."""
+    with ExitStack() as stack:
+
+        def make(
+            *, models: Path = MODELS, model_control: bool = False, extra_arguments: Sequence[str] = ()
+        ) -> EmbeddedTriton:
+            server = EmbeddedTriton(
+                triton_environment, models=models, model_control=model_control, extra_arguments=extra_arguments
+            )
+            stack.callback(server.close)
+            stack.callback(server.kill)
+            return server
+
+        yield make
+
+
+def _needs_triton(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and ENVIRONMENT_FIXTURE in item.fixturenames
