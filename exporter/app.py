@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from exporter import __version__
@@ -64,7 +65,11 @@ class Daemon:
         self._sinks: list[Sink] = [self._board, SweepLog()]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
-        self._pool = WorkerPool(settings.limits.concurrent_sweeps, max_sweeps=settings.limits.sweeps_per_worker)
+        self._pool = WorkerPool(
+            settings.limits.concurrent_sweeps,
+            spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
+            max_sweeps=settings.limits.sweeps_per_worker,
+        )
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
@@ -155,6 +160,7 @@ class Daemon:
             archive_rows=lambda: self._archive.rows_written,
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
+            archive_error=lambda: self._archive.last_error,
             config_hash=lambda: self._config_hash,
             config_reload_successful=lambda: True,
             config_reload_success_unix_s=lambda: self._loaded_unix_s,

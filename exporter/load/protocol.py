@@ -42,8 +42,8 @@ class Worker(Protocol):
         """Asks the server whether the probe can run. Raises PreflightError with the reason if not."""
 
     def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
-        """Runs one level. The iterator ends after LevelEnd; input that does not fit the model raises PreflightError. Closing the
-        iterator early ends the level."""
+        """Runs one level. The iterator ends after LevelEnd; input that does not fit the model raises PreflightError.
+        Closing the iterator early ends the level."""
 
     async def stop_level(self) -> None:
         """Asks the running level to end: nothing more is sent, what is in flight is awaited for a short while, then

@@ -74,15 +74,25 @@ class CronSlots:
     def __init__(self, probe: Probe) -> None:
         """Raises ValueError for an expression that is not one, ZoneInfoNotFoundError (a KeyError) for the time zone."""
         self._path = probe_path(probe)
-        self._trigger = CronTrigger.from_crontab(probe.schedule.cron, ZoneInfo(probe.schedule.timezone))
+        self._zone = ZoneInfo(probe.schedule.timezone)
+        self._trigger = CronTrigger.from_crontab(probe.schedule.cron, self._zone)
+        self._local_trigger = CronTrigger.from_crontab(probe.schedule.cron, UTC)
         self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
 
     def next_after(self, after_us: int) -> int | None:
-        time = self._trigger.get_next_fire_time(None, from_us(after_us + 1))
-        if time is None:
+        after = from_us(after_us + 1)
+        times = [self._trigger.get_next_fire_time(None, after), self._next_by_local_clock(after)]
+        nominal_us = min((to_us(time) for time in times if time is not None and time >= after), default=None)
+        if nominal_us is None:
             return None
-        nominal_us = to_us(time)
         return nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+
+    def _next_by_local_clock(self, after: datetime) -> datetime | None:
+        """The next time by the wall clock of the zone, as if it never changed. APScheduler 3.11 can step over a whole
+        month in which the clock goes forward, and then this one is earlier; in the hour that comes twice it is not."""
+        local = after.astimezone(self._zone).replace(tzinfo=UTC)
+        time: datetime | None = self._local_trigger.get_next_fire_time(None, local)
+        return None if time is None else time.replace(tzinfo=self._zone)
 
 
 def slots_of(probe: Probe) -> IntervalSlots | CronSlots:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -130,3 +130,15 @@ def test_a_cron_expression_that_is_none_is_refused(cron: str) -> None:
 def test_the_schedule_says_which_slots() -> None:
     assert isinstance(slots_of(by_interval(NS)), IntervalSlots)
     assert isinstance(slots_of(by_cron("0 2 * * *")), CronSlots)
+
+
+def test_a_month_in_which_the_clock_goes_forward_is_not_stepped_over() -> None:
+    slots = CronSlots(by_cron("0 0 1 * *", "Europe/Berlin"))
+    (first,) = run_of(slots, to_us(datetime(2025, 3, 20, tzinfo=UTC)), 1)
+    assert from_us(first) == datetime(2025, 3, 31, 22, 0, tzinfo=UTC)  # 1 April, midnight in Berlin
+
+
+def test_the_hour_that_comes_twice_has_its_runs_twice() -> None:
+    slots = CronSlots(by_cron("*/30 * * * *", "Europe/Berlin"))
+    runs = run_of(slots, to_us(datetime(2025, 10, 26, 0, 10, tzinfo=UTC)), 4)
+    assert [from_us(run).strftime("%H:%M") for run in runs] == ["00:30", "01:00", "01:30", "02:00"]

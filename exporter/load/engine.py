@@ -1,0 +1,237 @@
+"""One level of load over the channels of a service: opens them, warms up, cuts windows, and ends in order.
+
+Knows nothing of protocols, of processes, or of what a window's figures mean. Between two window edges everything
+happens in the callbacks of `flight`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from exporter.errors import PreflightError, TransportError
+from exporter.load import pacing
+from exporter.load.abandoned import Abandoned
+from exporter.load.flight import Flight
+from exporter.load.guard import Guard, Stop
+from exporter.load.health import Health, find_cpu_stat
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.recorder import MAX_ROWS
+from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Sender
+from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, ServerSnapshot, Window
+from exporter.probe import NS, Mode
+from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
+
+Publish = Callable[[LevelEvent], Awaitable[None]]
+"""Hands an event over. While it waits the load goes on, in a window that gets longer: the next edge comes after."""
+
+DRAIN_LIMIT_NS = 2 * NS
+"""How long the requests in flight are awaited once a level ends, if their own time-out is not shorter."""
+
+SNAPSHOT_LIMIT_NS = 2 * NS
+"""How long a window's edge waits for the server's statistics, if the window is not shorter."""
+
+OPEN_LOOP_FIRST_CHANNELS = 8
+"""Channels opened ahead for an open loop; the others, up to `max_in_flight`, open when they are needed. Their connect
+time is then in the response time, as it would be for a user, and never in the latency."""
+
+_OPEN_REASONS = {
+    Outcome.TLS_ERROR: Reason.TLS,
+    Outcome.AUTH_ERROR: Reason.AUTH,
+    Outcome.PROTOCOL_ERROR: Reason.PROTOCOL,
+}
+"""Under which reason a level ends whose first channel can't be opened; unreachable for the other outcomes."""
+
+
+class Level:
+    """One level: `run` it once; `stop` ends it early.
+
+    `abandoned` is the sweep's, since what one level gave up on is still at the server in the next.
+    """
+
+    def __init__(
+        self,
+        plan: LevelPlan,
+        *,
+        service: Service,
+        control: Control,
+        requests: Sequence[EncodedRequest],
+        abandoned: Abandoned,
+        publish: Publish,
+    ) -> None:
+        if plan.level.mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE):
+            raise PreflightError(Reason.UNSUPPORTED, f"load mode {plan.level.mode} is not supported yet")
+        self._plan = plan
+        self._control = control
+        self._abandoned = abandoned
+        self._publish = publish
+        self._timeout_ns = plan.probe.measurement.request_timeout_ns
+        max_in_flight = plan.probe.stop.max_in_flight
+        self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
+        self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
+        self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
+        calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
+        self._channels = self._make_calls(service, calls)
+        self._sender: Sender | None = None
+        self._index = 0
+        self._edge_ns = 0
+        self._edge_sent = 0
+        self._edge_unsent = 0
+        self._snapshot: ServerSnapshot | None = None
+
+    async def run(self) -> None:
+        """Runs the level to its end; the last event published is LevelEnd. Raises what `publish` raises."""
+        self._health = Health(find_cpu_stat())
+        try:
+            with _no_garbage_collection():
+                end = await self._run()
+        finally:
+            self._flight.close()
+            self._health.close()
+            await asyncio.gather(*(channel.close() for channel in self._channels))
+        await self._publish(end)
+
+    def stop(self) -> None:
+        """Ends the level as its conductor wishes: nothing more is sent from now on."""
+        self._flight.stop(Stop())
+
+    def _make_calls(self, service: Service, count: int) -> list[Channel]:
+        """Makes the calls and the channels that carry them, dealt out in turn."""
+        target = self._plan.probe.target
+        channels = [
+            service.channel(target, self._flight.ended) for _ in range(max(service.connections(target, count), 1))
+        ]
+        self._flight.calls = tuple(Call(slot) for slot in range(count))
+        for call in self._flight.calls:
+            call.channel = channels[call.slot % len(channels)]
+        return channels
+
+    # --- the level's course ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> LevelEnd:
+        self._edge_ns = time.monotonic_ns()
+        time_budget = asyncio.get_running_loop().call_later(
+            self._plan.max_duration_ns / NS, lambda: self._flight.stop(self._guard.out_of_time())
+        )
+        try:
+            try:
+                await self._open_channels()
+            except TransportError as error:
+                return LevelEnd(_OPEN_REASONS.get(error.outcome, Reason.UNREACHABLE), str(error), 0)
+            await self._warm_up()
+            while await self._until_edge():
+                await self._end_window()
+            return await self._wind_up()
+        finally:
+            time_budget.cancel()
+
+    async def _open_channels(self) -> None:
+        """Opens the first channel alone, so that its times are not those of a crowd, then the others."""
+        await self._channels[0].open()
+        ahead = len(self._channels) if self._is_closed_loop else OPEN_LOOP_FIRST_CHANNELS
+        # One that fails is no reason to end: its calls open it again, and count as what comes of that.
+        await asyncio.gather(*(channel.open() for channel in self._channels[1:ahead]), return_exceptions=True)
+
+    async def _warm_up(self) -> None:
+        """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm."""
+        first = self._flight.calls[0]
+        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set))
+        cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
+        await self._start(self._make_sender)
+        if self._flight.stopped is None:
+            channel = self._channels[0]
+            connection = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
+            await self._publish(LevelStarted(connection))
+            await self._end_window(warm_up=True)
+
+    def _make_sender(self) -> Sender:
+        flight = self._flight
+        if self._is_closed_loop:
+            return ClosedLoop(flight.calls, flight.offer, flight.wake.set)
+        return OpenLoop(flight.calls, flight.offer, flight.wake.set, pacing.constant(self._plan.level.value))
+
+    async def _start(self, make_sender: Callable[[], Sender]) -> None:
+        """Makes the sender, starts it and waits until it is warm, or the level is stopped."""
+        if self._flight.stopped is not None:
+            return
+        self._flight.wake.clear()
+        self._sender = make_sender()
+        self._flight.start(self._sender)
+        await self._flight.wake.wait()
+
+    async def _until_edge(self) -> bool:
+        """Waits until the window is to end. False if that is because the level is."""
+        flight = self._flight
+        flight.wake.clear()
+        if flight.stopped is None and len(flight.recorder) < MAX_ROWS:
+            due_ns = self._edge_ns + self._plan.probe.measurement.window_ns
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due_ns / NS):
+                    await flight.wake.wait()
+        return flight.stopped is None
+
+    async def _end_window(self, warm_up: bool = False) -> None:
+        """Ends the window now, asks the server for its statistics, and publishes it. The next one has begun by then."""
+        window = self._cut(warm_up)
+        after = await self._take_snapshot()
+        before, self._snapshot = self._snapshot, after
+        await self._publish(dataclasses.replace(window, before=before, after=after))
+        # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
+        gc.collect(0)
+
+    async def _wind_up(self) -> LevelEnd:
+        """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
+        since the load was not whole any more."""
+        stopped = self._flight.stopped or Stop()
+        await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+        await self._publish(self._cut(warm_up=True))
+        abandoned = self._abandoned.count(time.monotonic_ns())
+        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
+
+    # --- windows -----------------------------------------------------------------------------------------------------
+
+    def _cut(self, warm_up: bool) -> Window:
+        """Ends the window at this moment and begins the next; without its snapshots yet."""
+        end_ns = time.monotonic_ns()
+        sent = self._guard.sent
+        unsent = self._sender.unsent if self._sender is not None else 0
+        window = Window(
+            index=self._index,
+            start_ns=self._edge_ns,
+            end_ns=end_ns,
+            columns=self._flight.recorder.drain(),
+            sent=sent - self._edge_sent,
+            unsent=unsent - self._edge_unsent,
+            in_flight=self._flight.in_flight,
+            health=self._health.sample(),
+            warm_up=warm_up,
+            error_text=self._flight.error_text,
+        )
+        self._index += 1
+        self._edge_ns, self._edge_sent, self._edge_unsent = end_ns, sent, unsent
+        self._flight.error_text = ""
+        return window
+
+    async def _take_snapshot(self) -> ServerSnapshot | None:
+        limit_ns = min(self._plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_ns / NS):
+                return await self._control.snapshot(self._plan.facts)
+        return None
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keeps the collector from stopping the world in a window; it runs before the level instead."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

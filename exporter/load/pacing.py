@@ -1,0 +1,110 @@
+"""When requests are meant to be sent. Pure: no clock, no loop; all times are nanoseconds after the level's start.
+
+A pacer is an iterator that yields the offset at which each request is meant to be sent, never going back. It is not
+told when the requests really went: that is what keeps an open loop open, and what keeps it from drifting. (A closed
+loop needs no pacer: there the end of a request sends the next one.)
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from exporter.probe import NS
+
+NS_PER_US = 1000
+
+
+def constant(rate_per_second: float) -> Iterator[int]:
+    """Evenly spaced requests, for ever:
+
+        offset(n) = floor(n * 10^9 / rate),  n = 0, 1, 2, ...
+
+    Each is computed from n, not from the one before, and with the rate as the exact decimal number that was asked
+    for, so that the error stays below 1 ns however long it runs.
+
+    Raises ValueError if the rate is not a positive finite number.
+    """
+    rate = Fraction(str(_checked_rate(rate_per_second)))
+    return _constant(rate.numerator, rate.denominator * NS)
+
+
+def _constant(numerator: int, denominator: int) -> Iterator[int]:
+    scaled = 0
+    while True:
+        yield scaled // numerator
+        scaled += denominator
+
+
+def poisson(rate_per_second: float, seed: int) -> Iterator[int]:
+    """A Poisson process, for ever: independent gaps of the exponential distribution with mean 1/rate, the first one
+    before the first request.
+
+        offset(n) = sum of n + 1 gaps,  gap = -ln(1 - U) * 10^9 / rate,  U uniform in [0, 1)
+
+    Whole nanoseconds are summed as integers and only the fraction below one as a float, so that no precision is lost
+    as the sum grows. The same seed gives the same offsets.
+
+    Raises ValueError if the rate is not a positive finite number.
+    """
+    mean_gap_ns = NS / _checked_rate(rate_per_second)
+    return _poisson(mean_gap_ns, random.Random(seed))  # noqa: S311 - load, not secrets
+
+
+def _poisson(mean_gap_ns: float, generator: random.Random) -> Iterator[int]:
+    offset_ns, fraction_ns = 0, 0.0
+    while True:
+        fraction_ns -= math.log(1.0 - generator.random()) * mean_gap_ns
+        whole_ns = int(fraction_ns)
+        offset_ns += whole_ns
+        fraction_ns -= whole_ns
+        yield offset_ns
+
+
+def looped(intervals_us: Sequence[int]) -> Iterator[int]:
+    """The gaps of an interval file in microseconds, over and over. As in perf_analyzer the first request comes after
+    the first gap:
+
+        offset(n) = sum of the gaps 0..n,  gap n = intervals[n mod length]
+
+    Raises ValueError if there are none, one is negative, or all are 0 (an endless burst).
+    """
+    if not intervals_us:
+        raise ValueError("an interval file needs at least one interval")
+    for position, interval_us in enumerate(intervals_us):
+        if interval_us < 0:
+            raise ValueError(f"interval {position} is {interval_us} us; an interval is 0 or more")
+    if not any(intervals_us):
+        raise ValueError("all intervals are 0; at least one must be above 0")
+    return _looped(tuple(intervals_us))
+
+
+def _looped(intervals_us: tuple[int, ...]) -> Iterator[int]:
+    offset_us = 0
+    while True:
+        for interval_us in intervals_us:
+            offset_us += interval_us
+            yield offset_us * NS_PER_US
+
+
+def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
+    """A fixed schedule, once: it ends after its last request.
+
+    Raises ValueError if there is none, the first is negative, or one comes before the one ahead of it.
+    """
+    if not offsets_ns:
+        raise ValueError("a schedule needs at least one time")
+    earliest_ns = 0
+    for position, offset_ns in enumerate(offsets_ns):
+        if offset_ns < earliest_ns:
+            raise ValueError(f"time {position} of the schedule is {offset_ns} ns, before {earliest_ns} ns")
+        earliest_ns = offset_ns
+    return iter(tuple(offsets_ns))
+
+
+def _checked_rate(rate_per_second: float) -> float:
+    if not (math.isfinite(rate_per_second) and rate_per_second > 0):
+        raise ValueError(f"a rate is a finite number above 0, not {rate_per_second}")
+    return rate_per_second

@@ -1,0 +1,200 @@
+"""Who sends the next request: the end of the one before (closed loop) or the clock (open loop).
+
+Owns the calls and what each waits for. Knows nothing of windows, stop rules, records or deadlines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from exporter.load.kernel import Timer
+from exporter.model import Outcome
+from exporter.probe import NS
+from exporter.services.base import Call
+
+Offer = Callable[[Call, int, int], bool]
+"""Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no room or the level ends."""
+
+BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
+"""What a server that is down or overloaded answers at once: to ask again at once would only hammer it."""
+
+BACK_OFF_FIRST_NS = 10_000_000
+BACK_OFF_LAST_NS = NS
+RETRY_AFTER_LIMIT_NS = 5 * NS
+"""A server's own wish (Retry-After) is honoured up to here, so that a level does not sleep away its windows."""
+
+
+class Sender(Protocol):
+    """Keeps a level's load going between `start` and `stop`."""
+
+    unsent: int
+    """Requests that could not be sent for want of a place in flight; always 0 in a closed loop."""
+
+    def start(self, now_ns: int) -> None:
+        """Begins to send; `on_warm` is called once the load has reached its steady state."""
+
+    def ended(self, call: Call) -> None:
+        """A call of this sender has ended, and is its own again."""
+
+    def room(self) -> None:
+        """The in-flight budget may have room again."""
+
+    def stop(self) -> None:
+        """Sends nothing more."""
+
+
+class FirstCall:
+    """One request, alone: what a cold server takes for it."""
+
+    def __init__(self, call: Call, offer: Offer, on_warm: Callable[[], None]) -> None:
+        self.unsent = 0
+        self._call = call
+        self._offer = offer
+        self._on_warm = on_warm
+        self._was_sent = False
+
+    def start(self, now_ns: int) -> None:
+        self._was_sent = self._offer(self._call, now_ns, now_ns)
+
+    def ended(self, call: Call) -> None:
+        self._on_warm()
+
+    def room(self) -> None:
+        if not self._was_sent:
+            self.start(time.monotonic_ns())
+
+    def stop(self) -> None:
+        """Nothing to do: it sends nothing more anyway."""
+
+
+class ClosedLoop:
+    """As many requests in flight as there are calls: each end sends the next.
+
+    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s, or as long
+    as the server asks; and while the in-flight budget is taken up by abandoned requests. Warm once each call has had
+    its first end.
+    """
+
+    def __init__(self, calls: Sequence[Call], offer: Offer, on_warm: Callable[[], None]) -> None:
+        self.unsent = 0
+        self._calls = calls
+        self._offer = offer
+        self._on_warm = on_warm
+        self._loop = asyncio.get_running_loop()
+        self._cold = {call.slot for call in calls}
+        self._back_off_ns = dict.fromkeys(self._cold, 0)
+        self._pauses: dict[int, asyncio.TimerHandle] = {}
+        self._parked: deque[Call] = deque()
+
+    def start(self, now_ns: int) -> None:
+        for call in self._calls:
+            self._send(call, now_ns)
+
+    def ended(self, call: Call) -> None:
+        if self._cold:
+            self._warm_up(call)
+        if call.outcome in BACK_OFF_OUTCOMES:
+            self._pause(call)
+            return
+        self._back_off_ns[call.slot] = 0
+        # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
+        self._send(call, call.last_ns)
+
+    def room(self) -> None:
+        now_ns = time.monotonic_ns()
+        for _ in range(len(self._parked)):
+            self._send(self._parked.popleft(), now_ns)
+
+    def stop(self) -> None:
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+        self._parked.clear()
+
+    def _send(self, call: Call, now_ns: int) -> None:
+        if not self._offer(call, now_ns, now_ns):
+            self._parked.append(call)
+
+    def _warm_up(self, call: Call) -> None:
+        self._cold.discard(call.slot)
+        if not self._cold:
+            self._on_warm()
+
+    def _pause(self, call: Call) -> None:
+        back_off_ns = min(max(2 * self._back_off_ns[call.slot], BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
+        self._back_off_ns[call.slot] = back_off_ns
+        pause_ns = max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
+        self._pauses[call.slot] = self._loop.call_later(pause_ns / NS, self._resume, call)
+
+    def _resume(self, call: Call) -> None:
+        del self._pauses[call.slot]
+        self._send(call, time.monotonic_ns())
+
+
+class OpenLoop:
+    """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
+
+    There are as many calls as may be in flight; a request that finds none free, or no room in the in-flight budget, is
+    counted as unsent and never made up for. What the server answers changes nothing either (no back-off): the level's
+    stop rules are there for that. Warm once the first request has ended.
+    """
+
+    def __init__(
+        self, calls: Sequence[Call], offer: Offer, on_warm: Callable[[], None], offsets_ns: Iterator[int]
+    ) -> None:
+        self.unsent = 0
+        # The last one used is used next: few connections do the work, and those stay warm.
+        self._free = list(reversed(calls))
+        self._offer = offer
+        self._on_warm: Callable[[], None] | None = on_warm
+        self._offsets_ns = offsets_ns
+        self._start_ns = 0
+        self._due_ns = 0
+        self._stopped = False
+        self._loop = asyncio.get_running_loop()
+        self._timer = Timer()
+
+    def start(self, now_ns: int) -> None:
+        self._start_ns = now_ns
+        self._due_ns = now_ns + next(self._offsets_ns)
+        self._loop.add_reader(self._timer.fileno(), self._tick)
+        self._timer.arm(self._due_ns)
+
+    def ended(self, call: Call) -> None:
+        if self._on_warm is not None:
+            self._on_warm()
+            self._on_warm = None
+        self._free.append(call)
+
+    def room(self) -> None:
+        """Nothing waits for room: what was due and had none is unsent."""
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._loop.remove_reader(self._timer.fileno())
+            self._timer.close()
+
+    def _tick(self) -> None:
+        self._timer.acknowledge()
+        now_ns = time.monotonic_ns()
+        while self._due_ns <= now_ns:
+            self._send_one(now_ns)
+            if self._stopped:
+                return
+            self._due_ns = self._start_ns + next(self._offsets_ns)
+        self._timer.arm(self._due_ns)
+
+    def _send_one(self, now_ns: int) -> None:
+        if not self._free:
+            self.unsent += 1
+            return
+        call = self._free.pop()
+        if not self._offer(call, self._due_ns, now_ns):
+            self._free.append(call)
+            if not self._stopped:
+                self.unsent += 1

@@ -1,0 +1,57 @@
+"""A worker process whose service kinds are fakes; each kind is one way in which a sweep can go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from exporter.errors import InputError, PreflightError
+from exporter.load.worker_main import main
+from exporter.model import ModelFacts, Outcome, Reason
+from exporter.probe import Probe
+from exporter.services.base import EncodedRequest, Tensors
+from tests.load.fakes import FakeService, Reply, always
+
+
+class NoFit(FakeService):
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        raise InputError("INPUT0: expected 16 elements, found 4")
+
+
+class Broken(FakeService):
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        raise KeyError("boom")
+
+
+def exit_at_ten(number: int) -> Reply:
+    if number == 10:
+        os._exit(7)
+    return Reply()
+
+
+def fail_at_ten(number: int) -> Reply:
+    if number == 10:
+        raise ZeroDivisionError("in a callback")
+    return Reply()
+
+
+def hang_at_ten(number: int) -> Reply:
+    while number == 10:
+        pass
+    return Reply()
+
+
+KINDS = {
+    "fake": FakeService(always(delay_ms=1)),
+    "fast": FakeService(),
+    "error": FakeService(always(Outcome.SERVER_ERROR, text="500 boom")),
+    "not_ready": FakeService(preflight_error=PreflightError(Reason.MODEL_NOT_READY, "model addsub is not ready")),
+    "no_fit": NoFit(),
+    "broken": Broken(),
+    "exits": FakeService(exit_at_ten),
+    "fails": FakeService(fail_at_ten),
+    "hangs": FakeService(hang_at_ten),
+}
+
+if __name__ == "__main__":
+    main(KINDS)

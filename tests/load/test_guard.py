@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.load.guard import Guard, Stop
+from exporter.model import Outcome, Reason
+from exporter.probe import NS, StopRules
+
+E, OK = Outcome.SERVER_ERROR, Outcome.OK
+
+
+def guard(ratio: float = 0.1, at_least: int = 20, requests: int = 100) -> Guard:
+    return Guard(StopRules(max_error_ratio=ratio, error_min_requests=at_least), requests, 3 * NS)
+
+
+def test_grants_exactly_the_budget() -> None:
+    it = guard(requests=3)
+    assert [it.send() for _ in range(3)] == [None] * 3
+    stop = Stop(Reason.REQUEST_BUDGET, "all 3 requests allowed were sent")
+    assert [it.send(), it.send()] == [stop, stop]
+    assert it.sent == 3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "at_least", "outcomes", "stops_at"),
+    [
+        (0.1, 5, [OK] * 10, None),
+        (0.1, 5, [E] * 4, None),  # not judged yet
+        (0.1, 5, [E] * 5, 5),
+        (0.4, 5, [E, E, OK, OK, OK], None),  # 2 of 5 is the limit, not more than it
+        (0.3, 5, [E, E, OK, OK, OK], 5),  # an ok answer is the one at which judging begins
+        (0.0, 1, [OK, OK, E], 3),
+        (1.0, 1, [E] * 5, None),  # all may fail
+        (0.1, 3, [Outcome.CANCELLED] * 5, None),  # neither answers nor errors
+        (0.5, 2, [Outcome.CANCELLED, E, Outcome.CANCELLED, E], 4),
+        (0.5, 4, [Outcome.TIMEOUT, Outcome.OVERLOAD, Outcome.CONNECT_ERROR, OK], 4),
+    ],
+)
+def test_error_ratio(ratio: float, at_least: int, outcomes: list[Outcome], stops_at: int | None) -> None:
+    it = guard(ratio, at_least)
+    verdicts = [it.ended(outcome, "") for outcome in outcomes]
+    stopped = [number for number, verdict in enumerate(verdicts, 1) if verdict is not None]
+    assert (stopped[0] if stopped else None) == stops_at
+
+
+def test_error_ratio_text() -> None:
+    it = guard()
+    for _ in range(13):
+        assert it.ended(OK, "") is None
+    for _ in range(6):
+        assert it.ended(Outcome.OVERLOAD, "busy") is None
+    assert it.ended(Outcome.OVERLOAD, "503 Service Unavailable") == Stop(
+        Reason.ERROR_RATIO,
+        "7 of 20 requests failed (35 %), more than the 10 % allowed; last: overload: 503 Service Unavailable",
+    )
+
+
+def test_time_budget_text() -> None:
+    assert guard().out_of_time() == Stop(Reason.TIME_BUDGET, "the level ran for the 3 s allowed")
+
+
+@given(
+    st.lists(st.sampled_from([OK, E, Outcome.CANCELLED]), max_size=60),
+    st.floats(0, 1),
+    st.integers(1, 30),
+)
+def test_stops_as_soon_as_the_ratio_is_passed(outcomes: list[Outcome], ratio: float, at_least: int) -> None:
+    it = guard(ratio, at_least)
+    answers = errors = 0
+    for outcome in outcomes:
+        answers += outcome is not Outcome.CANCELLED
+        errors += outcome is E
+        passed = answers >= at_least and errors > ratio * answers
+        if outcome is Outcome.CANCELLED:
+            passed = False
+        verdict = it.ended(outcome, "")
+        assert (verdict is not None) == passed
+        if passed:
+            return

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.load.recorder import Recorder
+from exporter.model import Outcome
+from exporter.services.base import Call
+
+
+def call(number: int) -> Call:
+    it = Call(0)
+    it.intended_ns, it.sent_ns, it.send_done_ns, it.first_ns, it.last_ns = (number * 10 + k for k in range(5))
+    it.responses, it.bytes_out, it.bytes_in = number, 5_000_000_000 + number, number
+    it.outcome = Outcome(number % len(Outcome))
+    return it
+
+
+def test_keeps_every_column() -> None:
+    recorder = Recorder(lambda _: None)
+    recorder.record(call(7))
+    columns = recorder.drain()
+    assert columns.intended_ns.tolist() == [70]
+    assert columns.sent_ns.tolist() == [71]
+    assert columns.send_done_ns.tolist() == [72]
+    assert columns.first_ns.tolist() == [73]
+    assert columns.last_ns.tolist() == [74]
+    assert columns.responses.tolist() == [7]
+    assert columns.outcome.tolist() == [Outcome.OVERLOAD]
+    assert columns.bytes_out.tolist() == [5_000_000_007]
+    assert columns.bytes_in.tolist() == [7]
+    assert [array.dtype for array in (columns.last_ns, columns.responses, columns.outcome)] == [
+        np.dtype(kind) for kind in (np.int64, np.uint32, np.uint8)
+    ]
+
+
+@given(st.lists(st.integers(0, 25), max_size=6), st.integers(1, 10))
+def test_every_row_is_drained_once_and_in_order(batches: list[int], chunk_rows: int) -> None:
+    recorder = Recorder(lambda _: None, chunk_rows=chunk_rows)
+    number = 0
+    for batch in batches:
+        expected = list(range(number, number + batch))
+        for row in expected:
+            recorder.record(call(row))
+        number += batch
+        assert len(recorder) == batch
+        columns = recorder.drain()
+        assert columns.bytes_in.tolist() == expected
+        assert [row // 10 for row in columns.last_ns.tolist()] == expected
+    assert len(recorder) == 0
+
+
+def test_says_when_it_is_full_and_goes_on() -> None:
+    full: list[int] = []
+    recorder = Recorder(full.append, max_rows=20, chunk_rows=10)
+    for number in range(45):
+        recorder.record(call(number))
+    assert full == [20, 30, 40]
+    assert len(recorder.drain()) == 45
+    for number in range(19):
+        recorder.record(call(number))
+    assert full == [20, 30, 40]
