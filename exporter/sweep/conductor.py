@@ -28,6 +28,7 @@ from exporter.model import (
 )
 from exporter.probe import NS, LoadLevel, Probe
 from exporter.sweep.level import LevelRun
+from exporter.sweep.preflight import refuse_unsupported
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -101,6 +102,7 @@ class Sweep:
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await worker.preflight(self._probe)
+        refuse_unsupported(self._probe, self._facts)
         for level in self._probe.levels:
             requests_left = self._probe.stop.max_requests - self._sent
             time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)

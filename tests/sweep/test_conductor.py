@@ -37,6 +37,7 @@ class ScriptedWorker:
     def __init__(self, script: Script, *, preflight: Exception | None = None) -> None:
         self.script = script
         self.preflight_error = preflight
+        self.facts = make_facts()
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self._stopped = False
@@ -44,7 +45,7 @@ class ScriptedWorker:
     async def preflight(self, probe: Probe) -> ModelFacts:
         if self.preflight_error:
             raise self.preflight_error
-        return make_facts()
+        return self.facts
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         self.plans.append(plan)
@@ -145,6 +146,16 @@ async def test_preflight_fails() -> None:
     assert result.reason_text == "model 'addsub' is not known"
     assert sink.events == ["started", "ended"]
     assert worker.calls == ["end_sweep"]
+
+
+@pytest.mark.parametrize("facts", [make_facts(decoupled=True), make_facts(sequence=True)])
+async def test_a_model_that_takes_more_than_plain_requests_gets_no_load(facts: ModelFacts) -> None:
+    worker = ScriptedWorker(steady)
+    worker.facts = facts
+    result, _ = await sweep(worker, make_probe())
+    assert (result.status, result.reason, result.facts) == (SweepStatus.FAILED, Reason.UNSUPPORTED, facts)
+    assert result.reason_text.startswith("model 'addsub' ")
+    assert worker.plans == []
 
 
 @pytest.mark.parametrize(

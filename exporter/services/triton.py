@@ -1,0 +1,122 @@
+"""The service kind `triton`: requests of the Open Inference Protocol with Triton's binary tensors, by HTTP and by gRPC.
+
+Owns what a request looks like. All of it is encoded before a level starts, by Triton's own client library.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.http
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
+
+from exporter.errors import InputError, TransportError
+from exporter.model import ModelFacts, TensorSpec
+from exporter.probe import Probe, Target
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.channels import connections, make_channel
+from exporter.transport.headers import read_headers
+from exporter.wire.http1 import request_head
+
+MARK = "triton-canary"
+"""The header (its value is the sweep's id) and the beginning of each request id: a server's log tells who asked."""
+
+_GRPC_PREFIX = struct.Struct("!?I")
+_MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
+
+
+class TritonService:
+    """A `Service` (services.base)."""
+
+    def control(self, target: Target, timeout_ns: int) -> Control:
+        """The control plane, whatever the door's protocol."""
+        from exporter.services.triton_control import TritonControl
+
+        return TritonControl(target, timeout_ns)
+
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        """One request a step. Headers are read now, so a token that was changed is in use from the next level on.
+        Raises InputError, or PreflightError if a header's value cannot be read."""
+        encode = _encode_grpc if probe.target.is_grpc else _encode_http
+        return [
+            encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
+        ]
+
+    def channel(self, target: Target, listener: Listener) -> Channel:
+        """A channel of the door's protocol."""
+        return make_channel(target, listener)
+
+    def connections(self, target: Target, in_flight: int) -> int:
+        """One for each call over HTTP/1.1, one for many over gRPC."""
+        return connections(target, in_flight)
+
+
+def infer_path(target: Target, model: str, version: str) -> str:
+    """The path of the inference request, with the door's prefix."""
+    at_version = f"/versions/{quote(version, safe='')}" if version else ""
+    return f"{target.path}/v2/models/{quote(model, safe='')}{at_version}/infer"
+
+
+def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
+    inputs = []
+    for spec, tensor in _checked(facts, tensors):
+        entry = tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype)
+        try:
+            entry.set_data_from_numpy(tensor)
+        except InferenceServerException as error:
+            raise InputError(f"input {spec.name!r}: {error.message()}") from error
+        inputs.append(entry)
+    body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(inputs, request_id=request_id)
+    headers = [(MARK, sweep_id), ("Content-Type", "application/octet-stream")]
+    if json_length is not None:
+        headers.append(("Inference-Header-Content-Length", str(json_length)))
+    try:
+        headers += read_headers(probe.target.headers)
+    except TransportError as error:
+        from exporter.services.triton_clients import transport_reason
+
+        raise transport_reason(error) from error
+    path = infer_path(probe.target, probe.model, probe.version)
+    return EncodedRequest(request_head("POST", path, probe.target.authority, headers, len(body)), bytes(body))
+
+
+def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
+    """The body is a whole gRPC message; the head is the one header that is the request's own, the channel adds the
+    target's."""
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
+    for spec, tensor in _checked(facts, tensors):
+        request.inputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(_raw(spec, tensor))
+    size = request.ByteSize()
+    if size > _MAX_GRPC_MESSAGE_BYTES:
+        raise InputError(f"a request of {size} bytes: gRPC messages have at most {_MAX_GRPC_MESSAGE_BYTES}")
+    body = _GRPC_PREFIX.pack(False, size) + request.SerializeToString()
+    return EncodedRequest(f"{MARK}: {sweep_id}".encode("ascii"), body)
+
+
+def _checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, npt.NDArray[np.generic]]]:
+    """The tensors in the model's order, each with what the model says of it."""
+    specs = {spec.name: spec for spec in facts.inputs}
+    unknown = sorted(tensors.keys() - specs.keys())
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no input of model {facts.name!r}, which has {', '.join(map(repr, specs))}")
+    return [(spec, tensors[name]) for name, spec in specs.items() if name in tensors]
+
+
+def _raw(spec: TensorSpec, tensor: npt.NDArray[np.generic]) -> bytes:
+    """The tensor's bytes in Triton's binary form: little-endian, row-major; strings with their length before them."""
+    if spec.datatype == "BYTES":
+        try:
+            serialized = serialize_byte_tensor(tensor)
+        except InferenceServerException as error:
+            raise InputError(f"input {spec.name!r}: {error.message()}") from error
+        return serialized.item() if serialized.size else b""
+    if np_to_triton_dtype(tensor.dtype) != spec.datatype:
+        raise InputError(f"input {spec.name!r}: expected datatype {spec.datatype}, found {tensor.dtype}")
+    return tensor.tobytes()

@@ -1,0 +1,198 @@
+"""Triton's official clients, one face for both doors: answers are protobuf messages, failures are PreflightErrors.
+
+Owns how a target's TLS options and headers reach `tritonclient`, and what its exceptions mean. Only the `.aio` clients
+are used: the synchronous HTTP client hung for ever when made in one thread and used in another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+import aiohttp
+import tritonclient.grpc.aio
+import tritonclient.http.aio
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.utils import InferenceServerException
+
+from exporter.errors import PreflightError, TransportError
+from exporter.model import Outcome, Reason
+from exporter.probe import NS, Target
+from exporter.services.base import Call
+from exporter.services.channels import make_channel
+from exporter.services.triton_credentials import grpc_credentials
+from exporter.transport.dial import reason_text
+from exporter.transport.headers import read_headers
+from exporter.transport.tls import client_context
+
+_M = TypeVar("_M", bound=Message)
+
+_TRANSPORT_REASONS = {
+    Outcome.CONNECT_ERROR: Reason.UNREACHABLE,
+    Outcome.TLS_ERROR: Reason.TLS,
+    Outcome.TIMEOUT: Reason.PREFLIGHT_TIMEOUT,
+    Outcome.AUTH_ERROR: Reason.AUTH,
+}
+_MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
+
+
+def transport_reason(error: TransportError, url: str = "") -> PreflightError:
+    """A connection that could not be made, as the reason of a failed sweep; its text begins with `url`, if given."""
+    text = f"{url}: {error}" if url else str(error)
+    return PreflightError(_TRANSPORT_REASONS.get(error.outcome, Reason.PROTOCOL), text)
+
+
+def _ignore(_call: Call) -> None:
+    """Listens to a channel on which nothing is sent."""
+
+
+class TritonClient:
+    """One server through one of its doors. Connects when first used; after `close` it can be used again."""
+
+    def __init__(self, target: Target, timeout_ns: int) -> None:
+        self.target = target
+        self._timeout_ns = timeout_ns
+        self._client: Any = None
+        self._headers: dict[str, str] = {}
+
+    async def check_connection(self) -> None:
+        """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused
+        certificate and garbage alike. Raises PreflightError."""
+        channel = make_channel(self.target, _ignore)
+        try:
+            await channel.open()
+        except TransportError as error:
+            raise transport_reason(error, self.target.url) from error
+        finally:
+            await channel.close()
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # --- questions, each raising PreflightError ----------------------------------------------------------------------
+
+    async def server_live(self) -> bool:
+        return bool(await self._ask("is_server_live"))
+
+    async def server_ready(self) -> bool:
+        return bool(await self._ask("is_server_ready"))
+
+    async def model_ready(self, model: str, version: str) -> bool:
+        return bool(await self._ask("is_model_ready", model, version))
+
+    async def server_metadata(self) -> service_pb2.ServerMetadataResponse:
+        return self._message(await self._ask("get_server_metadata"), service_pb2.ServerMetadataResponse())
+
+    async def model_metadata(self, model: str, version: str) -> service_pb2.ModelMetadataResponse:
+        answer = await self._ask("get_model_metadata", model, version)
+        return self._message(answer, service_pb2.ModelMetadataResponse())
+
+    async def model_config(self, model: str, version: str) -> model_config_pb2.ModelConfig:
+        answer = await self._ask("get_model_config", model, version)
+        if self.target.is_grpc:
+            return answer.config
+        return self._message(answer, model_config_pb2.ModelConfig())
+
+    async def statistics(self, model: str, version: str) -> service_pb2.ModelStatisticsResponse:
+        answer = await self._ask("get_inference_statistics", model, version)
+        return self._message(answer, service_pb2.ModelStatisticsResponse())
+
+    async def repository_index(self) -> service_pb2.RepositoryIndexResponse:
+        answer = await self._ask("get_model_repository_index")
+        if not self.target.is_grpc:
+            answer = {"models": answer}
+        return self._message(answer, service_pb2.RepositoryIndexResponse())
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, method: str, *arguments: str) -> Any:
+        async with _failures_mapped(self.target):
+            if self._client is None:
+                headers = read_headers(self.target.headers)
+                self._headers = {name.lower() if self.target.is_grpc else name: value for name, value in headers}
+                self._client = await self._make()
+            call: Awaitable[Any] = getattr(self._client, method)(*arguments, headers=self._headers)
+            return await call
+
+    def _message(self, answer: Any, empty: _M) -> _M:
+        if self.target.is_grpc:
+            return answer  # type: ignore[no-any-return]
+        try:
+            json_format.ParseDict(answer, empty, ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            text = f"{self.target.url} answered JSON that is not Triton's: {error}"
+            raise PreflightError(Reason.PROTOCOL, text) from error
+        return empty
+
+    async def _make(self) -> Any:
+        target = self.target
+        if not target.is_grpc:
+            return tritonclient.http.aio.InferenceServerClient(
+                target.authority + target.path,
+                conn_timeout=self._timeout_ns / NS,
+                ssl=target.is_tls,
+                ssl_context=client_context(target, ("http/1.1",)) if target.is_tls else True,
+            )
+        credentials, options = await grpc_credentials(target)
+        options += [
+            ("grpc.max_send_message_length", _MAX_GRPC_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MAX_GRPC_MESSAGE_BYTES),
+            # A channel of its own: shared ones would bring their back-off after an earlier failure with them.
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        return tritonclient.grpc.aio.InferenceServerClient(target.authority, creds=credentials, channel_args=options)
+
+
+@contextlib.asynccontextmanager
+async def _failures_mapped(target: Target) -> AsyncIterator[None]:
+    try:
+        yield
+    except TransportError as error:
+        raise transport_reason(error) from error
+    except InferenceServerException as error:
+        raise _server_said(target, error) from error
+    except aiohttp.ClientOSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = Reason.TLS if isinstance(cause, ssl.SSLError) else Reason.UNREACHABLE
+        raise PreflightError(reason, f"{target.url}: {reason_text(cause)}") from error
+    except TimeoutError:
+        raise
+    except (aiohttp.ClientError, ValueError, UnicodeDecodeError) as error:
+        text = f"{target.url} does not answer as a Triton does: {error or 'it closed the connection'}"
+        raise PreflightError(Reason.PROTOCOL, text) from error
+
+
+_STATUS_REASONS = {
+    "401": Reason.AUTH,
+    "403": Reason.AUTH,
+    "408": Reason.PREFLIGHT_TIMEOUT,
+    "502": Reason.UNREACHABLE,
+    "503": Reason.SERVER_NOT_READY,
+    "504": Reason.PREFLIGHT_TIMEOUT,
+    "StatusCode.UNAUTHENTICATED": Reason.AUTH,
+    "StatusCode.PERMISSION_DENIED": Reason.AUTH,
+    "StatusCode.UNAVAILABLE": Reason.UNREACHABLE,
+    "StatusCode.DEADLINE_EXCEEDED": Reason.PREFLIGHT_TIMEOUT,
+    "StatusCode.NOT_FOUND": Reason.MODEL_UNKNOWN,
+}
+
+
+_HTTP2_WORDS = re.compile(r"failed parsing http/2|http1\.x", re.IGNORECASE)
+_TLS_WORDS = re.compile(r"ssl|tls|certificate", re.IGNORECASE)
+
+
+def _server_said(target: Target, error: InferenceServerException) -> PreflightError:
+    status = str(error.status() or "")
+    reason = _STATUS_REASONS.get(status, Reason.PROTOCOL)
+    if reason is Reason.UNREACHABLE and _HTTP2_WORDS.search(error.message()):
+        reason = Reason.PROTOCOL
+    elif reason is Reason.UNREACHABLE and target.is_tls and _TLS_WORDS.search(error.message()):
+        reason = Reason.TLS
+    return PreflightError(reason, f"{target.url} said {status.removeprefix('StatusCode.')}: {error.message()}")

@@ -1,0 +1,118 @@
+"""Triton's control plane: is it fit to be measured, what is the model, what do its statistics say.
+
+Owns the order of the questions and the words of the answers. Knows nothing of load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from tritonclient.grpc import service_pb2
+
+from exporter.errors import PreflightError
+from exporter.model import ModelFacts, Reason, ServerSnapshot
+from exporter.probe import NS, Target
+from exporter.services.triton_clients import TritonClient
+from exporter.services.triton_model import model_facts, model_statistics
+
+
+class TritonControl:
+    """A `Control` (services.base). Each call ends within the time-out; connections are made at the first one, and
+    made anew after a failure, so that changed certificates and tokens are read again."""
+
+    def __init__(self, target: Target, timeout_ns: int) -> None:
+        self._target = target
+        self._timeout_ns = timeout_ns
+        self._client = TritonClient(target, timeout_ns)
+
+    async def preflight(self, model: str, version: str) -> ModelFacts:
+        """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
+        seconds = self._timeout_ns / NS
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._preflight(model, version)
+        except TimeoutError as error:
+            await self.close()
+            text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
+            raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        """The statistics of the model's version; None where there are none or no answer in time."""
+        if not facts.has_statistics:
+            return None
+        asked_ns = time.monotonic_ns()
+        try:
+            async with asyncio.timeout(self._timeout_ns / NS):
+                answer = await self._client.statistics(facts.name, facts.version)
+        except (PreflightError, TimeoutError):
+            await self.close()
+            return None
+        answered_ns = time.monotonic_ns()
+        return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, answer.model_stats)))
+
+    async def close(self) -> None:
+        """Closes the connections. Never raises."""
+        with contextlib.suppress(Exception):
+            await self._client.close()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _preflight(self, model: str, version: str) -> ModelFacts:
+        client = self._client
+        url = self._target.url
+        await client.check_connection()
+        if not await client.server_live():
+            # A refused token or a page of some other server looks the same so far, but not when asked for more.
+            await client.server_metadata()
+            raise PreflightError(Reason.SERVER_NOT_LIVE, f"the server at {url} says that it is not live")
+        server = await client.server_metadata()
+        if not await client.server_ready():
+            text = f"the server at {url} says that it is not ready{await self._broken_models()}"
+            raise PreflightError(Reason.SERVER_NOT_READY, text)
+        if not await client.model_ready(model, version):
+            raise await self._why_not_ready(model, version)
+        metadata = await client.model_metadata(model, version)
+        config = await client.model_config(model, version)
+        return model_facts(server, metadata, config, version)
+
+    async def _broken_models(self) -> str:
+        """With strict readiness, Triton's default, one model that failed to load makes the whole server not ready."""
+        try:
+            index = await self._client.repository_index()
+        except PreflightError:
+            return ""
+        broken = [_state(entry) for entry in index.models if entry.state not in ("", "READY")]
+        return f"; of its models: {'; '.join(broken)}" if broken else ""
+
+    async def _why_not_ready(self, model: str, version: str) -> PreflightError:
+        """A model in the repository that isn't loaded, or failed to load, is not the same as one that nobody knows."""
+        url = self._target.url
+        try:
+            index = await self._client.repository_index()
+        except PreflightError as error:
+            text = f"model {model!r} is not ready at {url}, whose repository index cannot be read ({error})"
+            return PreflightError(Reason.MODEL_NOT_READY, text)
+        entries = [entry for entry in index.models if entry.name == model]
+        if not entries:
+            names = ", ".join(sorted({entry.name for entry in index.models})) or "none"
+            text = f"model {model!r} is not known to {url}; it knows: {names}"
+            return PreflightError(Reason.MODEL_UNKNOWN, text)
+        asked = [entry for entry in entries if not version or entry.version == version]
+        versions = ", ".join(entry.version for entry in entries if entry.version)
+        if not asked and versions:
+            text = f"model {model!r} has no version {version} at {url}; it has: {versions}"
+            return PreflightError(Reason.MODEL_UNKNOWN, text)
+        text = f"model {model!r} is known to {url} but not ready: {'; '.join(map(_state, asked or entries))}"
+        return PreflightError(Reason.MODEL_NOT_READY, text)
+
+
+def _state(entry: service_pb2.RepositoryIndexResponse.ModelIndex) -> str:
+    """A line of the repository index in words. One without a state was never loaded."""
+    version = f" version {entry.version}" if entry.version else ""
+    reason = f" ({entry.reason.strip().splitlines()[0]})" if entry.reason.strip() else ""
+    return f"{entry.name}{version} {entry.state.lower() or 'not loaded'}{reason}"

@@ -1,0 +1,165 @@
+"""Requests as they are encoded: the same as Triton's own client makes them, and marked as the canary's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import h11
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.grpc import service_pb2
+
+from exporter.errors import InputError, PreflightError
+from exporter.model import Reason, TensorSpec
+from exporter.payload import make_steps
+from exporter.probe import Header, InputOptions
+from exporter.services import KINDS
+from exporter.services.base import EncodedRequest
+from exporter.services.triton import TritonService, infer_path
+from exporter.transport.grpc_channel import GrpcChannel
+from exporter.transport.http_channel import HttpChannel
+from tests.builders import make_facts, make_probe, make_target
+
+SPECS = (
+    TensorSpec("FLOATS", "FP32", (2, 3)),
+    TensorSpec("HALVES", "BF16", (4,)),
+    TensorSpec("FLAGS", "BOOL", (5,)),
+    TensorSpec("WORDS", "BYTES", (2,)),
+)
+FACTS = make_facts(name="m", inputs=SPECS)
+STEPS = make_steps(FACTS, InputOptions(batch_size=2, string_length=5))
+
+
+def grpc_target(**changes: Any) -> Any:
+    return make_target(scheme="grpc", port=8001, **changes)
+
+
+def encode(target: Any, version: str = "", steps: Any = STEPS, facts: Any = FACTS) -> list[EncodedRequest]:
+    return TritonService().encode(make_probe(target=target, model="m", version=version), facts, steps, "s1")
+
+
+def parse_http(request: EncodedRequest) -> tuple[h11.Request, bytes]:
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(request.head + request.body)
+    head = server.next_event()
+    assert isinstance(head, h11.Request)
+    body = b""
+    while isinstance(event := server.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    assert server.trailing_data == (b"", False)
+    return head, body
+
+
+def test_http_request_is_whole_and_carries_the_tensors() -> None:
+    target = make_target(headers=(Header("Authorization", value="x", prefix="Bearer "),), path="/triton")
+    (request,) = encode(target, version="3")
+    head, body = parse_http(request)
+    headers = dict(head.headers)
+    assert (head.method, head.target) == (b"POST", b"/triton/v2/models/m/versions/3/infer")
+    assert headers[b"host"] == b"127.0.0.1:8000"
+    assert headers[b"triton-canary"] == b"s1"
+    assert headers[b"authorization"] == b"Bearer x"
+    length = int(headers[b"inference-header-content-length"])
+    described = json.loads(body[:length])
+    assert described["id"] == "triton-canary-s1-0"
+    assert described["parameters"] == {"binary_data_output": True}
+    assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in described["inputs"]] == [
+        ("FLOATS", "FP32", [2, 2, 3]),
+        ("HALVES", "BF16", [2, 4]),
+        ("FLAGS", "BOOL", [2, 5]),
+        ("WORDS", "BYTES", [2, 2]),
+    ]
+    floats: Any = STEPS[0]["FLOATS"]
+    assert body[length : length + 48] == floats.tobytes()
+    words: Any = STEPS[0]["WORDS"]
+    assert body[-36:] == b"".join(b"\x05\0\0\0" + word for word in words.flat)
+
+
+def test_grpc_request_is_the_message_that_tritons_client_makes() -> None:
+    (request,) = encode(grpc_target(), version="3")
+    inputs = []
+    for spec in SPECS:
+        tensor = STEPS[0][spec.name]
+        inputs.append(tritonclient.grpc.InferInput(spec.name, list(tensor.shape), spec.datatype))
+        inputs[-1].set_data_from_numpy(tensor)
+    expected = tritonclient.grpc._utils._get_inference_request(
+        "m", inputs, "3", "triton-canary-s1-0", None, 0, False, False, 0, None, None
+    )
+    assert request.head == b"triton-canary: s1"
+    assert request.body[:5] == b"\0" + (len(request.body) - 5).to_bytes(4, "big")
+    assert service_pb2.ModelInferRequest.FromString(request.body[5:]) == expected
+
+
+def test_each_step_has_an_id_of_its_own() -> None:
+    requests = encode(grpc_target(), steps=STEPS * 3)
+    ids = [service_pb2.ModelInferRequest.FromString(request.body[5:]).id for request in requests]
+    assert ids == ["triton-canary-s1-0", "triton-canary-s1-1", "triton-canary-s1-2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "version", "expected"),
+    [
+        ("", "m", "", "/v2/models/m/infer"),
+        ("/a/b", "m", "2", "/a/b/v2/models/m/versions/2/infer"),
+        ("", "a/b c?d#é", "", "/v2/models/a%2Fb%20c%3Fd%23%C3%A9/infer"),
+    ],
+)
+def test_infer_path(path: str, model: str, version: str, expected: str) -> None:
+    assert infer_path(make_target(path=path), model, version) == expected
+
+
+@pytest.mark.parametrize("target", [make_target(), grpc_target()], ids=["http", "grpc"])
+@pytest.mark.parametrize(
+    ("tensors", "text"),
+    [
+        ({"NONE": np.zeros((1, 4), np.float32)}, "'NONE' is no input of model 'm'"),
+        ({"FLOATS": np.zeros((1, 4), np.int32)}, "FLOATS.*expected.*FP32"),
+    ],
+)
+def test_tensors_that_do_not_fit(target: Any, tensors: Any, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        encode(target, steps=[tensors])
+    assert all(part in str(caught.value) for part in text.replace(".*", "|").split("|"))
+
+
+def test_token_that_cannot_be_read() -> None:
+    with pytest.raises(PreflightError, match="NO_SUCH_TOKEN is not set") as caught:
+        encode(make_target(headers=(Header("Authorization", env="NO_SUCH_TOKEN"),)))
+    assert caught.value.reason is Reason.AUTH
+
+
+def test_token_is_read_at_each_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = make_target(headers=(Header("Authorization", env="TOKEN"),))
+    for token in ("one", "two"):
+        monkeypatch.setenv("TOKEN", token)
+        (request,) = encode(target)
+        assert dict(parse_http(request)[0].headers)[b"authorization"] == token.encode()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "in_flight", "connections"),
+    [("http", 1, 1), ("https", 32, 32), ("grpc", 1, 1), ("grpc", 32, 1), ("grpcs", 33, 2), ("grpc", 256, 8)],
+)
+def test_connections(scheme: str, in_flight: int, connections: int) -> None:
+    assert TritonService().connections(make_target(scheme=scheme), in_flight) == connections
+
+
+def test_channels_follow_the_scheme() -> None:
+    service = TritonService()
+    assert isinstance(service.channel(make_target(), print), HttpChannel)
+    channel = service.channel(grpc_target(), print)
+    assert isinstance(channel, GrpcChannel)
+    assert channel.capacity * service.connections(grpc_target(), 100) >= 100
+
+
+def test_kinds_are_loaded_when_they_are_made() -> None:
+    heavy = "any(name.startswith(('tritonclient', 'grpc')) for name in sys.modules)"
+    code = f"import sys, exporter.services; sys.exit({heavy})"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert isinstance(KINDS["triton"](), TritonService)

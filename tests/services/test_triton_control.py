@@ -1,0 +1,199 @@
+"""Preflight against servers that are not fit to be measured: each says why, and none makes it hang."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from asyncio import StreamReader as Reader
+from asyncio import StreamWriter as Writer
+from typing import Any
+
+import pytest
+
+from exporter.errors import PreflightError
+from exporter.model import Reason
+from exporter.probe import NS, Header, TlsOptions
+from exporter.services.triton_control import TritonControl
+from tests.builders import make_facts, make_target
+from tests.transport.certificates import Certificates, make_certificates
+from tests.transport.scripted import Script, serving
+
+TIMEOUT_NS = NS // 2
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def pages(answers: dict[str, tuple[int, str]], seen: list[bytes] | None = None) -> Script:
+    """An HTTP server with these pages; all others are 404."""
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if seen is not None:
+                seen.append(head)
+            status, body = answers.get(head.decode("latin-1").partition(" ")[2].partition(" ")[0], (404, ""))
+            writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    return script
+
+
+async def garbage(reader: Reader, writer: Writer) -> None:
+    writer.write(b"220 mail.test ESMTP\r\n")
+    await reader.read()
+
+
+async def silence(reader: Reader, writer: Writer) -> None:
+    await reader.read()
+
+
+async def close_at_once(reader: Reader, writer: Writer) -> None:
+    await reader.read(1)
+
+
+async def refused(target: Any) -> tuple[Reason, str]:
+    control = TritonControl(target, TIMEOUT_NS)
+    with pytest.raises(PreflightError) as caught:
+        await control.preflight("m", "")
+    await control.close()
+    return caught.value.reason, str(caught.value)
+
+
+LIVE = {"/v2/health/live": (200, ""), "/v2/health/ready": (200, "")}
+META = {"/v2": (200, '{"name":"triton","version":"1","extensions":["statistics"]}')}
+FAULTS: dict[str, tuple[Script, Reason, str]] = {
+    "garbage": (garbage, Reason.PROTOCOL, "does not answer as a Triton does"),
+    "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and did not answer within 0\.5 s"),
+    "closes": (close_at_once, Reason.PROTOCOL, "does not answer as a Triton does"),
+    "another server": (pages({}), Reason.PROTOCOL, "said 404"),
+    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said 401"),
+    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said 403"),
+    "not live": (pages({"/v2/health/live": (400, ""), **META}), Reason.SERVER_NOT_LIVE, "says that it is not live"),
+    "not ready": (
+        pages({**LIVE, **META, "/v2/health/ready": (400, "")}),
+        Reason.SERVER_NOT_READY,
+        "says that it is not ready",
+    ),
+    "a broken model": (
+        pages(
+            {
+                **LIVE,
+                **META,
+                "/v2/health/ready": (400, ""),
+                "/v2/repository/index": (
+                    200,
+                    '[{"name":"a","version":"1","state":"READY"},'
+                    '{"name":"b","version":"1","state":"UNAVAILABLE","reason":"no file\\nat line 3"}]',
+                ),
+            }
+        ),
+        Reason.SERVER_NOT_READY,
+        r"not ready; of its models: b version 1 unavailable \(no file\)$",
+    ),
+    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "does not answer as a Triton does"),
+    "other JSON": (pages({**LIVE, "/v2": (200, '{"name":{}}')}), Reason.PROTOCOL, "JSON that is not Triton's"),
+    "no index": (pages({**LIVE, **META}), Reason.MODEL_NOT_READY, "repository index cannot be read"),
+    "unknown": (
+        pages({**LIVE, **META, "/v2/repository/index": (200, '[{"name":"a","version":"1","state":"READY"}]')}),
+        Reason.MODEL_UNKNOWN,
+        r"model 'm' is not known to http://127\.0\.0\.1:\d+; it knows: a$",
+    ),
+    "unloaded": (
+        pages(
+            {
+                **LIVE,
+                **META,
+                "/v2/repository/index": (
+                    200,
+                    '[{"name":"m","version":"1","state":"UNAVAILABLE","reason":"unloaded"}]',
+                ),
+            }
+        ),
+        Reason.MODEL_NOT_READY,
+        r"but not ready: m version 1 unavailable \(unloaded\)$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("script", "reason", "text"), FAULTS.values(), ids=FAULTS)
+async def test_http_faults(script: Script, reason: Reason, text: str) -> None:
+    async with serving(script) as port:
+        found, found_text = await refused(make_target(port=port))
+    assert found is reason, found_text
+    assert re.search(text, found_text), found_text
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [(silence, Reason.PREFLIGHT_TIMEOUT), (garbage, Reason.PROTOCOL), (pages({}), Reason.PROTOCOL)],
+    ids=["silence", "garbage", "http/1.1"],
+)
+async def test_grpc_faults(script: Script, reason: Reason) -> None:
+    async with serving(script) as port:
+        found, text = await refused(make_target(port=port, scheme="grpc"))
+    assert found is reason, text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "grpc", "grpcs"])
+async def test_unreachable(scheme: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert await refused(make_target(port=port, scheme=scheme)) == (
+            Reason.UNREACHABLE,
+            f"{scheme}://127.0.0.1:{port}: cannot connect to 127.0.0.1:{port}: connection refused",
+        )
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+async def test_untrusted(scheme: str, certificates: Certificates) -> None:
+    async with serving(silence, certificates.server_context(alpn="h2" if scheme == "grpcs" else "http/1.1")) as port:
+        reason, text = await refused(make_target(port=port, scheme=scheme))
+    assert reason is Reason.TLS
+    assert text.endswith("failed: unable to get local issuer certificate")
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [{"ca_file": "CA"}, {"verify": False}, {"ca_file": "CA", "server_name": "canary.test"}],
+    ids=["verified", "unverified", "by another name"],
+)
+async def test_https_and_headers_reach_the_control_plane(tls: dict[str, Any], certificates: Certificates) -> None:
+    seen: list[bytes] = []
+    if "ca_file" in tls:
+        tls = tls | {"ca_file": str(certificates.ca)}
+    script = pages({"/p/v2/health/live": (200, ""), "/p/v2": (403, "")}, seen)
+    async with serving(script, certificates.server_context()) as port:
+        target = make_target(
+            port=port, scheme="https", path="/p", tls=TlsOptions(**tls), headers=(Header("X-Token", value="abc"),)
+        )
+        reason, text = await refused(target)
+    assert reason is Reason.AUTH, text
+    assert [b"x-token: abc" in head.lower() for head in seen] == [True, True]
+
+
+async def test_token_that_cannot_be_read() -> None:
+    async with serving(silence) as port:
+        target = make_target(port=port, headers=(Header("X-Token", env="NO_SUCH_TOKEN"),))
+        assert await refused(target) == (
+            Reason.AUTH,
+            "header 'X-Token': the environment variable NO_SUCH_TOKEN is not set",
+        )
+
+
+@pytest.mark.parametrize("script", [silence, garbage, close_at_once, pages({})])
+async def test_no_snapshot_is_none(script: Script) -> None:
+    async with serving(script) as port:
+        control = TritonControl(make_target(port=port), NS // 20)
+        assert await control.snapshot(make_facts()) is None
+        await control.close()
+
+
+async def test_model_without_statistics_is_not_asked() -> None:
+    control = TritonControl(make_target(port=1), NS)
+    async with asyncio.timeout(0.5):
+        assert await control.snapshot(make_facts(has_statistics=False)) is None
+    await control.close()

@@ -1,0 +1,216 @@
+"""The service kind against the real Triton: facts, statistics and values, through both doors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http.aio
+from tritonclient.http import InferResult
+
+from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.errors import PreflightError
+from exporter.model import Outcome, Reason, TensorSpec
+from exporter.payload import make_steps
+from exporter.probe import NS, InputOptions, Target, TlsOptions
+from exporter.services.base import Call
+from exporter.services.triton import TritonService
+from exporter.services.triton_control import TritonControl
+from exporter.transport.http_channel import HttpChannel
+from tests.builders import make_probe, make_target
+from tests.conftest import TritonFactory
+from tests.transport.certificates import make_certificates
+from tests.transport.scripted import Ended
+
+DOORS = ["http", "grpc"]
+
+
+def door(triton: EmbeddedTriton, scheme: str, **changes: Any) -> Target:
+    port = triton.grpc_port if scheme.startswith("grpc") else triton.http_port
+    return make_target(scheme=scheme, port=port, **changes)
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_facts(triton: EmbeddedTriton, scheme: str) -> None:
+    control = TritonControl(door(triton, scheme), 5 * NS)
+    addsub = await control.preflight("addsub", "")
+    assert (addsub.name, addsub.version, addsub.backend, addsub.max_batch_size) == ("addsub", "1", "python", 8)
+    assert addsub.inputs == (TensorSpec("INPUT0", "FP32", (16,)), TensorSpec("INPUT1", "FP32", (16,)))
+    assert (addsub.server_name, addsub.has_statistics) == ("triton", True)
+    assert (await control.preflight("identity", "1")).inputs == (TensorSpec("INPUT0", "FP32", (-1,)),)
+    repeat = await control.preflight("repeat", "")
+    assert (repeat.decoupled, repeat.max_batch_size, repeat.inputs[0].shape) == (True, 0, (16,))
+    assert (await control.preflight("accumulator", "")).sequence
+    assert (await control.preflight("pipeline", "")).ensemble
+    await control.close()
+
+
+async def test_both_doors_say_the_same(triton: EmbeddedTriton) -> None:
+    controls = [TritonControl(door(triton, scheme), 5 * NS) for scheme in DOORS]
+    for model in ("addsub", "identity", "delay", "accumulator", "repeat", "pipeline"):
+        over_http, over_grpc = [await control.preflight(model, "") for control in controls]
+        assert over_http == over_grpc
+        assert len(over_http.config_hash) == 12
+    for control in controls:
+        await control.close()
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize(
+    ("model", "version", "text"),
+    [("nope", "", "model 'nope' is not known to {}"), ("addsub", "7", "model 'addsub' has no version 7 at {}")],
+)
+async def test_unknown(triton: EmbeddedTriton, scheme: str, model: str, version: str, text: str) -> None:
+    target = door(triton, scheme)
+    control = TritonControl(target, 5 * NS)
+    with pytest.raises(PreflightError) as caught:
+        await control.preflight(model, version)
+    assert caught.value.reason is Reason.MODEL_UNKNOWN
+    assert str(caught.value).startswith(text.format(target.url))
+    await control.close()
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_requests_are_answered_and_counted(triton: EmbeddedTriton, scheme: str) -> None:
+    service = TritonService()
+    target = door(triton, scheme)
+    control = service.control(target, 5 * NS)
+    facts = await control.preflight("addsub", "")
+    (request,) = service.encode(
+        make_probe(target=target), facts, make_steps(facts, InputOptions(batch_size=4)), "sweep"
+    )
+    before = await control.snapshot(facts)
+    ended = Ended()
+    channel = service.channel(target, ended)
+    await channel.open()
+    for count in range(1, 6):
+        call = Call(0)
+        call.deadline_ns = time.monotonic_ns() + 10 * NS
+        channel.send(call, request)
+        assert await ended.wait(count) == (Outcome.OK, "")
+        assert 0 < call.sent_ns <= call.send_done_ns <= call.first_ns <= call.last_ns
+    await channel.close()
+    after = await control.snapshot(facts)
+    await control.close()
+    assert before is not None
+    assert after is not None
+    assert before.asked_ns < before.answered_ns < after.asked_ns < after.answered_ns
+    (first,), (last,) = before.models, after.models
+    assert (last.name, last.version) == ("addsub", "1")
+    assert last.success.count - first.success.count >= 5
+    assert last.inference_count - first.inference_count >= 20
+    assert last.compute_infer.ns > first.compute_infer.ns
+
+
+async def test_values_come_back(triton: EmbeddedTriton) -> None:
+    """A Triton with a wrong numpy answers every request, with empty tensors: so look at a value."""
+    service = TritonService()
+    target = door(triton, "http")
+    control = service.control(target, 5 * NS)
+    facts = await control.preflight("addsub", "")
+    await control.close()
+    (step,) = steps = make_steps(facts, InputOptions(batch_size=2))
+    (request,) = service.encode(make_probe(target=target), facts, steps, "sweep")
+    bodies: list[bytes] = []
+    done = asyncio.Event()
+
+    def listener(call: Call) -> None:
+        bodies.append(channel.client.body())
+        lengths.append(int(channel.client.header("inference-header-content-length") or 0))
+        done.set()
+
+    lengths: list[int] = []
+    channel = HttpChannel(target, listener, keep_body=True)
+    channel.send(Call(0), request)
+    await done.wait()
+    await channel.close()
+    result = InferResult.from_response_body(bodies[0], header_length=lengths[0])
+    first: Any = step["INPUT0"]
+    second: Any = step["INPUT1"]
+    assert np.array_equal(result.as_numpy("OUTPUT0"), first + second)
+    assert np.array_equal(result.as_numpy("OUTPUT1"), first - second)
+    assert json.loads(bodies[0][: lengths[0]])["id"] == "triton-canary-sweep-0"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one model in three versions, of which all are served."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(MODELS / "identity", folder / "identity")
+    for version in ("3", "10"):
+        shutil.copytree(folder / "identity" / "1", folder / "identity" / version)
+    with (folder / "identity" / "config.pbtxt").open("a") as config:
+        config.write("\nversion_policy { all { } }\n")
+    return folder
+
+
+async def test_highest_version_answers_and_an_unloaded_model_is_not_ready(
+    triton_factory: TritonFactory, models: Path
+) -> None:
+    triton = triton_factory(models=models, model_control=True)
+    triton.start()
+    control = TritonControl(door(triton, "http"), 5 * NS)
+    facts = await control.preflight("identity", "")
+    assert facts.version == "10"
+    assert (await control.preflight("identity", "3")).version == "3"
+    answered = await _answering_version(triton)
+    assert answered == facts.version
+    client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
+    await client.unload_model("identity")
+    await client.close()
+    for scheme in DOORS:
+        unloaded = TritonControl(door(triton, scheme), 5 * NS)
+        reasons = set()
+        async with asyncio.timeout(20):
+            # While it is being unloaded, the whole server says that it is not ready.
+            while Reason.MODEL_NOT_READY not in reasons:
+                with pytest.raises(PreflightError) as caught:
+                    await unloaded.preflight("identity", "")
+                reasons.add(caught.value.reason)
+        assert reasons <= {Reason.MODEL_NOT_READY, Reason.SERVER_NOT_READY}
+        assert "model 'identity' is known to" in str(caught.value)
+        await unloaded.close()
+    await control.close()
+
+
+async def _answering_version(triton: EmbeddedTriton) -> str:
+    client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
+    tensor = tritonclient.http.InferInput("INPUT0", [1, 1], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 1), np.float32))
+    result = await client.infer("identity", [tensor])
+    await client.close()
+    return str(result.get_response()["model_version"])
+
+
+async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    arguments = [
+        "--grpc-use-ssl=1",
+        "--grpc-use-ssl-mutual=1",
+        f"--grpc-server-cert={certificates.server}",
+        f"--grpc-server-key={certificates.server_key}",
+        f"--grpc-root-cert={certificates.ca}",
+    ]
+    triton = triton_factory(models=models, extra_arguments=arguments)
+    triton.start()
+    ca, cert, key = str(certificates.ca), str(certificates.client), str(certificates.client_key)
+    for tls in (
+        TlsOptions(ca_file=ca, cert_file=cert, key_file=key),
+        TlsOptions(verify=False, cert_file=cert, key_file=key),
+    ):
+        control = TritonControl(door(triton, "grpcs", tls=tls), 5 * NS)
+        assert (await control.preflight("identity", "")).name == "identity"
+        await control.close()
+    nobody = TritonControl(door(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
+    with pytest.raises(PreflightError) as caught:
+        await nobody.preflight("identity", "")
+    # This server closes without a TLS alert, so nobody can say that it was for want of a certificate.
+    assert caught.value.reason is Reason.UNREACHABLE
+    assert str(caught.value).endswith("connection lost: closed by the peer")
+    await nobody.close()
