@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format e2e bench clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
 	@echo "make test    lint, type-check, import contracts and all tests"
+	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
 	@echo "make bench   the comparisons with perf_analyzer (PERF_ANALYZER=path of the program)"
@@ -43,7 +44,11 @@ check: $(VENV)/.installed-dev
 
 test: check
 	@echo "==> tests (the first run makes the embedded Triton's environment: about a minute more)"
-	@$(BIN)/pytest
+	@$(BIN)/pytest -m "not e2e"
+
+e2e: $(VENV)/.installed-dev
+	@echo "==> longer proofs, end to end (some minutes)"
+	@$(BIN)/pytest -m e2e
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -1,0 +1,178 @@
+"""Making a connection: resolve, connect, TLS handshake, each timed apart and all within one time-out.
+
+Owns how a target's name becomes a connected socket. Knows nothing of what is said over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.errors import TransportError
+from exporter.model import Outcome
+from exporter.probe import NS, Target
+from exporter.transport.tls import certificate_expiry_unix_s, client_context
+
+_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A connected non-blocking socket and what making it took. The TLS fields are None without TLS.
+
+    `connect_ns` is the TCP connect to the address that answered; resolving its name is not in it.
+    """
+
+    sock: socket.socket
+    connect_ns: int
+    tls_ns: int | None = None
+    certificate_expiry_unix_s: float | None = None
+    alpn: str | None = None
+
+
+async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
+    """Connects to `target`; under TLS offers `alpn`.
+
+    The addresses of its name are tried in the resolver's order, anew at each call. Raises TransportError:
+    CONNECT_ERROR (no address, refused, or no connection within the target's connect time-out), TLS_ERROR, or TIMEOUT
+    when the server accepted and its handshake is not done by then.
+    """
+    seconds = target.connect_timeout_ns / NS
+    accepted = False
+    try:
+        async with asyncio.timeout(seconds):
+            sock, connect_ns = await _connect(target)
+            accepted = True
+            if not target.is_tls:
+                return Dialled(sock, connect_ns)
+            return await _handshake(sock, connect_ns, target, alpn)
+    except TimeoutError as error:
+        if accepted:
+            text = f"no TLS handshake with {target.authority} within {seconds:g} s"
+            raise TransportError(Outcome.TIMEOUT, text) from error
+        text = f"no connection to {target.authority} within {seconds:g} s"
+        raise TransportError(Outcome.CONNECT_ERROR, text) from error
+
+
+async def _connect(target: Target) -> tuple[socket.socket, int]:
+    addresses = await _resolve(target)
+    failure: OSError | None = None
+    for family, address in addresses:
+        try:
+            return await _connect_one(family, address)
+        except TimeoutError as error:
+            if error.errno is None:  # ours, not the kernel's ETIMEDOUT
+                raise
+            failure = error
+        except OSError as error:
+            failure = error
+    raise TransportError(Outcome.CONNECT_ERROR, f"cannot connect to {target.authority}: {reason_text(failure)}")
+
+
+async def _resolve(target: Target) -> list[_Address]:
+    """Every stream address of the target. An address given as a number takes no resolver thread."""
+    try:
+        infos = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        try:
+            loop = asyncio.get_running_loop()
+            infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            text = f"the name {target.host!r} does not resolve: {reason_text(error)}"
+            raise TransportError(Outcome.CONNECT_ERROR, text) from error
+    return [(family, address) for family, _type, _protocol, _name, address in infos]
+
+
+async def _connect_one(family: socket.AddressFamily, address: object) -> tuple[socket.socket, int]:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        started_ns = time.monotonic_ns()
+        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+        return sock, time.monotonic_ns() - started_ns
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _handshake(sock: socket.socket, connect_ns: int, target: Target, alpn: Sequence[str]) -> Dialled:
+    """Takes over `sock`: closed if the handshake fails."""
+    try:
+        context = client_context(target, alpn)
+        wrapped = context.wrap_socket(
+            sock, server_hostname=target.tls.server_name or target.host, do_handshake_on_connect=False
+        )
+    except OSError as error:
+        sock.close()
+        raise _tls_error(target, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        started_ns = time.monotonic_ns()
+        await _shake(wrapped)
+        tls_ns = time.monotonic_ns() - started_ns
+        expiry = certificate_expiry_unix_s(wrapped.getpeercert(binary_form=True) or b"")
+        return Dialled(wrapped, connect_ns, tls_ns, expiry, wrapped.selected_alpn_protocol())
+    except (OSError, ValueError) as error:
+        wrapped.close()
+        if isinstance(error, TimeoutError) and error.errno is None:
+            raise
+        raise _tls_error(target, error) from error
+    except BaseException:
+        wrapped.close()
+        raise
+
+
+async def _shake(sock: ssl.SSLSocket) -> None:
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(sock.fileno(), to_write=False)
+        except ssl.SSLWantWriteError:
+            await _ready(sock.fileno(), to_write=True)
+        else:
+            return
+
+
+async def _ready(descriptor: int, *, to_write: bool) -> None:
+    """Waits until the socket can be read (or written)."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    add, remove = (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
+    add(descriptor, wake)
+    try:
+        await waiter
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            remove(descriptor)
+
+
+def _tls_error(target: Target, error: Exception) -> TransportError:
+    return TransportError(Outcome.TLS_ERROR, f"TLS with {target.authority} failed: {reason_text(error)}")
+
+
+def reason_text(error: Exception | None) -> str:
+    """What went wrong, in the system's or OpenSSL's own words and without Python's decoration."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error or "") or "closed by the peer"

@@ -1,0 +1,161 @@
+"""A channel over gRPC: many calls at once on one HTTP/2 connection, followed by another when that one is retired.
+
+Owns which connection a call goes on, and the calls that wait for one. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from exporter.errors import TransportError
+from exporter.model import Outcome
+from exporter.probe import Target
+from exporter.transport.grpc_link import GrpcLink
+
+if TYPE_CHECKING:
+    from exporter.services.base import Call, EncodedRequest, Listener
+
+INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+
+
+class GrpcChannel:
+    """A `Channel` (services.base) for unary calls of one method.
+
+    A call waits, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is
+    reached; its `sent_ns` is when it was really sent. After GOAWAY, or once the stream ids are used up, calls in
+    flight finish where they are and the next one opens a new connection. A call that crossed a graceful GOAWAY, which
+    says that the server never looked at it, is sent again, once; nothing else ever is: servers and proxies end
+    connections that way as a matter of course. A call that waits for a connection that cannot be made ends as that
+    attempt did.
+    """
+
+    def __init__(self, target: Target, listener: Listener, capacity: int, *, method: str = INFER_METHOD) -> None:
+        self.capacity = capacity
+        self.connect_ns: int | None = None
+        self.tls_ns: int | None = None
+        self.certificate_expiry_unix_s: float | None = None
+        self.call_ended = listener
+        self._target = target
+        self._method = method
+        self._link: GrpcLink | None = None
+        self._retired: set[GrpcLink] = set()
+        self._waiting: deque[tuple[Call, EncodedRequest, bool]] = deque()
+        self._opening: asyncio.Task[None] | None = None
+
+    # --- the Channel protocol ----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects, if it is not connected: TCP, TLS, and both sides' SETTINGS. Raises TransportError."""
+        if self._link is None:
+            link = GrpcLink(self._target, self._method, self)
+            await link.open()
+            self._adopt(link)
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """Sends the request now, or as soon as there is a connection with a place for it."""
+        call.channel = self
+        call.text = ""
+        call.sent_ns = call.send_done_ns = call.first_ns = 0
+        call.responses = call.bytes_out = call.bytes_in = call.retry_after_ns = 0
+        link = self._link
+        if link is not None and not self._waiting and link.core.can_start:
+            link.start(call, request)
+        else:
+            self._waiting.append((call, request, False))
+            self._serve_waiting()
+
+    def give_up(self, call: Call, outcome: Outcome) -> None:
+        """Resets the call's stream (or takes it out of those that wait) and ends it. Nothing, if it has ended."""
+        if self._link is not None and self._link.give_up(call, outcome):
+            return
+        if any(link.give_up(call, outcome) for link in list(self._retired)):
+            return
+        for entry in self._waiting:
+            if entry[0] is call:
+                self._waiting.remove(entry)
+                self._fail(call, outcome, "")
+                return
+
+    async def close(self) -> None:
+        """Closes all connections; calls in flight or waiting end as cancelled."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+            self._opening = None
+        links = [*self._retired, *([self._link] if self._link else [])]
+        self._link = None
+        self._retired.clear()
+        for link in links:
+            link.close(Outcome.CANCELLED, "")
+        self._fail_waiting(Outcome.CANCELLED, "")
+
+    # --- links -------------------------------------------------------------------------------------------------------
+
+    def _adopt(self, link: GrpcLink) -> None:
+        """Takes an opened link into use. Raises TransportError if it is retired already."""
+        self.connect_ns = link.connection.connect_ns
+        self.tls_ns = link.connection.tls_ns
+        self.certificate_expiry_unix_s = link.connection.certificate_expiry_unix_s
+        if self._link is not None:
+            link.close(Outcome.CANCELLED, "")
+        elif link.core.retired:
+            text = link.core.goaway_text or "closed by the peer"
+            link.close(Outcome.CONNECT_ERROR, text)
+            raise TransportError(Outcome.CONNECT_ERROR, f"connection lost at its start: {text}")
+        else:
+            self._link = link
+
+    def call_unseen(self, call: Call, request: EncodedRequest) -> None:
+        """A call that a graceful GOAWAY crossed waits for the next connection."""
+        call.sent_ns = call.send_done_ns = call.first_ns = 0
+        self._waiting.append((call, request, True))
+
+    def link_changed(self, link: GrpcLink) -> None:
+        """A link has news: serve those who wait, part with it if it is retired."""
+        if link.core.retired:
+            self._part_with(link)
+        if self._waiting:
+            self._serve_waiting()
+
+    def _part_with(self, link: GrpcLink) -> None:
+        """No new calls for this link; it is closed with its last one."""
+        if link is self._link:
+            self._link = None
+            self._retired.add(link)
+        if link in self._retired and not link.core.open_streams:
+            self._retired.discard(link)
+            link.close(Outcome.CANCELLED, "")
+
+    # --- calls that wait ---------------------------------------------------------------------------------------------
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self._link is not None and self._link.core.can_start:
+            self._link.start(*self._waiting.popleft())
+        if self._waiting and self._link is not None and self._link.core.retired:
+            self._part_with(self._link)
+        if self._waiting and self._link is None and self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open_for_waiting())
+
+    async def _open_for_waiting(self) -> None:
+        try:
+            await self.open()
+        except TransportError as error:
+            self._opening = None
+            self._fail_waiting(error.outcome, str(error))
+        else:
+            self._opening = None
+            self._serve_waiting()
+
+    def _fail_waiting(self, outcome: Outcome, text: str) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for call, *_ in waiting:
+            self._fail(call, outcome, text)
+
+    def _fail(self, call: Call, outcome: Outcome, text: str) -> None:
+        call.outcome = outcome
+        call.text = text[:300]
+        call.last_ns = time.monotonic_ns()
+        self.call_ended(call)

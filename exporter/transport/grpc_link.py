@@ -1,0 +1,287 @@
+"""One HTTP/2 connection of a gRPC channel: calls in, calls that ended out.
+
+Owns the way of a call from its start to its end on one connection: what is written when, the stamps, the header block.
+Knows nothing of other connections or of waiting calls: that is the channel's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from exporter import __version__
+from exporter.errors import ProtocolError, TransportError
+from exporter.model import Outcome
+from exporter.probe import NS, Target
+from exporter.transport.connection import Connection
+from exporter.transport.dial import reason_text
+from exporter.transport.grpc_outcome import unary_outcome
+from exporter.transport.headers import read_headers
+from exporter.wire.grpc import OK, Rpc, request_block
+from exporter.wire.http2 import Abort
+from exporter.wire.http2 import Connection as Http2Connection
+from exporter.wire.http2_frames import ErrorCode
+
+if TYPE_CHECKING:
+    from exporter.services.base import Call, EncodedRequest
+
+_USER_AGENT = f"triton-canary/{__version__}"
+_WRITE_BYTES = 512 * 1024
+"""How much of large bodies is cut into frames at once; the rest waits until the kernel has taken that."""
+_MAX_BLOCKS = 64
+
+_monotonic_ns = time.monotonic_ns
+
+
+class LinkOwner(Protocol):
+    """What a link tells its channel."""
+
+    def call_ended(self, call: Call) -> None:
+        """The call is filled in."""
+
+    def call_unseen(self, call: Call, request: EncodedRequest) -> None:
+        """A graceful GOAWAY crossed the call on its way: the server never looked at it, so it may be sent again."""
+
+    def link_changed(self, link: GrpcLink) -> None:
+        """Something happened: a waiting call may have a place now, or the link may take no more calls."""
+
+
+class UnaryRpc(Rpc):
+    """A call of ours on its stream. Once `ended`, the call is its owner's again and not to be touched."""
+
+    __slots__ = ("call", "ended", "request", "resent")
+
+    keep = False
+    call: Call
+    request: EncodedRequest
+    resent: bool
+    ended: bool
+
+
+class GrpcLink:
+    """A connection that is opened once, and of no more use after its end."""
+
+    def __init__(self, target: Target, method: str, owner: LinkOwner) -> None:
+        self.connection = Connection(target, ("h2",), self)
+        self.core: Http2Connection[UnaryRpc] = Http2Connection()
+        self._target = target
+        self._method = method
+        self._owner = owner
+        self._ready: asyncio.Future[None] | None = None
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._blocks: dict[tuple[bytes, int], bytes] = {}
+        self._block = self._block_head = b""
+        self._block_timeout_ns = self._block_floor_ns = 0
+        self._unsent: list[UnaryRpc] = []
+        self._reading = False
+        self._blocked = False
+
+    # --- opening and closing -----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects and waits for the server's SETTINGS. Raises TransportError; the link is closed then."""
+        target = self._target
+        self._metadata = read_headers(target.headers)
+        await self.connection.open()
+        try:
+            if target.is_tls and self.connection.alpn != "h2":
+                text = f"{target.authority} does not offer HTTP/2 in its TLS handshake (ALPN)"
+                raise TransportError(Outcome.PROTOCOL_ERROR, text)
+            self._ready = asyncio.get_running_loop().create_future()
+            self.flush()
+            async with asyncio.timeout(target.connect_timeout_ns / NS):
+                await self._ready
+        except TimeoutError:
+            self.connection.close()
+            text = f"no HTTP/2 SETTINGS from {target.authority} within {target.connect_timeout_ns / NS:g} s"
+            raise TransportError(Outcome.TIMEOUT, text) from None
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def close(self, outcome: Outcome, text: str) -> None:
+        """Ends all calls with this outcome, and the connection. The server is told as far as it will listen."""
+        rpcs = self.core.open_streams
+        for rpc in rpcs:
+            self.core.reset(rpc)
+        self.flush()
+        self.connection.close()
+        self._fail_all(rpcs, outcome, text)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    def start(self, call: Call, request: EncodedRequest, resent: bool = False) -> None:
+        """Sends a call. Only if the core can start a stream."""
+        rpc = UnaryRpc()
+        rpc.call = call
+        rpc.request = request
+        rpc.resent = resent
+        rpc.ended = False
+        remaining_ns = call.deadline_ns and call.deadline_ns - _monotonic_ns()
+        if self._block_floor_ns < remaining_ns <= self._block_timeout_ns and request.head == self._block_head:
+            block = self._block
+        else:
+            block = self._choose_block(request.head, remaining_ns)
+        self.core.start(rpc, block, request.body)
+        call.bytes_out = len(block) + len(request.body)
+        self._unsent.append(rpc)
+        if not self._reading:
+            self.flush()
+
+    def give_up(self, call: Call, outcome: Outcome) -> bool:
+        """Resets the call's stream and ends the call; False if it is not one of this link's."""
+        for rpc in self.core.open_streams:
+            if rpc.call is call:
+                self.core.reset(rpc)
+                self._end(rpc, outcome, "", _monotonic_ns())
+                self._owner.link_changed(self)
+                self.flush()
+                return True
+        return False
+
+    def _choose_block(self, head: bytes, remaining_ns: int) -> bytes:
+        """The header block for a request that has `remaining_ns` until its deadline, 0 for one that has none.
+
+        `grpc-timeout` is rounded up by at most a 32nd, so that few blocks serve all requests; the deadline itself is
+        kept by us.
+        """
+        step = 1 << max(0, remaining_ns.bit_length() - 6)
+        timeout_ns = -(-remaining_ns // step) * step
+        block = self._blocks.get((head, timeout_ns))
+        if block is None:
+            block = self._make_block(head, timeout_ns)
+            if len(self._blocks) >= _MAX_BLOCKS:
+                self._blocks.clear()
+            self._blocks[head, timeout_ns] = block
+        self._block, self._block_head = block, head
+        self._block_timeout_ns, self._block_floor_ns = timeout_ns, timeout_ns - step
+        return block
+
+    def _make_block(self, head: bytes, timeout_ns: int) -> bytes:
+        metadata = self._metadata
+        if head:
+            name, _, value = head.decode("ascii").partition(":")
+            metadata = (*metadata, (name, value.strip()))
+        return request_block(
+            scheme="https" if self._target.is_tls else "http",
+            authority=self._target.authority,
+            path=self._method,
+            user_agent=_USER_AGENT,
+            timeout_ns=timeout_ns or None,
+            metadata=metadata,
+        )
+
+    def _end(self, rpc: UnaryRpc, outcome: Outcome, text: str, now_ns: int) -> None:
+        call = rpc.call
+        self._forget(rpc)
+        call.outcome = outcome
+        call.text = text
+        call.last_ns = now_ns
+        call.responses = rpc.message_count
+        call.bytes_in = rpc.size
+        self._owner.call_ended(call)
+
+    def _forget(self, rpc: UnaryRpc) -> None:
+        """From here on the call is not ours."""
+        rpc.ended = True
+        if not rpc.call.send_done_ns and rpc in self._unsent:
+            self._unsent.remove(rpc)
+
+    def _fail_all(self, rpcs: list[UnaryRpc], outcome: Outcome, text: str) -> None:
+        now_ns = _monotonic_ns()
+        for rpc in rpcs:
+            self._end(rpc, outcome, text, now_ns)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Writes what the core has, until the kernel has enough; then `drained` goes on."""
+        connection = self.connection
+        sender = self.core.sender
+        while connection.is_open and not self._blocked:
+            large = bool(sender.queue)
+            parts = sender.take(_WRITE_BYTES)
+            if not parts:
+                return
+            now_ns = _monotonic_ns()
+            for rpc in self._unsent:
+                call = rpc.call
+                if not call.sent_ns:
+                    call.sent_ns = now_ns
+            if large:
+                self._blocked = not connection.write_parts(parts)
+            else:
+                self._blocked = not connection.write(b"".join(parts))
+            if not self._blocked:
+                self._stamp_sent(_monotonic_ns())
+                if not sender.queue:
+                    return
+
+    def drained(self, now_ns: int) -> None:
+        self._blocked = False
+        self._stamp_sent(now_ns)
+        self.flush()
+
+    def _stamp_sent(self, now_ns: int) -> None:
+        """The kernel has all that was taken from the core."""
+        left = []
+        for rpc in self._unsent:
+            if rpc.sent:
+                rpc.call.send_done_ns = now_ns
+            else:
+                left.append(rpc)
+        self._unsent = left
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes, now_ns: int) -> None:
+        core = self.core
+        failure = ""
+        try:
+            core.receive(data)
+        except ProtocolError as error:
+            failure = str(error)
+        self._reading = True
+        try:
+            for rpc in core.take_news():
+                if not rpc.ended:
+                    self._tell(rpc, now_ns)
+            if self._ready is not None and core.peer_ready and not self._ready.done():
+                self._ready.set_result(None)
+            self._owner.link_changed(self)
+        finally:
+            self._reading = False
+        self.flush()
+        if failure:
+            self.connection.close()
+            self._lose(Outcome.PROTOCOL_ERROR, failure[:300])
+
+    def _tell(self, rpc: UnaryRpc, now_ns: int) -> None:
+        call = rpc.call
+        if not call.first_ns and rpc.started:
+            call.first_ns = now_ns
+        status = rpc.status
+        if status is OK and rpc.message_count == 1:
+            self._end(rpc, Outcome.OK, "", now_ns)
+        elif status is None:
+            return
+        elif status.abort is Abort.GOAWAY and self.core.goaway_code == ErrorCode.NO_ERROR and not rpc.resent:
+            self._forget(rpc)
+            self._owner.call_unseen(call, rpc.request)
+        else:
+            call.retry_after_ns = status.pushback_ns or 0
+            self._end(rpc, *unary_outcome(rpc), now_ns)
+
+    def connection_lost(self, error: OSError | None) -> None:
+        goaway = self.core.goaway_text
+        after = f" after {goaway}" if goaway else ""
+        self._lose(Outcome.CONNECT_ERROR, f"connection lost{after}: {reason_text(error)}")
+
+    def _lose(self, outcome: Outcome, text: str) -> None:
+        """The connection is gone, and all that was under way on it."""
+        rpcs = self.core.abandon()
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(TransportError(outcome, text))
+        self._owner.link_changed(self)
+        self._fail_all(rpcs, outcome, text)

@@ -1,0 +1,229 @@
+"""A channel over HTTP/1.1: one call at a time on a connection that is kept, and opened again when need be.
+
+Owns how an answer or a failure becomes an outcome. Knows the HTTP core and the connection, and nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from exporter.errors import ProtocolError, TransportError
+from exporter.model import Outcome
+from exporter.probe import NS, Target
+from exporter.transport.connection import Connection
+from exporter.transport.dial import reason_text
+from exporter.wire.http1 import Http1Client
+
+if TYPE_CHECKING:
+    from exporter.services.base import Call, EncodedRequest, Listener
+
+_JOINED_BYTES = 16 * 1024
+"""A body up to this size is joined to its head: one small copy is cheaper than a gathering write."""
+_ERROR_BODY_BYTES = 1024
+_TEXT_LENGTH = 300
+_MAX_RETRY_AFTER_SECONDS = 86_400
+
+_monotonic_ns = time.monotonic_ns
+
+
+class HttpChannel:
+    """A `Channel` (services.base) over HTTP/1.1.
+
+    A connection that the server closed between calls is opened again without a word. One that is lost under a call
+    ends it: nothing is ever sent twice.
+    """
+
+    capacity = 1
+
+    def __init__(self, target: Target, listener: Listener, *, keep_body: bool = False) -> None:
+        self._listener = listener
+        self._client = Http1Client(keep_body=keep_body)
+        self._connection = Connection(target, ("http/1.1",), self)
+        self._call: Call | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self.connect_ns: int | None = None
+        self.tls_ns: int | None = None
+        self.certificate_expiry_unix_s: float | None = None
+
+    @property
+    def client(self) -> Http1Client:
+        """The HTTP core: inside of the listener it holds the answer of the call that has just ended."""
+        return self._client
+
+    # --- the Channel protocol ----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects, if it is not connected. Raises TransportError."""
+        connection = self._connection
+        if connection.is_open:
+            return
+        self._client.reset()
+        await connection.open()
+        self.connect_ns = connection.connect_ns
+        self.tls_ns = connection.tls_ns
+        self.certificate_expiry_unix_s = connection.certificate_expiry_unix_s
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """Sends the request; if the connection is gone, opens it first. There must be no call in flight."""
+        assert self._call is None
+        self._call = call
+        call.channel = self
+        call.text = ""
+        call.sent_ns = call.send_done_ns = call.first_ns = 0
+        call.responses = call.bytes_out = call.bytes_in = call.retry_after_ns = 0
+        if self._connection.is_open:
+            self._transmit(call, request)
+        else:
+            self._opening = asyncio.get_running_loop().create_task(self._open_and_transmit(call, request))
+
+    def give_up(self, call: Call, outcome: Outcome) -> None:
+        """Ends the call in flight with `outcome`, and its connection with it. Nothing, if it is not in flight."""
+        if self._call is call:
+            self._abandon()
+            self._fail(call, outcome, "")
+
+    async def close(self) -> None:
+        """Closes the connection; a call in flight ends as cancelled."""
+        self._abandon()
+        if self._call is not None:
+            self._fail(self._call, Outcome.CANCELLED, "")
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _open_and_transmit(self, call: Call, request: EncodedRequest) -> None:
+        try:
+            await self.open()
+        except TransportError as error:
+            self._opening = None
+            self._fail(call, error.outcome, str(error))
+            return
+        self._opening = None
+        self._transmit(call, request)
+
+    def _transmit(self, call: Call, request: EncodedRequest) -> None:
+        head = request.head
+        body = request.body
+        self._client.begin()
+        call.sent_ns = _monotonic_ns()
+        if len(body) <= _JOINED_BYTES:
+            done = self._connection.write(head + body)
+        else:
+            done = self._connection.write_parts((head, body))
+        if done:
+            call.send_done_ns = _monotonic_ns()
+        call.bytes_out = len(head) + len(body)
+
+    def data_received(self, data: bytes, now_ns: int) -> None:
+        call = self._call
+        client = self._client
+        if call is not None and not call.first_ns:
+            call.first_ns = now_ns
+        try:
+            complete = client.receive(data)
+        except ProtocolError as error:
+            self._connection.close()
+            if call is not None:
+                self._fail(call, Outcome.PROTOCOL_ERROR, str(error))
+            return
+        if complete:
+            self._finish(now_ns)
+
+    def drained(self, now_ns: int) -> None:
+        if self._call is not None:
+            self._call.send_done_ns = now_ns
+
+    def connection_lost(self, error: OSError | None) -> None:
+        call = self._call
+        if call is None:
+            return
+        text = f"connection lost: {reason_text(error)}"
+        outcome = Outcome.PROTOCOL_ERROR if self._client.started else Outcome.CONNECT_ERROR
+        if isinstance(error, ssl.SSLError):
+            # Under TLS 1.3 a server refuses a client's certificate after the handshake.
+            outcome = Outcome.TLS_ERROR
+        elif error is None:
+            try:
+                if self._client.receive_eof():
+                    self._finish(_monotonic_ns())
+                    return
+            except ProtocolError as fault:
+                text = str(fault)
+        self._fail(call, outcome, text)
+
+    def _finish(self, now_ns: int) -> None:
+        call = self._call
+        assert call is not None
+        client = self._client
+        # An answer that overtook its request leaves a connection that nobody can use any more.
+        if not client.keep_alive or not call.send_done_ns:
+            self._connection.close()
+        self._call = None
+        call.last_ns = now_ns
+        call.responses = 1
+        call.bytes_in = client.wire_bytes
+        if 200 <= client.status < 300:
+            call.outcome = Outcome.OK
+        else:
+            self._describe_error(call)
+        self._listener(call)
+
+    def _describe_error(self, call: Call) -> None:
+        status = self._client.status
+        call.outcome = status_outcome(status)
+        call.text = error_text(status, self._client.body_start(_ERROR_BODY_BYTES))
+        if call.outcome is Outcome.OVERLOAD:
+            call.retry_after_ns = retry_after_ns(self._client.header("retry-after"))
+
+    def _fail(self, call: Call, outcome: Outcome, text: str) -> None:
+        self._call = None
+        call.last_ns = _monotonic_ns()
+        call.outcome = outcome
+        call.text = text
+        call.bytes_in = self._client.wire_bytes if call.sent_ns else 0
+        self._listener(call)
+
+    def _abandon(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        self._connection.close()
+
+
+def status_outcome(status: int) -> Outcome:
+    """Under which outcome an HTTP status counts. A final status outside of 200..599 is none that HTTP knows."""
+    if 200 <= status < 300:
+        return Outcome.OK
+    if status in _STATUS_OUTCOMES:
+        return _STATUS_OUTCOMES[status]
+    if 300 <= status < 500:
+        return Outcome.CLIENT_ERROR
+    return Outcome.SERVER_ERROR if 500 <= status < 600 else Outcome.PROTOCOL_ERROR
+
+
+_STATUS_OUTCOMES = {
+    401: Outcome.AUTH_ERROR,
+    403: Outcome.AUTH_ERROR,
+    408: Outcome.TIMEOUT,
+    429: Outcome.OVERLOAD,
+    503: Outcome.OVERLOAD,
+    504: Outcome.TIMEOUT,
+}
+
+
+def error_text(status: int, body: bytes) -> str:
+    """An error for people: the status and the first line of the body that says something."""
+    for line in body.decode("utf-8", "replace").splitlines():
+        printable = "".join(character if character.isprintable() else " " for character in line).strip()
+        if printable:
+            return f"HTTP {status}: {printable}"[:_TEXT_LENGTH]
+    return f"HTTP {status}"
+
+
+def retry_after_ns(value: str | None) -> int:
+    """Retry-After in its form of seconds (RFC 9110 section 10.2.3), at most a day; 0 where there is none to be used."""
+    if value is None or not value.isascii() or not value.isdigit():
+        return 0
+    return min(int(value[:10]), _MAX_RETRY_AFTER_SECONDS) * NS

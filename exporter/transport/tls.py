@@ -1,0 +1,177 @@
+"""TLS: from a target's options to an SSLContext, and what a certificate says.
+
+Owns which files are read and when: a context is kept until one of its files changes, so that rotated certificates
+are picked up at the next connection. Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import calendar
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.errors import TransportError
+from exporter.model import Outcome
+from exporter.probe import Target, TlsOptions
+
+_log = logging.getLogger(__name__)
+
+_FileStamp = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    stamps: tuple[_FileStamp, ...]
+    context: ssl.SSLContext
+
+
+_kept: dict[tuple[TlsOptions, tuple[str, ...]], _Kept] = {}
+_warned: set[str] = set()
+_lock = threading.Lock()
+
+
+def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
+    """The context for a connection to `target` that offers `alpn`.
+
+    Raises TransportError(TLS_ERROR) naming the file that cannot be used. Where the target asks for no verification,
+    says so in the log once.
+    """
+    options = target.tls
+    if not options.verify:
+        _warn_unverified(target)
+    key = (options, tuple(alpn))
+    with _lock:
+        try:
+            stamps = tuple(_stamp(path) for path in (options.ca_file, options.cert_file, options.key_file) if path)
+            kept = _kept.get(key)
+            if kept is None or kept.stamps != stamps:
+                kept = _kept[key] = _Kept(stamps, _build(options, alpn))
+        except OSError as error:
+            raise TransportError(Outcome.TLS_ERROR, str(error)) from error
+    return kept.context
+
+
+def _stamp(path: str) -> _FileStamp:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise OSError(f"TLS file {path} cannot be read: {error.strerror}") from error
+    return path, status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class _NamingContext(ssl.SSLContext):
+    """A context that asks for, and checks, the configured server name, whatever host its user connects to."""
+
+    server_name: str
+
+    def wrap_bio(  # type: ignore[override]
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        name = self.server_name or server_hostname
+        return super().wrap_bio(incoming, outgoing, server_side, name, session)
+
+
+def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
+    context = _NamingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.server_name = options.server_name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not options.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif options.ca_file:
+        try:
+            context.load_verify_locations(cafile=options.ca_file)
+        except OSError as error:
+            raise OSError(f"TLS ca_file {options.ca_file} holds no usable certificate") from error
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if options.cert_file:
+        try:
+            # An encrypted key must fail, not ask for its password on a terminal that a daemon has not got.
+            context.load_cert_chain(options.cert_file, options.key_file or None, password=lambda: "")
+        except OSError as error:
+            files = " and ".join(path for path in (options.cert_file, options.key_file) if path)
+            raise OSError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _warn_unverified(target: Target) -> None:
+    if target.name not in _warned:
+        _warned.add(target.name)
+        _log.warning("target %s: the server's TLS certificate is not verified", target.name)
+
+
+def certificate_expiry_unix_s(der: bytes) -> float | None:
+    """When the certificate expires (its notAfter, RFC 5280 section 4.1.2.5); None if `der` is not a certificate.
+
+    Read from the encoding itself, since `ssl` describes a certificate only after it has verified it.
+    """
+    try:
+        certificate = _content(der, 0)[1]
+        fields = _content(certificate, 0)[1]
+        position = 0
+        if fields[0] == _TAG_VERSION:
+            position = _content(fields, position)[2]
+        for _field in ("serialNumber", "signature", "issuer"):
+            position = _content(fields, position)[2]
+        validity = _content(fields, position)[1]
+        not_before_end = _content(validity, 0)[2]
+        tag, text, _end = _content(validity, not_before_end)
+        digits = text.decode("ascii")
+        if tag == _TAG_UTC_TIME:
+            digits = ("19" if int(digits[:2]) >= 50 else "20") + digits
+        return float(calendar.timegm(time.strptime(digits, "%Y%m%d%H%M%SZ")))
+    except (ValueError, IndexError):
+        return None
+
+
+_TAG_VERSION = 0xA0
+_TAG_UTC_TIME = 0x17
+
+
+def _content(der: bytes, start: int) -> tuple[int, bytes, int]:
+    """The DER element at `start`: its tag, its content and where it ends."""
+    tag, length, begin = der[start], der[start + 1], start + 2
+    if length & 0x80:
+        size = length & 0x7F
+        length = int.from_bytes(der[begin : begin + size], "big")
+        begin += size
+    if begin + length > len(der):
+        raise ValueError("cut off")
+    return tag, der[begin : begin + length], begin + length
+
+
+_OID_ALTERNATIVE_NAME = b"\x06\x03\x55\x1d\x11"
+_TAG_OCTET_STRING = 0x04
+_TAG_DNS_NAME = 0x82
+
+
+def certificate_names(der: bytes) -> list[str]:
+    """The DNS names that the certificate is for (its subjectAltName, RFC 5280 section 4.2.1.6)."""
+    names: list[str] = []
+    try:
+        position = der.index(_OID_ALTERNATIVE_NAME) + len(_OID_ALTERNATIVE_NAME)
+        tag, extension, end = _content(der, position)
+        if tag != _TAG_OCTET_STRING:  # the flag "critical" comes before it
+            extension = _content(der, end)[1]
+        entries = _content(extension, 0)[1]
+        position = 0
+        while position < len(entries):
+            tag, content, position = _content(entries, position)
+            if tag == _TAG_DNS_NAME:
+                names.append(content.decode("ascii"))
+    except (ValueError, IndexError):
+        return names
+    return names

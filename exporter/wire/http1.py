@@ -1,0 +1,274 @@
+"""HTTP/1.1, the client's side: requests to bytes, bytes to one answer at a time. No IO, no clock.
+
+Owns framing and its limits; `httptools` (llhttp) parses. Nobody pays for what is not looked at: while all goes well
+no header and no body becomes an object. The first bytes of the answer are kept as they came, and headers or an
+error's text are taken from them when somebody asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterable
+
+import httptools
+
+from exporter.errors import ProtocolError
+
+MAX_HEAD_BYTES = 64 * 1024
+"""The most that an answer's head may have, interim answers before it included."""
+MAX_ANSWER_BYTES = 1 << 30
+"""The most that an answer may have on the wire, and that its body may have after decompression."""
+MAX_INTERIM_ANSWERS = 32
+
+_MAX_GZIP_MEMBERS = 64
+_FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
+
+
+def request_head(method: str, path: str, host: str, headers: Iterable[tuple[str, str]], content_length: int) -> bytes:
+    """A request's head. Host and Content-Length are added; ValueError if a part holds what would end its line."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    lines.append(f"Content-Length: {content_length}")
+    for line in lines:
+        if not _FORBIDDEN_IN_FIELD.isdisjoint(line):
+            raise ValueError(f"a line end inside of {line.split(':', 1)[0]!r}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+class Http1Client:
+    """One connection's protocol state: at most one request is outstanding.
+
+    `begin` when a request goes out, then `receive` until it returns True; `receive_eof` when the peer closes. Both
+    raise ProtocolError; after that, and after every close, `reset` makes it fit for a new connection. The answer's
+    attributes and methods hold from its completion until the next `begin`.
+    """
+
+    __slots__ = (
+        "_body",
+        "_complete",
+        "_fault",
+        "_feed",
+        "_interim",
+        "_keep_body",
+        "_outstanding",
+        "_parser",
+        "_raw",
+        "keep_alive",
+        "status",
+        "wire_bytes",
+    )
+
+    def __init__(self, *, keep_body: bool = False) -> None:
+        self._keep_body = keep_body
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything: the next byte is the first of a new connection."""
+        self._parser = httptools.HttpResponseParser(_KeepingCallbacks(self) if self._keep_body else _Callbacks(self))
+        self._feed = self._parser.feed_data
+        self._outstanding = False
+        self._clear()
+
+    def begin(self) -> None:
+        """A request was sent: its answer is expected. The one before must be complete."""
+        self._outstanding = True
+        self._clear()
+
+    def _clear(self) -> None:
+        self._complete = False
+        self._fault = ""
+        self._raw = b""
+        self._interim = 0
+        self.status = 0
+        self.keep_alive = False
+        self.wire_bytes = 0
+        if self._keep_body:
+            self._body = bytearray()
+
+    # --- bytes in ----------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bool:
+        """Takes in what came from the peer (not empty). True: the answer is complete."""
+        if not self._outstanding:
+            if data.strip(b"\r\n"):
+                raise ProtocolError("bytes that answer no request")
+            return False
+        self.wire_bytes += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade:
+            raise ProtocolError("the server switched protocols unasked") from None
+        except httptools.HttpParserError as error:
+            raise ProtocolError(self._fault or f"not an HTTP answer: {error}") from None
+        if self._fault:
+            raise ProtocolError(self._fault)
+        if not self._raw:
+            self._raw = data
+        elif len(self._raw) < MAX_HEAD_BYTES:
+            self._raw += data
+        if self._complete and len(self._raw) < MAX_HEAD_BYTES:
+            self._outstanding = False
+            return True
+        return self._check_limits()
+
+    def _check_limits(self) -> bool:
+        """The slow way: an answer that did not come at once, or has a long beginning."""
+        head_end = self._head_bounds()[1]
+        if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
+            raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
+        if self.wire_bytes > MAX_ANSWER_BYTES:
+            raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        self._outstanding = not self._complete
+        return self._complete
+
+    def receive_eof(self) -> bool:
+        """The peer closed. True: that completed the answer, whose end was to be the connection's. False: no byte of
+        an answer had come. ProtocolError: it was cut off."""
+        if not self._outstanding or not self.wire_bytes:
+            return False
+        if self._head_bounds()[1] == 0:
+            raise ProtocolError("closed in the middle of the answer's head")
+        encoding = self.header("transfer-encoding")
+        if encoding is None:
+            framed = self.header("content-length") is not None
+        else:
+            framed = encoding.lower().rpartition(",")[2].strip() == "chunked"
+        if framed:
+            raise ProtocolError("closed in the middle of the answer's body")
+        self.status = self._parser.get_status_code()
+        self._complete = True
+        self._outstanding = False
+        return True
+
+    @property
+    def started(self) -> bool:
+        """Whether a byte of the outstanding answer has come."""
+        return self.wire_bytes > 0
+
+    # --- the answer --------------------------------------------------------------------------------------------------
+
+    def header(self, name: str) -> str | None:
+        """The value of the header `name` (given in lower case); several of them joined by ", "."""
+        start, end = self._head_bounds()
+        values = []
+        for line in self._raw[start:end].decode("latin-1").split("\r\n")[1:]:
+            key, _colon, value = line.partition(":")
+            if key.lower() == name:
+                values.append(value.strip(" \t"))
+        return ", ".join(values) if values else None
+
+    def _head_bounds(self) -> tuple[int, int]:
+        """Where the head of the last answer in `_raw` begins and ends; (0, 0) while it is not all there. llhttp insists
+        on CR LF, and takes empty lines before an answer."""
+        start = 0
+        while True:
+            while self._raw.startswith((b"\r", b"\n"), start):
+                start += 1
+            end = self._raw.find(b"\r\n\r\n", start)
+            if end < 0:
+                return 0, 0
+            if not self._raw.startswith(b"1", start + len("HTTP/1.1 ")):
+                return start, end + 4
+            start = end + 4
+
+    def body_start(self, limit: int) -> bytes:
+        """At most the first `limit` bytes of the body, decompressed as far as possible: enough to describe an error."""
+        pieces: list[bytes] = []
+        parser = httptools.HttpResponseParser(_BodyOnly(pieces))
+        with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
+            parser.feed_data(self._raw)
+        try:
+            return decompress(b"".join(pieces), self.header("content-encoding") or "", limit, partial=True)
+        except ProtocolError:
+            return b"".join(pieces)[:limit]
+
+    def body(self) -> bytes:
+        """The whole body, decompressed. Only with `keep_body`. ProtocolError: it can't be decompressed, or grows
+        beyond `MAX_ANSWER_BYTES`."""
+        assert self._keep_body
+        return decompress(bytes(self._body), self.header("content-encoding") or "", MAX_ANSWER_BYTES)
+
+
+class _Callbacks:
+    """What llhttp calls back. The fewer methods, the fewer calls and objects in an answer."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Http1Client) -> None:
+        self._client = client
+
+    def on_message_begin(self) -> None:
+        if self._client._complete:
+            self._client._fault = "bytes after a complete answer"
+
+    def on_message_complete(self) -> None:
+        client = self._client
+        status = client._parser.get_status_code()
+        if status >= 200:
+            client.status = status
+            client.keep_alive = client._parser.should_keep_alive()
+            client._complete = True
+            return
+        client._interim += 1
+        if client._interim > MAX_INTERIM_ANSWERS:
+            client._fault = f"more than {MAX_INTERIM_ANSWERS} interim answers"
+
+
+class _KeepingCallbacks(_Callbacks):
+    __slots__ = ()
+
+    def on_body(self, data: bytes) -> None:
+        self._client._body += data
+
+
+class _BodyOnly:
+    __slots__ = ("on_body",)
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.on_body = pieces.append
+
+
+def decompress(data: bytes, encoding: str, limit: int, *, partial: bool = False) -> bytes:
+    """`data` without its content codings (RFC 9110 section 8.4: gzip and deflate, which some servers send without its
+    zlib wrapper).
+
+    `partial`: as much as there is, cut at `limit`. Otherwise ProtocolError if the data is cut off, broken, or larger
+    than `limit`: a bomb costs `limit` bytes, not more.
+    """
+    for coding in reversed([name.strip().lower() for name in encoding.split(",") if name.strip()]):
+        if coding in ("gzip", "x-gzip"):
+            data = _inflate(data, zlib.MAX_WBITS | 16, limit, partial)
+        elif coding == "deflate":
+            # RFC 1950: a zlib stream's first two bytes are a multiple of 31, and its method is 8.
+            wrapped = len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+            data = _inflate(data, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS, limit, partial)
+        elif coding != "identity":
+            raise ProtocolError(f"a content-encoding that was not asked for: {coding[:40]!r}")
+    return data[:limit]
+
+
+def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
+    """One coding taken off. A gzip body may have several members."""
+    pieces: list[bytes] = []
+    left = limit
+    for _member in range(_MAX_GZIP_MEMBERS):
+        if not data:
+            break
+        inflater = zlib.decompressobj(window_bits)
+        try:
+            piece = inflater.decompress(data, left + 1)
+        except zlib.error as error:
+            raise ProtocolError(f"a compressed body that is broken: {error}") from None
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0 and not partial:
+            raise ProtocolError(f"a compressed body of more than {limit} bytes")
+        if not inflater.eof:
+            if partial:
+                break
+            raise ProtocolError("a compressed body that is cut off")
+        data = inflater.unused_data
+        if left < 0 or not window_bits & 16:
+            break
+    return b"".join(pieces)

@@ -1,0 +1,176 @@
+"""A real Prometheus scrapes the real daemon that probes the real Triton, for some minutes: no gap, no duplicate, and
+what is removed from the configuration is gone with the next scrape."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.demo.triton import EmbeddedTriton, free_ports
+from tests.daemon.running import PATIENCE_SECONDS, RunningDaemon
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+SCRAPE_SECONDS = 1
+WATCHED_SECONDS = 150
+
+
+class Prometheus:
+    """A Prometheus server's query API."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The instant vector of an expression."""
+        status, body = self.get(f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
+        assert status == 200, body
+        result: list[dict[str, Any]] = json.loads(body)["data"]["result"]
+        return result
+
+    def value(self, expression: str) -> float:
+        """The one value of an expression."""
+        (sample,) = self.query(expression)
+        return float(sample["value"][1])
+
+
+@contextmanager
+def running_prometheus(folder: Path, daemon_address: str) -> Iterator[Prometheus]:
+    (port,) = free_ports(1)
+    interval = f"{SCRAPE_SECONDS}s"
+    jobs = [
+        {"job_name": "triton-canary", "static_configs": [{"targets": [daemon_address]}]},
+        {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]},
+    ]
+    configuration = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs}
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(configuration))
+    command = [
+        "prometheus",
+        f"--config.file={path}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log)
+    try:
+        prometheus = Prometheus(port)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _is_ready(prometheus):
+            assert time.monotonic() < deadline, (folder / "prometheus.log").read_text()
+            time.sleep(0.1)
+        yield prometheus
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _is_ready(prometheus: Prometheus) -> bool:
+    try:
+        return prometheus.get("/-/ready")[0] == 200
+    except OSError:
+        return False
+
+
+def configuration(triton: EmbeddedTriton, *probes: str) -> dict[str, Any]:
+    doors = {"http": triton.http_url, "grpc": triton.grpc_url}
+    (port,) = free_ports(1)
+    return {
+        "targets": [{"name": name, "url": url} for name, url in doors.items()],
+        "probes": [
+            {"name": name, "target": name.partition("-")[0], "model": "delay", "load": {"concurrency": [1, 2]}}
+            for name in probes
+        ],
+        "defaults": {
+            "schedule": {"every": "10s"},
+            "measurement": {"window": "300ms", "stability": "50%", "max_windows": 4},
+        },
+        "web": {"listen": f"127.0.0.1:{port}"},
+    }
+
+
+def test_no_gap_no_duplicate_and_nothing_stale(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None:
+        assert os.environ.get("CI") != "true", "CI installs a Prometheus"
+        pytest.skip("no prometheus on the PATH")
+    settings = configuration(triton, "http-delay", "grpc-delay")
+    with RunningDaemon(tmp_path, settings) as daemon, running_prometheus(tmp_path, daemon.address) as prometheus:
+        for probe in ("http-delay", "grpc-delay"):
+            daemon.wait_for_state(probe, "", "unstable")
+        time.sleep(3 * SCRAPE_SECONDS)
+        time.sleep(WATCHED_SECONDS)
+        _assert_no_gap(prometheus)
+        _assert_it_agrees(prometheus, daemon)
+
+        fewer = {**settings, "probes": settings["probes"][:1]}
+        daemon.stop()
+        daemon.config_path.write_text(yaml.safe_dump(yaml.safe_load(daemon.config_path.read_text()) | fewer))
+        daemon.start()
+        time.sleep(2.5 * SCRAPE_SECONDS)
+        left = {sample["metric"].get("probe") for sample in prometheus.query('{job="triton-canary"}')} - {None}
+        assert left == {"http-delay"}
+
+
+def _assert_no_gap(prometheus: Prometheus) -> None:
+    watched = f"[{WATCHED_SECONDS}s]"
+    scrapes = prometheus.value(f'count_over_time(up{{job="triton-canary"}}{watched})')
+    assert scrapes >= WATCHED_SECONDS / SCRAPE_SECONDS - 2
+    assert prometheus.value(f'min_over_time(up{{job="triton-canary"}}{watched})') == 1.0
+    # Once there, a series of the results is in every scrape, through all the sweeps in between.
+    series = prometheus.query(f"count_over_time(triton_canary_latency_seconds{watched})")
+    assert len(series) == 2 * 2 * 5  # probes, levels, percentiles
+    assert min(float(sample["value"][1]) for sample in series) >= scrapes - 1
+    assert prometheus.value(f"max(changes(triton_canary_last_run_timestamp_seconds{watched}))") >= 5
+    # Prometheus's own account of what it found wrong with a page.
+    for fault in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
+        assert prometheus.value(f"prometheus_target_scrapes_sample_{fault}_total") == 0.0
+    assert prometheus.value("prometheus_target_scrapes_exceeded_sample_limit_total") == 0.0
+    assert prometheus.value(f'max_over_time(scrape_duration_seconds{{job="triton-canary"}}{watched})') < SCRAPE_SECONDS
+    # Counters only go up.
+    assert prometheus.query(f"resets(triton_canary_requests_total{watched}) > 0") == []
+
+
+def _assert_it_agrees(prometheus: Prometheus, daemon: RunningDaemon) -> None:
+    """What Prometheus stored is what the page says, for a counter that stands still between two sweeps."""
+    name, labels = "triton_canary_sweeps_total", {"probe": "http-delay", "status": "ok"}
+
+    def same() -> bool:
+        said = daemon.value(name, **labels)
+        time.sleep(1.5 * SCRAPE_SECONDS)
+        stored = prometheus.value(f'{name}{{probe="http-delay",status="ok"}}')
+        return said == stored and daemon.value(name, **labels) == said
+
+    daemon.wait_for(same)
+
+
+def test_promtool_finds_nothing_to_say(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        assert os.environ.get("CI") != "true", "CI installs promtool"
+        pytest.skip("no promtool on the PATH")
+    with RunningDaemon(tmp_path, configuration(triton, "http-delay", "grpc-delay")) as daemon:
+        for probe in ("http-delay", "grpc-delay"):
+            daemon.wait_for_state(probe, "", "unstable")
+        page = daemon.get("/metrics")[1]
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

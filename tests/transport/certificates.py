@@ -1,0 +1,54 @@
+"""A certificate authority of the tests' own, made by the openssl command."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files. The server's certificate is for `localhost`, `canary.test` and 127.0.0.1, and lives for 30 days."""
+
+    ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+    other_ca: Path
+
+    def server_context(self, *, mutual: bool = False, alpn: str = "") -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server, self.server_key)
+        if mutual:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.ca)
+        if alpn:
+            context.set_alpn_protocols([alpn])
+        return context
+
+
+def make_certificates(folder: Path) -> Certificates:
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+
+    def key(name: str) -> tuple[str, ...]:
+        return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"
+
+    for name in ("ca", "other"):
+        openssl("req", "-x509", *key(name), "-out", f"{name}.pem", "-days", "30", "-subj", f"/CN=canary {name}")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
+    return Certificates(
+        ca=folder / "ca.pem",
+        server=folder / "server.pem",
+        server_key=folder / "server.key",
+        client=folder / "client.pem",
+        client_key=folder / "client.key",
+        other_ca=folder / "other.pem",
+    )

@@ -1,0 +1,333 @@
+"""The HTTP/1.1 core against h11, against cuts at every byte, and against bytes that are no HTTP at all."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import zlib
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import ProtocolError
+from exporter.wire import http1
+from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, Http1Client, decompress, request_head
+
+OK = b"HTTP/1.1 200 OK\r\n"
+GZIPPED = gzip.compress(b"hello" * 10)
+
+COMPLETE = {
+    "content-length": (OK + b"Content-Length: 2\r\n\r\nab", 200, b"ab", True),
+    "empty": (OK + b"Content-Length: 0\r\n\r\n", 200, b"", True),
+    "chunked": (OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2;x=y\r\nbc\r\n0\r\n\r\n", 200, b"abc", True),
+    "trailers": (OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTrailer: x\r\n\r\n", 200, b"a", True),
+    "close": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nab", 200, b"ab", False),
+    "http/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", 200, b"ab", False),
+    "continue first": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\na", 200, b"a", True),
+    "early hints": (b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" * 2 + OK + b"Content-Length: 1\r\n\r\na", 200, b"a", True),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+    "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, b"", True),
+    "error": (b"HTTP/1.1 503 Busy\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nbusy", 503, b"busy", True),
+    "gzip": (
+        OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(GZIPPED) + GZIPPED,
+        200,
+        b"hello" * 10,
+        True,
+    ),
+    "no reason": (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\na", 200, b"a", True),
+}
+
+UNTIL_CLOSE = {
+    "no framing": (OK + b"\r\nabc", b"abc"),
+    "empty body": (OK + b"\r\n", b""),
+    "transfer coding that is not chunked": (OK + b"Transfer-Encoding: x-y\r\n\r\nabc", b"abc"),
+}
+
+BROKEN = {
+    "garbage": b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+    "ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "http2": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+    "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+    "folded header": OK + b"A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+    "two lengths": OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "length and chunks": OK + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    "negative length": OK + b"Content-Length: -1\r\n\r\n",
+    "huge length": OK + b"Content-Length: 99999999999999999999999\r\n\r\n",
+    "bad chunk size": OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "bytes after": OK + b"Content-Length: 2\r\n\r\nabc",
+    "answer after": (OK + b"Content-Length: 2\r\n\r\nab") * 2,
+    "bytes after close": OK + b"Connection: close\r\nContent-Length: 0\r\n\r\nab",
+    "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nzzz",
+    "endless head": OK + b"A: " + b"x" * (MAX_HEAD_BYTES + 10),
+    "long head": OK + b"A: " + b"x" * MAX_HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
+    "endless interim": b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1),
+}
+
+
+def begun(*, keep_body: bool = True) -> Http1Client:
+    client = Http1Client(keep_body=keep_body)
+    client.begin()
+    return client
+
+
+def feed(client: Http1Client, pieces: list[bytes]) -> list[bool]:
+    return [client.receive(piece) for piece in pieces]
+
+
+@pytest.mark.parametrize(("data", "status", "body", "keep_alive"), COMPLETE.values(), ids=COMPLETE)
+def test_answer_is_the_same_whole_and_byte_by_byte(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
+    for pieces in ([data], [bytes([byte]) for byte in data]):
+        client = begun()
+        assert feed(client, pieces) == [False] * (len(pieces) - 1) + [True]
+        assert (client.status, client.body(), client.keep_alive) == (status, body, keep_alive)
+        assert client.body_start(3) == body[:3]
+        assert client.wire_bytes == len(data)
+
+
+@pytest.mark.parametrize(("data", "status", "body", "keep_alive"), COMPLETE.values(), ids=COMPLETE)
+def test_h11_says_the_same(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
+    oracle = h11.Connection(h11.CLIENT)
+    oracle.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
+    oracle.send(h11.EndOfMessage())
+    oracle.receive_data(data)
+    answer, pieces = None, b""
+    while not isinstance(event := oracle.next_event(), h11.EndOfMessage):
+        assert event is not h11.NEED_DATA
+        if isinstance(event, h11.Response):
+            answer = event
+        elif isinstance(event, h11.Data):
+            pieces += event.data
+    assert answer is not None
+    assert answer.status_code == status
+    assert (oracle.their_state is h11.DONE) == keep_alive
+    encoding = dict(answer.headers).get(b"content-encoding", b"").decode()
+    assert decompress(pieces, encoding, 1000) == body
+
+
+@pytest.mark.parametrize(("data", "body"), UNTIL_CLOSE.values(), ids=UNTIL_CLOSE)
+def test_answer_that_ends_with_the_connection(data: bytes, body: bytes) -> None:
+    client = begun()
+    assert not any(client.receive(bytes([byte])) for byte in data)
+    assert client.receive_eof()
+    assert (client.status, client.body(), client.keep_alive) == (200, body, False)
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+def test_broken_answer_is_a_protocol_error_however_it_is_cut(data: bytes) -> None:
+    for pieces in ([data], [data[at : at + 1] for at in range(len(data))]):
+        if len(data) > 10_000 and len(pieces) > 1:
+            pieces = [data[at : at + 1000] for at in range(0, len(data), 1000)]
+        client = begun()
+        with pytest.raises(ProtocolError):
+            feed(client, pieces)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"HTTP/1.1 2", "head"),
+        (OK + b"Content-Length: 2\r\n\r\na", "body"),
+        (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n", "body"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "head"),
+    ],
+)
+def test_cut_off_answer(data: bytes, text: str) -> None:
+    client = begun()
+    client.receive(data)
+    with pytest.raises(ProtocolError, match=f"in the middle of the answer's {text}"):
+        client.receive_eof()
+
+
+def test_close_between_answers_is_none() -> None:
+    client = Http1Client()
+    assert not client.receive_eof()
+    client.begin()
+    assert not client.receive_eof()
+    assert client.receive(OK + b"Content-Length: 0\r\n\r\n")
+    assert not client.receive_eof()
+
+
+def test_many_answers_on_one_connection_leave_no_trace_of_each_other() -> None:
+    client = Http1Client(keep_body=True)
+    for number in range(50):
+        client.begin()
+        body = b"x" * number
+        assert client.receive(OK + b"N: %d\r\nContent-Length: %d\r\n\r\n" % (number, number) + body)
+        assert (client.body(), client.header("n")) == (body, str(number))
+
+
+def test_bytes_without_a_request_are_an_error_and_empty_lines_are_not() -> None:
+    client = Http1Client()
+    assert not client.receive(b"\r\n")
+    with pytest.raises(ProtocolError, match="answer no request"):
+        client.receive(OK)
+
+
+def test_reset_makes_it_fit_for_a_new_connection() -> None:
+    client = begun()
+    with pytest.raises(ProtocolError):
+        client.receive(b"garbage")
+    client.reset()
+    client.begin()
+    assert client.receive(OK + b"Content-Length: 1\r\n\r\na")
+    assert client.body() == b"a"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("retry-after", "3"), ("set-cookie", "a=1, b=2"), ("absent", None), ("link", None), ("empty", "")],
+)
+def test_header(name: str, value: str | None) -> None:
+    client = begun(keep_body=False)
+    client.receive(
+        b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
+        b"HTTP/1.1 429 Slow\r\nRetry-After:  3 \r\nSet-Cookie: a=1\r\nSET-COOKIE: b=2\r\nEmpty:\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+    assert client.header(name) == value
+
+
+def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
+    client = begun(keep_body=False)
+    head = OK + b"Content-Length: 10000000\r\n\r\n"
+    client.receive(head)
+    for _piece in range(99):
+        assert not client.receive(bytes(100_000))
+    assert client.receive(bytes(100_000))
+    assert client.wire_bytes == len(head) + 10_000_000
+    assert len(client._raw) < 200_000
+
+
+def test_answer_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "MAX_ANSWER_BYTES", 1000)
+    client = begun()
+    with pytest.raises(ProtocolError, match="more than 1000 bytes"):
+        client.receive(OK + b"\r\n" + bytes(1001))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "body"),
+    [
+        ("", b"abc", b"abc"),
+        ("identity", b"abc", b"abc"),
+        ("gzip", gzip.compress(b"abc"), b"abc"),
+        ("x-gzip", gzip.compress(b"abc") + gzip.compress(b"def"), b"abcdef"),
+        ("deflate", zlib.compress(b"abc"), b"abc"),
+        ("deflate", zlib.compress(b"abc")[2:-4], b"abc"),
+        ("deflate, gzip", gzip.compress(zlib.compress(b"abc")), b"abc"),
+        ("gzip", b"", b""),
+    ],
+)
+def test_decompress(encoding: str, data: bytes, body: bytes) -> None:
+    assert decompress(data, encoding, 1000) == body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "text"),
+    [
+        ("gzip", gzip.compress(bytes(100_000)), "more than 1000 bytes"),
+        ("gzip", gzip.compress(b"abc" * 100)[:-9], "cut off"),
+        ("gzip", b"abc", "broken"),
+        ("br", b"abc", "not asked for: 'br'"),
+    ],
+)
+def test_decompress_faults(encoding: str, data: bytes, text: str) -> None:
+    with pytest.raises(ProtocolError, match=text):
+        decompress(data, encoding, 1000)
+
+
+def test_the_start_of_a_bomb_can_be_looked_at() -> None:
+    client = begun(keep_body=False)
+    bomb = gzip.compress(b"No!" * 1_000_000)
+    client.receive(b"HTTP/1.1 500 x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+    assert client.body_start(6) == b"No!No!"
+
+
+def test_request_head() -> None:
+    head = request_head("POST", "/v2", "[::1]:8000", [("A", "b")], 3)
+    assert head == b"POST /v2 HTTP/1.1\r\nHost: [::1]:8000\r\nA: b\r\nContent-Length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize("headers", [[("A", "b\r\nC: d")], [("A\n", "b")], [("A", "\0")]])
+def test_request_head_refuses_line_ends(headers: list[tuple[str, str]]) -> None:
+    with pytest.raises(ValueError, match="line end"):
+        request_head("GET", "/", "x", headers, 0)
+
+
+# --- any bytes at all ------------------------------------------------------------------------------------------------
+
+FRAGMENTS = st.sampled_from(
+    [
+        OK,
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.0 500 \r\n",
+        b"Content-Length: 3\r\n",
+        b"Content-Length: 0\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"Content-Encoding: gzip\r\n",
+        b"X: y\r\n",
+        b"\r\n",
+        b"\n",
+        b"abc",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        GZIPPED,
+    ]
+)
+STREAMS = st.lists(st.one_of(FRAGMENTS, st.binary(max_size=30)), max_size=12).map(b"".join)
+
+
+def observe(pieces: list[bytes]) -> tuple[object, ...]:
+    """What the core makes of these bytes and a close after them."""
+    client = begun()
+    try:
+        complete = [client.receive(piece) for piece in pieces if piece]
+        if any(complete) or client.receive_eof():
+            client.body_start(100)
+            client.header("content-encoding")
+            try:
+                body: object = client.body()
+            except ProtocolError:
+                body = "broken"
+            return client.status, client.keep_alive, body
+    except ProtocolError:
+        return ("error",)
+    return ("nothing",)
+
+
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=8))
+def test_any_bytes_give_an_answer_or_a_protocol_error_however_cut(data: bytes, cuts: list[int]) -> None:
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert observe(pieces) == observe([data])
+    assert observe([bytes([byte]) for byte in data]) == observe([data])
+
+
+@given(
+    status=st.sampled_from([200, 400, 429, 503, 599]),
+    chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=5),
+    framing=st.sampled_from(["length", "chunked", "close"]),
+    cut=st.integers(1, 60),
+)
+def test_answers_made_by_h11_are_read(status: int, chunks: list[bytes], framing: str, cut: int) -> None:
+    body = b"".join(chunks)
+    headers = {"length": [("Content-Length", str(len(body)))], "chunked": [("Transfer-Encoding", "chunked")]}
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    server.next_event()
+    server.next_event()
+    events = [
+        h11.Response(status_code=status, headers=headers.get(framing, [("Connection", "close")])),
+        *(h11.Data(data=chunk) for chunk in chunks),
+        h11.EndOfMessage(),
+    ]
+    data = b"".join(server.send(event) or b"" for event in events)
+    if framing == "close":
+        data = b"HTTP/1.1 %d x\r\nConnection: close\r\n\r\n" % status + body
+    client = begun()
+    complete = [client.receive(data[at : at + cut]) for at in range(0, len(data), cut)]
+    assert complete[-1] or client.receive_eof()
+    assert (client.status, client.body()) == (status, body)
