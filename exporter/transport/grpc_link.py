@@ -284,4 +284,6 @@ class GrpcLink:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(TransportError(outcome, text))
         self._owner.link_changed(self)
-        self._fail_all(rpcs, outcome, text)
+        # As over HTTP/1.1: an answer that broke off is a broken protocol, whatever broke it.
+        self._fail_all([rpc for rpc in rpcs if rpc.started], Outcome.PROTOCOL_ERROR, text)
+        self._fail_all([rpc for rpc in rpcs if not rpc.started], outcome, text)

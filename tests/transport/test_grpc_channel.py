@@ -113,7 +113,7 @@ async def test_half_an_answer_then_the_end() -> None:
     async with scripted(script) as bench:
         first, second = bench.send(), bench.send()
         await bench.wait(2)
-        assert (first.outcome, first.responses, first.bytes_in) == (Outcome.CONNECT_ERROR, 0, 9)
+        assert (first.outcome, first.responses, first.bytes_in) == (Outcome.PROTOCOL_ERROR, 0, 9)
         assert first.first_ns > 0
         assert (second.outcome, second.first_ns) == (Outcome.CONNECT_ERROR, 0)
 
