@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
+# A pipe fails with its first command, not only with its last.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format e2e bench clean
 
@@ -21,13 +25,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> virtual environment in $(VENV) (once; about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --progress-bar on -c constraints.txt -e . | grep -v -e '^Requirement already' -e '^  Preparing' || true
+	@$(PIP) install --progress-bar off -c constraints.txt -e . | awk '/^ *Downloading/ {print "    " $$2; fflush()} {last = $$0} END {print "    " substr(last, 1, 70)}'
 	@$(BIN)/triton-canary --version
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> tools for tests and checks (once)"
-	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
 	@touch $@
 
 demo: $(VENV)/.installed

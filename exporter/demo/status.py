@@ -65,23 +65,22 @@ def one_line(probe: ProbeStatus) -> str:
 
 
 def table(probes: list[ProbeStatus]) -> Table:
-    """All levels of all probes."""
+    """All levels of all probes, within the 80 columns of a plain terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(title="First sweeps")
-    for heading in ("probe", "target", "model"):
-        made.add_column(heading, no_wrap=True)
+    made = Table(title="First sweeps", box=SIMPLE_HEAD)
+    made.add_column("probe")
     for heading in ("concurrency", "inferences/s", *(f"p{percentile} ms" for percentile in SHOWN_PERCENTILES)):
-        made.add_column(heading, justify="right")
+        made.add_column(heading, justify="right", no_wrap=True)
     made.add_column("state")
     for probe in probes:
-        names = (probe["name"], probe["target"], probe["model"])
+        name = probe["name"]
         for level in probe["levels"]:
-            made.add_row(*names, *_figures(level), "stable" if level["stable"] else "unstable")
-            names = ("", "", "")
+            made.add_row(name, *_figures(level), "stable" if level["stable"] else "unstable")
+            name = ""
         if not probe["levels"]:
-            made.add_row(*names, *[""] * (2 + len(SHOWN_PERCENTILES)), probe["reason"] or "no sweep yet")
-        made.add_section()
+            made.add_row(name, *[""] * (2 + len(SHOWN_PERCENTILES)), probe["reason"] or "no sweep yet")
     return made
 
 

@@ -53,15 +53,18 @@ def test_one_line(given: ProbeStatus, expected: str) -> None:
 
 
 def test_table() -> None:
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=80)
     console.print(table([NEW, MEASURED, FAILED]))
     assert isinstance(console.file, io.StringIO)
-    rows = [row.replace("│", " ").split() for row in console.file.getvalue().splitlines() if row.startswith("│")]
-    assert rows == [
-        ["new", "triton-http", "delay", "no", "sweep", "yet"],
-        ["measured", "triton-http", "delay", "1", "94", "10.55", "11.20", "12.30", "stable"],
+    rows = [row.split() for row in console.file.getvalue().splitlines()]
+    assert [row for row in rows if row] == [
+        ["First", "sweeps"],
+        ["probe", "concurrency", "inferences/s", "p50", "ms", "p95", "ms", "p99", "ms", "state"],
+        ["─" * len("".join(rows[3]))],
+        ["new", "no", "sweep", "yet"],
+        ["measured", "1", "94", "10.55", "11.20", "12.30", "stable"],
         ["4", "94", "10.55", "11.20", "12.30", "unstable"],
-        ["failed", "triton-http", "delay", "model_unknown"],
+        ["failed", "model_unknown"],
     ]
 
 
