@@ -69,11 +69,11 @@ def table(probes: list[ProbeStatus]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(title="First sweeps", box=SIMPLE_HEAD)
-    made.add_column("probe")
-    for heading in ("concurrency", "inferences/s", *(f"p{percentile} ms" for percentile in SHOWN_PERCENTILES)):
+    made = Table(title="First sweeps", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    made.add_column("probe", no_wrap=True)
+    for heading in ("concurrency", "infer/s", *(f"p{percentile} ms" for percentile in SHOWN_PERCENTILES)):
         made.add_column(heading, justify="right", no_wrap=True)
-    made.add_column("state")
+    made.add_column("state", no_wrap=True)
     for probe in probes:
         name = probe["name"]
         for level in probe["levels"]:

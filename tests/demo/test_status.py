@@ -59,7 +59,7 @@ def test_table() -> None:
     rows = [row.split() for row in console.file.getvalue().splitlines()]
     assert [row for row in rows if row] == [
         ["First", "sweeps"],
-        ["probe", "concurrency", "inferences/s", "p50", "ms", "p95", "ms", "p99", "ms", "state"],
+        ["probe", "concurrency", "infer/s", "p50", "ms", "p95", "ms", "p99", "ms", "state"],
         ["─" * len("".join(rows[3]))],
         ["new", "no", "sweep", "yet"],
         ["measured", "1", "94", "10.55", "11.20", "12.30", "stable"],
