@@ -18,7 +18,7 @@ help:
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
-	@echo "make bench   the comparisons with perf_analyzer (PERF_ANALYZER=path of the program)"
+	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
 
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -59,7 +59,7 @@ format: $(VENV)/.installed-dev
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev
-	@$(BIN)/python -m bench.side_by_side --perf-analyzer "$(PERF_ANALYZER)"
+	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)")
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,148 @@
+"""This project's load beside perf_analyzer, wrk and tritonclient, on one embedded Triton: the figures of
+docs/performance.md.
+
+    python -m bench.compare [--perf-analyzer PATH] [--rounds N] [--seconds S] [--only NAME,...] [--quick]
+
+All tools meet the same server, model, tensor and length of measurement, in turns and in rounds; a ratio is of two
+figures of one round. The page is written only by a whole run that went to its end. Exit status 2 if the server could
+not be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import page
+from bench.client_cost import client_cpu, wire_time
+from bench.models import identity_models
+from bench.programs import tell
+from bench.rates import rates
+from bench.setting import Setting
+from bench.throughput import large, throughput
+from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
+from exporter.demo.triton import EmbeddedTriton
+from exporter.load.local_worker import LocalWorker
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the comparison: its title, what is to be known of its figures, and what makes its table."""
+
+    title: str
+    note: str
+    run: Callable[[Setting], Awaitable[str]]
+
+
+SECTIONS = {
+    "throughput": Section(
+        "Throughput, 64-byte tensor",
+        "Closed loop. wrk runs one thread, posts the very bytes that we send, and measures whole seconds. The model "
+        "`identity` runs in a Python process, which bounds what any client can show: it has no aim.",
+        throughput,
+    ),
+    "large": Section("Throughput, 1.28 MB tensor", "Closed loop; 320000 FP32 elements each way.", large),
+    "cpu": Section(
+        "Client cpu time for each request",
+        "User and system time of all threads. Ours: the worker process, from the first window's edge to the last "
+        "one's. perf_analyzer: the difference of a run of twice and one of half the length, over the difference of "
+        "the requests that the server counted.",
+        client_cpu,
+    ),
+    "wire": Section(
+        "Latency that was not on the wire",
+        "Mean latency as measured, less the mean time from the request's first byte to the answer's last in a packet "
+        "capture on loopback, over the same requests.",
+        wire_time,
+    ),
+    "rates": Section(
+        "Request rate",
+        "Open loop, evenly spaced. Achieved: requests sent, over the windows' length. Send lag: from the moment that "
+        "a request was meant to go to its first byte given to the socket.",
+        rates,
+    ),
+}
+"""By the name that `--only` takes."""
+
+
+async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
+    """Runs the sections and returns them as Markdown."""
+    parts = []
+    for name in names:
+        section = SECTIONS[name]
+        table = await section.run(setting)
+        parts.append(f"## {section.title}\n\n{section.note}\n\n{table}\n")
+        tell(f"\n{parts[-1]}")
+    return parts
+
+
+async def run(environment: TritonEnvironment, options: argparse.Namespace) -> str:
+    """Starts what is needed, runs the sections, and returns the page."""
+    began = time.monotonic()
+    with identity_models() as models, EmbeddedTriton(environment, models=models) as server:
+        worker = await LocalWorker.spawn()
+        try:
+            program = options.perf_analyzer.resolve() if options.perf_analyzer else None
+            setting = Setting(server, worker, program, shutil.which("wrk"), options.rounds, options.seconds)
+            await setting.warm_up()
+            head = await page.head(setting)
+            parts = await compare(setting, options.only)
+        finally:
+            await worker.kill()
+    took_minutes = (time.monotonic() - began) / 60
+    return "\n".join([head, *parts, f"The whole run took about {took_minutes:.0f} min.\n"])
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `quick` has changed the lengths by then."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--perf-analyzer", type=Path, help="the program; without it its rows are left out")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="the length of one measurement")
+    parser.add_argument("--only", type=_names, help=f"sections to run, of {', '.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: one round of half seconds")
+    parser.add_argument("--output", type=Path, help="where to write the page, also of a run that is not whole")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.5
+    if options.output is None and options.only is None and not options.quick:
+        options.output = PAGE
+    options.only = options.only or list(SECTIONS)
+    return options
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in SECTIONS]:
+        raise argparse.ArgumentTypeError(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    return names
+
+
+def main() -> int:
+    """Runs the comparison, prints the page and writes it."""
+    options = parse()
+    try:
+        text = asyncio.run(run(make_environment(tell), options))
+    except EmbeddedTritonError as error:
+        tell(str(error))
+        return 2
+    except KeyboardInterrupt:
+        tell("interrupted: nothing is written")
+        return 130
+    print(text)
+    if options.output is not None:
+        options.output.write_text(text, encoding="utf-8")
+        tell(f"written: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

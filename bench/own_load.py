@@ -1,0 +1,149 @@
+"""This project's own load as the daemon makes it: a worker process, a level plan, its windows.
+
+The one thing left out is the judging: as many windows as asked for are measured, stable or not.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.programs import BenchError
+from exporter.demo.triton import ADDRESS
+from exporter.errors import PreflightError
+from exporter.load.protocol import LevelPlan, Worker
+from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, RecordColumns, Window
+from exporter.payload import make_steps
+from exporter.probe import (
+    NS,
+    InputOptions,
+    LoadLevel,
+    MeasurementOptions,
+    Mode,
+    Probe,
+    Schedule,
+    StopRules,
+    Target,
+)
+from exporter.services import KINDS
+from exporter.services.base import EncodedRequest
+
+NO_LIMIT = 1 << 40
+"""The bench's own lengths bound a level: no budget of requests does."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """The measured windows of one level, and the worker's cpu time between the first edge and the last."""
+
+    windows: tuple[Window, ...]
+    cpu_ns: int
+
+    @property
+    def columns(self) -> RecordColumns:
+        """All requests that ended in the windows."""
+        return RecordColumns.concatenate([window.columns for window in self.windows])
+
+    @property
+    def seconds(self) -> float:
+        """The windows' length."""
+        return sum(window.duration_ns for window in self.windows) / NS
+
+    @property
+    def throughput(self) -> float:
+        """Answers a second."""
+        return sum(len(window.columns) for window in self.windows) / self.seconds
+
+    @property
+    def sent_per_second(self) -> float:
+        """Sends a second."""
+        return sum(window.sent for window in self.windows) / self.seconds
+
+    @property
+    def cpu_us_per_request(self) -> float:
+        """Microseconds."""
+        return self.cpu_ns / 1000 / sum(len(window.columns) for window in self.windows)
+
+    @property
+    def mean_latency_ns(self) -> float:
+        """From the first byte sent to the last byte read."""
+        columns = self.columns
+        return float(np.mean(columns.last_ns - columns.sent_ns))
+
+
+def make_probe(
+    *, door: str, port: int, model: str, level: LoadLevel, window_seconds: float, elements: int | None = None
+) -> Probe:
+    """A probe of one level at a door of the embedded server; all else is as by default, which is as in perf_analyzer.
+    `elements` is the length of the tensor INPUT0, for models that leave it open."""
+    target = Target(name=door, kind="triton", scheme=door, host=ADDRESS, port=port, group=ADDRESS)
+    return Probe(
+        name="bench",
+        target=target,
+        model=model,
+        version="",
+        schedule=Schedule(interval_ns=60 * NS),
+        levels=(level,),
+        measurement=MeasurementOptions(window_ns=round(window_seconds * NS)),
+        input=InputOptions(shapes=(("INPUT0", (elements,)),) if elements else ()),
+        stop=StopRules(max_requests=NO_LIMIT),
+    )
+
+
+def concurrency(value: int) -> LoadLevel:
+    """A closed loop with so many requests in flight."""
+    return LoadLevel(Mode.CONCURRENCY, float(value), str(value))
+
+
+def request_rate(per_second: float) -> LoadLevel:
+    """An open loop."""
+    return LoadLevel(Mode.REQUEST_RATE, per_second, f"{per_second:g}")
+
+
+async def run_level(worker: Worker, pid: int, probe: Probe, windows: int) -> OwnRun:
+    """Runs the probe's one level until so many windows are measured; `pid` is the worker's process. Raises BenchError
+    if the level ends by itself or a request of theirs fails."""
+    try:
+        facts = await worker.preflight(probe)
+        plan = LevelPlan("bench", probe, facts, probe.levels[0], NO_LIMIT, probe.stop.max_duration_ns)
+        run = await _run_plan(worker, pid, plan, windows)
+        await worker.end_sweep()
+    except PreflightError as error:
+        raise BenchError(f"our load could not run: {error}") from error
+    failed = sorted({Outcome(code).label for code in np.unique(run.columns.outcome)} - {Outcome.OK.label})
+    if failed:
+        raise BenchError(f"our load had requests that ended as {', '.join(failed)}: {run.windows[-1].error_text}")
+    return run
+
+
+async def _run_plan(worker: Worker, pid: int, plan: LevelPlan, count: int) -> OwnRun:
+    measured: list[Window] = []
+    first_cpu_ns = last_cpu_ns = 0
+    async with aclosing(worker.run_level(plan)) as events:
+        async for event in events:
+            if isinstance(event, LevelEnd) and (event.reason is not Reason.NONE or len(measured) < count):
+                raise BenchError(f"our level ended early: {event.reason} {event.text}")
+            if not isinstance(event, Window) or len(measured) == count:
+                continue
+            last_cpu_ns = process_cpu_ns(pid)
+            if event.warm_up:
+                first_cpu_ns = last_cpu_ns
+                continue
+            measured.append(event)
+            if len(measured) == count:
+                await worker.stop_level()
+    return OwnRun(tuple(measured), last_cpu_ns - first_cpu_ns)
+
+
+def encode(probe: Probe, facts: ModelFacts) -> EncodedRequest:
+    """The request that the probe sends, as bytes."""
+    return KINDS[probe.target.kind]().encode(probe, facts, make_steps(facts, probe.input), "bench")[0]
+
+
+def process_cpu_ns(pid: int) -> int:
+    """User and system time of all threads of a process, to the nanosecond: its CPU clock, whose number is made as in
+    clock_getcpuclockid(3)."""
+    return time.clock_gettime_ns((~pid << 3) | 2)

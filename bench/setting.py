@@ -1,0 +1,100 @@
+"""What every section of the comparison is given: the server, our worker, the peers that are there, and the lengths."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import own_load, perf_analyzer
+from bench.models import CACHED_IDENTITY
+from bench.programs import BenchError
+from exporter.demo.triton import ADDRESS, EmbeddedTriton
+from exporter.load.local_worker import LocalWorker
+from exporter.probe import LoadLevel, Probe
+
+DOORS = ("http", "grpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One measurement of a tool takes `seconds`; where the tool measures windows, `perf_analyzer.WINDOWS` equal ones.
+    `program` is perf_analyzer, None where there is none; `wrk` likewise."""
+
+    server: EmbeddedTriton
+    worker: LocalWorker
+    program: Path | None
+    wrk: str | None
+    rounds: int
+    seconds: float
+
+    def port(self, door: str) -> int:
+        """The server's port for http or grpc."""
+        return self.server.grpc_port if door == "grpc" else self.server.http_port
+
+    def address(self, door: str) -> str:
+        """Host and port."""
+        return f"{ADDRESS}:{self.port(door)}"
+
+    def probe(self, door: str, model: str, elements: int, level: LoadLevel, seconds: float | None = None) -> Probe:
+        """Our probe for windows that take `seconds` together."""
+        window_seconds = (seconds or self.seconds) / perf_analyzer.WINDOWS
+        return own_load.make_probe(
+            door=door,
+            port=self.port(door),
+            model=model,
+            level=level,
+            window_seconds=window_seconds,
+            elements=elements,
+        )
+
+    async def run_ours(self, probe: Probe) -> own_load.OwnRun:
+        """One level of our own load. Raises BenchError."""
+        return await own_load.run_level(self.worker, self.worker.pid, probe, perf_analyzer.WINDOWS)
+
+    async def run_perf_analyzer(
+        self,
+        door: str,
+        model: str,
+        elements: int,
+        load: Sequence[str],
+        *,
+        seconds: float | None = None,
+        export: bool = False,
+    ) -> perf_analyzer.Report:
+        """One level of perf_analyzer's, asynchronous; its windows take `seconds` together, and any three of them are
+        stable enough. Raises BenchError."""
+        assert self.program is not None
+        return await perf_analyzer.run_level(
+            self.program,
+            model=model,
+            door=door,
+            port=self.port(door),
+            window_seconds=(seconds or self.seconds) / perf_analyzer.WINDOWS,
+            load=["-a", "--shape", f"INPUT0:{elements}", "-s", "999", *load],
+            export=export,
+        )
+
+    def get(self, path: str) -> bytes:
+        """A page of the server's HTTP door."""
+        try:
+            with urllib.request.urlopen(f"{self.server.http_url}{path}", timeout=10) as answer:
+                return bytes(answer.read())
+        except OSError as error:
+            raise BenchError(f"{path}: {error}") from error
+
+    async def warm_up(self) -> None:
+        """Both doors once, and the response cache filled for what our requests hold."""
+        for door in DOORS:
+            await self.run_ours(self.probe(door, CACHED_IDENTITY, 16, own_load.concurrency(8), seconds=0.3))
+
+
+def missing(setting: Setting) -> list[str]:
+    """A line for each peer that is not there."""
+    lines = []
+    if setting.program is None:
+        lines.append("perf_analyzer was not given (`--perf-analyzer PATH`): its rows are left out.")
+    if setting.wrk is None:
+        lines.append("wrk is not on the PATH: its rows are left out.")
+    return lines
