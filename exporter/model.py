@@ -449,4 +449,4 @@ def error_ratio(outcomes: Mapping[Outcome, int]) -> float | None:
     judged = sum(count for outcome, count in outcomes.items() if outcome is not Outcome.CANCELLED)
     if judged == 0:
         return None
-    return 1 - outcomes.get(Outcome.OK, 0) / judged
+    return (judged - outcomes.get(Outcome.OK, 0)) / judged
