@@ -6,13 +6,11 @@ Owns who knows whom, the signals, and the order of start and end. Knows no wire 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -123,15 +121,7 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._sinks).run(self._borrowed_worker)
-
-    @contextlib.asynccontextmanager
-    async def _borrowed_worker(self) -> AsyncIterator[LocalWorker]:
-        worker = await self._pool.acquire()
-        try:
-            yield worker
-        finally:
-            await self._pool.release(worker)
+        await Sweep(probe, self._sinks).run(partial(self._pool.lend, probe.workers))
 
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:

@@ -22,6 +22,21 @@ class Mode(enum.StrEnum):
     PERIODIC = "periodic"
 
 
+class Distribution(enum.StrEnum):
+    """How the requests of a rate are spread in time."""
+
+    CONSTANT = "constant"
+    POISSON = "poisson"
+
+
+class OverloadPolicy(enum.StrEnum):
+    """What a server that says it is overloaded (429, 503, RESOURCE_EXHAUSTED) gets: the same load and a count of its
+    refusals, or a pause as long as it asks for, or longer each time."""
+
+    COUNT = "count"
+    BACK_OFF = "back_off"
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """One HTTP header or gRPC metadata entry. Its value is given, or read at each use from an environment variable
@@ -82,11 +97,22 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class LoadLevel:
-    """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules)."""
+    """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
+
+    `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
+    number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
+    it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
+    `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
+    """
 
     mode: Mode
     value: float
     label: str
+    distribution: Distribution = Distribution.CONSTANT
+    seed: int = 0
+    file: str = ""
+    file_digest: str = ""
+    duration_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +144,15 @@ class InputOptions:
 class StopRules:
     """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
     than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
-    answers, more than `max_error_ratio` of them are errors."""
+    answers, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload` says
+    what an overloaded server gets. A ratio of 1 lets everything fail."""
 
     max_in_flight: int = 256
     max_requests: int = 1_000_000
     max_duration_ns: int = 300 * NS
     max_error_ratio: float = 0.1
     error_min_requests: int = 20
+    on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +187,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice."""
+    """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
+    `workers` processes share the load of each level."""
 
     name: str
     target: Target
@@ -172,6 +201,7 @@ class Probe:
     stop: StopRules = StopRules()
     slo: Slo | None = None
     unit: Unit | None = None
+    workers: int = 1
     histogram: bool = True
     variant: str = ""
     variant_group: str = ""

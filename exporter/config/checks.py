@@ -143,6 +143,28 @@ def _concurrency(probe: ProbeSettings) -> Found:
         yield ("load", "concurrency"), f"found {highest}: is above stop.max_in_flight, {most}"
 
 
+def _load(probe: ProbeSettings) -> Found:
+    """Keys that belong to one kind of load."""
+    given = probe.load.model_fields_set
+    if probe.load.request_rate is None and "distribution" in given:
+        yield ("load", "distribution"), "has no meaning without request_rate"
+    if probe.load.distribution != "poisson" and "seed" in given:
+        yield ("load", "seed"), "has no meaning without distribution: poisson"
+
+
+def _schedule_file(probe: ProbeSettings) -> Found:
+    """A schedule is run to its end, or it was not worth to begin."""
+    if probe.load.schedule_file is None:
+        return
+    moments_ns, stop = probe.load.schedule_file.entries_ns, probe.stop
+    if len(moments_ns) >= stop.max_requests:
+        count = f"its {len(moments_ns)} requests, with the first to warm up"
+        yield ("load", "schedule_file"), f"{count}, are above stop.max_requests, {stop.max_requests}"
+    if moments_ns[-1] >= stop.max_duration_ns:
+        last, limit = format_duration(moments_ns[-1]), format_duration(stop.max_duration_ns)
+        yield ("load", "schedule_file"), f"its last request, at {last}, comes after stop.max_duration, {limit}"
+
+
 def _windows(probe: ProbeSettings) -> Found:
     measurement = probe.measurement
     if measurement.stability_windows > measurement.max_windows:
@@ -186,7 +208,9 @@ def _labels(probe: ProbeSettings) -> Found:
 _TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {_headers: {"headers"}, _tls: {"tls", "url"}}
 _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule: {"schedule"},
+    _load: {"load"},
     _concurrency: {"load", "stop"},
+    _schedule_file: {"load", "stop"},
     _windows: {"measurement"},
     _percentiles: {"measurement", "slo"},
     _slo_levels: {"slo", "load"},

@@ -16,11 +16,11 @@ from exporter.probe import NS, Mode, Probe
 
 _PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3
-_LEVEL_SERIES = {Mode.CONCURRENCY: 51, Mode.REQUEST_RATE: 66}
+_CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
 _COUNTED_PERCENTILES = 5
-_PERCENTILE_FAMILIES = {Mode.CONCURRENCY: 1, Mode.REQUEST_RATE: 3}
-"""Latency; in an open loop also response time and send lag."""
+_CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
+"""Families with percentiles: latency; in an open loop also response time and send lag."""
 _PREFLIGHT_NS = NS
 """Preflight, connections and the first requests, generously."""
 
@@ -84,26 +84,34 @@ def estimate(settings: Settings) -> Estimate:
 
 def estimate_probe(probe: Probe) -> ProbeEstimate:
     """What one probe takes."""
-    options, levels = probe.measurement, len(probe.levels)
+    options = probe.measurement
     interval_ns = probe.schedule.interval_ns
     if probe.schedule.cron:
         interval_ns = gaps(parse_cron(probe.schedule.cron), probe.schedule.timezone).shortest_ns
     return ProbeEstimate(
         name=probe.name,
         group=probe.target.group,
-        levels=levels,
+        levels=len(probe.levels),
         series=_series(probe),
-        typical_ns=_PREFLIGHT_NS + levels * options.stability_windows * options.window_ns,
-        worst_ns=min(probe.stop.max_duration_ns, _PREFLIGHT_NS + levels * options.max_windows * options.window_ns),
+        typical_ns=_sweep_ns(probe, options.stability_windows),
+        worst_ns=min(probe.stop.max_duration_ns, _sweep_ns(probe, options.max_windows)),
         interval_ns=interval_ns,
     )
+
+
+def _sweep_ns(probe: Probe, windows: int) -> int:
+    """The time of a sweep whose levels take so many windows; a schedule takes its own time."""
+    return _PREFLIGHT_NS + sum(level.duration_ns or windows * probe.measurement.window_ns for level in probe.levels)
 
 
 def _series(probe: Probe) -> int:
     total = _PROBE_SERIES
     more_percentiles = max(0, len(probe.measurement.percentiles) - _COUNTED_PERCENTILES)
     for level in probe.levels:
-        total += _LEVEL_SERIES[level.mode] + more_percentiles * _PERCENTILE_FAMILIES[level.mode]
+        if level.mode is Mode.CONCURRENCY:
+            total += _CLOSED_LOOP_SERIES + more_percentiles * _CLOSED_LOOP_PERCENTILES
+        else:
+            total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
         total -= 0 if probe.histogram else _HISTOGRAM_SERIES
         total += 1 if probe.unit else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)

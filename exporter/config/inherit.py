@@ -8,21 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_ALTERNATIVES = {"schedule": frozenset({"every", "cron"}), "load": frozenset({"concurrency", "request_rate"})}
-"""Sections that hold exactly one of these: to choose one is to drop what was inherited of the others."""
+_FILE_LOADS: dict[str, frozenset[str]] = {"intervals_file": frozenset(), "schedule_file": frozenset()}
+_ALTERNATIVES: dict[str, dict[str, frozenset[str]]] = {
+    "schedule": {"every": frozenset(), "cron": frozenset({"timezone"})},
+    "load": {"concurrency": frozenset(), "request_rate": frozenset({"distribution", "seed"}), **_FILE_LOADS},
+}
+"""Sections that hold exactly one of these, each with the keys that belong to it alone: to choose one is to drop what
+was inherited of the others."""
 
 
 def merged(base: Any, over: Any, section: str = "") -> Any:
     """`over` laid over `base`; neither is changed."""
     if not isinstance(base, Mapping) or not isinstance(over, Mapping):
         return over
-    dropped = _ALTERNATIVES.get(section, frozenset())
-    if not dropped & over.keys():
-        dropped = frozenset()
+    dropped = _dropped(section, over)
     result = {key: value for key, value in base.items() if key in over or key not in dropped}
     for key, value in over.items():
         result[key] = merged(base[key], value, key) if key in base else value
     return result
+
+
+def _dropped(section: str, over: Mapping[str, Any]) -> set[str]:
+    """The inherited keys of the alternatives that `over` does not choose; none if it chooses nothing."""
+    alternatives = _ALTERNATIVES.get(section, {})
+    if not alternatives.keys() & over.keys():
+        return set()
+    return {key for choice, own in alternatives.items() if choice not in over for key in (choice, *own)}
 
 
 def with_inherited(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The load levels of a probe as a user writes them: one, a list, or a range `start:end[:step]` as in perf_analyzer.
+"""The load levels of a probe as a user writes them: one, a list, or a range `start:end[:step]` as in perf_analyzer;
+or a file of gaps or moments.
 
-Pure. Raises ValueError with what is allowed.
+Raises ValueError with what is allowed. Pure, but for the files.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from exporter.config import text
 from exporter.config.text import as_number
+from exporter.timing_files import TimingFile, read_intervals, read_schedule
 
 MAX_LEVELS = 32
 MAX_CONCURRENCY = 65_536
@@ -39,6 +42,30 @@ def parse_request_rate(given: object) -> tuple[float, ...]:
     return values
 
 
+def parse_intervals_file(given: object) -> TimingFile:
+    """The file of this path, with one gap a line."""
+    return _labelled(read_intervals(_path(given)))
+
+
+def parse_schedule_file(given: object) -> TimingFile:
+    """The file of this path, with one moment a line."""
+    return _labelled(read_schedule(_path(given)))
+
+
+def _path(given: object) -> str:
+    if not isinstance(given, str):
+        raise ValueError("must be a file's path")
+    return text.filled_path_text(given)
+
+
+def _labelled(file: TimingFile) -> TimingFile:
+    try:
+        text.filled_label_value(file.stem)
+    except ValueError as error:
+        raise ValueError(f"the file's name, less its ending, names the level: {error}") from None
+    return file
+
+
 def _expand(given: object) -> tuple[float, ...]:
     if isinstance(given, str):
         values = _range(given)
@@ -62,9 +89,9 @@ def _number(given: object) -> float:
     return float(given)
 
 
-def _range(text: str) -> tuple[float, ...]:
+def _range(given: str) -> tuple[float, ...]:
     """The levels of a range, its end included. Counted in decimal: 0.1:0.5:0.1 has five levels, 0.3 among them."""
-    match = _RANGE.fullmatch(text)
+    match = _RANGE.fullmatch(given)
     if match is None:
         raise ValueError(_FORMS)
     start, end, step = (Decimal(part or 1) for part in match.groups())

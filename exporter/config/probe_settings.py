@@ -18,9 +18,10 @@ from exporter.config.fields import (
     Section,
     exactly_one,
 )
-from exporter.config.levels import parse_concurrency, parse_request_rate
+from exporter.config.levels import parse_concurrency, parse_intervals_file, parse_request_rate, parse_schedule_file
 from exporter.config.quantities import duration, ratio
-from exporter.probe import NS, LoadLevel, Mode
+from exporter.probe import NS, Distribution, LoadLevel, Mode
+from exporter.timing_files import TimingFile
 
 MAX_PERCENTILES = 10
 _KEPT_PERCENTILES = (50.0, 99.0)
@@ -50,7 +51,7 @@ class ScheduleSettings(Section):
 
 
 class LoadSettings(Section):
-    """The load levels, run in their order: `concurrency` or `request_rate`."""
+    """The load levels, run in their order: `concurrency`, `request_rate`, `intervals_file` or `schedule_file`."""
 
     concurrency: Annotated[tuple[int, ...], PlainValidator(parse_concurrency)] | None = Field(
         default=None, description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`."
@@ -58,18 +59,62 @@ class LoadSettings(Section):
     request_rate: Annotated[tuple[float, ...], PlainValidator(parse_request_rate)] | None = Field(
         default=None, description="Open loop: requests a second. A number, a list, or `start:end[:step]`."
     )
+    distribution: Literal["constant", "poisson"] = Field(
+        default="constant", description="How the requests of a rate are spread: evenly, or at random."
+    )
+    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
+        default=0, description="The seed of `poisson`; each level has a schedule of its own, the same in each sweep."
+    )
+    intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
+        default=None,
+        description="Open loop: the gaps between requests, one whole number of microseconds a line, over and over. "
+        "The level bears the file's name, without its ending.",
+    )
+    schedule_file: Annotated[TimingFile, PlainValidator(parse_schedule_file)] | None = Field(
+        default=None,
+        description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending. Run "
+        "once and measured whole. The level bears the file's name, without its ending.",
+    )
+    workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
+        default=1, description="Processes that share each level, for loads above what one core can make."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        exactly_one({"concurrency": self.concurrency, "request_rate": self.request_rate})
+        choices = {
+            "concurrency": self.concurrency,
+            "request_rate": self.request_rate,
+            "intervals_file": self.intervals_file,
+            "schedule_file": self.schedule_file,
+        }
+        exactly_one(choices)
         return self
 
     @property
     def levels(self) -> tuple[LoadLevel, ...]:
         """The levels with their labels."""
-        mode = Mode.CONCURRENCY if self.concurrency else Mode.REQUEST_RATE
-        values = self.concurrency or self.request_rate or ()
-        return tuple(LoadLevel(mode, float(value), text.as_number(value)) for value in values)
+        if self.concurrency:
+            return tuple(LoadLevel(Mode.CONCURRENCY, float(value), str(value)) for value in self.concurrency)
+        if file := self.intervals_file:
+            mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
+            return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
+        if file := self.schedule_file:
+            requests, last_ns = float(len(file.entries_ns)), file.entries_ns[-1]
+            return (
+                LoadLevel(
+                    Mode.SCHEDULE,
+                    requests,
+                    file.stem,
+                    file=file.path,
+                    file_digest=file.digest,
+                    duration_ns=last_ns,
+                ),
+            )
+        distribution = Distribution(self.distribution)
+        return tuple(
+            LoadLevel(Mode.REQUEST_RATE, value, text.as_number(value), distribution, self.seed)
+            for value in self.request_rate or ()
+        )
 
 
 class MeasurementSettings(Section):
@@ -137,7 +182,15 @@ class StopSettings(Section):
         default=0.1, description="The part of errors that ends a sweep."
     )
     error_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
-        default=20, description="How many answers there must be before their errors are judged."
+        default=20,
+        description="How many answers there must be before their errors are judged; "
+        "as many failures in a row end the sweep, too.",
+    )
+    on_overload: Literal["count", "back_off"] = Field(
+        default="back_off",
+        description="What follows 429, 503 or RESOURCE_EXHAUSTED: `back_off` pauses as long as the server asks "
+        "(Retry-After), or longer each time, and counts as unsent what an open loop would have sent meanwhile; `count` "
+        "goes on.",
     )
 
 

@@ -16,10 +16,18 @@ from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
 from exporter.config.text import Door, as_number
+from exporter.timing_files import TimingFile
 
 _HEAD = "| key | value | default | meaning |\n|---|---|---|---|"
 _OWN_KEYS = [key for key in fields_by_key(ProbeSettings) if key not in fields_by_key(DefaultsSettings)]
-_TYPE_NAMES = {str: "text", bool: "`true` or `false`", int: "whole number", float: "number", Door: "url"}
+_TYPE_NAMES = {
+    str: "text",
+    bool: "`true` or `false`",
+    int: "whole number",
+    float: "number",
+    Door: "url",
+    TimingFile: "file's path",
+}
 
 
 def reference() -> str:

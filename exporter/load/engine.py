@@ -14,19 +14,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from exporter.errors import PreflightError, TransportError
-from exporter.load import pacing
 from exporter.load.abandoned import Abandoned
 from exporter.load.flight import Flight
 from exporter.load.guard import Guard, Stop
 from exporter.load.health import Health, find_cpu_stat
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.level_pacing import make_pacer
+from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Sender
 from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, ServerSnapshot, Window
 from exporter.probe import NS, Mode
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
 
-Publish = Callable[[LevelEvent], Awaitable[None]]
+Publish = Callable[[MemberEvent], Awaitable[None]]
 """Hands an event over. While it waits the load goes on, in a window that gets longer: the next edge comes after."""
 
 DRAIN_LIMIT_NS = 2 * NS
@@ -38,6 +38,10 @@ SNAPSHOT_LIMIT_NS = 2 * NS
 OPEN_LOOP_FIRST_CHANNELS = 8
 """Channels opened ahead for an open loop; the others, up to `max_in_flight`, open when they are needed. Their connect
 time is then in the response time, as it would be for a user, and never in the latency."""
+
+SCHEDULE_LEAD_NS = 4_000_000
+"""How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
+it is to be lost to the warm-up."""
 
 _OPEN_REASONS = {
     Outcome.TLS_ERROR: Reason.TLS,
@@ -63,8 +67,9 @@ class Level:
         abandoned: Abandoned,
         publish: Publish,
     ) -> None:
-        if plan.level.mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE):
-            raise PreflightError(Reason.UNSUPPORTED, f"load mode {plan.level.mode} is not supported yet")
+        if plan.level.mode is Mode.PERIODIC:
+            # Its steps are taken by counting the responses of streams.
+            raise PreflightError(Reason.UNSUPPORTED, "periodic concurrency needs streaming, which is not supported yet")
         self._plan = plan
         self._control = control
         self._abandoned = abandoned
@@ -74,11 +79,14 @@ class Level:
         self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
         self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
         self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
+        self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
         calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
         self._channels = self._make_calls(service, calls)
         self._sender: Sender | None = None
+        self._go_ns: int | None = None
         self._index = 0
         self._edge_ns = 0
+        self._grid_ns = 0
         self._edge_sent = 0
         self._edge_unsent = 0
         self._snapshot: ServerSnapshot | None = None
@@ -98,6 +106,11 @@ class Level:
     def stop(self) -> None:
         """Ends the level as its conductor wishes: nothing more is sent from now on."""
         self._flight.stop(Stop())
+
+    def proceed(self, at_ns: int) -> None:
+        """All members of the group are as far as this one: they go on together at that moment."""
+        self._go_ns = at_ns
+        self._flight.wake.set()
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
@@ -124,7 +137,7 @@ class Level:
                 return LevelEnd(_OPEN_REASONS.get(error.outcome, Reason.UNREACHABLE), str(error), 0)
             await self._warm_up()
             while await self._until_edge():
-                await self._end_window()
+                await self._end_window(self._cut(warm_up=False))
             return await self._wind_up()
         finally:
             time_budget.cancel()
@@ -137,46 +150,92 @@ class Level:
         await asyncio.gather(*(channel.open() for channel in self._channels[1:ahead]), return_exceptions=True)
 
     async def _warm_up(self) -> None:
-        """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm."""
+        """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
+        of a schedule all is measured."""
         first = self._flight.calls[0]
-        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set))
+        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set), time.monotonic_ns())
         cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
-        await self._start(self._make_sender)
+        self._grid_ns = await self._meet()
+        if self._plan.level.mode is Mode.SCHEDULE:
+            self._grid_ns = max(self._grid_ns, time.monotonic_ns() + SCHEDULE_LEAD_NS)
+            self._launch(self._make_sender, self._grid_ns)
+            await self._until(self._grid_ns - SCHEDULE_LEAD_NS)
+        else:
+            if self._is_closed_loop:
+                await self._until(self._grid_ns)
+            await self._start(self._make_sender, self._grid_ns)
+            self._grid_ns = await self._meet()
+            await self._until(self._grid_ns)
         if self._flight.stopped is None:
+            warm_up = self._cut(warm_up=True)
             channel = self._channels[0]
             connection = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
             await self._publish(LevelStarted(connection))
-            await self._end_window(warm_up=True)
+            await self._end_window(warm_up)
 
     def _make_sender(self) -> Sender:
-        flight = self._flight
+        flight, on_overload = self._flight, self._plan.probe.stop.on_overload
         if self._is_closed_loop:
-            return ClosedLoop(flight.calls, flight.offer, flight.wake.set)
-        return OpenLoop(flight.calls, flight.offer, flight.wake.set, pacing.constant(self._plan.level.value))
+            return ClosedLoop(flight.calls, flight.offer, flight.wake.set, on_overload)
+        return OpenLoop(
+            flight.calls,
+            flight.offer,
+            flight.wake.set,
+            self._offsets_ns,
+            on_finished=lambda: flight.stop(Stop(finished=True)),
+            on_overload=on_overload,
+        )
 
-    async def _start(self, make_sender: Callable[[], Sender]) -> None:
-        """Makes the sender, starts it and waits until it is warm, or the level is stopped."""
-        if self._flight.stopped is not None:
-            return
-        self._flight.wake.clear()
-        self._sender = make_sender()
-        self._flight.start(self._sender)
-        await self._flight.wake.wait()
+    def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
+        """Makes the sender and starts it, unless the level was stopped."""
+        if self._flight.stopped is None:
+            self._sender = make_sender()
+            self._flight.start(self._sender, start_ns)
+
+    async def _start(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
+        """The same, and waits until the load is warm, or the level is stopped."""
+        if self._flight.stopped is None:
+            self._flight.wake.clear()
+            self._launch(make_sender, start_ns)
+            await self._flight.wake.wait()
+
+    async def _meet(self) -> int:
+        """Waits until all workers that share this level are as far, or it is stopped; gives the moment at which they go
+        on together."""
+        flight = self._flight
+        if self._plan.members > 1 and flight.stopped is None:
+            self._go_ns = None
+            await self._publish(LevelWaiting())
+            while self._go_ns is None and flight.stopped is None:
+                flight.wake.clear()
+                await flight.wake.wait()
+        return self._go_ns or time.monotonic_ns()
 
     async def _until_edge(self) -> bool:
         """Waits until the window is to end. False if that is because the level is."""
-        flight = self._flight
-        flight.wake.clear()
-        if flight.stopped is None and len(flight.recorder) < MAX_ROWS:
-            due_ns = self._edge_ns + self._plan.probe.measurement.window_ns
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due_ns / NS):
-                    await flight.wake.wait()
-        return flight.stopped is None
+        await self._until(self._next_edge_ns())
+        return self._flight.stopped is None
 
-    async def _end_window(self, warm_up: bool = False) -> None:
-        """Ends the window now, asks the server for its statistics, and publishes it. The next one has begun by then."""
-        window = self._cut(warm_up)
+    async def _until(self, due_ns: int) -> None:
+        """Waits until then, or until the rows are full, or the level is stopped."""
+        flight = self._flight
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(due_ns / NS):
+                while flight.stopped is None and len(flight.recorder) < MAX_ROWS:
+                    flight.wake.clear()
+                    await flight.wake.wait()
+
+    def _next_edge_ns(self) -> int:
+        """One window after the last edge. Members of a group cut at the edges of one grid, so that their windows are
+        the same; one that was late leaves out an edge that is less than half a window ahead."""
+        window_ns = self._plan.probe.measurement.window_ns
+        if self._plan.members == 1:
+            return self._edge_ns + window_ns
+        edges = (2 * (self._edge_ns - self._grid_ns) + 3 * window_ns) // (2 * window_ns)
+        return self._grid_ns + edges * window_ns
+
+    async def _end_window(self, window: Window) -> None:
+        """Asks the server for its statistics and publishes a window that was cut. The next one has begun by then."""
         after = await self._take_snapshot()
         before, self._snapshot = self._snapshot, after
         await self._publish(dataclasses.replace(window, before=before, after=after))
@@ -185,10 +244,13 @@ class Level:
 
     async def _wind_up(self) -> LevelEnd:
         """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
-        since the load was not whole any more."""
+        since the load was not whole any more; unless it has finished."""
         stopped = self._flight.stopped or Stop()
-        await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
-        await self._publish(self._cut(warm_up=True))
+        if stopped.finished:
+            await self._end_window(self._cut(warm_up=False))
+        else:
+            await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+            await self._publish(self._cut(warm_up=True))
         abandoned = self._abandoned.count(time.monotonic_ns())
         return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
 
@@ -217,6 +279,8 @@ class Level:
         return window
 
     async def _take_snapshot(self) -> ServerSnapshot | None:
+        if self._plan.member > 0:
+            return None
         limit_ns = min(self._plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_ns / NS):

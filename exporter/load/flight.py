@@ -23,6 +23,7 @@ from exporter.services.base import Call, EncodedRequest
 SCAN_GAP_MIN_NS = 1_000_000
 """Deadlines closer together than this are seen to at once."""
 
+_OK = Outcome.OK
 _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
 
@@ -56,10 +57,10 @@ class Flight:
         self._loop = asyncio.get_running_loop()
         self._scan_timer: asyncio.TimerHandle | None = None
 
-    def start(self, sender: Sender) -> None:
-        """Hands the calls to this sender, in place of the one before, and starts it."""
+    def start(self, sender: Sender, start_ns: int) -> None:
+        """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
         self._sender = sender
-        sender.start(time.monotonic_ns())
+        sender.start(start_ns)
         self._scan()
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
@@ -84,7 +85,7 @@ class Flight:
         self.in_flight -= 1
         call.deadline_ns = 0  # marks it as not in flight
         outcome = call.outcome
-        if outcome is not Outcome.OK:
+        if outcome is not _OK:
             self._failed(call, outcome)
         stop = self._guard.ended(outcome, call.text)
         if stop is not None:

@@ -10,23 +10,30 @@ from dataclasses import dataclass
 from exporter.model import Outcome, Reason
 from exporter.probe import NS, StopRules
 
+# A look-up of a member in its enum costs six times as much, and this is asked for each request.
+_OK = Outcome.OK
+_CANCELLED = Outcome.CANCELLED
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a level is to end; by the conductor's wish if the reason is none."""
+    """Why a level is to end; if the reason is none, by the conductor's wish, or because it is `finished`: all of its
+    requests were sent and have ended."""
 
     reason: Reason = Reason.NONE
     text: str = ""
+    finished: bool = False
 
 
 class Guard:
     """Counts what a level does and says when it must end.
 
     The error ratio is that of the whole level: errors over all answers but the cancelled, judged from
-    `error_min_requests` answers on.
+    `error_min_requests` answers on. A server that dies after thousands of good answers would hardly ever reach it, so
+    as many failures in a row end the level, too.
     """
 
-    __slots__ = ("_answers", "_errors", "_max_duration_ns", "_max_requests", "_rules", "_sent")
+    __slots__ = ("_answers", "_errors", "_in_a_row", "_max_duration_ns", "_max_requests", "_rules", "_sent")
 
     def __init__(self, rules: StopRules, max_requests: int, max_duration_ns: int) -> None:
         self._rules = rules
@@ -35,6 +42,7 @@ class Guard:
         self._sent = 0
         self._answers = 0
         self._errors = 0
+        self._in_a_row = 0
 
     @property
     def sent(self) -> int:
@@ -50,24 +58,27 @@ class Guard:
 
     def ended(self, outcome: Outcome, text: str) -> Stop | None:
         """A request ended, with this text if it failed."""
-        if outcome is Outcome.CANCELLED:
+        if outcome is _CANCELLED:
             return None
         self._answers += 1
-        if outcome is not Outcome.OK:
-            self._errors += 1
-        # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
-        elif self._answers != self._rules.error_min_requests:
+        if outcome is _OK:
+            self._in_a_row = 0
+            # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
+            return self._judge("") if self._answers == self._rules.error_min_requests else None
+        self._errors += 1
+        self._in_a_row += 1
+        return self._judge(f"; last: {outcome.label}: {text}")
+
+    def _judge(self, last: str) -> Stop | None:
+        rules, answers, errors = self._rules, self._answers, self._errors
+        if answers < rules.error_min_requests or rules.max_error_ratio >= 1:
             return None
-        if self._answers < self._rules.error_min_requests:
-            return None
-        if self._errors <= self._rules.max_error_ratio * self._answers:
-            return None
-        last = f"; last: {outcome.label}: {text}" if outcome is not Outcome.OK else ""
-        return Stop(
-            Reason.ERROR_RATIO,
-            f"{self._errors} of {self._answers} requests failed ({100 * self._errors / self._answers:.3g} %), "
-            f"more than the {100 * self._rules.max_error_ratio:.3g} % allowed{last}",
-        )
+        if errors > rules.max_error_ratio * answers:
+            share = f"{errors} of {answers} requests failed ({100 * errors / answers:.3g} %)"
+            return Stop(Reason.ERROR_RATIO, f"{share}, more than the {100 * rules.max_error_ratio:.3g} % allowed{last}")
+        if self._in_a_row >= rules.error_min_requests:
+            return Stop(Reason.ERROR_RATIO, f"{self._in_a_row} requests failed in a row{last}")
+        return None
 
     def out_of_time(self) -> Stop:
         """The level's time is up."""

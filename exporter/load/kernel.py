@@ -1,4 +1,5 @@
-"""Two Linux calls that Python 3.11 has no name for: precise timers as file descriptors, and dying with the parent."""
+"""Calls of Linux and its C library that Python 3.11 has no name for: precise timers as file descriptors, dying with the
+parent, and where big arrays live."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
+_BIG_BYTES = 128 * 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,6 +64,17 @@ class Timer:
 def die_with_parent() -> None:
     """Asks the kernel to kill this process when the thread that started it ends, however it ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0))
+
+
+def map_big_arrays() -> None:
+    """Gives each big array pages of its own, which go back to the system with it.
+
+    By default glibc does so too, until the first such array is freed: from then on arrays of that size come out of its
+    heap, which grows with every window that is larger than those before and seldom shrinks. Does nothing with a C
+    library that has no such setting.
+    """
+    with contextlib.suppress(AttributeError):
+        _libc.mallopt(_M_MMAP_THRESHOLD, _BIG_BYTES)
 
 
 def _checked(result: int) -> int:

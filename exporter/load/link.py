@@ -49,11 +49,18 @@ class StopLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class ProceedLevel:
+    """All members of the group are as far: the level goes on at this moment. Not answered."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """What the daemon wants. Answers carry the serial, so that those to a command it lost interest in are dropped."""
 
     serial: int
-    what: Preflight | RunLevel | EndSweep | StopLevel
+    what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel
 
 
 @dataclass(frozen=True, slots=True)

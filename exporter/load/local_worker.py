@@ -11,8 +11,19 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from exporter.errors import PreflightError, WorkerLostError
-from exporter.load.link import Answer, Command, EndSweep, Failure, Preflight, RunLevel, StopLevel, encode, receive
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.link import (
+    Answer,
+    Command,
+    EndSweep,
+    Failure,
+    Preflight,
+    ProceedLevel,
+    RunLevel,
+    StopLevel,
+    encode,
+    receive,
+)
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.model import LevelEnd, ModelFacts, Reason, Window
 from exporter.probe import Probe
 
@@ -90,10 +101,22 @@ class LocalWorker:
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
+        async with aclosing(self.run_member(plan)) as events:
+            async for event in events:
+                assert not isinstance(event, LevelWaiting)
+                yield event
+
+    async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        """See `Member` (group)."""
         async with aclosing(self._exchange(RunLevel(plan))) as answers:
             async for event in answers:
-                assert isinstance(event, (LevelStarted, Window, LevelEnd))
+                assert isinstance(event, (LevelStarted, LevelWaiting, Window, LevelEnd))
                 yield event
+
+    def proceed_level(self, at_ns: int) -> None:
+        """See `Member` (group)."""
+        self._raise_if_lost()
+        self._post(ProceedLevel(at_ns))
 
     async def stop_level(self) -> None:
         """See `Worker`."""
@@ -143,7 +166,7 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel) -> None:
+    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
         """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
         data = b"".join(encode(Command(self._serial, what)))
         try:

@@ -7,14 +7,14 @@ loop needs no pacer: there the end of a request sends the next one.)
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from exporter.probe import NS
-
-NS_PER_US = 1000
 
 
 def constant(rate_per_second: float) -> Iterator[int]:
@@ -63,30 +63,22 @@ def _poisson(mean_gap_ns: float, generator: random.Random) -> Iterator[int]:
         yield offset_ns
 
 
-def looped(intervals_us: Sequence[int]) -> Iterator[int]:
-    """The gaps of an interval file in microseconds, over and over. As in perf_analyzer the first request comes after
-    the first gap:
+def level_seed(seed: int, label: str) -> int:
+    """A seed for one level: levels that share the user's seed get schedules that have nothing in common, and each
+    level the same one in every sweep."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{label}".encode()).digest()[:8], "big")
+
+
+def looped(intervals_ns: Sequence[int]) -> Iterator[int]:
+    """The gaps of an interval file, over and over. As in perf_analyzer the first request comes after the first gap:
 
         offset(n) = sum of the gaps 0..n,  gap n = intervals[n mod length]
 
     Raises ValueError if there are none, one is negative, or all are 0 (an endless burst).
     """
-    if not intervals_us:
-        raise ValueError("an interval file needs at least one interval")
-    for position, interval_us in enumerate(intervals_us):
-        if interval_us < 0:
-            raise ValueError(f"interval {position} is {interval_us} us; an interval is 0 or more")
-    if not any(intervals_us):
-        raise ValueError("all intervals are 0; at least one must be above 0")
-    return _looped(tuple(intervals_us))
-
-
-def _looped(intervals_us: tuple[int, ...]) -> Iterator[int]:
-    offset_us = 0
-    while True:
-        for interval_us in intervals_us:
-            offset_us += interval_us
-            yield offset_us * NS_PER_US
+    if not any(intervals_ns) or min(intervals_ns) < 0:
+        raise ValueError("intervals are 0 or more, and at least one is above 0")
+    return itertools.accumulate(itertools.cycle(intervals_ns))
 
 
 def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
@@ -94,14 +86,15 @@ def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
 
     Raises ValueError if there is none, the first is negative, or one comes before the one ahead of it.
     """
-    if not offsets_ns:
-        raise ValueError("a schedule needs at least one time")
-    earliest_ns = 0
-    for position, offset_ns in enumerate(offsets_ns):
-        if offset_ns < earliest_ns:
-            raise ValueError(f"time {position} of the schedule is {offset_ns} ns, before {earliest_ns} ns")
-        earliest_ns = offset_ns
-    return iter(tuple(offsets_ns))
+    if not offsets_ns or offsets_ns[0] < 0 or any(late < early for early, late in itertools.pairwise(offsets_ns)):
+        raise ValueError("a schedule is at least one time, from 0 on and never going back")
+    return iter(offsets_ns)
+
+
+def every_nth(offsets_ns: Iterator[int], first: int, step: int) -> Iterator[int]:
+    """The part of one of `step` workers that share a load: request `first`, and each `step`-th after it. All of them
+    together send exactly what one alone would."""
+    return itertools.islice(offsets_ns, first, None, step)
 
 
 def _checked_rate(rate_per_second: float) -> float:

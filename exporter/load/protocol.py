@@ -13,7 +13,11 @@ from exporter.probe import LoadLevel, Probe
 @dataclass(frozen=True, slots=True)
 class LevelPlan:
     """All that a worker must know to run one level. The worker ends it by itself when `max_requests` have been sent,
-    at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`."""
+    at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`.
+
+    Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
+    others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
+    """
 
     sweep_id: str
     probe: Probe
@@ -21,6 +25,8 @@ class LevelPlan:
     level: LoadLevel
     max_requests: int
     max_duration_ns: int
+    member: int = 0
+    members: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,16 @@ class LevelStarted:
     connection: ConnectionTimes
 
 
+@dataclass(frozen=True, slots=True)
+class LevelWaiting:
+    """A member of a group is as far as it can come alone, and waits for the others."""
+
+
 LevelEvent = LevelStarted | Window | LevelEnd
 """What a level tells, in this order: once started (if it came so far), windows as they end, once its end."""
+
+MemberEvent = LevelEvent | LevelWaiting
+"""What the part of a level tells that is a group member's."""
 
 
 class Worker(Protocol):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from exporter.load.kernel import Timer
 from exporter.model import Outcome
-from exporter.probe import NS
+from exporter.probe import NS, OverloadPolicy
 from exporter.services.base import Call
 
 Offer = Callable[[Call, int, int], bool]
@@ -28,14 +28,24 @@ RETRY_AFTER_LIMIT_NS = 5 * NS
 """A server's own wish (Retry-After) is honoured up to here, so that a level does not sleep away its windows."""
 
 
+def longer_ns(back_off_ns: int) -> int:
+    """The next back-off in a row."""
+    return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
+
+
+def pause_ns(back_off_ns: int, call: Call) -> int:
+    """How long to pause after this call: as long as the server asks, but no shorter than the back-off."""
+    return max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
+
+
 class Sender(Protocol):
     """Keeps a level's load going between `start` and `stop`."""
 
     unsent: int
-    """Requests that could not be sent for want of a place in flight; always 0 in a closed loop."""
+    """Requests that were due and not sent: no place in flight, or a pause; always 0 in a closed loop."""
 
-    def start(self, now_ns: int) -> None:
-        """Begins to send; `on_warm` is called once the load has reached its steady state."""
+    def start(self, start_ns: int) -> None:
+        """Begins to send, by a clock that begins at `start_ns`; `on_warm` is called once the load is steady."""
 
     def ended(self, call: Call) -> None:
         """A call of this sender has ended, and is its own again."""
@@ -57,8 +67,8 @@ class FirstCall:
         self._on_warm = on_warm
         self._was_sent = False
 
-    def start(self, now_ns: int) -> None:
-        self._was_sent = self._offer(self._call, now_ns, now_ns)
+    def start(self, start_ns: int) -> None:
+        self._was_sent = self._offer(self._call, start_ns, start_ns)
 
     def ended(self, call: Call) -> None:
         self._on_warm()
@@ -75,12 +85,20 @@ class ClosedLoop:
     """As many requests in flight as there are calls: each end sends the next.
 
     A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s, or as long
-    as the server asks; and while the in-flight budget is taken up by abandoned requests. Warm once each call has had
-    its first end.
+    as the server asks; and while the in-flight budget is taken up by abandoned requests. A server that says that it is
+    overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
     """
 
-    def __init__(self, calls: Sequence[Call], offer: Offer, on_warm: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        offer: Offer,
+        on_warm: Callable[[], None],
+        on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+    ) -> None:
         self.unsent = 0
+        counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
+        self._pause_after = BACK_OFF_OUTCOMES - counted
         self._calls = calls
         self._offer = offer
         self._on_warm = on_warm
@@ -90,14 +108,14 @@ class ClosedLoop:
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._parked: deque[Call] = deque()
 
-    def start(self, now_ns: int) -> None:
+    def start(self, start_ns: int) -> None:
         for call in self._calls:
-            self._send(call, now_ns)
+            self._send(call, start_ns)
 
     def ended(self, call: Call) -> None:
         if self._cold:
             self._warm_up(call)
-        if call.outcome in BACK_OFF_OUTCOMES:
+        if call.outcome in self._pause_after:
             self._pause(call)
             return
         self._back_off_ns[call.slot] = 0
@@ -125,10 +143,9 @@ class ClosedLoop:
             self._on_warm()
 
     def _pause(self, call: Call) -> None:
-        back_off_ns = min(max(2 * self._back_off_ns[call.slot], BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
+        back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
-        pause_ns = max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
-        self._pauses[call.slot] = self._loop.call_later(pause_ns / NS, self._resume, call)
+        self._pauses[call.slot] = self._loop.call_later(pause_ns(back_off_ns, call) / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:
         del self._pauses[call.slot]
@@ -139,28 +156,44 @@ class OpenLoop:
     """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
 
     There are as many calls as may be in flight; a request that finds none free, or no room in the in-flight budget, is
-    counted as unsent and never made up for. What the server answers changes nothing either (no back-off): the level's
-    stop rules are there for that. Warm once the first request has ended.
+    counted as unsent and never made up for. So is what is due while the server is spared: after it said that it is
+    overloaded, under the policy `back_off`, for as long as a closed loop would pause. Nothing else that it answers
+    changes anything: the level's stop rules are there for that.
+
+    Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
     """
 
     def __init__(
-        self, calls: Sequence[Call], offer: Offer, on_warm: Callable[[], None], offsets_ns: Iterator[int]
+        self,
+        calls: Sequence[Call],
+        offer: Offer,
+        on_warm: Callable[[], None],
+        offsets_ns: Iterator[int],
+        *,
+        on_finished: Callable[[], None],
+        on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
     ) -> None:
         self.unsent = 0
         # The last one used is used next: few connections do the work, and those stay warm.
         self._free = list(reversed(calls))
+        self._places = len(calls)
         self._offer = offer
         self._on_warm: Callable[[], None] | None = on_warm
+        self._on_finished = on_finished
         self._offsets_ns = offsets_ns
+        self._backs_off = on_overload is OverloadPolicy.BACK_OFF
+        self._back_off_ns = 0
+        self._spared_until_ns = 0
         self._start_ns = 0
         self._due_ns = 0
+        self._exhausted = False
         self._stopped = False
         self._loop = asyncio.get_running_loop()
         self._timer = Timer()
 
-    def start(self, now_ns: int) -> None:
-        self._start_ns = now_ns
-        self._due_ns = now_ns + next(self._offsets_ns)
+    def start(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._due_ns = start_ns + next(self._offsets_ns)
         self._loop.add_reader(self._timer.fileno(), self._tick)
         self._timer.arm(self._due_ns)
 
@@ -168,7 +201,11 @@ class OpenLoop:
         if self._on_warm is not None:
             self._on_warm()
             self._on_warm = None
+        if self._backs_off:
+            self._heed(call)
         self._free.append(call)
+        if self._exhausted:
+            self._finish()
 
     def room(self) -> None:
         """Nothing waits for room: what was due and had none is unsent."""
@@ -186,11 +223,16 @@ class OpenLoop:
             self._send_one(now_ns)
             if self._stopped:
                 return
-            self._due_ns = self._start_ns + next(self._offsets_ns)
+            offset_ns = next(self._offsets_ns, None)
+            if offset_ns is None:
+                self._exhausted = True
+                self._finish()
+                return
+            self._due_ns = self._start_ns + offset_ns
         self._timer.arm(self._due_ns)
 
     def _send_one(self, now_ns: int) -> None:
-        if not self._free:
+        if not self._free or now_ns < self._spared_until_ns:
             self.unsent += 1
             return
         call = self._free.pop()
@@ -198,3 +240,17 @@ class OpenLoop:
             self._free.append(call)
             if not self._stopped:
                 self.unsent += 1
+
+    def _heed(self, call: Call) -> None:
+        """Spares the server for longer each time in a row. What was in flight when a pause began tells nothing new."""
+        if call.last_ns < self._spared_until_ns:
+            return
+        if call.outcome is Outcome.OVERLOAD:
+            self._back_off_ns = longer_ns(self._back_off_ns)
+            self._spared_until_ns = call.last_ns + pause_ns(self._back_off_ns, call)
+        else:
+            self._back_off_ns = 0
+
+    def _finish(self) -> None:
+        if len(self._free) == self._places:
+            self._on_finished()

@@ -18,7 +18,8 @@ from exporter.services.base import Control, Service
 
 
 class Session:
-    """Runs commands one at a time, but for `stop`, which ends the running level. `kinds` are the service kinds."""
+    """Runs commands one at a time, but for `stop` and `proceed`, which are for the running
+    level. `kinds` are the service kinds."""
 
     def __init__(self, kinds: Mapping[str, Service]) -> None:
         self._kinds = kinds
@@ -59,6 +60,11 @@ class Session:
         """Ends the running level, if there is one."""
         if self._level is not None:
             self._level.stop()
+
+    def proceed(self, at_ns: int) -> None:
+        """The running level of a group's member goes on at this moment."""
+        if self._level is not None:
+            self._level.proceed(at_ns)
 
     async def end_sweep(self) -> None:
         """Closes what belonged to the sweep."""

@@ -18,9 +18,20 @@ from typing import Any
 
 from exporter import logs
 from exporter.errors import PreflightError
-from exporter.load.kernel import die_with_parent
-from exporter.load.link import Answer, Command, EndSweep, Failure, Preflight, RunLevel, StopLevel, encode, receive
-from exporter.load.protocol import LevelEvent
+from exporter.load.kernel import die_with_parent, map_big_arrays
+from exporter.load.link import (
+    Answer,
+    Command,
+    EndSweep,
+    Failure,
+    Preflight,
+    ProceedLevel,
+    RunLevel,
+    StopLevel,
+    encode,
+    receive,
+)
+from exporter.load.protocol import MemberEvent
 from exporter.load.session import Session
 from exporter.model import LevelEnd, Reason
 from exporter.services.base import Service
@@ -65,12 +76,15 @@ class Host:
             except (EOFError, ConnectionError):
                 return
             assert isinstance(command, Command)
-            if not isinstance(command.what, StopLevel):
+            if isinstance(command.what, ProceedLevel):
+                if command.serial == self._serial:
+                    self._session.proceed(command.what.at_ns)
+            elif isinstance(command.what, StopLevel):
+                self._stopped_serial = command.serial
+                if command.serial == self._serial:
+                    self._session.stop()
+            else:
                 self._commands.put_nowait(command)
-                continue
-            self._stopped_serial = command.serial
-            if command.serial == self._serial:
-                self._session.stop()
 
     async def _run(self) -> None:
         fit = True
@@ -106,7 +120,7 @@ class Host:
             await self._send(Answer(serial, None, last=True))
 
     async def _run_level(self, serial: int, what: RunLevel) -> None:
-        async def publish(event: LevelEvent) -> None:
+        async def publish(event: MemberEvent) -> None:
             await self._send(Answer(serial, event, last=isinstance(event, LevelEnd)))
 
         if serial == self._stopped_serial:  # nobody waits for it any more
@@ -137,6 +151,7 @@ def main(kinds: Mapping[str, Service]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent()
+    map_big_arrays()
     _, descriptor, log_format, cpus = sys.argv
     logs.configure("warning", log_format)
     if cpus:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from exporter.errors import WorkerLostError
+from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
+from exporter.load.protocol import Worker
 
 MAX_SWEEPS = 100
 """Sweeps after which a worker is replaced, so that what a library leaks stays bounded."""
@@ -22,7 +25,7 @@ class RestartReason(enum.StrEnum):
 
 
 class WorkerPool:
-    """At most `size` workers. They are started when first needed and kept."""
+    """Workers for at most `size` sweeps at a time. They are started when first needed and kept."""
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class WorkerPool:
     ) -> None:
         self._spawn = spawn
         self._max_sweeps = max_sweeps
+        # A place is a sweep's, however many workers share its load: who waits holds nothing that others wait for.
         self._places = asyncio.Semaphore(size)
         self._idle: list[LocalWorker] = []
         self._busy: set[LocalWorker] = set()
@@ -48,29 +52,21 @@ class WorkerPool:
         """Worker processes that can take commands, busy ones included."""
         return sum(worker.alive for worker in (*self._idle, *self._busy))
 
-    async def acquire(self) -> LocalWorker:
-        """A worker of the caller's own until `release`; waits for one if all are busy. Raises WorkerLostError if a new
-        one does not come up."""
-        await self._places.acquire()
-        try:
-            worker = await self._take()
-        except BaseException:
-            self._places.release()
-            raise
-        self._busy.add(worker)
-        return worker
-
-    async def release(self, worker: LocalWorker) -> None:
-        """Gives a worker back, in whatever state. One that the caller killed has missed its deadline. Does nothing once
-        the pool is closed."""
-        if worker not in self._busy:
-            return
-        self._busy.remove(worker)
-        try:
-            if await self._is_fit(worker):
-                self._idle.append(worker)
-        finally:
-            self._places.release()
+    @contextlib.asynccontextmanager
+    async def lend(self, workers: int = 1) -> AsyncIterator[Worker]:
+        """For the time of one sweep a worker of the caller's own, or a group of several that share its load; waits
+        while `size` sweeps have theirs. One that the caller killed has missed its deadline. Raises WorkerLostError if a
+        new one does not come up."""
+        async with self._places:
+            taken: list[LocalWorker] = []
+            try:
+                for _ in range(workers):
+                    taken.append(await self._take())
+                    self._busy.add(taken[-1])
+                yield taken[0] if workers == 1 else WorkerGroup(taken)
+            finally:
+                for worker in taken:
+                    await self._give_back(worker)
 
     async def close(self) -> None:
         """Ends all workers at once, busy ones too."""
@@ -78,6 +74,13 @@ class WorkerPool:
         self._idle.clear()
         self._busy.clear()
         await asyncio.gather(*(worker.kill() for worker in workers))
+
+    async def _give_back(self, worker: LocalWorker) -> None:
+        """Takes a worker back, in whatever state; does nothing once the pool is closed."""
+        if worker in self._busy:
+            self._busy.remove(worker)
+            if await self._is_fit(worker):
+                self._idle.append(worker)
 
     async def _take(self) -> LocalWorker:
         while self._idle:

@@ -139,7 +139,7 @@ class Sweep:
                     if event.warm_up or decided:
                         continue
                     verdict = await asyncio.to_thread(run.add, event, time.time())
-                    decided = verdict.stable or run.windows_run >= self._probe.measurement.max_windows
+                    decided = run.is_decided(verdict)
                     if decided:
                         await worker.stop_level()
         self._sent += end.sent

@@ -44,7 +44,10 @@ class LevelRun:
         self._probe = probe
         self._facts = facts
         self._level = level
-        self._kept: deque[Window] = deque(maxlen=probe.measurement.stability_windows)
+        # A schedule is run once and is no steady state: all of it is measured, however its windows differ. Its memory
+        # is bounded by its file.
+        self._runs_once = level.mode is Mode.SCHEDULE
+        self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
 
     @property
@@ -58,9 +61,17 @@ class LevelRun:
         self._summaries.append(summarise_window(window, self._probe, ended_unix_s - window.duration_ns / NS))
         return self.stability()
 
+    def is_decided(self, verdict: Stability) -> bool:
+        """Whether the level needs no more windows; a schedule ends by itself."""
+        if self._runs_once:
+            return False
+        return verdict.stable or self.windows_run >= self._probe.measurement.max_windows
+
     def stability(self) -> Stability:
         """The verdict on the windows so far."""
         options = self._probe.measurement
+        if self._runs_once:
+            return Stability(stable=any(summary.throughput > 0 for summary in self._summaries), spread_ratio=None)
         return judge(
             [summary.throughput for summary in self._summaries],
             [_stabilizing_latency_ns(summary, options.stability_percentile) for summary in self._summaries],

@@ -32,6 +32,8 @@ _WRITE_BYTES = 512 * 1024
 _MAX_BLOCKS = 64
 
 _monotonic_ns = time.monotonic_ns
+_OK = Outcome.OK
+"""An enum's members are slow to look up, and this one is set for each call."""
 
 
 class LinkOwner(Protocol):
@@ -263,7 +265,7 @@ class GrpcLink:
             call.first_ns = now_ns
         status = rpc.status
         if status is OK and rpc.message_count == 1:
-            self._end(rpc, Outcome.OK, "", now_ns)
+            self._end(rpc, _OK, "", now_ns)
         elif status is None:
             return
         elif status.abort is Abort.GOAWAY and self.core.goaway_code == ErrorCode.NO_ERROR and not rpc.resent:

@@ -27,6 +27,8 @@ _TEXT_LENGTH = 300
 _MAX_RETRY_AFTER_SECONDS = 86_400
 
 _monotonic_ns = time.monotonic_ns
+_OK = Outcome.OK
+"""An enum's members are slow to look up, and this one is set for each call."""
 
 
 class HttpChannel:
@@ -165,7 +167,7 @@ class HttpChannel:
         call.responses = 1
         call.bytes_in = client.wire_bytes
         if 200 <= client.status < 300:
-            call.outcome = Outcome.OK
+            call.outcome = _OK
         else:
             self._describe_error(call)
         self._listener(call)

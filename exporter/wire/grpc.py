@@ -171,7 +171,7 @@ class Rpc(Stream):
         if self._head is None:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "no answer")
         trailers = self._trailers or self._head
-        if trailers.values.get(b"grpc-status") != b"0":
+        if not trailers.is_grpc_ok:
             self.status = _failure(self._head, trailers)
         elif not self._head.is_grpc:
             raise StreamError(ErrorCode.CANCEL, _foreign_text(self._head))

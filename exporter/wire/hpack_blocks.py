@@ -33,10 +33,11 @@ class HeaderBlock:
     """One decoded block: the fields in their order, and by name (a name's last value; gRPC's own never repeat).
 
     `status` is the number in `:status`, 0 where there is none, as in trailers; -1 if it is not a number. `is_grpc` says
-    whether it begins an answer that is gRPC's. Both are worked out once, however often the block comes.
+    whether it begins an answer that is gRPC's, `is_grpc_ok` whether it ends one as ok. All are worked out once, however
+    often the block comes.
     """
 
-    __slots__ = ("fields", "is_grpc", "status", "values")
+    __slots__ = ("fields", "is_grpc", "is_grpc_ok", "status", "values")
 
     def __init__(self, fields: tuple[Field, ...]) -> None:
         self.fields = fields
@@ -47,6 +48,7 @@ class HeaderBlock:
         else:
             self.status = int(text) if len(text) == 3 and text.isdigit() else -1
         self.is_grpc = self.status == 200 and self.values.get(b"content-type", b"").startswith(b"application/grpc")
+        self.is_grpc_ok = self.values.get(b"grpc-status") == b"0"
 
 
 class BlockDecoder:

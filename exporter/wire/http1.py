@@ -3,6 +3,8 @@
 Owns framing and its limits; `httptools` (llhttp) parses. Nobody pays for what is not looked at: while all goes well
 no header and no body becomes an object. The first bytes of the answer are kept as they came, and headers or an
 error's text are taken from them when somebody asks.
+
+An answer that begins with a head seen before and is as long is not parsed again: see `_remember`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ MAX_ANSWER_BYTES = 1 << 30
 MAX_INTERIM_ANSWERS = 32
 
 _MAX_GZIP_MEMBERS = 64
+_HEADS_LOOKED_AT = 64
+"""How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
 
 
@@ -46,9 +50,10 @@ class Http1Client:
 
     __slots__ = (
         "_body",
-        "_complete",
         "_fault",
         "_feed",
+        "_heads",
+        "_heads_left",
         "_interim",
         "_keep_body",
         "_outstanding",
@@ -67,21 +72,19 @@ class Http1Client:
         """Forgets everything: the next byte is the first of a new connection."""
         self._parser = httptools.HttpResponseParser(_KeepingCallbacks(self) if self._keep_body else _Callbacks(self))
         self._feed = self._parser.feed_data
+        self._heads: dict[int, bytes] = {}
+        self._heads_left = _HEADS_LOOKED_AT
+        self._fault = ""
+        self._interim = 0
+        self.status = 0
+        self.keep_alive = False
+        self.begin()
         self._outstanding = False
-        self._clear()
 
     def begin(self) -> None:
         """A request was sent: its answer is expected. The one before must be complete."""
         self._outstanding = True
-        self._clear()
-
-    def _clear(self) -> None:
-        self._complete = False
-        self._fault = ""
         self._raw = b""
-        self._interim = 0
-        self.status = 0
-        self.keep_alive = False
         self.wire_bytes = 0
         if self._keep_body:
             self._body = bytearray()
@@ -94,6 +97,20 @@ class Http1Client:
             if data.strip(b"\r\n"):
                 raise ProtocolError("bytes that answer no request")
             return False
+        size = len(data)
+        head = self._heads.get(size)
+        if head is not None and not self.wire_bytes and data.startswith(head):
+            self._raw = data
+            self.wire_bytes = size
+            self.status = 200
+            self.keep_alive = True
+            if self._keep_body:
+                self._body += data[len(head) :]
+            self._outstanding = False
+            return True
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> bool:
         self.wire_bytes += len(data)
         try:
             self._feed(data)
@@ -107,10 +124,25 @@ class Http1Client:
             self._raw = data
         elif len(self._raw) < MAX_HEAD_BYTES:
             self._raw += data
-        if self._complete and len(self._raw) < MAX_HEAD_BYTES:
-            self._outstanding = False
-            return True
-        return self._check_limits()
+        if self._outstanding or len(self._raw) >= MAX_HEAD_BYTES:
+            return self._check_limits()
+        if self._heads_left and self._raw is data:
+            self._remember(data)
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keeps the head of a complete answer that came in one read, for `receive` to know it by.
+
+        Sound, because the parser stands between two answers then: a 200 whose framing is its Content-Length, and
+        which is followed by nothing, leaves it there whatever the body holds (llhttp refuses a Transfer-Encoding or a
+        second length beside it). So the same head with a body of the same length means the same, and the parser need
+        not see it. A server's heads are mostly constant.
+        """
+        self._heads_left -= 1
+        head = data[: data.find(b"\r\n\r\n") + 4]
+        length_line = b"\r\ncontent-length: %d\r\n" % (len(data) - len(head))
+        if self.keep_alive and head.startswith(b"HTTP/1.1 200 ") and length_line in head.lower():
+            self._heads[len(data)] = head
 
     def _check_limits(self) -> bool:
         """The slow way: an answer that did not come at once, or has a long beginning."""
@@ -119,8 +151,7 @@ class Http1Client:
             raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
         if self.wire_bytes > MAX_ANSWER_BYTES:
             raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-        self._outstanding = not self._complete
-        return self._complete
+        return not self._outstanding
 
     def receive_eof(self) -> bool:
         """The peer closed. True: that completed the answer, whose end was to be the connection's. False: no byte of
@@ -137,7 +168,7 @@ class Http1Client:
         if framed:
             raise ProtocolError("closed in the middle of the answer's body")
         self.status = self._parser.get_status_code()
-        self._complete = True
+        self.keep_alive = False
         self._outstanding = False
         return True
 
@@ -199,7 +230,7 @@ class _Callbacks:
         self._client = client
 
     def on_message_begin(self) -> None:
-        if self._client._complete:
+        if not self._client._outstanding:
             self._client._fault = "bytes after a complete answer"
 
     def on_message_complete(self) -> None:
@@ -208,7 +239,8 @@ class _Callbacks:
         if status >= 200:
             client.status = status
             client.keep_alive = client._parser.should_keep_alive()
-            client._complete = True
+            client._interim = 0
+            client._outstanding = False
             return
         client._interim += 1
         if client._interim > MAX_INTERIM_ANSWERS:

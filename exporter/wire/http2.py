@@ -222,7 +222,7 @@ class Connection(FrameParser, Generic[S]):
             return
         self._news[stream] = None
         try:
-            stream.headers_received(decoded, bool(ends))
+            stream.headers_received(decoded, ends != 0)
         except StreamError as error:
             self._break(stream, error)
         else:

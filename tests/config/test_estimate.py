@@ -56,6 +56,13 @@ def test_times(tmp_path: Path, probe: str, typical_s: int, worst_s: int, interva
     assert (entry.typical_ns, entry.worst_ns, entry.interval_ns) == (typical_s * NS, worst_s * NS, interval_s * NS)
 
 
+def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
+    (tmp_path / "night.txt").write_text("0\n40000\n")
+    probe = f"schedule: {{every: 5m}}, load: {{schedule_file: '{tmp_path}/night.txt'}}"
+    found = estimate(load(config(tmp_path, probe), {}))
+    assert (found.probes[0].typical_ns, found.probes[0].worst_ns, found.series) == (41 * NS, 41 * NS, 33 + 66)
+
+
 @pytest.mark.parametrize(
     ("probes", "more", "warnings"),
     [

@@ -80,6 +80,8 @@ def test_their_defaults() -> None:
         ("{concurrency: 4}", "load: {concurrency: [1, 2]}", ["1", "2"]),
         ("{concurrency: 4}", "load: {request_rate: 100}", ["100"]),
         ("{request_rate: 4}", "load: {concurrency: 2}", ["2"]),
+        ("{request_rate: 4, distribution: poisson, seed: 3, workers: 2}", "load: {concurrency: 2}", ["2"]),
+        ("{request_rate: 4, distribution: poisson, seed: 3}", "load: {request_rate: 2}", ["2"]),
     ],
 )
 def test_a_probe_chooses_otherwise_than_the_defaults(
@@ -100,6 +102,42 @@ probes:
     assert [level.label for level in found.levels] == levels
     assert (found.schedule.interval_ns, found.schedule.cron, found.schedule.jitter_ns) == (60 * NS, "", NS)
     assert found.slo is None
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "fault"),
+    [
+        ("0\nx\n", "", "found '{file}': {file}:2: found 'x': must be milliseconds after the start, as 1500 or 0.25"),
+        ("0\n9000\n", ", stop: {max_duration: 9s}", "its last request, at 9s, comes after stop.max_duration, 9s"),
+        (
+            "0\n1\n2\n",
+            ", stop: {max_requests: 3}",
+            "its 3 requests, with the first to warm up, are above stop.max_requests, 3",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, more: str, fault: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.txt").write_text(content)
+    text = f"""
+targets: [{{name: t, kind: triton, url: "http://localhost"}}]
+probes: [{{name: p, target: t, model: m, schedule: {{every: 1h}}, load: {{schedule_file: night.txt}}{more}}}]
+"""
+    problem = fault.replace("{file}", "night.txt")
+    assert faults_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {problem}"]
+
+
+def test_a_file_that_can_name_no_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / " .txt").write_text("1\n")
+    text = """
+targets: [{name: t, kind: triton, url: "http://localhost"}]
+probes: [{name: p, target: t, model: m, schedule: {every: 1h}, load: {intervals_file: " .txt"}}]
+"""
+    (fault,) = faults_of(tmp_path, text)
+    assert "the file's name, less its ending, names the level: must be at most 128 printable" in fault
 
 
 def test_nothing_to_measure_is_allowed(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import yaml
 from exporter.config import build_probes, load
 from exporter.probe import (
     NS,
+    Distribution,
     Header,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
     Mode,
+    OverloadPolicy,
     Probe,
     Schedule,
     Slo,
@@ -139,3 +141,42 @@ def test_the_hash_covers_the_effective_probe_and_its_target(tmp_path: Path) -> N
         hash_with(tmp_path, "targets", headers={"Authorization": {"env": "A"}}),
     }
     assert len(others | {same}) == 11
+
+
+def probe_with(tmp_path: Path, **changes: object) -> Probe:
+    document = yaml.safe_load((GOOD / "minimal.yaml").read_text())
+    document["probes"][0].update(changes)
+    (tmp_path / "canary.yaml").write_text(json.dumps(document))
+    return build_probes(load(tmp_path / "canary.yaml", {}))[0]
+
+
+def test_rates_at_random(tmp_path: Path) -> None:
+    load = {"request_rate": [50, 100], "distribution": "poisson", "seed": 7, "workers": 2}
+    probe = probe_with(tmp_path, load=load, stop={"on_overload": "count"})
+    assert probe.levels == (
+        LoadLevel(Mode.REQUEST_RATE, 50.0, "50", Distribution.POISSON, 7),
+        LoadLevel(Mode.REQUEST_RATE, 100.0, "100", Distribution.POISSON, 7),
+    )
+    assert all(isinstance(level.distribution, Distribution) for level in probe.levels)
+    assert probe.workers == 2
+    assert probe.stop.on_overload is OverloadPolicy.COUNT
+
+
+def test_loads_from_files(tmp_path: Path) -> None:
+    gaps, night = tmp_path / "gaps.txt", tmp_path / "night.v2.txt"
+    gaps.write_text("1000\n3000\n")
+    night.write_text("0\n5\n250.5\n")
+    (level,) = probe_with(tmp_path, load={"intervals_file": str(gaps)}).levels
+    assert (level.mode, level.value, level.label, level.file) == (Mode.INTERVALS, 500.0, "gaps", str(gaps))
+    (level,) = probe_with(tmp_path, load={"schedule_file": str(night)}).levels
+    assert (level.mode, level.value, level.label, level.file) == (Mode.SCHEDULE, 3.0, "night.v2", str(night))
+    assert level.duration_ns == 250_500_000
+
+
+def test_the_hash_covers_what_is_in_a_file(tmp_path: Path) -> None:
+    gaps = tmp_path / "gaps.txt"
+    gaps.write_text("1000\n")
+    first = hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)})
+    assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) == first
+    gaps.write_text("1001\n")
+    assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) != first

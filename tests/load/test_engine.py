@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,22 +18,22 @@ from exporter.errors import PreflightError, TransportError
 from exporter.load import flight
 from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.protocol import LevelPlan, LevelStarted, MemberEvent
 from exporter.load.recorder import Recorder
 from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
-from exporter.probe import LoadLevel, Mode
+from exporter.probe import Distribution, LoadLevel, Mode, OverloadPolicy
 from exporter.services.base import EncodedRequest
 from tests.builders import MS, concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 
 OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED
-OnEvent = Callable[[Level, LevelEvent], Awaitable[None] | None]
+OnEvent = Callable[[Level, MemberEvent], Awaitable[None] | None]
 
 
 class Run:
     """A level that was run to its end, with what it told."""
 
-    def __init__(self, service: FakeService, events: list[LevelEvent]) -> None:
+    def __init__(self, service: FakeService, events: list[MemberEvent]) -> None:
         self.service = service
         self.started = [event for event in events if isinstance(event, LevelStarted)]
         self.windows = [event for event in events if isinstance(event, Window)]
@@ -66,9 +68,9 @@ async def run_level(
     on_level: Callable[[Level], None] = lambda _: None,
 ) -> Run:
     """Runs the level; stops it once `stop_after` measured windows have come."""
-    events: list[LevelEvent] = []
+    events: list[MemberEvent] = []
 
-    async def publish(event: LevelEvent) -> None:
+    async def publish(event: MemberEvent) -> None:
         events.append(event)
         if on_event is not None and (waiting := on_event(level, event)) is not None:
             await waiting
@@ -288,7 +290,7 @@ async def test_a_snapshot_that_does_not_come_is_left_out() -> None:
 
 
 async def test_a_reader_that_is_slow_gets_longer_windows() -> None:
-    async def slow(_: Level, event: LevelEvent) -> None:
+    async def slow(_: Level, event: MemberEvent) -> None:
         await asyncio.sleep(0.06 if isinstance(event, Window) else 0)
 
     run = await run_level(make_plan(concurrency(1)), FakeService(always(delay_ms=1)), stop_after=2, on_event=slow)
@@ -308,7 +310,7 @@ async def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     run = await run_level(make_plan(concurrency(1), window_ms=60_000), FakeService(), stop_after=3)
     assert all(100 <= len(window.columns) < 200 for window in run.windows[1:4])
 
-    async def stuck(_: Level, event: LevelEvent) -> None:
+    async def stuck(_: Level, event: MemberEvent) -> None:
         if isinstance(event, Window) and event.index == 0:
             await asyncio.sleep(0.3)
 
@@ -356,7 +358,8 @@ async def test_open_loop_counts_what_it_cannot_send() -> None:
 async def test_open_loop_budgets_and_errors() -> None:
     run = await run_level(make_plan(request_rate(2000), max_requests=11), FakeService(always(delay_ms=0.1)))
     assert (run.end.reason, run.end.sent) == (Reason.REQUEST_BUDGET, 11)
-    run = await run_level(make_plan(request_rate(2000), max_in_flight=8), FakeService(always(Outcome.OVERLOAD, 0.1)))
+    plan = make_plan(request_rate(2000), max_in_flight=8, on_overload=OverloadPolicy.COUNT)
+    run = await run_level(plan, FakeService(always(Outcome.OVERLOAD, 0.1)))
     assert run.end.reason is Reason.ERROR_RATIO
     assert 20 <= run.end.sent < 28
 
@@ -393,13 +396,85 @@ async def test_stopped_before_it_began() -> None:
     assert service.opened == service.closed == 2
 
 
-def test_modes_not_built_yet_are_refused() -> None:
-    level = LoadLevel(Mode.INTERVALS, 0, "file")
+async def test_open_loop_counts_what_it_spares_the_server() -> None:
+    service = FakeService(lambda n: Reply(Outcome.OVERLOAD if n == 40 else OK, retry_after_ns=60 * MS))
+    run = await run_level(make_plan(request_rate(1000), max_requests=100, window_ms=50), service)
+    assert run.outcomes == {OK: 99, Outcome.OVERLOAD: 1}
+    paced = np.sort(run.rows.intended_ns)[1:]
+    unsent = sum(window.unsent for window in run.windows)
+    assert 50 <= unsent <= 61
+    assert (paced[-1] - paced[0]) // MS + 1 == len(paced) + unsent
 
-    async def publish(event: LevelEvent) -> None: ...
+
+async def intended_of(level: LoadLevel, requests: int) -> list[int]:
+    """When the requests of an open loop were meant to be sent, in nanoseconds after the first."""
+    run = await run_level(make_plan(level, max_requests=requests + 1), FakeService())
+    intended = np.sort(run.rows.intended_ns)[1:]
+    return [int(moment - intended[0]) for moment in intended]
+
+
+async def test_poisson_levels_differ_and_can_be_repeated() -> None:
+    one = await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 7), 40)
+    assert await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 7), 40) == one
+    assert await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 8), 40) != one
+    other = await intended_of(LoadLevel(Mode.REQUEST_RATE, 4000, "4000", Distribution.POISSON, 7), 40)
+    assert [2 * moment for moment in other] != pytest.approx(one, abs=100)
+
+
+def file_level(mode: Mode, path: Path, lines: str) -> LoadLevel:
+    path.write_text(lines)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadLevel(mode, 0.0, path.stem, file=str(path), file_digest=digest)
+
+
+async def test_intervals_go_round(tmp_path: Path) -> None:
+    level = file_level(Mode.INTERVALS, tmp_path / "gaps.txt", "1000\n0\n2500\n")
+    # The first is sent after the first gap.
+    assert await intended_of(level, 6) == [0, 0, 2_500_000, 3_500_000, 3_500_000, 6_000_000]
+
+
+async def test_a_schedule_is_measured_whole(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n1\n25.5\n70\n")
+    service = FakeService(lambda n: Reply(delay_ms=30 if n == 5 else 0.5))
+    run = await run_level(make_plan(level), service)
+    assert run.end == LevelEnd(Reason.NONE, "", 6, 0)
+    assert [window.warm_up for window in run.windows] == [True] + [False] * (len(run.windows) - 1)
+    assert len(run.windows[0].columns) == 1  # the cold one
+    assert len(run.windows) >= 4  # windows of 20 ms: counters move while it runs
+    measured = RecordColumns.concatenate([window.columns for window in run.windows[1:]])
+    intended = np.sort(measured.intended_ns)
+    assert (intended - intended[0]).tolist() == [0, MS, MS, 25_500_000, 70 * MS]
+    assert run.windows[-1].after is not None
+
+
+async def test_a_schedule_waits_for_its_time_outs(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n")
+    service = FakeService(lambda n: Reply(delay_ms=None if n == 2 else 0))
+    run = await run_level(make_plan(level, timeout_ms=50), service)
+    assert (run.end.reason, run.outcomes) == (Reason.NONE, {OK: 2, TIMEOUT: 1})
+    assert not run.windows[-1].warm_up
+
+
+async def test_a_schedule_that_cannot_all_be_sent_ends_too(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n2\n")
+    service = FakeService(lambda n: Reply(delay_ms=0 if n == 0 else 20))
+    run = await run_level(make_plan(level, max_in_flight=1), service)
+    assert (run.end.sent, run.end.reason) == (2, Reason.NONE)
+    assert sum(window.unsent for window in run.windows) == 2
+
+
+async def test_a_schedule_can_be_cut_short(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n60000\n")
+    run = await run_level(make_plan(level), FakeService(), stop_after=2)
+    assert (run.end.sent, run.end.reason) == (3, Reason.NONE)
+    assert run.windows[-1].warm_up
+
+
+def refusal(level: LoadLevel) -> PreflightError:
+    async def publish(event: object) -> None: ...
 
     service = FakeService()
-    with pytest.raises(PreflightError, match="load mode intervals is not supported yet") as caught:
+    with pytest.raises(PreflightError) as caught:
         Level(
             make_plan(level),
             service=service,
@@ -408,4 +483,18 @@ def test_modes_not_built_yet_are_refused() -> None:
             abandoned=Abandoned(),
             publish=publish,
         )
-    assert caught.value.reason is Reason.UNSUPPORTED
+    return caught.value
+
+
+async def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    error = refusal(LoadLevel(Mode.PERIODIC, 0, "1:8:1"))
+    assert error.reason is Reason.UNSUPPORTED
+    assert str(error) == "periodic concurrency needs streaming, which is not supported yet"
+    path = tmp_path / "gaps.txt"
+    level = file_level(Mode.INTERVALS, path, "5\n")
+    path.write_text("6\n")
+    error = refusal(level)
+    assert error.reason is Reason.BAD_INPUT
+    assert str(error) == f"{path} has changed since the configuration was read; read the configuration again"
+    path.unlink()
+    assert str(refusal(level)) == f"{path}: cannot be read: No such file or directory"

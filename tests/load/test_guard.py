@@ -45,6 +45,22 @@ def test_error_ratio(ratio: float, at_least: int, outcomes: list[Outcome], stops
     assert (stopped[0] if stopped else None) == stops_at
 
 
+@pytest.mark.parametrize(("ratio", "failures", "stops"), [(0.1, 4, False), (0.1, 5, True), (1.0, 50, False)])
+def test_a_server_that_dies_after_many_good_answers(ratio: float, failures: int, stops: bool) -> None:
+    it = guard(ratio, at_least=5)
+    for _ in range(1000):
+        assert it.ended(OK, "") is None
+    verdicts = [it.ended(Outcome.CONNECT_ERROR, "refused") for _ in range(failures)]
+    stop = Stop(Reason.ERROR_RATIO, "5 requests failed in a row; last: connect_error: refused")
+    assert verdicts == [None] * (failures - 1) + [stop if stops else None]
+
+
+def test_an_ok_answer_ends_the_row() -> None:
+    it = guard(0.9, at_least=3)
+    outcomes = [OK] * 40 + [E, E, OK] * 5
+    assert [it.ended(outcome, "") for outcome in outcomes] == [None] * len(outcomes)
+
+
 def test_error_ratio_text() -> None:
     it = guard()
     for _ in range(13):
@@ -68,11 +84,12 @@ def test_time_budget_text() -> None:
 )
 def test_stops_as_soon_as_the_ratio_is_passed(outcomes: list[Outcome], ratio: float, at_least: int) -> None:
     it = guard(ratio, at_least)
-    answers = errors = 0
+    answers = errors = row = 0
     for outcome in outcomes:
         answers += outcome is not Outcome.CANCELLED
         errors += outcome is E
-        passed = answers >= at_least and errors > ratio * answers
+        row = row + 1 if outcome is E else row if outcome is Outcome.CANCELLED else 0
+        passed = ratio < 1 and answers >= at_least and (errors > ratio * answers or row >= at_least)
         if outcome is Outcome.CANCELLED:
             passed = False
         verdict = it.ended(outcome, "")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.load.pacing import constant, looped, poisson, scheduled
+from exporter.load.pacing import constant, every_nth, level_seed, looped, poisson, scheduled
 from exporter.probe import NS
 
 rates = st.floats(min_value=0.001, max_value=1e6, allow_nan=False)
@@ -80,48 +80,46 @@ def test_poisson_keeps_its_precision_far_from_its_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("intervals_us", "offsets_ns"),
+    ("intervals_ns", "offsets_ns"),
     [
-        ([10], [10_000, 20_000, 30_000]),
-        ([10, 20, 5], [10_000, 30_000, 35_000, 45_000, 65_000, 70_000]),  # the list starts over
-        ([0, 7], [0, 7_000, 7_000, 14_000]),  # 0: two at once
+        ([10], [10, 20, 30]),
+        ([10, 20, 5], [10, 30, 35, 45, 65, 70]),  # the list starts over
+        ([0, 7], [0, 7, 7, 14]),  # 0: two at once
     ],
 )
-def test_looped(intervals_us: list[int], offsets_ns: list[int]) -> None:
-    assert list(itertools.islice(looped(intervals_us), len(offsets_ns))) == offsets_ns
+def test_looped(intervals_ns: list[int], offsets_ns: list[int]) -> None:
+    assert list(itertools.islice(looped(intervals_ns), len(offsets_ns))) == offsets_ns
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20).filter(any), st.integers(0, 5))
-def test_looped_does_not_drift(intervals_us: list[int], rounds: int) -> None:
-    last = next(itertools.islice(looped(intervals_us), (rounds + 1) * len(intervals_us) - 1, None))
-    assert last == (rounds + 1) * sum(intervals_us) * 1000
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20).filter(any), st.integers(0, 5))
+def test_looped_does_not_drift(intervals_ns: list[int], rounds: int) -> None:
+    last = next(itertools.islice(looped(intervals_ns), (rounds + 1) * len(intervals_ns) - 1, None))
+    assert last == (rounds + 1) * sum(intervals_ns)
 
 
-@pytest.mark.parametrize(
-    ("intervals_us", "message"),
-    [
-        ([], "an interval file needs at least one interval"),
-        ([5, -1], "interval 1 is -1 us; an interval is 0 or more"),
-        ([0, 0], "all intervals are 0; at least one must be above 0"),
-    ],
-)
-def test_bad_intervals(intervals_us: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        looped(intervals_us)
+@pytest.mark.parametrize("intervals_ns", [[], [5, -1], [0, 0]])
+def test_bad_intervals(intervals_ns: list[int]) -> None:
+    with pytest.raises(ValueError, match="intervals are 0 or more, and at least one is above 0"):
+        looped(intervals_ns)
 
 
 def test_scheduled_ends_after_its_last() -> None:
     assert list(scheduled([0, 5, 5, 9])) == [0, 5, 5, 9]
 
 
-@pytest.mark.parametrize(
-    ("offsets_ns", "message"),
-    [
-        ([], "a schedule needs at least one time"),
-        ([-1], "time 0 of the schedule is -1 ns, before 0 ns"),
-        ([3, 2], "time 1 of the schedule is 2 ns, before 3 ns"),
-    ],
-)
-def test_bad_schedules(offsets_ns: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("offsets_ns", [[], [-1], [3, 2]])
+def test_bad_schedules(offsets_ns: list[int]) -> None:
+    with pytest.raises(ValueError, match="a schedule is at least one time, from 0 on and never going back"):
         scheduled(offsets_ns)
+
+
+@given(st.integers(1, 16), rates, st.integers(0, 2**32))
+def test_workers_in_turn_send_what_one_alone_would(workers: int, rate: float, seed: int) -> None:
+    shares = [itertools.islice(every_nth(poisson(rate, seed), member, workers), 3) for member in range(workers)]
+    assert sorted(itertools.chain(*shares)) == list(itertools.islice(poisson(rate, seed), 3 * workers))
+
+
+def test_each_level_has_a_seed_of_its_own() -> None:
+    seeds = {level_seed(seed, label) for seed in range(10) for label in ("1", "10", "50", "100")}
+    assert len(seeds) == 40
+    assert level_seed(7, "100") == level_seed(7, "100")

@@ -13,7 +13,8 @@ import pytest
 from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
 from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
+from exporter.load.worker_pool import WorkerPool
 from exporter.model import LevelEnd, Outcome, Reason, ServerSnapshot, Window
 from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
 from tests.builders import MS, concurrency, make_probe, make_target
@@ -39,7 +40,7 @@ def probe_of(triton: EmbeddedTriton, scheme: str, model: str) -> Probe:
     )
 
 
-async def run(worker: LocalWorker, probe: Probe, level: LoadLevel, windows: int) -> list[LevelEvent]:
+async def run(worker: Worker, probe: Probe, level: LoadLevel, windows: int) -> list[LevelEvent]:
     facts = await worker.preflight(probe)
     events: list[LevelEvent] = []
     async with asyncio.timeout(30):
@@ -61,7 +62,20 @@ def succeeded(snapshot: ServerSnapshot | None) -> int:
 async def test_every_request_is_accounted_for(
     worker: LocalWorker, triton: EmbeddedTriton, scheme: str, level: LoadLevel
 ) -> None:
-    events = await run(worker, probe_of(triton, scheme, "addsub"), level, windows=3)
+    check_accounts(await run(worker, probe_of(triton, scheme, "addsub"), level, windows=3))
+
+
+@pytest.mark.parametrize("level", [concurrency(4), request_rate(200)])
+async def test_so_it_is_of_several_workers(triton: EmbeddedTriton, level: LoadLevel) -> None:
+    pool = WorkerPool(1)
+    try:
+        async with pool.lend(2) as group:
+            check_accounts(await run(group, probe_of(triton, "grpc", "addsub"), level, windows=3))
+    finally:
+        await pool.close()
+
+
+def check_accounts(events: list[LevelEvent]) -> None:
     started, *_, end = events
     windows = [event for event in events if isinstance(event, Window)]
     measured = [window for window in windows if not window.warm_up]

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from exporter.load.senders import ClosedLoop, FirstCall
+from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop
 from exporter.model import Outcome
+from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
 from tests.builders import MS
 
@@ -57,7 +58,7 @@ class Taker:
 
 
 def end(
-    sender: ClosedLoop | FirstCall, call: Call, outcome: Outcome, *, at_ns: int = 0, retry_after_ms: int = 0
+    sender: ClosedLoop | FirstCall | OpenLoop, call: Call, outcome: Outcome, *, at_ns: int = 0, retry_after_ms: int = 0
 ) -> None:
     call.outcome, call.last_ns, call.retry_after_ns = outcome, at_ns, retry_after_ms * MS
     sender.ended(call)
@@ -92,6 +93,59 @@ async def test_retry_after(pauses: Pauses, asked_ms: int, pause_ms: int) -> None
     sender = ClosedLoop([call], taker.offer, taker.on_warm)
     end(sender, call, BUSY, retry_after_ms=asked_ms)
     assert pauses.ms == [pause_ms]
+
+
+async def test_overload_only_counted(pauses: Pauses) -> None:
+    taker, call = Taker(), Call(0)
+    sender = ClosedLoop([call], taker.offer, taker.on_warm, OverloadPolicy.COUNT)
+    end(sender, call, BUSY, retry_after_ms=300)
+    end(sender, call, DOWN)
+    assert pauses.ms == [10]
+    assert len(taker.taken) == 1
+
+
+def paced(sender: OpenLoop, now_ms: int) -> None:
+    """One request of an open loop comes due at this time."""
+    sender._due_ns = now_ms * MS
+    sender._send_one(now_ms * MS)
+
+
+@pytest.mark.parametrize(
+    ("policy", "answers", "sent_at_ms"),
+    [
+        # A pause of 10 ms, one of 20 ms after the next refusal, and 10 ms again after an answer.
+        (OverloadPolicy.BACK_OFF, {0: BUSY, 10: BUSY, 30: OK, 31: BUSY}, [0, 10, 30, 31, *range(41, 45)]),
+        (OverloadPolicy.COUNT, {0: BUSY, 10: BUSY}, list(range(45))),
+        # Only a server that says so is overloaded.
+        (OverloadPolicy.BACK_OFF, dict.fromkeys(range(45), DOWN), list(range(45))),
+    ],
+)
+async def test_an_open_loop_spares_an_overloaded_server(
+    policy: OverloadPolicy, answers: dict[int, Outcome], sent_at_ms: list[int]
+) -> None:
+    taker, call = Taker(), Call(0)
+    sender = OpenLoop([call], taker.offer, taker.on_warm, iter(()), on_finished=taker.on_warm, on_overload=policy)
+    for now_ms in range(45):
+        paced(sender, now_ms)
+        if len(taker.taken) > 0 and taker.taken[-1][1] == now_ms * MS:
+            end(sender, call, answers.get(now_ms, OK), at_ns=now_ms * MS)
+    assert [intended_ns // MS for _, intended_ns in taker.taken] == sent_at_ms
+    assert sender.unsent == 45 - len(sent_at_ms)
+    sender.stop()
+
+
+async def test_an_open_loop_does_as_long_as_the_server_asks() -> None:
+    taker, calls = Taker(), [Call(0), Call(1)]
+    sender = OpenLoop(calls, taker.offer, taker.on_warm, iter(()), on_finished=taker.on_warm)
+    paced(sender, 0)
+    paced(sender, 0)
+    end(sender, calls[0], BUSY, at_ns=MS, retry_after_ms=50)
+    end(sender, calls[1], OK, at_ns=2 * MS)  # sent before the pause: tells nothing of it
+    paced(sender, 50)
+    assert (len(taker.taken), sender.unsent) == (2, 1)
+    paced(sender, 51)
+    assert len(taker.taken) == 3
+    sender.stop()
 
 
 async def test_the_next_is_meant_for_the_end_of_the_one_before() -> None:

@@ -6,7 +6,9 @@ from typing import cast
 import pytest
 
 from exporter.errors import WorkerLostError
+from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
+from exporter.load.protocol import Worker
 from exporter.load.worker_pool import WorkerPool
 from exporter.model import Reason
 
@@ -36,7 +38,7 @@ class Factory:
         return cast(LocalWorker, self.made[-1])
 
 
-def fake(worker: LocalWorker) -> FakeWorker:
+def fake(worker: Worker) -> FakeWorker:
     return cast(FakeWorker, worker)
 
 
@@ -47,49 +49,54 @@ def factory() -> Factory:
 
 async def test_a_worker_is_used_again(factory: Factory) -> None:
     pool = WorkerPool(2, spawn=factory)
-    first = await pool.acquire()
-    await pool.release(first)
-    assert await pool.acquire() is first
-    second = await pool.acquire()
-    assert second is not first
+    async with pool.lend() as first:
+        pass
+    async with pool.lend() as again, pool.lend() as second:
+        assert again is first
+        assert second is not first
     assert pool.alive == len(factory.made) == 2
     assert pool.restarts == {"crash": 0, "deadline": 0, "worn": 0}
 
 
 async def test_waits_for_a_place(factory: Factory) -> None:
     pool = WorkerPool(1, spawn=factory)
-    first = await pool.acquire()
-    second = asyncio.create_task(pool.acquire())
-    await asyncio.sleep(0)
-    assert not second.done()
-    await pool.release(first)
+
+    async def take() -> Worker:
+        async with pool.lend() as worker:
+            return worker
+
+    async with pool.lend() as first:
+        second = asyncio.create_task(take())
+        await asyncio.sleep(0)
+        assert not second.done()
     assert await second is first
 
 
 @pytest.mark.parametrize("reason", ["crash", "deadline", "worn"])
 async def test_a_worker_is_replaced(factory: Factory, reason: str) -> None:
     pool = WorkerPool(1, spawn=factory, max_sweeps=3)
-    worker = await pool.acquire()
-    if reason == "crash":
-        fake(worker).alive = False
-    elif reason == "deadline":
-        await worker.kill()
-    else:
-        fake(worker).sweeps = 3
-    await pool.release(worker)
+    async with pool.lend() as worker:
+        if reason == "crash":
+            fake(worker).alive = False
+        elif reason == "deadline":
+            await worker.kill()
+        else:
+            fake(worker).sweeps = 3
     assert fake(worker).ended
     assert pool.restarts == {"crash": 0, "deadline": 0, "worn": 0, reason: 1}
     assert pool.alive == 0
-    assert await pool.acquire() is not worker
-    assert pool.alive == 1
+    async with pool.lend() as other:
+        assert other is not worker
+        assert pool.alive == 1
 
 
 async def test_one_that_died_while_idle_is_not_handed_out(factory: Factory) -> None:
     pool = WorkerPool(1, spawn=factory)
-    worker = await pool.acquire()
-    await pool.release(worker)
+    async with pool.lend() as worker:
+        pass
     fake(worker).alive = False
-    assert await pool.acquire() is not worker
+    async with pool.lend() as other:
+        assert other is not worker
     assert pool.restarts["crash"] == 1
 
 
@@ -97,19 +104,44 @@ async def test_a_failed_start_takes_no_place(factory: Factory) -> None:
     pool = WorkerPool(1, spawn=factory)
     factory.error = WorkerLostError(Reason.WORKER_CRASH, "worker ended with exit status 1")
     with pytest.raises(WorkerLostError, match="exit status 1"):
-        await pool.acquire()
+        async with pool.lend():
+            pass
     factory.error = None
-    await pool.acquire()
+    async with pool.lend():
+        assert pool.alive == 1
+
+
+async def test_a_group_takes_one_place(factory: Factory) -> None:
+    """However small the pool, two groups can't wait for each other's workers."""
+    pool = WorkerPool(1, spawn=factory)
+    async with pool.lend(3) as group:
+        assert isinstance(group, WorkerGroup)
+        assert pool.alive == 3
+    async with pool.lend(2) as group:
+        assert isinstance(group, WorkerGroup)
+    assert len(factory.made) == 3
+
+
+async def test_a_group_that_does_not_come_up_whole_gives_back_what_it_has(factory: Factory) -> None:
+    pool = WorkerPool(1, spawn=factory)
+    async with pool.lend():
+        pass
+    factory.error = WorkerLostError(Reason.WORKER_CRASH, "no more")
+    with pytest.raises(WorkerLostError, match="no more"):
+        async with pool.lend(2):
+            pass
     assert pool.alive == 1
+    async with pool.lend():
+        assert len(factory.made) == 1
 
 
 async def test_close_ends_all_and_counts_none(factory: Factory) -> None:
     pool = WorkerPool(2, spawn=factory)
-    idle, busy = await pool.acquire(), await pool.acquire()
-    await pool.release(idle)
-    await pool.close()
-    assert fake(idle).ended
-    assert fake(busy).ended
+    async with pool.lend() as busy:
+        async with pool.lend() as idle:
+            pass
+        await pool.close()
+        assert fake(idle).ended
+        assert fake(busy).ended
     assert pool.alive == 0
-    await pool.release(busy)
     assert sum(pool.restarts.values()) == 0

@@ -132,3 +132,25 @@ def test_a_closed_loop_has_neither() -> None:
     measurement = run_of([1.0]).measurement(Reason.NONE, "")
     assert measurement is not None
     assert (measurement.response_time, measurement.send_lag) == (None, None)
+
+
+def test_a_schedule_is_measured_whole_and_ends_by_itself() -> None:
+    run = LevelRun(make_probe(), make_facts(), LoadLevel(Mode.SCHEDULE, 22.0, "night"))
+    for index in range(11):
+        verdict = run.add(make_window(index, [1.0, 2.0 * index + 1]), ended_unix_s=1000.0 + index)
+        assert not run.is_decided(verdict)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.windows_run, measurement.windows_merged, measurement.duration_ns) == (11, 11, 11 * NS)
+    assert (measurement.stable, measurement.reason, measurement.spread_ratio) == (True, Reason.NONE, None)
+    assert measurement.latency is not None
+    assert measurement.latency.count == 22
+    assert measurement.response_time is not None
+
+
+@pytest.mark.parametrize(
+    ("latencies", "decided"), [([[1.0]] * 3, True), ([[1.0], [2.0], [3.0]], False), ([[1.0], [2.0]] * 5, True)]
+)
+def test_when_a_level_is_decided(latencies: list[list[float]], decided: bool) -> None:
+    run = run_of(*latencies)
+    assert run.is_decided(run.stability()) is decided

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
+from unittest import mock
 
 import h11
 import pytest
@@ -331,3 +332,81 @@ def test_answers_made_by_h11_are_read(status: int, chunks: list[bytes], framing:
     complete = [client.receive(data[at : at + cut]) for at in range(0, len(data), cut)]
     assert complete[-1] or client.receive_eof()
     assert (client.status, client.body()) == (status, body)
+
+
+# --- heads that are remembered ---------------------------------------------------------------------------------------
+
+
+def exchange(client: Http1Client, pieces: list[bytes]) -> list[object]:
+    """One request and all that can be seen of its answer; the client is fit for the next one then."""
+    client.begin()
+    try:
+        complete = [client.receive(piece) for piece in pieces]
+        seen: list[object] = [complete, client.wire_bytes, client._raw]
+        if any(complete):
+            seen += [client.status, client.keep_alive, client.header("x"), client.body_start(100), client.body()]
+        if not any(complete) or not client.keep_alive:
+            client.reset()
+    except ProtocolError as error:
+        client.reset()
+        return [str(error)]
+    return seen
+
+
+def parses(client: Http1Client, data: bytes) -> bool:
+    """Whether the parser is asked about this answer."""
+    with mock.patch.object(client, "_feed", wraps=client._feed) as feed:
+        exchange(client, [data])
+    return feed.called
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "parsed"),
+    [
+        (OK + b"Content-Length: 2\r\n\r\nab", OK + b"Content-Length: 2\r\n\r\ncd", False),
+        (OK + b"content-LENGTH: 0\r\nX: y\r\n\r\n", OK + b"content-LENGTH: 0\r\nX: y\r\n\r\n", False),
+        (OK + b"Content-Length: 2\r\n\r\nab", OK + b"Content-Length: 2\r\n\r\nabc", True),
+        (OK + b"Content-Length: 2\r\n\r\nab", OK + b"Content-Length: 2\r\n\r\na", True),
+        (OK + b"Content-Length: 2\r\n\r\nab", b"HTTP/1.1 429 x\r\nContent-Length: 3\r\n\r\nab", True),
+        (OK + b"Content-Length: 2\r\n\r\nab\r\n", OK + b"Content-Length: 2\r\n\r\nabHT", True),
+        (OK + b"Content-Length:2\r\n\r\nab", OK + b"Content-Length:2\r\n\r\nab", True),
+        (COMPLETE["chunked"][0], COMPLETE["chunked"][0], True),
+        (COMPLETE["close"][0], COMPLETE["close"][0], True),
+        (COMPLETE["error"][0], COMPLETE["error"][0], True),
+        (COMPLETE["continue first"][0], COMPLETE["continue first"][0], True),
+    ],
+)
+def test_which_answers_are_known_by_their_head(first: bytes, second: bytes, parsed: bool) -> None:
+    client = Http1Client(keep_body=True)
+    assert parses(client, first)
+    assert parses(client, second) == parsed
+
+
+def test_heads_that_all_differ_are_not_looked_at_for_ever() -> None:
+    client = Http1Client(keep_body=True)
+    for number in range(1000):
+        exchange(client, [OK + b"X: %d\r\nContent-Length: %d\r\n\r\n" % (number, number) + bytes(number)])
+    assert len(client._heads) == 64
+    assert not parses(client, OK + b"X: 3\r\nContent-Length: 3\r\n\r\nabc")
+
+
+ANSWERS = st.one_of(
+    st.sampled_from([data for data, *_ in COMPLETE.values()]),
+    st.builds(
+        lambda head, body, after: OK + head + b"Content-Length: 3\r\n\r\n" + body + after,
+        st.sampled_from([b"", b"X: y\r\n", b"Connection: close\r\n", b"Content-Encoding: x\r\n"]),
+        st.sampled_from([b"abc", b"\r\n\r", b"HTT", b"ab", b""]),
+        st.sampled_from([b"", b"", b"", b"\r", b"\r\n", b"abcd", b"H"]),
+    ),
+    STREAMS.filter(bool),
+)
+
+
+@given(st.lists(st.tuples(ANSWERS, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
+def test_remembered_heads_change_nothing(answers: list[tuple[bytes, int]]) -> None:
+    client, forgetful = Http1Client(keep_body=True), Http1Client(keep_body=True)
+    for data, cut in answers:
+        pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        forgetful._heads_left = 0
+        assert exchange(client, pieces) == exchange(forgetful, pieces)
+        assert not forgetful._heads

@@ -1,0 +1,50 @@
+"""One level's load dealt out to the workers that share it, and their ends as one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from exporter.load.protocol import LevelPlan
+from exporter.model import LevelEnd, Reason
+from exporter.probe import Mode
+
+
+def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
+    """The parts of a level for up to so many workers; for fewer if there is less to share.
+
+    Calls in flight and requests allowed are dealt out so that they add up to the whole. Of an open loop each takes its
+    turn (pacing.every_nth). The error ratio is judged by each for its own answers.
+    """
+    stop, level = plan.probe.stop, plan.level
+    members = min(workers, stop.max_in_flight, plan.max_requests)
+    if level.mode in (Mode.CONCURRENCY, Mode.SCHEDULE):
+        members = min(members, int(level.value))
+    if members <= 1:
+        return [plan]
+    parts = []
+    for member in range(members):
+        rules = replace(stop, max_in_flight=_share(stop.max_in_flight, member, members))
+        calls = float(_share(int(level.value), member, members))
+        parts.append(
+            replace(
+                plan,
+                probe=replace(plan.probe, stop=rules),
+                level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
+                max_requests=_share(plan.max_requests, member, members),
+                member=member,
+                members=members,
+            )
+        )
+    return parts
+
+
+def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:
+    """The ends of the members, in the order in which they came: the first that has a reason says why."""
+    why = next((end for end in ends if end.reason is not Reason.NONE), ends[0])
+    text = f"one of {members} workers: {why.text}" if why.text else ""
+    return LevelEnd(why.reason, text, sum(end.sent for end in ends), sum(end.abandoned for end in ends))
+
+
+def _share(total: int, member: int, members: int) -> int:
+    return total // members + (member < total % members)

@@ -1,0 +1,174 @@
+"""Several real worker processes as one, with fake services inside."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.errors import PreflightError, WorkerLostError
+from exporter.load.group import WorkerGroup
+from exporter.load.local_worker import LocalWorker
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.probe import Distribution, LoadLevel, Mode
+from exporter.timing_files import read_schedule
+from tests.builders import MS, concurrency, make_facts, make_target
+from tests.load.fakes import make_plan, request_rate
+from tests.load.test_local_worker import FAKE_WORKER, probe, run
+
+
+@pytest.fixture
+async def members() -> AsyncIterator[list[LocalWorker]]:
+    async with asyncio.timeout(60):
+        workers = list(await asyncio.gather(*(LocalWorker.spawn(module=FAKE_WORKER) for _ in range(2))))
+        yield workers
+        await asyncio.gather(*(worker.kill() for worker in workers))
+
+
+@pytest.fixture
+def group(members: list[LocalWorker]) -> WorkerGroup:
+    return WorkerGroup(members)
+
+
+def plan(level: LoadLevel, kind: str = "fake", window_ms: float = 100, **rules: int) -> LevelPlan:
+    it = make_plan(level, window_ms=window_ms, **rules)
+    return replace(it, probe=replace(it.probe, target=make_target(kind=kind)))
+
+
+def windows_of(events: list[LevelEvent]) -> list[Window]:
+    """The windows of a level that went its whole way, checked for what holds of any level."""
+    windows = [event for event in events if isinstance(event, Window)]
+    assert sum(isinstance(event, LevelStarted) for event in events) == 1
+    assert isinstance(events[0], LevelStarted)
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert [window.index for window in windows] == list(range(len(windows)))
+    assert all(early.end_ns == late.start_ns for early, late in itertools.pairwise(windows))
+    assert end.sent == sum(window.sent for window in windows) == sum(len(window.columns) for window in windows)
+    return windows
+
+
+async def test_a_sweep(group: WorkerGroup) -> None:
+    assert await group.preflight(probe()) == make_facts()
+    windows = windows_of(await run(group, plan(concurrency(5)), windows=3))
+    assert [window.warm_up for window in windows] == [True, False, False, False, True]
+    for window in windows[1:4]:
+        assert window.in_flight == 5
+        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert (window.columns.outcome == Outcome.OK).all()
+        assert window.before is not None
+        assert window.after is not None
+    assert windows[1].after == windows[2].before
+    await group.end_sweep()
+    # The workers are fit for the next one.
+    assert await group.preflight(probe()) == make_facts()
+
+
+@pytest.mark.parametrize("distribution", Distribution)
+async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, distribution: Distribution) -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
+    windows = windows_of(await run(group, plan(level), windows=3))
+    rows = RecordColumns.concatenate([window.columns for window in windows])
+    intended = np.sort(rows.intended_ns)[2:]  # two cold requests
+    if distribution is Distribution.CONSTANT:
+        assert set(np.diff(intended).tolist()) == {2_500_000}
+    else:
+        assert len(set(np.diff(intended).tolist())) == len(intended) - 1
+
+
+async def test_a_schedule_is_sent_once_and_measured_whole(group: WorkerGroup, tmp_path: Path) -> None:
+    path = tmp_path / "night.txt"
+    path.write_text("".join(f"{moment}\n" for moment in range(0, 300, 4)))
+    level = LoadLevel(Mode.SCHEDULE, 75.0, "night", file=str(path), file_digest=read_schedule(str(path)).digest)
+    events = await run(group, plan(level), windows=1000)
+    windows = windows_of(events)
+    assert [window.warm_up for window in windows] == [True, *[False] * (len(windows) - 1)]
+    assert len(windows) >= 4
+    measured = RecordColumns.concatenate([window.columns for window in windows[1:]])
+    assert np.diff(np.sort(measured.intended_ns)).tolist() == [4 * MS] * 74
+    assert events[-1] == LevelEnd(Reason.NONE, "", 77)
+
+
+async def test_a_budget_is_shared(group: WorkerGroup) -> None:
+    events = await run(group, replace(plan(concurrency(2)), max_requests=201), windows=100)
+    windows_of(events)
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert end.reason is Reason.REQUEST_BUDGET
+    assert re.fullmatch("one of 2 workers: all 10[01] requests allowed were sent", end.text)
+    assert 150 < end.sent <= 201
+
+
+async def test_a_stop_rule_of_one_ends_all(group: WorkerGroup) -> None:
+    events = await run(group, plan(concurrency(4), "error"))
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert end.reason is Reason.ERROR_RATIO
+    rows = sum(len(event.columns) for event in events if isinstance(event, Window))
+    assert end.sent == rows < 100
+
+
+async def test_too_little_to_share_is_left_to_one(group: WorkerGroup) -> None:
+    windows = windows_of(await run(group, plan(concurrency(1)), windows=1))
+    assert windows[1].in_flight == 1
+
+
+async def test_stopped_before_the_others_began(group: WorkerGroup) -> None:
+    events = []
+    async for event in group.run_level(plan(concurrency(2))):
+        events.append(event)
+        if isinstance(event, LevelStarted):
+            await group.stop_level()
+    windows_of(events)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "text"),
+    [
+        ("broken", Reason.INTERNAL, "KeyError: 'boom'"),
+        ("exits", Reason.WORKER_CRASH, "worker ended with exit status 7"),
+    ],
+)
+async def test_a_lost_member_ends_the_level(group: WorkerGroup, kind: str, reason: Reason, text: str) -> None:
+    with pytest.raises(WorkerLostError) as caught:
+        await run(group, plan(concurrency(2), kind), windows=100)
+    assert (caught.value.reason, str(caught.value)) == (reason, text)
+
+
+async def test_a_member_killed_in_mid_level(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    with pytest.raises(WorkerLostError, match="SIGKILL"):  # noqa: PT012
+        async for event in group.run_level(plan(concurrency(2))):
+            if isinstance(event, Window):
+                os.kill(members[1].pid, signal.SIGKILL)
+    # The other one is as good as before.
+    assert await members[0].preflight(probe()) == make_facts()
+
+
+async def test_input_that_does_not_fit(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    with pytest.raises(PreflightError, match="INPUT0: expected 16 elements"):
+        await run(group, plan(concurrency(2), "no_fit"))
+    assert all(member.alive for member in members)
+
+
+async def test_a_cancelled_level_ends_on_all(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    running = asyncio.create_task(run(group, plan(request_rate(100)), windows=1000))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    for member in members:
+        assert await member.preflight(probe()) == make_facts()
+
+
+async def test_kill_ends_all(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    await group.kill()
+    assert not any(member.alive for member in members)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.load.merging import Merger
+from exporter.model import ClientHealth, Window
+from tests.builders import MS, make_columns, make_snapshot
+
+GRID = 1_000_000 * MS
+WINDOW = 100 * MS
+SNAPSHOT = make_snapshot(requests=1, request_ms=1, queue_ms=0, infer_ms=1)
+
+
+def window(start: float, end: float, rows: int = 1, *, warm_up: bool = False, asks: bool = False) -> Window:
+    """From grid edge `start` to `end`."""
+    return Window(
+        index=7,
+        start_ns=GRID + round(start * WINDOW),
+        end_ns=GRID + round(end * WINDOW),
+        columns=make_columns([1.0] * rows),
+        sent=rows,
+        unsent=1,
+        in_flight=3,
+        before=SNAPSHOT if asks else None,
+        after=SNAPSHOT if asks else None,
+        warm_up=warm_up,
+    )
+
+
+def started(members: int = 2) -> Merger:
+    merger = Merger(members, WINDOW)
+    for member in range(members):
+        merger.add(member, window(-5, 0, warm_up=True))
+    merger.start_grid(GRID)
+    return merger
+
+
+def spans(windows: list[Window]) -> list[tuple[float, float, int, bool]]:
+    return [((w.start_ns - GRID) / WINDOW, (w.end_ns - GRID) / WINDOW, len(w.columns), w.warm_up) for w in windows]
+
+
+def test_windows_of_all_become_one() -> None:
+    merger = started()
+    (warm_up,) = merger.merged()
+    assert (warm_up.warm_up, warm_up.index, warm_up.sent) == (True, 0, 2)
+    merger.add(0, window(0, 1.001, 5, asks=True))
+    assert list(merger.merged()) == []
+    merger.add(1, window(0.01, 1.02, 2))
+    (merged,) = merger.merged()
+    assert (merged.index, merged.sent, merged.unsent, merged.in_flight, len(merged.columns)) == (1, 7, 2, 6, 7)
+    assert (merged.start_ns, merged.end_ns) == (warm_up.end_ns, GRID + round(1.02 * WINDOW))
+    assert (merged.before, merged.after, merged.warm_up) == (SNAPSHOT, SNAPSHOT, False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        # The second left an edge out: the first's two windows go with its one.
+        ([(0, 1), (1, 2), (2, 3)], [(0, 1), (1, 3)], [(0, 1, 2, False), (1, 3, 3, False)]),
+        # The first's rows were full in the middle of a window.
+        ([(0, 1), (1, 1.5), (1.5, 2)], [(0, 1), (1, 2)], [(0, 1, 2, False), (1, 2, 3, False)]),
+        # Cut a little before the edge that was meant.
+        ([(0, 0.99), (0.99, 2)], [(0, 1), (1, 2)], [(0, 1, 2, False), (1, 2, 2, False)]),
+    ],
+)
+def test_members_that_are_not_in_step(
+    first: list[tuple[float, float]], second: list[tuple[float, float]], expected: list[tuple[float, float, int, bool]]
+) -> None:
+    merger = started()
+    list(merger.merged())
+    for member, parts in enumerate([first, second]):
+        for start, end in parts:
+            merger.add(member, window(start, end))
+    assert spans(list(merger.merged())) == expected
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_member_that_ended_is_not_waited_for(measured: bool) -> None:
+    merger = started()
+    list(merger.merged())
+    merger.add(0, window(0, 0.5))
+    merger.ended(0)
+    assert list(merger.merged()) == []
+    merger.add(1, window(0, 1))
+    merger.add(1, window(1, 1.5, 4))
+    assert spans(list(merger.merged())) == [(0, 1, 2, False)]
+    merger.ended(1)
+    assert list(merger.merged()) == []
+    assert spans(list(merger.rest(measured=measured))) == [(1, 1.5, 4, not measured)]
+
+
+def test_nothing_is_merged_before_the_grid_is_known() -> None:
+    merger = Merger(1, WINDOW)
+    assert list(merger.rest(measured=False)) == []
+    merger.add(0, window(-5, -4, warm_up=True))
+    assert list(merger.merged()) == []
+    merger.ended(0)
+    assert spans(list(merger.rest(measured=False))) == [(-5, -4, 1, True)]
+
+
+def test_the_worst_health_counts() -> None:
+    merger = Merger(2, WINDOW)
+    for member, health in enumerate([ClientHealth(5, 0.2, 9), ClientHealth(1, 0.9, 9)]):
+        part = window(0, 1)
+        object.__setattr__(part, "health", health)
+        merger.add(member, part)
+    merger.start_grid(GRID)
+    (merged,) = merger.merged()
+    assert merged.health == ClientHealth(5, 0.9, 9)
