@@ -85,7 +85,9 @@ SECTIONS = {
         "100 requests a second for 9 s, evenly spaced; the server's process is stopped for 2 s in the middle. About "
         "200 of 900 requests then wait, the first of them 2 s and the last not at all, so that the 99th percentile is "
         "to be 1.91 s. From the sending: without the time that a request was due and not sent. Lost: moments at which "
-        "a request was due and of which there is no record, unsent ones apart; both are sums over the rounds.",
+        "a request was due and of which there is no record, unsent ones apart; both are sums over the rounds. "
+        "perf_analyzer is told to take any windows for stable; by default it measures on until the one with the stall "
+        "is no longer among the last three, which alone it reports.",
         stall,
     ),
     "memory": Section(
