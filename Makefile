@@ -19,6 +19,7 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
+	@echo "             (MEMORY_REQUESTS=5000000: the memory section at full length, 10 minutes more)"
 
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -59,7 +60,8 @@ format: $(VENV)/.installed-dev
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev
-	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)")
+	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)") \
+		$(if $(MEMORY_REQUESTS),--memory-requests $(MEMORY_REQUESTS))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

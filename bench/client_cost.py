@@ -4,7 +4,6 @@ that it adds to what was on the wire, which is its error."""
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -77,15 +76,10 @@ def _cpu_case(setting: Setting, door: str) -> Case[float]:
 
 async def _perf_analyzer_cpu(setting: Setting, door: str, seconds: float) -> tuple[float, int]:
     """Cpu time and requests of a whole run; the server counts the latter, warm-up and all."""
-    before = _requests_served(setting)
+    before = setting.requests_served(CACHED_IDENTITY)
     load = ["--concurrency-range", str(CPU_CONCURRENCY)]
     report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, load, seconds=seconds)
-    return report.cpu_seconds, _requests_served(setting) - before
-
-
-def _requests_served(setting: Setting) -> int:
-    [statistics] = json.loads(setting.get(f"/v2/models/{CACHED_IDENTITY}/stats"))["model_stats"]
-    return int(statistics["inference_stats"]["success"]["count"])
+    return report.cpu_seconds, setting.requests_served(CACHED_IDENTITY) - before
 
 
 # --- wire ------------------------------------------------------------------------------------------------------------

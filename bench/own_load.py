@@ -6,7 +6,8 @@ The one thing left out is the judging: as many windows as asked for are measured
 from __future__ import annotations
 
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,12 @@ import numpy as np
 from bench.programs import BenchError
 from exporter.demo.triton import ADDRESS
 from exporter.errors import PreflightError
-from exporter.load.protocol import LevelPlan, Worker
+from exporter.load.protocol import LevelEvent, LevelPlan, Worker
 from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, RecordColumns, Window
 from exporter.payload import make_steps
 from exporter.probe import (
     NS,
+    Distribution,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
@@ -31,16 +33,17 @@ from exporter.probe import (
 from exporter.services import KINDS
 from exporter.services.base import EncodedRequest
 
-NO_LIMIT = 1 << 40
-"""The bench's own lengths bound a level: no budget of requests does."""
+NO_LIMIT = 1 << 50
+"""The bench's own lengths bound a level: no budget of requests or of nanoseconds (13 days) does."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRun:
-    """The measured windows of one level, and the worker's cpu time between the first edge and the last."""
+    """The measured windows of one level, and the cpu time of each watched process between the first edge and the
+    last."""
 
     windows: tuple[Window, ...]
-    cpu_ns: int
+    cpu_ns: tuple[int, ...]
 
     @property
     def columns(self) -> RecordColumns:
@@ -63,9 +66,14 @@ class OwnRun:
         return sum(window.sent for window in self.windows) / self.seconds
 
     @property
+    def unsent(self) -> int:
+        """Requests that were due and could not be sent."""
+        return sum(window.unsent for window in self.windows)
+
+    @property
     def cpu_us_per_request(self) -> float:
-        """Microseconds."""
-        return self.cpu_ns / 1000 / sum(len(window.columns) for window in self.windows)
+        """Microseconds, of all watched processes."""
+        return sum(self.cpu_ns) / 1000 / sum(len(window.columns) for window in self.windows)
 
     @property
     def mean_latency_ns(self) -> float:
@@ -89,7 +97,7 @@ def make_probe(
         levels=(level,),
         measurement=MeasurementOptions(window_ns=round(window_seconds * NS)),
         input=InputOptions(shapes=(("INPUT0", (elements,)),) if elements else ()),
-        stop=StopRules(max_requests=NO_LIMIT),
+        stop=StopRules(max_requests=NO_LIMIT, max_duration_ns=NO_LIMIT),
     )
 
 
@@ -103,39 +111,52 @@ def request_rate(per_second: float) -> LoadLevel:
     return LoadLevel(Mode.REQUEST_RATE, per_second, f"{per_second:g}")
 
 
-async def run_level(worker: Worker, pid: int, probe: Probe, windows: int) -> OwnRun:
-    """Runs the probe's one level until so many windows are measured; `pid` is the worker's process. Raises BenchError
-    if the level ends by itself or a request of theirs fails."""
-    try:
-        facts = await worker.preflight(probe)
-        plan = LevelPlan("bench", probe, facts, probe.levels[0], NO_LIMIT, probe.stop.max_duration_ns)
-        run = await _run_plan(worker, pid, plan, windows)
-        await worker.end_sweep()
-    except PreflightError as error:
-        raise BenchError(f"our load could not run: {error}") from error
-    failed = sorted({Outcome(code).label for code in np.unique(run.columns.outcome)} - {Outcome.OK.label})
-    if failed:
-        raise BenchError(f"our load had requests that ended as {', '.join(failed)}: {run.windows[-1].error_text}")
-    return run
+def poisson_rate(per_second: float, seed: int) -> LoadLevel:
+    """An open loop with exponential gaps."""
+    return LoadLevel(Mode.REQUEST_RATE, per_second, f"{per_second:g}", Distribution.POISSON, seed)
 
 
-async def _run_plan(worker: Worker, pid: int, plan: LevelPlan, count: int) -> OwnRun:
+async def run_level(worker: Worker, pids: Sequence[int], probe: Probe, windows: int) -> OwnRun:
+    """Runs the probe's one level until so many windows are measured, and watches the cpu time of these processes.
+    Raises BenchError if the level ends by itself or a request of theirs fails."""
     measured: list[Window] = []
-    first_cpu_ns = last_cpu_ns = 0
-    async with aclosing(worker.run_level(plan)) as events:
+    first_cpu_ns = last_cpu_ns = [0] * len(pids)
+    async with level_events(worker, probe) as events:
         async for event in events:
-            if isinstance(event, LevelEnd) and (event.reason is not Reason.NONE or len(measured) < count):
+            if isinstance(event, LevelEnd) and (event.reason is not Reason.NONE or len(measured) < windows):
                 raise BenchError(f"our level ended early: {event.reason} {event.text}")
-            if not isinstance(event, Window) or len(measured) == count:
+            if not isinstance(event, Window) or len(measured) == windows:
                 continue
-            last_cpu_ns = process_cpu_ns(pid)
+            last_cpu_ns = [process_cpu_ns(pid) for pid in pids]
             if event.warm_up:
                 first_cpu_ns = last_cpu_ns
                 continue
+            raise_if_failed(event)
             measured.append(event)
-            if len(measured) == count:
+            if len(measured) == windows:
                 await worker.stop_level()
-    return OwnRun(tuple(measured), last_cpu_ns - first_cpu_ns)
+    cpu_ns = tuple(last - first for first, last in zip(first_cpu_ns, last_cpu_ns, strict=True))
+    return OwnRun(tuple(measured), cpu_ns)
+
+
+@asynccontextmanager
+async def level_events(worker: Worker, probe: Probe) -> AsyncIterator[AsyncIterator[LevelEvent]]:
+    """What the probe's one level tells, as a sweep of its own. Raises BenchError if it can't run."""
+    try:
+        facts = await worker.preflight(probe)
+        plan = LevelPlan("bench", probe, facts, probe.levels[0], NO_LIMIT, probe.stop.max_duration_ns)
+        async with aclosing(worker.run_level(plan)) as events:
+            yield events
+        await worker.end_sweep()
+    except PreflightError as error:
+        raise BenchError(f"our load could not run: {error}") from error
+
+
+def raise_if_failed(window: Window) -> None:
+    """Raises BenchError if a request of the window failed."""
+    failed = sorted({Outcome(code).label for code in np.unique(window.columns.outcome)} - {Outcome.OK.label})
+    if failed:
+        raise BenchError(f"our load had requests that ended as {', '.join(failed)}: {window.error_text}")
 
 
 def encode(probe: Probe, facts: ModelFacts) -> EncodedRequest:

@@ -39,11 +39,12 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run of one level: its report's row, what it printed, the cpu time of the whole run."""
+    """One run of one level: its report's row, what it printed, the cpu time and the peak of memory of the whole run."""
 
     row: dict[str, str]
     printed: str
     cpu_seconds: float
+    peak_bytes: int
     exported: Exported | None = None
 
     @property
@@ -55,6 +56,11 @@ class Report:
     def mean_latency_us(self) -> float:
         """Microseconds."""
         return float(self.row["Avg latency"])
+
+    @property
+    def p99_latency_seconds(self) -> float:
+        """Seconds."""
+        return float(self.row["p99 latency"]) / 1e6
 
 
 async def run_level(
@@ -83,7 +89,7 @@ async def run_level(
             raise BenchError(f"perf_analyzer wrote no report:\n{ended.printed}")
         exported = parse_export((folder / "export.json").read_text(encoding="utf-8")) if export else None
         row = parse_report(report.read_text(encoding="utf-8"))
-        return Report(row, ended.printed, ended.cpu_seconds, exported)
+        return Report(row, ended.printed, ended.cpu_seconds, ended.peak_bytes, exported)
 
 
 def parse_report(text: str) -> dict[str, str]:

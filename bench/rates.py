@@ -24,9 +24,10 @@ STRETCH = 2
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What came of a rate: per second, and how late the sends were (unknown for peers)."""
+    """What came of a rate: per second, and (unknown for peers) what was not sent and how late the sends were."""
 
     per_second: float
+    unsent: int = 0
     lag_p50_us: float = 0.0
     lag_p99_us: float = 0.0
 
@@ -35,7 +36,7 @@ async def rates(setting: Setting) -> str:
     """The section."""
     cases = {(door, rate): _case(setting, door, rate) for rate in RATES for door in DOORS}
     await measure("request rates", setting.rounds, list(cases.values()))
-    header = ["door", "asked /s", "achieved /s (range)", "off by %", "aim", "met"]
+    header = ["door", "asked /s", "achieved /s (range)", "off by %", "aim", "met", "unsent (range)"]
     header += ["send lag p50 us (range)", "p99 us (range)", "aim", "met", "perf_analyzer achieved /s (range)"]
     return table(header, [_row(rate, case) for (_, rate), case in cases.items()])
 
@@ -62,7 +63,7 @@ async def _send(setting: Setting, probe: Probe) -> Sending:
     run = await setting.run_ours(probe)
     columns = run.columns
     p50_ns, p99_ns = np.percentile(columns.sent_ns - columns.intended_ns, [50, 99])
-    return Sending(run.sent_per_second, float(p50_ns) / 1000, float(p99_ns) / 1000)
+    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000)
 
 
 def _row(rate: int, case: Case[Sending]) -> list[str]:
@@ -80,6 +81,7 @@ def _row(rate: int, case: Case[Sending]) -> list[str]:
         f"{off_percent:.3f}",
         str(OFF_LIMIT_PERCENT),
         OFF_LIMIT_PERCENT.verdict(off_percent),
+        spread([sending.unsent for sending in ours], 0),
         *(spread(values, 0) for values in lags),
         ", ".join(map(str, aims or ())),
         ", ".join(verdicts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ DOORS = ("http", "grpc")
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One measurement of a tool takes `seconds`; where the tool measures windows, `perf_analyzer.WINDOWS` equal ones.
-    `program` is perf_analyzer, None where there is none; `wrk` likewise."""
+    `program` is perf_analyzer, None where there is none; `wrk` likewise. `memory_requests` is how many the memory
+    section sends."""
 
     server: EmbeddedTriton
     worker: LocalWorker
@@ -28,6 +30,7 @@ class Setting:
     wrk: str | None
     rounds: int
     seconds: float
+    memory_requests: int
 
     def port(self, door: str) -> int:
         """The server's port for http or grpc."""
@@ -51,7 +54,7 @@ class Setting:
 
     async def run_ours(self, probe: Probe) -> own_load.OwnRun:
         """One level of our own load. Raises BenchError."""
-        return await own_load.run_level(self.worker, self.worker.pid, probe, perf_analyzer.WINDOWS)
+        return await own_load.run_level(self.worker, [self.worker.pid], probe, perf_analyzer.WINDOWS)
 
     async def run_perf_analyzer(
         self,
@@ -83,6 +86,11 @@ class Setting:
                 return bytes(answer.read())
         except OSError as error:
             raise BenchError(f"{path}: {error}") from error
+
+    def requests_served(self, model: str) -> int:
+        """How many requests of the model the server has answered well so far."""
+        [statistics] = json.loads(self.get(f"/v2/models/{model}/stats"))["model_stats"]
+        return int(statistics["inference_stats"]["success"]["count"])
 
     async def warm_up(self) -> None:
         """Both doors once, and the response cache filled for what our requests hold."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -36,8 +37,11 @@ SNAPSHOT_LIMIT_NS = 2 * NS
 """How long a window's edge waits for the server's statistics, if the window is not shorter."""
 
 OPEN_LOOP_FIRST_CHANNELS = 8
-"""Channels opened ahead for an open loop; the others, up to `max_in_flight`, open when they are needed. Their connect
-time is then in the response time, as it would be for a user, and never in the latency."""
+OPEN_LOOP_FIRST_NS = 20_000_000
+"""Channels opened ahead for an open loop: so many, or one for each request of such a time if these are more. The
+others, up to `max_in_flight`, open when they are needed. Their connect time is then in the response time, as it would
+be for a user, and never in the latency. But opening one takes as much cpu time as several requests: if a short pause of
+the machine had to be made up for by opening all of them at once, the load would be late for long after it."""
 
 SCHEDULE_LEAD_NS = 4_000_000
 """How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
@@ -145,7 +149,7 @@ class Level:
     async def _open_channels(self) -> None:
         """Opens the first channel alone, so that its times are not those of a crowd, then the others."""
         await self._channels[0].open()
-        ahead = len(self._channels) if self._is_closed_loop else OPEN_LOOP_FIRST_CHANNELS
+        ahead = len(self._channels) if self._is_closed_loop else first_channels(self._plan)
         # One that fails is no reason to end: its calls open it again, and count as what comes of that.
         await asyncio.gather(*(channel.open() for channel in self._channels[1:ahead]), return_exceptions=True)
 
@@ -286,6 +290,13 @@ class Level:
             async with asyncio.timeout(limit_ns / NS):
                 return await self._control.snapshot(self._plan.facts)
         return None
+
+
+def first_channels(plan: LevelPlan) -> int:
+    """How many channels are opened ahead for this part of an open loop. A schedule says no rate."""
+    if plan.level.mode is Mode.SCHEDULE:
+        return OPEN_LOOP_FIRST_CHANNELS
+    return max(OPEN_LOOP_FIRST_CHANNELS, math.ceil(plan.level.value / plan.members * OPEN_LOOP_FIRST_NS / NS))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from exporter.load.kernel import Timer
+from exporter.load.alarm import Alarm
 from exporter.model import Outcome
 from exporter.probe import NS, OverloadPolicy
 from exporter.services.base import Call
@@ -188,14 +188,12 @@ class OpenLoop:
         self._due_ns = 0
         self._exhausted = False
         self._stopped = False
-        self._loop = asyncio.get_running_loop()
-        self._timer = Timer()
+        self._alarm = Alarm(self._tick)
 
     def start(self, start_ns: int) -> None:
         self._start_ns = start_ns
         self._due_ns = start_ns + next(self._offsets_ns)
-        self._loop.add_reader(self._timer.fileno(), self._tick)
-        self._timer.arm(self._due_ns)
+        self._alarm.set(self._due_ns)
 
     def ended(self, call: Call) -> None:
         if self._on_warm is not None:
@@ -213,11 +211,9 @@ class OpenLoop:
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._loop.remove_reader(self._timer.fileno())
-            self._timer.close()
+            self._alarm.close()
 
     def _tick(self) -> None:
-        self._timer.acknowledge()
         now_ns = time.monotonic_ns()
         while self._due_ns <= now_ns:
             self._send_one(now_ns)
@@ -229,7 +225,7 @@ class OpenLoop:
                 self._finish()
                 return
             self._due_ns = self._start_ns + offset_ns
-        self._timer.arm(self._due_ns)
+        self._alarm.set(self._due_ns)
 
     def _send_one(self, now_ns: int) -> None:
         if not self._free or now_ns < self._spared_until_ns:

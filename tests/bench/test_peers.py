@@ -49,9 +49,9 @@ def test_wrk_report_with_failures_is_no_figure(printed: str) -> None:
 
 
 def test_perf_analyzer_report_has_one_level() -> None:
-    text = "Concurrency,Inferences/Second,Avg latency\n8,3130.81,2265\n"
-    report = perf_analyzer.Report(perf_analyzer.parse_report(text), "", 0.0)
-    assert (report.throughput, report.mean_latency_us) == (3130.81, 2265)
+    text = "Concurrency,Inferences/Second,p99 latency,Avg latency\n8,3130.81,2500000,2265\n"
+    report = perf_analyzer.Report(perf_analyzer.parse_report(text), "", 0.0, 0)
+    assert (report.throughput, report.mean_latency_us, report.p99_latency_seconds) == (3130.81, 2265, 2.5)
     with pytest.raises(BenchError, match="exactly one level"):
         perf_analyzer.parse_report(text + "9,1,1\n")
 
@@ -69,6 +69,7 @@ async def test_run_program_tells_output_and_cpu_time(tmp_path: Path) -> None:
     ended = await run_program([sys.executable, "-c", burn], tmp_path)
     assert ended.printed.strip() == str(tmp_path)
     assert 0.09 <= ended.cpu_seconds < 5
+    assert ended.peak_bytes > 1_000_000
 
 
 async def test_run_program_failures() -> None:

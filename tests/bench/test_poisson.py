@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.poisson import gaps_p_value, p_value, poisson_section
+from bench.poisson import exponential_p_value, pacer_row, planned_gaps, scaled_gaps, uniform_p_value
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,23 @@ from bench.poisson import gaps_p_value, p_value, poisson_section
     ],
 )
 def test_p_values(values: np.ndarray[tuple[int], np.dtype[np.float64]], expected: float) -> None:
-    assert p_value(values) == pytest.approx(expected, abs=0.015)
+    assert uniform_p_value(values) == pytest.approx(expected, abs=0.015)
+
+
+def test_gaps_are_multiples_of_the_mean_gap_in_the_order_of_time() -> None:
+    times_ns = np.array([5_000_000, 0, 2_000_000], dtype=np.int64)
+    assert scaled_gaps(times_ns, 200.0).tolist() == pytest.approx([0.4, 0.6])
+
+
+def test_evenly_spaced_gaps_are_not_exponential() -> None:
+    assert exponential_p_value(np.ones(100)) < 1e-6
 
 
 def test_several_workers_send_the_same_gaps() -> None:
-    assert gaps_p_value(3, 2) == gaps_p_value(3, 1)
+    assert planned_gaps(3, 2).tolist() == planned_gaps(3, 1).tolist()
 
 
-def test_the_section() -> None:
-    lines = poisson_section().splitlines()
-    assert len(lines) == 4
-    assert all(float(line.split("|")[-2]) > 0.01 for line in lines[2:])
+def test_the_pacers_row() -> None:
+    what, seeds, gaps, *p_values = pacer_row(2)
+    assert (what, seeds, gaps) == ("pacer, 2 workers", "20", "20000")
+    assert float(p_values[-1]) > 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -17,7 +18,7 @@ import pytest
 from exporter.errors import PreflightError, TransportError
 from exporter.load import flight
 from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
+from exporter.load.engine import Level, first_channels
 from exporter.load.protocol import LevelPlan, LevelStarted, MemberEvent
 from exporter.load.recorder import Recorder
 from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
@@ -329,7 +330,7 @@ async def test_open_loop_keeps_its_rate() -> None:
     assert np.all(np.diff(intended) == 2 * MS)
     assert np.all(run.rows.sent_ns >= run.rows.intended_ns)
     assert sum(window.unsent for window in run.windows) == 0
-    assert service.opened == 8
+    assert service.opened == 10  # those of 20 ms
 
 
 async def test_open_loop_is_open() -> None:
@@ -498,3 +499,19 @@ async def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
     assert str(error) == f"{path} has changed since the configuration was read; read the configuration again"
     path.unlink()
     assert str(refusal(level)) == f"{path}: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "members", "channels"),
+    [
+        (Mode.REQUEST_RATE, 100.0, 1, 8),
+        (Mode.REQUEST_RATE, 8000.0, 1, 160),
+        (Mode.REQUEST_RATE, 8000.0, 4, 40),
+        (Mode.INTERVALS, 999.0, 1, 20),
+        (Mode.SCHEDULE, 8000.0, 1, 8),
+    ],
+)
+def test_a_high_rate_has_more_channels_opened_ahead(mode: Mode, value: float, members: int, channels: int) -> None:
+    level = LoadLevel(mode, value, f"{value:g}")
+    plan = dataclasses.replace(make_plan(level), members=members)
+    assert first_channels(plan) == channels
