@@ -161,17 +161,17 @@ class GrpcLink:
         return block
 
     def _make_block(self, head: bytes, timeout_ns: int) -> bytes:
-        metadata = self._metadata
-        if head:
-            name, _, value = head.decode("ascii").partition(":")
-            metadata = (*metadata, (name, value.strip()))
+        lines = (line.partition(": ") for line in head.decode("ascii").splitlines())
+        own = {name: value for name, _, value in lines}
+        encoding = own.pop("grpc-encoding", "identity")
         return request_block(
             scheme="https" if self._target.is_tls else "http",
             authority=self._target.authority,
             path=self._method,
             user_agent=_USER_AGENT,
             timeout_ns=timeout_ns or None,
-            metadata=metadata,
+            encoding=encoding,
+            metadata=(*self._metadata, *own.items()),
         )
 
     def _end(self, rpc: UnaryRpc, outcome: Outcome, text: str, now_ns: int) -> None:

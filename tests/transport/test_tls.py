@@ -21,8 +21,8 @@ from exporter.errors import TransportError
 from exporter.model import Outcome
 from exporter.probe import TlsOptions
 from exporter.services.base import Call, EncodedRequest
-from exporter.transport import tls
 from exporter.transport.connection import Connection
+from exporter.transport.der import content
 from exporter.transport.http_channel import HttpChannel
 from exporter.transport.tls import certificate_expiry_unix_s, certificate_names, client_context
 from tests.builders import make_target
@@ -222,8 +222,8 @@ def test_cut_certificate_says_nothing(certificates: Certificates, length: int) -
 
 
 def test_times_after_2049_have_another_encoding() -> None:
-    validity = tls._content(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
-    assert tls._content(validity, 0)[1] == b"20600102030405Z"
+    validity = content(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
+    assert content(validity, 0)[1] == b"20600102030405Z"
     inner = bytes.fromhex("02010130003000") + b"\x30\x20" + b"\x17\x0d250102030405Z" + b"\x18\x0f20600102030405Z"
     certificate = bytes([0x30, len(inner) + 2, 0x30, len(inner)]) + inner
     assert certificate_expiry_unix_s(certificate) == ssl.cert_time_to_seconds("Jan  2 03:04:05 2060 GMT")
