@@ -278,7 +278,11 @@ class GrpcLink:
     def connection_lost(self, error: OSError | None) -> None:
         goaway = self.core.goaway_text
         after = f" after {goaway}" if goaway else ""
-        self._lose(Outcome.CONNECT_ERROR, f"connection lost{after}: {reason_text(error)}")
+        text = f"connection lost{after}: {reason_text(error)}"
+        if self._target.is_tls and not self.core.peer_ready:
+            # gRPC's own servers do not say so in an alert.
+            text += " at once after the TLS handshake; it may ask for a client certificate, or refuse the one it got"
+        self._lose(Outcome.CONNECT_ERROR, text)
 
     def _lose(self, outcome: Outcome, text: str) -> None:
         """The connection is gone, and all that was under way on it."""

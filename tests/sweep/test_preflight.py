@@ -30,8 +30,9 @@ class Resolving:
         return make_facts(address=probe.target.address or self.found.pop(0))
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
-        raise AssertionError
-        yield
+        nothing: list[LevelEvent] = []
+        for event in nothing:
+            yield event
 
     async def stop_level(self) -> None: ...
     async def end_sweep(self) -> None: ...

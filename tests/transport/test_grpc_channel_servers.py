@@ -73,6 +73,29 @@ async def test_grpcio_compressed_answers() -> None:
         await bench.channel.close()
 
 
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+async def test_grpcio_compressed_requests(grpcio: int, compression: str) -> None:
+    """The server says what it received, unpacked: the flag, the header and the bytes fit each other."""
+    content = b"canary " * 100_000
+    request = EncodedRequest(f"x-a: 1\ngrpc-encoding: {compression}".encode(), frame_message(content, compression))
+    bench = Bench(grpcio, method=ECHO)
+    for _ in range(3):
+        call = bench.send(request)
+        await bench.wait(len(bench.ended) + 1)
+        assert (call.outcome, call.text) == (Outcome.OK, "")
+        assert call.bytes_out < 10_000
+        assert call.bytes_in == len(content) + 5
+    await bench.channel.close()
+
+
+async def test_grpcio_refuses_a_compression_that_the_header_does_not_name(grpcio: int) -> None:
+    bench = Bench(grpcio, method=ECHO)
+    outcome, _text = await bench.result(EncodedRequest(b"x-a: 1", frame_message(b"canary" * 100, "gzip")))
+    assert outcome is not Outcome.OK
+    assert await bench.result() == (Outcome.OK, "")
+    await bench.channel.close()
+
+
 async def test_grpcio_server_restarts() -> None:
     port = free_ports(1)[0]
     bench = Bench(port, method=ECHO)
@@ -88,14 +111,19 @@ async def test_grpcio_server_restarts() -> None:
 # --- nginx -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def nginx(tmp_path: Path, grpcio: int, certificates: Certificates) -> Iterator[tuple[int, int]]:
-    """nginx before grpcio's server: a plain port and a TLS port."""
+def nginx_program() -> str:
     program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if program is None:
         if os.environ.get("CI") == "true":
             pytest.fail("nginx is not installed", pytrace=False)
         pytest.skip("nginx is not installed")
+    return program
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, grpcio: int, certificates: Certificates) -> Iterator[tuple[int, int]]:
+    """nginx before grpcio's server: a plain port and a TLS port."""
+    program = nginx_program()
     plain, tls = free_ports(2)
     (tmp_path / "nginx.conf").write_text(f"""
 daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;

@@ -19,7 +19,7 @@ import pytest
 
 from exporter.errors import TransportError
 from exporter.model import Outcome
-from exporter.probe import TlsOptions
+from exporter.probe import Target, TlsOptions
 from exporter.services.base import Call, EncodedRequest
 from exporter.transport.connection import Connection
 from exporter.transport.der import content
@@ -98,6 +98,26 @@ async def test_no_verification_is_warned_of_once_and_still_knows_the_expiry(
             assert channel.certificate_expiry_unix_s is not None
             await channel.close()
     assert caplog.messages == ["target unverified: the server's TLS certificate is not verified"]
+
+
+async def test_peer_alone_checks_the_chain_and_not_the_name(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with serving(always(OK), certificates.server_context()) as port:
+
+        def target(**changes: Any) -> Target:
+            tls = options(certificates, verify_host=False, server_name="other.test", **changes)
+            return http_target(port, name="peer-only", scheme="https", tls=tls)
+
+        for _opening in range(2):
+            channel = HttpChannel(target(), Ended())
+            await channel.open()
+            await channel.close()
+        with pytest.raises(TransportError, match="unable to get local issuer certificate"):
+            await HttpChannel(target(ca_file=str(certificates.other_ca)), Ended()).open()
+    text = "target peer-only: the server's TLS certificate is verified, but not that it bears the server's name"
+    assert caplog.messages == [text]
 
 
 async def test_client_certificate(certificates: Certificates) -> None:
