@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -15,19 +16,22 @@ import tritonclient.http.aio
 from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult
 
-from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton import MODELS, EmbeddedTriton, free_ports
 from exporter.errors import PreflightError
-from exporter.model import Outcome, Reason, TensorSpec
+from exporter.load.local_worker import LocalWorker
+from exporter.load.protocol import LevelPlan
+from exporter.model import Outcome, Reason, TensorSpec, Window
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, Target, TlsOptions
+from exporter.probe import NS, InputOptions, MeasurementOptions, Target, TlsOptions
 from exporter.services.base import Call
 from exporter.services.triton import TritonService
 from exporter.services.triton_control import TritonControl
 from exporter.transport.grpc_channel import INFER_METHOD
 from exporter.transport.http_channel import HttpChannel
-from tests.builders import make_facts, make_probe, make_target
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.certificates import make_certificates
+from tests.transport.nginx import nginx_serving
 from tests.transport.scripted import Ended
 from tests.wire.test_grpc_servers import Client
 
@@ -295,3 +299,63 @@ async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_pa
     assert caught.value.reason is Reason.UNREACHABLE
     assert "connection lost: closed by the peer at once after the TLS handshake" in str(caught.value)
     await nobody.close()
+
+
+async def test_https_with_certificates_on_both_sides(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    """Triton has no https of its own: nginx stands before it, as a proxy would, and asks for our certificate. The
+    control plane and the load go there by the name in the url, or settled on an address."""
+    certificates = make_certificates(tmp_path)
+    (port,) = free_ports(1)
+    servers = f"""
+  server {{
+    listen 127.0.0.1:{port} ssl; server_name canary.test;
+    ssl_certificate {certificates.server}; ssl_certificate_key {certificates.server_key};
+    ssl_client_certificate {certificates.ca}; ssl_verify_client on;
+    if ($host != $ssl_server_name) {{ return 421; }}
+    location /triton/ {{ proxy_pass http://127.0.0.1:{triton.http_port}/; }}
+  }}"""
+    ca, cert, key = str(certificates.ca), str(certificates.client), str(certificates.client_key)
+    ours = TlsOptions(ca_file=ca, cert_file=cert, key_file=key)
+    place = {"host": "canary.test", "address": "127.0.0.1", "port": port, "path": "/triton"}
+    service = TritonService()
+    with nginx_serving(tmp_path, port, servers):
+        target = make_target(scheme="https", tls=ours, **place)
+        control = service.control(target, 5 * NS)
+        facts = await control.preflight("addsub", "")
+        assert await control.snapshot(facts) is not None
+        await control.close()
+        (request,) = service.encode(make_probe(target=target), facts, make_steps(facts, InputOptions()), "sweep")
+        ended = Ended()
+        channel = service.channel(target, ended)
+        channel.send(Call(0), request)
+        assert await ended.wait() == (Outcome.OK, "")
+        await channel.close()
+        nobody = service.control(make_target(scheme="https", tls=TlsOptions(ca_file=ca), **place), 5 * NS)
+        with pytest.raises(PreflightError, match="400 No required SSL certificate was sent"):
+            await nobody.preflight("addsub", "")
+        await nobody.close()
+
+
+async def test_streams_per_connection(triton: EmbeddedTriton) -> None:
+    """As many connections as are needed for six calls at once, counted by the kernel."""
+    worker = await LocalWorker.spawn()
+    found = {}
+    for streams in (1, 4, 32):
+        target = door(triton, "grpc", streams_per_connection=streams)
+        probe = make_probe(target=target, measurement=MeasurementOptions(window_ns=NS // 5))
+        facts = await worker.preflight(probe)
+        async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(6), 1_000_000, 20 * NS)):
+            if isinstance(event, Window) and not event.warm_up:
+                found[streams] = established(triton.grpc_port, worker.pid)
+                await worker.stop_level()
+    await worker.kill()
+    assert found == {1: 6, 4: 2, 32: 1}
+
+
+def established(port: int, pid: int) -> int:
+    """The connections of a process to the port, by IPv4 sockets: the control plane's has an IPv6 one."""
+    suffix = f":{port:04X}"
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    inodes = {fields[9] for fields in map(str.split, lines) if fields[2].endswith(suffix) and fields[3] == "01"}
+    links = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    return len({f"socket:[{inode}]" for inode in inodes} & links)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,8 +22,8 @@ from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http1 import request_head
 from tests.transport.certificates import Certificates, openssl
 from tests.transport.grpc_peers import ECHO, Bench
+from tests.transport.nginx import nginx_serving
 from tests.transport.scripted import Ended, http_target
-from tests.transport.test_grpc_channel_servers import await_port, nginx_program
 from tests.wire.test_grpc_servers import Methods
 
 REQUEST = EncodedRequest(b"", frame_message(b"question"))
@@ -125,29 +124,16 @@ async def test_grpc_rotated_certificate_is_read_at_the_next_connection(
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[int]:
     """Answers over TLS with the subject of the certificate that it was shown; 400 to those who show none."""
-    folder = tmp_path_factory.mktemp("nginx")
     (port,) = free_ports(1)
-    temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ("proxy", "fastcgi", "scgi", "uwsgi"))
-    (folder / "nginx.conf").write_text(f"""
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; client_body_temp_path {folder}/body; {temporary}
+    servers = f"""
   server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {certificates.server}; ssl_certificate_key {certificates.server_key};
     ssl_client_certificate {certificates.ca}; ssl_verify_client on;
     location / {{ return 200 $ssl_client_s_dn; }}
-  }}
-}}""")
-    program = nginx_program()
-    process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")])
-    try:
-        await_port(port, process)
+  }}"""
+    with nginx_serving(tmp_path_factory.mktemp("nginx"), port, servers):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Https:
