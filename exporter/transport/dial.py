@@ -70,18 +70,16 @@ async def settle(target: Target) -> str:
             if len(found) == 1:
                 return resolve.as_host(found[0][1])
             sock, _connect_ns = await _connect_first(target, found)
+            with sock:
+                return resolve.as_host(sock.getpeername())
     except (OSError, UnicodeError):
         return ""
-    with sock:
-        return resolve.as_host(sock.getpeername())
 
 
 async def _connect(target: Target) -> tuple[socket.socket, int]:
     """Raises TransportError, or TimeoutError if the last address did not answer."""
     try:
         found = await resolve.addresses(target)
-    except TimeoutError:
-        raise
     except (OSError, UnicodeError) as error:
         text = f"the name {target.host!r} does not resolve: {reason_text(error)}"
         raise TransportError(Outcome.CONNECT_ERROR, text) from error
