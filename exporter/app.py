@@ -29,6 +29,7 @@ from exporter.sinks.live import ExporterFacts
 from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Sweep
+from exporter.sweep.preflight import Pins
 from exporter.web.app import WebSources, create_app
 from exporter.web.server import WebServer
 
@@ -63,6 +64,7 @@ class Daemon:
         self._sinks: list[Sink] = [self._board, SweepLog()]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
+        self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
             spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
@@ -121,7 +123,7 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._sinks).run(partial(self._pool.lend, probe.workers))
+        await Sweep(probe, self._sinks, self._pins).run(partial(self._pool.lend, probe.workers))
 
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:

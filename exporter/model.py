@@ -103,7 +103,8 @@ class TensorSpec:
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What preflight learned of the model. `version` is the version that will answer, "" where nobody says;
-    `max_batch_size` 0 means that the model takes no batch dimension."""
+    `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
+    load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it."""
 
     name: str
     version: str
@@ -120,6 +121,7 @@ class ModelFacts:
     config_hash: str = ""
     server_name: str = ""
     server_version: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

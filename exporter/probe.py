@@ -37,6 +37,15 @@ class OverloadPolicy(enum.StrEnum):
     BACK_OFF = "back_off"
 
 
+class Resolve(enum.StrEnum):
+    """When a target's name is turned into an address: once for the daemon's life, once a sweep, or at each connection,
+    all addresses in turn. Under the first two all connections of a sweep go to one address."""
+
+    PIN = "pin"
+    SWEEP = "sweep"
+    CONNECTION = "connection"
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """One HTTP header or gRPC metadata entry. Its value is given, or read at each use from an environment variable
@@ -51,18 +60,25 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """How a TLS server is verified, and who we say we are. Paths are PEM files; "" takes the system's CAs."""
+    """How a TLS server is verified, and who we say we are. Paths are PEM files (of our own certificate and key also
+    DER); "" takes the system's CAs. `verify` is the chain of the server's certificate, `verify_host` the name in it,
+    which nobody checks without the chain."""
 
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
     verify: bool = True
+    verify_host: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors."""
+    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors.
+
+    `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
+    where `resolve` leaves it to each connection.
+    """
 
     name: str
     kind: str
@@ -75,6 +91,9 @@ class Target:
     headers: tuple[Header, ...] = ()
     tls: TlsOptions = TlsOptions()
     connect_timeout_ns: int = 5 * NS
+    resolve: Resolve = Resolve.SWEEP
+    streams_per_connection: int = 32
+    address: str = ""
 
     @property
     def is_grpc(self) -> bool:
@@ -87,12 +106,20 @@ class Target:
     @property
     def authority(self) -> str:
         """host:port, with brackets round an IPv6 address."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return _joined(self.host, self.port)
+
+    @property
+    def settled_authority(self) -> str:
+        """The same with the address on which the target is settled, if it is."""
+        return _joined(self.address or self.host, self.port)
 
     @property
     def url(self) -> str:
         return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +158,15 @@ class MeasurementOptions:
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension."""
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension;
+    `compression` is of the requests: none, gzip or deflate."""
 
     source: str = "random"
     seed: int = 0
     batch_size: int = 1
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     string_length: int = 128
+    compression: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

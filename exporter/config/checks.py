@@ -126,6 +126,14 @@ def _tls(target: TargetSettings) -> Found:
         yield ("tls", given), f"needs {lacking} beside it"
 
 
+def _streams(target: TargetSettings) -> Found:
+    if "streams_per_connection" in target.model_fields_set and target.url.scheme in ("http", "https"):
+        yield (
+            ("streams_per_connection",),
+            f"the url's scheme is {target.url.scheme}: each request has its own connection",
+        )
+
+
 def _schedule(probe: ProbeSettings) -> Found:
     every, jitter_ns = probe.schedule.every_ns, probe.schedule.jitter_ns
     if every is not None and jitter_ns >= every:
@@ -205,7 +213,11 @@ def _labels(probe: ProbeSettings) -> Found:
             yield ("labels", name), str(error)
 
 
-_TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {_headers: {"headers"}, _tls: {"tls", "url"}}
+_TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
+    _headers: {"headers"},
+    _tls: {"tls", "url"},
+    _streams: {"streams_per_connection", "url"},
+}
 _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule: {"schedule"},
     _load: {"load"},

@@ -164,6 +164,9 @@ class InputSettings(Section):
     string_length: Annotated[StrictInt, Field(ge=0, le=16 * 2**20)] = Field(
         default=128, description="Characters in a string element."
     )
+    compression: Literal["none", "gzip", "deflate"] = Field(
+        default="none", description="How requests are compressed: once, before the load; the server unpacks each."
+    )
 
 
 class StopSettings(Section):

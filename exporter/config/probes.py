@@ -10,13 +10,14 @@ from typing import Any
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
-from exporter.config.target_settings import TargetSettings
+from exporter.config.target_settings import TargetSettings, TlsSettings
 from exporter.probe import (
     Header,
     InputOptions,
     MeasurementOptions,
     OverloadPolicy,
     Probe,
+    Resolve,
     Schedule,
     Slo,
     StopRules,
@@ -49,9 +50,16 @@ def build_target(settings: TargetSettings) -> Target:
         path=door.path,
         metrics_url=settings.metrics_url or "",
         headers=tuple(headers),
-        tls=TlsOptions(**settings.tls.model_dump()),
+        tls=_tls(settings.tls),
         connect_timeout_ns=settings.connect_timeout_ns,
+        resolve=Resolve(settings.resolve),
+        streams_per_connection=settings.streams_per_connection,
     )
+
+
+def _tls(settings: TlsSettings) -> TlsOptions:
+    verify = {"verify": settings.verify != "none", "verify_host": settings.verify == "full"}
+    return TlsOptions(**(settings.model_dump() | verify))
 
 
 def _probe(settings: ProbeSettings, target: Target) -> Probe:

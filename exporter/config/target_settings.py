@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
     PlainValidator,
     PrivateAttr,
-    StrictBool,
+    StrictInt,
     StrictStr,
     model_validator,
 )
@@ -54,16 +55,27 @@ class HeaderSettings(Section):
         return header
 
 
+VERIFY = ("full", "peer", "none")
+
+
+def _truth_as_text(given: object) -> object:
+    return ("full" if given else "none") if isinstance(given, bool) else given
+
+
 class TlsSettings(Section):
     """How a TLS server is verified, and who we say we are."""
 
     ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
-    cert_file: PathText = Field(default="", description="PEM file of our own certificate; needs `key_file`.")
-    key_file: PathText = Field(default="", description="PEM file of its key.")
+    cert_file: PathText = Field(default="", description="PEM or DER file of our own certificate; needs `key_file`.")
+    key_file: PathText = Field(default="", description="PEM or DER file of its key.")
     server_name: LabelValue = Field(
         default="", description="The name that the server's certificate must bear; the url's host by default."
     )
-    verify: StrictBool = Field(default=True, description="Whether the server's certificate is verified.")
+    verify: Annotated[str, OneOf(VERIFY), BeforeValidator(_truth_as_text)] = Field(
+        default="full",
+        description="What is verified of the server's certificate: `full`, or only its chain and not its name "
+        "(`peer`), or nothing (`none`). `true` is `full`, `false` is `none`.",
+    )
 
 
 class TargetSettings(Section):
@@ -88,4 +100,12 @@ class TargetSettings(Section):
     tls: TlsSettings = Field(default_factory=TlsSettings, description="TLS, for https and grpcs.")
     connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(
         default=5 * NS, description="How long a connection may take."
+    )
+    resolve: Literal["pin", "sweep", "connection"] = Field(
+        default="sweep",
+        description="When the url's host is turned into an address: once for the daemon's life (`pin`), once a sweep, "
+        "or anew at each `connection`, all addresses in turn.",
+    )
+    streams_per_connection: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=32, description="gRPC: how many requests share one connection. Over HTTP each has its own."
     )

@@ -6,6 +6,7 @@ Owns what lives as long as a sweep: the connection for the slow calls, and the a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from exporter.errors import InputError, PreflightError
 from exporter.load.abandoned import Abandoned
@@ -15,6 +16,7 @@ from exporter.model import ModelFacts, Reason
 from exporter.payload import make_steps
 from exporter.probe import Probe, Target
 from exporter.services.base import Control, Service
+from exporter.transport.dial import settle
 
 
 class Session:
@@ -28,14 +30,17 @@ class Session:
         self._level: Level | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
-        """Begins a sweep: asks the server whether the probe can run. Raises PreflightError if not."""
+        """Begins a sweep: settles on an address of the target, where its policy is to keep to one, and asks the server
+        there whether the probe can run. Raises PreflightError if not."""
         await self.end_sweep()
-        control = self._make_control(probe.target)
-        return await control.preflight(probe.model, probe.version)
+        address = await settle(probe.target)
+        control = self._make_control(replace(probe.target, address=address))
+        return replace(await control.preflight(probe.model, probe.version), address=address)
 
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
+        plan = _settled(plan)
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         try:
@@ -82,3 +87,9 @@ class Session:
         if service is None:
             raise PreflightError(Reason.UNSUPPORTED, f"target {target.name}: no service kind {target.kind!r}")
         return service
+
+
+def _settled(plan: LevelPlan) -> LevelPlan:
+    """The plan for the address that preflight found, whichever worker asked."""
+    target = replace(plan.probe.target, address=plan.facts.address)
+    return replace(plan, probe=replace(plan.probe, target=target))

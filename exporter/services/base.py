@@ -22,7 +22,8 @@ Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A request encoded once, before the level starts. Opaque to all but the kind's own channels."""
+    """A request encoded once, before the level starts, compressed if it is to be. Opaque to all but the kind's own
+    channels."""
 
     head: bytes
     body: bytes

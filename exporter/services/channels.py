@@ -7,18 +7,15 @@ from exporter.services.base import Channel, Listener
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 
-STREAMS_PER_CONNECTION = 32
-"""gRPC calls on one connection: well below the 100 streams that servers commonly allow."""
-
 
 def make_channel(target: Target, listener: Listener) -> Channel:
     """A channel of the door's protocol, not opened yet."""
     if target.is_grpc:
-        return GrpcChannel(target, listener, STREAMS_PER_CONNECTION)
+        return GrpcChannel(target, listener, target.streams_per_connection)
     return HttpChannel(target, listener)
 
 
 def connections(target: Target, in_flight: int) -> int:
     """How many such channels carry `in_flight` calls: over HTTP/1.1 one for each."""
-    streams = STREAMS_PER_CONNECTION if target.is_grpc else 1
+    streams = target.streams_per_connection if target.is_grpc else 1
     return max(-(-in_flight // streams), 1)

@@ -5,7 +5,6 @@ Owns what a request looks like. All of it is encoded before a level starts, by T
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -20,12 +19,13 @@ from exporter.probe import Probe, Target
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.transport.headers import read_headers
+from exporter.wire.codings import compress
+from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http1 import request_head
 
 MARK = "triton-canary"
 """The header (its value is the sweep's id) and the beginning of each request id: a server's log tells who asked."""
 
-_GRPC_PREFIX = struct.Struct("!?I")
 _MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 
 
@@ -80,13 +80,18 @@ def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
         from exporter.services.triton_clients import transport_reason
 
         raise transport_reason(error) from error
+    content = bytes(body)
+    if probe.input.compression != "none":
+        # As Triton's client does it: the whole body, and the length of its JSON part is what it is when unpacked.
+        content = compress(content, probe.input.compression)
+        headers.append(("Content-Encoding", probe.input.compression))
     path = infer_path(probe.target, probe.model, probe.version)
-    return EncodedRequest(request_head("POST", path, probe.target.authority, headers, len(body)), bytes(body))
+    return EncodedRequest(request_head("POST", path, probe.target.authority, headers, len(content)), content)
 
 
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
-    """The body is a whole gRPC message; the head is the one header that is the request's own, the channel adds the
-    target's."""
+    """The body is a whole gRPC message; the head are the headers that are the request's own, one a line, the channel
+    adds the target's."""
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
@@ -96,8 +101,12 @@ def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
     size = request.ByteSize()
     if size > _MAX_GRPC_MESSAGE_BYTES:
         raise InputError(f"a request of {size} bytes: gRPC messages have at most {_MAX_GRPC_MESSAGE_BYTES}")
-    body = _GRPC_PREFIX.pack(False, size) + request.SerializeToString()
-    return EncodedRequest(f"{MARK}: {sweep_id}".encode("ascii"), body)
+    head = f"{MARK}: {sweep_id}"
+    encoding = "identity"
+    if probe.input.compression != "none":
+        encoding = probe.input.compression
+        head += f"\ngrpc-encoding: {encoding}"
+    return EncodedRequest(head.encode("ascii"), frame_message(request.SerializeToString(), encoding))
 
 
 def _checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, npt.NDArray[np.generic]]]:

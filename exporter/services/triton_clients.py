@@ -115,11 +115,18 @@ class TritonClient:
     async def _ask(self, method: str, *arguments: str) -> Any:
         async with _failures_mapped(self.target):
             if self._client is None:
-                headers = read_headers(self.target.headers)
-                self._headers = {name.lower() if self.target.is_grpc else name: value for name, value in headers}
+                self._headers = self._read_headers()
                 self._client = await self._make()
             call: Awaitable[Any] = getattr(self._client, method)(*arguments, headers=self._headers)
             return await call
+
+    def _read_headers(self) -> dict[str, str]:
+        """The target's headers as they are now. The client knows only the address of a target that is settled on one;
+        what that server reads is still its name."""
+        headers = read_headers(self.target.headers)
+        if self.target.is_grpc:
+            return {name.lower(): value for name, value in headers}
+        return {"Host": self.target.authority, **dict(headers)}
 
     def _message(self, answer: Any, empty: _M) -> _M:
         if self.target.is_grpc:
@@ -135,7 +142,7 @@ class TritonClient:
         target = self.target
         if not target.is_grpc:
             return tritonclient.http.aio.InferenceServerClient(
-                target.authority + target.path,
+                target.settled_authority + target.path,
                 conn_timeout=self._timeout_ns / NS,
                 ssl=target.is_tls,
                 ssl_context=client_context(target, ("http/1.1",)) if target.is_tls else True,
@@ -147,7 +154,8 @@ class TritonClient:
             # A channel of its own: shared ones would bring their back-off after an earlier failure with them.
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        return tritonclient.grpc.aio.InferenceServerClient(target.authority, creds=credentials, channel_args=options)
+        client = tritonclient.grpc.aio.InferenceServerClient
+        return client(target.settled_authority, creds=credentials, channel_args=options)
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from exporter.model import Outcome
 from exporter.probe import Target
 from exporter.transport.dial import dial
 from exporter.transport.tls import certificate_names
+from exporter.transport.tls_files import certificate_pem, key_pem, read_file
 
 ChannelOptions = list[tuple[str, Any]]
 
@@ -23,27 +24,26 @@ async def grpc_credentials(target: Target) -> tuple[Any, ChannelOptions]:
     """Credentials (None without TLS) and the channel options that belong to them. Files are read now. Raises
     TransportError."""
     if not target.is_tls:
-        return None, []
+        return None, [("grpc.default_authority", target.authority)]
+    try:
+        return await _tls_credentials(target)
+    except OSError as error:
+        raise TransportError(Outcome.TLS_ERROR, str(error)) from error
+
+
+async def _tls_credentials(target: Target) -> tuple[Any, ChannelOptions]:
     tls = target.tls
-    name = tls.server_name
-    if tls.verify:
-        roots = _read(tls.ca_file) if tls.ca_file else _system_roots()
-    else:
-        roots, name = await _trust_what_is_there(target)
+    name = tls.server_name or target.host
+    roots = read_file(tls.ca_file) if tls.ca_file else _system_roots()
+    if not (tls.verify and tls.verify_host):
+        shown, name = await _certificate_shown(target)
+        roots = roots if tls.verify else shown
     credentials = grpc.ssl_channel_credentials(
         root_certificates=roots,
-        private_key=_read(tls.key_file or tls.cert_file) if tls.cert_file else None,
-        certificate_chain=_read(tls.cert_file) if tls.cert_file else None,
+        private_key=key_pem(tls.key_file or tls.cert_file) if tls.cert_file else None,
+        certificate_chain=certificate_pem(tls.cert_file) if tls.cert_file else None,
     )
-    return credentials, [("grpc.ssl_target_name_override", name)] if name else []
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        text = f"TLS file {path} cannot be read: {error.strerror}"
-        raise TransportError(Outcome.TLS_ERROR, text) from error
+    return credentials, [("grpc.ssl_target_name_override", name)]
 
 
 def _system_roots() -> bytes | None:
@@ -51,13 +51,13 @@ def _system_roots() -> bytes | None:
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.openssl_cafile, *_SYSTEM_CA_FILES):
         if path and Path(path).is_file():
-            return _read(path)
+            return read_file(path)
     return None
 
 
-async def _trust_what_is_there(target: Target) -> tuple[bytes, str]:
-    """gRPC can't leave out verification. So the certificate that the server shows now is what is trusted, under a name
-    of its own."""
+async def _certificate_shown(target: Target) -> tuple[bytes, str]:
+    """The certificate that the server shows now, and a name of its own: gRPC can't leave out verification, so without
+    it this certificate is what is trusted, and where any name will do, this one is asked for."""
     dialled = await dial(target, ("h2",))
     with dialled.sock as sock:
         assert isinstance(sock, ssl.SSLSocket)

@@ -37,6 +37,8 @@ class SweepLog:
             "requests": sum(result.outcomes.values()),
             "levels": len(result.measurements),
         }
+        if result.facts and result.facts.address:
+            summary["address"] = result.facts.address
         best = max(result.measurements, key=lambda measurement: measurement.throughput, default=None)
         if best is not None and best.latency is not None:
             summary["best_level"] = best.level.label

@@ -28,7 +28,7 @@ from exporter.model import (
 )
 from exporter.probe import NS, LoadLevel, Probe
 from exporter.sweep.level import LevelRun
-from exporter.sweep.preflight import refuse_unsupported
+from exporter.sweep.preflight import Pins, refuse_unsupported
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -53,10 +53,11 @@ Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
 
 
 class Sweep:
-    """One run of a probe. `run` is called once and raises nothing but its own cancellation."""
+    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it."""
 
-    def __init__(self, probe: Probe, sinks: Sequence[Sink]) -> None:
+    def __init__(self, probe: Probe, sinks: Sequence[Sink], pins: Pins | None = None) -> None:
         self._probe = probe
+        self._pins = pins or Pins()
         self._sinks = sinks
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
         self._started_unix_s = time.time()
@@ -101,7 +102,7 @@ class Sweep:
         return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
-        self._facts = await worker.preflight(self._probe)
+        self._facts = await self._pins.preflight(worker, self._probe)
         refuse_unsupported(self._probe, self._facts)
         for level in self._probe.levels:
             requests_left = self._probe.stop.max_requests - self._sent

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.errors import PreflightError
+from exporter.load.protocol import Worker
 from exporter.model import ModelFacts, Reason
-from exporter.probe import Probe
+from exporter.probe import Probe, Resolve
+
+
+class Pins:
+    """The addresses of the targets whose name is resolved once for the daemon's life. Kept here and not in the
+    workers, which come and go. What a preflight never reached is not pinned."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[tuple[str, int], str] = {}
+
+    async def preflight(self, worker: Worker, probe: Probe) -> ModelFacts:
+        """Asks the server, at the address that is pinned, if one is. Raises PreflightError."""
+        target = probe.target
+        if target.resolve is not Resolve.PIN:
+            return await worker.preflight(probe)
+        pinned = self._addresses.get((target.host, target.port), "")
+        facts = await worker.preflight(replace(probe, target=replace(target, address=pinned)))
+        if facts.address:
+            self._addresses[target.host, target.port] = facts.address
+        return facts
 
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:

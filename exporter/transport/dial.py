@@ -16,10 +16,9 @@ from dataclasses import dataclass
 
 from exporter.errors import TransportError
 from exporter.model import Outcome
-from exporter.probe import NS, Target
+from exporter.probe import NS, Resolve, Target
+from exporter.transport import resolve
 from exporter.transport.tls import certificate_expiry_unix_s, client_context
-
-_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,9 @@ class Dialled:
 async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
     """Connects to `target`; under TLS offers `alpn`.
 
-    The addresses of its name are tried in the resolver's order, anew at each call. Raises TransportError:
-    CONNECT_ERROR (no address, refused, or no connection within the target's connect time-out), TLS_ERROR, or TIMEOUT
-    when the server accepted and its handshake is not done by then.
+    The addresses of its name are tried one after the other, each for an equal share of the time that is left. Raises
+    TransportError: CONNECT_ERROR (no address, refused, or no connection within the target's connect time-out),
+    TLS_ERROR, or TIMEOUT when the server accepted and its handshake is not done by then.
     """
     seconds = target.connect_timeout_ns / NS
     accepted = False
@@ -54,48 +53,73 @@ async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
             return await _handshake(sock, connect_ns, target, alpn)
     except TimeoutError as error:
         if accepted:
-            text = f"no TLS handshake with {target.authority} within {seconds:g} s"
+            text = f"no TLS handshake with {_place(target)} within {seconds:g} s"
             raise TransportError(Outcome.TIMEOUT, text) from error
-        text = f"no connection to {target.authority} within {seconds:g} s"
+        text = f"no connection to {_place(target)} within {seconds:g} s"
         raise TransportError(Outcome.CONNECT_ERROR, text) from error
 
 
+async def settle(target: Target) -> str:
+    """The address that a sweep of `target` keeps to: the first of its name, in the resolver's order, that accepts a
+    connection. "" where there is nothing to settle, and where no address was found: the next connection says why."""
+    if target.address or target.resolve is Resolve.CONNECTION or resolve.is_numeric(target.host):
+        return target.address
+    try:
+        async with asyncio.timeout(target.connect_timeout_ns / NS):
+            found = await resolve.addresses(target)
+            if len(found) == 1:
+                return resolve.as_host(found[0][1])
+            sock, _connect_ns = await _connect_first(target, found)
+            with sock:
+                return resolve.as_host(sock.getpeername())
+    except (OSError, UnicodeError):
+        return ""
+
+
 async def _connect(target: Target) -> tuple[socket.socket, int]:
-    addresses = await _resolve(target)
-    failure: OSError | None = None
-    for family, address in addresses:
+    """Raises TransportError, or TimeoutError if the last address did not answer."""
+    try:
+        found = await resolve.addresses(target)
+    except (OSError, UnicodeError) as error:
+        text = f"the name {target.host!r} does not resolve: {reason_text(error)}"
+        raise TransportError(Outcome.CONNECT_ERROR, text) from error
+    try:
+        return await _connect_first(target, found)
+    except OSError as error:
+        if isinstance(error, TimeoutError) and error.errno is None:  # ours, not the kernel's ETIMEDOUT
+            raise
+        text = f"cannot connect to {_place(target)}: {reason_text(error)}"
+        raise TransportError(Outcome.CONNECT_ERROR, text) from error
+
+
+async def _connect_first(target: Target, addresses: list[resolve.Address]) -> tuple[socket.socket, int]:
+    """Connects to the first address that accepts. Raises what the last one did."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + target.connect_timeout_ns / NS
+    failure: OSError = OSError("no address")
+    for index, (family, address) in enumerate(addresses):
+        # A replica whose machine is gone does not answer at all, and must not use up the time of the others.
+        share = (ends - clock()) / (len(addresses) - index)
         try:
-            return await _connect_one(family, address)
-        except TimeoutError as error:
-            if error.errno is None:  # ours, not the kernel's ETIMEDOUT
-                raise
-            failure = error
+            async with asyncio.timeout(share):
+                return await _connect_one(family, address)
         except OSError as error:
             failure = error
-    raise TransportError(Outcome.CONNECT_ERROR, f"cannot connect to {target.authority}: {reason_text(failure)}")
+    raise failure
 
 
-async def _resolve(target: Target) -> list[_Address]:
-    """Every stream address of the target. An address given as a number takes no resolver thread."""
-    try:
-        infos = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        try:
-            loop = asyncio.get_running_loop()
-            infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            text = f"the name {target.host!r} does not resolve: {reason_text(error)}"
-            raise TransportError(Outcome.CONNECT_ERROR, text) from error
-    return [(family, address) for family, _type, _protocol, _name, address in infos]
+def _place(target: Target) -> str:
+    """The target's host and port, and the address that it is settled on."""
+    return f"{target.authority} ({target.address})" if target.address else target.authority
 
 
-async def _connect_one(family: socket.AddressFamily, address: object) -> tuple[socket.socket, int]:
+async def _connect_one(family: socket.AddressFamily, address: resolve.SocketAddress) -> tuple[socket.socket, int]:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         started_ns = time.monotonic_ns()
-        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().sock_connect(sock, address)
         return sock, time.monotonic_ns() - started_ns
     except BaseException:
         sock.close()
@@ -162,7 +186,7 @@ async def _ready(descriptor: int, *, to_write: bool) -> None:
 
 
 def _tls_error(target: Target, error: Exception) -> TransportError:
-    return TransportError(Outcome.TLS_ERROR, f"TLS with {target.authority} failed: {reason_text(error)}")
+    return TransportError(Outcome.TLS_ERROR, f"TLS with {_place(target)} failed: {reason_text(error)}")
 
 
 def reason_text(error: Exception | None) -> str:

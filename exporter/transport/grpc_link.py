@@ -161,17 +161,17 @@ class GrpcLink:
         return block
 
     def _make_block(self, head: bytes, timeout_ns: int) -> bytes:
-        metadata = self._metadata
-        if head:
-            name, _, value = head.decode("ascii").partition(":")
-            metadata = (*metadata, (name, value.strip()))
+        lines = (line.partition(": ") for line in head.decode("ascii").splitlines())
+        own = {name: value for name, _, value in lines}
+        encoding = own.pop("grpc-encoding", "identity")
         return request_block(
             scheme="https" if self._target.is_tls else "http",
             authority=self._target.authority,
             path=self._method,
             user_agent=_USER_AGENT,
             timeout_ns=timeout_ns or None,
-            metadata=metadata,
+            encoding=encoding,
+            metadata=(*self._metadata, *own.items()),
         )
 
     def _end(self, rpc: UnaryRpc, outcome: Outcome, text: str, now_ns: int) -> None:
@@ -278,7 +278,11 @@ class GrpcLink:
     def connection_lost(self, error: OSError | None) -> None:
         goaway = self.core.goaway_text
         after = f" after {goaway}" if goaway else ""
-        self._lose(Outcome.CONNECT_ERROR, f"connection lost{after}: {reason_text(error)}")
+        text = f"connection lost{after}: {reason_text(error)}"
+        if self._target.is_tls and not self.core.peer_ready:
+            # gRPC's own servers do not say so in an alert.
+            text += " at once after the TLS handshake; it may ask for a client certificate, or refuse the one it got"
+        self._lose(Outcome.CONNECT_ERROR, text)
 
     def _lose(self, outcome: Outcome, text: str) -> None:
         """The connection is gone, and all that was under way on it."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from exporter.errors import TransportError
 from exporter.model import Outcome
 from exporter.probe import Target, TlsOptions
+from exporter.transport.der import content
+from exporter.transport.tls_files import certificate_pem, key_pem, path_in_memory
 
 _log = logging.getLogger(__name__)
 
@@ -30,27 +32,27 @@ class _Kept:
     context: ssl.SSLContext
 
 
-_kept: dict[tuple[TlsOptions, tuple[str, ...]], _Kept] = {}
-_warned: set[str] = set()
+_kept: dict[tuple[TlsOptions, str, tuple[str, ...]], _Kept] = {}
+_warned: set[tuple[str, str]] = set()
 _lock = threading.Lock()
 
 
 def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     """The context for a connection to `target` that offers `alpn`.
 
-    Raises TransportError(TLS_ERROR) naming the file that cannot be used. Where the target asks for no verification,
-    says so in the log once.
+    Raises TransportError(TLS_ERROR) naming the file that cannot be used. Where the target asks for less than full
+    verification, says so in the log once.
     """
     options = target.tls
-    if not options.verify:
-        _warn_unverified(target)
-    key = (options, tuple(alpn))
+    name = options.server_name or target.host
+    _warn_of_weakness(target)
+    key = (options, name, tuple(alpn))
     with _lock:
         try:
             stamps = tuple(_stamp(path) for path in (options.ca_file, options.cert_file, options.key_file) if path)
             kept = _kept.get(key)
             if kept is None or kept.stamps != stamps:
-                kept = _kept[key] = _Kept(stamps, _build(options, alpn))
+                kept = _kept[key] = _Kept(stamps, _build(options, name, alpn))
         except OSError as error:
             raise TransportError(Outcome.TLS_ERROR, str(error)) from error
     return kept.context
@@ -65,7 +67,7 @@ def _stamp(path: str) -> _FileStamp:
 
 
 class _NamingContext(ssl.SSLContext):
-    """A context that asks for, and checks, the configured server name, whatever host its user connects to."""
+    """A context that asks for, and checks, the target's name, whatever host its user connects to."""
 
     server_name: str
 
@@ -77,16 +79,15 @@ class _NamingContext(ssl.SSLContext):
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        name = self.server_name or server_hostname
-        return super().wrap_bio(incoming, outgoing, server_side, name, session)
+        return super().wrap_bio(incoming, outgoing, server_side, self.server_name, session)
 
 
-def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
+def _build(options: TlsOptions, name: str, alpn: Sequence[str]) -> ssl.SSLContext:
     context = _NamingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = options.server_name
+    context.server_name = name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = options.verify and options.verify_host
     if not options.verify:
-        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif options.ca_file:
         try:
@@ -96,21 +97,33 @@ def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     if options.cert_file:
-        try:
-            # An encrypted key must fail, not ask for its password on a terminal that a daemon has not got.
-            context.load_cert_chain(options.cert_file, options.key_file or None, password=lambda: "")
-        except OSError as error:
-            files = " and ".join(path for path in (options.cert_file, options.key_file) if path)
-            raise OSError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
+        _load_own_certificate(context, options)
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return context
 
 
-def _warn_unverified(target: Target) -> None:
-    if target.name not in _warned:
-        _warned.add(target.name)
-        _log.warning("target %s: the server's TLS certificate is not verified", target.name)
+def _load_own_certificate(context: ssl.SSLContext, options: TlsOptions) -> None:
+    key = key_pem(options.key_file) if options.key_file else b""
+    with path_in_memory(key + b"\n" + certificate_pem(options.cert_file)) as path:
+        try:
+            # An encrypted key must fail, not ask for its password on a terminal that a daemon has not got.
+            context.load_cert_chain(path, password=lambda: "")
+        except OSError as error:
+            files = " and ".join(path for path in (options.cert_file, options.key_file) if path)
+            raise OSError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
+
+
+def _warn_of_weakness(target: Target) -> None:
+    if not target.tls.verify:
+        weakness = "the server's TLS certificate is not verified"
+    elif not target.tls.verify_host:
+        weakness = "the server's TLS certificate is verified, but not that it bears the server's name"
+    else:
+        return
+    if (target.name, weakness) not in _warned:
+        _warned.add((target.name, weakness))
+        _log.warning("target %s: %s", target.name, weakness)
 
 
 def certificate_expiry_unix_s(der: bytes) -> float | None:
@@ -119,16 +132,16 @@ def certificate_expiry_unix_s(der: bytes) -> float | None:
     Read from the encoding itself, since `ssl` describes a certificate only after it has verified it.
     """
     try:
-        certificate = _content(der, 0)[1]
-        fields = _content(certificate, 0)[1]
+        certificate = content(der, 0)[1]
+        fields = content(certificate, 0)[1]
         position = 0
         if fields[0] == _TAG_VERSION:
-            position = _content(fields, position)[2]
+            position = content(fields, position)[2]
         for _field in ("serialNumber", "signature", "issuer"):
-            position = _content(fields, position)[2]
-        validity = _content(fields, position)[1]
-        not_before_end = _content(validity, 0)[2]
-        tag, text, _end = _content(validity, not_before_end)
+            position = content(fields, position)[2]
+        validity = content(fields, position)[1]
+        not_before_end = content(validity, 0)[2]
+        tag, text, _end = content(validity, not_before_end)
         digits = text.decode("ascii")
         if tag == _TAG_UTC_TIME:
             digits = ("19" if int(digits[:2]) >= 50 else "20") + digits
@@ -141,18 +154,6 @@ _TAG_VERSION = 0xA0
 _TAG_UTC_TIME = 0x17
 
 
-def _content(der: bytes, start: int) -> tuple[int, bytes, int]:
-    """The DER element at `start`: its tag, its content and where it ends."""
-    tag, length, begin = der[start], der[start + 1], start + 2
-    if length & 0x80:
-        size = length & 0x7F
-        length = int.from_bytes(der[begin : begin + size], "big")
-        begin += size
-    if begin + length > len(der):
-        raise ValueError("cut off")
-    return tag, der[begin : begin + length], begin + length
-
-
 _OID_ALTERNATIVE_NAME = b"\x06\x03\x55\x1d\x11"
 _TAG_OCTET_STRING = 0x04
 _TAG_DNS_NAME = 0x82
@@ -163,15 +164,15 @@ def certificate_names(der: bytes) -> list[str]:
     names: list[str] = []
     try:
         position = der.index(_OID_ALTERNATIVE_NAME) + len(_OID_ALTERNATIVE_NAME)
-        tag, extension, end = _content(der, position)
+        tag, extension, end = content(der, position)
         if tag != _TAG_OCTET_STRING:  # the flag "critical" comes before it
-            extension = _content(der, end)[1]
-        entries = _content(extension, 0)[1]
+            extension = content(der, end)[1]
+        entries = content(extension, 0)[1]
         position = 0
         while position < len(entries):
-            tag, content, position = _content(entries, position)
+            tag, name, position = content(entries, position)
             if tag == _TAG_DNS_NAME:
-                names.append(content.decode("ascii"))
+                names.append(name.decode("ascii"))
     except (ValueError, IndexError):
         return names
     return names

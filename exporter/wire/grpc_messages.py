@@ -8,21 +8,20 @@ from __future__ import annotations
 import zlib
 from struct import Struct
 
+from exporter.wire.codings import WINDOW_BITS, compress
 from exporter.wire.http2_frames import ErrorCode, StreamError
 
 ACCEPTED_ENCODINGS = "identity, deflate, gzip"
 """What we can read, as `grpc-accept-encoding` says it. "deflate" is zlib's format (RFC 1950)."""
 
 MESSAGE_PREFIX = Struct(">BI")
-_WINDOW_BITS = {"deflate": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS | 16}
 
 
 def frame_message(message: bytes, encoding: str = "identity") -> bytes:
     """A message with its prefix, compressed if `encoding` is gzip or deflate."""
     if encoding == "identity":
         return MESSAGE_PREFIX.pack(0, len(message)) + message
-    compressor = zlib.compressobj(wbits=_WINDOW_BITS[encoding])
-    packed = compressor.compress(message) + compressor.flush()
+    packed = compress(message, encoding)
     return MESSAGE_PREFIX.pack(1, len(packed)) + packed
 
 
@@ -78,7 +77,7 @@ class MessageReader:
         self._prefix = b""
         if compressed > 1:
             raise StreamError(ErrorCode.CANCEL, f"a message with the flag {compressed}: not gRPC")
-        if compressed and self._encoding not in _WINDOW_BITS:
+        if compressed and self._encoding not in WINDOW_BITS:
             raise StreamError(ErrorCode.CANCEL, f"a compressed message, but grpc-encoding is {self._encoding!r}")
         self._compressed = bool(compressed)
         if self._left > self._max_bytes:
@@ -91,7 +90,7 @@ class MessageReader:
             messages.append(message)
 
     def _unpack(self) -> bytes:
-        decompressor = zlib.decompressobj(_WINDOW_BITS[self._encoding])
+        decompressor = zlib.decompressobj(WINDOW_BITS[self._encoding])
         room = self._max_bytes - self._unpacked_bytes
         try:
             message = decompressor.decompress(self._content, room + 1)

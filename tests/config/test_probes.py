@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from exporter.config import build_probes, load
+from exporter.config.probes import build_target
+from exporter.config.target_settings import TargetSettings
 from exporter.probe import (
     NS,
     Distribution,
@@ -20,6 +22,7 @@ from exporter.probe import (
     Mode,
     OverloadPolicy,
     Probe,
+    Resolve,
     Schedule,
     Slo,
     StopRules,
@@ -56,6 +59,7 @@ def test_the_full_example() -> None:
                 "/etc/triton-canary/client.pem",
                 "/etc/triton-canary/client.key",
                 "asr.internal",
+                verify_host=False,
             ),
             connect_timeout_ns=2 * NS,
         ),
@@ -64,7 +68,7 @@ def test_the_full_example() -> None:
         schedule=Schedule(600 * NS, jitter_ns=30 * NS),
         levels=tuple(LoadLevel(Mode.CONCURRENCY, float(value), str(value)) for value in range(1, 9)),
         measurement=MeasurementOptions(2 * NS, 0.05, 95.0, 3, 8, (50.0, 90.0, 95.0, 99.0), 1500 * MS),
-        input=InputOptions("random", 7, 2, (("AUDIO", (16000,)), ("LENGTH", (1,))), 32),
+        input=InputOptions("random", 7, 2, (("AUDIO", (16000,)), ("LENGTH", (1,))), 32, compression="gzip"),
         stop=StopRules(64, 200_000, 120 * NS, 0.05, 50),
         slo=Slo("interactive", 50 * MS, 95.0, ("1", "4")),
         unit=Unit("audio_seconds", 0.3),
@@ -82,6 +86,25 @@ def test_the_full_example() -> None:
         LoadLevel(Mode.REQUEST_RATE, 100.5, "100.5"),
     )
     assert (nightly.target.port, nightly.target.group) == (8001, "asr")
+    assert (nightly.target.resolve, nightly.target.streams_per_connection) == (Resolve.CONNECTION, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "verify", "verify_host"),
+    [
+        ("true", True, True),
+        ("full", True, True),
+        ("peer", True, False),
+        ("none", False, False),
+        ("false", False, False),
+    ],
+)
+def test_what_is_verified(given: str, verify: bool, verify_host: bool) -> None:
+    settings = TargetSettings.model_validate(
+        {"name": "t", "url": "grpcs://h", "tls": {"verify": yaml.safe_load(given)}}
+    )
+    tls = build_target(settings).tls
+    assert (tls.verify, tls.verify_host) == (verify, verify_host)
 
 
 def test_the_minimal_example_takes_the_types_own_defaults() -> None:

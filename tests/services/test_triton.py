@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+import tritonclient.http.aio
 from tritonclient.grpc import service_pb2
+from tritonclient.utils import InferenceServerException
 
 from exporter.errors import InputError, PreflightError
 from exporter.model import Reason, TensorSpec
@@ -23,7 +26,9 @@ from exporter.services.base import EncodedRequest
 from exporter.services.triton import TritonService, infer_path
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
+from exporter.wire.http1 import decompress
 from tests.builders import make_facts, make_probe, make_target
+from tests.transport.scripted import serving
 
 SPECS = (
     TensorSpec("FLOATS", "FP32", (2, 3)),
@@ -39,8 +44,13 @@ def grpc_target(**changes: Any) -> Any:
     return make_target(scheme="grpc", port=8001, **changes)
 
 
-def encode(target: Any, version: str = "", steps: Any = STEPS, facts: Any = FACTS) -> list[EncodedRequest]:
-    return TritonService().encode(make_probe(target=target, model="m", version=version), facts, steps, "s1")
+def encode(
+    target: Any, version: str = "", steps: Any = STEPS, facts: Any = FACTS, compression: str = "none"
+) -> list[EncodedRequest]:
+    options = InputOptions(compression=compression)
+    return TritonService().encode(
+        make_probe(target=target, model="m", version=version, input=options), facts, steps, "s1"
+    )
 
 
 def parse_http(request: EncodedRequest) -> tuple[h11.Request, bytes]:
@@ -96,6 +106,49 @@ def test_grpc_request_is_the_message_that_tritons_client_makes() -> None:
     assert service_pb2.ModelInferRequest.FromString(request.body[5:]) == expected
 
 
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+async def test_http_compression_is_what_tritons_client_sends(compression: str) -> None:
+    """The length of the JSON part is that of the uncompressed body, the coding is over all of it."""
+    received: list[tuple[h11.Request, bytes]] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[-1].split(b"\r\n")[0])
+        received.append(parse_http(EncodedRequest(head, await reader.readexactly(length))))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    (request,) = encode(make_target(), compression=compression)
+    inputs = []
+    for spec in SPECS:
+        tensor = STEPS[0][spec.name]
+        inputs.append(tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype))
+        inputs[-1].set_data_from_numpy(tensor)
+    async with serving(script) as port:
+        client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{port}")
+        with pytest.raises(InferenceServerException):
+            await client.infer("m", inputs, request_id="triton-canary-s1-0", request_compression_algorithm=compression)
+        await client.close()
+    (theirs, their_body), (ours, our_body) = received[0], parse_http(request)
+    assert theirs.target.decode().lstrip("/") == ours.target.decode().lstrip("/")
+    names = (b"content-encoding", b"inference-header-content-length")
+    assert {name: dict(ours.headers)[name] for name in names} == {name: dict(theirs.headers)[name] for name in names}
+    assert dict(ours.headers)[b"content-encoding"] == compression.encode()
+    unpacked = decompress(our_body, compression, 1 << 20)
+    assert unpacked == decompress(their_body, compression, 1 << 20)
+    (plain,) = encode(make_target())
+    assert unpacked == plain.body
+    assert dict(ours.headers)[b"content-length"] == str(len(our_body)).encode()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+def test_grpc_compression_is_of_the_message(compression: str) -> None:
+    (request,) = encode(grpc_target(), compression=compression)
+    (plain,) = encode(grpc_target())
+    assert request.head == f"triton-canary: s1\ngrpc-encoding: {compression}".encode()
+    assert request.body[:5] == b"\1" + (len(request.body) - 5).to_bytes(4, "big")
+    assert decompress(request.body[5:], compression, 1 << 20) == plain.body[5:]
+
+
 def test_each_step_has_an_id_of_its_own() -> None:
     requests = encode(grpc_target(), steps=STEPS * 3)
     ids = [service_pb2.ModelInferRequest.FromString(request.body[5:]).id for request in requests]
@@ -148,6 +201,14 @@ def test_token_is_read_at_each_encoding(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_connections(scheme: str, in_flight: int, connections: int) -> None:
     assert TritonService().connections(make_target(scheme=scheme), in_flight) == connections
+
+
+@pytest.mark.parametrize(("streams", "connections"), [(1, 100), (3, 34), (99, 2), (100, 1), (1000, 1)])
+def test_streams_per_connection(streams: int, connections: int) -> None:
+    target = grpc_target(streams_per_connection=streams)
+    assert TritonService().connections(target, 100) == connections
+    assert TritonService().channel(target, print).capacity == streams
+    assert TritonService().connections(make_target(streams_per_connection=streams), 100) == 100
 
 
 def test_channels_follow_the_scheme() -> None:

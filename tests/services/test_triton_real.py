@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -12,21 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http.aio
+from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult
 
-from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton import MODELS, EmbeddedTriton, free_ports
 from exporter.errors import PreflightError
-from exporter.model import Outcome, Reason, TensorSpec
+from exporter.load.local_worker import LocalWorker
+from exporter.load.protocol import LevelPlan
+from exporter.model import Outcome, Reason, TensorSpec, Window
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, Target, TlsOptions
+from exporter.probe import NS, InputOptions, MeasurementOptions, Target, TlsOptions
 from exporter.services.base import Call
 from exporter.services.triton import TritonService
 from exporter.services.triton_control import TritonControl
+from exporter.transport.grpc_channel import INFER_METHOD
 from exporter.transport.http_channel import HttpChannel
-from tests.builders import make_probe, make_target
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.certificates import make_certificates
+from tests.transport.nginx import nginx_serving
 from tests.transport.scripted import Ended
+from tests.wire.test_grpc_servers import Client
 
 DOORS = ["http", "grpc"]
 
@@ -108,15 +115,20 @@ async def test_requests_are_answered_and_counted(triton: EmbeddedTriton, scheme:
     assert last.compute_infer.ns > first.compute_infer.ns
 
 
-async def test_values_come_back(triton: EmbeddedTriton) -> None:
+COMPRESSIONS = ["none", "gzip", "deflate"]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+async def test_values_come_back(triton: EmbeddedTriton, compression: str) -> None:
     """A Triton with a wrong numpy answers every request, with empty tensors: so look at a value."""
     service = TritonService()
     target = door(triton, "http")
     control = service.control(target, 5 * NS)
     facts = await control.preflight("addsub", "")
     await control.close()
-    (step,) = steps = make_steps(facts, InputOptions(batch_size=2))
-    (request,) = service.encode(make_probe(target=target), facts, steps, "sweep")
+    options = InputOptions(batch_size=2, compression=compression)
+    (step,) = steps = make_steps(facts, options)
+    (request,) = service.encode(make_probe(target=target, input=options), facts, steps, "sweep")
     bodies: list[bytes] = []
     done = asyncio.Event()
 
@@ -136,6 +148,68 @@ async def test_values_come_back(triton: EmbeddedTriton) -> None:
     assert np.array_equal(result.as_numpy("OUTPUT0"), first + second)
     assert np.array_equal(result.as_numpy("OUTPUT1"), first - second)
     assert json.loads(bodies[0][: lengths[0]])["id"] == "triton-canary-sweep-0"
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_values_come_back_over_grpc(triton: EmbeddedTriton, compression: str) -> None:
+    """By the wire core alone: the channel keeps no messages."""
+    facts = make_facts(inputs=(TensorSpec("INPUT0", "FP32", (16,)), TensorSpec("INPUT1", "FP32", (16,))))
+    options = InputOptions(batch_size=2, compression=compression)
+    (step,) = steps = make_steps(facts, options)
+    probe = make_probe(target=door(triton, "grpc"), input=options)
+    (request,) = TritonService().encode(probe, facts, steps, "sweep")
+    client = Client(triton.grpc_port)
+    encoding = "identity" if compression == "none" else compression
+    (message,) = client.finish(client.start(INFER_METHOD, request.body, encoding=encoding))
+    client.sock.close()
+    answer = service_pb2.ModelInferResponse.FromString(message)
+    first: Any = step["INPUT0"]
+    second: Any = step["INPUT1"]
+    assert [output.name for output in answer.outputs] == ["OUTPUT0", "OUTPUT1"]
+    assert answer.raw_output_contents[0] == (first + second).tobytes()
+    assert answer.raw_output_contents[1] == (first - second).tobytes()
+    assert answer.id == "triton-canary-sweep-0"
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+async def test_large_compressed_requests(triton: EmbeddedTriton, scheme: str, compression: str) -> None:
+    """1.28 MB of zeros go out as little, and come back as they were, request after request."""
+    service = TritonService()
+    target = door(triton, scheme)
+    options = InputOptions("zero", shapes=(("INPUT0", (320_000,)),), compression=compression)
+    facts = make_facts(name="identity", inputs=(TensorSpec("INPUT0", "FP32", (-1,)),))
+    probe = make_probe(target=target, model="identity", input=options)
+    (request,) = service.encode(probe, facts, make_steps(facts, options), "sweep")
+    ended = Ended()
+    channel = service.channel(target, ended)
+    for count in range(1, 4):
+        call = Call(0)
+        call.deadline_ns = time.monotonic_ns() + 10 * NS
+        channel.send(call, request)
+        assert await ended.wait(count) == (Outcome.OK, "")
+        assert 0 < call.bytes_out < 10_000
+        assert 1_280_000 < call.bytes_in < 1_281_000
+    await channel.close()
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_a_settled_target_is_asked_at_its_address(triton: EmbeddedTriton, scheme: str) -> None:
+    """The name does not resolve: only the address can lead there, in the control plane and in the load."""
+    target = door(triton, scheme, host="replicas.test", address="127.0.0.1")
+    service = TritonService()
+    control = service.control(target, 5 * NS)
+    facts = await control.preflight("addsub", "")
+    assert await control.snapshot(facts) is not None
+    await control.close()
+    (request,) = service.encode(make_probe(target=target), facts, make_steps(facts, InputOptions()), "sweep")
+    ended = Ended()
+    channel = service.channel(target, ended)
+    call = Call(0)
+    call.deadline_ns = time.monotonic_ns() + 10 * NS
+    channel.send(call, request)
+    assert await ended.wait() == (Outcome.OK, "")
+    await channel.close()
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +277,85 @@ async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_pa
     for tls in (
         TlsOptions(ca_file=ca, cert_file=cert, key_file=key),
         TlsOptions(verify=False, cert_file=cert, key_file=key),
+        TlsOptions(ca_file=ca, verify_host=False, server_name="other.test", cert_file=cert, key_file=key),
     ):
-        control = TritonControl(door(triton, "grpcs", tls=tls), 5 * NS)
-        assert (await control.preflight("identity", "")).name == "identity"
-        await control.close()
+        for place in ({}, {"host": "localhost"}, {"host": "canary.test", "address": "127.0.0.1"}):
+            control = TritonControl(door(triton, "grpcs", tls=tls, **place), 5 * NS)
+            assert (await control.preflight("identity", "")).name == "identity"
+            await control.close()
+    for tls in (
+        TlsOptions(ca_file=ca, server_name="other.test", cert_file=cert, key_file=key),
+        TlsOptions(ca_file=str(certificates.other_ca), verify_host=False, cert_file=cert, key_file=key),
+    ):
+        stranger = TritonControl(door(triton, "grpcs", tls=tls), 5 * NS)
+        with pytest.raises(PreflightError) as caught:
+            await stranger.preflight("identity", "")
+        assert caught.value.reason is Reason.TLS
+        await stranger.close()
     nobody = TritonControl(door(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
     with pytest.raises(PreflightError) as caught:
         await nobody.preflight("identity", "")
     # This server closes without a TLS alert, so nobody can say that it was for want of a certificate.
     assert caught.value.reason is Reason.UNREACHABLE
-    assert str(caught.value).endswith("connection lost: closed by the peer")
+    assert "connection lost: closed by the peer at once after the TLS handshake" in str(caught.value)
     await nobody.close()
+
+
+async def test_https_with_certificates_on_both_sides(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    """Triton has no https of its own: nginx stands before it, as a proxy would, and asks for our certificate. The
+    control plane and the load go there by the name in the url, or settled on an address."""
+    certificates = make_certificates(tmp_path)
+    (port,) = free_ports(1)
+    servers = f"""
+  server {{
+    listen 127.0.0.1:{port} ssl; server_name canary.test;
+    ssl_certificate {certificates.server}; ssl_certificate_key {certificates.server_key};
+    ssl_client_certificate {certificates.ca}; ssl_verify_client on;
+    if ($host != $ssl_server_name) {{ return 421; }}
+    location /triton/ {{ proxy_pass http://127.0.0.1:{triton.http_port}/; }}
+  }}"""
+    ca, cert, key = str(certificates.ca), str(certificates.client), str(certificates.client_key)
+    ours = TlsOptions(ca_file=ca, cert_file=cert, key_file=key)
+    place = {"host": "canary.test", "address": "127.0.0.1", "port": port, "path": "/triton"}
+    service = TritonService()
+    with nginx_serving(tmp_path, port, servers):
+        target = make_target(scheme="https", tls=ours, **place)
+        control = service.control(target, 5 * NS)
+        facts = await control.preflight("addsub", "")
+        assert await control.snapshot(facts) is not None
+        await control.close()
+        (request,) = service.encode(make_probe(target=target), facts, make_steps(facts, InputOptions()), "sweep")
+        ended = Ended()
+        channel = service.channel(target, ended)
+        channel.send(Call(0), request)
+        assert await ended.wait() == (Outcome.OK, "")
+        await channel.close()
+        nobody = service.control(make_target(scheme="https", tls=TlsOptions(ca_file=ca), **place), 5 * NS)
+        with pytest.raises(PreflightError, match="400 No required SSL certificate was sent"):
+            await nobody.preflight("addsub", "")
+        await nobody.close()
+
+
+async def test_streams_per_connection(triton: EmbeddedTriton) -> None:
+    """As many connections as are needed for six calls at once, counted by the kernel."""
+    worker = await LocalWorker.spawn()
+    found = {}
+    for streams in (1, 4, 32):
+        target = door(triton, "grpc", streams_per_connection=streams)
+        probe = make_probe(target=target, measurement=MeasurementOptions(window_ns=NS // 5))
+        facts = await worker.preflight(probe)
+        async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(6), 1_000_000, 20 * NS)):
+            if isinstance(event, Window) and not event.warm_up:
+                found[streams] = established(triton.grpc_port, worker.pid)
+                await worker.stop_level()
+    await worker.kill()
+    assert found == {1: 6, 4: 2, 32: 1}
+
+
+def established(port: int, pid: int) -> int:
+    """The connections of a process to the port, by IPv4 sockets: the control plane's has an IPv6 one."""
+    suffix = f":{port:04X}"
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    inodes = {fields[9] for fields in map(str.split, lines) if fields[2].endswith(suffix) and fields[3] == "01"}
+    links = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    return len({f"socket:[{inode}]" for inode in inodes} & links)

@@ -58,6 +58,12 @@ def test_a_good_sweep(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
+def test_which_replica_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(replace(GOOD, facts=make_facts(address="10.0.0.3")))
+    assert caplog.records[0].fields["address"] == "10.0.0.3"  # type: ignore[attr-defined]
+
+
 def test_a_failed_sweep_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     failed = replace(
         GOOD, status=SweepStatus.FAILED, reason=Reason.UNREACHABLE, reason_text="refused", measurements=(), facts=None

@@ -13,11 +13,15 @@ class Certificates:
     """PEM files. The server's certificate is for `localhost`, `canary.test` and 127.0.0.1, and lives for 30 days."""
 
     ca: Path
+    ca_key: Path
     server: Path
     server_key: Path
     client: Path
     client_key: Path
+    second_client: Path
+    second_client_key: Path
     other_ca: Path
+    other_ca_key: Path
 
     def server_context(self, *, mutual: bool = False, alpn: str = "") -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -30,25 +34,31 @@ class Certificates:
         return context
 
 
-def make_certificates(folder: Path) -> Certificates:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
 
+
+def make_certificates(folder: Path) -> Certificates:
     def key(name: str) -> tuple[str, ...]:
         return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"
 
     for name in ("ca", "other"):
-        openssl("req", "-x509", *key(name), "-out", f"{name}.pem", "-days", "30", "-subj", f"/CN=canary {name}")
+        subject = ("-days", "30", "-subj", f"/CN=canary {name}")
+        openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject)
     (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
+    for name in ("server", "client", "second"):
+        openssl(folder, "req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
+        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
     return Certificates(
         ca=folder / "ca.pem",
+        ca_key=folder / "ca.key",
         server=folder / "server.pem",
         server_key=folder / "server.key",
         client=folder / "client.pem",
         client_key=folder / "client.key",
+        second_client=folder / "second.pem",
+        second_client_key=folder / "second.key",
         other_ca=folder / "other.pem",
+        other_ca_key=folder / "other.key",
     )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ from exporter.services.base import EncodedRequest
 from exporter.wire.grpc_messages import frame_message
 from tests.transport.certificates import Certificates
 from tests.transport.grpc_peers import ECHO, Bench
+from tests.transport.nginx import nginx_serving
 from tests.transport.scripted import always, serving
 from tests.wire.test_grpc_servers import grpc_server
 
@@ -73,6 +71,29 @@ async def test_grpcio_compressed_answers() -> None:
         await bench.channel.close()
 
 
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+async def test_grpcio_compressed_requests(grpcio: int, compression: str) -> None:
+    """The server says what it received, unpacked: the flag, the header and the bytes fit each other."""
+    content = b"canary " * 100_000
+    request = EncodedRequest(f"x-a: 1\ngrpc-encoding: {compression}".encode(), frame_message(content, compression))
+    bench = Bench(grpcio, method=ECHO)
+    for _ in range(3):
+        call = bench.send(request)
+        await bench.wait(len(bench.ended) + 1)
+        assert (call.outcome, call.text) == (Outcome.OK, "")
+        assert call.bytes_out < 10_000
+        assert call.bytes_in == len(content) + 5
+    await bench.channel.close()
+
+
+async def test_grpcio_refuses_a_compression_that_the_header_does_not_name(grpcio: int) -> None:
+    bench = Bench(grpcio, method=ECHO)
+    outcome, _text = await bench.result(EncodedRequest(b"x-a: 1", frame_message(b"canary" * 100, "gzip")))
+    assert outcome is not Outcome.OK
+    assert await bench.result() == (Outcome.OK, "")
+    await bench.channel.close()
+
+
 async def test_grpcio_server_restarts() -> None:
     port = free_ports(1)[0]
     bench = Bench(port, method=ECHO)
@@ -91,19 +112,9 @@ async def test_grpcio_server_restarts() -> None:
 @pytest.fixture
 def nginx(tmp_path: Path, grpcio: int, certificates: Certificates) -> Iterator[tuple[int, int]]:
     """nginx before grpcio's server: a plain port and a TLS port."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("nginx is not installed", pytrace=False)
-        pytest.skip("nginx is not installed")
     plain, tls = free_ports(2)
-    (tmp_path / "nginx.conf").write_text(f"""
-daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
-events {{ worker_connections 64; }}
-http {{
-  access_log off; client_max_body_size 64m; keepalive_requests 20; http2_max_concurrent_streams 8;
-  client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
-  scgi_temp_path {tmp_path}/s; uwsgi_temp_path {tmp_path}/u;
+    servers = f"""
+  keepalive_requests 20; http2_max_concurrent_streams 8;
   server {{
     listen 127.0.0.1:{plain} http2;
     listen 127.0.0.1:{tls} ssl http2;
@@ -111,27 +122,9 @@ http {{
     location /test.Test/Echo {{ grpc_pass grpc://127.0.0.1:{grpcio}; }}
     location /down {{ grpc_pass grpc://127.0.0.1:1; }}
     location /closed {{ return 403; }}
-  }}
-}}""")
-    process = subprocess.Popen([program, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")])
-    try:
-        await_port(plain, process)
+  }}"""
+    with nginx_serving(tmp_path, plain, servers):
         yield plain, tls
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(500):
-        assert process.poll() is None
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-    pytest.fail("nginx did not start")
 
 
 async def test_nginx_limits_and_goaway(nginx: tuple[int, int]) -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from exporter.errors import TransportError
 from exporter.model import Outcome
-from exporter.probe import TlsOptions
+from exporter.probe import Target, TlsOptions
 from exporter.services.base import Call, EncodedRequest
-from exporter.transport import tls
 from exporter.transport.connection import Connection
+from exporter.transport.der import content
 from exporter.transport.http_channel import HttpChannel
 from exporter.transport.tls import certificate_expiry_unix_s, certificate_names, client_context
 from tests.builders import make_target
@@ -98,6 +98,26 @@ async def test_no_verification_is_warned_of_once_and_still_knows_the_expiry(
             assert channel.certificate_expiry_unix_s is not None
             await channel.close()
     assert caplog.messages == ["target unverified: the server's TLS certificate is not verified"]
+
+
+async def test_peer_alone_checks_the_chain_and_not_the_name(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with serving(always(OK), certificates.server_context()) as port:
+
+        def target(**changes: Any) -> Target:
+            tls = options(certificates, verify_host=False, server_name="other.test", **changes)
+            return http_target(port, name="peer-only", scheme="https", tls=tls)
+
+        for _opening in range(2):
+            channel = HttpChannel(target(), Ended())
+            await channel.open()
+            await channel.close()
+        with pytest.raises(TransportError, match="unable to get local issuer certificate"):
+            await HttpChannel(target(ca_file=str(certificates.other_ca)), Ended()).open()
+    text = "target peer-only: the server's TLS certificate is verified, but not that it bears the server's name"
+    assert caplog.messages == [text]
 
 
 async def test_client_certificate(certificates: Certificates) -> None:
@@ -222,8 +242,8 @@ def test_cut_certificate_says_nothing(certificates: Certificates, length: int) -
 
 
 def test_times_after_2049_have_another_encoding() -> None:
-    validity = tls._content(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
-    assert tls._content(validity, 0)[1] == b"20600102030405Z"
+    validity = content(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
+    assert content(validity, 0)[1] == b"20600102030405Z"
     inner = bytes.fromhex("02010130003000") + b"\x30\x20" + b"\x17\x0d250102030405Z" + b"\x18\x0f20600102030405Z"
     certificate = bytes([0x30, len(inner) + 2, 0x30, len(inner)]) + inner
     assert certificate_expiry_unix_s(certificate) == ssl.cert_time_to_seconds("Jan  2 03:04:05 2060 GMT")

@@ -1,0 +1,57 @@
+"""Our own certificate and key as PEM, whichever of PEM and DER their files hold.
+
+Owns what is read from these files, and that a key never touches a disk again. Knows nothing of contexts.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.transport.der import content
+
+_DER_SEQUENCE = b"\x30"
+_PEM_KEY_LABELS = {0x30: "PRIVATE KEY", 0x04: "EC PRIVATE KEY", 0x02: "RSA PRIVATE KEY"}
+"""By the tag of what follows the version: PKCS #8 (RFC 5958), SEC 1 (RFC 5915), PKCS #1 (RFC 8017 appendix A.1.2)."""
+
+
+def read_file(path: str) -> bytes:
+    """Raises OSError naming the file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"TLS file {path} cannot be read: {error.strerror}") from error
+
+
+def certificate_pem(path: str) -> bytes:
+    """The certificate, with those of its chain if it is PEM. Raises OSError."""
+    data = read_file(path)
+    return ssl.DER_cert_to_PEM_cert(data).encode() if data.startswith(_DER_SEQUENCE) else data
+
+
+def key_pem(path: str) -> bytes:
+    """The private key. Raises OSError."""
+    data = read_file(path)
+    if not data.startswith(_DER_SEQUENCE):
+        return data
+    try:
+        fields = content(data, 0)[1]
+        label = _PEM_KEY_LABELS[fields[content(fields, 0)[2]]]
+    except (ValueError, IndexError, KeyError):
+        raise OSError(f"TLS file {path} holds no private key, neither as PEM nor as DER") from None
+    lines = base64.encodebytes(data).decode()
+    return f"-----BEGIN {label}-----\n{lines}-----END {label}-----\n".encode()
+
+
+@contextlib.contextmanager
+def path_in_memory(data: bytes) -> Iterator[str]:
+    """A path at which `data` can be read meanwhile: `ssl` takes certificates and keys by path only."""
+    descriptor = os.memfd_create("tls")
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"

@@ -1,0 +1,94 @@
+"""Pins: the address of a name that is resolved once for the daemon's life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+
+from exporter.errors import PreflightError
+from exporter.load.protocol import LevelEvent, LevelPlan
+from exporter.model import ModelFacts, Reason
+from exporter.probe import Probe, Resolve
+from exporter.sweep.preflight import Pins
+from tests.builders import make_facts, make_probe, make_target
+
+
+class Resolving:
+    """A worker that settles on the address that it is given, or on the next one of a list."""
+
+    def __init__(self, *found: str) -> None:
+        self.found = list(found)
+        self.asked: list[str] = []
+        self.error: PreflightError | None = None
+
+    async def preflight(self, probe: Probe) -> ModelFacts:
+        self.asked.append(probe.target.address)
+        if self.error is not None:
+            raise self.error
+        return make_facts(address=probe.target.address or self.found.pop(0))
+
+    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+        nothing: list[LevelEvent] = []
+        for event in nothing:
+            yield event
+
+    async def stop_level(self) -> None: ...
+    async def end_sweep(self) -> None: ...
+    async def kill(self) -> None: ...
+
+
+def probe(resolve: Resolve, host: str = "replicas.test", port: int = 8000, name: str = "t") -> Probe:
+    return make_probe(target=make_target(name=name, host=host, port=port, resolve=resolve))
+
+
+async def test_a_pinned_name_is_resolved_once_whatever_worker_asks() -> None:
+    pins = Pins()
+    first, second = Resolving("10.0.0.1"), Resolving("10.0.0.2")
+    found = [(await pins.preflight(worker, probe(Resolve.PIN))).address for worker in (first, second, second)]
+    assert found == ["10.0.0.1"] * 3
+    assert (first.asked, second.asked) == ([""], ["10.0.0.1"] * 2)
+
+
+async def test_two_targets_of_one_door_share_the_pin_and_other_doors_have_their_own() -> None:
+    pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "10.0.0.3")
+    probes = [
+        probe(Resolve.PIN, name="one"),
+        probe(Resolve.PIN, name="two"),
+        probe(Resolve.PIN, port=8001),
+        probe(Resolve.PIN, "other.test"),
+    ]
+    found = [(await pins.preflight(worker, each)).address for each in probes]
+    assert found == ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+async def test_the_other_policies_pin_nothing() -> None:
+    pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "")
+    for policy in (Resolve.SWEEP, Resolve.SWEEP, Resolve.CONNECTION):
+        await pins.preflight(worker, probe(policy))
+    assert worker.asked == [""] * 3
+
+
+async def test_what_was_not_reached_is_not_pinned_and_what_was_stays() -> None:
+    pins, worker = Pins(), Resolving("", "10.0.0.1")
+    worker.error = PreflightError(Reason.UNREACHABLE, "the name 'replicas.test' does not resolve")
+    with pytest.raises(PreflightError):
+        await pins.preflight(worker, probe(Resolve.PIN))
+    worker.error = None
+    assert (await pins.preflight(worker, probe(Resolve.PIN))).address == ""
+    assert (await pins.preflight(worker, probe(Resolve.PIN))).address == "10.0.0.1"
+    worker.error = PreflightError(Reason.UNREACHABLE, "connection refused")
+    with pytest.raises(PreflightError):
+        await pins.preflight(worker, probe(Resolve.PIN))
+    worker.error = None
+    assert (await pins.preflight(worker, probe(Resolve.PIN))).address == "10.0.0.1"
+
+
+async def test_the_probe_itself_stays_as_it_was_configured() -> None:
+    pins, worker = Pins(), Resolving("10.0.0.1")
+    pinned = probe(Resolve.PIN)
+    before = replace(pinned)
+    await pins.preflight(worker, pinned)
+    await pins.preflight(worker, pinned)
+    assert pinned == before

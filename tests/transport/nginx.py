@@ -1,0 +1,53 @@
+"""nginx as a real server of the tests' own: TLS, HTTP/1.1 and HTTP/2 by somebody else's code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def nginx_serving(folder: Path, port: int, servers: str) -> Iterator[None]:
+    """Runs nginx with these `server` blocks, of which one listens on `port`, until they answer. Without nginx the test
+    is skipped; in CI it fails."""
+    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("nginx is not installed", pytrace=False)
+        pytest.skip("nginx is not installed")
+    temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ("proxy", "fastcgi", "scgi", "uwsgi"))
+    configuration = folder / "nginx.conf"
+    configuration.write_text(f"""
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_max_body_size 64m; client_body_temp_path {folder}/body; {temporary}
+  {servers}
+}}""")
+    process = subprocess.Popen([program, "-c", str(configuration), "-e", str(folder / "error.log")])
+    try:
+        _await_port(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(500):
+        assert process.poll() is None
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+    pytest.fail("nginx did not start")
