@@ -27,7 +27,7 @@ from exporter.config.text import as_number
     ],
 )
 def test_concurrency(written: object, expected: tuple[int, ...]) -> None:
-    assert parse_concurrency(written) == expected
+    assert parse_concurrency(written).values == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_concurrency(written: object, expected: tuple[int, ...]) -> None:
     ],
 )
 def test_request_rates_and_their_labels(written: object, labels: list[str]) -> None:
-    assert [as_number(rate) for rate in parse_request_rate(written)] == labels
+    assert [as_number(rate) for rate in parse_request_rate(written).values] == labels
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_what_is_no_request_rate(written: object) -> None:
 def test_ranges_are_exact(start: int, step: int, steps: int, scale: int) -> None:
     numbers = [Decimal(start + step * index) / scale for index in range(steps + 1)]
     text = f"{numbers[0]}:{numbers[-1]}:{Decimal(step) / scale}"
-    assert parse_request_rate(text) == tuple(map(float, numbers))
+    assert parse_request_rate(text).values == tuple(map(float, numbers))
