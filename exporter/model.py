@@ -129,6 +129,9 @@ class DurationStat:
     count: int = 0
     ns: int = 0
 
+    def __add__(self, other: DurationStat) -> DurationStat:
+        return DurationStat(self.count + other.count, self.ns + other.ns)
+
     def __sub__(self, before: DurationStat) -> DurationStat:
         return DurationStat(self.count - before.count, self.ns - before.ns)
 
@@ -223,7 +226,8 @@ class ClientHealth:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended.
+    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended; but
+    the one window of a request count starts with its first request and ends with its last.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
     open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
@@ -382,7 +386,8 @@ class WindowSummary:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run.
+    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
+    search all that it visited.
     `outcomes` counts everything that the sweep sent, warm-up included."""
 
     id: str

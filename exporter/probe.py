@@ -129,10 +129,14 @@ class LoadLevel:
     duration_ns: int = 0
 
 
+MAX_SEARCH_LEVELS = 64
+"""The most levels that a search visits: an open end must not go on for ever. (A binary one needs at most 42.)"""
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The highest level that keeps the latency threshold is looked for from `start` to `end` (0: no end is declared), in
-    the levels' own unit. `step` is the distance of a linear search's levels, and the precision of a binary one."""
+    """Looks for the highest level that keeps the latency threshold, from `start` to `end` (0: open), in the levels' own
+    unit. `step` is the distance of a linear search's levels, and the precision of a binary one."""
 
     kind: SearchKind
     mode: Mode
