@@ -45,8 +45,9 @@ def parse_concurrency(given: object, kind: str = "every") -> Levels:
     """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`; `kind` is what is to be done with a range: see
     `load.search`."""
     levels = _parse(given, kind)
-    steps = (levels.span.step,) if levels.span else ()
-    for value in (*levels.values, *steps):
+    if levels.span and levels.span.step != int(levels.span.step):
+        raise ValueError("the step between concurrencies must be a whole number")
+    for value in levels.values:
         if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
             raise ValueError(f"a concurrency must be a whole number from 1 to {MAX_CONCURRENCY}")
     return levels
