@@ -131,6 +131,9 @@ class DurationStat:
     count: int = 0
     ns: int = 0
 
+    def __add__(self, other: DurationStat) -> DurationStat:
+        return DurationStat(self.count + other.count, self.ns + other.ns)
+
     def __sub__(self, before: DurationStat) -> DurationStat:
         return DurationStat(self.count - before.count, self.ns - before.ns)
 
@@ -225,7 +228,8 @@ class ClientHealth:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended.
+    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended; but
+    the one window of a request count starts with its first request and ends with its last.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
     open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
@@ -306,6 +310,15 @@ class LatencySummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """One of several runs of a level: its inferences a second, its latency, and whether its windows agreed."""
+
+    throughput: float
+    latency: LatencySummary | None
+    stable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
 
@@ -313,6 +326,11 @@ class Measurement:
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
     `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them.
+
+    `threshold_met` says whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
+    none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
+    times, all figures are of the judged windows of all `repeats` together (requests are pooled, percentiles are never
+    averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
     """
 
     level: LoadLevel
@@ -342,6 +360,9 @@ class Measurement:
     window_summaries: tuple[WindowSummary, ...]
     bytes_out: int = 0
     bytes_in: int = 0
+    threshold_met: bool | None = None
+    warm_up_requests: int = 0
+    repeats: tuple[Repeat, ...] = ()
 
     @property
     def error_ratio(self) -> float | None:
@@ -367,7 +388,8 @@ class WindowSummary:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run.
+    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
+    search all that it visited.
     `outcomes` counts everything that the sweep sent, warm-up included."""
 
     id: str
@@ -389,6 +411,13 @@ class SweepResult:
         if self.reason in (Reason.REQUEST_BUDGET, Reason.TIME_BUDGET):
             return any(measurement.latency for measurement in self.measurements)
         return self.status in (SweepStatus.OK, SweepStatus.UNSTABLE)
+
+    @property
+    def best(self) -> Measurement | None:
+        """The highest level that kept the probe's threshold, None if none did or there is no threshold. In a search an
+        unstable level kept nothing: as in perf_analyzer it ends the search like one above the threshold."""
+        kept = [m for m in self.measurements if m.threshold_met and (m.stable or self.probe.search is None)]
+        return max(kept, key=lambda measurement: measurement.level.value, default=None)
 
 
 DURATION_BUCKETS_SECONDS = (

@@ -46,6 +46,20 @@ class Resolve(enum.StrEnum):
     CONNECTION = "connection"
 
 
+class SearchKind(enum.StrEnum):
+    """Which levels a search visits: one after the other up to the first that fails, or by halving."""
+
+    LINEAR = "linear"
+    BINARY = "binary"
+
+
+class WindowMode(enum.StrEnum):
+    """What ends a measurement window: its time, or so many requests that ended in it."""
+
+    TIME = "time"
+    COUNT = "count"
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """One HTTP header or gRPC metadata entry. Its value is given, or read at each use from an environment variable
@@ -142,10 +156,34 @@ class LoadLevel:
     duration_ns: int = 0
 
 
+MAX_SEARCH_LEVELS = 64
+"""The most levels that a search visits: an open end must not go on for ever. (A binary one needs at most 42.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Looks for the highest level that keeps the latency threshold, from `start` to `end` (0: open), in the levels' own
+    unit. `step` is the distance of a linear search's levels, and the precision of a binary one."""
+
+    kind: SearchKind
+    mode: Mode
+    start: float
+    end: float
+    step: float
+
+
 @dataclass(frozen=True, slots=True)
 class MeasurementOptions:
     """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
-    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`."""
+    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`.
+
+    Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
+    none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
+    `warm_up_ns` and `warm_up_requests` have ended. The whole sweep is run `repeats` times.
+
+    A level keeps `latency_threshold_ns` (0: there is none) where the figure that stability is judged by is within it,
+    and it got at least `min_reached_ratio` of what was asked of it.
+    """
 
     window_ns: int = 5 * NS
     stability_ratio: float = 0.1
@@ -154,6 +192,14 @@ class MeasurementOptions:
     max_windows: int = 10
     percentiles: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0, 99.9)
     request_timeout_ns: int = 10 * NS
+    window_mode: WindowMode = WindowMode.TIME
+    window_requests: int = 50
+    request_count: int = 0
+    warm_up_requests: int = 0
+    warm_up_ns: int = 0
+    repeats: int = 1
+    latency_threshold_ns: int = 0
+    min_reached_ratio: float = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +263,8 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `workers` processes share the load of each level."""
+    `workers` processes share the load of each level. With a `search`, `levels` are its declared start and end; without
+    one, all that are run."""
 
     name: str
     target: Target
@@ -236,3 +283,4 @@ class Probe:
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     config_hash: str = ""
+    search: Search | None = None

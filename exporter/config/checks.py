@@ -146,9 +146,10 @@ def _schedule(probe: ProbeSettings) -> Found:
 
 
 def _concurrency(probe: ProbeSettings) -> Found:
-    highest, most = max(probe.load.concurrency or (0,)), probe.stop.max_in_flight
-    if highest > most:
-        yield ("load", "concurrency"), f"found {highest}: is above stop.max_in_flight, {most}"
+    highest = max(probe.load.concurrency.values) if probe.load.concurrency else 0
+    if highest > probe.stop.max_in_flight:
+        problem = f"found {text.as_number(highest)}: is above stop.max_in_flight, {probe.stop.max_in_flight}"
+        yield ("load", "concurrency"), problem
 
 
 def _load(probe: ProbeSettings) -> Found:
@@ -178,6 +179,50 @@ def _windows(probe: ProbeSettings) -> Found:
     if measurement.stability_windows > measurement.max_windows:
         problem = f"found {measurement.stability_windows}: is above max_windows, {measurement.max_windows}"
         yield ("measurement", "stability_windows"), problem
+
+
+def _search(probe: ProbeSettings) -> Found:
+    """A search looks for the highest level that keeps a threshold."""
+    kind = probe.load.search
+    if kind == "every":
+        return
+    if probe.load.searched is None:
+        yield ("load", "search"), "has no meaning without concurrency or request_rate"
+    if not probe.measurement.latency_threshold_ns:
+        yield ("load", "search"), f"found '{kind}': needs measurement.latency_threshold"
+    if probe.measurement.repeats > 1:
+        problem = f"found {probe.measurement.repeats}: one search need not visit the levels of another; give 1"
+        yield ("measurement", "repeats"), problem
+
+
+def _counted_windows(probe: ProbeSettings) -> Found:
+    measurement, given = probe.measurement, probe.measurement.model_fields_set
+    if measurement.window_mode != "count" and "window_requests" in given:
+        yield ("measurement", "window_requests"), "has no meaning without window_mode: count"
+    if measurement.request_count and measurement.warm_up_ns:
+        yield ("measurement", "warm_up"), "has no meaning with request_count; give warm_up_requests"
+    if probe.load.workers > 1 and (measurement.request_count or measurement.window_mode == "count"):
+        what = "request_count" if measurement.request_count else "window_mode: count"
+        yield ("load", "workers"), f"found {probe.load.workers}: with {what} one worker must count; give 1"
+    if probe.load.schedule_file is not None:
+        for key in ("request_count", "warm_up_requests", "warm_up_ns"):
+            if getattr(measurement, key):
+                yield ("measurement", key.removesuffix("_ns")), "has no meaning with schedule_file: all is measured"
+
+
+def _request_count(probe: ProbeSettings) -> Found:
+    """All of a request count's requests must be allowed, and enough for the level to be what it is called."""
+    measurement, count = probe.measurement, probe.measurement.request_count
+    if not count:
+        return
+    needed, allowed = 1 + measurement.warm_up_requests + count, probe.stop.max_requests
+    if needed > allowed:
+        problem = f"found {count}: with those to warm up {needed} requests, above stop.max_requests, {allowed}"
+        yield ("measurement", "request_count"), problem
+    highest = max(probe.load.concurrency.values) if probe.load.concurrency else 0
+    if count < highest:
+        problem = f"found {count}: is below the concurrency, {text.as_number(highest)}"
+        yield ("measurement", "request_count"), problem
 
 
 def _percentiles(probe: ProbeSettings) -> Found:
@@ -224,6 +269,9 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _concurrency: {"load", "stop"},
     _schedule_file: {"load", "stop"},
     _windows: {"measurement"},
+    _search: {"load", "measurement"},
+    _counted_windows: {"load", "measurement"},
+    _request_count: {"load", "measurement", "stop"},
     _percentiles: {"measurement", "slo"},
     _slo_levels: {"slo", "load"},
     _labels: {"labels"},

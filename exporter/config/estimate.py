@@ -5,6 +5,7 @@ Pure. Upper bounds by the metric contract's own counts; GPU figures are left out
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.probe import NS, Mode, Probe
+from exporter.probe import MAX_SEARCH_LEVELS, NS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
 
 _PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3
@@ -23,12 +24,14 @@ _CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
 """Families with percentiles: latency; in an open loop also response time and send lag."""
 _PREFLIGHT_NS = NS
 """Preflight, connections and the first requests, generously."""
+_COUNT_WINDOW_LIMIT = 12
+"""As in the load engine: the most lengths of a window of time that one which counts requests may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeEstimate:
     """One probe. `interval_ns` is the shortest time between two starts; `typical_ns` the time of a sweep whose levels
-    settle at once, `worst_ns` of one whose levels never do."""
+    settle at once, `worst_ns` of one whose levels never do. `levels` are the most that a search may visit."""
 
     name: str
     group: str
@@ -91,17 +94,62 @@ def estimate_probe(probe: Probe) -> ProbeEstimate:
     return ProbeEstimate(
         name=probe.name,
         group=probe.target.group,
-        levels=len(probe.levels),
+        levels=_levels_run(probe),
         series=_series(probe),
-        typical_ns=_sweep_ns(probe, options.stability_windows),
-        worst_ns=min(probe.stop.max_duration_ns, _sweep_ns(probe, options.max_windows)),
+        typical_ns=_typical_ns(probe),
+        worst_ns=min(probe.stop.max_duration_ns, _sweep_ns(probe, options.max_windows, worst=True)),
         interval_ns=interval_ns,
     )
 
 
-def _sweep_ns(probe: Probe, windows: int) -> int:
+def _typical_ns(probe: Probe) -> int:
+    """An open search is taken to end within the time that it has: nobody knows its last level."""
+    typical_ns = _sweep_ns(probe, probe.measurement.stability_windows, worst=False)
+    is_open = probe.search is not None and not probe.search.end
+    return min(typical_ns, probe.stop.max_duration_ns) if is_open else typical_ns
+
+
+def _levels_run(probe: Probe) -> int:
+    """How many levels a sweep runs, at most."""
+    search = probe.search
+    return len(probe.levels) if search is None else _most_visits(search)
+
+
+def _most_visits(search: Search) -> int:
+    if not search.end:
+        return MAX_SEARCH_LEVELS
+    steps = (search.end - search.start) / search.step
+    if search.kind is SearchKind.LINEAR:
+        return min(int(steps + 1e-9) + 1, MAX_SEARCH_LEVELS)
+    return (2 if steps else 1) + math.ceil(math.log2(max(steps, 1)))
+
+
+def _sweep_ns(probe: Probe, windows: int, *, worst: bool) -> int:
     """The time of a sweep whose levels take so many windows; a schedule takes its own time."""
-    return _PREFLIGHT_NS + sum(level.duration_ns or windows * probe.measurement.window_ns for level in probe.levels)
+    levels = [_level_ns(probe, level, windows, worst=worst) for level in probe.levels]
+    if probe.search is not None:
+        # Those between the declared ones are taken to last as long as these do.
+        return _PREFLIGHT_NS + max(levels) * _levels_run(probe)
+    return _PREFLIGHT_NS + sum(levels) * probe.measurement.repeats
+
+
+def _level_ns(probe: Probe, level: LoadLevel, windows: int, *, worst: bool) -> int:
+    options = probe.measurement
+    warm_up_ns = max(options.warm_up_ns, _requests_ns(level, options.warm_up_requests))
+    if options.request_count:
+        # In a closed loop nobody knows how fast the server will answer.
+        return warm_up_ns + (_requests_ns(level, options.request_count) or options.window_ns)
+    if options.window_mode is WindowMode.COUNT and not level.duration_ns:
+        limit_ns = _COUNT_WINDOW_LIMIT * options.window_ns
+        counted_ns = limit_ns if worst else _requests_ns(level, options.window_requests) or options.window_ns
+        return warm_up_ns + windows * min(counted_ns, limit_ns)
+    return warm_up_ns + (level.duration_ns or windows * options.window_ns)
+
+
+def _requests_ns(level: LoadLevel, requests: int) -> int:
+    """How long an open loop takes for so many requests; 0 in a closed one."""
+    is_timed = level.mode in (Mode.REQUEST_RATE, Mode.INTERVALS)
+    return math.ceil(requests * NS / level.value) if is_timed else 0
 
 
 def _series(probe: Probe) -> int:
@@ -114,6 +162,7 @@ def _series(probe: Probe) -> int:
             total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
         total -= 0 if probe.histogram else _HISTOGRAM_SERIES
         total += 1 if probe.unit else 0
+    total += 1 if probe.measurement.latency_threshold_ns and not probe.slo else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 
 

@@ -11,10 +11,14 @@ from typing import Any
 _FILE_LOADS: dict[str, frozenset[str]] = {"intervals_file": frozenset(), "schedule_file": frozenset()}
 _ALTERNATIVES: dict[str, dict[str, frozenset[str]]] = {
     "schedule": {"every": frozenset(), "cron": frozenset({"timezone"})},
-    "load": {"concurrency": frozenset(), "request_rate": frozenset({"distribution", "seed"}), **_FILE_LOADS},
+    "load": {
+        "concurrency": frozenset({"search"}),
+        "request_rate": frozenset({"search", "distribution", "seed"}),
+        **_FILE_LOADS,
+    },
 }
-"""Sections that hold exactly one of these, each with the keys that belong to it alone: to choose one is to drop what
-was inherited of the others."""
+"""Sections that hold exactly one of these, each with the keys that belong to it: to choose one is to drop what was
+inherited of the others alone."""
 
 
 def merged(base: Any, over: Any, section: str = "") -> Any:
@@ -33,7 +37,8 @@ def _dropped(section: str, over: Mapping[str, Any]) -> set[str]:
     alternatives = _ALTERNATIVES.get(section, {})
     if not alternatives.keys() & over.keys():
         return set()
-    return {key for choice, own in alternatives.items() if choice not in over for key in (choice, *own)}
+    kept = {key for choice, own in alternatives.items() if choice in over for key in own}
+    return {key for choice, own in alternatives.items() if choice not in over for key in (choice, *own)} - kept
 
 
 def with_inherited(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The load levels of a probe as a user writes them: one, a list, or a range `start:end[:step]` as in perf_analyzer;
-or a file of gaps or moments.
+"""The load levels of a probe as a user writes them: one, a list, or a range `start:end[:step]` as in perf_analyzer,
+to be run whole or to be searched; or a file of gaps or moments.
 
 Raises ValueError with what is allowed. Pure, but for the files.
 """
@@ -7,6 +7,7 @@ Raises ValueError with what is allowed. Pure, but for the files.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 
 from exporter.config import text
@@ -23,23 +24,43 @@ _RANGE = re.compile(f"{_DECIMAL}:{_DECIMAL}(?::{_DECIMAL})?", re.ASCII)
 _FORMS = "must be a number, a list of numbers, or a range 'start:end[:step]'"
 
 
-def parse_concurrency(given: object) -> tuple[int, ...]:
-    """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`."""
-    values = _expand(given)
-    for value in values:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range as it was written; `end` 0 leaves it open."""
+
+    start: float
+    end: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The levels' numbers. In a search they are the declared start and end of its `span`."""
+
+    values: tuple[float, ...]
+    span: Span | None = None
+
+
+def parse_concurrency(given: object, kind: str = "every") -> Levels:
+    """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`; `kind` is what is to be done with a range: see
+    `load.search`."""
+    levels = _parse(given, kind)
+    if levels.span and levels.span.step != int(levels.span.step):
+        raise ValueError("the step between concurrencies must be a whole number")
+    for value in levels.values:
         if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
             raise ValueError(f"a concurrency must be a whole number from 1 to {MAX_CONCURRENCY}")
-    return tuple(int(value) for value in values)
+    return levels
 
 
-def parse_request_rate(given: object) -> tuple[float, ...]:
-    """The requests per second of `100`, `[50, 100]` or `"100:500:100"`."""
-    values = _expand(given)
-    for value in values:
+def parse_request_rate(given: object, kind: str = "every") -> Levels:
+    """The requests per second of `100`, `[50, 100]` or `"100:500:100"`; `kind` as for concurrencies."""
+    levels = _parse(given, kind)
+    for value in levels.values:
         if not MIN_REQUEST_RATE <= value <= MAX_REQUEST_RATE:
             allowed = f"from {as_number(MIN_REQUEST_RATE)} to {as_number(MAX_REQUEST_RATE)}"
             raise ValueError(f"a request rate must be {allowed} a second")
-    return values
+    return levels
 
 
 def parse_intervals_file(given: object) -> TimingFile:
@@ -66,6 +87,18 @@ def _labelled(file: TimingFile) -> TimingFile:
     return file
 
 
+def _parse(given: object, kind: str) -> Levels:
+    if kind == "every":
+        return Levels(_expand(given))
+    if not isinstance(given, str):
+        raise ValueError(f"a {kind} search needs a range 'start:end[:step]'")
+    start, end, step = _bounds(given)
+    if end == 0 and kind == "binary":
+        raise ValueError("a binary search needs an end; with an open one, as in 'start:0', the search must be linear")
+    declared = (start,) if end in (0, start) else (start, end)
+    return Levels(tuple(map(float, declared)), Span(float(start), float(end), float(step)))
+
+
 def _expand(given: object) -> tuple[float, ...]:
     if isinstance(given, str):
         values = _range(given)
@@ -89,14 +122,22 @@ def _number(given: object) -> float:
     return float(given)
 
 
-def _range(given: str) -> tuple[float, ...]:
-    """The levels of a range, its end included. Counted in decimal: 0.1:0.5:0.1 has five levels, 0.3 among them."""
+def _bounds(given: str) -> tuple[Decimal, Decimal, Decimal]:
+    """Start, end and step of a range; the end is 0 where it is open."""
     match = _RANGE.fullmatch(given)
     if match is None:
         raise ValueError(_FORMS)
     start, end, step = (Decimal(part or 1) for part in match.groups())
-    if end < start or step == 0:
+    if 0 < end < start or step == 0:
         raise ValueError("a range 'start:end[:step]' goes up, in steps above 0")
+    return start, end, step
+
+
+def _range(given: str) -> tuple[float, ...]:
+    """The levels of a range, its end included. Counted in decimal: 0.1:0.5:0.1 has five levels, 0.3 among them."""
+    start, end, step = _bounds(given)
+    if end == 0:
+        raise ValueError("an open end, as in 'start:0', needs search: linear")
     count = int((end - start) / step) + 1
     if count > MAX_LEVELS:
         raise ValueError(f"gives {count} levels; from 1 to {MAX_LEVELS} are allowed")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    model_validator,
+)
 
 from exporter.config import text
 from exporter.config.cron import parse_cron
@@ -18,9 +28,15 @@ from exporter.config.fields import (
     Section,
     exactly_one,
 )
-from exporter.config.levels import parse_concurrency, parse_intervals_file, parse_request_rate, parse_schedule_file
+from exporter.config.levels import (
+    Levels,
+    parse_concurrency,
+    parse_intervals_file,
+    parse_request_rate,
+    parse_schedule_file,
+)
 from exporter.config.quantities import duration, ratio
-from exporter.probe import NS, Distribution, LoadLevel, Mode
+from exporter.probe import NS, Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.timing_files import TimingFile
 
 MAX_PERCENTILES = 10
@@ -50,14 +66,31 @@ class ScheduleSettings(Section):
         return self
 
 
+def _levels(parse: Callable[[object, str], Levels]) -> PlainValidator:
+    """What a range means depends on the search, whose field therefore comes first."""
+
+    def validate(given: object, info: ValidationInfo) -> Levels:
+        return parse(given, info.data.get("search", "every"))
+
+    return PlainValidator(validate)
+
+
 class LoadSettings(Section):
     """The load levels, run in their order: `concurrency`, `request_rate`, `intervals_file` or `schedule_file`."""
 
-    concurrency: Annotated[tuple[int, ...], PlainValidator(parse_concurrency)] | None = Field(
-        default=None, description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`."
+    search: Literal["every", "linear", "binary"] = Field(
+        default="every",
+        description="What is run of a range: `every` level; or up to the first that is unstable or above "
+        "`measurement.latency_threshold` (`linear`); or, by halving, down to one step below and above the highest that "
+        "keeps it (`binary`).",
     )
-    request_rate: Annotated[tuple[float, ...], PlainValidator(parse_request_rate)] | None = Field(
-        default=None, description="Open loop: requests a second. A number, a list, or `start:end[:step]`."
+    concurrency: Annotated[Levels, _levels(parse_concurrency)] | None = Field(
+        default=None,
+        description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`; for a linear "
+        "search the end may be 0: open.",
+    )
+    request_rate: Annotated[Levels, _levels(parse_request_rate)] | None = Field(
+        default=None, description="Open loop: requests a second. Written as `concurrency` is."
     )
     distribution: Literal["constant", "poisson"] = Field(
         default="constant", description="How the requests of a rate are spread: evenly, or at random."
@@ -94,7 +127,8 @@ class LoadSettings(Section):
     def levels(self) -> tuple[LoadLevel, ...]:
         """The levels with their labels."""
         if self.concurrency:
-            return tuple(LoadLevel(Mode.CONCURRENCY, float(value), str(value)) for value in self.concurrency)
+            values = self.concurrency.values
+            return tuple(LoadLevel(Mode.CONCURRENCY, value, text.as_number(value)) for value in values)
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
@@ -113,8 +147,17 @@ class LoadSettings(Section):
         distribution = Distribution(self.distribution)
         return tuple(
             LoadLevel(Mode.REQUEST_RATE, value, text.as_number(value), distribution, self.seed)
-            for value in self.request_rate or ()
+            for value in (self.request_rate.values if self.request_rate else ())
         )
+
+    @property
+    def searched(self) -> Search | None:
+        """The search for the highest level that keeps the threshold, if there is to be one."""
+        for mode, levels in ((Mode.CONCURRENCY, self.concurrency), (Mode.REQUEST_RATE, self.request_rate)):
+            if levels is not None and levels.span is not None:
+                span = levels.span
+                return Search(SearchKind(self.search), mode, span.start, span.end, span.step)
+        return None
 
 
 class MeasurementSettings(Section):
@@ -144,6 +187,40 @@ class MeasurementSettings(Section):
     )
     request_timeout_ns: Annotated[int, duration("1ms", "1h")] = Field(
         default=10 * NS, description="When a request is given up."
+    )
+    window_mode: Literal["time", "count"] = Field(
+        default="time",
+        description="What ends a window: `time`, after `window`; `count`, once `window_requests` requests have ended "
+        "in it, or 12 times `window` have passed.",
+    )
+    window_requests: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=50, description="How many requests end in a window of mode `count`, at least."
+    )
+    request_count: Annotated[StrictInt, Field(ge=0, le=100_000_000)] = Field(
+        default=0,
+        description="Above 0 each level sends exactly so many requests after its warm-up, and is measured in one "
+        "window, from the first one's start to the last one's end.",
+    )
+    warm_up_requests: Annotated[StrictInt, Field(ge=0, le=100_000_000)] = Field(
+        default=0,
+        description="How many requests must have ended before a level is measured, the cold first one not counted.",
+    )
+    warm_up_ns: Annotated[int, duration("0s", "1h")] = Field(
+        default=0, description="How long the load must have gone on before a level is measured."
+    )
+    repeats: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
+        default=1, description="How many times the whole sweep is run; a level's figures are of all of them together."
+    )
+    latency_threshold_ns: Annotated[int, duration("0s", "1h")] = Field(
+        default=0,
+        description="The latency that a level must keep: its mean, or `stability_percentile`; at a rate from the "
+        "intended send time on. 0 is none.",
+    )
+    min_reached_ratio: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.99,
+        alias="min_reached",
+        description="The part of the requests asked for that must have been ok, or the level did not keep its "
+        "threshold.",
     )
 
 

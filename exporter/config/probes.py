@@ -24,6 +24,7 @@ from exporter.probe import (
     Target,
     TlsOptions,
     Unit,
+    WindowMode,
 )
 
 
@@ -64,7 +65,10 @@ def _tls(settings: TlsSettings) -> TlsOptions:
 
 def _probe(settings: ProbeSettings, target: Target) -> Probe:
     levels = settings.load.levels
-    measurement = settings.measurement.model_dump() | {"percentiles": percentiles_of(settings)}
+    measurement = settings.measurement.model_dump() | {
+        "percentiles": percentiles_of(settings),
+        "window_mode": WindowMode(settings.measurement.window_mode),
+    }
     shapes = tuple(sorted(settings.input.shapes.items()))
     slo, unit = settings.slo, settings.unit
     probe = Probe(
@@ -84,6 +88,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant=settings.variant,
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
+        search=settings.load.searched,
     )
     return replace(probe, config_hash=_config_hash(probe))
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import annotated_types
-from pydantic import BaseModel, PlainValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.config.faults import bare_type, fields_by_key
 from exporter.config.fields import OneOf
+from exporter.config.levels import Levels
 from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
@@ -26,6 +27,7 @@ _TYPE_NAMES = {
     int: "whole number",
     float: "number",
     Door: "url",
+    Levels: "number, list or range",
     TimingFile: "file's path",
 }
 
@@ -71,8 +73,7 @@ def _value(annotation: Any, outer_marks: list[Any]) -> str:
     if origin is typing.Literal:
         return _choices(arguments)
     if origin is tuple:
-        own_notation = any(isinstance(mark, PlainValidator) for mark in marks)
-        return "number, list or range" if own_notation else f"list, each: {_value(arguments[0], [])}"
+        return f"list, each: {_value(arguments[0], [])}"
     if origin is dict:
         return "section" if arguments[1] is Any else f"mapping, each: {_value(arguments[1], [])}"
     return "section" if _is_section(shape) else _TYPE_NAMES[shape] + _bounds(marks)

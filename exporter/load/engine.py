@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,9 +23,9 @@ from exporter.load.health import Health, find_cpu_stat
 from exporter.load.level_pacing import make_pacer
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS
-from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Sender
-from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, ServerSnapshot, Window
-from exporter.probe import NS, Mode
+from exporter.load.senders import ClosedLoop, CountedLoop, FirstCall, OpenLoop, Sender
+from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, RecordColumns, ServerSnapshot, Window
+from exporter.probe import NS, Mode, WindowMode
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
@@ -46,6 +47,10 @@ the machine had to be made up for by opening all of them at once, the load would
 SCHEDULE_LEAD_NS = 4_000_000
 """How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
 it is to be lost to the warm-up."""
+
+COUNT_WINDOW_LIMIT = 12
+"""A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
+minute by default, so that a server which answers no more holds up nobody for long."""
 
 _OPEN_REASONS = {
     Outcome.TLS_ERROR: Reason.TLS,
@@ -78,7 +83,8 @@ class Level:
         self._control = control
         self._abandoned = abandoned
         self._publish = publish
-        self._timeout_ns = plan.probe.measurement.request_timeout_ns
+        self._options = plan.probe.measurement
+        self._timeout_ns = self._options.request_timeout_ns
         max_in_flight = plan.probe.stop.max_in_flight
         self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
         self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
@@ -88,6 +94,8 @@ class Level:
         self._channels = self._make_calls(service, calls)
         self._sender: Sender | None = None
         self._go_ns: int | None = None
+        self._is_warmed_up = False
+        self._is_measuring_count = False
         self._index = 0
         self._edge_ns = 0
         self._grid_ns = 0
@@ -155,12 +163,12 @@ class Level:
 
     async def _warm_up(self) -> None:
         """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
-        of a schedule all is measured."""
-        first = self._flight.calls[0]
-        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set), time.monotonic_ns())
-        cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
+        of a schedule all is measured, and of a request count all that comes after those that warm up."""
+        await self._send_first()
         self._grid_ns = await self._meet()
-        if self._plan.level.mode is Mode.SCHEDULE:
+        if self._options.request_count:
+            await self._warm_up_counted()
+        elif self._plan.level.mode is Mode.SCHEDULE:
             self._grid_ns = max(self._grid_ns, time.monotonic_ns() + SCHEDULE_LEAD_NS)
             self._launch(self._make_sender, self._grid_ns)
             await self._until(self._grid_ns - SCHEDULE_LEAD_NS)
@@ -168,14 +176,56 @@ class Level:
             if self._is_closed_loop:
                 await self._until(self._grid_ns)
             await self._start(self._make_sender, self._grid_ns)
+            await self._warm_longer()
             self._grid_ns = await self._meet()
             await self._until(self._grid_ns)
         if self._flight.stopped is None:
-            warm_up = self._cut(warm_up=True)
-            channel = self._channels[0]
-            connection = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
-            await self._publish(LevelStarted(connection))
-            await self._end_window(warm_up)
+            await self._end_window(self._cut(warm_up=True))
+            if self._options.request_count:
+                self._is_measuring_count = True
+                self._launch(lambda: self._make_counted(self._options.request_count, self._finish), time.monotonic_ns())
+
+    async def _send_first(self) -> None:
+        first, channel = self._flight.calls[0], self._channels[0]
+        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set), time.monotonic_ns())
+        if self._flight.stopped is None:
+            cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
+            times = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
+            await self._publish(LevelStarted(times))
+
+    async def _warm_up_counted(self) -> None:
+        """Sends the requests that warm up and awaits them: measuring begins with nothing in flight."""
+        count = self._options.warm_up_requests
+        if count:
+            self._launch(lambda: self._make_counted(count, self._warm_up_ended), time.monotonic_ns())
+            while self._flight.stopped is None and not self._is_warmed_up:
+                await self._warm_up_until(self._edge_ns + self._options.window_ns, MAX_ROWS)
+            self._is_warmed_up = False
+
+    def _warm_up_ended(self) -> None:
+        self._is_warmed_up = True
+        self._flight.wake.set()
+
+    async def _warm_longer(self) -> None:
+        """The load goes on until the warm-up that was asked for is over."""
+        until_ns = self._grid_ns + self._options.warm_up_ns
+        count = 1 + self._options.warm_up_requests  # the cold one is not one of them
+        while self._flight.stopped is None:
+            missing = count - self._guard.answers
+            if missing > 0:
+                await self._warm_up_until(self._edge_ns + self._options.window_ns, len(self._flight.recorder) + missing)
+            elif time.monotonic_ns() < until_ns:
+                await self._warm_up_until(until_ns, MAX_ROWS)
+            else:
+                return
+
+    async def _warm_up_until(self, due_ns: int, rows: int) -> None:
+        """Warms up until then, or until so many rows are held; in windows, so that counters move and rows are let
+        go."""
+        edge_ns = self._edge_ns + self._options.window_ns
+        await self._until(min(due_ns, edge_ns), rows)
+        if time.monotonic_ns() >= edge_ns or len(self._flight.recorder) >= MAX_ROWS:
+            await self._publish(self._cut(warm_up=True))
 
     def _make_sender(self) -> Sender:
         flight, on_overload = self._flight, self._plan.probe.stop.on_overload
@@ -186,9 +236,23 @@ class Level:
             flight.offer,
             flight.wake.set,
             self._offsets_ns,
-            on_finished=lambda: flight.stop(Stop(finished=True)),
+            on_finished=self._finish,
             on_overload=on_overload,
         )
+
+    def _make_counted(self, count: int, on_finished: Callable[[], None]) -> Sender:
+        """A sender of so many requests."""
+        flight, on_overload = self._flight, self._plan.probe.stop.on_overload
+        if self._is_closed_loop:
+            return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload)
+        offsets_ns = itertools.islice(make_pacer(self._plan), count)
+        return OpenLoop(
+            flight.calls, flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        )
+
+    def _finish(self) -> None:
+        """All that was to be sent has ended."""
+        self._flight.stop(Stop(finished=True))
 
     def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
         """Makes the sender and starts it, unless the level was stopped."""
@@ -217,22 +281,30 @@ class Level:
 
     async def _until_edge(self) -> bool:
         """Waits until the window is to end. False if that is because the level is."""
-        await self._until(self._next_edge_ns())
+        if self._options.request_count:
+            await self._until(self._edge_ns + self._plan.max_duration_ns)
+        elif self._options.window_mode is WindowMode.COUNT:
+            limit_ns = COUNT_WINDOW_LIMIT * self._options.window_ns
+            await self._until(self._edge_ns + limit_ns, self._options.window_requests)
+        else:
+            await self._until(self._next_edge_ns())
         return self._flight.stopped is None
 
-    async def _until(self, due_ns: int) -> None:
-        """Waits until then, or until the rows are full, or the level is stopped."""
+    async def _until(self, due_ns: int, rows: int = MAX_ROWS) -> None:
+        """Waits until then, or until so many rows are held (at most those that a window may have), or the requests
+        that warm up are over, or the level is stopped."""
         flight = self._flight
+        flight.recorder.notify_at(rows)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(due_ns / NS):
-                while flight.stopped is None and len(flight.recorder) < MAX_ROWS:
+                while flight.stopped is None and not self._is_warmed_up and len(flight.recorder) < min(rows, MAX_ROWS):
                     flight.wake.clear()
                     await flight.wake.wait()
 
     def _next_edge_ns(self) -> int:
         """One window after the last edge. Members of a group cut at the edges of one grid, so that their windows are
         the same; one that was late leaves out an edge that is less than half a window ahead."""
-        window_ns = self._plan.probe.measurement.window_ns
+        window_ns = self._options.window_ns
         if self._plan.members == 1:
             return self._edge_ns + window_ns
         edges = (2 * (self._edge_ns - self._grid_ns) + 3 * window_ns) // (2 * window_ns)
@@ -248,12 +320,13 @@ class Level:
 
     async def _wind_up(self) -> LevelEnd:
         """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
-        since the load was not whole any more; unless it has finished."""
+        since the load was not whole any more; unless it has finished, or there would be nothing else."""
         stopped = self._flight.stopped or Stop()
-        if stopped.finished:
+        if not stopped.finished:
+            await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+        if stopped.finished or (self._is_measuring_count and len(self._flight.recorder)):
             await self._end_window(self._cut(warm_up=False))
         else:
-            await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
             await self._publish(self._cut(warm_up=True))
         abandoned = self._abandoned.count(time.monotonic_ns())
         return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
@@ -262,14 +335,17 @@ class Level:
 
     def _cut(self, warm_up: bool) -> Window:
         """Ends the window at this moment and begins the next; without its snapshots yet."""
-        end_ns = time.monotonic_ns()
+        edge_ns, columns = time.monotonic_ns(), self._flight.recorder.drain()
+        start_ns, end_ns = self._edge_ns, edge_ns
+        if self._is_measuring_count and len(columns):
+            start_ns, end_ns = _first_to_last(columns, start_ns)
         sent = self._guard.sent
         unsent = self._sender.unsent if self._sender is not None else 0
         window = Window(
             index=self._index,
-            start_ns=self._edge_ns,
+            start_ns=start_ns,
             end_ns=end_ns,
-            columns=self._flight.recorder.drain(),
+            columns=columns,
             sent=sent - self._edge_sent,
             unsent=unsent - self._edge_unsent,
             in_flight=self._flight.in_flight,
@@ -278,14 +354,14 @@ class Level:
             error_text=self._flight.error_text,
         )
         self._index += 1
-        self._edge_ns, self._edge_sent, self._edge_unsent = end_ns, sent, unsent
+        self._edge_ns, self._edge_sent, self._edge_unsent = edge_ns, sent, unsent
         self._flight.error_text = ""
         return window
 
     async def _take_snapshot(self) -> ServerSnapshot | None:
         if self._plan.member > 0:
             return None
-        limit_ns = min(self._plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
+        limit_ns = min(self._options.window_ns, SNAPSHOT_LIMIT_NS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_ns / NS):
                 return await self._control.snapshot(self._plan.facts)
@@ -297,6 +373,13 @@ def first_channels(plan: LevelPlan) -> int:
     if plan.level.mode is Mode.SCHEDULE:
         return OPEN_LOOP_FIRST_CHANNELS
     return max(OPEN_LOOP_FIRST_CHANNELS, math.ceil(plan.level.value / plan.members * OPEN_LOOP_FIRST_NS / NS))
+
+
+def _first_to_last(columns: RecordColumns, start_ns: int) -> tuple[int, int]:
+    """From when the first of these requests was sent (not before `start_ns`) to when the last one ended: a request
+    count's time, without what the engine took before and after."""
+    first_ns = int(columns.sent_ns.min(where=columns.sent_ns > 0, initial=columns.last_ns.max()))
+    return max(first_ns, start_ns), int(columns.last_ns.max())
 
 
 @contextlib.contextmanager

@@ -49,6 +49,11 @@ class Guard:
         """Requests let through so far."""
         return self._sent
 
+    @property
+    def answers(self) -> int:
+        """Requests that have ended so far, the cancelled not counted."""
+        return self._answers
+
     def send(self) -> Stop | None:
         """Asks for one more request: None grants and counts it."""
         if self._sent >= self._max_requests:

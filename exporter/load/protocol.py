@@ -31,7 +31,7 @@ class LevelPlan:
 
 @dataclass(frozen=True, slots=True)
 class LevelStarted:
-    """The level's connections are open and its first requests answered; measuring begins."""
+    """The level's connections are open and its first request has ended; the load begins, and warms up."""
 
     connection: ConnectionTimes
 

@@ -29,16 +29,17 @@ class Recorder:
     """Columns being filled.
 
     `on_full` is called with the number of rows held when `max_rows` are reached and again after each further chunk:
-    the owner is to drain soon, or to stop sending.
+    the owner is to drain soon, or to stop sending. It is also called at the number of rows given to `notify_at`.
     """
 
-    __slots__ = ("_chunk", "_chunk_rows", "_full", "_max_rows", "_next", "_on_full", "_views")
+    __slots__ = ("_chunk", "_chunk_rows", "_full", "_look_at", "_mark", "_max_rows", "_next", "_on_full", "_views")
 
     def __init__(self, on_full: Callable[[int], None], max_rows: int = MAX_ROWS, chunk_rows: int = CHUNK_ROWS) -> None:
         self._on_full = on_full
         self._max_rows = max_rows
         self._chunk_rows = chunk_rows
         self._full: list[RecordColumns] = []
+        self._mark = 0
         self._next = 0
         self._start_chunk()
 
@@ -59,8 +60,13 @@ class Recorder:
         bytes_out[row] = call.bytes_out
         bytes_in[row] = call.bytes_in
         self._next = row + 1
-        if row + 1 == self._chunk_rows:
-            self._end_chunk()
+        if row + 1 == self._look_at:
+            self._look()
+
+    def notify_at(self, rows: int) -> None:
+        """Calls `on_full` whenever exactly so many rows are held, now and after each drain; 0: not at any."""
+        self._mark = rows
+        self._look_at = self._next_look()
 
     def drain(self) -> RecordColumns:
         """The rows since the last drain, in the order of their record; theirs is the memory from now on."""
@@ -74,12 +80,23 @@ class Recorder:
         self._chunk = _uninitialised(self._chunk_rows)
         self._views = tuple(memoryview(getattr(self._chunk, field.name)) for field in fields(RecordColumns))
         self._next = 0
+        self._look_at = self._next_look()
 
-    def _end_chunk(self) -> None:
-        self._full.append(self._chunk)
-        self._start_chunk()
-        if len(self) >= self._max_rows:
-            self._on_full(len(self))
+    def _next_look(self) -> int:
+        """The row of this chunk at which there is more to do than to write it."""
+        mark = self._mark - len(self._full) * self._chunk_rows
+        return mark if self._next < mark < self._chunk_rows else self._chunk_rows
+
+    def _look(self) -> None:
+        rows = len(self)
+        is_chunk_full = self._next == self._chunk_rows
+        if is_chunk_full:
+            self._full.append(self._chunk)
+            self._start_chunk()
+        else:
+            self._look_at = self._chunk_rows
+        if rows == self._mark or (is_chunk_full and rows >= self._max_rows):
+            self._on_full(rows)
 
 
 def _uninitialised(rows: int) -> RecordColumns:

@@ -152,6 +152,40 @@ class ClosedLoop:
         self._send(call, time.monotonic_ns())
 
 
+class CountedLoop(ClosedLoop):
+    """A closed loop that sends `count` requests in all, and calls `on_finished` once they have ended."""
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        offer: Offer,
+        count: int,
+        on_finished: Callable[[], None],
+        on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+    ) -> None:
+        super().__init__(calls, self._offer_counted, lambda: None, on_overload)
+        self._offer_any = offer
+        self._unsent_yet = count
+        self._awaited = count
+        self._on_finished = on_finished
+
+    def ended(self, call: Call) -> None:
+        self._awaited -= 1
+        if self._awaited:
+            super().ended(call)
+        else:
+            self._on_finished()
+
+    def _offer_counted(self, call: Call, intended_ns: int, now_ns: int) -> bool:
+        if not self._unsent_yet:
+            return False
+        self._unsent_yet -= 1
+        if self._offer_any(call, intended_ns, now_ns):
+            return True
+        self._unsent_yet += 1
+        return False
+
+
 class OpenLoop:
     """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
 

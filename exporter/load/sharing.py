@@ -13,8 +13,8 @@ from exporter.probe import Mode
 def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
 
-    Calls in flight and requests allowed are dealt out so that they add up to the whole. Of an open loop each takes its
-    turn (pacing.every_nth). The error ratio is judged by each for its own answers.
+    Calls in flight, requests allowed and those to warm up are dealt out so that they add up to the whole. Of an open
+    loop each takes its turn (pacing.every_nth). The error ratio is judged by each for its own answers.
     """
     stop, level = plan.probe.stop, plan.level
     members = min(workers, stop.max_in_flight, plan.max_requests)
@@ -25,11 +25,13 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     parts = []
     for member in range(members):
         rules = replace(stop, max_in_flight=_share(stop.max_in_flight, member, members))
+        warm_up = _share(plan.probe.measurement.warm_up_requests, member, members)
+        measurement = replace(plan.probe.measurement, warm_up_requests=warm_up)
         calls = float(_share(int(level.value), member, members))
         parts.append(
             replace(
                 plan,
-                probe=replace(plan.probe, stop=rules),
+                probe=replace(plan.probe, stop=rules, measurement=measurement),
                 level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
                 max_requests=_share(plan.max_requests, member, members),
                 member=member,

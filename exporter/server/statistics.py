@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 from exporter.model import DurationStat, ModelStatistics, ServerSnapshot
 
@@ -29,6 +30,20 @@ def difference(before: ServerSnapshot | None, after: ServerSnapshot | None, mode
     if busiest is None or busiest.success.count + busiest.fail.count == 0:
         return None
     return busiest
+
+
+def add_statistics(parts: Sequence[ModelStatistics | None]) -> ModelStatistics | None:
+    """The sum of several differences; None if one of them is missing, or they are of several versions."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or len({part.version for part in known}) != 1:
+        return None
+    first, *others = known
+    return replace(
+        first,
+        inference_count=sum(part.inference_count for part in known),
+        execution_count=sum(part.execution_count for part in known),
+        **{name: sum((getattr(part, name) for part in others), getattr(first, name)) for name in _DURATIONS},
+    )
 
 
 def _subtract(after: ModelStatistics, before: ModelStatistics) -> ModelStatistics:

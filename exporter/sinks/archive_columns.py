@@ -131,6 +131,9 @@ LEVEL_COLUMNS = (
     "cold_first_request_seconds",
     "reason_text",
     "percentiles",
+    "threshold_met",
+    "warm_up_requests",
+    "repeats",
 )
 
 WINDOW_COLUMNS = (

@@ -210,9 +210,9 @@ SLO_MET = _family(
 MAX_LEVEL = _family(
     "gauge",
     "max_level_within_threshold",
-    "Highest level run that kept the slo's threshold and got 0.99 of the asked rate; 0 = none did."
+    "Highest level run that kept the latency threshold, or else the slo's, and got enough of what was asked; 0 = none."
     + _LAST
-    + " Absent without an slo.",
+    + " Absent without either.",
 )
 SWEEP_DURATION = _family("gauge", "sweep_duration_seconds", "Seconds that the sweep took." + _LAST_ANY)
 

@@ -6,11 +6,11 @@ Pure: the same view gives the same lines. It must not know the page that they go
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
 from exporter.model import DURATION_BUCKETS_SECONDS, LatencySummary, Measurement, ModelStatistics, Outcome
 from exporter.probe import NS, Mode, Probe, Slo, Target
 from exporter.sinks import families as f
@@ -18,8 +18,8 @@ from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
 
 OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY}
-ASKED_RATE_RATIO = 0.99
-"""A request rate counts as reached from this part of it on."""
+_LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
+"""Those whose levels can be higher or lower than another."""
 
 _LE = (*(number(bound) for bound in DURATION_BUCKETS_SECONDS), "+Inf")
 
@@ -139,6 +139,10 @@ def level_blocks(view: ProbeView) -> dict[f.Family, Block]:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
     if view.probe.slo is not None:
         _add_slo(lines, p, view.probe.slo, view.measurements)
+    if view.measured is not None:
+        # Of a search only its declared levels have series of their own; but its result is of all that it visited.
+        visited = view.measured.measurements if view.probe.search else view.measurements
+        _add_max_level(lines, p, view.probe, visited)
     return lines.blocks()
 
 
@@ -206,37 +210,24 @@ def _add_server(lines: Lines, level_labels: str, server: ModelStatistics, foreig
 
 
 def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]) -> None:
+    for measurement in measurements:
+        level = measurement.level
+        if level.label in slo.levels:
+            met = is_within(slo_threshold(slo), measurement, measurement.latency)
+            lines.add(f.SLO_MET, f"{p},{labels(mode=level.mode, level=level.label)}", met)
+
+
+def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Measurement]) -> None:
+    if threshold_of(probe) is None:
+        return
     best: dict[Mode, float] = {}
     for measurement in measurements:
-        mode = measurement.level.mode
-        if measurement.level.label in slo.levels:
-            met = within_threshold(slo, measurement, measurement.latency)
-            lines.add(f.SLO_MET, f"{p},{labels(mode=mode, level=measurement.level.label)}", met)
-        if mode in (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC):
-            value = measurement.level.value if _level_holds(slo, measurement) else 0.0
-            best[mode] = max(best.get(mode, 0.0), value)
+        level = measurement.level
+        if level.mode in _LEVEL_MODES:
+            kept = keeps_threshold(probe, measurement) and (measurement.stable or probe.search is None)
+            best[level.mode] = max(best.get(level.mode, 0.0), level.value if kept else 0.0)
     for mode, value in best.items():
         lines.add(f.MAX_LEVEL, f"{p},{label('mode', mode)}", value)
-
-
-def within_threshold(slo: Slo, measurement: Measurement, summary: LatencySummary | None) -> bool:
-    """Whether the slo's percentile of these times is within its threshold and the errors leave room for it: at most
-    1 - percentile/100 of the requests. Not so without ok requests, or where the percentile was not measured."""
-    values = {entry.percentile: entry.value_ns for entry in summary.percentiles} if summary else {}
-    error_ratio = measurement.error_ratio
-    if error_ratio is None or slo.percentile not in values:
-        return False
-    room = 1 - slo.percentile / 100
-    return values[slo.percentile] <= slo.latency_ns and (error_ratio <= room or math.isclose(error_ratio, room))
-
-
-def _level_holds(slo: Slo, measurement: Measurement) -> bool:
-    """Whether a level kept the threshold as a user would feel it and, at a request rate, sent what was asked."""
-    level = measurement.level
-    if level.mode is Mode.REQUEST_RATE and measurement.offered < ASKED_RATE_RATIO * level.value:
-        return False
-    times = measurement.response_time if level.mode in OPEN_LOOP_MODES else measurement.latency
-    return within_threshold(slo, measurement, times)
 
 
 # --- targets: one sample each, however many probes they have ----------------------------------------------------------

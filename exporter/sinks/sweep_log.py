@@ -45,6 +45,8 @@ class SweepLog:
             summary["inferences_per_second"] = round(best.throughput, 3)
             summary["p50_seconds"] = best.latency.at(50.0) / NS
             summary["p99_seconds"] = best.latency.at(99.0) / NS
+        if any(measurement.threshold_met is not None for measurement in result.measurements):
+            summary["max_level_within_threshold"] = result.best.level.label if result.best is not None else "none"
         expected = result.usable or result.reason is Reason.SHUTDOWN
         log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 

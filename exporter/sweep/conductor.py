@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
@@ -26,9 +27,10 @@ from exporter.model import (
     SweepStatus,
     Window,
 )
-from exporter.probe import NS, LoadLevel, Probe
+from exporter.probe import NS, LoadLevel, Probe, Search
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, refuse_unsupported
+from exporter.sweep.search import visits
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -64,7 +66,8 @@ class Sweep:
         self._started_ns = time.monotonic_ns()
         self._facts: ModelFacts | None = None
         self._connection = ConnectionTimes()
-        self._measurements: list[Measurement] = []
+        self._measurements: dict[LoadLevel, Measurement] = {}
+        self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
         self._sent = 0
 
@@ -104,28 +107,68 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await self._pins.preflight(worker, self._probe)
         refuse_unsupported(self._probe, self._facts)
-        for level in self._probe.levels:
-            requests_left = self._probe.stop.max_requests - self._sent
-            time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)
-            if requests_left <= 0:
-                return (
-                    Reason.REQUEST_BUDGET,
-                    f"all {self._probe.stop.max_requests} requests spent before level {level.label}",
-                )
-            if time_left_ns <= 0:
-                return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-            plan = LevelPlan(self._id, self._probe, self._facts, level, requests_left, time_left_ns)
-            end = await self._run_level(worker, plan, self._facts)
-            if end.reason is not Reason.NONE:
-                return end.reason, f"level {level.label}: {end.text}"
-            if self._measurements and self._measurements[-1].latency is None:
-                # More load on a server that answered nothing would only harm it.
-                return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
+        if self._probe.search is not None:
+            return await self._search(worker, self._probe.search, self._facts)
+        for _ in range(self._probe.measurement.repeats):
+            for level in self._probe.levels:
+                reason, text = await self._measure_level(worker, level, self._facts)
+                if reason is not Reason.NONE:
+                    return reason, text
         return Reason.NONE, ""
+
+    async def _search(self, worker: Worker, search: Search, facts: ModelFacts) -> tuple[Reason, str]:
+        """Visits levels until the highest that keeps the threshold is known."""
+        declared = {level.value: level for level in self._probe.levels}
+        search_levels = visits(search, self._probe.stop.max_in_flight)
+        value, kept = next(search_levels), False
+        while True:
+            level = declared.get(value) or replace(self._probe.levels[0], value=value, label=f"{value:.13g}")
+            reason, text = await self._measure_level(worker, level, facts)
+            if reason is not Reason.NONE:
+                return reason, text
+            found = self._measurements.get(level)
+            kept = found is not None and found.stable and bool(found.threshold_met)
+            try:
+                value = search_levels.send(kept)
+            except StopIteration:
+                break
+        if kept and level.value == max(visited.value for visited in self._measurements):
+            return Reason.NONE, f"level {level.label}, the highest that was visited, kept the threshold"
+        return Reason.NONE, ""
+
+    async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
+        """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""
+        requests_left = self._probe.stop.max_requests - self._sent
+        time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)
+        if requests_left <= 0:
+            spent = f"all {self._probe.stop.max_requests} requests spent"
+            return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
+        if time_left_ns <= 0:
+            return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
+        plan = LevelPlan(self._id, self._probe, facts, level, requests_left, time_left_ns)
+        end = await self._run_level(worker, plan, facts)
+        if end.reason is not Reason.NONE:
+            return end.reason, f"level {level.label}: {end.text}"
+        measured = self._measurements.get(level)
+        if measured is not None and measured.latency is None:
+            # More load on a server that answered nothing would only harm it.
+            return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
+        return Reason.NONE, ""
+
+    def _begin_run(self, level: LoadLevel, facts: ModelFacts) -> LevelRun:
+        """The state of a level that is to run: where the sweep is repeated, that of its runs before."""
+        if self._probe.measurement.repeats == 1:
+            return LevelRun(self._probe, facts, level)
+        run = self._repeated.get(level)
+        if run is None:
+            run = self._repeated[level] = LevelRun(self._probe, facts, level)
+        else:
+            run.repeat()
+        return run
 
     async def _run_level(self, worker: Worker, plan: LevelPlan, facts: ModelFacts) -> LevelEnd:
         """Runs the level until its windows agree, the most windows were run, or the worker ends it."""
-        run = LevelRun(self._probe, facts, plan.level)
+        run = self._begin_run(plan.level, facts)
         end = LevelEnd(Reason.INTERNAL, "the worker ended the level without a word", 0)
         decided = False
         async with aclosing(worker.run_level(plan)) as events:
@@ -137,16 +180,17 @@ class Sweep:
                         self._connection = event.connection
                 else:
                     await self._take_window(event, plan.level)
-                    if event.warm_up or decided:
-                        continue
-                    verdict = await asyncio.to_thread(run.add, event, time.time())
-                    decided = run.is_decided(verdict)
-                    if decided:
-                        await worker.stop_level()
+                    if event.warm_up:
+                        run.add_warm_up(event)
+                    elif not decided:
+                        verdict = await asyncio.to_thread(run.add, event, time.time())
+                        decided = run.is_decided(verdict)
+                        if decided:
+                            await worker.stop_level()
         self._sent += end.sent
         measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
         if measurement is not None:
-            self._measurements.append(measurement)
+            self._measurements[plan.level] = measurement
         return end
 
     async def _take_window(self, window: Window, level: LoadLevel) -> None:
@@ -158,7 +202,8 @@ class Sweep:
     def result(self, reason: Reason, text: str) -> SweepResult:
         """The sweep as it stands, ended for `reason` (none: it ran to its end)."""
         if reason is Reason.NONE:
-            reason, text = self._verdict()
+            reason, unstable_text = self._verdict()
+            text = unstable_text or text
         return SweepResult(
             id=self._id,
             probe=self._probe,
@@ -168,7 +213,7 @@ class Sweep:
             started_unix_s=self._started_unix_s,
             duration_ns=time.monotonic_ns() - self._started_ns,
             facts=self._facts,
-            measurements=tuple(self._measurements),
+            measurements=tuple(self._measurements.values()),
             connection=self._connection,
             outcomes=self._outcomes,
         )
@@ -177,8 +222,9 @@ class Sweep:
         """What a sweep that ran to its end comes to."""
         if not self._measurements:
             return Reason.NO_VALID_REQUESTS, f"no window was measured ({self._outcome_text()})"
-        for measurement in self._measurements:
-            if not measurement.stable:
+        for measurement in self._measurements.values():
+            # In a search, a level that is above the threshold anyway need not be stable to say so.
+            if not measurement.stable and (self._probe.search is None or measurement.threshold_met):
                 return Reason.UNSTABLE, measurement.reason_text
         return Reason.NONE, ""
 

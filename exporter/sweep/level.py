@@ -7,13 +7,15 @@ memory is bounded however long a level runs.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from exporter.analysis.client import is_client_limited, worst_health
 from exporter.analysis.join import FOREIGN_LIMIT_RATIO, breakdown, foreign_ratio, foreign_requests
 from exporter.analysis.latency import summarise
+from exporter.analysis.threshold import keeps_threshold
 from exporter.analysis.windows import (
     latencies_ns,
     outcome_counts,
@@ -29,52 +31,94 @@ from exporter.model import (
     Outcome,
     Reason,
     RecordColumns,
+    Repeat,
     Window,
     WindowSummary,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
-from exporter.server.statistics import difference
+from exporter.server.statistics import add_statistics, difference
 from exporter.sweep.stability import Stability, judge
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The judged windows of one run of the level, what they came to, and why that is not stable."""
+
+    windows: tuple[Window, ...]
+    verdict: Stability
+    unstable_text: str
+
+
 class LevelRun:
-    """The state of a running level."""
+    """The state of a running level. Where the sweep is repeated, it lives through all of the level's runs: each is
+    judged for itself, and the judged windows of all are merged."""
 
     def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
         self._probe = probe
         self._facts = facts
         self._level = level
-        # A schedule is run once and is no steady state: all of it is measured, however its windows differ. Its memory
-        # is bounded by its file.
-        self._runs_once = level.mode is Mode.SCHEDULE
+        # A schedule or a request count is run once and is no steady state: all of it is measured, however its windows
+        # differ. Its memory is bounded by the file, or by the requests that a sweep may send.
+        self._runs_once = level.mode is Mode.SCHEDULE or probe.measurement.request_count > 0
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
+        self._ended: list[_Run] = []
+        self._ended_windows = 0
+        self._first_index = 0
+        self._warm_up_requests = 0
 
     @property
     def windows_run(self) -> int:
-        """Measured windows so far, warm-up not counted."""
-        return len(self._summaries)
+        """Measured windows of the present run so far, warm-up not counted."""
+        return len(self._summaries) - self._ended_windows
+
+    def repeat(self) -> None:
+        """The next run of the level begins."""
+        self._ended.append(self._present_run())
+        self._summaries = list(self._marked_summaries(len(self._kept)))
+        self._ended_windows = len(self._summaries)
+        self._first_index = self._summaries[-1].index + 1 if self._summaries else 0
+        self._kept.clear()
+
+    def add_warm_up(self, window: Window) -> None:
+        """Takes in a window that is not measured. After the measured ones it holds what came too late for them."""
+        if self.windows_run == 0:
+            self._warm_up_requests += len(window.columns)
 
     def add(self, window: Window, ended_unix_s: float) -> Stability:
         """Takes in the next measured window and judges the level with it."""
         self._kept.append(window)
-        self._summaries.append(summarise_window(window, self._probe, ended_unix_s - window.duration_ns / NS))
+        summary = summarise_window(window, self._probe, ended_unix_s - window.duration_ns / NS)
+        self._summaries.append(replace(summary, index=self._first_index + window.index))
         return self.stability()
 
     def is_decided(self, verdict: Stability) -> bool:
-        """Whether the level needs no more windows; a schedule ends by itself."""
+        """Whether the level needs no more windows; a schedule and a request count end by themselves."""
         if self._runs_once:
             return False
-        return verdict.stable or self.windows_run >= self._probe.measurement.max_windows
+        return verdict.stable or self.windows_run >= self._probe.measurement.max_windows or self._is_hopeless()
+
+    def _is_hopeless(self) -> bool:
+        """Whether a search need not know more of the level: all of as many windows as are judged were above its
+        threshold. (The latency from the actual send; the response time is not below it.)"""
+        options = self._probe.measurement
+        if self._probe.search is None or self.windows_run < options.stability_windows:
+            return False
+        return all(
+            summary.latency is not None
+            and _stabilizing_latency_ns(summary, options.stability_percentile) > options.latency_threshold_ns
+            for summary in self._summaries[-options.stability_windows :]
+        )
 
     def stability(self) -> Stability:
-        """The verdict on the windows so far."""
+        """The verdict on the present run's windows so far."""
         options = self._probe.measurement
+        summaries = self._summaries[self._ended_windows :]
         if self._runs_once:
-            return Stability(stable=any(summary.throughput > 0 for summary in self._summaries), spread_ratio=None)
+            return Stability(stable=any(summary.throughput > 0 for summary in summaries), spread_ratio=None)
         return judge(
-            [summary.throughput for summary in self._summaries],
-            [_stabilizing_latency_ns(summary, options.stability_percentile) for summary in self._summaries],
+            [summary.throughput for summary in summaries],
+            [_stabilizing_latency_ns(summary, options.stability_percentile) for summary in summaries],
             options.stability_ratio,
             options.stability_windows,
         )
@@ -82,28 +126,32 @@ class LevelRun:
     def measurement(self, reason: Reason, reason_text: str) -> Measurement | None:
         """The merged last windows as a measurement; None if there was no window. `reason` says why the level was cut
         short, none if it ran to its verdict."""
-        if not self._kept:
+        runs = [run for run in (*self._ended, self._present_run()) if run.windows]
+        if not runs:
             return None
-        windows = list(self._kept)
+        windows = [window for run in runs for window in run.windows]
         columns = RecordColumns.concatenate([window.columns for window in windows])
         duration_ns = sum(window.duration_ns for window in windows)
         sent = sum(window.sent for window in windows)
         unsent = sum(window.unsent for window in windows)
         options = self._probe.measurement
-        verdict = self.stability()
+        verdict = _joined([run.verdict for run in runs])
         if reason is Reason.NONE and not verdict.stable:
-            reason, reason_text = Reason.UNSTABLE, self._unstable_text(verdict)
+            reason, reason_text = Reason.UNSTABLE, next(run.unstable_text for run in runs if not run.verdict.stable)
         outcomes = outcome_counts(columns)
         latency = summarise(latencies_ns(columns), options.percentiles)
         open_loop = self._level.mode is not Mode.CONCURRENCY
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
-        server = difference(windows[0].before, windows[-1].after, self._facts.name)
-        foreign = None if server is None else foreign_requests(server, len(columns), max(w.in_flight for w in windows))
+        server = add_statistics(
+            [difference(run.windows[0].before, run.windows[-1].after, self._facts.name) for run in runs]
+        )
+        at_edges = len(runs) * max(window.in_flight for window in windows)
+        foreign = None if server is None else foreign_requests(server, len(columns), at_edges)
         parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
         health = worst_health([window.health for window in windows])
-        return Measurement(
+        measurement = Measurement(
             level=self._level,
             stable=verdict.stable and reason is Reason.NONE,
             reason=reason,
@@ -128,15 +176,34 @@ class LevelRun:
             foreign_requests=foreign,
             health=health,
             client_limited=is_client_limited(health, duration_ns),
-            window_summaries=self._marked_summaries(len(windows)),
+            window_summaries=self._marked_summaries(len(self._kept)),
             bytes_out=int(columns.bytes_out.sum()),
             bytes_in=int(columns.bytes_in.sum()),
+            warm_up_requests=self._warm_up_requests,
+            repeats=tuple(self._repeat(run) for run in runs) if len(runs) > 1 else (),
+        )
+        return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
+
+    def _present_run(self) -> _Run:
+        verdict = self.stability()
+        return _Run(tuple(self._kept), verdict, "" if verdict.stable else self._unstable_text(verdict))
+
+    def _repeat(self, run: _Run) -> Repeat:
+        columns = RecordColumns.concatenate([window.columns for window in run.windows])
+        duration_ns = sum(window.duration_ns for window in run.windows)
+        latencies = latencies_ns(columns)
+        return Repeat(
+            throughput=throughput(len(latencies), self._probe.input.batch_size, duration_ns),
+            latency=summarise(latencies, self._probe.measurement.percentiles),
+            stable=run.verdict.stable,
         )
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:
+        """All summaries, those of the present run's last `judged` windows marked so."""
         first_judged = len(self._summaries) - judged
         return tuple(
-            replace(summary, judged=position >= first_judged) for position, summary in enumerate(self._summaries)
+            replace(summary, judged=summary.judged or position >= first_judged)
+            for position, summary in enumerate(self._summaries)
         )
 
     def _unstable_text(self, verdict: Stability) -> str:
@@ -144,10 +211,17 @@ class LevelRun:
         if verdict.spread_ratio is None:
             return f"level {self._level.label}: a window without an ok request in the last {options.stability_windows}"
         return (
-            f"level {self._level.label}: the last {min(len(self._summaries), options.stability_windows)} of "
-            f"{len(self._summaries)} windows differ by {(verdict.spread_ratio - 1) * 100:.0f} %, "
+            f"level {self._level.label}: the last {min(self.windows_run, options.stability_windows)} of "
+            f"{self.windows_run} windows differ by {(verdict.spread_ratio - 1) * 100:.0f} %, "
             f"more than the {options.stability_ratio * 100:g} % allowed"
         )
+
+
+def _joined(verdicts: Sequence[Stability]) -> Stability:
+    """Stable if all of them are; their widest spread, None where one has none."""
+    spreads = [verdict.spread_ratio for verdict in verdicts]
+    known = [spread for spread in spreads if spread is not None]
+    return Stability(all(v.stable for v in verdicts), max(known) if len(known) == len(spreads) else None)
 
 
 def _stabilizing_latency_ns(summary: WindowSummary, percentile: float | None) -> float:

@@ -23,6 +23,8 @@ def config(tmp_path: Path, *probes: str, more: str = "") -> Path:
 
 
 ONE = "schedule: {every: 5m}, load: {concurrency: 1}"
+RATE = "schedule: {every: 5m}, load: {request_rate: 10}"
+SEARCH = "schedule: {every: 5m}, measurement: {latency_threshold: 50ms}"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,8 @@ ONE = "schedule: {every: 5m}, load: {concurrency: 1}"
         ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}", 33 + 3 * 51),
         ("schedule: {every: 5m}, load: {request_rate: 100}", 33 + 66),
         (f"{ONE}, unit: {{name: u, per_inference: 2}}", 33 + 51 + 1),
+        (f"{ONE}, measurement: {{latency_threshold: 1s}}", 33 + 51 + 1),
+        (f"{SEARCH}, load: {{search: binary, concurrency: '1:64'}}", 33 + 2 * 51 + 1),
         (f"{ONE}, slo: {{name: s, latency: 1s}}", 33 + 51 + 3 + 0 + 1),
         (f"{ONE}, measurement: {{percentiles: [10, 20, 30, 40, 50, 60, 99]}}", 33 + 51 + 2),
     ],
@@ -46,6 +50,17 @@ def test_series(tmp_path: Path, probe: str, series: int) -> None:
     [
         (ONE, 1 + 15, 1 + 50, 300),
         ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}", 1 + 45, 1 + 150, 300),
+        ("schedule: {every: 5m}, load: {concurrency: [1, 2]}, measurement: {repeats: 3}", 1 + 90, 300, 300),
+        (f"{ONE}, measurement: {{warm_up: 5s}}", 21, 56, 300),
+        # Count windows take 12 windows of time at most; of a closed loop nobody knows how long they typically take.
+        (f"{ONE}, measurement: {{window_mode: count}}", 16, 300, 300),
+        (f"{RATE}, measurement: {{window_mode: count, warm_up_requests: 10}}", 1 + 1 + 15, 300, 300),
+        (f"{RATE}, measurement: {{request_count: 100, warm_up_requests: 20}}", 13, 13, 300),
+        (f"{ONE}, measurement: {{request_count: 100}}", 6, 6, 300),
+        # A search visits 8, 2 + log2 of 7, and as many levels as there is time for.
+        (f"{SEARCH}, load: {{search: linear, concurrency: '1:8'}}", 1 + 8 * 15, 300, 300),
+        (f"{SEARCH}, load: {{search: binary, concurrency: '1:8'}}", 1 + 5 * 15, 1 + 5 * 50, 300),
+        (f"{SEARCH}, load: {{search: linear, concurrency: '1:0'}}", 300, 300, 300),
         (f"{ONE}, measurement: {{window: 1s, stability_windows: 2, max_windows: 4}}", 3, 5, 300),
         (f"{ONE}, stop: {{max_duration: 20s}}", 16, 20, 300),
         ("schedule: {cron: '0,10 3 * * *'}, load: {concurrency: 1}", 16, 51, 600),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.levels import MAX_LEVELS, parse_concurrency, parse_request_rate
+from exporter.config.levels import MAX_LEVELS, Levels, Span, parse_concurrency, parse_request_rate
 from exporter.config.text import as_number
 
 
@@ -27,7 +27,7 @@ from exporter.config.text import as_number
     ],
 )
 def test_concurrency(written: object, expected: tuple[int, ...]) -> None:
-    assert parse_concurrency(written) == expected
+    assert parse_concurrency(written).values == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_concurrency(written: object, expected: tuple[int, ...]) -> None:
     ],
 )
 def test_request_rates_and_their_labels(written: object, labels: list[str]) -> None:
-    assert [as_number(rate) for rate in parse_request_rate(written)] == labels
+    assert [as_number(rate) for rate in parse_request_rate(written).values] == labels
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,36 @@ def test_what_is_no_request_rate(written: object) -> None:
 def test_ranges_are_exact(start: int, step: int, steps: int, scale: int) -> None:
     numbers = [Decimal(start + step * index) / scale for index in range(steps + 1)]
     text = f"{numbers[0]}:{numbers[-1]}:{Decimal(step) / scale}"
-    assert parse_request_rate(text) == tuple(map(float, numbers))
+    assert parse_request_rate(text).values == tuple(map(float, numbers))
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "expected"),
+    [
+        ("1:8", "linear", Levels((1, 8), Span(1, 8, 1))),
+        ("1:5000:100", "binary", Levels((1, 5000), Span(1, 5000, 100))),  # not all of them are run
+        ("2:0:4", "linear", Levels((2,), Span(2, 0, 4))),
+        ("4:4", "binary", Levels((4,), Span(4, 4, 1))),
+    ],
+)
+def test_a_search_declares_its_start_and_end(written: str, kind: str, expected: Levels) -> None:
+    assert parse_concurrency(written, kind) == expected
+    assert parse_request_rate(written, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "message"),
+    [
+        (4, "linear", "needs a range"),
+        ([1, 2], "binary", "needs a range"),
+        ("1:0", "binary", "needs an end"),
+        ("8:1", "linear", "goes up"),
+        ("1:8:0", "linear", "goes up"),
+        ("0:8", "linear", "whole number from 1"),
+        ("1:8:1.5", "linear", "step between concurrencies"),
+        ("1:0", "every", "needs search: linear"),
+    ],
+)
+def test_what_cannot_be_searched(written: object, kind: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_concurrency(written, kind)

@@ -12,6 +12,7 @@ import yaml
 from exporter.config import build_probes, load
 from exporter.config.probes import build_target
 from exporter.config.target_settings import TargetSettings
+from exporter.errors import ConfigError
 from exporter.probe import (
     NS,
     Distribution,
@@ -24,11 +25,14 @@ from exporter.probe import (
     Probe,
     Resolve,
     Schedule,
+    Search,
+    SearchKind,
     Slo,
     StopRules,
     Target,
     TlsOptions,
     Unit,
+    WindowMode,
 )
 
 GOOD = Path(__file__).parent / "good"
@@ -203,3 +207,54 @@ def test_the_hash_covers_what_is_in_a_file(tmp_path: Path) -> None:
     assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) == first
     gaps.write_text("1001\n")
     assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) != first
+
+
+MEASURED = """
+targets: [{name: t, kind: triton, url: "http://h"}]
+defaults:
+  schedule: {every: 5m}
+  load: {search: binary, request_rate: "10:500:10"}
+  measurement: {latency_threshold: 20ms, stability_percentile: 99.95}
+probes:
+  - {name: rate, target: t, model: m}
+  - name: open
+    target: t
+    model: m
+    load: {search: linear, concurrency: "2:0:4"}
+    measurement: {window_mode: count, window_requests: 500, warm_up: 2s, warm_up_requests: 10, min_reached: 0.95}
+  - name: plain
+    target: t
+    model: m
+    load: {search: every, concurrency: 4}
+    measurement: {request_count: 100, repeats: 3}
+  - {name: gaps, target: t, model: m, load: {intervals_file: GAPS}}
+"""
+
+
+def test_how_it_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "gaps.txt").write_text("1000\n")
+    (tmp_path / "canary.yaml").write_text(MEASURED.replace("GAPS", str(tmp_path / "gaps.txt")))
+    rate, open_end, plain, gaps = build_probes(load(tmp_path / "canary.yaml", {}))
+    assert rate.search == Search(SearchKind.BINARY, Mode.REQUEST_RATE, 10, 500, 10)
+    assert [level.label for level in rate.levels] == ["10", "500"]
+    assert rate.measurement.percentiles == (50.0, 90.0, 95.0, 99.0, 99.9, 99.95)
+    assert (rate.measurement.latency_threshold_ns, rate.measurement.min_reached_ratio) == (20 * MS, 0.99)
+    assert open_end.search == Search(SearchKind.LINEAR, Mode.CONCURRENCY, 2, 0, 4)
+    assert [level.label for level in open_end.levels] == ["2"]
+    options = open_end.measurement
+    assert (options.window_mode, options.window_requests) == (WindowMode.COUNT, 500)
+    assert (options.warm_up_ns, options.warm_up_requests, options.min_reached_ratio) == (2 * NS, 10, 0.95)
+    assert (plain.search, plain.measurement.request_count, plain.measurement.repeats) == (None, 100, 3)
+    # A file is no range: what was inherited for one is dropped with it.
+    assert (gaps.search, gaps.levels[0].mode) == (None, Mode.INTERVALS)
+    assert len({probe.config_hash for probe in (rate, open_end, plain, gaps)}) == 4
+
+
+def test_a_file_cannot_be_searched(tmp_path: Path) -> None:
+    (tmp_path / "gaps.txt").write_text("1000\n")
+    text = MEASURED.replace("{intervals_file: GAPS}", f"{{search: linear, intervals_file: {tmp_path}/gaps.txt}}")
+    (tmp_path / "canary.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "canary.yaml", {})
+    (fault,) = caught.value.faults
+    assert fault.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")

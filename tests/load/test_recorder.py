@@ -61,3 +61,32 @@ def test_says_when_it_is_full_and_goes_on() -> None:
     for number in range(19):
         recorder.record(call(number))
     assert full == [20, 30, 40]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(1, 10))
+def test_says_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
+    told: list[int] = []
+    recorder = Recorder(told.append, chunk_rows=chunk_rows)
+    for mark, rows in steps:
+        told.clear()
+        recorder.notify_at(mark)
+        for number in range(rows):
+            recorder.record(call(number))
+        assert told == ([mark] if 0 < mark <= rows else [])
+        assert recorder.drain().bytes_in.tolist() == list(range(rows))
+
+
+def test_it_can_be_asked_while_rows_are_held_and_again_after_a_drain() -> None:
+    told: list[int] = []
+    recorder = Recorder(told.append)
+    for mark, rows in ((0, 5), (3, 1), (8, 4), (0, 3)):
+        recorder.notify_at(mark)
+        for number in range(rows):
+            recorder.record(call(number))
+    assert told == [8]  # 3 was behind when it was asked for
+    recorder.notify_at(2)
+    for _ in range(2):
+        recorder.drain()
+        recorder.record(call(1))
+        recorder.record(call(2))
+    assert told == [8, 2, 2]

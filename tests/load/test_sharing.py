@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,14 @@ def test_what_is_counted_adds_up(workers: int, calls: int, max_in_flight: int, m
     for counts in ([part.level.value for part in parts], [part.max_requests for part in parts]):
         assert min(counts) >= 1
         assert max(counts) - min(counts) <= 1
+
+
+@given(st.integers(2, 16), st.integers(0, 100))
+def test_the_requests_that_warm_up_add_up(workers: int, warm_up: int) -> None:
+    plan = make_plan(concurrency(16))
+    measurement = replace(plan.probe.measurement, warm_up_requests=warm_up)
+    parts = share_plan(replace(plan, probe=replace(plan.probe, measurement=measurement)), workers)
+    assert sum(part.probe.measurement.warm_up_requests for part in parts) == warm_up
 
 
 @pytest.mark.parametrize(

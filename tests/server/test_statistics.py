@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from exporter.model import DurationStat, ModelStatistics, ServerSnapshot
-from exporter.server.statistics import difference
+from exporter.server.statistics import add_statistics, difference
 
 
 def stats(name: str = "m", version: str = "1", count: int = 0, each_ns: int = 10) -> ModelStatistics:
@@ -51,3 +51,14 @@ def test_a_counter_that_fell_was_a_restart() -> None:
     assert difference(snapshot(stats(count=100)), snapshot(stats(count=30)), "m") is None
     reloaded = replace(stats(count=130), queue=DurationStat(130, 0))
     assert difference(snapshot(stats(count=100)), snapshot(reloaded), "m") is None
+
+
+def test_differences_are_added() -> None:
+    assert add_statistics([stats(count=3)]) == stats(count=3)
+    assert add_statistics([stats(count=3), stats(count=4), stats(count=5)]) == stats(count=12)
+
+
+def test_a_sum_with_a_part_that_is_missing_or_another_version_is_none() -> None:
+    assert add_statistics([stats(count=3), None]) is None
+    assert add_statistics([stats(count=3), stats(version="2", count=3)]) is None
+    assert add_statistics([]) is None

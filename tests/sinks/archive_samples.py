@@ -120,6 +120,8 @@ def make_measurement(**changes: Any) -> Measurement:
         "window_summaries": (make_window_summary(0), make_window_summary(1)),
         "bytes_out": 64_000,
         "bytes_in": 32_000,
+        "threshold_met": True,
+        "warm_up_requests": 5,
     }
     return Measurement(**(values | changes))
 

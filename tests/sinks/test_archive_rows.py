@@ -46,7 +46,7 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-2:] == ["reason_text", "percentiles"]
+    assert header[-5:] == ["reason_text", "percentiles", "threshold_met", "warm_up_requests", "repeats"]
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -139,6 +139,9 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
         "cold_first_request_seconds": "0.05",
         "reason_text": "",
         "percentiles": "",
+        "threshold_met": "1",
+        "warm_up_requests": "5",
+        "repeats": "1",
     }
     assert {name: row[name] for name in expected} == expected
     assert float(row["error_ratio"]) == make_measurement().error_ratio

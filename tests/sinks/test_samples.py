@@ -76,19 +76,17 @@ GOOD, SLOW = make_summary(4.0), make_summary(8.0)
         ),
         pytest.param([(concurrency(1), {"latency": SLOW})], {"concurrency": 0.0}, id="none holds"),
         pytest.param(
-            [(rate(100), {"offered": 99.0, "response_time": GOOD, "latency": SLOW})],
+            [(rate(100), {"outcomes": {Outcome.OK: 297}, "response_time": GOOD, "latency": SLOW})],
             {"request_rate": 100.0},
             id="an open loop goes by response time",
         ),
         pytest.param([(rate(100), {"response_time": SLOW})], {"request_rate": 0.0}, id="slow in an open loop"),
-        pytest.param(
-            [(rate(100), {"offered": 98.9, "response_time": GOOD})], {"request_rate": 0.0}, id="rate not reached"
-        ),
+        pytest.param([(rate(100), {"outcomes": {Outcome.OK: 295}})], {"request_rate": 0.0}, id="rate not reached"),
         pytest.param([(LoadLevel(Mode.INTERVALS, 0.0, "night"), {})], {}, id="a file is no level to be highest"),
     ],
 )
 def test_max_level(levels: list[tuple[LoadLevel, dict[str, Any]]], highest: dict[str, float]) -> None:
-    measurements = [make_measurement(level, **({"offered": 200.0} | changes)) for level, changes in levels]
+    measurements = [make_measurement(level, **changes) for level, changes in levels]
     expected = {f'mode="{mode}"': value for mode, value in highest.items()}
     assert values(families.MAX_LEVEL, *measurements, slo=replace(SLO, levels=())) == expected
 

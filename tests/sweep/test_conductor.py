@@ -22,10 +22,20 @@ from exporter.model import (
     Window,
     WindowCounts,
 )
-from exporter.probe import NS, MeasurementOptions, Probe, StopRules
+from exporter.probe import (
+    MAX_SEARCH_LEVELS,
+    NS,
+    LoadLevel,
+    MeasurementOptions,
+    Mode,
+    Probe,
+    Search,
+    SearchKind,
+    StopRules,
+)
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
-from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
+from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
 """What the worker tells as the n-th window of a level; None: it waits for ever."""
@@ -253,3 +263,114 @@ async def test_cancelled_by_shutdown() -> None:
 async def test_every_sweep_has_an_id_of_its_own() -> None:
     ids = {Sweep(make_probe(), []).result(Reason.SHUTDOWN, "").id for _ in range(100)}
     assert len(ids) == 100
+
+
+# --- searches and repeats --------------------------------------------------------------------------------------------
+
+
+def searching(kind: SearchKind, start: int, end: int, step: int = 1, **changes: object) -> Probe:
+    levels = tuple(concurrency(value) for value in (start, end) if value)
+    options = MeasurementOptions(window_ns=NS, latency_threshold_ns=10 * MS, max_windows=4)
+    search = Search(kind, Mode.CONCURRENCY, start, end, step)
+    return make_probe(levels=levels, measurement=options, search=search, **changes)
+
+
+def two_ms_each(plan: LevelPlan, index: int) -> Window:
+    """A server that answers one after the other: the threshold is kept up to a concurrency of 5."""
+    return make_window(index, [2.0 * plan.level.value] * 10)
+
+
+@pytest.mark.parametrize(
+    ("probe", "visited", "best", "text"),
+    [
+        (searching(SearchKind.BINARY, 1, 8), [1, 8, 4, 6, 5], 5, ""),
+        (searching(SearchKind.LINEAR, 1, 8), [1, 2, 3, 4, 5, 6], 5, ""),
+        (searching(SearchKind.LINEAR, 1, 0, 2), [1, 3, 5, 7], 5, ""),
+        (searching(SearchKind.BINARY, 6, 8), [6], None, ""),
+        (searching(SearchKind.BINARY, 1, 4), [1, 4], 4, "level 4, the highest that was visited, kept the threshold"),
+        (
+            searching(SearchKind.LINEAR, 1, 0, stop=StopRules(max_in_flight=3)),
+            [1, 2, 3],
+            3,
+            "level 3, the highest that was visited, kept the threshold",
+        ),
+    ],
+)
+async def test_a_search(probe: Probe, visited: list[int], best: int | None, text: str) -> None:
+    worker = ScriptedWorker(two_ms_each)
+    result, _ = await sweep(worker, probe)
+    assert [plan.level for plan in worker.plans] == [concurrency(value) for value in visited]
+    assert [measurement.level.value for measurement in result.measurements] == visited
+    assert [m.threshold_met for m in result.measurements] == [value <= 5 for value in visited]
+    assert (result.best.level.value if result.best else None) == best
+    assert (result.status, result.reason_text) == (SweepStatus.OK, text)
+
+
+async def test_an_unstable_level_ends_a_search_like_one_above_the_threshold() -> None:
+    def script(plan: LevelPlan, index: int) -> Window:
+        return make_window(index, [(1.0 + index) if plan.level.label == "3" else 2.0])
+
+    result, _ = await sweep(ScriptedWorker(script), searching(SearchKind.LINEAR, 1, 8))
+    assert [(m.level.label, m.stable, m.threshold_met) for m in result.measurements] == [
+        ("1", True, True),
+        ("2", True, True),
+        ("3", False, True),
+    ]
+    assert result.best is not None
+    assert result.best.level.label == "2"
+    # It might have kept the threshold: the search's result is in doubt, and says so.
+    assert (result.status, result.reason) == (SweepStatus.UNSTABLE, Reason.UNSTABLE)
+
+
+async def test_a_level_above_the_threshold_need_not_be_stable_and_takes_no_more_windows_than_it_must() -> None:
+    def script(plan: LevelPlan, index: int) -> Window:
+        return make_window(index, [20.0 * (index + 1)] if plan.level.label == "8" else [2.0])
+
+    result, _ = await sweep(ScriptedWorker(script), searching(SearchKind.BINARY, 7, 8))
+    assert [(m.level.label, m.stable, m.windows_run) for m in result.measurements] == [("7", True, 3), ("8", False, 3)]
+    assert (result.status, result.reason_text) == (SweepStatus.OK, "")
+
+
+async def test_a_search_keeps_to_its_budgets() -> None:
+    probe = searching(SearchKind.LINEAR, 1, 0, stop=StopRules(max_requests=80))
+    result, _ = await sweep(ScriptedWorker(lambda plan, index: make_window(index, [1.0] * 10)), probe)
+    # 31 requests a level: three are begun, as far as the scripted worker knows.
+    assert (result.reason, result.usable) == (Reason.REQUEST_BUDGET, True)
+    assert result.best is not None
+
+
+async def test_an_endless_search_ends() -> None:
+    worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
+    result, _ = await sweep(worker, searching(SearchKind.LINEAR, 1, 0))
+    assert len(worker.plans) == len(result.measurements) == MAX_SEARCH_LEVELS
+    assert result.reason_text == f"level {MAX_SEARCH_LEVELS}, the highest that was visited, kept the threshold"
+
+
+async def test_request_rates_are_searched_as_they_were_declared() -> None:
+    declared = tuple(
+        LoadLevel(Mode.REQUEST_RATE, value, label, seed=7) for value, label in ((0.5, "0.5"), (2.5, "2.5"))
+    )
+    options = MeasurementOptions(window_ns=NS, latency_threshold_ns=10 * MS)
+    search = Search(SearchKind.BINARY, Mode.REQUEST_RATE, 0.5, 2.5, 0.25)
+    worker = ScriptedWorker(lambda plan, index: make_window(index, [8.0 if plan.level.value <= 1 else 12.0] * 3))
+    await sweep(worker, make_probe(levels=declared, measurement=options, search=search))
+    assert [plan.level.label for plan in worker.plans] == ["0.5", "2.5", "1.5", "1", "1.25"]
+    assert worker.plans[0].level is declared[0]
+    assert {plan.level.seed for plan in worker.plans} == {7}
+
+
+async def test_the_whole_sweep_is_repeated() -> None:
+    def script(plan: LevelPlan, index: int) -> Window:
+        return make_window(index, [2.0 if len(worker.plans) <= 2 else 4.0])
+
+    worker = ScriptedWorker(script)
+    options = MeasurementOptions(window_ns=NS, repeats=2)
+    result, _ = await sweep(worker, make_probe(levels=(concurrency(1), concurrency(2)), measurement=options))
+    assert [plan.level.label for plan in worker.plans] == ["1", "2", "1", "2"]
+    assert [m.level.label for m in result.measurements] == ["1", "2"]
+    for measurement in result.measurements:
+        assert measurement.latency is not None
+        assert (measurement.latency.count, measurement.latency.mean_ns) == (6, 3 * MS)
+        assert [repeat.latency.mean_ns for repeat in measurement.repeats if repeat.latency] == [2 * MS, 4 * MS]
+        assert (measurement.windows_run, measurement.windows_merged, measurement.stable) == (6, 6, True)
+    assert result.status is SweepStatus.OK

@@ -1,9 +1,13 @@
 """A level's windows become one measurement: what is merged, joined and said."""
 
-import pytest
+import math
 
-from exporter.model import Outcome, Reason
-from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.model import Measurement, Outcome, Reason
+from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
 from exporter.sweep.level import LevelRun
 from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
 
@@ -154,3 +158,144 @@ def test_a_schedule_is_measured_whole_and_ends_by_itself() -> None:
 def test_when_a_level_is_decided(latencies: list[list[float]], decided: bool) -> None:
     run = run_of(*latencies)
     assert run.is_decided(run.stability()) is decided
+
+
+def test_a_request_count_ends_by_itself_and_is_stable() -> None:
+    options = MeasurementOptions(window_ns=NS, request_count=3, max_windows=1)
+    run = run_of([1.0, 2.0, 3.0], measurement=options)
+    assert not run.is_decided(run.stability())
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.stable, measurement.windows_merged, measurement.spread_ratio) == (True, 1, None)
+
+
+SEARCH = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("latencies", "search", "decided"),
+    [
+        ([20.0, 30.0, 40.0], SEARCH, True),
+        ([20.0, 30.0], SEARCH, False),  # too few windows to say so
+        ([20.0, 9.0, 40.0], SEARCH, False),  # one was within it: the level may yet settle there
+        ([9.0, 20.0, 30.0, 40.0], SEARCH, True),
+        ([20.0, 30.0, 40.0], None, False),  # without a search every level gets its verdict
+    ],
+)
+def test_a_search_need_not_know_more_of_a_level_above_its_threshold(
+    latencies: list[float], search: Search | None, decided: bool
+) -> None:
+    options = MeasurementOptions(window_ns=NS, latency_threshold_ns=10 * MS)
+    run = run_of(*([latency] for latency in latencies), measurement=options, search=search)
+    assert run.is_decided(run.stability()) is decided
+
+
+def test_the_level_says_whether_it_kept_its_threshold() -> None:
+    options = MeasurementOptions(window_ns=NS, latency_threshold_ns=10 * MS)
+    for latency, kept in ((10.0, True), (10.1, False)):
+        measurement = run_of(*[[latency]] * 3, measurement=options).measurement(Reason.NONE, "")
+        assert measurement is not None
+        assert measurement.threshold_met is kept
+    plain = run_of(*[[10.0]] * 3).measurement(Reason.NONE, "")
+    assert plain is not None
+    assert plain.threshold_met is None
+
+
+def test_what_warmed_up_is_counted_apart() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    run.add_warm_up(make_window(0, [50.0] * 4, warm_up=True))
+    run.add_warm_up(make_window(1, [50.0] * 3, warm_up=True))
+    for index in range(2, 5):
+        run.add(make_window(index, [1.0, 1.0]), 1000.0)
+    run.add_warm_up(make_window(5, [50.0], warm_up=True))  # too late for the last window, and no warm-up
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.latency is not None
+    assert (measurement.warm_up_requests, measurement.latency.count) == (7, 6)
+
+
+# --- merging and repeats ---------------------------------------------------------------------------------------------
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.95)
+LATENCIES_MS = st.lists(st.integers(1, 5000), min_size=1, max_size=30)
+RUNS = st.lists(st.lists(LATENCIES_MS, min_size=3, max_size=5), min_size=1, max_size=4)
+OPTIONS = MeasurementOptions(window_ns=NS, percentiles=PERCENTILES, repeats=2)
+
+
+def measured(runs: list[list[list[int]]]) -> Measurement:
+    """The level after these runs, each of these windows."""
+    level_run = LevelRun(make_probe(measurement=OPTIONS), make_facts(), concurrency(1))
+    for number, windows in enumerate(runs):
+        if number:
+            level_run.repeat()
+        level_run.add_warm_up(make_window(0, [9000.0], warm_up=True))
+        for index, latencies in enumerate(windows, start=1):
+            level_run.add(make_window(index, [float(latency) for latency in latencies]), 1000.0)
+    measurement = level_run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    return measurement
+
+
+@settings(max_examples=40)
+@given(RUNS)
+def test_merging_pools_the_judged_windows_of_all_runs(runs: list[list[list[int]]]) -> None:
+    judged = [latencies for windows in runs for latencies in windows[-3:]]
+    pooled = sorted(latency * MS for latencies in judged for latency in latencies)
+    measurement = measured(runs)
+    assert measurement.latency is not None
+    assert measurement.latency.count == len(pooled) == measurement.outcomes[Outcome.OK]
+    assert measurement.latency.mean_ns == pytest.approx(sum(pooled) / len(pooled))
+    assert (measurement.latency.min_ns, measurement.latency.max_ns) == (pooled[0], pooled[-1])
+    for percentile in PERCENTILES:
+        rank = math.floor(percentile / 100 * (len(pooled) - 1) + 0.5)
+        assert measurement.latency.at(percentile) == pooled[rank]
+    assert measurement.throughput == pytest.approx(len(pooled) / (3 * len(runs)))
+    assert measurement.windows_merged == 3 * len(runs)
+    assert measurement.windows_run == sum(map(len, runs))
+    assert measurement.warm_up_requests == len(runs)
+
+
+@settings(max_examples=40)
+@given(RUNS)
+def test_each_run_is_judged_for_itself(runs: list[list[list[int]]]) -> None:
+    together, alone = measured(runs), [measured([windows]) for windows in runs]
+    assert together.stable == all(one.stable for one in alone)
+    spreads = [one.spread_ratio for one in alone if one.spread_ratio is not None]
+    assert together.spread_ratio == max(spreads)
+    if len(runs) == 1:
+        assert together.repeats == ()
+    else:
+        assert [r.stable for r in together.repeats] == [one.stable for one in alone]
+        assert [r.throughput for r in together.repeats] == pytest.approx([one.throughput for one in alone])
+        assert [r.latency for r in together.repeats] == [one.latency for one in alone]
+    # The windows of all runs are numbered on, and the last three of each are marked.
+    assert [w.index for w in together.window_summaries] == sorted({w.index for w in together.window_summaries})
+    marks = [[False] * (len(windows) - 3) + [True] * 3 for windows in runs]
+    assert [w.judged for w in together.window_summaries] == [mark for run in marks for mark in run]
+
+
+def test_the_servers_figures_of_repeats_leave_out_what_lay_between() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    counts = [(100, 103), (500, 503)]
+    for repeat, (before, after) in enumerate(counts):
+        if repeat:
+            run.repeat()
+        for index, start in enumerate(range(before, after)):
+            snapshots = [
+                make_snapshot(requests=count, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+                for count in (start, start + 1)
+            ]
+            run.add(make_window(index, [10.0], before=snapshots[0], after=snapshots[1]), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.server is not None
+    assert (measurement.server.success.count, measurement.server.queue.ns) == (6, 6 * MS)
+    assert (measurement.foreign_requests, measurement.breakdown_ns["compute_infer"]) == (0, 2 * MS)
+
+
+def test_a_repeat_cut_short_keeps_the_runs_before() -> None:
+    run = run_of([1.0], [1.0], [1.0])
+    run.repeat()
+    measurement = run.measurement(Reason.REQUEST_BUDGET, "all spent")
+    assert measurement is not None
+    assert (measurement.reason, measurement.windows_merged, measurement.repeats) == (Reason.REQUEST_BUDGET, 3, ())

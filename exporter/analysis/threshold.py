@@ -1,0 +1,85 @@
+"""Whether a level kept the latency threshold that its probe names, as a user would feel it.
+
+The threshold is `measurement.latency_threshold`, on the figure that stability is judged by; where there is none, that
+of the slo, on its percentile.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from exporter.model import LatencySummary, Measurement, Outcome
+from exporter.probe import NS, Distribution, Mode, Probe, Slo
+
+EDGE_REQUESTS = 1
+"""The moments at which a rate's requests are due and the edges of the windows do not meet: so many requests less than
+were asked for are none too few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What the times of a level must keep: their `percentile`, or their mean, is at most `limit_ns`. `error_room` is
+    the part of errors that it leaves, whatever must be reached beside it."""
+
+    limit_ns: int
+    percentile: float | None
+    error_room: float = 1.0
+
+
+def threshold_of(probe: Probe) -> Threshold | None:
+    """The probe's threshold; None if it names none."""
+    if probe.measurement.latency_threshold_ns:
+        return Threshold(probe.measurement.latency_threshold_ns, probe.measurement.stability_percentile)
+    return None if probe.slo is None else slo_threshold(probe.slo)
+
+
+def slo_threshold(slo: Slo) -> Threshold:
+    """The slo as a threshold: where its percentile is to be kept, as many may fail as may be late."""
+    return Threshold(slo.latency_ns, slo.percentile, 1 - slo.percentile / 100)
+
+
+def keeps_threshold(probe: Probe, measurement: Measurement) -> bool | None:
+    """Whether the level kept the threshold and got what was asked of it; None if the probe has no threshold.
+
+    In an open loop it is the response time that must keep it: a server that can't follow shows there, when the latency
+    from the actual send does not.
+    """
+    threshold = threshold_of(probe)
+    if threshold is None:
+        return None
+    times = measurement.latency if measurement.level.mode is Mode.CONCURRENCY else measurement.response_time
+    return is_within(threshold, measurement, times) and is_reached(measurement, probe.measurement.min_reached_ratio)
+
+
+def is_within(threshold: Threshold, measurement: Measurement, times: LatencySummary | None) -> bool:
+    """Whether these times of the level are within the threshold and its errors leave room for that. Not so without
+    times, or where the percentile was not measured."""
+    error_ratio = measurement.error_ratio
+    if times is None or error_ratio is None:
+        return False
+    room = threshold.error_room
+    if error_ratio > room and not math.isclose(error_ratio, room):
+        return False
+    if threshold.percentile is None:
+        return times.mean_ns <= threshold.limit_ns
+    values = {entry.percentile: entry.value_ns for entry in times.percentiles}
+    return threshold.percentile in values and values[threshold.percentile] <= threshold.limit_ns
+
+
+def is_reached(measurement: Measurement, min_reached_ratio: float) -> bool:
+    """Whether enough of the requests that were asked for were ok:
+
+    - at a constant rate, rate x time were asked for, whatever became of them;
+    - in the other open loops, all that were due: those sent and those that could not be;
+    - in a closed loop, all that ended.
+    """
+    level, ok = measurement.level, measurement.outcomes.get(Outcome.OK, 0)
+    if level.mode is Mode.CONCURRENCY:
+        return 1 - (measurement.error_ratio or 0.0) >= min_reached_ratio
+    seconds = measurement.duration_ns / NS
+    if level.mode is Mode.REQUEST_RATE and level.distribution is Distribution.CONSTANT:
+        asked = level.value * seconds
+    else:
+        asked = measurement.offered * seconds / (1 - min(measurement.unsent_ratio, 1 - 1e-9))
+    return ok + EDGE_REQUESTS >= min_reached_ratio * asked

@@ -1,0 +1,59 @@
+"""Which levels a search visits, given what became of those before. Pure: the verdicts are sent in.
+
+Both searches are perf_analyzer's (its inference_profiler.h, Profile), counted in whole units so that no rounding makes
+them visit a level twice: a concurrency is one, and of a request rate a millionth of a request a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from exporter.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
+
+HIGHEST_REQUEST_RATE = 1_000_000.0
+"""Where an open end ends: the most that a configuration may ask for."""
+
+_RATE_UNITS = 1_000_000
+
+Visits = Generator[float, bool, None]
+"""Yields the next level's value and is sent whether it kept the threshold."""
+
+
+def visits(search: Search, max_in_flight: int) -> Visits:
+    """The values to visit, at most MAX_SEARCH_LEVELS. An open end goes up to `max_in_flight` or the highest rate."""
+    is_rate = search.mode is Mode.REQUEST_RATE
+    units = _RATE_UNITS if is_rate else 1
+    highest = search.end or (HIGHEST_REQUEST_RATE if is_rate else max_in_flight)
+    start, end, step = (round(value * units) for value in (search.start, highest, search.step))
+    chosen = _linear if search.kind is SearchKind.LINEAR else _binary
+    values = chosen(start, end, step)
+    value = next(values, None)
+    for _ in range(MAX_SEARCH_LEVELS):
+        if value is None:
+            return
+        kept = yield value / units
+        try:
+            value = values.send(kept)
+        except StopIteration:
+            return
+
+
+def _linear(start: int, end: int, step: int) -> Generator[int, bool, None]:
+    """Upwards, up to the first that fails."""
+    value = start
+    while value <= end and (yield value):
+        value += step
+
+
+def _binary(start: int, end: int, step: int) -> Generator[int, bool, None]:
+    """The start, which must keep the threshold, and the end, which must not, or that was all; then by halving, until
+    one that keeps it and one that does not are at most a step apart."""
+    if not (yield start) or start == end or (yield end):
+        return
+    low, high = start, end
+    while high - low > step:
+        middle = (low + high) // 2
+        if (yield middle):
+            low = middle
+        else:
+            high = middle
