@@ -62,7 +62,8 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors."""
+    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
+    auto (NVML is read where the server runs on this machine) or off."""
 
     name: str
     kind: str
@@ -75,6 +76,8 @@ class Target:
     headers: tuple[Header, ...] = ()
     tls: TlsOptions = TlsOptions()
     connect_timeout_ns: int = 5 * NS
+    metrics_interval_ns: int = NS
+    gpu: str = "auto"
 
     @property
     def is_grpc(self) -> bool:
@@ -186,9 +189,21 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The server's trace settings of the model for the time of a sweep, as Triton's trace extension has them; what is
+    None stays as it is."""
+
+    trace_level: tuple[str, ...] | None = None
+    trace_rate: int | None = None
+    trace_count: int | None = None
+    log_frequency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `workers` processes share the load of each level."""
+    `workers` processes share the load of each level. `composing_models` are called by the model in ways that its
+    configuration does not tell; those of an ensemble are found without being named."""
 
     name: str
     target: Target
@@ -207,3 +222,5 @@ class Probe:
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     config_hash: str = ""
+    composing_models: tuple[str, ...] = ()
+    server_settings: ServerSettings | None = None
