@@ -288,9 +288,10 @@ class Window:
     """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
-    open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
-    edges, None where the server gives none. `warm_up` windows are counted, never measured. `readings` are those of
-    the server's metrics page and driver, from that at the window's start to that at its end, both included.
+    open loop could not send for want of a place in flight, `in_flight` those that the server may have at its end.
+    `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
+    are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
+    window's start to that at its end, both included.
     """
 
     index: int

@@ -18,6 +18,7 @@ from exporter.probe import (
     OverloadPolicy,
     Probe,
     Schedule,
+    ServerSettings,
     Slo,
     StopRules,
     Target,
@@ -51,6 +52,8 @@ def build_target(settings: TargetSettings) -> Target:
         headers=tuple(headers),
         tls=TlsOptions(**settings.tls.model_dump()),
         connect_timeout_ns=settings.connect_timeout_ns,
+        metrics_interval_ns=settings.metrics_interval_ns,
+        gpu=settings.gpu,
     )
 
 
@@ -76,6 +79,8 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant=settings.variant,
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
+        composing_models=settings.composing_models,
+        server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
     )
     return replace(probe, config_hash=_config_hash(probe))
 

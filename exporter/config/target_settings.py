@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     PrivateAttr,
     StrictBool,
     StrictStr,
+    field_validator,
     model_validator,
 )
 
@@ -79,7 +80,7 @@ class TargetSettings(Section):
         description="Targets of one group share a server, and are never measured at once; the url's host by default.",
     )
     metrics_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
-        default=None, description="The page with the server's own metrics."
+        default=None, description="The page with the server's own metrics, or a DCGM exporter's."
     )
     headers: dict[str, HeaderSettings] = Field(
         default={},
@@ -89,3 +90,16 @@ class TargetSettings(Section):
     connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(
         default=5 * NS, description="How long a connection may take."
     )
+    metrics_interval_ns: Annotated[int, duration("100ms", "5m")] = Field(
+        default=NS, description="How often `metrics_url`, and the driver, are read while a level runs."
+    )
+    gpu: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto` asks NVIDIA's driver for GPU figures where the server runs on this machine.",
+    )
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _yaml_off(cls, given: object) -> object:
+        """To YAML `off` is false."""
+        return "off" if given is False else given

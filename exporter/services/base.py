@@ -98,11 +98,13 @@ class Channel(Protocol):
 class Control(Protocol):
     """The slow calls to a server, through its official client. All of them are bounded in time."""
 
-    async def preflight(self, model: str, version: str) -> ModelFacts:
-        """Is the server live and ready, and the model, and what is it? Raises PreflightError with the reason if not."""
+    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+        """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
+        those that its configuration tells. Raises PreflightError with the reason if not."""
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """The model's cumulative statistics now; None where the server has none or does not answer in time."""
+        """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
+        answer in time."""
 
     async def close(self) -> None:
         """Closes its connections."""

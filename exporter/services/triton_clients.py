@@ -6,6 +6,7 @@ are used: the synchronous HTTP client hung for ever when made in one thread and 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import ssl
@@ -59,6 +60,7 @@ class TritonClient:
         self._timeout_ns = timeout_ns
         self._client: Any = None
         self._headers: dict[str, str] = {}
+        self._making = asyncio.Lock()
 
     async def check_connection(self) -> None:
         """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused
@@ -114,10 +116,11 @@ class TritonClient:
 
     async def _ask(self, method: str, *arguments: str) -> Any:
         async with _failures_mapped(self.target):
-            if self._client is None:
-                headers = read_headers(self.target.headers)
-                self._headers = {name.lower() if self.target.is_grpc else name: value for name, value in headers}
-                self._client = await self._make()
+            async with self._making:
+                if self._client is None:
+                    headers = read_headers(self.target.headers)
+                    self._headers = {name.lower() if self.target.is_grpc else name: value for name, value in headers}
+                    self._client = await self._make()
             call: Awaitable[Any] = getattr(self._client, method)(*arguments, headers=self._headers)
             return await call
 

@@ -7,12 +7,20 @@ memory is bounded however long a level runs.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from exporter.analysis.client import is_client_limited, worst_health
-from exporter.analysis.join import FOREIGN_LIMIT_RATIO, breakdown, foreign_ratio, foreign_requests
+from exporter.analysis.join import (
+    FOREIGN_LIMIT_RATIO,
+    breakdown,
+    contradiction,
+    foreign_ratio,
+    foreign_requests,
+    our_share,
+)
 from exporter.analysis.latency import summarise
 from exporter.analysis.windows import (
     latencies_ns,
@@ -33,7 +41,8 @@ from exporter.model import (
     WindowSummary,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
-from exporter.server.statistics import difference
+from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
+from exporter.server.statistics import ServerDelta, difference
 from exporter.sweep.stability import Stability, judge
 
 
@@ -99,10 +108,18 @@ class LevelRun:
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
-        server = difference(windows[0].before, windows[-1].after, self._facts.name)
-        foreign = None if server is None else foreign_requests(server, len(columns), max(w.in_flight for w in windows))
-        parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
+        delta, foreign = self._server_delta(windows, columns)
+        parts = breakdown(
+            latency.mean_ns if latency else 0.0,
+            send_ns,
+            receive_ns,
+            _only_ours(delta.model, foreign),
+            delta.composing if self._facts.ensemble else None,
+        )
         health = worst_health([window.health for window in windows])
+        rate = throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns)
+        readings = [reading for window in windows for reading in window.readings]
+        gpus = gpu_figures(readings)
         return Measurement(
             level=self._level,
             stable=verdict.stable and reason is Reason.NONE,
@@ -111,7 +128,7 @@ class LevelRun:
             windows_run=len(self._summaries),
             windows_merged=len(windows),
             duration_ns=duration_ns,
-            throughput=throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns),
+            throughput=rate,
             offered=sent * NS / duration_ns if duration_ns else 0.0,
             unsent_ratio=unsent / (sent + unsent) if sent + unsent else 0.0,
             latency=latency,
@@ -124,14 +141,32 @@ class LevelRun:
             negative_remainder_ns=parts.negative_remainder_ns if latency else 0.0,
             client_send_ns=send_ns,
             client_receive_ns=receive_ns,
-            server=server,
+            server=delta.model,
             foreign_requests=foreign,
             health=health,
             client_limited=is_client_limited(health, duration_ns),
             window_summaries=self._marked_summaries(len(windows)),
             bytes_out=int(columns.bytes_out.sum()),
             bytes_in=int(columns.bytes_in.sum()),
+            composing=delta.composing,
+            server_note=delta.note,
+            server_metrics=server_metrics(readings),
+            gpu=gpus,
+            energy_per_inference_joules=energy_per_inference_joules(readings, delta.model, duration_ns, rate),
         )
+
+    def _server_delta(self, windows: Sequence[Window], columns: RecordColumns) -> tuple[ServerDelta, int | None]:
+        """What the server did in the windows, and how many of its requests were not ours. Figures that can't be of our
+        requests are left out, and the reason is said."""
+        delta = difference([windows[0].before, *(window.after for window in windows)], self._facts)
+        share = our_share(columns, windows)
+        if delta.model is None or share is None:
+            return delta, None
+        # A decoupled model's requests are counted as the server ends them, which is not when their answers do.
+        note = "" if self._facts.decoupled else contradiction(delta.model, share)
+        if note:
+            return ServerDelta(note=note), None
+        return delta, foreign_requests(delta.model, share.requests, share.edge)
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:
         first_judged = len(self._summaries) - judged

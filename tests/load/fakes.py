@@ -72,7 +72,7 @@ class FakeControl:
     def __init__(self, service: FakeService) -> None:
         self._service = service
 
-    async def preflight(self, model: str, version: str) -> ModelFacts:
+    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
         if self._service.preflight_error is not None:
             raise self._service.preflight_error
         return make_facts(name=model)
