@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from exporter.model import GpuFigures, GpuReading, GpuSource, ModelStatistics, ServerMetrics, ServerReading
 from exporter.probe import NS
+from exporter.server import MAX_GPUS
 
 _AS_FIELDS = ("pending_requests", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
 _ENERGY_SOURCES = (GpuSource.NVML, GpuSource.DCGM, GpuSource.TRITON)
@@ -40,11 +41,12 @@ def server_metrics(readings: Sequence[ServerReading]) -> ServerMetrics | None:
 
 
 def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
-    """Each GPU by each source that tells of it, in the order in which they were first told of."""
+    """Each GPU by each source that tells of it, in the order in which they were first told of; at most MAX_GPUS."""
     found: dict[tuple[GpuSource, str], list[GpuReading]] = {}
     for reading in _once(readings):
         for gpu in reading.gpus:
             found.setdefault((gpu.source, gpu.uuid), []).append(gpu)
+    kept = list(dict.fromkeys(uuid for _, uuid in found))[:MAX_GPUS]
     return tuple(
         GpuFigures(
             uuid=uuid,
@@ -59,6 +61,7 @@ def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
             throttled=_throttled(gpus),
         )
         for (source, uuid), gpus in found.items()
+        if uuid in kept
     )
 
 
@@ -140,7 +143,7 @@ def _rates(pages: Sequence[ServerReading], moved: Mapping[str, float]) -> dict[s
 
 
 def _throttled(gpus: Sequence[GpuReading]) -> dict[str, float] | None:
-    """The part of the readings in which each reason held; those that never did are 0 where any is told."""
+    """The part of the readings in which each reason held, of those that held at all."""
     told = [gpu.throttle_reasons for gpu in gpus if gpu.throttle_reasons is not None]
     if not told:
         return None

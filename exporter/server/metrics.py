@@ -5,6 +5,7 @@ The page can be Triton's own or a DCGM exporter's. Owns which of their families 
 
 from __future__ import annotations
 
+import http.client
 import math
 import time
 from collections import defaultdict
@@ -15,6 +16,7 @@ from typing import Any, Final
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter.model import GpuReading, GpuSource, ServerReading
 from exporter.probe import NS, Target
@@ -115,13 +117,14 @@ class MetricsPage:
         # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.max_redirects = 3
-        self._session.verify = (target.tls.ca_file or True) if target.tls.verify else False
+        # Given with each request: the session's own gives way to an environment variable.
+        self._verify: bool | str = (target.tls.ca_file or True) if target.tls.verify else False
 
     def read(self) -> ServerReading:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
         asked_ns = time.monotonic_ns()
         try:
-            text = _fetch(self._session, self._url, asked_ns + TIMEOUT_NS)
+            text = _fetch(self._session, self._url, self._verify, asked_ns + TIMEOUT_NS)
             at_ns = (asked_ns + time.monotonic_ns()) // 2
             return parse_page(text, at_ns, self._model, self._version)
         except PageError as error:
@@ -135,17 +138,17 @@ class MetricsPage:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-def _fetch(session: requests.Session, url: str, deadline_ns: int) -> str:
+def _fetch(session: requests.Session, url: str, verify: bool | str, deadline_ns: int) -> str:
     """The page's text. Raises PageError."""
     try:
-        with session.get(url, stream=True, timeout=TIMEOUT_NS / NS) as response:
+        with session.get(url, stream=True, timeout=TIMEOUT_NS / NS, verify=verify) as response:
             if response.status_code != 200:
                 raise PageError(f"answered {response.status_code}")
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
                 raise PageError(f"is compressed ({encoding[:_MAX_TEXT]}), though asked not to be")
             body = _read(response, deadline_ns)
-    except (requests.RequestException, OSError, ValueError) as error:
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise PageError(_reason(error)) from error
     if body and not body.endswith(b"\n"):
         raise PageError("is cut off: its last line has no end")
@@ -167,16 +170,15 @@ def _read(response: requests.Response, deadline_ns: int) -> bytes:
             raise PageError(f"is larger than {MAX_PAGE_BYTES >> 20} MiB")
         if time.monotonic_ns() > deadline_ns:
             raise PageError(f"was not there within {TIMEOUT_NS / NS:g} s")
-    announced = response.headers.get("Content-Length")
-    if announced is not None and announced.isdigit() and int(announced) != len(body):
-        raise PageError(f"is cut off: {len(body)} of {announced} bytes")
     return bytes(body)
 
 
 def _reason(error: Exception) -> str:
     """An exception of requests or urllib3 in one short line."""
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout | ReadTimeoutError):
         return f"was not there within {TIMEOUT_NS / NS:g} s"
+    if isinstance(error.__cause__, http.client.IncompleteRead):
+        return "is cut off"
     if isinstance(error, requests.exceptions.SSLError):
         return f"TLS failed: {_innermost(error)}"
     if isinstance(error, requests.ConnectionError):

@@ -6,7 +6,7 @@ the conductor see nothing of a server but this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,10 @@ from exporter.probe import Probe, Target
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 """One request's inputs by name, batch dimension included where the model has one."""
+
+
+TraceSettings = Mapping[str, str | list[str] | None]
+"""A model's trace settings, by Triton's names; None: as the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,12 @@ class Control(Protocol):
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
         answer in time."""
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        """The model's trace settings of these names, as `set_trace` takes them back. Raises PreflightError."""
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        """Changes these trace settings of the model. Raises PreflightError."""
 
     async def close(self) -> None:
         """Closes its connections."""

@@ -24,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 from exporter.errors import PreflightError, TransportError
 from exporter.model import Outcome, Reason
 from exporter.probe import NS, Target
-from exporter.services.base import Call
+from exporter.services.base import Call, TraceSettings
 from exporter.services.channels import make_channel
 from exporter.services.triton_credentials import grpc_credentials
 from exporter.transport.dial import reason_text
@@ -112,9 +112,20 @@ class TritonClient:
             answer = {"models": answer}
         return self._message(answer, service_pb2.RepositoryIndexResponse())
 
+    async def trace_settings(self, model: str) -> dict[str, str | list[str]]:
+        """The model's settings, or with "" the server's; lists where Triton has several values."""
+        answer = await self._ask("get_trace_settings", model)
+        if not self.target.is_grpc:
+            return dict(answer)
+        values = {name: list(entry.value) for name, entry in answer.settings.items()}
+        return {name: value if name == "trace_level" else "".join(value) for name, value in values.items()}
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        await self._ask("update_trace_settings", model, dict(settings))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: str) -> Any:
+    async def _ask(self, method: str, *arguments: object) -> Any:
         async with _failures_mapped(self.target):
             async with self._making:
                 if self._client is None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tritonclient.grpc import model_config_pb2, service_pb2
@@ -17,6 +17,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
 from exporter.probe import NS, Target
+from exporter.services.base import TraceSettings
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
 
@@ -63,6 +64,16 @@ class TritonControl:
         answered_ns = time.monotonic_ns()
         entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
         return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, entries.values())))
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would
+        keep them when the server's change. Raises PreflightError."""
+        own, server = await self._client.trace_settings(model), await self._client.trace_settings("")
+        return {name: None if own.get(name) == server.get(name) else own.get(name) for name in names}
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        """Changes the model's trace settings. Raises PreflightError."""
+        await self._client.set_trace(model, settings)
 
     async def close(self) -> None:
         """Closes the connections. Never raises."""

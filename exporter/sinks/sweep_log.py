@@ -43,6 +43,12 @@ class SweepLog:
             summary["inferences_per_second"] = round(best.throughput, 3)
             summary["p50_seconds"] = best.latency.at(50.0) / NS
             summary["p99_seconds"] = best.latency.at(99.0) / NS
+        notes = dict.fromkeys(m.server_note for m in result.measurements if m.server_note)
+        if notes:
+            summary["server_note"] = "; ".join(notes)
+        remainder_ns = max((m.negative_remainder_ns for m in result.measurements), default=0.0)
+        if remainder_ns > 0:
+            summary["negative_remainder_seconds"] = remainder_ns / NS
         expected = result.usable or result.reason is Reason.SHUTDOWN
         log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 

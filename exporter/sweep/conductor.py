@@ -29,6 +29,7 @@ from exporter.model import (
 from exporter.probe import NS, LoadLevel, Probe
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import refuse_unsupported
+from exporter.sweep.settings import server_settings
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -103,6 +104,10 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await worker.preflight(self._probe)
         refuse_unsupported(self._probe, self._facts)
+        async with server_settings(self._probe):
+            return await self._run_each_level(worker, self._facts)
+
+    async def _run_each_level(self, worker: Worker, facts: ModelFacts) -> tuple[Reason, str]:
         for level in self._probe.levels:
             requests_left = self._probe.stop.max_requests - self._sent
             time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)
@@ -113,8 +118,8 @@ class Sweep:
                 )
             if time_left_ns <= 0:
                 return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-            plan = LevelPlan(self._id, self._probe, self._facts, level, requests_left, time_left_ns)
-            end = await self._run_level(worker, plan, self._facts)
+            plan = LevelPlan(self._id, self._probe, facts, level, requests_left, time_left_ns)
+            end = await self._run_level(worker, plan, facts)
             if end.reason is not Reason.NONE:
                 return end.reason, f"level {level.label}: {end.text}"
             if self._measurements and self._measurements[-1].latency is None:
