@@ -101,10 +101,20 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelKey:
+    """A model as an ensemble's configuration names it. `version` "" is the server's choice."""
+
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What preflight learned of the model. `version` is the version that will answer, "" where nobody says;
     `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
-    load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it."""
+    load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
+    `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
+    call included."""
 
     name: str
     version: str
@@ -122,6 +132,8 @@ class ModelFacts:
     server_name: str = ""
     server_version: str = ""
     address: str = ""
+    asked_version: str = ""
+    composing: tuple[ModelKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,15 @@ class DurationStat:
 
     def __sub__(self, before: DurationStat) -> DurationStat:
         return DurationStat(self.count - before.count, self.ns - before.ns)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStat:
+    """Executions of one batch size, and the nanoseconds that they spent in the model."""
+
+    size: int
+    executions: int = 0
+    infer_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +175,7 @@ class ModelStatistics:
     compute_output: DurationStat = DurationStat()
     cache_hit: DurationStat = DurationStat()
     cache_miss: DurationStat = DurationStat()
+    batches: tuple[BatchStat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +185,47 @@ class ServerSnapshot:
     asked_ns: int
     answered_ns: int
     models: tuple[ModelStatistics, ...]
+
+
+class GpuSource(enum.StrEnum):
+    """Who tells of a GPU. Closed: a label value."""
+
+    TRITON = "triton"
+    DCGM = "dcgm"
+    NVML = "nvml"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One GPU, or one MIG instance, at one moment. None: the source does not tell it. `energy_joules` is cumulative.
+    `throttle_reasons` are those that held at that moment."""
+
+    uuid: str
+    source: GpuSource
+    utilization_ratio: float | None = None
+    power_watts: float | None = None
+    memory_used_bytes: float | None = None
+    memory_total_bytes: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: float | None = None
+    clock_hertz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReading:
+    """What a metrics page, or the driver, said at one moment (`at_ns`, monotonic, the middle of asking).
+
+    `gauges` are figures of that moment and `counters` cumulative ones, both by our names and in base units, of the
+    model alone where they are a model's. With an `error` there is nothing else. `from_page` is false for the driver's.
+    """
+
+    at_ns: int
+    from_page: bool
+    error: str = ""
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    gpus: tuple[GpuReading, ...] = ()
 
 
 # --- what the client saw ---------------------------------------------------------------------------------------------
@@ -232,8 +295,10 @@ class Window:
     the one window of a request count starts with its first request and ends with its last.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
-    open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
-    edges, None where the server gives none. `warm_up` windows are counted, never measured.
+    open loop could not send for want of a place in flight, `in_flight` those that the server may have at its end.
+    `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
+    are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
+    window's start to that at its end, both included.
     """
 
     index: int
@@ -248,6 +313,7 @@ class Window:
     health: ClientHealth = ClientHealth()
     warm_up: bool = False
     error_text: str = ""
+    readings: tuple[ServerReading, ...] = ()
 
     @property
     def duration_ns(self) -> int:
@@ -319,13 +385,54 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuFigures:
+    """One GPU, or one MIG instance, over the judged windows, by perf_analyzer's aggregation: utilization, power and
+    clock are means, used memory and temperature the largest, total memory the first. `energy_joules` is what it took
+    from the first reading to the last; `throttled` the part of the readings by reason. None: not told."""
+
+    uuid: str
+    source: GpuSource
+    utilization_ratio: float | None = None
+    power_watts: float | None = None
+    memory_used_bytes: float | None = None
+    memory_total_bytes: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: float | None = None
+    clock_hertz: float | None = None
+    throttled: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetrics:
+    """The server's metrics page over the judged windows. None: the page does not tell it.
+
+    `up` says whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
+    counters a second (seconds of a duration a second), `gauges` what else the page tells, both by our names.
+    """
+
+    readings: int
+    failed: int
+    up: bool
+    error: str = ""
+    pending_requests_max: float | None = None
+    cpu_utilization_ratio: float | None = None
+    cpu_memory_used_bytes: float | None = None
+    pinned_memory_used_bytes: float | None = None
+    cache_hit_ratio: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
 
     `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
-    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them.
+    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them,
+    `composing` those of the models that an ensemble is made of; `server_note` says why a figure of the server's is
+    missing that others would expect.
 
     `threshold_met` says whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
     none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
@@ -363,6 +470,11 @@ class Measurement:
     threshold_met: bool | None = None
     warm_up_requests: int = 0
     repeats: tuple[Repeat, ...] = ()
+    composing: tuple[ModelStatistics, ...] = ()
+    server_note: str = ""
+    server_metrics: ServerMetrics | None = None
+    gpu: tuple[GpuFigures, ...] = ()
+    energy_per_inference_joules: float | None = None
 
     @property
     def error_ratio(self) -> float | None:

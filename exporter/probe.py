@@ -88,7 +88,8 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors.
+    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
+    auto (NVML is read where the server runs on this machine) or off.
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
     where `resolve` leaves it to each connection.
@@ -108,6 +109,8 @@ class Target:
     resolve: Resolve = Resolve.SWEEP
     streams_per_connection: int = 32
     address: str = ""
+    metrics_interval_ns: int = NS
+    gpu: str = "auto"
 
     @property
     def is_grpc(self) -> bool:
@@ -261,10 +264,22 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The server's trace settings of the model for the time of a sweep, as Triton's trace extension has them; what is
+    None stays as it is."""
+
+    trace_level: tuple[str, ...] | None = None
+    trace_rate: int | None = None
+    trace_count: int | None = None
+    log_frequency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
     `workers` processes share the load of each level. With a `search`, `levels` are its declared start and end; without
-    one, all that are run."""
+    one, all that are run. `composing_models` are called by the model in ways that its configuration does not tell;
+    those of an ensemble are found without being named."""
 
     name: str
     target: Target
@@ -284,3 +299,5 @@ class Probe:
     labels: tuple[tuple[str, str], ...] = ()
     config_hash: str = ""
     search: Search | None = None
+    composing_models: tuple[str, ...] = ()
+    server_settings: ServerSettings | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exporter.model import ModelStatistics
+import numpy as np
+
+from exporter.model import ModelStatistics, Outcome, RecordColumns, Window
 
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be somebody else's before its means say nothing of ours."""
@@ -22,10 +25,57 @@ class Breakdown:
     negative_remainder_ns: float
 
 
-def foreign_requests(server: ModelStatistics, ours: int, concurrency: int) -> int:
-    """Requests that the server counted and we did not send. Up to the concurrency it is the windows' edge: 0."""
+COUNTED_FEWER = (
+    "the server counted {counted} requests where it answered {answered}: its statistics began anew, or are not of all "
+    "replicas behind this url"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OurShare:
+    """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `answered`
+    were ok, give or take `edge`."""
+
+    requests: int
+    answered: int
+    edge: int
+
+
+def our_share(columns: RecordColumns, windows: Sequence[Window]) -> OurShare | None:
+    """Our requests between the first and the last snapshot of these windows, `columns` being all their records; None
+    where one of the two is missing.
+
+    Snapshots come some milliseconds after the edges that they belong to, at high rates that is many requests: so what
+    ended before the first one is left out, and what ended after the last window is taken from the rate. The edge is
+    what was in flight, and what ended while the server was being asked.
+    """
+    before, after, end_ns = windows[0].before, windows[-1].after, windows[-1].end_ns
+    if before is None or after is None:
+        return None
+    duration_ns = max(1, sum(window.duration_ns for window in windows))
+    first_ns, last_ns = (before.asked_ns + before.answered_ns) / 2, (after.asked_ns + after.answered_ns) / 2
+    inside = columns.last_ns > first_ns
+    ok = columns.outcome == Outcome.OK
+    later = max(0.0, last_ns - end_ns) / duration_ns
+    asking_ns = (before.answered_ns - before.asked_ns) + max(0, after.answered_ns - end_ns)
+    return OurShare(
+        requests=round(int(np.count_nonzero(inside)) + later * len(columns)),
+        answered=round(int(np.count_nonzero(inside & ok)) + later * int(np.count_nonzero(ok))),
+        edge=max(window.in_flight for window in windows) + math.ceil(len(columns) * asking_ns / duration_ns),
+    )
+
+
+def foreign_requests(server: ModelStatistics, ours: int, edge: int) -> int:
+    """Requests that the server counted and we did not send. A difference of up to `edge` is none: 0."""
     surplus = server.success.count + server.fail.count - ours
-    return surplus if surplus > concurrency else 0
+    return surplus if surplus > edge else 0
+
+
+def contradiction(server: ModelStatistics, share: OurShare) -> str:
+    """Why the server's figures can't be of our requests, "" if they can: it must have counted what it answered."""
+    if server.success.count >= share.answered - share.edge:
+        return ""
+    return COUNTED_FEWER.format(counted=server.success.count, answered=share.answered)
 
 
 def foreign_ratio(server: ModelStatistics, foreign: int) -> float:
@@ -33,30 +83,52 @@ def foreign_ratio(server: ModelStatistics, foreign: int) -> float:
     return foreign / max(1, server.success.count + server.fail.count)
 
 
-def breakdown(mean_latency_ns: float, send_ns: float, receive_ns: float, server: ModelStatistics | None) -> Breakdown:
+def breakdown(
+    mean_latency_ns: float,
+    send_ns: float,
+    receive_ns: float,
+    server: ModelStatistics | None,
+    parts: Sequence[ModelStatistics] | None = None,
+) -> Breakdown:
     """Where the mean latency went.
 
     Each server component is its nanoseconds over the windows divided by the successful requests in them, so that the
     parts add up. `server_overhead` is what the server's own request time leaves after them, `network` what the
     client's mean leaves after the server's and after its own sending and receiving. Without server figures there is
     no telling network from server: only the client's own parts are given.
+
+    `parts` are the models of an ensemble, None where it is none. They can run at the same time, so that one component,
+    `composing`, stands for them all: their computing on the ensemble's behalf, which is in its own statistics, and
+    their mean queues, which are not; at most what its request time leaves.
     """
     components = {"client_send": send_ns, "client_receive": receive_ns}
     if server is None or server.success.count == 0:
         return Breakdown(components, 0.0)
-    requests = server.success.count
-    inside = 0.0
-    for name in _SERVER_PARTS:
-        part_ns = getattr(server, name).ns / requests
-        # A model without a response cache has no cache figures: absent, not 0.
-        if part_ns > 0.0 or not name.startswith("cache_"):
-            components[name] = part_ns
-            inside += part_ns
-    request_ns = server.success.ns / requests
+    request_ns = server.success.ns / server.success.count
+    inside = _inside_ns(server) if parts is None else _inside_ensemble_ns(server, parts, request_ns)
+    components |= inside
+    inside_ns = sum(inside.values())
     remainders = {
-        "server_overhead": request_ns - inside,
-        "network": mean_latency_ns - send_ns - receive_ns - max(request_ns, inside),
+        "server_overhead": request_ns - inside_ns,
+        "network": mean_latency_ns - send_ns - receive_ns - max(request_ns, inside_ns),
     }
     components.update({name: max(0.0, value) for name, value in remainders.items()})
     # An overhead below zero is already in `network`, which starts from the larger of the two server figures.
     return Breakdown(components, max(0.0, -remainders["network"]))
+
+
+def _inside_ns(server: ModelStatistics) -> dict[str, float]:
+    requests = server.success.count
+    parts_ns = {name: getattr(server, name).ns / requests for name in _SERVER_PARTS}
+    # A model without a response cache has no cache figures: absent, not 0.
+    return {name: ns for name, ns in parts_ns.items() if ns > 0.0 or not name.startswith("cache_")}
+
+
+def _inside_ensemble_ns(
+    server: ModelStatistics, parts: Sequence[ModelStatistics], request_ns: float
+) -> dict[str, float]:
+    own = _inside_ns(server)
+    inside = {name: ns for name, ns in own.items() if not name.startswith("compute_")}
+    composing_ns = sum(ns for name, ns in own.items() if name.startswith("compute_"))
+    composing_ns += sum(part.queue.ns / part.queue.count for part in parts if part.queue.count)
+    return inside | {"composing": max(0.0, min(composing_ns, request_ns - sum(inside.values())))}

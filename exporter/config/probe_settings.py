@@ -296,6 +296,23 @@ class UnitSettings(Section):
     per_inference: Annotated[Number, Field(gt=0)] = Field(description="Units in one inference, as 0.3.")
 
 
+class ServerSettingsSection(Section):
+    """The server's trace settings of the model for the time of a sweep; put back afterwards."""
+
+    trace_level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] | None = Field(
+        default=None, description="What is traced."
+    )
+    trace_rate: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        default=None, description="Every so many requests one is traced."
+    )
+    trace_count: Annotated[StrictInt, Field(ge=-1)] | None = Field(
+        default=None, description="How many traces are made at most; -1 is no limit."
+    )
+    log_frequency: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        default=None, description="After so many traces the server begins another file; 0 is one file."
+    )
+
+
 class DefaultsSettings(Section):
     """What probes inherit."""
 
@@ -323,6 +340,14 @@ class ProbeSettings(DefaultsSettings):
     target: StrictStr = Field(description="The name of its target.")
     model: FilledLabelValue = Field(description="The model's name.")
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
+    composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=16)] = Field(
+        default=(),
+        description="Models that this one calls and its configuration does not tell, as from a Python backend; an "
+        "ensemble's are found. At most 16.",
+    )
+    server_settings: ServerSettingsSection | None = Field(
+        default=None, description="Trace settings of the model for the time of a sweep."
+    )
 
 
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:

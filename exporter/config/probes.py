@@ -19,6 +19,7 @@ from exporter.probe import (
     Probe,
     Resolve,
     Schedule,
+    ServerSettings,
     Slo,
     StopRules,
     Target,
@@ -55,6 +56,8 @@ def build_target(settings: TargetSettings) -> Target:
         connect_timeout_ns=settings.connect_timeout_ns,
         resolve=Resolve(settings.resolve),
         streams_per_connection=settings.streams_per_connection,
+        metrics_interval_ns=settings.metrics_interval_ns,
+        gpu=settings.gpu,
     )
 
 
@@ -89,6 +92,8 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
         search=settings.load.searched,
+        composing_models=settings.composing_models,
+        server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
     )
     return replace(probe, config_hash=_config_hash(probe))
 

@@ -14,6 +14,7 @@ from pydantic import (
     PrivateAttr,
     StrictInt,
     StrictStr,
+    field_validator,
     model_validator,
 )
 
@@ -91,7 +92,7 @@ class TargetSettings(Section):
         description="Targets of one group share a server, and are never measured at once; the url's host by default.",
     )
     metrics_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
-        default=None, description="The page with the server's own metrics."
+        default=None, description="The page with the server's own metrics, or a DCGM exporter's."
     )
     headers: dict[str, HeaderSettings] = Field(
         default={},
@@ -109,3 +110,16 @@ class TargetSettings(Section):
     streams_per_connection: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
         default=32, description="gRPC: how many requests share one connection. Over HTTP each has its own."
     )
+    metrics_interval_ns: Annotated[int, duration("100ms", "5m")] = Field(
+        default=NS, description="How often `metrics_url`, and the driver, are read while a level runs."
+    )
+    gpu: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto` asks NVIDIA's driver for GPU figures where the server runs on this machine.",
+    )
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _yaml_off(cls, given: object) -> object:
+        """To YAML `off` is false."""
+        return "off" if given is False else given

@@ -24,8 +24,18 @@ from exporter.load.level_pacing import make_pacer
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import ClosedLoop, CountedLoop, FirstCall, OpenLoop, Sender
-from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, RecordColumns, ServerSnapshot, Window
+from exporter.model import (
+    ConnectionTimes,
+    LevelEnd,
+    Outcome,
+    Reason,
+    RecordColumns,
+    ServerReading,
+    ServerSnapshot,
+    Window,
+)
 from exporter.probe import NS, Mode, WindowMode
+from exporter.server.poller import Poller
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
@@ -35,7 +45,7 @@ DRAIN_LIMIT_NS = 2 * NS
 """How long the requests in flight are awaited once a level ends, if their own time-out is not shorter."""
 
 SNAPSHOT_LIMIT_NS = 2 * NS
-"""How long a window's edge waits for the server's statistics, if the window is not shorter."""
+"""How long a window's edge waits for the server's statistics and metrics, if the window is not shorter."""
 
 OPEN_LOOP_FIRST_CHANNELS = 8
 OPEN_LOOP_FIRST_NS = 20_000_000
@@ -75,6 +85,7 @@ class Level:
         requests: Sequence[EncodedRequest],
         abandoned: Abandoned,
         publish: Publish,
+        pollers: Sequence[Poller] = (),
     ) -> None:
         if plan.level.mode is Mode.PERIODIC:
             # Its steps are taken by counting the responses of streams.
@@ -83,6 +94,7 @@ class Level:
         self._control = control
         self._abandoned = abandoned
         self._publish = publish
+        self._pollers = pollers
         self._options = plan.probe.measurement
         self._timeout_ns = self._options.request_timeout_ns
         max_in_flight = plan.probe.stop.max_in_flight
@@ -311,10 +323,11 @@ class Level:
         return self._grid_ns + edges * window_ns
 
     async def _end_window(self, window: Window) -> None:
-        """Asks the server for its statistics and publishes a window that was cut. The next one has begun by then."""
-        after = await self._take_snapshot()
+        """Asks the server for its statistics and metrics, and publishes a window that was cut. By then the next one has
+        begun."""
+        after, readings = await asyncio.gather(self._take_snapshot(), self._take_readings())
         before, self._snapshot = self._snapshot, after
-        await self._publish(dataclasses.replace(window, before=before, after=after))
+        await self._publish(dataclasses.replace(window, before=before, after=after, readings=readings))
         # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
         gc.collect(0)
 
@@ -348,7 +361,7 @@ class Level:
             columns=columns,
             sent=sent - self._edge_sent,
             unsent=unsent - self._edge_unsent,
-            in_flight=self._flight.in_flight,
+            in_flight=self._flight.in_flight + self._abandoned.count(end_ns),
             health=self._health.sample(),
             warm_up=warm_up,
             error_text=self._flight.error_text,
@@ -361,11 +374,18 @@ class Level:
     async def _take_snapshot(self) -> ServerSnapshot | None:
         if self._plan.member > 0:
             return None
-        limit_ns = min(self._options.window_ns, SNAPSHOT_LIMIT_NS)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_ns / NS):
+            async with asyncio.timeout(self._snapshot_limit_ns / NS):
                 return await self._control.snapshot(self._plan.facts)
         return None
+
+    async def _take_readings(self) -> tuple[ServerReading, ...]:
+        found = await asyncio.gather(*(poller.edge(self._snapshot_limit_ns) for poller in self._pollers))
+        return tuple(reading for readings in found for reading in readings)
+
+    @property
+    def _snapshot_limit_ns(self) -> int:
+        return min(self._plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
 
 
 def first_channels(plan: LevelPlan) -> int:

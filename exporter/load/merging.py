@@ -85,6 +85,7 @@ class Merger:
             health=_worst([part.health for part in parts]),
             warm_up=any(part.warm_up for part in parts),
             error_text=next((part.error_text for part in parts if part.error_text), ""),
+            readings=tuple(reading for part in asked for reading in part.readings),
         )
         self._index += 1
         self._end_ns = window.end_ns

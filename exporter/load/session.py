@@ -1,10 +1,12 @@
 """What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
 
-Owns what lives as long as a sweep: the connection for the slow calls, and the account of abandoned requests.
+Owns what lives as long as a sweep: the connection for the slow calls, the readings of the server's metrics, and the
+account of abandoned requests.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,6 +17,8 @@ from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Reason
 from exporter.payload import make_steps
 from exporter.probe import Probe, Target
+from exporter.server.poller import Poller
+from exporter.server.readers import open_readers
 from exporter.services.base import Control, Service
 from exporter.transport.dial import settle
 
@@ -27,6 +31,7 @@ class Session:
         self._kinds = kinds
         self._control: Control | None = None
         self._abandoned = Abandoned()
+        self._pollers: list[Poller] | None = None
         self._level: Level | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -35,7 +40,8 @@ class Session:
         await self.end_sweep()
         address = await settle(probe.target)
         control = self._make_control(replace(probe.target, address=address))
-        return replace(await control.preflight(probe.model, probe.version), address=address)
+        facts = await control.preflight(probe.model, probe.version, probe.composing_models)
+        return replace(facts, address=address)
 
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
@@ -48,12 +54,14 @@ class Session:
             requests = service.encode(plan.probe, plan.facts, steps, plan.sweep_id)
         except InputError as error:
             raise PreflightError(Reason.BAD_INPUT, str(error)) from error
+        await self._start_pollers(plan)
         self._level = Level(
             plan,
             service=service,
             control=control,
             requests=requests,
             abandoned=self._abandoned,
+            pollers=self._pollers or (),
             publish=publish,
         )
         try:
@@ -74,9 +82,19 @@ class Session:
     async def end_sweep(self) -> None:
         """Closes what belonged to the sweep."""
         control, self._control = self._control, None
+        pollers, self._pollers = self._pollers, None
         self._abandoned = Abandoned()
+        for poller in pollers or ():
+            poller.close()
         if control is not None:
             await control.close()
+
+    async def _start_pollers(self, plan: LevelPlan) -> None:
+        """Begins to read the server's metrics, once a sweep, and by one worker only of those that share a level."""
+        if self._pollers is None and plan.member == 0:
+            target, facts = plan.probe.target, plan.facts
+            readers = await asyncio.to_thread(open_readers, target, facts.name, facts.asked_version)
+            self._pollers = [Poller(reader, target.metrics_interval_ns) for reader in readers]
 
     def _make_control(self, target: Target) -> Control:
         self._control = self._service(target).control(target, target.connect_timeout_ns)

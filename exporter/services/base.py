@@ -6,7 +6,7 @@ the conductor see nothing of a server but this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,10 @@ from exporter.probe import Probe, Target
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 """One request's inputs by name, batch dimension included where the model has one."""
+
+
+TraceSettings = Mapping[str, str | list[str] | None]
+"""A model's trace settings, by Triton's names; None: as the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,19 @@ class Channel(Protocol):
 class Control(Protocol):
     """The slow calls to a server, through its official client. All of them are bounded in time."""
 
-    async def preflight(self, model: str, version: str) -> ModelFacts:
-        """Is the server live and ready, and the model, and what is it? Raises PreflightError with the reason if not."""
+    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+        """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
+        those that its configuration tells. Raises PreflightError with the reason if not."""
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """The model's cumulative statistics now; None where the server has none or does not answer in time."""
+        """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
+        answer in time."""
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        """The model's trace settings of these names, as `set_trace` takes them back. Raises PreflightError."""
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        """Changes these trace settings of the model. Raises PreflightError."""
 
     async def close(self) -> None:
         """Closes its connections."""

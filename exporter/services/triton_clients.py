@@ -6,6 +6,7 @@ are used: the synchronous HTTP client hung for ever when made in one thread and 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import ssl
@@ -23,7 +24,7 @@ from tritonclient.utils import InferenceServerException
 from exporter.errors import PreflightError, TransportError
 from exporter.model import Outcome, Reason
 from exporter.probe import NS, Target
-from exporter.services.base import Call
+from exporter.services.base import Call, TraceSettings
 from exporter.services.channels import make_channel
 from exporter.services.triton_credentials import grpc_credentials
 from exporter.transport.dial import reason_text
@@ -59,6 +60,7 @@ class TritonClient:
         self._timeout_ns = timeout_ns
         self._client: Any = None
         self._headers: dict[str, str] = {}
+        self._making = asyncio.Lock()
 
     async def check_connection(self) -> None:
         """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused
@@ -110,13 +112,25 @@ class TritonClient:
             answer = {"models": answer}
         return self._message(answer, service_pb2.RepositoryIndexResponse())
 
+    async def trace_settings(self, model: str) -> dict[str, str | list[str]]:
+        """The model's settings, or with "" the server's; lists where Triton has several values."""
+        answer = await self._ask("get_trace_settings", model)
+        if not self.target.is_grpc:
+            return dict(answer)
+        values = {name: list(entry.value) for name, entry in answer.settings.items()}
+        return {name: value if name == "trace_level" else "".join(value) for name, value in values.items()}
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        await self._ask("update_trace_settings", model, dict(settings))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: str) -> Any:
+    async def _ask(self, method: str, *arguments: object) -> Any:
         async with _failures_mapped(self.target):
-            if self._client is None:
-                self._headers = self._read_headers()
-                self._client = await self._make()
+            async with self._making:
+                if self._client is None:
+                    self._headers = self._read_headers()
+                    self._client = await self._make()
             call: Awaitable[Any] = getattr(self._client, method)(*arguments, headers=self._headers)
             return await call
 

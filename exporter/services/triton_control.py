@@ -8,14 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import PreflightError
-from exporter.model import ModelFacts, Reason, ServerSnapshot
+from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
 from exporter.probe import NS, Target
+from exporter.services.base import TraceSettings
 from exporter.services.triton_clients import TritonClient
-from exporter.services.triton_model import model_facts, model_statistics
+from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
+
+MAX_COMPOSING_MODELS = 16
+"""A cap on series, and on what is asked for at each window's edge."""
 
 
 class TritonControl:
@@ -27,12 +34,12 @@ class TritonControl:
         self._timeout_ns = timeout_ns
         self._client = TritonClient(target, timeout_ns)
 
-    async def preflight(self, model: str, version: str) -> ModelFacts:
+    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
         """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
         seconds = self._timeout_ns / NS
         try:
             async with asyncio.timeout(seconds):
-                return await self._preflight(model, version)
+                return await self._preflight(model, version, composing)
         except TimeoutError as error:
             await self.close()
             text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
@@ -42,18 +49,31 @@ class TritonControl:
             raise
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """The statistics of the model's version; None where there are none or no answer in time."""
+        """The statistics of the model and of those it calls, each by itself: a server's other models may be many. Of
+        all versions, where the probe names none; None where there are none or no answer in time."""
         if not facts.has_statistics:
             return None
+        keys = dict.fromkeys([ModelKey(facts.name, facts.asked_version), *facts.composing])
         asked_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(self._timeout_ns / NS):
-                answer = await self._client.statistics(facts.name, facts.version)
+                answers = await asyncio.gather(*(self._client.statistics(key.name, key.version) for key in keys))
         except (PreflightError, TimeoutError):
             await self.close()
             return None
         answered_ns = time.monotonic_ns()
-        return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, answer.model_stats)))
+        entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
+        return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, entries.values())))
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would
+        keep them when the server's change. Raises PreflightError."""
+        own, server = await self._client.trace_settings(model), await self._client.trace_settings("")
+        return {name: None if own.get(name) == server.get(name) else own.get(name) for name in names}
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        """Changes the model's trace settings. Raises PreflightError."""
+        await self._client.set_trace(model, settings)
 
     async def close(self) -> None:
         """Closes the connections. Never raises."""
@@ -62,7 +82,7 @@ class TritonControl:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _preflight(self, model: str, version: str) -> ModelFacts:
+    async def _preflight(self, model: str, version: str, composing: Sequence[str]) -> ModelFacts:
         client = self._client
         url = self._target.url
         await client.check_connection()
@@ -78,7 +98,21 @@ class TritonControl:
             raise await self._why_not_ready(model, version)
         metadata = await client.model_metadata(model, version)
         config = await client.model_config(model, version)
-        return model_facts(server, metadata, config, version)
+        called = await self._composing(config, composing)
+        return replace(model_facts(server, metadata, config, version), composing=called)
+
+    async def _composing(self, config: model_config_pb2.ModelConfig, named: Sequence[str]) -> tuple[ModelKey, ...]:
+        """The models that this one calls: an ensemble's steps, those named by the probe, and what all of these call in
+        turn. Each once, those called first first, at most MAX_COMPOSING_MODELS. Raises PreflightError for one that
+        the server does not have."""
+        found: dict[ModelKey, None] = {}
+        waiting = deque([*ensemble_steps(config), *map(ModelKey, named)])
+        while waiting and len(found) < MAX_COMPOSING_MODELS:
+            key = waiting.popleft()
+            if key not in found:
+                found[key] = None
+                waiting.extend(ensemble_steps(await self._client.model_config(key.name, key.version)))
+        return tuple(found)
 
     async def _broken_models(self) -> str:
         """With strict readiness, Triton's default, one model that failed to load makes the whole server not ready."""

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from exporter.model import DurationStat, ModelFacts, ModelStatistics, TensorSpec
+from exporter.model import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, TensorSpec
 
 _HASH_LENGTH = 12
 _STATISTICS_EXTENSION = "statistics"
@@ -51,6 +51,15 @@ def model_facts(
         config_hash=config_hash(config),
         server_name=server.name,
         server_version=server.version,
+        asked_version=asked_version,
+    )
+
+
+def ensemble_steps(config: model_config_pb2.ModelConfig) -> tuple[ModelKey, ...]:
+    """The models of an ensemble's steps; none for another model. Version -1 is the server's choice."""
+    return tuple(
+        ModelKey(step.model_name, str(step.model_version) if step.model_version > 0 else "")
+        for step in config.ensemble_scheduling.step
     )
 
 
@@ -80,6 +89,10 @@ def model_statistics(message: service_pb2.ModelStatistics) -> ModelStatistics:
         compute_output=_duration(stats.compute_output),
         cache_hit=_duration(stats.cache_hit),
         cache_miss=_duration(stats.cache_miss),
+        batches=tuple(
+            BatchStat(batch.batch_size, batch.compute_infer.count, batch.compute_infer.ns)
+            for batch in message.batch_stats
+        ),
     )
 
 

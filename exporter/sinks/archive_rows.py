@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from exporter.model import ClientHealth, DurationStat, LatencySummary, Measurement, Outcome, SweepResult, WindowSummary
 from exporter.probe import NS, LoadLevel, Mode
 from exporter.sinks.archive_columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
+from exporter.sinks.archive_server import server_side_cells
 
 
 def iso_time(unix_s: float) -> str:
@@ -152,7 +153,7 @@ def _server_cells(measurement: Measurement) -> dict[str, Cell]:
             "server_execution_count": server.execution_count,
             "server_request_mean_ns": _average_ns(server.success) if server.success.count else None,
         }
-    return cells | {"foreign_requests": measurement.foreign_requests}
+    return cells | {"foreign_requests": measurement.foreign_requests, **server_side_cells(measurement)}
 
 
 def _outcomes(outcomes: Mapping[Outcome, int]) -> dict[str, Cell]:

@@ -19,11 +19,13 @@ _registered: list[Family] = []
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """One metric family. `name` is without the suffix of its samples (`_total`, `_bucket`, ...)."""
+    """One metric family. `name` is without the suffix of its samples (`_total`, `_bucket`, ...); `labels` is without
+    a bucket's `le`, and `probe_info` has the user's own beside them."""
 
     name: str
     kind: Kind
     help: str
+    labels: tuple[str, ...]
 
     @property
     def sample_names(self) -> tuple[str, ...]:
@@ -32,13 +34,34 @@ class Family:
         return tuple(self.name + suffix for suffix in suffixes[self.kind])
 
 
-def _family(kind: Kind, name: str, help_text: str) -> Family:
-    family = Family(PREFIX + name, kind, help_text)
+P: Final = ("target", "probe", "model")
+"""The labels of everything that is of a probe."""
+L: Final = (*P, "mode", "level")
+"""Those of everything that is of one of its load levels."""
+INFO_LABELS: Final = (
+    "version",
+    "platform",
+    "backend",
+    "batch_size",
+    "protocol",
+    "kind",
+    "url",
+    "config_hash",
+    "model_config_hash",
+    "variant",
+    "variant_group",
+)
+"""What changes by itself, of `probe_info`."""
+
+
+def _family(kind: Kind, name: str, help_text: str, labels: tuple[str, ...] = L) -> Family:
+    family = Family(PREFIX + name, kind, help_text, labels)
     _registered.append(family)
     return family
 
 
 _LAST = " Of the last sweep with usable data; absent once that is 3 intervals old."
+_LAST_OK = _LAST + " Absent without ok requests."
 _LAST_ANY = " Of the last finished sweep; absent once that is 3 intervals old."
 
 # --- state of a probe: never expires while the probe is configured ---------------------------------------------------
@@ -47,35 +70,42 @@ UP = _family(
     "gauge",
     "up",
     "1 if the last sweep got usable data, 0 if it failed. A skip never changes it. Absent before the first sweep.",
+    P,
 )
 LAST_RUN = _family(
-    "gauge", "last_run_timestamp_seconds", "Unix time at which the last sweep ended; kept over a restart. 0 = never."
+    "gauge", "last_run_timestamp_seconds", "Unix time at which the last sweep ended; kept over a restart. 0 = never.", P
 )
 LAST_SUCCESS = _family(
     "gauge",
     "last_success_timestamp_seconds",
     "Unix time at which the last sweep with usable data ended; kept over a restart. 0 = never.",
+    P,
 )
 NEXT_RUN = _family(
-    "gauge", "next_run_timestamp_seconds", "Unix time at which the next sweep is due. 0 = none is planned."
+    "gauge", "next_run_timestamp_seconds", "Unix time at which the next sweep is due. 0 = none is planned.", P
 )
 INTERVAL = _family(
-    "gauge", "interval_seconds", "Seconds between two sweeps as configured; under cron the longest gap ahead."
+    "gauge", "interval_seconds", "Seconds between two sweeps as configured; under cron the longest gap ahead.", P
 )
 RESULTS_DROPPED = _family(
-    "gauge", "results_dropped", "1 if the level results of this probe are left out to keep limits.max_series, else 0."
+    "gauge",
+    "results_dropped",
+    "1 if the level results of this probe are left out to keep limits.max_series, else 0.",
+    P,
 )
-RUNNING = _family("gauge", "running", "1 while a sweep of this probe runs, else 0.")
-PAUSED = _family("gauge", "paused", "1 while this probe is paused, else 0.")
+RUNNING = _family("gauge", "running", "1 while a sweep of this probe runs, else 0.", P)
+PAUSED = _family("gauge", "paused", "1 while this probe is paused, else 0.", P)
 PROBE_INFO = _family(
     "gauge",
     "probe_info",
     "Always 1; what changes by itself or comes from the user, as labels. A label that nobody knows yet is empty.",
+    (*P, *INFO_LABELS),
 )
 TARGET_INFO = _family(
     "gauge",
     "target_info",
     "Always 1; the target's url and the host:port of its metrics url (empty if none), to join with its own metrics.",
+    ("target", "url", "metrics_instance"),
 )
 
 # --- results of the last sweep ---------------------------------------------------------------------------------------
@@ -88,19 +118,29 @@ LATENCY = _family(
     "Percentiles of the time from sent to the last byte of the answer, exact, ok requests of the merged windows."
     + _LAST
     + " Absent without ok requests.",
+    (*L, "percentile"),
 )
-LATENCY_MEAN = _family("gauge", "latency_mean_seconds", "Mean of the latency of the ok requests." + _LAST)
+LATENCY_MEAN = _family(
+    "gauge", "latency_mean_seconds", "Mean of the latency of the ok requests of the merged windows." + _LAST_OK
+)
 LATENCY_STDDEV = _family(
-    "gauge", "latency_stddev_seconds", "Standard deviation of the latency of the ok requests." + _LAST
+    "gauge",
+    "latency_stddev_seconds",
+    "Standard deviation of the latency of the ok requests of the merged windows." + _LAST_OK,
 )
-LATENCY_MIN = _family("gauge", "latency_min_seconds", "Least latency of the ok requests." + _LAST)
-LATENCY_MAX = _family("gauge", "latency_max_seconds", "Greatest latency of the ok requests." + _LAST)
+LATENCY_MIN = _family(
+    "gauge", "latency_min_seconds", "Least latency of the ok requests of the merged windows." + _LAST_OK
+)
+LATENCY_MAX = _family(
+    "gauge", "latency_max_seconds", "Greatest latency of the ok requests of the merged windows." + _LAST_OK
+)
 RESPONSE_TIME = _family(
     "gauge",
     "response_time_seconds",
     "Percentiles of the time from the intended send time to the last byte, time-outs at their limit."
     + _LAST
     + " Absent in closed-loop modes.",
+    (*L, "percentile"),
 )
 THROUGHPUT = _family(
     "gauge",
@@ -111,6 +151,7 @@ THROUGHPUT_UNITS = _family(
     "gauge",
     "throughput_units_per_second",
     "Throughput in the unit that the probe names." + _LAST + " Absent where it names none.",
+    (*L, "unit"),
 )
 RESPONSES_PER_SECOND = _family(
     "gauge",
@@ -127,6 +168,7 @@ SEND_LAG = _family(
     "gauge",
     "send_lag_seconds",
     "Percentiles of the time from the intended to the actual send time." + _LAST + " Absent in closed-loop modes.",
+    (*L, "percentile"),
 )
 ERROR_RATIO = _family(
     "gauge",
@@ -146,19 +188,19 @@ BREAKDOWN = _family(
     "Mean seconds by component, adding up to the mean latency."
     + _LAST
     + " A component that the server does not tell is absent, the server's own under more than 5 % foreign traffic.",
+    (*L, "component"),
 )
 CONNECT = _family(
-    "gauge",
-    "connect_seconds",
-    "Time to open the sweep's first connection, never part of a latency." + _LAST_ANY,
+    "gauge", "connect_seconds", "Time to open the sweep's first connection, never part of a latency." + _LAST_ANY, P
 )
 TLS_HANDSHAKE = _family(
     "gauge",
     "tls_handshake_seconds",
     "Time of the first connection's TLS handshake." + _LAST_ANY + " Absent without TLS.",
+    P,
 )
 COLD_FIRST_REQUEST = _family(
-    "gauge", "cold_first_request_seconds", "Latency of the sweep's very first request." + _LAST_ANY
+    "gauge", "cold_first_request_seconds", "Latency of the sweep's very first request." + _LAST_ANY, P
 )
 CERTIFICATE_EXPIRY = _family(
     "gauge",
@@ -166,8 +208,15 @@ CERTIFICATE_EXPIRY = _family(
     "Unix time at which the target's leaf certificate expires, as last seen by a sweep."
     + _LAST_ANY
     + " Absent without TLS.",
+    ("target",),
 )
-SPREAD_RATIO = _family("gauge", "spread_ratio", "Greatest over least figure of the judged windows." + _LAST)
+SPREAD_RATIO = _family(
+    "gauge",
+    "spread_ratio",
+    "Greatest over least figure of the judged windows, the worse of throughput and latency."
+    + _LAST
+    + " Absent where a window had no ok request.",
+)
 WINDOWS = _family("gauge", "measurement_windows", "Windows that the level ran." + _LAST)
 CLIENT_LIMITED = _family(
     "gauge", "client_limited", "1 if this client, not the server, bounded the figures, else 0." + _LAST
@@ -188,7 +237,9 @@ SERVER_REQUEST_MEAN = _family(
 SERVER_BATCH_SIZE = _family(
     "gauge",
     "server_batch_size_mean",
-    "Inferences over executions by the server's statistics over the merged windows." + _LAST,
+    "Inferences over executions by the server's statistics over the merged windows, all clients."
+    + _LAST
+    + " Absent where the server has no statistics.",
 )
 SERVER_CACHE_HIT_RATIO = _family(
     "gauge",
@@ -198,7 +249,97 @@ SERVER_CACHE_HIT_RATIO = _family(
 FOREIGN_RATIO = _family(
     "gauge",
     "server_foreign_requests_ratio",
-    "Part of the server's requests in the merged windows that this client did not send, 0..1." + _LAST,
+    "Part of the server's requests in the merged windows that this client did not send, 0..1; up to what was in flight "
+    "at the windows' edges it is 0." + _LAST + " Absent where the server has no statistics.",
+)
+_NO_PAGE = " Absent where the target's metrics url does not tell it."
+SERVER_METRICS_UP = _family(
+    "gauge",
+    "server_metrics_up",
+    "1 if the last reading of the target's metrics url in the last sweep worked, else 0."
+    + _LAST
+    + " Absent where the target names none.",
+    ("target",),
+)
+SERVER_PENDING = _family(
+    "gauge",
+    "server_pending_requests_max",
+    "Most requests of the model that waited at once in the server, of the readings in the merged windows."
+    + _LAST
+    + _NO_PAGE,
+)
+SERVER_CPU = _family(
+    "gauge",
+    "server_cpu_utilization_ratio",
+    "Mean cpu utilization of the server's machine over the merged windows, 0..1." + _LAST + _NO_PAGE,
+)
+SERVER_CPU_MEMORY = _family(
+    "gauge",
+    "server_cpu_memory_used_bytes",
+    "Most memory used on the server's machine in the merged windows." + _LAST + _NO_PAGE,
+)
+SERVER_PINNED_MEMORY = _family(
+    "gauge",
+    "server_pinned_memory_used_bytes",
+    "Most memory used of the server's pinned memory pool in the merged windows." + _LAST + _NO_PAGE,
+)
+_GPU: Final = (*L, "gpu", "source")
+_NO_GPU = _LAST + " Absent where neither the metrics url nor this machine's driver tells it; at most 16 GPUs."
+GPU_UTILIZATION = _family(
+    "gauge", "gpu_utilization_ratio", "Mean utilization of the GPU over the merged windows, 0..1." + _NO_GPU, _GPU
+)
+GPU_POWER = _family("gauge", "gpu_power_watts", "Mean power of the GPU over the merged windows." + _NO_GPU, _GPU)
+GPU_MEMORY_USED = _family(
+    "gauge", "gpu_memory_used_bytes", "Most memory used of the GPU in the merged windows." + _NO_GPU, _GPU
+)
+GPU_MEMORY_TOTAL = _family(
+    "gauge", "gpu_memory_total_bytes", "Memory of the GPU, at the first reading in the merged windows." + _NO_GPU, _GPU
+)
+GPU_TEMPERATURE = _family(
+    "gauge", "gpu_temperature_celsius", "Highest temperature of the GPU in the merged windows." + _NO_GPU, _GPU
+)
+GPU_CLOCK = _family(
+    "gauge", "gpu_clock_hertz", "Mean clock of the GPU's multiprocessors over the merged windows." + _NO_GPU, _GPU
+)
+GPU_THROTTLED = _family(
+    "gauge",
+    "gpu_throttled_ratio",
+    "Part of the readings in the merged windows in which this reason held the GPU's clock down, 0..1; without a series "
+    "it held in none." + _NO_GPU,
+    (*_GPU, "reason"),
+)
+ENERGY = _family(
+    "gauge",
+    "energy_per_inference_joules",
+    "Energy of the server's GPUs over the merged windows, idle power and other models included, by the model's "
+    "inferences." + _LAST + " Absent where no energy counter is told.",
+)
+_PART: Final = (*L, "composing_model")
+_NO_PART = _LAST + " Absent for a model that calls no others; at most 16 that it calls."
+COMPOSING_QUEUE = _family(
+    "gauge",
+    "composing_queue_mean_seconds",
+    "Mean time in the queue of a model that this one calls, over the merged windows, all clients." + _NO_PART,
+    _PART,
+)
+COMPOSING_COMPUTE = _family(
+    "gauge",
+    "composing_compute_mean_seconds",
+    "Mean time of input, inference and output of a model that this one calls, over the merged windows, all clients."
+    + _NO_PART,
+    _PART,
+)
+COMPOSING_REQUEST = _family(
+    "gauge",
+    "composing_request_mean_seconds",
+    "Mean time of a whole request to a model that this one calls, over the merged windows, all clients." + _NO_PART,
+    _PART,
+)
+COMPOSING_EXECUTIONS = _family(
+    "gauge",
+    "composing_executions_per_second",
+    "Executions of a model that this one calls, per second of the merged windows, all clients." + _NO_PART,
+    _PART,
 )
 SLO_MET = _family(
     "gauge",
@@ -213,29 +354,40 @@ MAX_LEVEL = _family(
     "Highest level run that kept the latency threshold, or else the slo's, and got enough of what was asked; 0 = none."
     + _LAST
     + " Absent without either.",
+    (*P, "mode"),
 )
-SWEEP_DURATION = _family("gauge", "sweep_duration_seconds", "Seconds that the sweep took." + _LAST_ANY)
+SWEEP_DURATION = _family("gauge", "sweep_duration_seconds", "Seconds that the sweep took." + _LAST_ANY, P)
 
 # --- cumulative: reset only with the process -------------------------------------------------------------------------
 
 REQUESTS = _family(
-    "counter", "requests", "Requests that ended, by outcome, warm-up included; moves at the end of each window."
+    "counter",
+    "requests",
+    "Requests that ended, by outcome, warm-up included; moves at the end of each window.",
+    (*P, "outcome"),
 )
 INFERENCES = _family(
-    "counter", "inferences", "Inferences of ok requests in Triton's own unit (requests times batch size)."
+    "counter", "inferences", "Inferences of ok requests in Triton's own unit (requests times batch size).", P
 )
 SLO_REQUESTS = _family(
-    "counter", "slo_requests", "Requests at the levels that the slo names. Absent where the probe has no slo."
+    "counter",
+    "slo_requests",
+    "Requests at the levels that the slo names. Absent where the probe has no slo.",
+    (*P, "slo"),
 )
-SLO_BAD = _family("counter", "slo_bad_requests", "Of these the ones that were not ok within the slo's threshold.")
-SLO_THRESHOLD = _family("gauge", "slo_threshold_seconds", "The slo's latency threshold as configured.")
+SLO_BAD = _family(
+    "counter", "slo_bad_requests", "Of these the ones that were not ok within the slo's threshold.", (*P, "slo")
+)
+SLO_THRESHOLD = _family("gauge", "slo_threshold_seconds", "The slo's latency threshold as configured.", (*P, "slo"))
 DURATION = _family(
     "histogram",
     "request_duration_seconds",
     "Latency of the ok requests outside warm-up, all sweeps. Absent where the probe switches it off.",
 )
-SWEEPS = _family("counter", "sweeps", "Finished sweeps by status and reason (empty for ok).")
-SWEEPS_SKIPPED = _family("counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.")
+SWEEPS = _family("counter", "sweeps", "Finished sweeps by status and reason (empty for ok).", (*P, "status", "reason"))
+SWEEPS_SKIPPED = _family(
+    "counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.", (*P, "reason")
+)
 
 PAGE_ORDER: Final[tuple[Family, ...]] = tuple(_registered)
 """All families of probes and targets, in the order of the page."""

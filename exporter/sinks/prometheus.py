@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
+from exporter.model import SweepResult
 from exporter.probe import Target
 from exporter.sinks.board import ProbeView
 from exporter.sinks.families import PAGE_ORDER, Family, by_sample_name
@@ -45,6 +46,15 @@ class _Slot:
     dropped: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _TargetState:
+    """What is told of a target; None: no sweep saw it."""
+
+    target: Target
+    certificate_expiry_unix_s: float | None = None
+    server_metrics_up: bool | None = None
+
+
 class ProbeSamples:
     """Holds the rendered samples. Past `max_series` the level results of the probes configured last are left out: each
     probe reserves the most level series that it ever had, so that a result that expires makes nothing flap.
@@ -56,7 +66,7 @@ class ProbeSamples:
         self._max_series = max_series
         self._on_error = on_error
         self._slots: dict[str, _Slot] = {}
-        self._targets: dict[str, tuple[Target, float | None]] = {}
+        self._targets: dict[str, _TargetState] = {}
         self._target_blocks: list[Blocks] = []
         self._target_series = 0
         self.version = 0
@@ -139,8 +149,11 @@ class ProbeSamples:
             return False
         self._targets = targets
         self._target_blocks = [
-            self._guarded(partial(target_blocks, target, expiry), f"target {target.name}")
-            for target, expiry in targets.values()
+            self._guarded(
+                partial(target_blocks, state.target, state.certificate_expiry_unix_s, state.server_metrics_up),
+                f"target {state.target.name}",
+            )
+            for state in targets.values()
         ]
         self._target_series = sum(map(_count, self._target_blocks))
         return True
@@ -161,20 +174,27 @@ class ProbeSamples:
             return {}
 
 
-def _targets(views: Sequence[ProbeView]) -> dict[str, tuple[Target, float | None]]:
-    """Each target once, with the certificate expiry that the latest of its probes' sweeps saw."""
-    targets: dict[str, tuple[Target, float | None]] = {}
-    seen_at_s: dict[str, float] = {}
+def _targets(views: Sequence[ProbeView]) -> dict[str, _TargetState]:
+    """Each target once, with what the latest of its probes' sweeps that saw it says of it."""
+    targets: dict[str, _TargetState] = {}
     for view in views:
-        target = view.probe.target
-        targets.setdefault(target.name, (target, None))
-        for result in (view.measured, view.fresh):
-            expiry = result.connection.certificate_expiry_unix_s if result is not None else None
-            if result is None or expiry is None or result.started_unix_s < seen_at_s.get(target.name, 0.0):
-                continue
-            seen_at_s[target.name] = result.started_unix_s
-            targets[target.name] = (target, expiry)
+        targets.setdefault(view.probe.target.name, _TargetState(view.probe.target))
+    results = [result for view in views for result in (view.measured, view.fresh) if result is not None]
+    for result in sorted(results, key=lambda result: result.started_unix_s):
+        state = targets[result.probe.target.name]
+        expiry, up = result.connection.certificate_expiry_unix_s, _metrics_up(result)
+        targets[result.probe.target.name] = replace(
+            state,
+            certificate_expiry_unix_s=state.certificate_expiry_unix_s if expiry is None else expiry,
+            server_metrics_up=state.server_metrics_up if up is None else up,
+        )
     return targets
+
+
+def _metrics_up(result: SweepResult) -> bool | None:
+    """Whether the last reading of the server's metrics page worked; None where there was none."""
+    ups = [measurement.server_metrics.up for measurement in result.measurements if measurement.server_metrics]
+    return ups[-1] if ups else None
 
 
 def _count(blocks: Blocks) -> int:

@@ -16,6 +16,7 @@ from exporter.probe import NS, Mode, Probe, Slo, Target
 from exporter.sinks import families as f
 from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
+from exporter.sinks.server_samples import add_server_side
 
 OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY}
 _LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
@@ -137,6 +138,7 @@ def level_blocks(view: ProbeView) -> dict[f.Family, Block]:
         _add_grounds(lines, level_labels, measurement)
         if measurement.server is not None:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
+        add_server_side(lines, level_labels, measurement)
     if view.probe.slo is not None:
         _add_slo(lines, p, view.probe.slo, view.measurements)
     if view.measured is not None:
@@ -233,12 +235,16 @@ def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Me
 # --- targets: one sample each, however many probes they have ----------------------------------------------------------
 
 
-def target_blocks(target: Target, certificate_expiry_unix_s: float | None) -> dict[f.Family, Block]:
+def target_blocks(
+    target: Target, certificate_expiry_unix_s: float | None, server_metrics_up: bool | None
+) -> dict[f.Family, Block]:
     """The samples of a target."""
     lines, name = Lines(), label("target", target.name)
     lines.add(f.TARGET_INFO, f"{name},{labels(url=target.url, metrics_instance=metrics_instance(target))}", 1)
     if certificate_expiry_unix_s is not None:
         lines.add(f.CERTIFICATE_EXPIRY, name, certificate_expiry_unix_s)
+    if server_metrics_up is not None:
+        lines.add(f.SERVER_METRICS_UP, name, server_metrics_up)
     return lines.blocks()
 
 

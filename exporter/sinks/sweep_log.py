@@ -47,6 +47,12 @@ class SweepLog:
             summary["p99_seconds"] = best.latency.at(99.0) / NS
         if any(measurement.threshold_met is not None for measurement in result.measurements):
             summary["max_level_within_threshold"] = result.best.level.label if result.best is not None else "none"
+        notes = dict.fromkeys(m.server_note for m in result.measurements if m.server_note)
+        if notes:
+            summary["server_note"] = "; ".join(notes)
+        remainder_ns = max((m.negative_remainder_ns for m in result.measurements), default=0.0)
+        if remainder_ns > 0:
+            summary["negative_remainder_seconds"] = remainder_ns / NS
         expected = result.usable or result.reason is Reason.SHUTDOWN
         log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 

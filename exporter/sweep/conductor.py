@@ -31,6 +31,7 @@ from exporter.probe import NS, LoadLevel, Probe, Search
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, refuse_unsupported
 from exporter.sweep.search import visits
+from exporter.sweep.settings import server_settings
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -107,11 +108,15 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await self._pins.preflight(worker, self._probe)
         refuse_unsupported(self._probe, self._facts)
-        if self._probe.search is not None:
-            return await self._search(worker, self._probe.search, self._facts)
+        async with server_settings(self._probe):
+            if self._probe.search is not None:
+                return await self._search(worker, self._probe.search, self._facts)
+            return await self._run_each_level(worker, self._facts)
+
+    async def _run_each_level(self, worker: Worker, facts: ModelFacts) -> tuple[Reason, str]:
         for _ in range(self._probe.measurement.repeats):
             for level in self._probe.levels:
-                reason, text = await self._measure_level(worker, level, self._facts)
+                reason, text = await self._measure_level(worker, level, facts)
                 if reason is not Reason.NONE:
                     return reason, text
         return Reason.NONE, ""

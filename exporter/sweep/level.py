@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from exporter.analysis.client import is_client_limited, worst_health
-from exporter.analysis.join import FOREIGN_LIMIT_RATIO, breakdown, foreign_ratio, foreign_requests
+from exporter.analysis.join import (
+    FOREIGN_LIMIT_RATIO,
+    breakdown,
+    contradiction,
+    foreign_ratio,
+    foreign_requests,
+    our_share,
+)
 from exporter.analysis.latency import summarise
 from exporter.analysis.threshold import keeps_threshold
 from exporter.analysis.windows import (
@@ -36,7 +43,8 @@ from exporter.model import (
     WindowSummary,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
-from exporter.server.statistics import add_statistics, difference
+from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
+from exporter.server.statistics import ServerDelta, add_deltas, difference
 from exporter.sweep.stability import Stability, judge
 
 
@@ -144,13 +152,19 @@ class LevelRun:
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
-        server = add_statistics(
-            [difference(run.windows[0].before, run.windows[-1].after, self._facts.name) for run in runs]
+        deltas = [self._server_delta(run.windows) for run in runs]
+        delta = add_deltas([found for found, _ in deltas])
+        foreign = _add_known([count for _, count in deltas]) if delta.model is not None else None
+        parts = breakdown(
+            latency.mean_ns if latency else 0.0,
+            send_ns,
+            receive_ns,
+            _only_ours(delta.model, foreign),
+            delta.composing if self._facts.ensemble else None,
         )
-        at_edges = len(runs) * max(window.in_flight for window in windows)
-        foreign = None if server is None else foreign_requests(server, len(columns), at_edges)
-        parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
         health = worst_health([window.health for window in windows])
+        rate = throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns)
+        readings = [reading for window in windows for reading in window.readings]
         measurement = Measurement(
             level=self._level,
             stable=verdict.stable and reason is Reason.NONE,
@@ -159,7 +173,7 @@ class LevelRun:
             windows_run=len(self._summaries),
             windows_merged=len(windows),
             duration_ns=duration_ns,
-            throughput=throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns),
+            throughput=rate,
             offered=sent * NS / duration_ns if duration_ns else 0.0,
             unsent_ratio=unsent / (sent + unsent) if sent + unsent else 0.0,
             latency=latency,
@@ -172,7 +186,7 @@ class LevelRun:
             negative_remainder_ns=parts.negative_remainder_ns if latency else 0.0,
             client_send_ns=send_ns,
             client_receive_ns=receive_ns,
-            server=server,
+            server=delta.model,
             foreign_requests=foreign,
             health=health,
             client_limited=is_client_limited(health, duration_ns),
@@ -181,6 +195,11 @@ class LevelRun:
             bytes_in=int(columns.bytes_in.sum()),
             warm_up_requests=self._warm_up_requests,
             repeats=tuple(self._repeat(run) for run in runs) if len(runs) > 1 else (),
+            composing=delta.composing,
+            server_note=delta.note,
+            server_metrics=server_metrics(readings),
+            gpu=gpu_figures(readings),
+            energy_per_inference_joules=energy_per_inference_joules(readings, delta.model, duration_ns, rate),
         )
         return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
 
@@ -197,6 +216,19 @@ class LevelRun:
             latency=summarise(latencies, self._probe.measurement.percentiles),
             stable=run.verdict.stable,
         )
+
+    def _server_delta(self, windows: Sequence[Window]) -> tuple[ServerDelta, int | None]:
+        """What the server did in the windows of one run, and how many of its requests were not ours. Figures
+        that can't be of our requests are left out, and the reason is said."""
+        delta = difference([windows[0].before, *(window.after for window in windows)], self._facts)
+        share = our_share(RecordColumns.concatenate([window.columns for window in windows]), windows)
+        if delta.model is None or share is None:
+            return delta, None
+        # A decoupled model's requests are counted as the server ends them, which is not when their answers do.
+        note = "" if self._facts.decoupled else contradiction(delta.model, share)
+        if note:
+            return ServerDelta(note=note), None
+        return delta, foreign_requests(delta.model, share.requests, share.edge)
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:
         """All summaries, those of the present run's last `judged` windows marked so."""
@@ -228,6 +260,12 @@ def _stabilizing_latency_ns(summary: WindowSummary, percentile: float | None) ->
     if summary.latency is None:
         return 0.0
     return summary.latency.mean_ns if percentile is None else float(summary.latency.at(percentile))
+
+
+def _add_known(counts: Sequence[int | None]) -> int | None:
+    """The sum; None if one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _only_ours(server: ModelStatistics | None, foreign: int | None) -> ModelStatistics | None:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.analysis.join import breakdown, foreign_ratio, foreign_requests
-from exporter.model import DurationStat, ModelStatistics
+from exporter.analysis.join import breakdown, contradiction, foreign_ratio, foreign_requests, our_share
+from exporter.model import DurationStat, ModelStatistics, Outcome, ServerSnapshot, Window
+from exporter.probe import NS
+from tests.builders import MS, make_columns, make_window
 
 
 def server(count: int, request: int, queue: int, infer: int, *, hit: int = 0, fail: int = 0) -> ModelStatistics:
@@ -68,7 +70,7 @@ def test_the_parts_add_up_to_the_mean_and_the_negative_remainder(
 
 
 @pytest.mark.parametrize(
-    ("count", "fail", "ours", "concurrency", "foreign"),
+    ("count", "fail", "ours", "edge", "foreign"),
     [
         (100, 0, 100, 4, 0),
         (104, 0, 100, 4, 0),  # the edge: as many as were in flight
@@ -77,10 +79,72 @@ def test_the_parts_add_up_to_the_mean_and_the_negative_remainder(
         (90, 0, 100, 4, 0),  # ours that the server has not counted yet
     ],
 )
-def test_foreign_requests(count: int, fail: int, ours: int, concurrency: int, foreign: int) -> None:
-    assert foreign_requests(server(count, 1, 0, 0, fail=fail), ours, concurrency) == foreign
+def test_foreign_requests(count: int, fail: int, ours: int, edge: int, foreign: int) -> None:
+    assert foreign_requests(server(count, 1, 0, 0, fail=fail), ours, edge) == foreign
 
 
 def test_foreign_ratio() -> None:
     assert foreign_ratio(server(80, 1, 0, 0, fail=20), 25) == 0.25
     assert foreign_ratio(server(0, 0, 0, 0), 0) == 0.0
+
+
+ENSEMBLE = server(10, 1000, 20, 700)
+
+
+@pytest.mark.parametrize(
+    ("parts", "composing", "overhead"),
+    [
+        pytest.param((server(10, 400, 30, 300), server(20, 300, 50, 200)), 780.0, 200.0, id="computing and queues"),
+        pytest.param((server(10, 900, 500, 300),), 980.0, 0.0, id="branches in parallel: at most what there is"),
+        pytest.param((), 700.0, 280.0, id="parts that tell nothing"),
+    ],
+)
+def test_an_ensemble_has_one_component_for_its_parts(
+    parts: tuple[ModelStatistics, ...], composing: float, overhead: float
+) -> None:
+    found = breakdown(1500.0, 30.0, 10.0, ENSEMBLE, parts)
+    assert found.components_ns == {
+        "client_send": 30.0,
+        "client_receive": 10.0,
+        "queue": 20.0,
+        "composing": composing,
+        "server_overhead": overhead,
+        "network": 460.0,
+    }
+    assert sum(found.components_ns.values()) == 1500.0
+
+
+def asked_at(begin_ms: int, end_ms: int) -> ServerSnapshot:
+    return ServerSnapshot(begin_ms * MS, end_ms * MS, ())
+
+
+def measured(before: ServerSnapshot | None, after: ServerSnapshot | None, in_flight: int = 1) -> list[Window]:
+    """A window from 0 to 1 s with 100 requests, one ended each 10 ms, the last five of them not ok."""
+    columns = make_columns([0.0] * 100, outcomes=[Outcome.OK] * 95 + [Outcome.TIMEOUT] * 5)
+    columns.last_ns[:] = [(10 * row + 5) * MS for row in range(100)]
+    return [make_window(columns=columns, start_ns=0, end_ns=NS, before=before, after=after, in_flight=in_flight)]
+
+
+def test_our_share_is_of_the_time_between_the_snapshots() -> None:
+    windows = measured(asked_at(10, 30), asked_at(1020, 1060), in_flight=4)
+    share = our_share(windows[0].columns, windows)
+    assert share is not None
+    # Two ended before the first snapshot, about four between the last window and the last snapshot.
+    assert (share.requests, share.answered) == (102, 97)
+    assert share.edge == 4 + 2 + 6  # in flight; 20 ms and 60 ms of asking at 100/s
+
+
+@pytest.mark.parametrize("missing", [(None, asked_at(0, 1)), (asked_at(0, 1), None)])
+def test_no_share_without_both_snapshots(missing: tuple[ServerSnapshot | None, ServerSnapshot | None]) -> None:
+    windows = measured(*missing)
+    assert our_share(windows[0].columns, windows) is None
+
+
+@pytest.mark.parametrize(("counted", "contradicts"), [(95, False), (94, False), (91, False), (90, True)])
+def test_a_server_must_have_counted_what_it_answered(counted: int, contradicts: bool) -> None:
+    windows = measured(asked_at(0, 0), asked_at(1000, 1000), in_flight=4)
+    share = our_share(windows[0].columns, windows)
+    assert share is not None
+    text = contradiction(server(counted, 1, 0, 0), share)
+    assert bool(text) is contradicts
+    assert not contradicts or text.startswith("the server counted 90 requests where it answered 95: ")

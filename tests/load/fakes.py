@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from exporter.errors import TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
-from exporter.services.base import Call, EncodedRequest, Listener, Tensors
+from exporter.services.base import Call, EncodedRequest, Listener, Tensors, TraceSettings
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 
 
@@ -72,7 +72,7 @@ class FakeControl:
     def __init__(self, service: FakeService) -> None:
         self._service = service
 
-    async def preflight(self, model: str, version: str) -> ModelFacts:
+    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
         if self._service.preflight_error is not None:
             raise self._service.preflight_error
         return make_facts(name=model)
@@ -82,6 +82,12 @@ class FakeControl:
         await asyncio.sleep(self._service.snapshot_delay_s)
         self._service.snapshots += 1
         return ServerSnapshot(asked_ns, time.monotonic_ns(), ())
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        return dict.fromkeys(names)
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        pass
 
     async def close(self) -> None:
         self._service.controls_open -= 1

@@ -2,8 +2,19 @@
 
 from dataclasses import replace
 
-from exporter.model import DurationStat, ModelStatistics, ServerSnapshot
-from exporter.server.statistics import add_statistics, difference
+import pytest
+
+from exporter.model import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
+from exporter.server.statistics import (
+    NOTHING_MOVED,
+    RESET,
+    SEVERAL_VERSIONS,
+    SNAPSHOT_MISSING,
+    ServerDelta,
+    add_deltas,
+    difference,
+)
+from tests.builders import make_facts
 
 
 def stats(name: str = "m", version: str = "1", count: int = 0, each_ns: int = 10) -> ModelStatistics:
@@ -15,50 +26,92 @@ def snapshot(*models: ModelStatistics) -> ServerSnapshot:
     return ServerSnapshot(0, 0, models)
 
 
+M = make_facts(name="m")
+
+
 def test_the_difference() -> None:
-    delta = difference(snapshot(stats(count=100)), snapshot(stats(count=130)), "m")
-    assert delta == ModelStatistics("m", "1", 60, 30, success=DurationStat(30, 300), queue=DurationStat(30, 300))
+    delta = difference([snapshot(stats(count=100)), snapshot(stats(count=130))], M)
+    model = ModelStatistics("m", "1", 60, 30, success=DurationStat(30, 300), queue=DurationStat(30, 300))
+    assert delta == ServerDelta(model)
 
 
-def test_the_version_that_moved_most() -> None:
+def test_the_batch_sizes_seen() -> None:
+    before = replace(stats(count=100), batches=(BatchStat(1, 100, 1000), BatchStat(4, 5, 500)))
+    after = replace(stats(count=130), batches=(BatchStat(1, 100, 1000), BatchStat(4, 9, 940), BatchStat(8, 2, 800)))
+    delta = difference([snapshot(before), snapshot(after)], M)
+    assert delta.model is not None
+    assert delta.model.batches == (BatchStat(4, 4, 440), BatchStat(8, 2, 800))
+
+
+@pytest.mark.parametrize(("asked", "found"), [("", ("2", 20)), ("1", ("1", 1))])
+def test_the_version_that_moved_most_or_that_was_asked_for(asked: str, found: tuple[str, int]) -> None:
     before = snapshot(stats(version="1", count=5), stats(version="2", count=5))
     after = snapshot(stats(version="1", count=6), stats(version="2", count=25))
-    delta = difference(before, after, "m")
-    assert delta is not None
-    assert (delta.version, delta.success.count) == ("2", 20)
+    delta = difference([before, after], replace(M, asked_version=asked))
+    assert delta.model is not None
+    assert (delta.model.version, delta.model.success.count) == found
 
 
 def test_a_version_that_is_new_starts_from_nothing() -> None:
-    delta = difference(snapshot(), snapshot(stats(version="3", count=7)), "m")
-    assert delta is not None
-    assert (delta.version, delta.success.count) == ("3", 7)
+    delta = difference([snapshot(), snapshot(stats(version="3", count=7))], M)
+    assert delta.model is not None
+    assert (delta.model.version, delta.model.success.count) == ("3", 7)
 
 
-def test_other_models_do_not_count() -> None:
-    assert difference(snapshot(), snapshot(stats("other", count=7)), "m") is None
+def test_composing_models_that_moved() -> None:
+    facts = replace(M, composing=(ModelKey("a"), ModelKey("b", "2"), ModelKey("idle")))
+    before = snapshot(stats(), stats("a"), stats("b", "1"), stats("b", "2"), stats("idle", count=3))
+    after = snapshot(
+        stats(count=5), stats("a", count=5), stats("b", "1", 50), stats("b", "2", 10), stats("idle", count=3)
+    )
+    parts = difference([before, after], facts).composing
+    assert [(part.name, part.version, part.success.count) for part in parts] == [("a", "1", 5), ("b", "2", 10)]
 
 
-def test_nothing_moved() -> None:
-    assert difference(snapshot(stats(count=7)), snapshot(stats(count=7)), "m") is None
+ALL, FEW = stats(count=100), stats(count=30)
 
 
-def test_a_missing_snapshot() -> None:
-    assert difference(None, snapshot(stats(count=7)), "m") is None
-    assert difference(snapshot(stats(count=7)), None, "m") is None
+@pytest.mark.parametrize(
+    ("snapshots", "facts", "note"),
+    [
+        pytest.param([snapshot(ALL), snapshot(ALL)], M, NOTHING_MOVED, id="nothing moved"),
+        pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_MOVED, id="another model moved"),
+        pytest.param([None, snapshot(ALL)], M, SNAPSHOT_MISSING, id="no first snapshot"),
+        pytest.param([snapshot(ALL), None], M, SNAPSHOT_MISSING, id="no last snapshot"),
+        pytest.param([None, None], M, "", id="no statistics ever came"),
+        pytest.param([None, None], replace(M, has_statistics=False), "", id="a server without statistics"),
+        pytest.param([snapshot(ALL), snapshot(FEW)], M, RESET, id="a count fell"),
+        pytest.param(
+            [snapshot(ALL), snapshot(replace(stats(count=130), queue=DurationStat(130, 0)))], M, RESET, id="a time fell"
+        ),
+        pytest.param([snapshot(ALL), snapshot(FEW), snapshot(stats(count=200))], M, RESET, id="it fell in between"),
+        pytest.param([snapshot(ALL), None, snapshot(FEW)], M, RESET, id="it fell past a missing one"),
+        pytest.param([snapshot(ALL), snapshot(stats(version="2", count=200))], M, RESET, id="the version is gone"),
+        pytest.param(
+            [snapshot(ALL, stats("part", count=9)), snapshot(stats(count=130), stats("part", count=1))],
+            replace(M, composing=(ModelKey("part"),)),
+            RESET,
+            id="a part began anew",
+        ),
+    ],
+)
+def test_no_figure_and_why(snapshots: list[ServerSnapshot | None], facts: ModelFacts, note: str) -> None:
+    assert difference(snapshots, facts) == ServerDelta(note=note)
 
 
-def test_a_counter_that_fell_was_a_restart() -> None:
-    assert difference(snapshot(stats(count=100)), snapshot(stats(count=30)), "m") is None
-    reloaded = replace(stats(count=130), queue=DurationStat(130, 0))
-    assert difference(snapshot(stats(count=100)), snapshot(reloaded), "m") is None
+def test_deltas_are_added() -> None:
+    one = replace(stats(count=3), batches=(BatchStat(1, 3, 30), BatchStat(4, 1, 9)))
+    two = replace(stats(count=4), batches=(BatchStat(1, 4, 40),))
+    both = ServerDelta(
+        replace(stats(count=7), batches=(BatchStat(1, 7, 70), BatchStat(4, 1, 9))), (stats("part", count=5),)
+    )
+    parts = [ServerDelta(one, (stats("part", count=2),)), ServerDelta(two, (stats("part", count=3),))]
+    assert add_deltas(parts) == both
+    assert add_deltas(parts[:1]) == parts[0]
 
 
-def test_differences_are_added() -> None:
-    assert add_statistics([stats(count=3)]) == stats(count=3)
-    assert add_statistics([stats(count=3), stats(count=4), stats(count=5)]) == stats(count=12)
-
-
-def test_a_sum_with_a_part_that_is_missing_or_another_version_is_none() -> None:
-    assert add_statistics([stats(count=3), None]) is None
-    assert add_statistics([stats(count=3), stats(version="2", count=3)]) is None
-    assert add_statistics([]) is None
+def test_a_sum_with_a_part_that_is_missing_or_of_another_version_has_no_figures() -> None:
+    known = ServerDelta(stats(count=3))
+    assert add_deltas([known, ServerDelta(note=RESET)]) == ServerDelta(note=RESET)
+    assert add_deltas([known, ServerDelta(stats(version="2", count=3))]) == ServerDelta(note=SEVERAL_VERSIONS)
+    assert add_deltas([]) == ServerDelta()

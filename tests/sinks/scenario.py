@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from exporter.model import ConnectionTimes, DurationStat, Outcome, Reason, SkipReason, SweepStatus
+from typing import Any
+
+from exporter.model import (
+    ConnectionTimes,
+    DurationStat,
+    GpuFigures,
+    GpuSource,
+    Outcome,
+    Reason,
+    ServerMetrics,
+    SkipReason,
+    SweepStatus,
+)
 from exporter.probe import NS, InputOptions, Probe, Schedule, Slo, Unit
 from exporter.sinks.board import Board
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
@@ -49,6 +61,42 @@ def hostile() -> Probe:
     return make_probe(name=HOSTILE, model=HOSTILE, histogram=False)
 
 
+SERVER_SIDE: dict[str, Any] = {
+    "composing": (
+        make_statistics(
+            1000,
+            name="resize",
+            queue=DurationStat(1000, 1000 * MS // 4),
+            compute_input=DurationStat(500, 50 * MS),
+            compute_infer=DurationStat(500, 400 * MS),
+            compute_output=DurationStat(500, 50 * MS),
+            execution_count=600,
+        ),
+    ),
+    "server_metrics": ServerMetrics(
+        readings=4,
+        failed=0,
+        up=True,
+        pending_requests_max=3.0,
+        cpu_utilization_ratio=0.5,
+        cpu_memory_used_bytes=2.0**31,
+        pinned_memory_used_bytes=1024.0,
+    ),
+    "gpu": (
+        GpuFigures("GPU-1", GpuSource.TRITON, 0.75, 250.0, 2.0**33, 2.0**34, 900.0),
+        GpuFigures(
+            "GPU-1",
+            GpuSource.NVML,
+            temperature_celsius=61.0,
+            clock_hertz=1.41e9,
+            throttled={"sw_power_cap": 0.25},
+        ),
+    ),
+    "energy_per_inference_joules": 0.125,
+}
+"""A level with all that a server can tell."""
+
+
 def make_scenario(monotonic: Clock | None = None) -> Board:
     """A closed loop that went well and failed after, an open loop under TLS, and a hostile name that never ran."""
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
@@ -61,7 +109,10 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
         make_result(
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
-            measurements=(make_measurement(concurrency(1), server=cached), make_measurement(concurrency(2))),
+            measurements=(
+                make_measurement(concurrency(1), server=cached),
+                make_measurement(concurrency(2), **SERVER_SIDE),
+            ),
         )
     )
     board.sweep_started(second, 1_700_000_000.0)

@@ -17,6 +17,7 @@ from exporter.probe import LoadLevel, Mode
 from exporter.sinks.archive_columns import LEVELS, PERF_ANALYZER_COLUMNS, WINDOWS, Table
 from exporter.sinks.archive_rows import iso_time, level_rows, window_rows
 from tests.builders import make_facts, make_probe, make_target
+from tests.sinks import scenario
 from tests.sinks.archive_samples import (
     NOON,
     make_failed_sweep,
@@ -54,6 +55,25 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
         "Server Cache Miss,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,Avg latency,"
         "request/response,response wait"
     )
+
+
+SERVER_SIDE = ("server_note", "composing", "server_metrics", "gpu", "energy_per_inference_joules")
+
+
+def test_the_servers_side_of_a_level() -> None:
+    changes = {**scenario.SERVER_SIDE, "server_note": "it was restarted"}
+    (row,) = level_rows(make_sweep(measurements=(make_measurement(**changes),)))
+    assert {name: row[name] for name in SERVER_SIDE} == {
+        "server_note": "it was restarted",
+        "composing": '{"resize:1":{"requests":1000,"failed":0,"executions":600,"request_ns":3000000000,'
+        '"queue_ns":250000000,"compute_input_ns":50000000,"compute_infer_ns":400000000,"compute_output_ns":50000000}}',
+        "server_metrics": '{"readings":4,"failed":0,"up":true,"pending_requests_max":3.0,"cpu_utilization_ratio":0.5,'
+        '"cpu_memory_used_bytes":2147483648.0,"pinned_memory_used_bytes":1024.0}',
+        "gpu": '{"triton:GPU-1":{"utilization_ratio":0.75,"power_watts":250.0,"memory_used_bytes":8589934592.0,'
+        '"memory_total_bytes":17179869184.0,"energy_joules":900.0},'
+        '"nvml:GPU-1":{"temperature_celsius":61.0,"clock_hertz":1410000000.0,"throttled":{"sw_power_cap":0.25}}}',
+        "energy_per_inference_joules": 0.125,
+    }
 
 
 def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
@@ -146,7 +166,7 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert {name: row[name] for name in expected} == expected
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
-    assert empty == {"Request Rate", "reason", "reason_text", "percentiles"}
+    assert empty == {"Request Rate", "reason", "reason_text", "percentiles", *SERVER_SIDE}
 
 
 def test_every_figure_of_a_window_reads_back_as_it_was() -> None:

@@ -1,0 +1,289 @@
+"""A server's metrics page: fetched within bounds of size and time, and read as figures by our names, in base units.
+
+The page can be Triton's own or a DCGM exporter's. Owns which of their families we take; knows nothing of windows.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from exporter.model import GpuReading, GpuSource, ServerReading
+from exporter.probe import NS, Target
+from exporter.server import MAX_GPUS
+
+TIMEOUT_NS = 2 * NS
+"""How long a page may take, from connecting to its last byte."""
+MAX_PAGE_BYTES = 8 << 20
+"""Triton has some 30 lines a model: enough for 2000 of them."""
+MAX_LINES = 2000
+"""Lines of a page that concern us; one model has less than 100, a GPU less than 20."""
+_CHUNK_BYTES = 64 << 10
+_MAX_PLAUSIBLE = 2.0**63
+_MAX_TEXT = 120
+
+
+class PageError(Exception):
+    """A page that is of no use; its text is one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """Under which of our names a family goes, and what its unit is worth in ours."""
+
+    name: str
+    scale: float = 1.0
+
+
+_MODEL_GAUGES: Final[Mapping[str, _Take]] = {"nv_inference_pending_request_count": _Take("pending_requests")}
+_SERVER_GAUGES: Final[Mapping[str, _Take]] = {
+    "nv_cpu_utilization": _Take("cpu_utilization_ratio"),
+    "nv_cpu_memory_used_bytes": _Take("cpu_memory_used_bytes"),
+    "nv_cpu_memory_total_bytes": _Take("cpu_memory_total_bytes"),
+    "nv_pinned_memory_pool_used_bytes": _Take("pinned_memory_used_bytes"),
+    "nv_pinned_memory_pool_total_bytes": _Take("pinned_memory_total_bytes"),
+    "nv_cache_num_entries": _Take("response_cache_entries"),
+    "nv_cache_util": _Take("response_cache_utilization_ratio"),
+}
+_PARTS: Final = ("request", "queue", "compute_input", "compute_infer", "compute_output")
+_US: Final = 1e-6
+_MODEL_COUNTERS: Final[Mapping[str, _Take]] = {
+    "nv_inference_request_success": _Take("requests_succeeded"),
+    "nv_inference_request_failure": _Take("requests_failed"),
+    "nv_inference_count": _Take("inferences"),
+    "nv_inference_exec_count": _Take("executions"),
+    **{f"nv_inference_{part}_duration_us": _Take(f"{part}_seconds", _US) for part in _PARTS},
+    "nv_cache_num_hits_per_model": _Take("cache_hits"),
+    "nv_cache_num_misses_per_model": _Take("cache_misses"),
+    "nv_cache_hit_duration_per_model": _Take("cache_hit_seconds", _US),
+    "nv_cache_miss_duration_per_model": _Take("cache_miss_seconds", _US),
+    "nv_inference_first_response_histogram_ms_sum": _Take("first_response_seconds", 1e-3),
+    "nv_inference_first_response_histogram_ms_count": _Take("first_responses"),
+}
+_SUMMARIES: Final[Mapping[str, _Take]] = {
+    f"nv_inference_{part}_summary_us": _Take(f"{part}_seconds", _US) for part in _PARTS
+}
+_FIRST_RESPONSE_BUCKET: Final = "nv_inference_first_response_histogram_ms_bucket"
+_TRITON_GPU: Final[Mapping[str, _Take]] = {
+    "nv_gpu_utilization": _Take("utilization_ratio"),
+    "nv_gpu_power_usage": _Take("power_watts"),
+    "nv_gpu_memory_used_bytes": _Take("memory_used_bytes"),
+    "nv_gpu_memory_total_bytes": _Take("memory_total_bytes"),
+    "nv_energy_consumption": _Take("energy_joules"),
+}
+_MIB: Final = float(1 << 20)
+_DCGM_GPU: Final[Mapping[str, _Take]] = {
+    "DCGM_FI_DEV_GPU_UTIL": _Take("utilization_ratio", 0.01),
+    "DCGM_FI_DEV_POWER_USAGE": _Take("power_watts"),
+    "DCGM_FI_DEV_FB_USED": _Take("memory_used_bytes", _MIB),
+    "DCGM_FI_DEV_FB_FREE": _Take("memory_free_bytes", _MIB),
+    "DCGM_FI_DEV_FB_RESERVED": _Take("memory_reserved_bytes", _MIB),
+    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": _Take("energy_joules", 1e-3),
+    "DCGM_FI_DEV_GPU_TEMP": _Take("temperature_celsius"),
+    "DCGM_FI_DEV_SM_CLOCK": _Take("clock_hertz", 1e6),
+}
+_KNOWN: Final = frozenset(
+    {
+        *_MODEL_GAUGES,
+        *_SERVER_GAUGES,
+        *_MODEL_COUNTERS,
+        *_SUMMARIES,
+        _FIRST_RESPONSE_BUCKET,
+        *_TRITON_GPU,
+        *_DCGM_GPU,
+    }
+)
+_OF_A_MODEL: Final = frozenset({*_MODEL_GAUGES, *_MODEL_COUNTERS, *_SUMMARIES, _FIRST_RESPONSE_BUCKET})
+
+
+class MetricsPage:
+    """Reads the page of a target for one model, in whatever thread calls it; one call at a time."""
+
+    def __init__(self, target: Target, model: str, version: str) -> None:
+        self._url = target.metrics_url
+        self._model = model
+        self._version = version
+        self._session = requests.Session()
+        # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._session.max_redirects = 3
+        # Given with each request: the session's own gives way to an environment variable.
+        self._verify: bool | str = (target.tls.ca_file or True) if target.tls.verify else False
+
+    def read(self) -> ServerReading:
+        """What the page says now. Never raises: a page that is of no use is a reading with an error."""
+        asked_ns = time.monotonic_ns()
+        try:
+            text = _fetch(self._session, self._url, self._verify, asked_ns + TIMEOUT_NS)
+            at_ns = (asked_ns + time.monotonic_ns()) // 2
+            return parse_page(text, at_ns, self._model, self._version)
+        except PageError as error:
+            return ServerReading(asked_ns, True, error=str(error))
+
+    def close(self) -> None:
+        """Closes its connection."""
+        self._session.close()
+
+
+# --- fetching --------------------------------------------------------------------------------------------------------
+
+
+def _fetch(session: requests.Session, url: str, verify: bool | str, deadline_ns: int) -> str:
+    """The page's text. Raises PageError."""
+    try:
+        with session.get(url, stream=True, timeout=TIMEOUT_NS / NS, verify=verify) as response:
+            if response.status_code != 200:
+                raise PageError(f"answered {response.status_code}")
+            encoding = response.headers.get("Content-Encoding", "identity")
+            if encoding != "identity":
+                raise PageError(f"is compressed ({encoding[:_MAX_TEXT]}), though asked not to be")
+            body = _read(response, deadline_ns)
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        raise PageError(_reason(error)) from error
+    if body and not body.endswith(b"\n"):
+        raise PageError("is cut off: its last line has no end")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise PageError(f"is no UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _read(response: requests.Response, deadline_ns: int) -> bytes:
+    """The body, in pieces as they come: a server that sends a byte a second is not waited for."""
+    body = bytearray()
+    while True:
+        piece = response.raw.read1(_CHUNK_BYTES, decode_content=False)
+        if not piece:
+            break
+        body += piece
+        if len(body) > MAX_PAGE_BYTES:
+            raise PageError(f"is larger than {MAX_PAGE_BYTES >> 20} MiB")
+        if time.monotonic_ns() > deadline_ns:
+            raise PageError(f"was not there within {TIMEOUT_NS / NS:g} s")
+    return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """An exception of requests or urllib3 in one short line."""
+    if isinstance(error, requests.Timeout | ReadTimeoutError):
+        return f"was not there within {TIMEOUT_NS / NS:g} s"
+    if isinstance(error.__cause__, http.client.IncompleteRead):
+        return "is cut off"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"TLS failed: {_innermost(error)}"
+    if isinstance(error, requests.ConnectionError):
+        return f"cannot connect: {_innermost(error)}"
+    return f"cannot be read: {_innermost(error)}"
+
+
+def _innermost(error: BaseException) -> str:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text or type(error).__name__).splitlines()[0][:_MAX_TEXT].lower()
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerReading:
+    """What the page says of the model (of one version, if given) and of the GPUs. Raises PageError for a page that is
+    no metrics page; families that it lacks, and figures that can't be true (NaN, negative, beyond 2^63), are left out.
+    """
+    gauges: dict[str, float] = {}
+    counters: defaultdict[str, float] = defaultdict(float)
+    gpus: dict[str, dict[str, float]] = {}
+    for sample in _samples(text, model):
+        if not (math.isfinite(sample.value) and 0 <= sample.value < _MAX_PLAUSIBLE):
+            continue
+        name, labels = sample.name, sample.labels
+        if name in _SERVER_GAUGES:
+            gauges[_SERVER_GAUGES[name].name] = sample.value * _SERVER_GAUGES[name].scale
+        elif name in _OF_A_MODEL:
+            if labels.get("model") == model and version in ("", labels.get("version", "")):
+                _take_model_sample(sample, gauges, counters)
+        else:
+            _take_gpu_sample(sample, gpus)
+    return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
+
+
+def _samples(text: str, model: str) -> Iterator[Sample]:
+    """The samples that can concern us: only their lines are parsed, which costs a hundred times what skipping does."""
+    mark = f'"{model}"' if model.isalnum() else ""
+    taken = 0
+    lines_seen = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line or line.startswith("#"):
+            continue
+        lines_seen = True
+        name = line.partition("{")[0].partition(" ")[0].partition("\t")[0]
+        if name not in _KNOWN or (mark and name in _OF_A_MODEL and mark not in line):
+            continue
+        taken += 1
+        if taken > MAX_LINES:
+            raise PageError(f"has more than {MAX_LINES} lines for one model")
+        try:
+            yield from (sample for family in text_string_to_metric_families(line) for sample in family.samples)
+        except (ValueError, KeyError, IndexError) as error:
+            raise PageError(f"line {number} cannot be parsed: {line[:_MAX_TEXT]!r}") from error
+    if text and not lines_seen:
+        raise PageError("holds no samples")
+
+
+def _take_model_sample(sample: Sample, gauges: dict[str, float], counters: defaultdict[str, float]) -> None:
+    """Versions, GPUs and failure reasons of a model are summed; of quantiles, which can't be, the largest is taken."""
+    name, labels = sample.name, sample.labels
+    if name in _MODEL_GAUGES:
+        own = _MODEL_GAUGES[name].name
+        gauges[own] = gauges.get(own, 0.0) + sample.value
+    elif name in _MODEL_COUNTERS:
+        counters[_MODEL_COUNTERS[name].name] += sample.value * _MODEL_COUNTERS[name].scale
+    elif name in _SUMMARIES and (quantile := _number(labels.get("quantile"))) is not None:
+        own = f"{_SUMMARIES[name].name}_p{quantile * 100:.10g}"
+        gauges[own] = max(gauges.get(own, 0.0), sample.value * _SUMMARIES[name].scale)
+    elif name == _FIRST_RESPONSE_BUCKET and (bound := _number(labels.get("le"))) is not None:
+        counters[f"first_responses_within_{bound / 1000:.10g}_seconds"] += sample.value
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _take_gpu_sample(sample: Sample, gpus: dict[str, dict[str, float]]) -> None:
+    """DCGM names a MIG instance by its GPU and a number; Triton knows none."""
+    source = GpuSource.TRITON if sample.name in _TRITON_GPU else GpuSource.DCGM
+    take = _TRITON_GPU.get(sample.name) or _DCGM_GPU[sample.name]
+    uuid = sample.labels.get("gpu_uuid" if source is GpuSource.TRITON else "UUID", "")
+    if not uuid or len(uuid) > _MAX_TEXT:
+        return
+    instance = sample.labels.get("GPU_I_ID", "")
+    key = f"{uuid}/{instance}" if instance else uuid
+    if f"{source}:{key}" not in gpus and len(gpus) >= MAX_GPUS:
+        return
+    gpus.setdefault(f"{source}:{key}", {})[take.name] = sample.value * take.scale
+
+
+def _gpu_readings(gpus: Mapping[str, Mapping[str, float]]) -> Iterator[GpuReading]:
+    for key, figures in gpus.items():
+        source, _, uuid = key.partition(":")
+        values: dict[str, Any] = dict(figures)
+        free, reserved = values.pop("memory_free_bytes", None), values.pop("memory_reserved_bytes", 0.0)
+        if free is not None and "memory_used_bytes" in values:
+            values["memory_total_bytes"] = values["memory_used_bytes"] + free + reserved
+        if values.get("utilization_ratio", 0.0) > 1.0:
+            del values["utilization_ratio"]
+        yield GpuReading(uuid, GpuSource(source), **values)

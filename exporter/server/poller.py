@@ -1,0 +1,111 @@
+"""Readings at intervals, in a thread of their own, so that a slow page never holds up the load.
+
+Owns the thread and its time table; knows nothing of what is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from typing import Protocol
+
+from exporter.model import ServerReading
+from exporter.probe import NS
+
+MAX_READINGS = 1000
+"""Kept for a window; a longer one at a short interval loses its first ones."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Where readings come from."""
+
+    def read(self) -> ServerReading:
+        """One reading. Takes as long as it takes, never raises."""
+
+    def close(self) -> None:
+        """Nothing more is read."""
+
+
+class Poller:
+    """Reads every `interval_ns`, from `start` to `close`, and at each `edge`, from which the intervals count anew.
+
+    Its methods belong to one event loop. The thread is a daemon: where a server never ends its answer nothing waits
+    for it.
+    """
+
+    def __init__(self, reader: Reader, interval_ns: int) -> None:
+        self._reader = reader
+        self._interval_ns = interval_ns
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._readings: deque[ServerReading] = deque(maxlen=MAX_READINGS)
+        self._last: ServerReading | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._asked = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="server-readings", daemon=True)
+        self._thread.start()
+
+    async def edge(self, limit_ns: int) -> tuple[ServerReading, ...]:
+        """Reads now, and gives the readings from the last edge's to this one's, both included. One that is not there
+        within the limit is in the next edge's."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        with self._changed:
+            self._waiting.append(done)
+            self._asked = True
+            self._changed.notify()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done, limit_ns / NS)
+        with self._changed:
+            readings = tuple(self._readings)
+            self._readings.clear()
+        before = (self._last,) if self._last is not None else ()
+        self._last = readings[-1] if readings else self._last
+        return before + readings
+
+    def close(self) -> None:
+        """Ends the thread, after the reading that is under way."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (waiting := self._until_due()) is not None:
+                reading = self._reader.read()
+                with self._changed:
+                    self._readings.append(reading)
+                self._tell(waiting)
+        except Exception:
+            _log.exception("the server's readings end")
+        finally:
+            self._reader.close()
+
+    def _until_due(self) -> list[asyncio.Future[None]] | None:
+        """Waits for an edge or the interval's end; who waits for the reading that follows. None: closed."""
+        due_ns = time.monotonic_ns() + self._interval_ns
+        with self._changed:
+            while not self._closed and not self._asked:
+                left_ns = due_ns - time.monotonic_ns()
+                if left_ns <= 0:
+                    break
+                self._changed.wait(left_ns / NS)
+            if self._closed:
+                return None
+            waiting, self._waiting, self._asked = self._waiting, [], False
+            return waiting
+
+    def _tell(self, waiting: list[asyncio.Future[None]]) -> None:
+        def done() -> None:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(done)

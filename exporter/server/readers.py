@@ -1,0 +1,22 @@
+"""Which sources of readings a target has."""
+
+from __future__ import annotations
+
+from exporter.probe import Target
+from exporter.server.poller import Reader
+
+
+def open_readers(target: Target, model: str, version: str) -> list[Reader]:
+    """The target's metrics page, if it names one, and the driver, where the server runs on this machine. May take as
+    long as a look-up of the host's name."""
+    readers: list[Reader] = []
+    if target.metrics_url:
+        from exporter.server.metrics import MetricsPage
+
+        readers.append(MetricsPage(target, model, version))
+    if target.gpu == "auto":
+        from exporter.server.gpu import is_this_machine, open_nvml
+
+        if is_this_machine(target.host) and (driver := open_nvml()) is not None:
+            readers.append(driver)
+    return readers

@@ -1,0 +1,270 @@
+"""A metrics page, good and hostile: right figures, or one clear line; within bounds of memory and time."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from exporter.model import GpuReading, GpuSource, ServerReading
+from exporter.probe import NS
+from exporter.server import metrics
+from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
+from tests.builders import make_target
+from tests.transport.certificates import make_certificates
+from tests.transport.scripted import Script, serving
+
+PAGE = (Path(__file__).parent / "triton-2gpu-metrics.txt").read_text()
+
+
+def test_the_page_of_a_triton_with_two_gpus() -> None:
+    reading = parse_page(PAGE, 7, "resnet")
+    assert (reading.at_ns, reading.from_page, reading.error) == (7, True, "")
+    assert reading.gpus == (
+        GpuReading("GPU-1a2b", GpuSource.TRITON, 0.85, 312.5, 17179869184.0, 85520809984.0, 123456.789),
+        GpuReading("GPU-3c4d", GpuSource.TRITON, 0.0, 71.25, 536870912.0, 85520809984.0, 5000.0),
+    )
+    assert reading.gauges == {
+        "pending_requests": 5.0,
+        "request_seconds_p50": pytest.approx(0.0017),
+        "request_seconds_p99.9": pytest.approx(0.009),
+        "pinned_memory_total_bytes": 268435456.0,
+        "pinned_memory_used_bytes": 1048576.0,
+        "cpu_utilization_ratio": 0.125,
+        "cpu_memory_total_bytes": 137438953472.0,
+        "cpu_memory_used_bytes": 34359738368.0,
+    }
+    assert reading.counters == {
+        "requests_succeeded": 1750.0,
+        "requests_failed": 7.0,
+        "inferences": 8000.0,
+        "queue_seconds": pytest.approx(2.5),
+        "first_responses": 10.0,
+        "first_response_seconds": pytest.approx(0.25),
+        "first_responses_within_0.1_seconds": 9.0,
+    }
+
+
+def test_one_version_alone() -> None:
+    reading = parse_page(PAGE, 0, "resnet", "2")
+    assert (reading.counters, reading.gauges["pending_requests"]) == ({"requests_succeeded": 250.0}, 2.0)
+
+
+def test_a_dcgm_exporters_page() -> None:
+    labels = 'gpu="0",UUID="GPU-1a2b",device="nvidia0",modelName="NVIDIA H100"'
+    page = f"""# TYPE DCGM_FI_DEV_GPU_UTIL gauge
+DCGM_FI_DEV_GPU_UTIL{{{labels}}} 85
+DCGM_FI_DEV_POWER_USAGE{{{labels}}} 312.5
+DCGM_FI_DEV_FB_USED{{{labels}}} 1024
+DCGM_FI_DEV_FB_FREE{{{labels}}} 3000
+DCGM_FI_DEV_FB_RESERVED{{{labels}}} 72
+DCGM_FI_DEV_GPU_TEMP{{{labels}}} 61
+DCGM_FI_DEV_SM_CLOCK{{{labels}}} 1410
+# TYPE DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION counter
+DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{{labels}}} 5000000
+DCGM_FI_DEV_FB_USED{{{labels},GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"}} 10
+"""
+    assert parse_page(page, 0, "m").gpus == (
+        GpuReading("GPU-1a2b", GpuSource.DCGM, 0.85, 312.5, 2.0**30, 2.0**32, 5000.0, 61.0, 1.41e9),
+        GpuReading("GPU-1a2b/7", GpuSource.DCGM, memory_used_bytes=10 * 2.0**20),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nv_cpu_utilization NaN",
+        "nv_cpu_utilization +Inf",
+        "nv_cpu_utilization -1",
+        "nv_cpu_utilization 1e300",
+        'nv_gpu_utilization{gpu_uuid="G"} NaN',
+        "nv_gpu_utilization 0.5",
+        'nv_gpu_utilization{gpu_uuid=""} 0.5',
+        'nv_gpu_utilization{uuid="G"} 0.5',
+        f'nv_gpu_utilization{{gpu_uuid="{"x" * 200}"}} 0.5',
+        'nv_inference_count{version="1"} 5',
+        'nv_inference_count{model="mm",version="1"} 5',
+        'nv_inference_request_summary_us{model="m",quantile="half"} 5',
+        'nv_inference_first_response_histogram_ms_bucket{model="m"} 5',
+        "something_else 5",
+    ],
+)
+def test_what_cannot_be_a_figure_is_left_out(line: str) -> None:
+    assert parse_page(f"{line}\n", 0, "m") == ServerReading(0, True)
+
+
+def test_a_utilization_above_one_is_left_out_and_the_gpu_is_not() -> None:
+    (gpu,) = parse_page('nv_gpu_utilization{gpu_uuid="G"} 85\nnv_gpu_power_usage{gpu_uuid="G"} 3\n', 0, "m").gpus
+    assert gpu == GpuReading("G", GpuSource.TRITON, None, 3.0)
+
+
+def test_more_labels_exponents_and_time_stamps_are_fine() -> None:
+    page = 'nv_gpu_memory_used_bytes{host="a",gpu_uuid="G",x="{}\\""} 1.7e+10 1395066363000\n'
+    assert parse_page(page, 0, "m").gpus[0].memory_used_bytes == 1.7e10
+
+
+def test_a_name_with_quotes_is_found() -> None:
+    page = 'nv_inference_count{model="a \\"b\\"",version="1"} 5\n'
+    assert parse_page(page, 0, 'a "b"').counters == {"inferences": 5.0}
+
+
+def test_at_most_16_gpus() -> None:
+    page = "".join(f'nv_gpu_utilization{{gpu_uuid="{number}"}} 0.5\n' for number in range(20))
+    assert [gpu.uuid for gpu in parse_page(page, 0, "m").gpus] == [str(number) for number in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<html>\n<body>no</body>\n", None),
+        ('nv_cpu_utilization "half"\n', "line 1 cannot be parsed: 'nv_cpu_utilization \"half\"'"),
+        (
+            '# x\nnv_gpu_utilization{gpu_uuid="G} 0.5\n',
+            "line 2 cannot be parsed: 'nv_gpu_utilization{gpu_uuid=\"G} 0.5'",
+        ),
+        ('nv_inference_count{model="m"} \n', "line 1 cannot be parsed: 'nv_inference_count{model=\"m\"} '"),
+        ("# HELP only\n", "holds no samples"),
+        ('nv_inference_count{model="m"} 1\n' * (MAX_LINES + 1), "has more than 2000 lines for one model"),
+    ],
+)
+def test_pages_of_no_use(page: str, text: str | None) -> None:
+    if text is None:  # not ours to judge: it holds nothing that we know
+        assert parse_page(page, 0, "m") == ServerReading(0, True)
+        return
+    with pytest.raises(PageError) as caught:
+        parse_page(page, 0, "m")
+    assert str(caught.value) == text
+
+
+def test_a_page_of_two_thousand_models_is_read_in_no_time() -> None:
+    families = [f"nv_inference_{name}" for name in ("request_success", "count", "exec_count", "queue_duration_us")]
+    page = "".join(f'{name}{{model="m{model}",version="1"}} 5\n' for name in families for model in range(10_000))
+    assert parse_page(page, 0, "m77").counters == {
+        "requests_succeeded": 5.0,
+        "inferences": 5.0,
+        "executions": 5.0,
+        "queue_seconds": pytest.approx(5e-6),
+    }
+
+
+# --- fetching --------------------------------------------------------------------------------------------------------
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> Script:
+    length = len(body) if length is None else length
+    head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", f"Content-Length: {length}", *headers))
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head.encode() + b"\r\n" + body)
+        await writer.drain()
+
+    return script
+
+
+async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        writer.write(b"#")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """50 MB and more, in chunks, without saying how much."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    line = b'nv_inference_count{model="other"} 1\n' * 1800
+    for _ in range(800):
+        writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        await writer.drain()
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def read_from(port: int, scheme: str = "http", host: str = "127.0.0.1") -> ServerReading:
+    page = MetricsPage(make_target(metrics_url=f"{scheme}://{host}:{port}/metrics"), "resnet", "")
+    reading = await asyncio.to_thread(page.read)
+    page.close()
+    return reading
+
+
+@asynccontextmanager
+async def in_time(seconds: float) -> AsyncIterator[None]:
+    async with asyncio.timeout(seconds):
+        yield
+
+
+GOOD = PAGE.encode()
+BOMB = gzip.compress(b"#" * (64 << 20))
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        pytest.param(answer(GOOD), "", id="good"),
+        pytest.param(answer(b""), "", id="empty"),
+        pytest.param(answer(GOOD, status="404 Not Found"), "answered 404", id="404"),
+        pytest.param(answer(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
+        pytest.param(answer(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
+        pytest.param(answer(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"),
+        pytest.param(answer(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(
+            answer(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
+        ),
+        pytest.param(endless, "is larger than 8 MiB", id="50 MB"),
+        pytest.param(trickle, "was not there within 0.3 s", id="trickle"),
+        pytest.param(silence, "was not there within 0.3 s", id="silence"),
+        pytest.param(close_at_once, "cannot connect: ", id="closes"),
+    ],
+)
+async def test_every_server_gives_figures_or_one_clear_line(
+    script: Script, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "TIMEOUT_NS", 3 * NS // 10)
+    monkeypatch.setenv("NO_PROXY", "*")
+    if script is endless:
+        monkeypatch.setattr(metrics, "TIMEOUT_NS", 5 * NS)
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with serving(script) as port, in_time(10):
+        reading = await read_from(port)
+    assert error in reading.error if error else reading.error == ""
+    assert "\n" not in reading.error
+    assert bool(reading.gpus) is (script is not None and not error and reading.counters != {})
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 64 << 10
+
+
+async def test_nobody_there(unused_tcp_port: int) -> None:
+    assert (await read_from(unused_tcp_port)).error == "cannot connect: connection refused"
+
+
+async def test_an_untrusted_server(tmp_path: Path) -> None:
+    async with serving(answer(GOOD), make_certificates(tmp_path).server_context()) as port:
+        assert (await read_from(port, "https")).error.startswith("TLS failed: ")
+
+
+async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
+    from exporter.probe import TlsOptions
+
+    certificates = make_certificates(tmp_path)
+    async with serving(answer(GOOD), certificates.server_context()) as port:
+        target = make_target(
+            metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
+        )
+        before_ns = time.monotonic_ns()
+        reading = await asyncio.to_thread(MetricsPage(target, "resnet", "").read)
+    assert (reading.error, len(reading.gpus)) == ("", 2)
+    assert before_ns < reading.at_ns < time.monotonic_ns()
