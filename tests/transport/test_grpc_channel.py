@@ -181,6 +181,20 @@ async def test_secret_that_cannot_be_read_is_an_auth_error(tmp_path: Path) -> No
         assert await bench.result() == (Outcome.OK, "")
 
 
+async def test_rotated_token_is_read_at_the_next_connection(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("one")
+    script = Script(lambda _, stream: answer(stream))
+    async with scripted(script, headers=(Header("authorization", file=str(token)),)) as bench:
+        assert await bench.result() == (Outcome.OK, "")
+        token.write_text("two")
+        assert await bench.result() == (Outcome.OK, "")
+        await bench.channel.close()
+        assert await bench.result() == (Outcome.OK, "")
+    blocks = [decode(payload) for kind, _, _, payload in script.seen if kind == HEADERS]
+    assert [block["authorization"] for block in blocks] == ["one", "one", "two"]
+
+
 async def test_give_up_resets_the_stream() -> None:
     script = Script(lambda _, stream: b"" if stream == 1 else answer(stream))
     async with scripted(script) as bench:
