@@ -82,7 +82,7 @@ async def _put_back(control: Control, probe: Probe, before: TraceSettings) -> No
     except PreflightError as error:
         what = ", ".join(f"{name}={value}" for name, value in before.items())
         _log.error(
-            "the server's trace settings could not be put back: set them by hand",
+            "the server's trace settings may not be as they were before the sweep",
             extra=fields(
                 target=probe.target.name, probe=probe.name, model=probe.model, settings=what, error=str(error)
             ),

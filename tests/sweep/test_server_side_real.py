@@ -1,0 +1,224 @@
+"""The server's side of real sweeps on a real Triton: what it says, whose requests these were, and what breaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http
+import tritonclient.http.aio
+
+from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.load.local_worker import LocalWorker
+from exporter.model import Measurement, SweepResult
+from exporter.probe import NS, MeasurementOptions, Probe, StopRules
+from exporter.sweep.conductor import Sweep
+from tests.builders import MS, concurrency, make_probe, make_target
+from tests.conftest import TritonFactory
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[LocalWorker]:
+    it = await LocalWorker.spawn()
+    yield it
+    await it.kill()
+
+
+def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, **changes: Any) -> Probe:
+    target = make_target(port=triton.http_port, metrics_url=triton.metrics_url, metrics_interval_ns=100 * MS)
+    options = MeasurementOptions(window_ns=round(window_ms * MS), stability_ratio=1.0, request_timeout_ns=5 * NS)
+    values: dict[str, Any] = {
+        "target": target,
+        "model": model,
+        "levels": tuple(map(concurrency, levels)),
+        "measurement": options,
+        "stop": StopRules(max_in_flight=64),
+    }
+    return make_probe(**(values | changes))
+
+
+async def swept(worker: LocalWorker, probe: Probe) -> SweepResult:
+    async with asyncio.timeout(60):
+        return await Sweep(probe, []).run(lambda: nullcontext(worker))
+
+
+def mean_ns(measurement: Measurement) -> float:
+    assert measurement.latency is not None
+    return measurement.latency.mean_ns
+
+
+@pytest.fixture
+def own_triton(triton_factory: TritonFactory, tmp_path: Path) -> EmbeddedTriton:
+    """A server with the delay model alone, of 100 ms: long beside what a busy machine adds."""
+    shutil.copytree(MODELS / "delay", tmp_path / "models" / "delay")
+    config = tmp_path / "models" / "delay" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"10"', '"100"'))
+    server = triton_factory(models=tmp_path / "models", model_control=True)
+    server.start()
+    return server
+
+
+async def test_the_breakdown_of_the_delay_model(worker: LocalWorker, own_triton: EmbeddedTriton) -> None:
+    result = await swept(worker, probe_of(own_triton, "delay", 1, 2, window_ms=500))
+    alone, queued = result.measurements
+    for measurement in result.measurements:
+        total_ns = sum(measurement.breakdown_ns.values()) - measurement.negative_remainder_ns
+        assert total_ns == pytest.approx(mean_ns(measurement), rel=1e-9)
+        assert measurement.foreign_requests == 0
+        assert measurement.server_note == ""
+    assert alone.breakdown_ns["compute_infer"] == pytest.approx(100 * MS, rel=0.03)
+    assert alone.breakdown_ns["queue"] < 10 * MS
+    # One instance: each waits for the other.
+    assert queued.breakdown_ns["queue"] == pytest.approx(100 * MS, rel=0.1)
+    assert alone.server is not None
+    assert [batch.size for batch in alone.server.batches] == [1]
+    assert alone.server.batches[0].executions == alone.server.execution_count
+
+
+async def test_alone_at_32_there_is_no_foreign_request(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    (measurement,) = (await swept(worker, probe_of(triton, "addsub", 32))).measurements
+    assert measurement.server is not None
+    assert measurement.foreign_requests == 0
+    assert "queue" in measurement.breakdown_ns
+
+
+async def test_the_parts_of_an_ensemble(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    result = await swept(worker, probe_of(triton, "pipeline", 2))
+    assert result.facts is not None
+    assert [key.name for key in result.facts.composing] == ["addsub", "identity"]
+    (measurement,) = result.measurements
+    server, parts = measurement.server, measurement.composing
+    assert server is not None
+    assert [part.name for part in parts] == ["addsub", "identity"]
+    for part in parts:
+        assert part.success.count == pytest.approx(server.success.count, abs=8)
+    # Triton's own account of the ensemble is the sum of its parts' own statistics.
+    for name in ("compute_input", "compute_infer", "compute_output"):
+        total_ns = sum(getattr(part, name).ns for part in parts)
+        assert getattr(server, name).ns == pytest.approx(total_ns, rel=0.05)
+    breakdown = measurement.breakdown_ns
+    assert not {"compute_infer", "compute_input", "compute_output"} & breakdown.keys()
+    assert 0 < breakdown["composing"] <= server.success.ns / server.success.count
+    assert sum(breakdown.values()) - measurement.negative_remainder_ns == pytest.approx(mean_ns(measurement))
+
+
+async def test_named_composing_models_are_followed(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    result = await swept(worker, probe_of(triton, "delay", 1, composing_models=("pipeline", "vad")))
+    assert result.facts is not None
+    assert [key.name for key in result.facts.composing] == ["pipeline", "vad", "addsub", "identity"]
+    # None of them was called: nothing is told of them, and the delay model is no ensemble.
+    (measurement,) = result.measurements
+    assert measurement.composing == ()
+    assert "compute_infer" in measurement.breakdown_ns
+    unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=("nobody",)))
+    assert unknown.measurements == ()
+    assert "nobody" in unknown.reason_text
+
+
+async def test_a_second_client_is_foreign_traffic(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    ended_unix_s: list[float] = []
+
+    async def second_client() -> None:
+        inputs = [tritonclient.http.InferInput(name, [1, 16], "FP32") for name in ("INPUT0", "INPUT1")]
+        for entry in inputs:
+            entry.set_data_from_numpy(np.zeros((1, 16), np.float32))
+        async with tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}") as client:
+            while True:
+                await client.infer("addsub", inputs)
+                ended_unix_s.append(time.time())
+
+    other = asyncio.create_task(second_client())
+    try:
+        (measurement,) = (await swept(worker, probe_of(triton, "addsub", 1, window_ms=700))).measurements
+    finally:
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+    server, foreign = measurement.server, measurement.foreign_requests
+    assert server is not None
+    assert foreign is not None
+    judged = [window for window in measurement.window_summaries if window.judged]
+    begin_s = judged[0].start_unix_s
+    end_s = judged[-1].start_unix_s + judged[-1].duration_ns / NS
+    truth = sum(begin_s < at_s <= end_s for at_s in ended_unix_s)
+    assert truth > 100
+    assert foreign / server.success.count == pytest.approx(truth / server.success.count, abs=0.03)
+    # More than 5 %: the server's means are not of our requests alone.
+    assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
+
+
+async def test_the_metrics_page_of_a_real_server(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    (measurement,) = (await swept(worker, probe_of(triton, "delay", 4))).measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert (page.up, page.failed, page.error) == (True, 0, "")
+    assert page.readings >= 4
+    assert page.cpu_utilization_ratio is not None
+    assert 0 <= page.cpu_utilization_ratio <= 1
+    assert page.cpu_memory_used_bytes is not None
+    assert page.cpu_memory_used_bytes > 1 << 20
+    assert page.pinned_memory_used_bytes is not None
+    assert page.pending_requests_max is not None
+    assert 0 <= page.pending_requests_max <= 4
+    assert page.rates["requests_succeeded"] == pytest.approx(measurement.throughput, rel=0.15)
+    assert page.rates["compute_infer_seconds"] == pytest.approx(measurement.throughput * 0.01, rel=0.2)
+    assert measurement.gpu == ()
+
+
+async def test_a_dead_metrics_page_is_no_failure(
+    worker: LocalWorker, triton: EmbeddedTriton, unused_tcp_port: int
+) -> None:
+    probe = probe_of(triton, "delay", 1)
+    url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+    probe = dataclasses.replace(probe, target=dataclasses.replace(probe.target, metrics_url=url))
+    result = await swept(worker, probe)
+    assert result.usable
+    (measurement,) = result.measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert (page.up, page.error, page.rates) == (False, "cannot connect: connection refused", {})
+    assert page.failed == page.readings >= 4
+    assert "queue" in measurement.breakdown_ns
+
+
+async def reload(triton: EmbeddedTriton) -> None:
+    client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
+    await client.unload_model("delay")
+    await client.load_model("delay")
+    await client.close()
+
+
+async def restart(triton: EmbeddedTriton) -> None:
+    await asyncio.to_thread(triton.kill)
+    await asyncio.to_thread(triton.start)
+
+
+async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
+    worker: LocalWorker, own_triton: EmbeddedTriton
+) -> None:
+    for breaks, window_ms in ((reload, 3000), (restart, 5000)):
+        options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=1, max_windows=1)
+        probe = probe_of(
+            own_triton, "delay", 2, measurement=options, stop=StopRules(max_in_flight=2, max_error_ratio=1.0)
+        )
+        # So that its counters stand at something before.
+        await swept(worker, probe_of(own_triton, "delay", 2))
+        sweep = asyncio.create_task(swept(worker, probe))
+        await asyncio.sleep(0.8)
+        await breaks(own_triton)
+        (measurement,) = (await sweep).measurements
+        assert measurement.server is None
+        assert "began anew" in measurement.server_note
+        assert measurement.foreign_requests is None
+        assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
+        page = measurement.server_metrics
+        assert page is not None
+        # A rate is between readings of one life of the server, or there is none.
+        assert all(0 <= rate < 1000 for rate in page.rates.values())
