@@ -147,7 +147,9 @@ class LevelRun:
         server = add_statistics(
             [difference(run.windows[0].before, run.windows[-1].after, self._facts.name) for run in runs]
         )
-        at_edges = len(runs) * max(window.in_flight for window in windows)
+        # A server counts a request a moment after it has answered it: one at least may be on the wrong side of an edge.
+        closed_loop = 0 if open_loop else int(self._level.value)
+        at_edges = len(runs) * max(1, closed_loop, *(window.in_flight for window in windows))
         foreign = None if server is None else foreign_requests(server, len(columns), at_edges)
         parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
         health = worst_health([window.health for window in windows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.worker_pool import WorkerPool
 from exporter.model import Measurement, Outcome, Reason, SweepResult, SweepStatus
-from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.sweep.conductor import Sweep
 from tests.builders import MS, concurrency
 from tests.load.fakes import request_rate
@@ -74,18 +75,18 @@ async def test_a_request_count_is_what_the_server_counted_too(
 
 
 async def test_a_binary_search_finds_a_known_edge(triton: EmbeddedTriton, pool: WorkerPool) -> None:
-    """The model takes 10 ms and one batch at a time: alone a request takes 10 ms, and from two at once on each waits
-    for the one before, 20 ms in all."""
-    search = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 16, 1)
-    it = probe(triton, "delay", concurrency(1), concurrency(16), search=search, latency_threshold_ns=18 * MS)
-    result = await sweep(pool, it)
+    """The model takes 10 ms for one batch at a time, and a request is a full batch: a concurrency of n takes n times
+    10 ms at least, and on a slow machine not half as much again."""
+    search = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1)
+    it = probe(triton, "delay", concurrency(1), concurrency(8), search=search, latency_threshold_ns=29 * MS)
+    result = await sweep(pool, replace(it, input=InputOptions(batch_size=8)))
     assert (result.status, result.reason_text) == (SweepStatus.OK, "")
     assert [(m.level.label, m.threshold_met) for m in result.measurements] == [
         ("1", True),
-        ("16", False),
         ("8", False),
         ("4", False),
-        ("2", False),
+        ("2", True),
+        ("3", False),
     ]
     assert result.best is not None
-    assert result.best.level == concurrency(1)
+    assert result.best.level.label == "2"
