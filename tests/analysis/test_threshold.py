@@ -95,7 +95,11 @@ def test_what_was_asked_must_be_reached(level: LoadLevel, changes: dict[str, Any
 )
 def test_at_random_times_all_that_was_due_was_asked_for(sent: int, unsent: int, ok: int, expected: bool) -> None:
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100", Distribution.POISSON)
-    changes = {"offered": sent / 3, "unsent_ratio": unsent / (sent + unsent), "outcomes": {OK: ok} if ok else {}}
+    changes: dict[str, Any] = {
+        "offered": sent / 3,
+        "unsent_ratio": unsent / (sent + unsent),
+        "outcomes": {OK: ok} if ok else {},
+    }
     assert kept(level, response_time=WITHIN, **changes) is expected
 
 

@@ -80,7 +80,10 @@ async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, d
     rows = RecordColumns.concatenate([window.columns for window in windows])
     intended = np.sort(rows.intended_ns)[2:]  # two cold requests
     if distribution is Distribution.CONSTANT:
-        assert set(np.diff(intended).tolist()) == {2_500_000}
+        gaps, missing = np.divmod(np.diff(intended), 2_500_000)
+        assert not missing.any()
+        # What a machine that paused could not send is counted, and leaves its place in the grid empty.
+        assert int((gaps - 1).sum()) <= sum(window.unsent for window in windows)
     else:
         assert len(set(np.diff(intended).tolist())) == len(intended) - 1
 

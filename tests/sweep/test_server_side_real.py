@@ -74,10 +74,11 @@ async def test_the_breakdown_of_the_delay_model(worker: LocalWorker, own_triton:
         assert total_ns == pytest.approx(mean_ns(measurement), rel=1e-9)
         assert measurement.foreign_requests == 0
         assert measurement.server_note == ""
-    assert alone.breakdown_ns["compute_infer"] == pytest.approx(100 * MS, rel=0.03)
-    assert alone.breakdown_ns["queue"] < 10 * MS
+    # Not below what the model sleeps; a busy machine adds to it.
+    assert 99 * MS < alone.breakdown_ns["compute_infer"] < 140 * MS
+    assert alone.breakdown_ns["queue"] < 50 * MS
     # One instance: each waits for the other.
-    assert queued.breakdown_ns["queue"] == pytest.approx(100 * MS, rel=0.1)
+    assert 80 * MS < queued.breakdown_ns["queue"] < 160 * MS
     assert alone.server is not None
     assert [batch.size for batch in alone.server.batches] == [1]
     assert alone.server.batches[0].executions == alone.server.execution_count

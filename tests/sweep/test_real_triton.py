@@ -1,0 +1,92 @@
+"""Whole sweeps of a real Triton: what counts requests, and a search whose answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.demo.triton import EmbeddedTriton
+from exporter.load.worker_pool import WorkerPool
+from exporter.model import Measurement, Outcome, Reason, SweepResult, SweepStatus
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.sweep.conductor import Sweep
+from tests.builders import MS, concurrency
+from tests.load.fakes import request_rate
+from tests.load.test_real_triton import probe_of
+
+NOISY = 1.0
+"""The machine under the tests is anybody's: windows may differ by so much and are stable still."""
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[WorkerPool]:
+    it = WorkerPool(1)
+    yield it
+    await it.close()
+
+
+def probe(
+    triton: EmbeddedTriton, model: str, *levels: LoadLevel, search: Search | None = None, **options: Any
+) -> Probe:
+    base = probe_of(triton, "grpc", model)
+    values = {"window_ns": 200 * MS, "stability_ratio": NOISY, "max_windows": 6} | options
+    return Probe(base.name, base.target, model, "", base.schedule, levels, MeasurementOptions(**values), search=search)
+
+
+async def sweep(pool: WorkerPool, it: Probe) -> SweepResult:
+    return await Sweep(it, []).run(lambda: pool.lend(it.workers))
+
+
+def only(result: SweepResult) -> Measurement:
+    assert result.reason is Reason.NONE, result.reason_text
+    (measurement,) = result.measurements
+    return measurement
+
+
+async def test_count_windows(triton: EmbeddedTriton, pool: WorkerPool) -> None:
+    it = probe(triton, "addsub", concurrency(2), window_mode=WindowMode.COUNT, window_requests=100, window_ns=5000 * MS)
+    measurement = only(await sweep(pool, it))
+    for window in measurement.window_summaries:
+        assert window.latency is not None
+        assert window.latency.count >= 100
+        assert window.duration_ns < 5000 * MS
+
+
+@pytest.mark.parametrize("level", [concurrency(1), concurrency(4), request_rate(200)])
+async def test_a_request_count_is_what_the_server_counted_too(
+    triton: EmbeddedTriton, pool: WorkerPool, level: LoadLevel
+) -> None:
+    result = await sweep(pool, probe(triton, "delay", level, request_count=30, warm_up_requests=5))
+    measurement = only(result)
+    assert (measurement.outcomes, measurement.warm_up_requests) == ({Outcome.OK: 30}, 6)
+    assert result.outcomes == {Outcome.OK: 36}
+    assert measurement.server is not None
+    # Triton counts a request a moment after its answer is gone.
+    assert abs(measurement.server.success.count - 30) <= 4
+    assert measurement.foreign_requests == 0
+    assert (measurement.windows_run, measurement.stable) == (1, True)
+    # The time is theirs alone: no idle end in it, as there is in perf_analyzer's.
+    assert measurement.latency is not None
+    in_flight = measurement.latency.mean_ns * 30 / measurement.duration_ns
+    assert in_flight > 0.7 * (level.value if level.mode is Mode.CONCURRENCY else 1)
+
+
+async def test_a_binary_search_finds_a_known_edge(triton: EmbeddedTriton, pool: WorkerPool) -> None:
+    """The model takes 10 ms for one batch at a time, and a request is a full batch: a concurrency of n takes n times
+    10 ms at least, and on a slow machine not half as much again."""
+    search = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1)
+    it = probe(triton, "delay", concurrency(1), concurrency(8), search=search, latency_threshold_ns=29 * MS)
+    result = await sweep(pool, replace(it, input=InputOptions(batch_size=8)))
+    assert (result.status, result.reason_text) == (SweepStatus.OK, "")
+    assert [(m.level.label, m.threshold_met) for m in result.measurements] == [
+        ("1", True),
+        ("8", False),
+        ("4", False),
+        ("2", True),
+        ("3", False),
+    ]
+    assert result.best is not None
+    assert result.best.level.label == "2"
