@@ -144,13 +144,7 @@ class LevelRun:
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
-        server = add_statistics(
-            [difference(run.windows[0].before, run.windows[-1].after, self._facts.name) for run in runs]
-        )
-        # A server counts a request a moment after it has answered it: one at least may be on the wrong side of an edge.
-        closed_loop = 0 if open_loop else int(self._level.value)
-        at_edges = len(runs) * max(1, closed_loop, *(window.in_flight for window in windows))
-        foreign = None if server is None else foreign_requests(server, len(columns), at_edges)
+        server, foreign = self._server_figures(runs, len(columns))
         parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
         health = worst_health([window.health for window in windows])
         measurement = Measurement(
@@ -185,6 +179,19 @@ class LevelRun:
             repeats=tuple(self._repeat(run) for run in runs) if len(runs) > 1 else (),
         )
         return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
+
+    def _server_figures(self, runs: Sequence[_Run], ours: int) -> tuple[ModelStatistics | None, int | None]:
+        """The server's statistics over the judged windows, without what lay between the runs, and how many requests in
+        them were somebody else's."""
+        server = add_statistics(
+            [difference(run.windows[0].before, run.windows[-1].after, self._facts.name) for run in runs]
+        )
+        if server is None:
+            return None, None
+        # A server counts a request a moment after it has answered it: one at least may be on the wrong side of an edge.
+        in_flight = max(window.in_flight for run in runs for window in run.windows)
+        closed_loop = int(self._level.value) if self._level.mode is Mode.CONCURRENCY else 0
+        return server, foreign_requests(server, ours, len(runs) * max(1, closed_loop, in_flight))
 
     def _present_run(self) -> _Run:
         verdict = self.stability()
