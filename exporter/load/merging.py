@@ -30,8 +30,10 @@ class Merger:
         self._end_ns = 0
 
     def start_grid(self, at_ns: int) -> None:
-        """The grid begins at this moment, at which the warm-up window of each member ends."""
+        """A grid begins at this moment: one as the load starts, and another as measuring begins, where the last warm-up
+        window of each member ends."""
         self._grid_ns = at_ns
+        self._edge = -1
 
     def add(self, member: int, window: Window) -> None:
         """The member's next window."""

@@ -122,10 +122,10 @@ class Sweep:
         return Reason.NONE, ""
 
     async def _search(self, worker: Worker, search: Search, facts: ModelFacts) -> tuple[Reason, str]:
-        """Visits levels until the highest that keeps the threshold is known."""
+        """Visits levels until the highest that keeps the threshold is known, and says so in words."""
         declared = {level.value: level for level in self._probe.levels}
-        search_levels = visits(search, self._probe.stop.max_in_flight)
-        value, kept = next(search_levels), False
+        values = visits(search, self._probe.stop.max_in_flight)
+        value, best = next(values), ""
         while True:
             level = declared.get(value) or replace(self._probe.levels[0], value=value, label=f"{value:.13g}")
             reason, text = await self._measure_level(worker, level, facts)
@@ -133,13 +133,17 @@ class Sweep:
                 return reason, text
             found = self._measurements.get(level)
             kept = found is not None and found.stable and bool(found.threshold_met)
+            # Both kinds of search only go up from a level that kept it.
+            best = level.label if kept else best
             try:
-                value = search_levels.send(kept)
+                value = values.send(kept)
             except StopIteration:
                 break
-        if kept and level.value == max(visited.value for visited in self._measurements):
-            return Reason.NONE, f"level {level.label}, the highest that was visited, kept the threshold"
-        return Reason.NONE, ""
+        if not best:
+            return Reason.NONE, "no level that was visited kept the threshold"
+        highest = max(self._measurements, key=lambda visited: visited.value).label
+        more = ", and the highest that was visited" if best == highest else ""
+        return Reason.NONE, f"level {best} is the highest that kept the threshold{more}"
 
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""

@@ -152,9 +152,7 @@ class LevelRun:
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
-        deltas = [self._server_delta(run.windows) for run in runs]
-        delta = add_deltas([found for found, _ in deltas])
-        foreign = _add_known([count for _, count in deltas]) if delta.model is not None else None
+        delta, foreign = self._server_figures(runs)
         parts = breakdown(
             latency.mean_ns if latency else 0.0,
             send_ns,
@@ -202,6 +200,13 @@ class LevelRun:
             energy_per_inference_joules=energy_per_inference_joules(readings, delta.model, duration_ns, rate),
         )
         return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
+
+    def _server_figures(self, runs: Sequence[_Run]) -> tuple[ServerDelta, int | None]:
+        """What the server did in the judged windows, without what lay between the runs, and how many requests in them
+        were somebody else's."""
+        deltas = [self._server_delta(run.windows) for run in runs]
+        delta = add_deltas([found for found, _ in deltas])
+        return delta, None if delta.model is None else _add_known([count for _, count in deltas])
 
     def _present_run(self) -> _Run:
         verdict = self.stability()

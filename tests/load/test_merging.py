@@ -98,6 +98,23 @@ def test_nothing_is_merged_before_the_grid_is_known() -> None:
     assert spans(list(merger.rest(measured=False))) == [(-5, -4, 1, True)]
 
 
+def test_measuring_begins_a_grid_of_its_own() -> None:
+    merger = Merger(2, WINDOW)
+    merger.start_grid(GRID)
+    for member in range(2):
+        for start in range(3):
+            merger.add(member, window(start, start + 1, warm_up=True))
+    assert [w.warm_up for w in merger.merged()] == [True] * 3
+    for member in range(2):
+        merger.add(member, window(3, 3.4, warm_up=True))
+    assert list(merger.merged()) == []
+    merger.start_grid(GRID + round(3.4 * WINDOW))
+    assert spans(list(merger.merged())) == [(3, 3.4, 2, True)]
+    for member in range(2):
+        merger.add(member, window(3.4, 4.4))
+    assert spans(list(merger.merged())) == [(3.4, 4.4, 2, False)]
+
+
 def test_the_worst_health_counts() -> None:
     merger = Merger(2, WINDOW)
     for member, health in enumerate([ClientHealth(5, 0.2, 9), ClientHealth(1, 0.9, 9)]):

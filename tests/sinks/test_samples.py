@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.model import DurationStat, Measurement, ModelStatistics, Outcome
-from exporter.probe import NS, LoadLevel, Mode, Slo
+from exporter.probe import NS, LoadLevel, MeasurementOptions, Mode, Search, SearchKind, Slo
 from exporter.sinks import families
 from exporter.sinks.board import ProbeView
 from exporter.sinks.lines import Format, Lines, header, label, labels
@@ -89,6 +89,37 @@ def test_max_level(levels: list[tuple[LoadLevel, dict[str, Any]]], highest: dict
     measurements = [make_measurement(level, **changes) for level, changes in levels]
     expected = {f'mode="{mode}"': value for mode, value in highest.items()}
     assert values(families.MAX_LEVEL, *measurements, slo=replace(SLO, levels=())) == expected
+
+
+THRESHOLD = MeasurementOptions(latency_threshold_ns=10 * MS, stability_percentile=90.0)
+FAILED: dict[str, Any] = {"latency": make_summary(6.0)}
+UNSTABLE: dict[str, Any] = {"stable": False}
+
+
+def test_a_search_publishes_its_result_and_its_declared_levels() -> None:
+    """Up to 90th percentiles of 10 ms; the series of a level that was only visited would be another at each sweep."""
+    probe = make_probe(
+        levels=(concurrency(1), concurrency(8)),
+        measurement=THRESHOLD,
+        search=Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1),
+    )
+    run: list[tuple[int, dict[str, Any]]] = [(1, {}), (8, FAILED), (4, {}), (6, UNSTABLE), (5, FAILED)]
+    visited = tuple(make_measurement(concurrency(value), **changes) for value, changes in run)
+    blocks = level_blocks(ProbeView(probe, measured=make_result(probe, measurements=visited)))
+    (line,) = blocks[families.MAX_LEVEL].splitlines()
+    assert line.endswith('mode="concurrency"} 4.0')
+    assert [line.rpartition(" ")[2] for line in blocks[families.LEVEL_VALUE].splitlines()] == ["1.0", "8.0"]
+
+
+def test_a_latency_threshold_comes_before_the_slos() -> None:
+    measurements = [make_measurement(concurrency(1)), make_measurement(concurrency(2), **FAILED)]
+    slo = Slo("slow", 1000 * MS, 99.0, ())
+    assert values(families.MAX_LEVEL, *measurements, slo=slo) == {'mode="concurrency"': 2.0}
+    assert values(families.MAX_LEVEL, *measurements, slo=slo, measurement=THRESHOLD) == {'mode="concurrency"': 1.0}
+    assert values(families.MAX_LEVEL, *measurements, measurement=THRESHOLD) == {'mode="concurrency"': 1.0}
+    # Outside a search every level is run whatever became of the others: an unstable one counts by its figures.
+    unstable = make_measurement(concurrency(4), **UNSTABLE)
+    assert values(families.MAX_LEVEL, unstable, measurement=THRESHOLD) == {'mode="concurrency"': 4.0}
 
 
 @pytest.mark.parametrize(

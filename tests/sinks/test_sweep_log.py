@@ -80,3 +80,11 @@ def test_a_skip(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         SweepLog().sweep_skipped(make_probe(), SkipReason.OVERLAP)
     assert caplog.records[0].fields["reason"] == "overlap"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kept", "told"), [(True, "1"), (False, "none")])
+def test_a_threshold_and_who_kept_it(caplog: pytest.LogCaptureFixture, kept: bool, told: str) -> None:
+    (measurement,) = GOOD.measurements
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(replace(GOOD, measurements=(replace(measurement, threshold_met=kept),)))
+    assert caplog.records[0].fields["max_level_within_threshold"] == told  # type: ignore[attr-defined]

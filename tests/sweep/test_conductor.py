@@ -275,6 +275,9 @@ def searching(kind: SearchKind, start: int, end: int, step: int = 1, **changes: 
     return make_probe(levels=levels, measurement=options, search=search, **changes)
 
 
+FOUND = "level {} is the highest that kept the threshold"
+
+
 def two_ms_each(plan: LevelPlan, index: int) -> Window:
     """A server that answers one after the other: the threshold is kept up to a concurrency of 5."""
     return make_window(index, [2.0 * plan.level.value] * 10)
@@ -283,16 +286,16 @@ def two_ms_each(plan: LevelPlan, index: int) -> Window:
 @pytest.mark.parametrize(
     ("probe", "visited", "best", "text"),
     [
-        (searching(SearchKind.BINARY, 1, 8), [1, 8, 4, 6, 5], 5, ""),
-        (searching(SearchKind.LINEAR, 1, 8), [1, 2, 3, 4, 5, 6], 5, ""),
-        (searching(SearchKind.LINEAR, 1, 0, 2), [1, 3, 5, 7], 5, ""),
-        (searching(SearchKind.BINARY, 6, 8), [6], None, ""),
-        (searching(SearchKind.BINARY, 1, 4), [1, 4], 4, "level 4, the highest that was visited, kept the threshold"),
+        (searching(SearchKind.BINARY, 1, 8), [1, 8, 4, 6, 5], 5, FOUND.format(5)),
+        (searching(SearchKind.LINEAR, 1, 8), [1, 2, 3, 4, 5, 6], 5, FOUND.format(5)),
+        (searching(SearchKind.LINEAR, 1, 0, 2), [1, 3, 5, 7], 5, FOUND.format(5)),
+        (searching(SearchKind.BINARY, 6, 8), [6], None, "no level that was visited kept the threshold"),
+        (searching(SearchKind.BINARY, 1, 4), [1, 4], 4, f"{FOUND.format(4)}, and the highest that was visited"),
         (
             searching(SearchKind.LINEAR, 1, 0, stop=StopRules(max_in_flight=3)),
             [1, 2, 3],
             3,
-            "level 3, the highest that was visited, kept the threshold",
+            f"{FOUND.format(3)}, and the highest that was visited",
         ),
     ],
 )
@@ -328,7 +331,7 @@ async def test_a_level_above_the_threshold_need_not_be_stable_and_takes_no_more_
 
     result, _ = await sweep(ScriptedWorker(script), searching(SearchKind.BINARY, 7, 8))
     assert [(m.level.label, m.stable, m.windows_run) for m in result.measurements] == [("7", True, 3), ("8", False, 3)]
-    assert (result.status, result.reason_text) == (SweepStatus.OK, "")
+    assert (result.status, result.reason_text) == (SweepStatus.OK, FOUND.format(7))
 
 
 async def test_a_search_keeps_to_its_budgets() -> None:
@@ -343,7 +346,7 @@ async def test_an_endless_search_ends() -> None:
     worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
     result, _ = await sweep(worker, searching(SearchKind.LINEAR, 1, 0))
     assert len(worker.plans) == len(result.measurements) == MAX_SEARCH_LEVELS
-    assert result.reason_text == f"level {MAX_SEARCH_LEVELS}, the highest that was visited, kept the threshold"
+    assert result.reason_text == f"{FOUND.format(MAX_SEARCH_LEVELS)}, and the highest that was visited"
 
 
 async def test_request_rates_are_searched_as_they_were_declared() -> None:

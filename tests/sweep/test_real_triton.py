@@ -80,7 +80,7 @@ async def test_a_binary_search_finds_a_known_edge(triton: EmbeddedTriton, pool: 
     search = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1)
     it = probe(triton, "delay", concurrency(1), concurrency(8), search=search, latency_threshold_ns=29 * MS)
     result = await sweep(pool, replace(it, input=InputOptions(batch_size=8)))
-    assert (result.status, result.reason_text) == (SweepStatus.OK, "")
+    assert (result.status, result.reason_text) == (SweepStatus.OK, "level 2 is the highest that kept the threshold")
     assert [(m.level.label, m.threshold_met) for m in result.measurements] == [
         ("1", True),
         ("8", False),
