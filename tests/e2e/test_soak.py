@@ -1,5 +1,5 @@
-"""Ten minutes with a real Prometheus: no scrape fails through sweeps and a change of the configuration, and what it adds
-up from the counters is what the archive holds. `make soak`, outside CI."""
+"""Ten minutes with a real Prometheus: no scrape fails through sweeps and a change of the configuration, and what it
+adds up from the counters is what the archive holds. `make soak`, outside CI."""
 
 from __future__ import annotations
 
