@@ -74,3 +74,11 @@ def test_a_skip(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         SweepLog().sweep_skipped(make_probe(), SkipReason.OVERLAP)
     assert caplog.records[0].fields["reason"] == "overlap"  # type: ignore[attr-defined]
+
+
+def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    odd = replace(measured(), server_note="it was restarted", negative_remainder_ns=250_000.0)
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(replace(GOOD, measurements=(odd, odd)))
+    values = caplog.records[0].fields  # type: ignore[attr-defined]
+    assert (values["server_note"], values["negative_remainder_seconds"]) == ("it was restarted", 0.00025)
