@@ -10,12 +10,13 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e bench clean
+.PHONY: help demo test check format e2e soak bench clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
+	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
@@ -49,11 +50,15 @@ check: $(VENV)/.installed-dev
 
 test: check
 	@echo "==> tests (the first run makes the embedded Triton's environment: about a minute more)"
-	@$(BIN)/pytest -m "not e2e"
+	@$(BIN)/pytest -m "not e2e and not soak"
 
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (some minutes)"
 	@$(BIN)/pytest -m e2e
+
+soak: $(VENV)/.installed-dev
+	@echo "==> ten minutes of scrapes"
+	@$(BIN)/pytest -m soak
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .

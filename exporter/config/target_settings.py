@@ -14,7 +14,6 @@ from pydantic import (
     PrivateAttr,
     StrictInt,
     StrictStr,
-    field_validator,
     model_validator,
 )
 
@@ -117,9 +116,3 @@ class TargetSettings(Section):
         default="auto",
         description="`auto` asks NVIDIA's driver for GPU figures where the server runs on this machine.",
     )
-
-    @field_validator("gpu", mode="before")
-    @classmethod
-    def _yaml_off(cls, given: object) -> object:
-        """To YAML `off` is false."""
-        return "off" if given is False else given

@@ -27,6 +27,7 @@ from exporter.probe import (
     Schedule,
     Search,
     SearchKind,
+    ServerSettings,
     Slo,
     StopRules,
     Target,
@@ -258,3 +259,29 @@ def test_a_file_cannot_be_searched(tmp_path: Path) -> None:
         load(tmp_path / "canary.yaml", {})
     (fault,) = caught.value.faults
     assert fault.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")
+
+
+SERVER_SIDE = """
+targets: [{name: t, url: "grpc://h", metrics_url: "http://h:9400/metrics", metrics_interval: 250ms, gpu: off}]
+probes:
+  - name: p
+    target: t
+    model: m
+    schedule: {every: 1m}
+    load: {concurrency: 1}
+    composing_models: [encoder, decoder]
+    server_settings: {trace_level: [TIMESTAMPS, TENSORS], trace_rate: 100, trace_count: -1}
+"""
+
+
+def test_the_servers_side(tmp_path: Path) -> None:
+    path = tmp_path / "canary.yaml"
+    path.write_text(SERVER_SIDE)
+    (probe,) = build_probes(load(path, {}))
+    assert (probe.target.metrics_interval_ns, probe.target.gpu) == (NS // 4, "off")
+    assert probe.composing_models == ("encoder", "decoder")
+    assert probe.server_settings == ServerSettings(("TIMESTAMPS", "TENSORS"), 100, -1)
+    path.write_text(SERVER_SIDE.replace(", metrics_interval: 250ms, gpu: off", "").partition("    composing")[0])
+    (plain,) = build_probes(load(path, {}))
+    assert (plain.target.metrics_interval_ns, plain.target.gpu) == (NS, "auto")
+    assert (plain.composing_models, plain.server_settings) == ((), None)

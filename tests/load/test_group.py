@@ -73,14 +73,14 @@ async def test_a_sweep(group: WorkerGroup) -> None:
     assert await group.preflight(probe()) == make_facts()
 
 
-@pytest.mark.parametrize("warm_up", [{"warm_up_ns": 250 * MS}, {"warm_up_requests": 300}])
-async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up: dict[str, int]) -> None:
+@pytest.mark.parametrize(("warm_up_ns", "warm_up_requests"), [(250 * MS, 0), (0, 300)])
+async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up_ns: int, warm_up_requests: int) -> None:
     it = plan(concurrency(4), window_ms=100)
-    measurement = replace(it.probe.measurement, **warm_up)
+    measurement = replace(it.probe.measurement, warm_up_ns=warm_up_ns, warm_up_requests=warm_up_requests)
     windows = windows_of(await run(group, replace(it, probe=replace(it.probe, measurement=measurement)), windows=6))
     first = next(index for index, window in enumerate(windows) if not window.warm_up)
-    assert windows[first].start_ns - windows[0].start_ns >= warm_up.get("warm_up_ns", 0)
-    assert sum(len(window.columns) for window in windows[:first]) >= warm_up.get("warm_up_requests", 0) + 2
+    assert windows[first].start_ns - windows[0].start_ns >= warm_up_ns
+    assert sum(len(window.columns) for window in windows[:first]) >= warm_up_requests + 2
     for window in windows[first:-2]:
         assert not window.warm_up
         assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.load.merging import Merger
-from exporter.model import ClientHealth, Window
+from exporter.model import ClientHealth, ServerReading, Window
 from tests.builders import MS, make_columns, make_snapshot
 
 GRID = 1_000_000 * MS
@@ -24,6 +24,7 @@ def window(start: float, end: float, rows: int = 1, *, warm_up: bool = False, as
         before=SNAPSHOT if asks else None,
         after=SNAPSHOT if asks else None,
         warm_up=warm_up,
+        readings=(ServerReading(GRID + round(end * WINDOW), True),) if asks else (),
     )
 
 
@@ -50,6 +51,7 @@ def test_windows_of_all_become_one() -> None:
     assert (merged.index, merged.sent, merged.unsent, merged.in_flight, len(merged.columns)) == (1, 7, 2, 6, 7)
     assert (merged.start_ns, merged.end_ns) == (warm_up.end_ns, GRID + round(1.02 * WINDOW))
     assert (merged.before, merged.after, merged.warm_up) == (SNAPSHOT, SNAPSHOT, False)
+    assert [reading.at_ns for reading in merged.readings] == [GRID + round(1.001 * WINDOW)]
 
 
 @pytest.mark.parametrize(

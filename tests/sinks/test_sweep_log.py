@@ -88,3 +88,11 @@ def test_a_threshold_and_who_kept_it(caplog: pytest.LogCaptureFixture, kept: boo
     with caplog.at_level(logging.INFO):
         SweepLog().sweep_ended(replace(GOOD, measurements=(replace(measurement, threshold_met=kept),)))
     assert caplog.records[0].fields["max_level_within_threshold"] == told  # type: ignore[attr-defined]
+
+
+def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    odd = replace(measured(), server_note="it was restarted", negative_remainder_ns=250_000.0)
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(replace(GOOD, measurements=(odd, odd)))
+    values = caplog.records[0].fields  # type: ignore[attr-defined]
+    assert (values["server_note"], values["negative_remainder_seconds"]) == ("it was restarted", 0.00025)

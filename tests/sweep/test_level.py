@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model import Measurement, Outcome, Reason
+from exporter.model import GpuFigures, GpuReading, GpuSource, Measurement, Outcome, Reason, ServerReading
 from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
 from exporter.sweep.level import LevelRun
 from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
@@ -299,3 +299,34 @@ def test_a_repeat_cut_short_keeps_the_runs_before() -> None:
     measurement = run.measurement(Reason.REQUEST_BUDGET, "all spent")
     assert measurement is not None
     assert (measurement.reason, measurement.windows_merged, measurement.repeats) == (Reason.REQUEST_BUDGET, 3, ())
+
+
+def test_a_server_that_counted_too_few_gives_a_note_and_no_figure() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    before = make_snapshot(10 * NS, requests=5, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+    after = make_snapshot(11 * NS, requests=15, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+    run.add(make_window(latencies_ms=[10.0] * 20, before=before, after=after), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.server, measurement.foreign_requests) == (None, None)
+    assert measurement.server_note.startswith("the server counted 10 requests where it answered 20: ")
+    assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
+
+
+def test_readings_of_the_judged_windows_alone() -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    edges = [
+        ServerReading(at, True, gauges={"pending_requests": pending})
+        for at, pending in enumerate([99.0, 90.0, 3.0, 1.0, 2.0])
+    ]
+    gpu = ServerReading(3, False, gpus=(GpuReading("GPU-1", GpuSource.NVML, power_watts=100.0),))
+    for index in range(4):
+        readings = (edges[index], gpu, edges[index + 1]) if index == 3 else (edges[index], edges[index + 1])
+        run.add(make_window(index, [2.0, 2.0], readings=readings), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    page = measurement.server_metrics
+    assert page is not None
+    assert (page.readings, page.pending_requests_max) == (4, 90.0)
+    assert measurement.gpu == (GpuFigures("GPU-1", GpuSource.NVML, power_watts=100.0),)
+    assert measurement.energy_per_inference_joules is None
