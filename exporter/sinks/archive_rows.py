@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from exporter.model import ClientHealth, DurationStat, LatencySummary, Measurement, Outcome, SweepResult, WindowSummary
+from exporter.analysis.averages import average_ns, average_us, microseconds, network_us
+from exporter.model import ClientHealth, LatencySummary, Measurement, Outcome, SweepResult, WindowSummary
 from exporter.probe import NS, LoadLevel, Mode
 from exporter.sinks.archive_columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
 from exporter.sinks.archive_server import server_side_cells
@@ -151,7 +152,7 @@ def _server_cells(measurement: Measurement) -> dict[str, Cell]:
             "server_failed_count": server.fail.count,
             "server_inference_count": server.inference_count,
             "server_execution_count": server.execution_count,
-            "server_request_mean_ns": _average_ns(server.success) if server.success.count else None,
+            "server_request_mean_ns": average_ns(server.success) if server.success.count else None,
         }
     return cells | {"foreign_requests": measurement.foreign_requests, **server_side_cells(measurement)}
 
@@ -223,18 +224,18 @@ def _perf_analyzer_cells(sweep: SweepResult, measurement: Measurement) -> dict[s
 
 
 def _client_averages(measurement: Measurement, latency: LatencySummary) -> dict[str, Cell]:
-    send_us, receive_us = _us(measurement.client_send_ns), _us(measurement.client_receive_ns)
+    send_us, receive_us = microseconds(measurement.client_send_ns), microseconds(measurement.client_receive_ns)
     by_percentile = {entry.percentile: entry.value_ns for entry in latency.percentiles}
     cells: dict[str, Cell] = {
-        f"p{percentile_text(p)} latency": _us(by_percentile[p]) for p in (50.0, 90.0, 95.0, 99.0) if p in by_percentile
+        f"p{percentile_text(p)} latency": microseconds(by_percentile[p]) for p in (50.0, 90.0, 95.0, 99.0) if p in by_percentile
     }
     return cells | {
         "Client Send": send_us,
-        "Network+Server Send/Recv": _network_us(measurement, latency),
+        "Network+Server Send/Recv": network_us(measurement),
         "Client Recv": receive_us,
-        "Avg latency": _us(latency.mean_ns),
+        "Avg latency": microseconds(latency.mean_ns),
         "request/response": send_us + receive_us,
-        "response wait": max(0, _us(latency.mean_ns) - send_us - receive_us),
+        "response wait": max(0, microseconds(latency.mean_ns) - send_us - receive_us),
     }
 
 
@@ -244,40 +245,15 @@ def _server_averages(measurement: Measurement, *, response_cache: bool) -> dict[
     if server is None:
         return {}
     cells: dict[str, Cell] = {
-        "Server Queue": _us(_average_ns(server.queue)),
-        "Server Compute Input": _us(_average_ns(server.compute_input)),
-        "Server Compute Infer": _us(_average_ns(server.compute_infer)),
-        "Server Compute Output": _us(_average_ns(server.compute_output)),
+        "Server Queue": average_us(server.queue),
+        "Server Compute Input": average_us(server.compute_input),
+        "Server Compute Infer": average_us(server.compute_infer),
+        "Server Compute Output": average_us(server.compute_output),
     }
     if response_cache:
-        cells["Server Cache Hit"] = _us(_average_ns(server.cache_hit))
-        cells["Server Cache Miss"] = _us(_average_ns(server.cache_miss))
+        cells["Server Cache Hit"] = average_us(server.cache_hit)
+        cells["Server Cache Miss"] = average_us(server.cache_miss)
     return cells
-
-
-def _network_us(measurement: Measurement, latency: LatencySummary) -> int | None:
-    """What is left of the mean latency after the client's and the server's own parts (perf_analyzer's report_writer.cc,
-    178-189): the averages of cache hits and misses are simply added, and nothing goes below 0."""
-    server = measurement.server
-    if server is None:
-        return None
-    compute_ns = server.compute_input.ns + server.compute_infer.ns + server.compute_output.ns
-    accounted_ns = (
-        _average_ns(server.queue)
-        + _average_ns(DurationStat(server.compute_infer.count, compute_ns))
-        + _average_ns(server.cache_hit)
-        + _average_ns(server.cache_miss)
-    )
-    wait_ns = int(latency.mean_ns) - int(measurement.client_send_ns) - int(measurement.client_receive_ns)
-    return _us(max(0, wait_ns - accounted_ns))
-
-
-def _average_ns(stat: DurationStat) -> int:
-    return stat.ns // stat.count if stat.count > 0 else 0
-
-
-def _us(ns: float) -> int:
-    return int(ns) // 1000
 
 
 def _seconds(ns: float | None) -> float | None:
