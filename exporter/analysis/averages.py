@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.model import DurationStat, Measurement, ModelStatistics
+from exporter.model import DurationStat, Measurement, ModelFacts, ModelStatistics
 
 
 def average_ns(stat: DurationStat) -> int:
@@ -25,6 +25,13 @@ def microseconds(ns: float) -> int:
 def average_us(stat: DurationStat) -> int:
     """The same as `average_ns`, in microseconds (AverageDurationInUs)."""
     return microseconds(average_ns(stat))
+
+
+def has_cache(facts: ModelFacts | None, composing: Sequence[ModelStatistics]) -> bool:
+    """Whether the model, or one that it is made of, has a response cache. Of those only their counts are known here."""
+    if facts is not None and facts.response_cache:
+        return True
+    return any(model.cache_hit.count + model.cache_miss.count for model in composing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +71,7 @@ def server_averages(server: ModelStatistics, *, cache: bool) -> ServerAverages:
     )
 
 
-def ensemble_averages(
-    server: ModelStatistics, composing: Sequence[ModelStatistics], *, cache: bool
-) -> ServerAverages:
+def ensemble_averages(server: ModelStatistics, composing: Sequence[ModelStatistics], *, cache: bool) -> ServerAverages:
     """The averages of an ensemble (GetTotalEnsembleDurations): each part is the sum of its composing models' averages,
     each per call of that model. The compute parts by themselves are not told: 0."""
     parts = [server_averages(model, cache=cache) for model in composing]
@@ -92,9 +97,7 @@ def network_us(measurement: Measurement) -> int | None:
     own parts (report_writer.cc, 178-189). None without latency or server figures."""
     if measurement.server is None or measurement.latency is None:
         return None
-    wait_ns = (
-        int(measurement.latency.mean_ns) - int(measurement.client_send_ns) - int(measurement.client_receive_ns)
-    )
+    wait_ns = int(measurement.latency.mean_ns) - int(measurement.client_send_ns) - int(measurement.client_receive_ns)
     return microseconds(max(0, wait_ns - _accounted_ns(measurement.server)))
 
 
@@ -113,9 +116,7 @@ def _computed(server: ModelStatistics) -> DurationStat:
 def _combined_us(server: ModelStatistics) -> int:
     computed = _computed(server)
     return average_us(
-        DurationStat(
-            computed.count + server.cache_hit.count, computed.ns + server.cache_hit.ns + server.cache_miss.ns
-        )
+        DurationStat(computed.count + server.cache_hit.count, computed.ns + server.cache_hit.ns + server.cache_miss.ns)
     )
 
 

@@ -227,7 +227,9 @@ def _client_averages(measurement: Measurement, latency: LatencySummary) -> dict[
     send_us, receive_us = microseconds(measurement.client_send_ns), microseconds(measurement.client_receive_ns)
     by_percentile = {entry.percentile: entry.value_ns for entry in latency.percentiles}
     cells: dict[str, Cell] = {
-        f"p{percentile_text(p)} latency": microseconds(by_percentile[p]) for p in (50.0, 90.0, 95.0, 99.0) if p in by_percentile
+        f"p{percentile_text(p)} latency": microseconds(by_percentile[p])
+        for p in (50.0, 90.0, 95.0, 99.0)
+        if p in by_percentile
     }
     return cells | {
         "Client Send": send_us,

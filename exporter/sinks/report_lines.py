@@ -1,5 +1,5 @@
-"""The lines of the terminal report, in perf_analyzer's layout to the last blank (2.60, as it was seen to print them), so
-that what reads its output reads ours.
+"""The lines of the terminal report, in perf_analyzer's layout to the last blank (2.60, as it was seen to print them),
+so that what reads its output reads ours.
 
 Lines of our own stand beside them only where something is not as it should be, or under verbose. Pure: no IO.
 """
@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from exporter.analysis.averages import ServerAverages, average_us, ensemble_averages, microseconds, server_averages
+from exporter.analysis.averages import (
+    ServerAverages,
+    average_us,
+    ensemble_averages,
+    has_cache,
+    microseconds,
+    server_averages,
+)
 from exporter.model import (
     GpuFigures,
     LatencySummary,
@@ -211,14 +218,13 @@ def _library_line(probe: Probe, measurement: Measurement, latency: LatencySummar
 
 
 def _server_lines(facts: ModelFacts | None, measurement: Measurement) -> Iterator[str]:
-    server, composing = measurement.server, measurement.composing
+    server = measurement.server
+    composing = sorted(measurement.composing, key=lambda model: (model.name, model.version))
     if server is None:
         yield "    No statistics of these windows"
     else:
         own_cache = facts is not None and facts.response_cache
-        # Of composing models the configuration is not known here: their counts tell.
-        cache = own_cache or any(model.cache_hit.count + model.cache_miss.count for model in composing)
-        yield from _model_lines(server, composing, "  ", cache=cache, own_cache=own_cache)
+        yield from _model_lines(server, composing, "  ", cache=has_cache(facts, composing), own_cache=own_cache)
     if measurement.server_note:
         yield f"    Note: {measurement.server_note}"
     if measurement.foreign_requests:
@@ -275,17 +281,24 @@ def _ensemble_parts(averages: ServerAverages, *, cache: bool) -> str:
 
 def _gpu_lines(gpus: Sequence[GpuFigures]) -> Iterator[str]:
     if len(gpus) > MAX_GPUS:
-        yield "Too many GPUs on system to print out individual Prometheus metrics, use the CSV output feature to see metrics."
+        yield (
+            "Too many GPUs on system to print out individual Prometheus metrics, "
+            "use the CSV output feature to see metrics."
+        )
         return
     ordered = sorted(gpus, key=lambda gpu: gpu.uuid)
     yield "    Avg GPU Utilization:"
-    yield from (f"      {g.uuid} : {number(g.utilization_ratio * 100)}%" for g in ordered if g.utilization_ratio is not None)
+    yield from (
+        f"      {g.uuid} : {number(g.utilization_ratio * 100)}%" for g in ordered if g.utilization_ratio is not None
+    )
     yield "    Avg GPU Power Usage:"
     yield from (f"      {g.uuid} : {number(g.power_watts)} watts" for g in ordered if g.power_watts is not None)
     yield "    Max GPU Memory Usage:"
     yield from (f"      {g.uuid} : {g.memory_used_bytes:.0f} bytes" for g in ordered if g.memory_used_bytes is not None)
     yield "    Total GPU Memory:"
-    yield from (f"      {g.uuid} : {g.memory_total_bytes:.0f} bytes" for g in ordered if g.memory_total_bytes is not None)
+    yield from (
+        f"      {g.uuid} : {g.memory_total_bytes:.0f} bytes" for g in ordered if g.memory_total_bytes is not None
+    )
 
 
 def _warning_lines(measurement: Measurement) -> Iterator[str]:

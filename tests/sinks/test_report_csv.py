@@ -1,0 +1,140 @@
+"""The `-f` file: headers against perf_analyzer's own, values by its arithmetic, and where the files lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.model import DurationStat, GpuFigures, GpuSource, ModelStatistics, PercentileValue, SweepResult
+from exporter.probe import LoadLevel, MeasurementOptions, Mode
+from exporter.sinks.report_csv import CsvOptions, main_table, write_csv
+from tests.builders import concurrency, make_facts, make_probe
+from tests.sinks.perf_analyzer_output import HEADERS
+from tests.sinks.results import make_measurement, make_result, make_summary, rate
+
+ALL = CsvOptions(verbose=True, metrics=True)
+
+
+def server(requests: int = 10, **parts_us: int) -> ModelStatistics:
+    stats: dict[str, Any] = {name: DurationStat(requests, requests * us * 1000) for name, us in parts_us.items()}
+    return ModelStatistics("delay", "1", requests, requests, **stats)
+
+
+def result(*levels: LoadLevel, facts: dict[str, Any] | None = None, **changes: Any) -> SweepResult:
+    levels = levels or (concurrency(1),)
+    probe = make_probe(levels=levels, measurement=changes.pop("measurement", MeasurementOptions()))
+    measurements = tuple(make_measurement(level, **changes) for level in levels)
+    return make_result(probe, facts=make_facts(**(facts or {})), measurements=measurements)
+
+
+P95 = MeasurementOptions(stability_percentile=95.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "header"),
+    [
+        (result(), CsvOptions(), "plain"),
+        (result(measurement=P95), CsvOptions(verbose=True), "verbose p95"),
+        (result(facts={"response_cache": True}), CsvOptions(verbose=True), "cached"),
+        (result(), ALL, "metrics"),
+        (result(), CsvOptions(metrics=True), "plain"),
+        (result(facts={"decoupled": True}), CsvOptions(), "decoupled"),
+        (result(rate(20)), CsvOptions(), "rate"),
+        (result(LoadLevel(Mode.INTERVALS, 85.7, "iv")), CsvOptions(), "rate"),
+    ],
+)
+def test_headers_are_perf_analyzers(found: SweepResult, options: CsvOptions, header: str) -> None:
+    assert main_table(found, options).splitlines()[0] == HEADERS[header]
+
+
+def test_header_without_statistics_and_with_a_percentile_of_ones_own() -> None:
+    found = result(facts={"has_statistics": False}, measurement=MeasurementOptions(stability_percentile=99.9))
+    assert main_table(found, CsvOptions()).splitlines()[0] == (
+        "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency,"
+        "p99.9 latency"
+    )
+
+
+def test_values() -> None:
+    """The network's part is 250.9 - 37.1 - 0.999 - (26 + 9 + 62 + 21), rounded down once."""
+    found = result(
+        throughput=85.252249,
+        latency=make_summary(0.2, mean_ns=250_900.0),
+        client_send_ns=37_100.0,
+        client_receive_ns=999.0,
+        server=server(success=130, queue=26, compute_input=9, compute_infer=62, compute_output=21),
+    )
+    [_, row] = main_table(found, CsvOptions(verbose=True)).splitlines()
+    assert row == "1,85.2522,37,94,26,9,62,21,0,200,400,600,800,250,37,213"
+
+
+def test_gpu_cells() -> None:
+    gpus = (
+        GpuFigures("GPU-b", GpuSource.TRITON, 1.0, 250.123456, 8.0e9, 16.0e9),
+        GpuFigures("GPU-a", GpuSource.TRITON, 0.45678912),
+    )
+    row = main_table(result(gpu=gpus), ALL).splitlines()[1]
+    assert row.endswith(",GPU-a:0.456789;GPU-b:1;,GPU-b:250.123;,GPU-b:8000000000;,GPU-b:16000000000;")
+    assert main_table(result(), ALL).splitlines()[1].endswith(",,,,")
+
+
+def test_what_was_not_measured_is_an_empty_cell() -> None:
+    found = result(latency=None, server=None, throughput=0.0)
+    assert main_table(found, CsvOptions(verbose=True)).splitlines()[1] == "1,0,125,,,,,,125,,,,,,250,"
+    only_p50 = make_summary(percentiles=(PercentileValue(50.0, 1000, None, None),))
+    assert main_table(result(latency=only_p50), CsvOptions()).splitlines()[1].endswith(",1,,,")
+
+
+def test_rows_are_by_ascending_throughput_and_unstable_ones_only_if_asked_for() -> None:
+    found = result(concurrency(1), concurrency(2), concurrency(4))
+    rates = (300.0, 100.0, 200.0)
+    measurements = tuple(replace(m, throughput=r) for m, r in zip(found.measurements, rates, strict=True))
+    found = replace(found, measurements=(*measurements[:2], replace(measurements[2], stable=False)))
+
+    def levels(options: CsvOptions) -> list[str]:
+        return [line.split(",")[0] for line in main_table(found, options).splitlines()[1:]]
+
+    assert levels(CsvOptions()) == ["2", "1"]
+    assert levels(CsvOptions(include_unstable=True)) == ["2", "4", "1"]
+
+
+def test_composing_models_have_files_of_their_own_beside_it(tmp_path: Path) -> None:
+    """300 us of the server's own, less what its parts account for, and calls for each request of the parent."""
+    parent = server(requests=10, success=605)
+    addsub = replace(
+        server(requests=30, success=300, queue=27, compute_input=18, compute_infer=213, compute_output=40),
+        name="addsub",
+    )
+    identity = replace(server(requests=10, success=305), name="identity", version="3")
+    found = result(throughput=1080.8, server=parent, composing=(addsub, identity), facts={"ensemble": True})
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    paths = write_csv(folder / "perf.csv", found, CsvOptions(verbose=True))
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "reports/perf.csv",
+        "reports/addsub_v1.perf.csv",
+        "reports/identity_v3.perf.csv",
+    ]
+    assert paths[1].read_text() == f"{HEADERS['composing']}\n1,3242.4,0,2,27,18,213,40,0\n"
+    assert paths[2].read_text().splitlines()[1] == "1,1080.8,0,305,0,0,0,0,0"
+    assert (folder / "perf.csv").read_text().startswith("Concurrency,Inferences/Second,")
+
+
+def test_composing_models_of_a_cached_one_and_of_a_level_that_lacks_them(tmp_path: Path) -> None:
+    cached = replace(server(requests=4, success=37, cache_hit=5, cache_miss=58), name="addsub")
+    found = result(concurrency(1), concurrency(2), server=server(requests=4, success=600), composing=(cached,))
+    found = replace(found, measurements=(found.measurements[0], replace(found.measurements[1], composing=())))
+    path = write_csv(tmp_path / "x.csv", found, CsvOptions())[1]
+    header, *rows = path.read_text().splitlines()
+    assert header.endswith("Server Compute Output,Server Cache Hit,Server Cache Miss,Client Recv")
+    assert rows == ["1,333.25,0,0,0,0,0,0,5,58,0", "2,,0,,,,,,,,0"]
+
+
+def test_nothing_is_written_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "perf.csv"
+    assert write_csv(path, result(stable=False), CsvOptions()) == []
+    assert not path.exists()
+    assert write_csv(path, result(stable=False), CsvOptions(include_unstable=True)) == [path]
