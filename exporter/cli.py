@@ -14,6 +14,8 @@ from exporter import __version__
 EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_BAD_OPTIONS = 3
+EXIT_NOTHING = 4
+EXIT_WORSE = 5
 
 
 def main() -> None:
@@ -57,7 +59,36 @@ def _parser() -> argparse.ArgumentParser:
         description="Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C.",
     )
     demo.set_defaults(command=_demo)
+    _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     return parser
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.description = (
+        "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, in "
+        "words and as a Markdown table. Exit status 0: not worse; 5: worse, beyond the tolerance; 3: bad options; "
+        "4: no level is on both sides."
+    )
+    compare.add_argument(
+        "paths", nargs="+", type=Path, metavar="SOURCE", help="a result (analyze --json), an archive's folder or file"
+    )
+    compare.add_argument(
+        "--probe", action="append", default=[], metavar="NAME", help="one: only it; more: compare them"
+    )
+    compare.add_argument("--target", default="", metavar="NAME", help="only this target")
+    compare.add_argument("--level", action="append", default=[], metavar="LEVEL", help="only these levels")
+    compare.add_argument(
+        "--before", default="", metavar="WHEN", help="FROM..TO (UTC; either may be left out), or a configuration's hash"
+    )
+    compare.add_argument("--after", default="", metavar="WHEN", help="likewise")
+    compare.add_argument(
+        "--percentile", action="append", type=_percentile, metavar="P", help="of latency (default: 50, 95 and 99)"
+    )
+    compare.add_argument(
+        "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="what is not worse yet (default: 5%%)"
+    )
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
+    compare.set_defaults(command=_compare)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,6 +124,58 @@ def _check_config(options: argparse.Namespace) -> int:
         return _complain(str(error))
     print(report)
     return EXIT_OK
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from exporter.compare import DEFAULT_PERCENTILES, Request, run_compare
+    from exporter.errors import ConfigError
+
+    try:
+        answer = run_compare(
+            Request(
+                paths=tuple(options.paths),
+                probes=tuple(options.probe),
+                target=options.target,
+                before=options.before,
+                after=options.after,
+                levels=tuple(options.level),
+                percentiles=tuple(options.percentile or DEFAULT_PERCENTILES),
+                tolerance=options.tolerance,
+            )
+        )
+        print("\n\n".join(part for part in (answer.words, answer.markdown) if part))
+        if options.markdown is not None:
+            options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
+    except ConfigError as error:
+        _complain(str(error))
+        return EXIT_BAD_OPTIONS
+    except OSError as error:
+        _complain(f"{options.markdown}: {error.strerror or error}")
+        return EXIT_BAD_OPTIONS
+    if answer.nothing:
+        return EXIT_NOTHING
+    return EXIT_WORSE if answer.worse else EXIT_OK
+
+
+def _percent(text: str) -> float:
+    """A ratio from "5%" or "5"."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to below 100")
+    return value
+
+
+def _percentile(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentile between 0 and 100")
+    return value
 
 
 def _demo(_options: argparse.Namespace) -> int:

@@ -198,6 +198,17 @@ def _escape(found: re.Match[str]) -> str:
     return _SHORT_ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}"
 
 
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))")
+_LONG_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def unescape(cell: str) -> str:
+    """A cell of text as it was before it was written."""
+    return _ESCAPE.sub(
+        lambda found: chr(int(found[1], 16)) if found[1] else _LONG_ESCAPES.get(found[2], found[2]), cell
+    )
+
+
 def _text(cell: Cell) -> str:
     """A cell as text. Numbers are exact: reading them back gives the same number. In free text a control character
     would break the one-line rule or a terminal, and a leading `=` is a formula to a spreadsheet: both are escaped."""

@@ -13,7 +13,7 @@ US = 1000
 
 
 def test_example_with_a_cache() -> None:
-    """perf_analyzer was seen to print combined 181, overhead 719 for request 1000, queue 100, compute 350, hit 7, miss 5."""
+    """perf_analyzer prints combined 181, overhead 719 for request 1000, queue 100, compute 350, hit 7, miss 5."""
     server = ModelStatistics(
         *("m", "1", 50, 50),
         success=DurationStat(100, 100 * 1000 * US),

@@ -1,0 +1,80 @@
+"""A sweep's whole result as JSON, for programs (`--json`); docs/results.md describes it.
+
+The document follows the core types: a field is a key. What differs is made by rule, so that no figure can be forgotten:
+durations leave as seconds, and a name always says its unit. Secrets are never written.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter import __version__
+from exporter.model import Outcome, SweepResult
+from exporter.probe import NS, Header
+
+SCHEMA = "triton-canary-result"
+SCHEMA_VERSION = 1
+"""It grows when the meaning of a key changes or a key goes; new keys may come at any time."""
+
+_RENAMED = {"throughput": "inferences_per_second", "offered": "sent_per_second", "ns": "seconds"}
+"""Names that are plain inside, where the docstring says the unit."""
+
+
+def document(result: SweepResult) -> dict[str, Any]:
+    """The result as values that `json` takes: no NaN, no infinity."""
+    return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "written_by": f"triton-canary {__version__}",
+        **_plain(result),
+    }
+
+
+def write_json(path: Path, result: SweepResult) -> None:
+    """Writes the document. Raises OSError."""
+    text = json.dumps(document(result), indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    if isinstance(value, enum.Enum):
+        return value.label if isinstance(value, Outcome) else value.value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    plain = {}
+    for field in fields(value):
+        name, each = field.name, getattr(value, field.name)
+        if name == "ns" or name.endswith("_ns"):
+            each = _seconds(each)
+        if isinstance(value, Header) and name == "value" and each:
+            each = "(hidden)"
+        plain[_key(name)] = _plain(each)
+    return plain
+
+
+def _key(name: str) -> str:
+    if name.endswith("_ns"):
+        return f"{name.removesuffix('_ns')}_seconds"
+    if name.endswith("_unix_s"):
+        return f"{name.removesuffix('_s')}_seconds"
+    return _RENAMED.get(name, name)
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _seconds(each) for key, each in value.items()}
+    return None if value is None else value / NS
