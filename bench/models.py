@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,22 @@ def delay_models(*, batching: bool, instances: int) -> Iterator[Path]:
             text = re.sub(r"^dynamic_batching.*$", "", text, flags=re.MULTILINE)
             text = re.sub(r"\bcount: \d+", f"count: {instances}", text)
         config.write_text(text, encoding="utf-8")
+        yield folder
+
+
+@contextmanager
+def delayed_models(delays_ms: Iterable[int], *, instances: int) -> Iterator[Path]:
+    """A model repository with a delay model for each delay, `delay_<ms>`, with no batches and so many instances."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for delay_ms in delays_ms:
+            model = f"{DELAY}_{delay_ms}"
+            config = _copy(folder, DELAY, model)
+            text = config.read_text(encoding="utf-8").replace(f'name: "{DELAY}"', f'name: "{model}"')
+            text = re.sub(r"^dynamic_batching.*$", "", text, flags=re.MULTILINE)
+            text = re.sub(r"\bcount: \d+", f"count: {instances}", text)
+            text = re.sub(r'string_value: "\d+"', f'string_value: "{delay_ms}"', text)
+            config.write_text(text, encoding="utf-8")
         yield folder
 
 

@@ -11,8 +11,8 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +155,19 @@ class ExportingWorker:
     async def kill(self) -> None:
         """See `Worker`."""
         await self._worker.kill()
+
+
+def exporting(
+    borrow: Callable[[], AbstractAsyncContextManager[Worker]], export: ProfileExport
+) -> Callable[[], AbstractAsyncContextManager[Worker]]:
+    """What lends workers (`sweep.conductor.Borrow`), with all that they measure written to the export."""
+
+    @asynccontextmanager
+    async def lend() -> AsyncIterator[Worker]:
+        async with borrow() as worker:
+            yield ExportingWorker(worker, export)
+
+    return lend
 
 
 def _experiment(level: LoadLevel) -> tuple[str, str]:

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from exporter import __version__
@@ -36,10 +35,9 @@ def document(result: SweepResult) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, result: SweepResult) -> None:
-    """Writes the document. Raises OSError."""
-    text = json.dumps(document(result), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
+def json_text(result: SweepResult) -> str:
+    """The document as text, which ends its last line."""
+    return json.dumps(document(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from exporter.errors import ConfigError
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
 from exporter.model import ConnectionTimes, LevelEnd, ModelFacts, Outcome, Reason, TensorSpec
 from exporter.probe import NS, InputOptions, LoadLevel, Mode, Probe
-from exporter.sinks.profile_export import ExportingWorker, ProfileExport, tensor_value
+from exporter.sinks.profile_export import ExportingWorker, ProfileExport, exporting, tensor_value
 from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
 from tests.sinks.results import rate
 
@@ -75,16 +75,16 @@ async def test_a_sweep_of_two_levels(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     file = ProfileExport(path, AHEAD_NS)
     inner = FakeWorker(events)
-    worker = ExportingWorker(inner, file)
     probe = make_probe()
-    assert await worker.preflight(probe) is FACTS
-    for level in (concurrency(2), rate(50)):
-        plan = LevelPlan("s", probe, FACTS, level, 100, NS)
-        async with aclosing(worker.run_level(plan)) as passed:
-            assert [event async for event in passed] == events
-    await worker.stop_level()
-    await worker.end_sweep()
-    await worker.kill()
+    async with exporting(lambda: nullcontext(inner), file)() as worker:
+        assert await worker.preflight(probe) is FACTS
+        for level in (concurrency(2), rate(50)):
+            plan = LevelPlan("s", probe, FACTS, level, 100, NS)
+            async with aclosing(worker.run_level(plan)) as passed:
+                assert [event async for event in passed] == events
+        await worker.stop_level()
+        await worker.end_sweep()
+        await worker.kill()
     file.close()
 
     assert inner.calls == ["preflight", "stop", "end", "kill"]

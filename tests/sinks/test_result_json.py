@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from exporter.model import DurationStat, Outcome, SweepStatus
 from exporter.probe import Header
-from exporter.sinks.result_json import document, write_json
+from exporter.sinks.result_json import document, json_text
 from tests.builders import MS, make_probe, make_target
 from tests.sinks.results import make_measurement, make_result, make_statistics, rate
 
@@ -88,11 +87,10 @@ def test_secrets_stay_here() -> None:
     assert [header["value"] for header in plain["probe"]["target"]["headers"]] == ["(hidden)", ""]
 
 
-def test_what_json_has_not_is_null(tmp_path: Path) -> None:
+def test_what_json_has_not_is_null() -> None:
     """A failed sweep too is a whole document."""
     measurement = replace(make_measurement(), spread_ratio=float("inf"), throughput=float("nan"))
-    path = tmp_path / "result.json"
-    write_json(path, make_result(status=SweepStatus.FAILED, measurements=(measurement,)))
-    plain = json.loads(path.read_text(), parse_constant=lambda constant: constant)
+    text = json_text(make_result(status=SweepStatus.FAILED, measurements=(measurement,)))
+    plain = json.loads(text, parse_constant=lambda constant: constant)
     assert (plain["facts"], plain["reason"], plain["reason_text"]) == (None, "unreachable", "connection refused")
     assert (plain["measurements"][0]["spread_ratio"], plain["measurements"][0]["inferences_per_second"]) == (None, None)

@@ -1,0 +1,209 @@
+"""`triton-canary analyze` and perf_analyzer with the same command lines on one embedded Triton: is it the same report?
+
+    python -m bench.analyze_side_by_side --perf-analyzer PATH [--only TEXT] [--ours COMMAND]
+
+Models that take 2, 5 and 20 ms, batch 1 and 4, HTTP and gRPC, concurrency 1 to 4 and request rates from 20 to 200,
+judged by their mean or by p95, in time windows and in count windows. Of each level: throughput within 2 %, the mean
+and each percentile within 5 % or 200 us, the server's averages within 5 % or 50 us (input and output take some 30 us).
+Of each run: the same lines but for their numbers, and the same header of the CSV file. About 10 minutes. Exit status 1
+if anything is off, 2 if the server could not be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import Path
+
+from bench.models import delayed_models
+from bench.printed_report import forms, parse_levels
+from bench.programs import BenchError, run_program, tell
+from bench.rounds import table
+from exporter.demo.environment import EmbeddedTritonError, make_environment
+from exporter.demo.triton import ADDRESS, EmbeddedTriton
+
+DELAYS_MS = (2, 5, 20)
+INSTANCES = 4
+LIMIT_SECONDS = 120.0
+
+_COUNTS = ("--measurement-mode=count_windows", "--measurement-request-count=50")
+
+RATES = {2: "20:200:90", 5: "20:200:90", 20: "20:100:40"}
+"""By delay: perf_analyzer sends from four threads, each of which waits for its answer: 4 / 20 ms is 200 a second, which
+it can't keep up with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One command line, without the program and the server's address."""
+
+    delay_ms: int
+    batch: int
+    door: str
+    load: tuple[str, ...]
+    judged: tuple[str, ...]
+    windows: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The command line's distinguishing part."""
+        options = " ".join((*self.load, *self.judged, *self.windows))
+        return f"-m delay_{self.delay_ms} -b {self.batch} -i {self.door} {options}"
+
+    def arguments(self, server: EmbeddedTriton) -> list[str]:
+        """All of it. Any three windows are stable enough: what is compared is the figures."""
+        port = server.grpc_port if self.door == "grpc" else server.http_port
+        common = ["-u", f"{ADDRESS}:{port}", "-s", "999", "-f", "report.csv", "--verbose-csv"]
+        return [*shlex.split(self.name), *common]
+
+
+def cases() -> list[Case]:
+    """Each delay with each batch size, door and kind of load; how it is judged and its windows take turns, so that each
+    pair of choices occurs."""
+    found = []
+    for turn, delay_ms in enumerate(DELAYS_MS):
+        for wide, grpc, closed in itertools.product((False, True), repeat=3):
+            load = ("--concurrency-range", "1:4") if closed else ("--request-rate-range", RATES[delay_ms])
+            judged = ("--percentile=95",) if (turn + grpc + closed) % 2 else ()
+            counts = (turn + wide + closed) % 2
+            windows = _COUNTS if counts else ("-p", "600" if closed else "1000")
+            found.append(Case(delay_ms, 4 if wide else 1, "grpc" if grpc else "http", load, judged, windows))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one tool printed (without what went to stderr) and the header of its CSV file."""
+
+    printed: str
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure of one level on both tools, and whether it is within its limit."""
+
+    load: str
+    figure: str
+    theirs: float
+    ours: float
+
+    @property
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.ours / self.theirs if self.theirs else float(self.ours == self.theirs)
+
+    @property
+    def holds(self) -> bool:
+        """Within the part of it, or the microseconds, that its kind allows."""
+        part, floor = limits(self.figure)
+        return abs(self.ours - self.theirs) <= max(part * self.theirs, floor)
+
+
+def limits(figure: str) -> tuple[float, float]:
+    """By how much of it, or by how many units, a figure may differ."""
+    if figure == "throughput":
+        return 0.02, 0.0
+    return (0.05, 50.0) if figure.startswith("server ") else (0.05, 200.0)
+
+
+async def run_tool(command: Sequence[str], arguments: Sequence[str]) -> Run:
+    """One run in a folder of its own. Raises BenchError if it fails, by its exit status too."""
+    with tempfile.TemporaryDirectory() as name:
+        # What goes to stderr is the tools' own business: it would stand at another place in each run.
+        quiet = ["bash", "-c", 'exec "$@" 2>stderr || { code=$?; cat stderr; exit $code; }', "bash"]
+        ended = await run_program([*quiet, *command, *arguments], Path(name), LIMIT_SECONDS)
+        report = Path(name) / "report.csv"
+        if not report.exists():
+            raise BenchError(f"{command[0]} wrote no CSV file:\n{ended.printed}")
+        return Run(ended.printed, report.read_text(encoding="utf-8").splitlines()[0])
+
+
+def compare(theirs: Run, ours: Run) -> tuple[list[Finding], list[str]]:
+    """The figures, and what else differs: lines by their form, the header, levels that only one of them has."""
+    found, faults = [], []
+    their_levels = {level.load: level.figures for level in parse_levels(theirs.printed)}
+    our_levels = {level.load: level.figures for level in parse_levels(ours.printed)}
+    if list(their_levels) != list(our_levels):
+        faults.append(f"levels {', '.join(their_levels)} against {', '.join(our_levels)}")
+    for load in their_levels.keys() & our_levels.keys():
+        figures = their_levels[load]
+        found += [
+            Finding(load, name, value, our_levels[load][name])
+            for name, value in figures.items()
+            if name in our_levels[load]
+        ]
+    if forms(theirs.printed) != forms(ours.printed):
+        faults += unified_diff(forms(theirs.printed), forms(ours.printed), "perf_analyzer", "ours", "", "", 0, "")
+    if theirs.header != ours.header:
+        faults.append(f"CSV header {theirs.header} against {ours.header}")
+    return sorted(found, key=lambda finding: float(finding.load)), faults
+
+
+def rows(case: Case, found: Sequence[Finding]) -> Iterator[list[str]]:
+    """A row of the table for each level: the ratios, and what is off."""
+    for load, group in itertools.groupby(found, key=lambda finding: finding.load):
+        level = list(group)
+        ratios = {finding.figure: finding.ratio for finding in level}
+        percentiles = " ".join(f"{ratios[name]:.3f}" for name in ("p50", "p90", "p95", "p99") if name in ratios)
+        off = [f"{f.figure} {f.theirs:g} / {f.ours:g}" for f in level if not f.holds]
+        server = f"{ratios['server request']:.3f}" if "server request" in ratios else "none"
+        yield [case.name, load, f"{ratios['throughput']:.4f}", percentiles, server, ", ".join(off) or "ok"]
+
+
+async def run_cases(server: EmbeddedTriton, program: Path, ours: Sequence[str], chosen: Sequence[Case]) -> bool:
+    """Runs all of them, prints the table and what is off, and returns whether nothing is."""
+    lines: list[list[str]] = []
+    faults: list[str] = []
+    figures = within = 0
+    for number, case in enumerate(chosen):
+        tell(f"{number + 1} of {len(chosen)}: {case.name}")
+        commands = [[str(program)], [*ours, "analyze"]]
+        order = (0, 1) if number % 2 else (1, 0)
+        try:
+            runs = {tool: await run_tool(commands[tool], case.arguments(server)) for tool in order}
+        except BenchError as error:
+            faults.append(f"{case.name}: {error}")
+            continue
+        found, differences = compare(runs[0], runs[1])
+        figures += len(found)
+        within += sum(finding.holds for finding in found)
+        lines += rows(case, found)
+        faults += [f"{case.name}: {difference}" for difference in differences]
+    print(table(["command line", "load", "throughput", "p50 p90 p95 p99", "server", "off: theirs / ours"], lines))
+    print(f"\n{within} of {figures} figures are within their limits; ratios are ours over perf_analyzer's.")
+    for fault in faults:
+        print(fault)
+    return not faults and within == figures > 0
+
+
+def main() -> int:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--perf-analyzer", type=Path, required=True, help="the program to compare with")
+    parser.add_argument("--ours", default=f"{sys.executable} -m exporter", help="the command (default: this checkout)")
+    parser.add_argument("--only", default="", help="only command lines that contain this text")
+    options = parser.parse_args()
+    chosen = [case for case in cases() if options.only in case.name]
+    try:
+        environment = make_environment(tell)
+        with (
+            delayed_models(DELAYS_MS, instances=INSTANCES) as models,
+            EmbeddedTriton(environment, models=models) as server,
+        ):
+            program = options.perf_analyzer.resolve()
+            return 0 if asyncio.run(run_cases(server, program, shlex.split(options.ours), chosen)) else 1
+    except EmbeddedTritonError as error:
+        tell(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
