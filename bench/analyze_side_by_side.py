@@ -198,7 +198,9 @@ async def run_cases(
             continue
         found = compare(pairs)
         figures += len(found)
-        within += sum(finding.holds for finding in found)
+        good = sum(finding.holds for finding in found)
+        within += good
+        tell(f"  {good} of {len(found)} figures within their limits after {len(pairs)} runs of each")
         lines += rows(case, len(pairs), found)
         faults += [f"{case.name}: {line}" for line in min((differences(*pair) for pair in pairs), key=len)]
     header = ["command line", "runs", "load", "throughput", "p50 p90 p95 p99", "server", "off: theirs / ours"]
