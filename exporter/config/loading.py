@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from exporter.config.checks import Entry, cross_faults, salvage_probes, salvage_targets
-from exporter.config.document import read_document
-from exporter.config.environment import OTHER_VARIABLES, read_environment
+from exporter.config.document import Block, read_document
+from exporter.config.environment import OTHER_VARIABLES, Overlay, read_environment
 from exporter.config.faults import Fault, Places, fields_by_key, schema_fault, unknown_key
 from exporter.config.fields import ONE_IS_REQUIRED
 from exporter.config.inherit import merged, with_inherited
@@ -31,8 +31,16 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
         raise ConfigError([str(Fault(str(path), line, "", problem)) for line, problem in document.faults])
     known = fields_by_key(Settings)
     overlay = read_environment(_without(environ, _named_by_headers(document.root)), known, _LISTS)
-    values = merged(document.root, overlay.values)
-    places = Places(path, document.root, overlay, values)
+    return _checked(Places(path, document.root, overlay, merged(document.root, overlay.values)))
+
+
+def load_overlay(overlay: Overlay) -> Settings:
+    """The configuration that an overlay alone makes, by the same checks. Raises ConfigError with every fault found."""
+    return _checked(Places(Path("command line"), Block(0), overlay, overlay.values))
+
+
+def _checked(places: Places) -> Settings:
+    overlay, values, known = places.overlay, places.values, fields_by_key(Settings)
     effective = with_inherited(values)
     faults = [Fault(variable, 0, "", problem) for variable, problem in overlay.faults]
     faults += [places.fault((key,), unknown_key((key,))) for key in values if key not in known]

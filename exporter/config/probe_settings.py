@@ -166,7 +166,7 @@ class MeasurementSettings(Section):
     window_ns: Annotated[int, duration("100ms", "1h")] = Field(
         default=5 * NS, description="The length of one measurement window."
     )
-    stability_ratio: Annotated[float, ratio("0.1%", "100%")] = Field(
+    stability_ratio: Annotated[float, ratio("0.1%", "1000%")] = Field(
         default=0.1,
         alias="stability",
         description="How far apart the judged windows may be: max/min of throughput and latency, less 1.",

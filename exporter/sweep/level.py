@@ -93,6 +93,11 @@ class LevelRun:
         if self.windows_run == 0:
             self._warm_up_requests += len(window.columns)
 
+    @property
+    def last_summary(self) -> WindowSummary:
+        """The last measured window in figures; there must have been one."""
+        return self._summaries[-1]
+
     def add(self, window: Window, ended_unix_s: float) -> Stability:
         """Takes in the next measured window and judges the level with it."""
         self._kept.append(window)
