@@ -24,7 +24,8 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed (said on stderr), 3 what the user wrote is wrong."""
+    """Runs one command and returns its exit code: 0 done, 1 failed (said on stderr), 3 what the user wrote is wrong.
+    `analyze` has more of them."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
@@ -44,6 +45,16 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the daemon", description="Runs the daemon until SIGTERM or SIGINT.")
     _add_config(serve)
     serve.set_defaults(command=_serve)
+
+    # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
+    analyze = commands.add_parser(
+        "analyze",
+        help="measure a model from the command line, as perf_analyzer does",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    analyze.add_argument("words", nargs="*")
+    analyze.set_defaults(command=_analyze)
 
     check = commands.add_parser(
         "check-config",
@@ -112,6 +123,12 @@ def _serve(options: argparse.Namespace) -> int:
     except TritonCanaryError as error:
         return _complain(str(error))
     return EXIT_OK
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from exporter.analyze import run_analyze
+
+    return run_analyze(options.words)
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from exporter.config import text
 from exporter.config.flags.draft import Draft
@@ -15,8 +14,8 @@ from exporter.config.text import shown
 
 TARGET = "server"
 EVERY = "1h"
-BUDGET: dict[str, object] = {"max_requests": 1_000_000_000, "max_duration": "1d"}
-"""perf_analyzer has no budgets: these are there to end what was forgotten."""
+MAX_REQUESTS, MAX_DURATION = 1_000_000_000, "1d"
+"""perf_analyzer has no budgets: these end what was forgotten."""
 MAX_IN_FLIGHT = 1024
 """Requests that the server may have at one time, unless a higher concurrency is asked for."""
 REQUEST_TIMEOUT = "1m"
@@ -55,13 +54,14 @@ def assemble(draft: Draft, options: RunOptions) -> None:
     _input(draft)
     _server_settings(draft)
     _names(draft)
-    if options.asynchronous and options.synchronous:
-        draft.fault("--async", "excludes --sync")
+    _outputs(draft, options)
+    if options.synchronous and (options.asynchronous or "--streaming" in draft.parts):
+        draft.fault("--sync", f"excludes {'--async' if options.asynchronous else '--streaming'}")
 
 
 def _names(draft: Draft) -> None:
     """What the daemon needs to know, and a command line never says."""
-    model = draft.document["probes"][0].get("model", "")
+    model = draft.value("model") or ""
     if not model:
         draft.fault("-m", "is required: the model to measure")
         draft.default("model", "model")
@@ -71,9 +71,19 @@ def _names(draft: Draft) -> None:
     draft.default("target.name", TARGET)
     draft.default("target.kind", "triton")
     draft.default("schedule", {"every": EVERY})
-    for key, value in BUDGET.items():
-        draft.default(f"stop.{key}", value)
+    draft.default("stop.max_requests", MAX_REQUESTS)
+    draft.default("stop.max_duration", MAX_DURATION)
     draft.default("measurement.request_timeout", REQUEST_TIMEOUT)
+
+
+def _outputs(draft: Draft, options: RunOptions) -> None:
+    """A file that can't be written is better known before an hour of measuring."""
+    if options.json_path or options.plot_path or options.profile_export_path:
+        draft.fault("--json, --plot, --profile-export-file", "this version does not have them yet; leave them out")
+    paths = {"-f": options.output_path}
+    for name, path in paths.items():
+        if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            draft.fault(name, f"found {shown(path)}: must be a file in a folder that is there")
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -81,7 +91,8 @@ def _names(draft: Draft) -> None:
 
 def _door(draft: Draft) -> str:
     """The target's url; returns its scheme."""
-    asked, url = draft.parts.get("-i"), draft.parts.get("-u", "localhost")
+    asked: str | None = draft.parts.get("-i")
+    url: str = draft.parts.get("-u", "localhost")
     scheme, separator, rest = url.partition("://")
     if not separator:
         secure = "s" if asked == "grpc" and "--ssl-grpc-use-ssl" in draft.parts else ""
@@ -154,7 +165,7 @@ def _metrics_page(draft: Draft) -> None:
 
 def _host(draft: Draft) -> str:
     try:
-        host = text.parse_door(draft.document["targets"][0]["url"]).host
+        host = text.parse_door(draft.value("target.url")).host
     except ValueError:  # the url's own fault is told
         return "localhost"
     return f"[{host}]" if ":" in host else host
@@ -174,22 +185,21 @@ def _load(draft: Draft) -> None:
     given = [name for name in _LOADS if name in draft.parts]
     if len(given) > 1:
         draft.fault(given[1], f"excludes {given[0]}; give one of them")
-    if not given:
-        draft.default("load.concurrency", 1)
     for name in given[:1]:
         value = draft.parts[name]
-        draft.put(name, _LOADS[name], _level_value(value) if isinstance(value, Range) else value)
+        if isinstance(value, Range) and value.is_open and not draft.parts.get("--latency-threshold"):
+            draft.fault(name, "found an open end, 0: needs --latency-threshold, where it stops")
+        else:
+            draft.put(name, _LOADS[name], value.value if isinstance(value, Range) else value)
     load = given[0] if given else ""
+    if draft.value(_LOADS.get(load, "load.concurrency")) is None:
+        draft.default("load.concurrency", 1)
     _search(draft, load)
     _of_rates(draft, load)
     _of_streams(draft, load)
     highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
     top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
     draft.default("stop.max_in_flight", max(MAX_IN_FLIGHT, int(top)))
-
-
-def _level_value(levels: Range) -> object:
-    return levels.value
 
 
 def _old_concurrency(draft: Draft) -> None:
@@ -216,9 +226,7 @@ def _search(draft: Draft, load: str) -> None:
         if binary:
             draft.fault("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
         return
-    if levels.is_open and not limit:
-        draft.fault(load, "found an open end, 0: needs --latency-threshold, where it stops")
-    elif binary and (not limit or levels.is_open or levels.end is None):
+    if binary and (not limit or levels.is_open or levels.end is None):
         draft.fault("--binary-search", f"needs --latency-threshold, and start and end in {load}")
     elif binary:
         draft.put("--binary-search", "load.search", "binary")
@@ -237,7 +245,9 @@ def _of_rates(draft: Draft, load: str) -> None:
         if open_loop:
             draft.put_part("--num-of-sequences", "load.sequences.count")
         else:
-            draft.notices.append("--num-of-sequences: has no effect here: in a closed loop the concurrency is their number")
+            draft.notices.append(
+                "--num-of-sequences: has no effect here: in a closed loop the concurrency is their number"
+            )
 
 
 def _of_streams(draft: Draft, load: str) -> None:
@@ -279,15 +289,15 @@ def _input(draft: Draft) -> None:
     paths = [word for word in given if word not in ("zero", "random")]
     if "--data-directory" in draft.parts:
         paths.append(draft.parts["--data-directory"])
-    for path in paths:
-        if not Path(path).exists():
-            draft.fault("--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there")
+    missing = [path for path in paths if not Path(path).exists()]
+    for path in missing:
+        draft.fault("--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there")
     if zero and paths:
         draft.fault("--input-data", "zero excludes files; give one of them")
-    elif paths:
+    elif paths and not missing:
         draft.put("--input-data", "input.source", "files")
         draft.put("--input-data", "input.paths", paths)
     elif zero:
         draft.put("--input-data", "input.source", "zero")
     for name, key in {"--shape": "input.shapes", "--request-parameter": "input.parameters"}.items():
-        draft.put_part(name, key, dict[str, Any])
+        draft.put_part(name, key, dict)

@@ -33,16 +33,10 @@ class CommandLine:
 
 def parse(words: Sequence[str]) -> CommandLine:
     """Reads the words after `analyze`."""
-    given, faults = split(words, FLAGS)
-    draft = Draft()
-    draft.faults += faults
-    settings: dict[str, Any] = {}
-    for one in given:
-        _take(draft, settings, one)
-    options = RunOptions(**settings)
+    draft, options = read(words)
     if options.help or options.version:
         return CommandLine(options, {}, None, {}, ())
-    assemble(draft, options)
+    draft.drop_unknown()
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:
@@ -50,6 +44,19 @@ def parse(words: Sequence[str]) -> CommandLine:
     if draft.faults:
         raise ConfigError(draft.faults)
     return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices))
+
+
+def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:
+    """What the words say, before the configuration's own checks."""
+    given, faults = split(words, FLAGS)
+    draft = Draft()
+    draft.faults += faults
+    settings: dict[str, Any] = {}
+    for one in given:
+        _take(draft, settings, one)
+    options = RunOptions(**settings)
+    assemble(draft, options)
+    return draft, options
 
 
 def _take(draft: Draft, settings: dict[str, Any], given: Given) -> None:

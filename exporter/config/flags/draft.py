@@ -9,33 +9,29 @@ from exporter.config.environment import Overlay, Path
 from exporter.config.faults import fields_by_key, model_at
 
 _TARGET = "target."
+_FIRST = ("name", "target", "kind", "url", "model", "version", "schedule", "load")
+"""In this order they are read most easily; the others follow as they were given."""
 
 
 class Draft:
     """Collects what flags say; what is wrong with them is in `faults`, what is to be said of them in `notices`."""
 
     def __init__(self) -> None:
-        self.document: dict[str, Any] = {"targets": [{}], "probes": [{}]}
         self.parts: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
         self.faults: list[str] = []
         self.notices: list[str] = []
+        self._values: dict[Path, object] = {}
         self._sources: dict[Path, str] = {}
 
     def default(self, key: str, value: object) -> None:
         """Sets a key where no flag did."""
-        path = _path(key)
-        if path not in self._sources:
-            self._set(path, value)
+        self._values.setdefault(_path(key), value)
 
     def put(self, name: str, key: str, value: object) -> None:
         """Sets a key, as the flag `name` says."""
-        path = _path(key)
-        if not _is_known(path):
-            self.faults.append(f"{name}: this version does not have it yet; leave it out, or use perf_analyzer for it")
-            return
-        self._sources[path] = name
-        self._set(path, value)
+        self._sources[_path(key)] = name
+        self._values[_path(key)] = value
 
     def put_part(self, name: str, key: str, convert: Callable[[Any], object] | None = None) -> None:
         """Sets a key to what the flag `name` said, if it was given."""
@@ -43,26 +39,48 @@ class Draft:
             value = self.parts[name]
             self.put(name, key, convert(value) if convert else value)
 
+    def value(self, key: str) -> Any:
+        """What a key is set to, None if it is not."""
+        return self._values.get(_path(key))
+
     def fault(self, name: str, problem: str) -> None:
         """Something is wrong with the flag `name`."""
         self.faults.append(f"{name}: {problem}")
+
+    def drop_unknown(self) -> None:
+        """Takes out keys that the configuration does not have, each as a fault of its flag."""
+        for path in [path for path in self._sources if not _is_known(path)]:
+            name = self._sources.pop(path)
+            del self._values[path]
+            problem = "this version does not have it yet; leave it out, or use perf_analyzer for it"
+            if f"{name}: {problem}" not in self.faults:
+                self.fault(name, problem)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The configuration that the daemon would take."""
+        document: dict[str, Any] = {"targets": [{}], "probes": [{}]}
+        for path, value in sorted(self._values.items(), key=lambda item: _rank(item[0])):
+            inner: Any = document[str(path[0])][0]
+            for key in path[2:-1]:
+                inner = inner.setdefault(key, {})
+            inner[path[-1]] = value
+        return document
 
     @property
     def overlay(self) -> Overlay:
         """The document as values over an empty file, so that its faults are told of the flags."""
         return Overlay(self.document, dict(self._sources))
 
-    def _set(self, path: Path, value: object) -> None:
-        inner: Any = self.document[str(path[0])][0]
-        for key in path[2:-1]:
-            inner = inner.setdefault(key, {})
-        inner[path[-1]] = value
-
 
 def _path(key: str) -> Path:
     if key.startswith(_TARGET):
         return ("targets", 0, *key.removeprefix(_TARGET).split("."))
     return ("probes", 0, *key.split("."))
+
+
+def _rank(path: Path) -> int:
+    return _FIRST.index(str(path[2])) if path[2] in _FIRST else len(_FIRST)
 
 
 def _is_known(path: Path) -> bool:

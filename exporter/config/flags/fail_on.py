@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.config.flags.readers import number
-from exporter.config.quantities import format_duration, parse_duration, parse_ratio
+from exporter.config.quantities import parse_duration, parse_ratio
 from exporter.config.text import as_number, shown
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Condition:
     def _shown(self, value: float) -> str:
         if self.metric == "throughput":
             return f"{value:.6g}/s"
-        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else format_duration(round(value))
+        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / 1_000_000:.6g}ms"
 
 
 def parse_condition(given: str) -> Condition:

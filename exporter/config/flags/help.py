@@ -12,8 +12,10 @@ _WIDTH = 100
 _INDENT = 38
 _USAGE = """usage: triton-canary analyze -m MODEL [flags]
 
-Measures a model as perf_analyzer does, with its flags, and gives its report. Exit codes: 0 measured and stable, 2
-measured but unstable or cut short, 3 bad options, 4 nothing measured, 5 a --fail-on condition is met, 130 interrupted."""
+Measures a model as perf_analyzer does, with its flags, and gives its report.
+
+Exit codes: 0 measured and stable, 2 measured but unstable or cut short, 3 bad options, 4 nothing measured,
+5 a --fail-on condition is met, 130 interrupted; 1 where the report or a file could not be written."""
 
 
 def help_text() -> str:
@@ -55,7 +57,9 @@ def _tables() -> Iterator[str]:
         for flag in flags:
             names = ", ".join(f"`{name}`" for name in flag.names)
             value = f" {flag.metavar}" if flag.metavar else ""
-            yield f"| {names}{value} | {_meaning(flag)} | {_becomes(flag)} |".replace("0|1", "0\\|1").replace("1|2", "1\\|2")
+            yield f"| {names}{value} | {_meaning(flag)} | {_becomes(flag)} |".replace("0|1", "0\\|1").replace(
+                "1|2", "1\\|2"
+            )
         yield ""
 
 

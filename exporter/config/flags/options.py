@@ -22,7 +22,6 @@ class RunOptions:
     verbosity: tuple[bool, ...] = ()
     asynchronous: bool = False
     synchronous: bool = False
-    collect_metrics: bool = False
     print_probe: bool = False
     version: bool = False
     help: bool = False

@@ -208,7 +208,9 @@ def unit(given: str) -> dict[str, object]:
     except ValueError:
         value = 0
     if not colon or not name or value <= 0:
-        raise ValueError(f"found {shown(given)}: must be a unit and how much of it one inference is, as audio_seconds:0.3")
+        raise ValueError(
+            f"found {shown(given)}: must be a unit and how much of it one inference is, as audio_seconds:0.3"
+        )
     return {"name": name, "per_inference": value}
 
 

@@ -22,7 +22,7 @@ _MODEL = (
     Flag(("-x",), "VERSION", "Its version; the server's choice by default.", Key("version", read.filled)),
     Flag(
         ("--bls-composing-models",),
-        "MODEL[:VERSION],…",
+        "MODEL[:VERSION],...",
         "The models that a BLS model calls, so that their part in the latency is shown.",
         Key("composing_models", read.model_list),
     ),
@@ -32,10 +32,10 @@ _MODEL = (
         "The signature of a TensorFlow Serving model.",
         NoEffect("it is for --service-kind=tfserving alone"),
     ),
-    Flag(("--service-kind",), "KIND", "What serves the model; triton by default.", Key("target.kind", read.service_kind)),
     Flag(
-        ("--endpoint",), "PATH", "The path of an OpenAI server.", NoEffect("it is for --service-kind=openai alone")
+        ("--service-kind",), "KIND", "What serves the model; triton by default.", Key("target.kind", read.service_kind)
     ),
+    Flag(("--endpoint",), "PATH", "The path of an OpenAI server.", NoEffect("it is for --service-kind=openai alone")),
     Flag(
         ("--triton-server-directory",),
         "PATH",
@@ -57,8 +57,18 @@ _MODEL = (
 )
 
 _MEASUREMENT = (
-    Flag(("--async", "-a"), "", "Asynchronous calls. One event loop does the work of both; the report says so.", Setting("asynchronous", read.present)),
-    Flag(("--sync",), "", "Synchronous calls. One event loop does the work of both; the report says so.", Setting("synchronous", read.present)),
+    Flag(
+        ("--async", "-a"),
+        "",
+        "Asynchronous calls. One event loop does the work of both; the report says so.",
+        Setting("asynchronous", read.present),
+    ),
+    Flag(
+        ("--sync",),
+        "",
+        "Synchronous calls. One event loop does the work of both; the report says so.",
+        Setting("synchronous", read.present),
+    ),
     Flag(
         ("--measurement-interval", "-p"),
         "MS",
@@ -175,7 +185,13 @@ _MEASUREMENT = (
         Key("load.sequences.serial", read.present),
     ),
     Flag(("--max-threads",), "N", "The most threads.", NoEffect(_NO_THREADS, read.whole(1))),
-    Flag(("-t",), "N", "The concurrency, or the lowest.", Part("`load.concurrency`", read.whole(1)), "--concurrency-range"),
+    Flag(
+        ("-t",),
+        "N",
+        "The concurrency, or the lowest.",
+        Part("`load.concurrency`", read.whole(1)),
+        "--concurrency-range",
+    ),
     Flag(("-c",), "N", "The highest concurrency.", Part("`load.concurrency`", read.whole(1)), "--concurrency-range"),
     Flag(("-d",), "", "A search over concurrency.", NoEffect(""), "--concurrency-range"),
 )
@@ -190,12 +206,15 @@ _INPUT = (
     ),
     Flag(
         ("--shape",),
-        "NAME:DIM,…",
+        "NAME:DIM,...",
         "The full shape of an input that varies in size, without the batch dimension. Once for each input.",
         Part("`input.shapes`", read.shape, repeats=True),
     ),
     Flag(
-        ("--string-length",), "N", "Characters in a string element; 128 by default.", Key("input.string_length", read.whole(1))
+        ("--string-length",),
+        "N",
+        "Characters in a string element; 128 by default.",
+        Key("input.string_length", read.whole(1)),
     ),
     Flag(("--string-data",), "TEXT", "What stands in every string element.", Key("input.string_data", str)),
     Flag(
@@ -258,7 +277,12 @@ _SERVER = (
         Part("`target.url`", read.filled),
     ),
     Flag(("-i",), "PROTOCOL", "http (default) or grpc.", Part("`target.url`", read.protocol)),
-    Flag(("-H",), "NAME:VALUE", "A header of every request. Can be repeated.", Part("`target.headers`", read.header, repeats=True)),
+    Flag(
+        ("-H",),
+        "NAME:VALUE",
+        "A header of every request. Can be repeated.",
+        Part("`target.headers`", read.header, repeats=True),
+    ),
     Flag(("--streaming",), "", "gRPC: requests go over streams.", Part("`streaming`, over gRPC alone", read.present)),
     Flag(
         ("--grpc-compression-algorithm",),
@@ -273,7 +297,12 @@ _SERVER = (
         "gRPC: PEM file of the authorities to trust.",
         Part("`target.tls.ca_file`", read.filled),
     ),
-    Flag(("--ssl-grpc-private-key-file",), "FILE", "gRPC: PEM file of our key.", Part("`target.tls.key_file`", read.filled)),
+    Flag(
+        ("--ssl-grpc-private-key-file",),
+        "FILE",
+        "gRPC: PEM file of our key.",
+        Part("`target.tls.key_file`", read.filled),
+    ),
     Flag(
         ("--ssl-grpc-certificate-chain-file",),
         "FILE",
@@ -310,7 +339,12 @@ _SERVER = (
         f"Its form. DER is converted with `{_DER_CERTIFICATE}`.",
         NoEffect("", read.pem(_DER_CERTIFICATE)),
     ),
-    Flag(("--ssl-https-private-key-file",), "FILE", "HTTPS: PEM file of our key.", Part("`target.tls.key_file`", read.filled)),
+    Flag(
+        ("--ssl-https-private-key-file",),
+        "FILE",
+        "HTTPS: PEM file of our key.",
+        Part("`target.tls.key_file`", read.filled),
+    ),
     Flag(
         ("--ssl-https-private-key-type",),
         "PEM",
@@ -328,7 +362,9 @@ _SERVER = (
         ),
     ),
     Flag(("--trace-rate",), "N", "One request in so many is traced.", Key("server_settings.trace_rate", read.whole(1))),
-    Flag(("--trace-count",), "N", "The most traces; -1 is no limit.", Key("server_settings.trace_count", read.whole(-1))),
+    Flag(
+        ("--trace-count",), "N", "The most traces; -1 is no limit.", Key("server_settings.trace_count", read.whole(-1))
+    ),
     Flag(
         ("--log-frequency",),
         "N",
@@ -362,7 +398,12 @@ _SERVER = (
 )
 
 _REPORT = (
-    Flag(("-f",), "FILE", "Writes the levels as CSV; as a plot if it ends in .png, .svg or .pdf.", Setting("output_path", read.filled)),
+    Flag(
+        ("-f",),
+        "FILE",
+        "Writes the levels as CSV; as a plot if it ends in .png, .svg or .pdf.",
+        Setting("output_path", read.filled),
+    ),
     Flag(("--verbose-csv",), "", "Adds columns to the CSV.", Setting("verbose_csv", read.present)),
     Flag(
         ("--profile-export-file",),
@@ -387,9 +428,15 @@ _OWN = (
         "Exit code 5 if a level is like this, as 'p95>50ms', 'throughput<100/s', 'error_ratio>1%'. Can be repeated.",
         Setting("fail_on", parse_condition, repeats=True),
     ),
-    Flag(("--include-unstable",), "", "Unstable levels are in the CSV, too.", Setting("include_unstable", read.present)),
-    Flag(("--json",), "FILE", "Writes the whole result as JSON; - is standard output.", Setting("json_path", read.filled)),
-    Flag(("--plot",), "FILE", "Draws latency against throughput: .png, .svg or .pdf.", Setting("plot_path", read.filled)),
+    Flag(
+        ("--include-unstable",), "", "Unstable levels are in the CSV, too.", Setting("include_unstable", read.present)
+    ),
+    Flag(
+        ("--json",), "FILE", "Writes the whole result as JSON; - is standard output.", Setting("json_path", read.filled)
+    ),
+    Flag(
+        ("--plot",), "FILE", "Draws latency against throughput: .png, .svg or .pdf.", Setting("plot_path", read.filled)
+    ),
     Flag(
         ("--print-probe",),
         "",

@@ -35,20 +35,23 @@ class _Splitter:
         self.faults: list[str] = []
         self._words: Iterator[str] = iter(words)
         self._flags = flags
+        self._may_be_value = False
 
     def run(self) -> None:
         for word in self._words:
+            may_be_value, self._may_be_value = self._may_be_value, False
             if word.startswith("--") and word != "--":
                 self._long(word)
             elif word.startswith("-") and word not in ("-", "--"):
                 self._short(word[1:])
-            elif word != "--":
+            elif word != "--" and not may_be_value:
                 self._stray(word)
 
     def _long(self, word: str) -> None:
         name, equals, value = word.partition("=")
         flag = self._find(name)
         if flag is None:
+            self._may_be_value = not equals
             return
         if flag.metavar:
             self._take(flag, flag.name if flag.name.startswith("--") else name, value if equals else None)
@@ -79,6 +82,7 @@ class _Splitter:
                 long = f"--{letters}"
                 hint = f"; did you mean {long}?" if position == 0 and long.partition("=")[0] in self._flags else ""
                 self.faults.append(f"-{letter}: unknown flag{hint or '; --help lists all flags'}")
+                self._may_be_value = True
                 return
             if flag.metavar:
                 self._take(flag, f"-{letter}", letters[position + 1 :] or None)

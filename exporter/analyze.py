@@ -1,0 +1,209 @@
+"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, told as perf_analyzer tells it.
+
+Owns the exit code, and the order of what is printed. There is no schedule, no web side and no archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from exporter import __version__
+from exporter.config.flags import CommandLine, RunOptions, parse
+from exporter.config.flags.help import help_text
+from exporter.config.flags.printed import print_document
+from exporter.errors import ConfigError
+from exporter.load.local_worker import LocalWorker
+from exporter.load.worker_pool import WorkerPool
+from exporter.model import Measurement, ModelFacts, Reason, SweepResult, WindowSummary
+from exporter.probe import LoadLevel, Probe
+from exporter.sinks.live_report import LiveReport
+from exporter.sinks.report import Report
+from exporter.sinks.report_csv import CsvOptions, write_csv
+from exporter.sinks.report_lines import ReportOptions
+from exporter.sweep.conductor import Sweep
+from exporter.sweep.stability import Stability
+
+EXIT_OK = 0
+EXIT_CANNOT_WRITE = 1
+EXIT_UNSTABLE = 2
+EXIT_BAD_OPTIONS = 3
+EXIT_NOTHING_MEASURED = 4
+EXIT_FAIL_ON = 5
+EXIT_INTERRUPTED = 130
+
+
+def run_analyze(words: Sequence[str]) -> int:
+    """Runs the command with the words after its name; returns its exit code."""
+    try:
+        code = _run_command(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our lines wants no more. The interpreter would complain when it closes the stream.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return EXIT_CANNOT_WRITE
+    except OSError as error:
+        _say(f"cannot write: {error}")
+        return EXIT_CANNOT_WRITE
+    return code
+
+
+def _run_command(words: Sequence[str]) -> int:
+    try:
+        line = parse(words)
+    except ConfigError as error:
+        for fault in error.faults:
+            _say(fault)
+        return EXIT_BAD_OPTIONS
+    if line.options.help:
+        print(help_text())
+    elif line.options.version:
+        print(f"triton-canary {__version__}")
+    elif line.options.print_probe:
+        print(print_document(line.document, line.environment), end="")
+    else:
+        assert line.probe is not None
+        return _measure(line, line.probe)
+    return EXIT_OK
+
+
+def _measure(line: CommandLine, probe: Probe) -> int:
+    for notice in line.notices:
+        _say(notice)
+    os.environ.update(line.environment)
+    with _Display(probe, _report_options(line, probe)) as display:
+        result = asyncio.run(_run(probe, display))
+        display.finish(result)
+    _write_files(result, line.options)
+    return exit_code(result, line.options)
+
+
+async def _run(probe: Probe, display: _Display) -> SweepResult:
+    """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
+    sweep = Sweep(probe, [], display)
+    pool = WorkerPool(1, spawn=partial(LocalWorker.spawn, log_format="logfmt"))
+    interrupts: list[asyncio.Task[None]] = []
+
+    def on_signal(number: int) -> None:
+        if interrupts:
+            os._exit(128 + number)
+        interrupts.append(asyncio.create_task(sweep.interrupt()))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        return await sweep.run(partial(pool.lend, probe.workers))
+    finally:
+        await pool.close()
+
+
+class _Display:
+    """Prints each level as it ends, with a live line in between on a terminal. A stream that takes nothing any more
+    is told at the end: the sweep does not fail by it."""
+
+    def __init__(self, probe: Probe, options: ReportOptions) -> None:
+        self._report = Report(sys.stdout, probe, options)
+        self._facts: ModelFacts | None = None
+        self._windows = 0
+        self._broken: OSError | None = None
+        self._live: LiveReport | None = None
+        if sys.stdout.isatty():
+            from rich.console import Console
+
+            self._live = LiveReport(Console(), probe)
+
+    def __enter__(self) -> _Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def model_known(self, facts: ModelFacts) -> None:
+        """See `Watcher`."""
+        self._facts = facts
+        with self._printing():
+            self._report.print_settings(facts)
+        if self._live:
+            self._live.load_begins()
+
+    def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
+        """See `Watcher`."""
+        self._windows += 1
+        if self._live:
+            self._live.window_judged(level, summary, verdict, self._windows)
+
+    def level_ended(self, measurement: Measurement) -> None:
+        """See `Watcher`."""
+        self._windows = 0
+        if self._live:
+            self._live.level_ended()
+        with self._printing():
+            self._report.level_ended(measurement, self._facts)
+
+    def finish(self, result: SweepResult) -> None:
+        """The summary. Raises the OSError of a stream that could not be written."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+        with self._printing():
+            self._report.finish(result)
+        if self._broken:
+            raise self._broken
+
+    @contextlib.contextmanager
+    def _printing(self) -> Iterator[None]:
+        with self._live.paused() if self._live else contextlib.nullcontext():
+            try:
+                yield
+            except OSError as error:
+                self._broken = error
+
+
+def exit_code(result: SweepResult, options: RunOptions) -> int:
+    """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
+    nothing, that before a met condition, and that before being unstable."""
+    measured = [measurement for measurement in result.measurements if measurement.latency is not None]
+    if result.reason is Reason.SHUTDOWN:
+        _say(f"interrupted: {len(measured)} level(s) measured")
+        return EXIT_INTERRUPTED
+    if not measured:
+        _say(f"nothing measured: {result.reason}: {result.reason_text}")
+        return EXIT_NOTHING_MEASURED
+    met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
+    for finding in met:
+        _say(f"--fail-on: {finding}")
+    if result.reason is not Reason.NONE:
+        _say(f"{result.reason}: {result.reason_text}")
+    if met:
+        return EXIT_FAIL_ON
+    return EXIT_OK if result.reason is Reason.NONE else EXIT_UNSTABLE
+
+
+def _write_files(result: SweepResult, options: RunOptions) -> None:
+    if options.output_path:
+        csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
+        if not write_csv(Path(options.output_path), result, csv):
+            _say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
+
+
+def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:
+    streaming = bool(line.document["probes"][0].get("streaming"))
+    return ReportOptions(
+        verbose=bool(line.options.verbosity),
+        asynchronous=line.options.asynchronous or streaming,
+        metrics=bool(probe.target.metrics_url),
+    )
+
+
+def _say(text: str) -> None:
+    print(f"triton-canary analyze: {text}", file=sys.stderr)
