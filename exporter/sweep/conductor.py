@@ -185,6 +185,10 @@ class Sweep:
                 if isinstance(event, LevelEnd):
                     end = event
                 elif isinstance(event, LevelStarted):
+                    # A stop before this would come ahead of the level, and end it without an answer.
+                    self._worker = worker
+                    if self._interrupted.is_set():
+                        await worker.stop_level()
                     if self._connection == ConnectionTimes():
                         self._connection = event.connection
                 else:

@@ -13,6 +13,7 @@ from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
+    Measurement,
     ModelFacts,
     Outcome,
     Reason,
@@ -21,6 +22,7 @@ from exporter.model import (
     SweepStatus,
     Window,
     WindowCounts,
+    WindowSummary,
 )
 from exporter.probe import (
     MAX_SEARCH_LEVELS,
@@ -35,6 +37,7 @@ from exporter.probe import (
 )
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
+from exporter.sweep.stability import Stability
 from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
@@ -377,3 +380,69 @@ async def test_the_whole_sweep_is_repeated() -> None:
         assert [repeat.latency.mean_ns for repeat in measurement.repeats if repeat.latency] == [2 * MS, 4 * MS]
         assert (measurement.windows_run, measurement.windows_merged, measurement.stable) == (6, 6, True)
     assert result.status is SweepStatus.OK
+
+
+class RecordingWatcher:
+    """Writes down what it is told; `on_window` is called with each window."""
+
+    def __init__(self, on_window: Callable[[], object] = lambda: None) -> None:
+        self.events: list[str] = []
+        self.on_window = on_window
+
+    def model_known(self, facts: ModelFacts) -> None:
+        self.events.append(facts.name)
+
+    def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
+        self.events.append(f"window {summary.index} of {level.label}, stable {verdict.stable}")
+        self.on_window()
+
+    def level_ended(self, measurement: Measurement) -> None:
+        self.events.append(f"level {measurement.level.label}")
+
+
+async def test_a_watcher_is_told_how_the_sweep_goes_on() -> None:
+    watcher = RecordingWatcher()
+    probe = make_probe(levels=(concurrency(1), concurrency(2)))
+    await Sweep(probe, [], watcher).run(lambda: nullcontext(ScriptedWorker(steady)))
+    assert watcher.events == ["addsub"] + [
+        event
+        for label in ("1", "2")
+        for event in (
+            f"window 0 of {label}, stable False",
+            f"window 1 of {label}, stable False",
+            f"window 2 of {label}, stable True",
+            f"level {label}",
+        )
+    ]
+
+
+async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
+    worker = ScriptedWorker(steady)
+    tasks: list[asyncio.Task[None]] = []
+
+    def interrupt_in_the_second_level() -> None:
+        if len(watcher.events) == 7:  # the model, three windows, a level, two windows
+            tasks.append(asyncio.create_task(sweeping.interrupt()))
+
+    watcher = RecordingWatcher(interrupt_in_the_second_level)
+    probe = make_probe(
+        levels=(concurrency(1), concurrency(2), concurrency(4)),
+        measurement=MeasurementOptions(window_ns=NS, max_windows=5),
+    )
+    sweeping = Sweep(probe, [], watcher)
+    result = await sweeping.run(lambda: nullcontext(worker))
+    assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
+    assert result.reason_text == "level 2: interrupted"
+    measured = [(m.level.label, m.stable, m.windows_run) for m in result.measurements]
+    assert measured[0] == ("1", True, 3)
+    assert measured[1][0] == "2"
+    assert measured[1][2] in (2, 3)  # the window that ended while the level was being stopped
+    assert len(worker.plans) == 2
+
+
+async def test_interrupted_before_the_first_level() -> None:
+    worker = ScriptedWorker(steady)
+    sweeping = Sweep(make_probe(), [])
+    await sweeping.interrupt()
+    result = await sweeping.run(lambda: nullcontext(worker))
+    assert (result.reason, result.measurements, worker.plans) == (Reason.SHUTDOWN, (), [])

@@ -1,0 +1,215 @@
+"""`triton-canary analyze` as its users run it: against a real Triton, judged by what it prints and by its exit code."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.analyze import exit_code, run_analyze
+from exporter.config.flags import RunOptions
+from exporter.config.flags.fail_on import parse_condition
+from exporter.demo.environment import TritonEnvironment
+from exporter.demo.triton import EmbeddedTriton
+from exporter.model import Outcome, Reason, SweepStatus
+from tests.builders import concurrency, make_probe
+from tests.sinks.results import make_measurement, make_result
+
+QUICK = "-p 100 -s 1000"
+"""Windows as short as they can be, and the first three are stable."""
+
+CONFIG = """
+name: "{name}"
+backend: "python"
+max_batch_size: 8
+input [ {{ name: "input" data_type: TYPE_FP32 dims: [ {dims} ] }} ]
+output [ {{ name: "output" data_type: TYPE_FP32 dims: [ 1 ] }} ]
+instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+"""
+CODE = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.002)
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        rows = pb_utils.get_input_tensor_by_name(request, "input").as_numpy().shape[0]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("output", np.zeros((rows, 1), np.float32))])
+"""
+MODELS = {
+    "wav2vec_general_v2": "-1, -1",
+    "inception_graphdef": "3, 8, 8",
+    "resnet50_libtorch": "3, 8, 8",
+}
+
+
+@pytest.fixture(scope="module")
+def server(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]:
+    """Models of the names that are in people's command lines."""
+    repository = tmp_path_factory.mktemp("models")
+    for name, dims in MODELS.items():
+        folder = repository / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.py").write_text(CODE)
+        (folder.parent / "config.pbtxt").write_text(CONFIG.format(name=name, dims=dims))
+    with EmbeddedTriton(triton_environment, models=repository) as server:
+        yield server
+
+
+def analyze(line: str, server: EmbeddedTriton) -> int:
+    return run_analyze([*line.split(), "-u", f"localhost:{server.http_port}", *QUICK.split()])
+
+
+def test_a_range_with_a_percentile_and_a_shape(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "-m wav2vec_general_v2 --percentile=95 --concurrency-range 1:8 --shape input:1,320000"
+    assert analyze(line, server) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "*** Measurement Settings ***"
+    assert [text for text in lines if text.startswith("Request concurrency")] == [
+        f"Request concurrency: {level}" for level in range(1, 9)
+    ]
+    summary = lines[lines.index("Inferences/Second vs. Client p95 Batch Latency") + 1 :]
+    assert [text.split(",")[0] for text in summary] == [f"Concurrency: {level}" for level in range(1, 9)]
+
+
+def test_the_shortest_line(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze("-m inception_graphdef --percentile=95", server) == 0
+    out = capsys.readouterr().out
+    assert "p95 latency: " in out
+    assert "Avg latency" not in out
+
+
+def test_a_csv(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert analyze("-m inception_graphdef --concurrency-range 1:4 -f perf.csv", server) == 0
+    with Path("perf.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == [
+        *("Concurrency", "Inferences/Second", "Client Send", "Network+Server Send/Recv", "Server Queue"),
+        *("Server Compute Input", "Server Compute Infer", "Server Compute Output", "Client Recv"),
+        *("p50 latency", "p90 latency", "p95 latency", "p99 latency"),
+    ]
+    assert sorted(row[0] for row in rows[1:]) == ["1", "2", "3", "4"]
+    rates = [float(row[1]) for row in rows[1:]]
+    assert rates == sorted(rates)
+
+
+def test_metrics_and_a_verbose_csv(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = f"--metrics-url localhost:{server.metrics_port}/metrics"
+    line = f"-m resnet50_libtorch --collect-metrics {page} -f output.csv --verbose-csv"
+    assert analyze(line, server) == 0
+    header = Path("output.csv").read_text().splitlines()[0].split(",")
+    assert header[-7:] == [
+        *("Avg latency", "request/response", "response wait"),
+        *("Avg GPU Utilization", "Avg GPU Power Usage", "Max GPU Memory Usage", "Total GPU Memory"),
+    ]
+
+
+def test_a_search_ends_at_the_threshold(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
+    # One instance of 2 ms: 16 at once take some 30 ms.
+    assert analyze("-m inception_graphdef --concurrency-range 1:0:15 -l 10", server) == 0
+    out = capsys.readouterr().out
+    assert [text for text in out.splitlines() if text.startswith("Request concurrency")] == [
+        "Request concurrency: 1",
+        "Request concurrency: 16",
+    ]
+    assert "Best within 10 msec: Concurrency: 1" in out
+
+
+def test_a_condition_for_pipelines(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze("-m inception_graphdef --fail-on p50>1us --fail-on error_ratio>0%", server) == 5
+    error = capsys.readouterr().err
+    assert error.startswith("triton-canary analyze: --fail-on: p50>1us: level 1 has ")
+    assert "error_ratio" not in error
+
+
+def test_nothing_measured(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze("-m no_such_model", server) == 4
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith(
+        "triton-canary analyze: nothing measured: model_unknown: model 'no_such_model' is not known"
+    )
+
+
+def test_interrupted(server: EmbeddedTriton) -> None:
+    words = f"-m inception_graphdef --concurrency-range 1:8 -u localhost:{server.http_port} {QUICK}".split()
+    command = [sys.executable, "-m", "exporter", "analyze", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        seen = []
+        for text in process.stdout:
+            seen.append(text)
+            if text.startswith("Request concurrency: 1"):
+                process.send_signal(signal.SIGINT)
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert any(text.startswith("Concurrency: 1, throughput: ") for text in seen)
+    assert not any(text.startswith("Concurrency: 8") for text in seen)
+    assert error.startswith("triton-canary analyze: interrupted: ")
+
+
+# --- without a server -------------------------------------------------------------------------------------------------
+
+
+def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_analyze(["--precentile=95", "-p", "0"]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "triton-canary analyze: --precentile: unknown flag; did you mean --percentile?",
+        "triton-canary analyze: -p: found '0': must be a whole number of 1 or more",
+        "triton-canary analyze: -m: is required: the model to measure",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "begin"),
+    [
+        ("--help", "usage: triton-canary analyze -m MODEL [flags]\n"),
+        ("-h -q", "usage: "),
+        ("--version", "triton-canary "),
+        ("-m m --print-probe", "# The same measurement for the daemon."),
+    ],
+)
+def test_what_measures_nothing(line: str, begin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_analyze(line.split()) == 0
+    out, error = capsys.readouterr()
+    assert out.startswith(begin)
+    assert error == ""
+
+
+STABLE = make_measurement(concurrency(1))
+NO_ANSWER = make_measurement(concurrency(2), latency=None, outcomes={Outcome.TIMEOUT: 5}, stable=False)
+P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "measurements", "options", "code"),
+    [
+        (SweepStatus.OK, Reason.NONE, (STABLE,), RunOptions(), 0),
+        (SweepStatus.OK, Reason.NONE, (STABLE,), P50_IS_4MS, 5),
+        (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), RunOptions(), 2),
+        (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), P50_IS_4MS, 5),
+        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (STABLE, NO_ANSWER), RunOptions(), 2),
+        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (NO_ANSWER,), P50_IS_4MS, 4),
+        (SweepStatus.FAILED, Reason.UNREACHABLE, (), RunOptions(), 4),
+        (SweepStatus.ABORTED, Reason.SHUTDOWN, (), P50_IS_4MS, 130),
+        (SweepStatus.ABORTED, Reason.SHUTDOWN, (STABLE,), P50_IS_4MS, 130),
+    ],
+)
+def test_exit_codes(
+    status: SweepStatus, reason: Reason, measurements: tuple[object, ...], options: RunOptions, code: int
+) -> None:
+    result = make_result(make_probe(), status, reason=reason, reason_text="why", measurements=measurements)
+    assert exit_code(result, options) == code
