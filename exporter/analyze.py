@@ -19,15 +19,17 @@ from exporter.config.flags import CommandLine, RunOptions, parse
 from exporter.config.flags.help import help_text
 from exporter.config.flags.printed import print_document
 from exporter.errors import ConfigError
-from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.model import Measurement, ModelFacts, Reason, SweepResult, WindowSummary
 from exporter.probe import LoadLevel, Probe
 from exporter.sinks.live_report import LiveReport
+from exporter.sinks.plot import SUFFIXES, require_plotting, write_plot
+from exporter.sinks.profile_export import ProfileExport, exporting
 from exporter.sinks.report import Report
 from exporter.sinks.report_csv import CsvOptions, write_csv
 from exporter.sinks.report_lines import ReportOptions
-from exporter.sweep.conductor import Sweep
+from exporter.sinks.result_json import json_text
+from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.stability import Stability
 
 EXIT_OK = 0
@@ -58,9 +60,7 @@ def _run_command(words: Sequence[str]) -> int:
     try:
         line = parse(words)
     except ConfigError as error:
-        for fault in error.faults:
-            _say(fault)
-        return EXIT_BAD_OPTIONS
+        return _refuse(error)
     if line.options.help:
         print(help_text())
     elif line.options.version:
@@ -77,17 +77,27 @@ def _measure(line: CommandLine, probe: Probe) -> int:
     for notice in line.notices:
         _say(notice)
     os.environ.update(line.environment)
+    try:
+        if _plot_path(line.options):
+            require_plotting()
+        path = line.options.profile_export_path
+        export = ProfileExport(Path(path)) if path else None
+    except ConfigError as error:
+        return _refuse(error)
     with _Display(probe, _report_options(line, probe)) as display:
-        result = asyncio.run(_run(probe, display))
+        result = asyncio.run(_run(probe, display, export))
         display.finish(result)
     _write_files(result, line.options)
+    if export:
+        export.close()
     return exit_code(result, line.options)
 
 
-async def _run(probe: Probe, display: _Display) -> SweepResult:
+async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
     """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
     sweep = Sweep(probe, [], display)
-    pool = WorkerPool(1, spawn=partial(LocalWorker.spawn, log_format="logfmt"))
+    pool = WorkerPool(1)
+    borrow: Borrow = partial(pool.lend, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
 
     def on_signal(number: int) -> None:
@@ -99,7 +109,7 @@ async def _run(probe: Probe, display: _Display) -> SweepResult:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await sweep.run(partial(pool.lend, probe.workers))
+        return await sweep.run(exporting(borrow, export) if export else borrow)
     finally:
         await pool.close()
 
@@ -190,10 +200,21 @@ def exit_code(result: SweepResult, options: RunOptions) -> int:
 
 
 def _write_files(result: SweepResult, options: RunOptions) -> None:
-    if options.output_path:
+    plot_path = _plot_path(options)
+    if options.output_path and options.output_path != plot_path:
         csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
         if not write_csv(Path(options.output_path), result, csv):
             _say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
+    if plot_path and not write_plot(Path(plot_path), result):
+        _say(f"{plot_path}: not written: no request was ok")
+    if options.json_path:
+        Path(options.json_path).write_text(json_text(result), encoding="utf-8")
+
+
+def _plot_path(options: RunOptions) -> str:
+    if options.plot_path:
+        return options.plot_path
+    return options.output_path if options.output_path.endswith(SUFFIXES) else ""
 
 
 def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:
@@ -203,6 +224,12 @@ def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:
         asynchronous=line.options.asynchronous or streaming,
         metrics=bool(probe.target.metrics_url),
     )
+
+
+def _refuse(error: ConfigError) -> int:
+    for fault in error.faults:
+        _say(fault)
+    return EXIT_BAD_OPTIONS
 
 
 def _say(text: str) -> None:

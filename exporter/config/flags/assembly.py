@@ -78,12 +78,19 @@ def _names(draft: Draft) -> None:
 
 def _outputs(draft: Draft, options: RunOptions) -> None:
     """A file that can't be written is better known before an hour of measuring."""
-    if options.json_path or options.plot_path or options.profile_export_path:
-        draft.fault("--json, --plot, --profile-export-file", "this version does not have them yet; leave them out")
-    paths = {"-f": options.output_path}
+    paths = {
+        "-f": options.output_path,
+        "--json": options.json_path,
+        "--plot": options.plot_path,
+        "--profile-export-file": options.profile_export_path,
+    }
     for name, path in paths.items():
         if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
             draft.fault(name, f"found {shown(path)}: must be a file in a folder that is there")
+    if options.profile_export_path and Path(options.profile_export_path).exists():
+        draft.fault("--profile-export-file", f"found {shown(options.profile_export_path)}: must not be there already")
+    if options.plot_path and not options.plot_path.endswith(PLOT_ENDINGS):
+        draft.fault("--plot", f"found {shown(options.plot_path)}: must end in {' or '.join(PLOT_ENDINGS)}")
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -118,11 +125,15 @@ def _tls(draft: Draft, scheme: str) -> None:
             else:
                 draft.put_part(name, key)
     peer, host = (draft.parts.get(name) for name in _HTTPS_VERIFY)
+    if scheme != "https":
+        for name in _HTTPS_VERIFY:
+            if name in draft.parts:
+                draft.fault(name, "needs -u https://host:port")
+        return
     if peer == 0:
         draft.put(_HTTPS_VERIFY[0], "target.tls.verify", False)
-    elif host is not None and host != 2:
-        cure = "--ssl-https-verify-peer 0 verifies neither"
-        draft.fault(_HTTPS_VERIFY[1], f"the name is verified with the certificate; {cure}")
+    elif host == 0:
+        draft.put(_HTTPS_VERIFY[1], "target.tls.verify", "peer")
 
 
 def _grpc_only(draft: Draft, scheme: str) -> None:

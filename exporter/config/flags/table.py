@@ -318,7 +318,7 @@ _SERVER = (
     Flag(
         ("--ssl-https-verify-host",),
         "0|1|2",
-        "HTTPS: whether it must bear the host's name; it always must where it is verified.",
+        "HTTPS: whether it must bear the host's name: 0 no, 1 and 2 (default) yes.",
         Part("`target.tls.verify`", read.whole(0, 2)),
     ),
     Flag(
@@ -431,9 +431,7 @@ _OWN = (
     Flag(
         ("--include-unstable",), "", "Unstable levels are in the CSV, too.", Setting("include_unstable", read.present)
     ),
-    Flag(
-        ("--json",), "FILE", "Writes the whole result as JSON; - is standard output.", Setting("json_path", read.filled)
-    ),
+    Flag(("--json",), "FILE", "Writes the whole result as JSON.", Setting("json_path", read.filled)),
     Flag(
         ("--plot",), "FILE", "Draws latency against throughput: .png, .svg or .pdf.", Setting("plot_path", read.filled)
     ),

@@ -193,6 +193,8 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {"url": "https://triton", "tls": {"ca_file": "a"}},
         {},
     ),
+    ("-m m -u https://x --ssl-https-verify-host 0", {"url": "https://x", "tls": {"verify": "peer"}}, {}),
+    ("-m m -u https://x --ssl-https-verify-host 1", {"url": "https://x"}, {}),
     (
         "-m m -i grpc --grpc-compression-algorithm gzip",
         {"url": "grpc://localhost"},
