@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 
 from exporter.analyze import exit_code, run_analyze
 from exporter.config.flags import RunOptions
+from exporter.config.flags.assembly import PLOT_ENDINGS
 from exporter.config.flags.fail_on import parse_condition
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
 from exporter.model import Outcome, Reason, SweepStatus
+from exporter.sinks.plot import SUFFIXES
 from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result
 
@@ -116,6 +119,21 @@ def test_metrics_and_a_verbose_csv(server: EmbeddedTriton, tmp_path: Path, monke
     ]
 
 
+def test_all_files_of_one_run(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "-m inception_graphdef -f perf.png --json perf.json --profile-export-file export.json"
+    assert analyze(line, server) == 0
+    assert Path("perf.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads(Path("perf.json").read_text())
+    assert result["probe"]["model"] == "inception_graphdef"
+    [measurement] = result["measurements"]
+    [experiment] = json.loads(Path("export.json").read_text())["experiments"]
+    assert experiment["experiment"] == {"mode": "concurrency", "value": 1}
+    # Each window is in the export, so each request that was measured is.
+    assert len(experiment["requests"]) >= measurement["outcomes"]["ok"] > 0
+    assert analyze(line, server) == 3  # an export is never overwritten
+
+
 def test_a_search_ends_at_the_threshold(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
     # One instance of 2 ms: 16 at once take some 30 ms.
     assert analyze("-m inception_graphdef --concurrency-range 1:0:15 -l 10", server) == 0
@@ -187,6 +205,10 @@ def test_what_measures_nothing(line: str, begin: str, capsys: pytest.CaptureFixt
     out, error = capsys.readouterr()
     assert out.startswith(begin)
     assert error == ""
+
+
+def test_what_ends_like_a_picture_is_one() -> None:
+    assert PLOT_ENDINGS == SUFFIXES
 
 
 STABLE = make_measurement(concurrency(1))
