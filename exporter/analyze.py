@@ -18,8 +18,10 @@ from exporter import __version__
 from exporter.config.flags import CommandLine, RunOptions, parse
 from exporter.config.flags.help import help_text
 from exporter.config.flags.printed import print_document
+from exporter.config.quantities import format_duration
 from exporter.errors import ConfigError
 from exporter.load.worker_pool import WorkerPool
+from exporter.logs import configure
 from exporter.model import Measurement, ModelFacts, Reason, SweepResult, WindowSummary
 from exporter.probe import LoadLevel, Probe
 from exporter.sinks.live_report import LiveReport
@@ -74,8 +76,11 @@ def _run_command(words: Sequence[str]) -> int:
 
 
 def _measure(line: CommandLine, probe: Probe) -> int:
+    configure("info" if len(line.options.verbosity) > 1 else "warning", "logfmt")
     for notice in line.notices:
         _say(notice)
+    if line.options.verbosity:
+        _say(_limits(probe))
     os.environ.update(line.environment)
     try:
         if _plot_path(line.options):
@@ -224,6 +229,13 @@ def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:
         asynchronous=line.options.asynchronous or streaming,
         metrics=bool(probe.target.metrics_url),
     )
+
+
+def _limits(probe: Probe) -> str:
+    stop = probe.stop
+    limits = f"{stop.max_requests} requests, {format_duration(stop.max_duration_ns)}, {stop.max_in_flight} in flight"
+    timeout = format_duration(probe.measurement.request_timeout_ns)
+    return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} errors (see --print-probe)"
 
 
 def _refuse(error: ConfigError) -> int:

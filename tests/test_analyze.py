@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -56,6 +57,16 @@ MODELS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command sends the log to its own stderr, which ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture(scope="module")
 def server(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]:
     """Models of the names that are in people's command lines."""
@@ -86,8 +97,12 @@ def test_a_range_with_a_percentile_and_a_shape(server: EmbeddedTriton, capsys: p
 
 
 def test_the_shortest_line(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze("-m inception_graphdef --percentile=95", server) == 0
-    out = capsys.readouterr().out
+    assert analyze("-m inception_graphdef --percentile=95 -v", server) == 0
+    out, error = capsys.readouterr()
+    assert error == (
+        "triton-canary analyze: limits: 1000000000 requests, 1d, 1024 in flight, 1m for a request, 10% errors "
+        "(see --print-probe)\n"
+    )
     assert "p95 latency: " in out
     assert "Avg latency" not in out
 
