@@ -49,8 +49,8 @@ def run_analyze(words: Sequence[str]) -> int:
         code = _run_command(words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our lines wants no more. The interpreter would complain when it closes the stream.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        # Whoever read our lines wants no more. What is still buffered must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_CANNOT_WRITE
     except OSError as error:
         _say(f"cannot write: {error}")

@@ -226,6 +226,16 @@ def test_what_ends_like_a_picture_is_one() -> None:
     assert PLOT_ENDINGS == SUFFIXES
 
 
+def test_a_reader_that_goes_away() -> None:
+    command = [sys.executable, "-m", "exporter", "analyze", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 STABLE = make_measurement(concurrency(1))
 NO_ANSWER = make_measurement(concurrency(2), latency=None, outcomes={Outcome.TIMEOUT: 5}, stable=False)
 P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
