@@ -100,7 +100,7 @@ def _measure(line: CommandLine, probe: Probe) -> int:
 
 async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
     """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
-    sweep = Sweep(probe, [], display)
+    sweep = Sweep(probe, [], watcher=display)
     pool = WorkerPool(1)
     borrow: Borrow = partial(pool.lend, probe.workers)
     interrupts: list[asyncio.Task[None]] = []

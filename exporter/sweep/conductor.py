@@ -6,11 +6,13 @@ The worker makes the load and can be lost at any moment; the verdicts are made h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
+from typing import Protocol
 
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
@@ -26,12 +28,14 @@ from exporter.model import (
     SweepResult,
     SweepStatus,
     Window,
+    WindowSummary,
 )
 from exporter.probe import NS, LoadLevel, Probe, Search
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, refuse_unsupported
 from exporter.sweep.search import visits
 from exporter.sweep.settings import server_settings
+from exporter.sweep.stability import Stability
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -55,13 +59,31 @@ Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
 """Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
 
 
+class Watcher(Protocol):
+    """Is told how a sweep goes on, for who sits before it and waits. No method blocks or raises."""
+
+    def model_known(self, facts: ModelFacts) -> None:
+        """The server was asked; load begins."""
+
+    def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
+        """A measured window ended, and the level was judged with it."""
+
+    def level_ended(self, measurement: Measurement) -> None:
+        """A level is measured; where the sweep is repeated, with its runs before."""
+
+
 class Sweep:
     """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it."""
 
-    def __init__(self, probe: Probe, sinks: Sequence[Sink], pins: Pins | None = None) -> None:
+    def __init__(
+        self, probe: Probe, sinks: Sequence[Sink], pins: Pins | None = None, watcher: Watcher | None = None
+    ) -> None:
         self._probe = probe
         self._pins = pins or Pins()
         self._sinks = sinks
+        self._watcher = watcher
+        self._worker: Worker | None = None
+        self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
@@ -91,6 +113,13 @@ class Sweep:
                 sink.sweep_ended(result)
         return result
 
+    async def interrupt(self) -> None:
+        """Ends the sweep early with what it has measured: of the running level all windows that are whole."""
+        self._interrupted.set()
+        if self._worker is not None:
+            with contextlib.suppress(WorkerLostError):  # `run` tells of it
+                await self._worker.stop_level()
+
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         deadline_s = (self._probe.stop.max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
         try:
@@ -108,6 +137,10 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await self._pins.preflight(worker, self._probe)
         refuse_unsupported(self._probe, self._facts)
+        if self._interrupted.is_set():
+            return Reason.SHUTDOWN, "interrupted before the first level"
+        if self._watcher:
+            self._watcher.model_known(self._facts)
         async with server_settings(self._probe):
             if self._probe.search is not None:
                 return await self._search(worker, self._probe.search, self._facts)
@@ -158,6 +191,8 @@ class Sweep:
         end = await self._run_level(worker, plan, facts)
         if end.reason is not Reason.NONE:
             return end.reason, f"level {level.label}: {end.text}"
+        if self._interrupted.is_set():
+            return Reason.SHUTDOWN, f"level {level.label}: interrupted"
         measured = self._measurements.get(level)
         if measured is not None and measured.latency is None:
             # More load on a server that answered nothing would only harm it.
@@ -197,13 +232,18 @@ class Sweep:
                         run.add_warm_up(event)
                     elif not decided:
                         verdict = await asyncio.to_thread(run.add, event, time.time())
+                        if self._watcher:
+                            self._watcher.window_judged(plan.level, run.last_summary, verdict)
                         decided = run.is_decided(verdict)
                         if decided:
                             await worker.stop_level()
+        self._worker = None
         self._sent += end.sent
         measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
         if measurement is not None:
             self._measurements[plan.level] = measurement
+            if self._watcher:
+                self._watcher.level_ended(measurement)
         return end
 
     async def _take_window(self, window: Window, level: LoadLevel) -> None:

@@ -403,7 +403,7 @@ class RecordingWatcher:
 async def test_a_watcher_is_told_how_the_sweep_goes_on() -> None:
     watcher = RecordingWatcher()
     probe = make_probe(levels=(concurrency(1), concurrency(2)))
-    await Sweep(probe, [], watcher).run(lambda: nullcontext(ScriptedWorker(steady)))
+    await Sweep(probe, [], watcher=watcher).run(lambda: nullcontext(ScriptedWorker(steady)))
     assert watcher.events == ["addsub"] + [
         event
         for label in ("1", "2")
@@ -429,7 +429,7 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
         levels=(concurrency(1), concurrency(2), concurrency(4)),
         measurement=MeasurementOptions(window_ns=NS, max_windows=5),
     )
-    sweeping = Sweep(probe, [], watcher)
+    sweeping = Sweep(probe, [], watcher=watcher)
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
     assert result.reason_text == "level 2: interrupted"
