@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ async def test_a_sweep(group: WorkerGroup) -> None:
 
 
 @pytest.mark.parametrize("warm_up", [{"warm_up_ns": 250 * MS}, {"warm_up_requests": 300}])
-async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up: dict[str, int]) -> None:
+async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up: dict[str, Any]) -> None:
     it = plan(concurrency(4), window_ms=100)
     measurement = replace(it.probe.measurement, **warm_up)
     windows = windows_of(await run(group, replace(it, probe=replace(it.probe, measurement=measurement)), windows=6))
