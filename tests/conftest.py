@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import MODELS, EmbeddedTriton
+
+# A test's time is the machine's affair: no example fails for having taken long.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()

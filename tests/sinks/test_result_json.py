@@ -31,7 +31,16 @@ COUNTS = {
     *("windows_run", "windows_merged", "foreign_requests", "inference_count", "execution_count", "in_flight", "port"),
     *("max_batch_size", "batch_size", "shape", "seed", "string_length", "max_in_flight", "max_requests", "workers"),
     *("error_min_requests", "stability_windows", "max_windows", "window_requests", "request_count", "repeats"),
-    *("warm_up_requests", "stability_percentile", "percentiles", "bytes_in", "bytes_out", "readings", "failed"),
+    *(
+        "warm_up_requests",
+        "stability_percentile",
+        "percentiles",
+        "bytes_in",
+        "bytes_out",
+        "streams_per_connection",
+        "readings",
+        "failed",
+    ),
     *(outcome.label for outcome in Outcome),
 }
 """Numbers that are counts, or plain numbers by nature."""

@@ -164,6 +164,7 @@ def _metrics_page(draft: Draft) -> None:
         for name in ("--metrics-url", "--metrics-interval"):
             if name in draft.parts:
                 draft.fault(name, "needs --collect-metrics")
+        draft.put("--collect-metrics", "target.gpu", "off")
         return
     url = draft.parts.get("--metrics-url")
     if url is None:

@@ -271,7 +271,8 @@ def test_the_configuration_of_a_line(
         (tmp_path / name).touch()
     draft, _ = read(line.split())
     assert draft.faults == []
-    document = {"targets": [laid_over(TARGET, target)], "probes": [laid_over(PROBE, probe)]}
+    gpu = {} if "metrics_url" in target else {"gpu": "off"}
+    document = {"targets": [laid_over(TARGET | gpu, target)], "probes": [laid_over(PROBE, probe)]}
     assert draft.document == document
 
 
