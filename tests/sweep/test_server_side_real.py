@@ -18,9 +18,10 @@ import tritonclient.http.aio
 
 from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.load.local_worker import LocalWorker
-from exporter.model import Measurement, SweepResult
-from exporter.probe import NS, MeasurementOptions, Probe, StopRules
-from exporter.sweep.conductor import Sweep
+from exporter.model import Measurement, ModelFacts, SweepResult, WindowSummary
+from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.sweep.conductor import Sweep, Watcher
+from exporter.sweep.stability import Stability
 from tests.builders import MS, concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 
@@ -45,9 +46,9 @@ def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float 
     return make_probe(**(values | changes))
 
 
-async def swept(worker: LocalWorker, probe: Probe) -> SweepResult:
+async def swept(worker: LocalWorker, probe: Probe, watcher: Watcher | None = None) -> SweepResult:
     async with asyncio.timeout(60):
-        return await Sweep(probe, []).run(lambda: nullcontext(worker))
+        return await Sweep(probe, [], watcher=watcher).run(lambda: nullcontext(worker))
 
 
 def mean_ns(measurement: Measurement) -> float:
@@ -201,18 +202,33 @@ async def restart(triton: EmbeddedTriton) -> None:
     await asyncio.to_thread(triton.start)
 
 
+class FirstWindow:
+    """Waits for the end of the first measured window."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def model_known(self, facts: ModelFacts) -> None: ...
+
+    def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
+        self.ended.set()
+
+    def level_ended(self, measurement: Measurement) -> None: ...
+
+
 async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
     worker: LocalWorker, own_triton: EmbeddedTriton
 ) -> None:
-    for breaks, window_ms in ((reload, 3000), (restart, 5000)):
-        options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=1, max_windows=1)
+    for breaks, window_ms in ((reload, 1500), (restart, 4000)):
+        options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=2, max_windows=2)
         probe = probe_of(
             own_triton, "delay", 2, measurement=options, stop=StopRules(max_in_flight=2, max_error_ratio=1.0)
         )
         # So that its counters stand at something before.
         await swept(worker, probe_of(own_triton, "delay", 2))
-        sweep = asyncio.create_task(swept(worker, probe))
-        await asyncio.sleep(0.8)
+        watcher = FirstWindow()
+        sweep = asyncio.create_task(swept(worker, probe, watcher))
+        await asyncio.wait_for(watcher.ended.wait(), 60)
         await breaks(own_triton)
         (measurement,) = (await sweep).measurements
         assert measurement.server is None
