@@ -92,12 +92,14 @@ class SkipReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies."""
+    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies. The values of a
+    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    shape_tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from pydantic.fields import FieldInfo
 
 from exporter.config.faults import bare_type, fields_by_key
 from exporter.config.fields import OneOf
+from exporter.config.inputs import Parameter
 from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
 from exporter.config.text import Door, as_number
+from exporter.input_files import InputFiles
 from exporter.timing_files import TimingFile
 
 _HEAD = "| key | value | default | meaning |\n|---|---|---|---|"
@@ -27,6 +29,8 @@ _TYPE_NAMES = {
     float: "number",
     Door: "url",
     TimingFile: "file's path",
+    InputFiles: "list of paths",
+    Parameter: "text, number, `true` or `false`",
 }
 
 

@@ -1,6 +1,6 @@
 """What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
 
-Owns what lives as long as a sweep: the connection for the slow calls, and the account of abandoned requests.
+Owns what lives as long as a sweep: the connection for the slow calls, the data, and the account of abandoned requests.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from collections.abc import Mapping
 
 from exporter.errors import InputError, PreflightError
 from exporter.load.abandoned import Abandoned
+from exporter.load.data import Data
 from exporter.load.engine import Level, Publish
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Reason
-from exporter.payload import make_steps
 from exporter.probe import Probe, Target
 from exporter.services.base import Control, Service
+
+SHOWN_FAULTS = 5
+"""Faults of the input that a sweep tells: its text stands in the log, on the page and in the archive."""
 
 
 class Session:
@@ -25,7 +28,9 @@ class Session:
         self._kinds = kinds
         self._control: Control | None = None
         self._abandoned = Abandoned()
+        self._data = Data()
         self._level: Level | None = None
+        self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """Begins a sweep: asks the server whether the probe can run. Raises PreflightError if not."""
@@ -36,13 +41,14 @@ class Session:
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
+        self._stopped = False
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         try:
-            steps = make_steps(plan.facts, plan.probe.input)
-            requests = service.encode(plan.probe, plan.facts, steps, plan.sweep_id)
+            steps = await self._data.requests(plan)
+            requests = service.encode(plan.probe, plan.facts, [step.inputs for step in steps], plan.sweep_id)
         except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, str(error)) from error
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS)) from error
         self._level = Level(
             plan,
             service=service,
@@ -51,6 +57,8 @@ class Session:
             abandoned=self._abandoned,
             publish=publish,
         )
+        if self._stopped:  # while the data was read
+            self._level.stop()
         try:
             await self._level.run()
         finally:
@@ -58,6 +66,7 @@ class Session:
 
     def stop(self) -> None:
         """Ends the running level, if there is one."""
+        self._stopped = True
         if self._level is not None:
             self._level.stop()
 
@@ -70,6 +79,7 @@ class Session:
         """Closes what belonged to the sweep."""
         control, self._control = self._control, None
         self._abandoned = Abandoned()
+        self._data = Data()
         if control is not None:
             await control.close()
 

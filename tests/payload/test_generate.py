@@ -114,12 +114,12 @@ FAULTS = {
     "unknown name": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(INPUTO=(3,)),
-        "input.shapes names 'INPUTO', which is no input of model 'addsub': did you mean 'INPUT0'?",
+        "input.shapes: 'INPUTO' is no input of model 'addsub': did you mean 'INPUT0'?",
     ),
     "name like no other": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(zzz=(3,)),
-        "input.shapes names 'zzz', which is no input of model 'addsub': its inputs are 'INPUT0'",
+        "input.shapes: 'zzz' is no input of model 'addsub': it has 'INPUT0'",
     ),
     "batch too large": (
         facts(TensorSpec("X", "FP32", (3,))),
@@ -139,7 +139,6 @@ FAULTS = {
         "input 'INPUT0' has shape [-1,3], with a dimension that varies: give input.shapes for it; "
         "input 'X' has shape [-1], with a dimension that varies: give input.shapes for it",
     ),
-    "source": (facts(), InputOptions(source="file"), "input source 'file': expected one of random, zero"),
     "datatype": (
         facts(TensorSpec("X", "FP8", (3,))),
         InputOptions(),
