@@ -7,7 +7,8 @@ seconds of the wall clock. Everything here can be pickled, since it crosses the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -224,12 +225,64 @@ class ClientHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far the numbers of answers were from the expected ones: the largest absolute and relative difference (where
+    the expected number is not 0), and the sums of squares of expected numbers and of differences."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def __add__(self, other: OutputError) -> OutputError:
+        return OutputError(
+            absolute=max(self.absolute, other.absolute),
+            relative=max(self.relative, other.relative),
+            signal=self.signal + other.signal,
+            noise=self.noise + other.noise,
+        )
+
+    @property
+    def signal_to_noise_db(self) -> float | None:
+        """10 log10(signal / noise), decibels; None where nothing differs, or there is no signal."""
+        if not 0 < self.noise < math.inf or not 0 < self.signal < math.inf:
+            return None
+        return 10 * math.log10(self.signal / self.noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Answers that were held against what is expected of them, and the first difference in words."""
+
+    answers: int = 0
+    wrong: int = 0
+    error: OutputError | None = None
+    difference: str = ""
+
+    def __add__(self, other: Checked) -> Checked:
+        errors = [error for error in (self.error, other.error) if error is not None]
+        return Checked(
+            answers=self.answers + other.answers,
+            wrong=self.wrong + other.wrong,
+            error=sum(errors[1:], errors[0]) if errors else None,
+            difference=self.difference or other.difference,
+        )
+
+
+def sum_checked(parts: Iterable[Checked | None]) -> Checked | None:
+    """All checks as one; None where nothing is checked."""
+    given = [part for part in parts if part is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
     open loop could not send for want of a place in flight. `before` and `after` are the server's snapshots at its
-    edges, None where the server gives none. `warm_up` windows are counted, never measured.
+    edges, None where the server gives none. `warm_up` windows are counted, never measured. `checked` is None where
+    answers are not validated.
     """
 
     index: int
@@ -244,6 +297,7 @@ class Window:
     health: ClientHealth = ClientHealth()
     warm_up: bool = False
     error_text: str = ""
+    checked: Checked | None = None
 
     @property
     def duration_ns(self) -> int:
@@ -313,6 +367,8 @@ class Measurement:
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
     `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them.
+    `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
+    from it at most, and `output_difference` how the first wrong one was wrong.
     """
 
     level: LoadLevel
@@ -342,6 +398,9 @@ class Measurement:
     window_summaries: tuple[WindowSummary, ...]
     bytes_out: int = 0
     bytes_in: int = 0
+    validated: int | None = None
+    output_error: OutputError | None = None
+    output_difference: str = ""
 
     @property
     def error_ratio(self) -> float | None:

@@ -45,7 +45,7 @@ class Session:
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         try:
-            steps = await self._data.requests(plan)
+            steps = await self._data.requests(plan, control)
             requests = service.encode(plan.probe, plan.facts, [step.inputs for step in steps], plan.sweep_id)
         except InputError as error:
             raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS)) from error
@@ -56,6 +56,7 @@ class Session:
             requests=requests,
             abandoned=self._abandoned,
             publish=publish,
+            steps=steps,
         )
         if self._stopped:  # while the data was read
             self._level.stop()

@@ -91,9 +91,14 @@ def _stacked(parts: Sequence[tuple[str, Tensors]], whole: set[str], what: str) -
                 text = f"{_both(place, other_place)}: shape tensor {name!r}: expected the same values in one batch"
                 raise InputError(text)
     return {
-        name: tensor if name in whole else np.stack([tensors[name] for _, tensors in parts])
+        name: tensor if name in whole else _with_batch([tensors[name] for _, tensors in parts])
         for name, tensor in first.items()
     }
+
+
+def _with_batch(elements: Sequence[Tensor]) -> Tensor:
+    """A batch of one is the same memory: data of hundreds of MB is not copied."""
+    return elements[0][np.newaxis] if len(elements) == 1 else np.stack(elements)
 
 
 def _both(first: str, second: str) -> str:

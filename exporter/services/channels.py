@@ -11,11 +11,11 @@ STREAMS_PER_CONNECTION = 32
 """gRPC calls on one connection: well below the 100 streams that servers commonly allow."""
 
 
-def make_channel(target: Target, listener: Listener) -> Channel:
+def make_channel(target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
     """A channel of the door's protocol, not opened yet."""
     if target.is_grpc:
-        return GrpcChannel(target, listener, STREAMS_PER_CONNECTION)
-    return HttpChannel(target, listener)
+        return GrpcChannel(target, listener, STREAMS_PER_CONNECTION, keep_answers=keep_answers)
+    return HttpChannel(target, listener, keep_body=keep_answers)
 
 
 def connections(target: Target, in_flight: int) -> int:

@@ -20,6 +20,7 @@ from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import connections, make_channel
+from exporter.transport.answer import Answer
 from exporter.transport.headers import read_headers
 from exporter.wire.http1 import request_head
 
@@ -47,9 +48,15 @@ class TritonService:
             encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
         ]
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
+    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
         """A channel of the door's protocol."""
-        return make_channel(target, listener)
+        return make_channel(target, listener, keep_answers=keep_answers)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The outputs of each message. Raises ProtocolError."""
+        from exporter.services.triton_answers import read_answer
+
+        return read_answer(answer)
 
     def connections(self, target: Target, in_flight: int) -> int:
         """One for each call over HTTP/1.1, one for many over gRPC."""

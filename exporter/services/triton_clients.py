@@ -21,10 +21,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import Outcome, Reason
+from exporter.model import ModelFacts, Outcome, Reason
 from exporter.probe import NS, Target
-from exporter.services.base import Call
+from exporter.services.base import Call, Tensors
 from exporter.services.channels import make_channel
+from exporter.services.triton_answers import output_tensors
 from exporter.services.triton_credentials import grpc_credentials
 from exporter.transport.dial import reason_text
 from exporter.transport.headers import read_headers
@@ -110,9 +111,19 @@ class TritonClient:
             answer = {"models": answer}
         return self._message(answer, service_pb2.RepositoryIndexResponse())
 
+    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors:
+        """The outputs of one request to a model that takes the inputs of `facts`."""
+        library: Any = tritonclient.grpc if self.target.is_grpc else tritonclient.http
+        inputs = []
+        for spec in facts.inputs:
+            if spec.name in tensors:
+                inputs.append(library.InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype))
+                inputs[-1].set_data_from_numpy(tensors[spec.name])
+        return output_tensors(await self._ask("infer", model, inputs, version))
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: str) -> Any:
+    async def _ask(self, method: str, *arguments: Any) -> Any:
         async with _failures_mapped(self.target):
             if self._client is None:
                 headers = read_headers(self.target.headers)

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, Reason, ServerSnapshot
 from exporter.probe import NS, Target
+from exporter.services.base import Tensors
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import model_facts, model_statistics
 
@@ -54,6 +55,17 @@ class TritonControl:
             return None
         answered_ns = time.monotonic_ns()
         return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, answer.model_stats)))
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+        """The outputs of one request to another model. Raises PreflightError."""
+        seconds = self._timeout_ns / NS
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.infer(facts, model, version, inputs)
+        except TimeoutError as error:
+            await self.close()
+            text = f"reference model {model!r} at {self._target.url} did not answer within {seconds:g} s"
+            raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
     async def close(self) -> None:
         """Closes the connections. Never raises."""

@@ -31,6 +31,7 @@ from exporter.model import (
     RecordColumns,
     Window,
     WindowSummary,
+    sum_checked,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
 from exporter.server.statistics import difference
@@ -102,6 +103,7 @@ class LevelRun:
         server = difference(windows[0].before, windows[-1].after, self._facts.name)
         foreign = None if server is None else foreign_requests(server, len(columns), max(w.in_flight for w in windows))
         parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
+        checked = sum_checked(window.checked for window in windows)
         health = worst_health([window.health for window in windows])
         return Measurement(
             level=self._level,
@@ -131,6 +133,9 @@ class LevelRun:
             window_summaries=self._marked_summaries(len(windows)),
             bytes_out=int(columns.bytes_out.sum()),
             bytes_in=int(columns.bytes_in.sum()),
+            validated=checked.answers if checked else None,
+            output_error=checked.error if checked else None,
+            output_difference=checked.difference if checked else "",
         )
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:

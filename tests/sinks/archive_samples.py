@@ -16,6 +16,7 @@ from exporter.model import (
     Measurement,
     ModelStatistics,
     Outcome,
+    OutputError,
     PercentileValue,
     Reason,
     SweepResult,
@@ -120,6 +121,9 @@ def make_measurement(**changes: Any) -> Measurement:
         "window_summaries": (make_window_summary(0), make_window_summary(1)),
         "bytes_out": 64_000,
         "bytes_in": 32_000,
+        "validated": 290,
+        "output_error": OutputError(absolute=0.5, relative=0.25, signal=1000.0, noise=1.0),
+        "output_difference": "tensor 'Y', index [0]: expected 1.0, got 1.5",
     }
     return Measurement(**(values | changes))
 

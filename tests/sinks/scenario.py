@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.model import ConnectionTimes, DurationStat, Outcome, Reason, SkipReason, SweepStatus
+from exporter.model import ConnectionTimes, DurationStat, Outcome, OutputError, Reason, SkipReason, SweepStatus
 from exporter.probe import NS, InputOptions, Probe, Schedule, Slo, Unit
 from exporter.sinks.board import Board
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
@@ -57,11 +57,12 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
     board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 12, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
+    checked = make_measurement(concurrency(2), validated=998, output_error=OutputError(0.125, 0.5, 64.0, 0.25))
     board.sweep_ended(
         make_result(
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
-            measurements=(make_measurement(concurrency(1), server=cached), make_measurement(concurrency(2))),
+            measurements=(make_measurement(concurrency(1), server=cached), checked),
         )
     )
     board.sweep_started(second, 1_700_000_000.0)
