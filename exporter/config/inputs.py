@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from exporter.config import text
 from exporter.input_files import InputFiles, find_input_files
 
@@ -23,6 +25,8 @@ def parse_parameter(given: object) -> Parameter:
     """A request parameter's value."""
     if isinstance(given, int) and not -(2**63) <= given < 2**63:
         raise ValueError("must fit into 64 bits")
+    if isinstance(given, float) and not math.isfinite(given):
+        raise ValueError("must be a finite number")
     if isinstance(given, str | int | float):
         return given
     raise ValueError("must be text, a number, true or false")

@@ -156,8 +156,8 @@ async def test_batches_optional_inputs_and_streams(
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "look", options), 7)
     assert outcomes == {Outcome.OK: 7}, text
     assert checked.answers == 7
-    data = [{"X": [1]}, {"X": [1, 2], "EXTRA": [9]}]
-    options = write(tmp_path / "b.json", data, [seen([1]), seen([1, 2], [9])])
+    steps = [{"X": [1]}, {"X": [1, 2], "EXTRA": [9]}]
+    options = write(tmp_path / "b.json", steps, [seen([1]), seen([1, 2], [9])])
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "look", options), 4)
     assert outcomes == {Outcome.OK: 4}, text
     with pytest.raises(PreflightError, match=r"step 0 and .*step 1: expected the same inputs in one batch"):
