@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ def _digest(files: Sequence[Path]) -> str:
     for file in files:
         try:
             status = file.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+                raise ValueError(f"{file}: is no file")
             content = _content_digest(str(file), status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError as error:
             raise ValueError(f"{file}: cannot be read: {error.strerror}") from None

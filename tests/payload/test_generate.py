@@ -176,3 +176,15 @@ def test_an_override_is_taken_exactly_if_it_matches(shape: tuple[int, ...], give
     else:
         assert matches
         assert step["X"].shape == (1, *given_shape)
+
+
+def test_string_data() -> None:
+    model = facts(TensorSpec("X", "BYTES", (2,)))
+    for source in ("random", "zero"):
+        (step,) = make_steps(model, InputOptions(source=source, string_data="é"))
+        assert step["X"].tolist() == [["é".encode()] * 2]
+
+
+def test_a_shape_tensor_is_not_made_up() -> None:
+    with pytest.raises(InputError, match="input 'X' is a shape tensor: its values can only be given, by files"):
+        make_steps(facts(TensorSpec("X", "INT32", (2,), shape_tensor=True)), InputOptions())

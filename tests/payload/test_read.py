@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -208,11 +209,13 @@ def test_a_directory(tmp_path: Path) -> None:
     [
         (["empty"], "{0}/empty: has 0 files; from 1 to 1000 are allowed"),
         (["empty", "a.json"], "{0}/empty: a directory stands alone; give one directory, or JSON files"),
+        (["pipe"], "{0}/pipe: is no file"),
         (["none.json"], "{0}/none.json: cannot be read: No such file or directory"),
     ],
 )
 def test_paths_that_are_no_input(tmp_path: Path, names: list[str], problem: str) -> None:
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InputError) as caught:
         check_files([str(tmp_path / name) for name in names])
