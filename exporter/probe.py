@@ -207,8 +207,11 @@ class MeasurementOptions:
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension;
-    `compression` is of the requests: none, gzip or deflate."""
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. The `paths`
+    of source `files` are one directory or JSON files, and `files_digest` is of all that was in them when they were
+    checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
+    string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
+    `compression` (none, gzip, deflate) is of the requests."""
 
     source: str = "random"
     seed: int = 0
@@ -216,6 +219,27 @@ class InputOptions:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     string_length: int = 128
     compression: str = "none"
+    paths: tuple[str, ...] = ()
+    files_digest: str = ""
+    string_data: str = ""
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    format: str = "binary"
+    output_format: str = "binary"
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What answers are held against: the outputs expected in the data, or those of a reference model, which is asked
+    once for each input (`reference_version` "" is the server's choice).
+
+    A number is as expected if it differs by at most `absolute` + `relative` x its expected value. None for both: by
+    nothing at all where the data says what is expected; a reference model is then only compared, and no answer wrong.
+    """
+
+    reference_model: str = ""
+    reference_version: str = ""
+    absolute: float | None = None
+    relative: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,3 +325,4 @@ class Probe:
     search: Search | None = None
     composing_models: tuple[str, ...] = ()
     server_settings: ServerSettings | None = None
+    validation: Validation | None = None

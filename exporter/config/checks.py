@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
+from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_settings import TargetSettings
@@ -71,12 +72,25 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
+    grpc_targets = {entry.settings.name for entry in targets if entry and _is_grpc(entry)}
     for index, entry in enumerate(probes):
         if not entry:
             continue
         if complete and "target" not in entry.broken and entry.settings.target not in known:
             yield ("probes", index, "target"), _no_target(entry.settings.target, known)
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
+        if not entry.broken & {"target", "input"} and entry.settings.target in grpc_targets:
+            yield from _grpc_input(("probes", index, "input"), entry.settings)
+
+
+def _is_grpc(target: Entry) -> bool:
+    return "url" not in target.broken and target.settings.url.scheme in ("grpc", "grpcs")
+
+
+def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
+    for key, value in {"format": probe.input.format, "output_format": probe.input.output_format}.items():
+        if value == "json":
+            yield (*path, key), "found 'json': gRPC's tensors are always binary"
 
 
 def _names(section: str, entries: Sequence[Entry | None]) -> Found:
@@ -174,6 +188,25 @@ def _schedule_file(probe: ProbeSettings) -> Found:
         yield ("load", "schedule_file"), f"its last request, at {last}, comes after stop.max_duration, {limit}"
 
 
+def _input(probe: ProbeSettings) -> Found:
+    settings = probe.input
+    if settings.source == "files" and settings.paths is None:
+        yield ("input", "paths"), "is required with source: files"
+    if settings.source != "files" and settings.paths is not None:
+        yield ("input", "paths"), "has no meaning without source: files"
+    for name in settings.parameters:
+        try:
+            parameter_name(name)
+        except ValueError as error:
+            yield ("input", "parameters", name), str(error)
+
+
+def _validation(probe: ProbeSettings) -> Found:
+    validation = probe.validation
+    if validation is not None and validation.reference_version and not validation.reference_model:
+        yield ("validation", "reference_version"), "needs reference_model beside it"
+
+
 def _windows(probe: ProbeSettings) -> Found:
     measurement = probe.measurement
     if measurement.stability_windows > measurement.max_windows:
@@ -268,6 +301,8 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _load: {"load"},
     _concurrency: {"load", "stop"},
     _schedule_file: {"load", "stop"},
+    _input: {"input"},
+    _validation: {"validation"},
     _windows: {"measurement"},
     _search: {"load", "measurement"},
     _counted_windows: {"load", "measurement"},

@@ -28,6 +28,7 @@ from exporter.config.fields import (
     Section,
     exactly_one,
 )
+from exporter.config.inputs import Parameter, parse_parameter, parse_paths
 from exporter.config.levels import (
     Levels,
     parse_concurrency,
@@ -36,6 +37,7 @@ from exporter.config.levels import (
     parse_schedule_file,
 )
 from exporter.config.quantities import duration, ratio
+from exporter.input_files import InputFiles
 from exporter.probe import NS, Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.timing_files import TimingFile
 
@@ -227,7 +229,7 @@ class MeasurementSettings(Section):
 class InputSettings(Section):
     """What is sent."""
 
-    source: Literal["random", "zero"] = Field(default="random", description="What fills the input tensors.")
+    source: Literal["random", "zero", "files"] = Field(default="random", description="What fills the input tensors.")
     seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="The seed of the random input."
     )
@@ -243,6 +245,42 @@ class InputSettings(Section):
     )
     compression: Literal["none", "gzip", "deflate"] = Field(
         default="none", description="How requests are compressed: once, before the load; the server unpacks each."
+    )
+    paths: Annotated[InputFiles | None, PlainValidator(parse_paths)] = Field(
+        default=None,
+        description="With `source: files`: one directory with a file for each tensor, or JSON files. See "
+        "[inputs](inputs.md).",
+    )
+    string_data: Annotated[StrictStr, Field(max_length=16 * 2**20)] = Field(
+        default="", description="What each generated string element is, in place of random characters."
+    )
+    parameters: Annotated[dict[str, Annotated[Parameter, PlainValidator(parse_parameter)]], Field(max_length=64)] = (
+        Field(default={}, description="Request parameters by name, which the model's code can read.")
+    )
+    format: Literal["binary", "json"] = Field(default="binary", description="How input tensors are sent over HTTP.")
+    output_format: Literal["binary", "json"] = Field(
+        default="binary", description="How output tensors are asked for over HTTP."
+    )
+
+
+class ValidationSettings(Section):
+    """What answers are held against, beside or in place of the outputs that the data expects."""
+
+    reference_model: LabelValue = Field(
+        default="",
+        description="Another model of the same server, which is asked once for each input: its outputs are the "
+        "expected ones.",
+    )
+    reference_version: NumberAsLabelValue = Field(
+        default="", description="Its version; the server's choice by default."
+    )
+    absolute: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None, description="How far a number may be from the expected one, on top of `relative`."
+    )
+    relative: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None,
+        description="The same, as a part of the expected number. With neither, outputs must be exactly as the data "
+        "expects; those of a reference model are only compared.",
     )
 
 
@@ -323,6 +361,7 @@ class DefaultsSettings(Section):
     )
     input: InputSettings = Field(default_factory=InputSettings, description="What is sent.")
     stop: StopSettings = Field(default_factory=StopSettings, description="When a sweep ends at once.")
+    validation: ValidationSettings | None = Field(default=None, description="What answers are held against.")
     slo: SloSettings | None = Field(default=None, description="What is expected of the model.")
     unit: UnitSettings | None = Field(default=None, description="What one inference is worth.")
     variant: LabelValue = Field(default="", description="Which variant of a model this is, for comparisons.")

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import InputSettings, ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import TargetSettings, TlsSettings
 from exporter.probe import (
@@ -25,6 +25,7 @@ from exporter.probe import (
     Target,
     TlsOptions,
     Unit,
+    Validation,
     WindowMode,
 )
 
@@ -72,8 +73,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         "percentiles": percentiles_of(settings),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
-    shapes = tuple(sorted(settings.input.shapes.items()))
-    slo, unit = settings.slo, settings.unit
+    slo, unit, validation = settings.slo, settings.unit, settings.validation
     probe = Probe(
         name=settings.name,
         target=target,
@@ -82,7 +82,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         schedule=_schedule(settings.schedule),
         levels=levels,
         measurement=MeasurementOptions(**measurement),
-        input=InputOptions(**(settings.input.model_dump() | {"shapes": shapes})),
+        input=_input(settings.input),
         stop=StopRules(**(settings.stop.model_dump() | {"on_overload": OverloadPolicy(settings.stop.on_overload)})),
         slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
@@ -94,8 +94,18 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         search=settings.load.searched,
         composing_models=settings.composing_models,
         server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
+        validation=Validation(**validation.model_dump()) if validation else None,
     )
     return replace(probe, config_hash=_config_hash(probe))
+
+
+def _input(settings: InputSettings) -> InputOptions:
+    files = settings.paths
+    values = settings.model_dump(exclude={"paths"}) | {
+        "shapes": tuple(sorted(settings.shapes.items())),
+        "parameters": tuple(sorted(settings.parameters.items())),
+    }
+    return InputOptions(**values, paths=files.given if files else (), files_digest=files.digest if files else "")
 
 
 def _schedule(settings: ScheduleSettings) -> Schedule:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from exporter.errors import PreflightError, TransportError
 from exporter.load.abandoned import Abandoned
+from exporter.load.checker import Checker
 from exporter.load.flight import Flight
 from exporter.load.guard import Guard, Stop
 from exporter.load.health import Health, find_cpu_stat
@@ -34,7 +35,8 @@ from exporter.model import (
     ServerSnapshot,
     Window,
 )
-from exporter.probe import NS, Mode, WindowMode
+from exporter.payload import Step
+from exporter.probe import NS, Mode, Validation, WindowMode
 from exporter.server.poller import Poller
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
 
@@ -73,7 +75,8 @@ _OPEN_REASONS = {
 class Level:
     """One level: `run` it once; `stop` ends it early.
 
-    `abandoned` is the sweep's, since what one level gave up on is still at the server in the next.
+    `steps`, if given, are what is in `requests`: answers are held against what they expect. `abandoned` is the sweep's,
+    since what one level gave up on is still at the server in the next.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Level:
         requests: Sequence[EncodedRequest],
         abandoned: Abandoned,
         publish: Publish,
+        steps: Sequence[Step] = (),
         pollers: Sequence[Poller] = (),
     ) -> None:
         if plan.level.mode is Mode.PERIODIC:
@@ -100,6 +104,15 @@ class Level:
         max_in_flight = plan.probe.stop.max_in_flight
         self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
         self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
+        if any(step.expected for step in steps):
+            self._flight.checker = Checker(
+                requests,
+                steps,
+                service=service,
+                facts=plan.facts,
+                rules=plan.probe.validation or Validation(),
+                on_wrong=self._flight.wrong,
+            )
         self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
         calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
@@ -138,9 +151,11 @@ class Level:
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        target = self._plan.probe.target
+        target, keep_answers = self._plan.probe.target, self._flight.checker is not None
+        listener = self._flight.ended_with_answer if keep_answers else self._flight.ended
         channels = [
-            service.channel(target, self._flight.ended) for _ in range(max(service.connections(target, count), 1))
+            service.channel(target, listener, keep_answers=keep_answers)
+            for _ in range(max(service.connections(target, count), 1))
         ]
         self._flight.calls = tuple(Call(slot) for slot in range(count))
         for call in self._flight.calls:
@@ -348,6 +363,8 @@ class Level:
 
     def _cut(self, warm_up: bool) -> Window:
         """Ends the window at this moment and begins the next; without its snapshots yet."""
+        checker = self._flight.checker
+        checked = checker.take() if checker is not None else None
         edge_ns, columns = time.monotonic_ns(), self._flight.recorder.drain()
         start_ns, end_ns = self._edge_ns, edge_ns
         if self._is_measuring_count and len(columns):
@@ -365,6 +382,7 @@ class Level:
             health=self._health.sample(),
             warm_up=warm_up,
             error_text=self._flight.error_text,
+            checked=checked,
         )
         self._index += 1
         self._edge_ns, self._edge_sent, self._edge_unsent = edge_ns, sent, unsent

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 from exporter.load.abandoned import Abandoned
+from exporter.load.checker import Checker
 from exporter.load.guard import Guard, Stop
 from exporter.load.recorder import MAX_ROWS, Recorder
 from exporter.load.senders import Sender
@@ -48,6 +49,7 @@ class Flight:
         self.error_text = ""
         self.recorder = Recorder(self._rows_full)
         self.calls: Sequence[Call] = ()
+        self.checker: Checker | None = None
         self._sender: Sender | None = None
         self._guard = guard
         self._requests = itertools.cycle(requests)
@@ -76,7 +78,8 @@ class Flight:
         self.in_flight += 1
         call.intended_ns = intended_ns
         call.deadline_ns = now_ns + self._timeout_ns
-        call.channel.send(call, next(self._requests))  # type: ignore[union-attr]
+        call.request = request = next(self._requests)
+        call.channel.send(call, request)  # type: ignore[union-attr]
         return True
 
     def ended(self, call: Call) -> None:
@@ -94,6 +97,24 @@ class Flight:
             self._sender.ended(call)  # type: ignore[union-attr]
         elif not self.in_flight:
             self.wake.set()
+
+    def ended_with_answer(self, call: Call) -> None:
+        """The listener in its place where answers are checked. By then the call is on its way again."""
+        request, answer, row = call.request, call.answer, len(self.recorder)
+        call.answer = None
+        self.ended(call)
+        if answer is not None:
+            assert request is not None
+            assert self.checker is not None
+            self.checker.put_aside(request, answer, row)
+
+    def wrong(self, row: int, text: str) -> None:
+        """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
+        self.recorder.amend(row, Outcome.WRONG_OUTPUT)
+        self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {text}"
+        stop = self._guard.wrong(text)
+        if stop is not None:
+            self.stop(stop)
 
     def stop(self, stop: Stop) -> None:
         """Nothing more is sent from now on. The first reason stays."""
@@ -116,6 +137,8 @@ class Flight:
 
     def close(self) -> None:
         """Ends the timers."""
+        if self.checker is not None:
+            self.checker.close()
         self.stop(Stop())
         if self._scan_timer is not None:
             self._scan_timer.cancel()

@@ -14,7 +14,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from exporter.model import RecordColumns
+from exporter.model import Outcome, RecordColumns
 from exporter.services.base import Call
 
 CHUNK_ROWS = 1 << 18
@@ -67,6 +67,12 @@ class Recorder:
         """Calls `on_full` whenever exactly so many rows are held, now and after each drain; 0: not at any."""
         self._mark = rows
         self._look_at = self._next_look()
+
+    def amend(self, row: int, outcome: Outcome) -> None:
+        """Gives a row, counted from the last drain, another outcome."""
+        chunk, position = divmod(row, self._chunk_rows)
+        columns = self._full[chunk] if chunk < len(self._full) else self._chunk
+        columns.outcome[position] = outcome
 
     def drain(self) -> RecordColumns:
         """The rows since the last drain, in the order of their record; theirs is the memory from now on."""

@@ -1,7 +1,7 @@
 """What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
 
-Owns what lives as long as a sweep: the connection for the slow calls, the readings of the server's metrics, and the
-account of abandoned requests.
+Owns what lives as long as a sweep: the connection for the slow calls, the data, the readings of the server's metrics,
+and the account of abandoned requests.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from dataclasses import replace
 
 from exporter.errors import InputError, PreflightError
 from exporter.load.abandoned import Abandoned
+from exporter.load.data import Data
 from exporter.load.engine import Level, Publish
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Reason
-from exporter.payload import make_steps
 from exporter.probe import Probe, Target
 from exporter.server.poller import Poller
 from exporter.server.readers import open_readers
 from exporter.services.base import Control, Service
 from exporter.transport.dial import settle
+
+SHOWN_FAULTS = 5
+"""Faults of the input that a sweep tells: its text stands in the log, on the page and in the archive."""
 
 
 class Session:
@@ -32,7 +35,9 @@ class Session:
         self._control: Control | None = None
         self._abandoned = Abandoned()
         self._pollers: list[Poller] | None = None
+        self._data = Data()
         self._level: Level | None = None
+        self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """Begins a sweep: settles on an address of the target, where its policy is to keep to one, and asks the server
@@ -46,14 +51,15 @@ class Session:
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
+        self._stopped = False
         plan = _settled(plan)
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         try:
-            steps = make_steps(plan.facts, plan.probe.input)
-            requests = service.encode(plan.probe, plan.facts, steps, plan.sweep_id)
+            steps = await self._data.requests(plan, control)
+            requests = service.encode(plan.probe, plan.facts, [step.inputs for step in steps], plan.sweep_id)
         except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, str(error)) from error
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS)) from error
         await self._start_pollers(plan)
         self._level = Level(
             plan,
@@ -63,7 +69,10 @@ class Session:
             abandoned=self._abandoned,
             pollers=self._pollers or (),
             publish=publish,
+            steps=steps,
         )
+        if self._stopped:  # while the data was read
+            self._level.stop()
         try:
             await self._level.run()
         finally:
@@ -71,6 +80,7 @@ class Session:
 
     def stop(self) -> None:
         """Ends the running level, if there is one."""
+        self._stopped = True
         if self._level is not None:
             self._level.stop()
 
@@ -86,6 +96,7 @@ class Session:
         self._abandoned = Abandoned()
         for poller in pollers or ():
             poller.close()
+        self._data = Data()
         if control is not None:
             await control.close()
 

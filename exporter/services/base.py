@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
 from exporter.probe import Probe, Target
+from exporter.transport.answer import Answer
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 """One request's inputs by name, batch dimension included where the model has one."""
@@ -36,11 +37,13 @@ class EncodedRequest:
 class Call:
     """One request in flight: the engine owns it and uses it again; the channel fills it in.
 
-    The engine sets `intended_ns` and `deadline_ns` and hands it to `Channel.send`. The channel sets the other columns
-    (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are `time.monotonic_ns`.
+    The engine sets `request`, `intended_ns` and `deadline_ns` and hands it to `Channel.send`. The channel sets the
+    other columns (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are
+    `time.monotonic_ns`. A channel that keeps answers sets `answer` to what came for a call that is ok.
     """
 
     __slots__ = (
+        "answer",
         "bytes_in",
         "bytes_out",
         "channel",
@@ -49,6 +52,7 @@ class Call:
         "intended_ns",
         "last_ns",
         "outcome",
+        "request",
         "responses",
         "retry_after_ns",
         "send_done_ns",
@@ -60,6 +64,8 @@ class Call:
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.channel: Channel | None = None
+        self.request: EncodedRequest | None = None
+        self.answer: Answer | None = None
         self.outcome = Outcome.OK
         self.text = ""
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
@@ -107,6 +113,10 @@ class Control(Protocol):
         """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
         those that its configuration tells. Raises PreflightError with the reason if not."""
 
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+        """The outputs of one request to another model that takes the same inputs, as `facts` have them. Raises
+        PreflightError."""
+
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
         answer in time."""
@@ -130,8 +140,11 @@ class Service(Protocol):
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
-        """A channel, not opened yet."""
+    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
+        """A channel, not opened yet. `keep_answers`: each call gets its answer, for `read_answer`."""
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The outputs of an answer that was kept: one mapping for each response in it. Raises ProtocolError."""
 
     def connections(self, target: Target, in_flight: int) -> int:
         """How many channels serve `in_flight` calls at once."""

@@ -135,7 +135,19 @@ def _client_cells(measurement: Measurement) -> dict[str, Cell]:
         "client_limited": measurement.client_limited,
         "bytes_out": measurement.bytes_out,
         "bytes_in": measurement.bytes_in,
+        **_validation_cells(measurement),
         "percentiles": _other_percentiles(latency=latency, response_time=response_time, send_lag=send_lag),
+    }
+
+
+def _validation_cells(measurement: Measurement) -> dict[str, Cell]:
+    error = measurement.output_error
+    return {
+        "validated_requests": measurement.validated,
+        "output_error_max": error.absolute if error else None,
+        "output_error_max_relative": error.relative if error else None,
+        "output_signal_to_noise_db": error.signal_to_noise_db if error else None,
+        "output_difference": measurement.output_difference,
     }
 
 

@@ -182,6 +182,18 @@ MEASURED_REQUESTS = _family(
     "measured_requests",
     "Requests in the merged windows that are behind these figures; the cancelled not counted." + _LAST,
 )
+VALIDATED_REQUESTS = _family(
+    "gauge",
+    "validated_requests",
+    "Requests in the merged windows whose answers were held against what is expected of them. Absent where nothing is."
+    + _LAST,
+)
+OUTPUT_ERROR_MAX = _family(
+    "gauge",
+    "output_error_max",
+    "Largest difference between a number in those answers and the expected or reference one. Absent without numbers."
+    + _LAST,
+)
 BREAKDOWN = _family(
     "gauge",
     "latency_breakdown_seconds",

@@ -181,6 +181,10 @@ def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe:
     if (error_ratio := measurement.error_ratio) is not None:
         lines.add(f.ERROR_RATIO, level_labels, error_ratio)
     lines.add(f.MEASURED_REQUESTS, level_labels, measured_requests(measurement))
+    if measurement.validated is not None:
+        lines.add(f.VALIDATED_REQUESTS, level_labels, measurement.validated)
+    if measurement.output_error is not None:
+        lines.add(f.OUTPUT_ERROR_MAX, level_labels, measurement.output_error.absolute)
 
 
 def measured_requests(measurement: Measurement) -> int:

@@ -41,6 +41,7 @@ from exporter.model import (
     Repeat,
     Window,
     WindowSummary,
+    sum_checked,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
@@ -165,6 +166,7 @@ class LevelRun:
             _only_ours(delta.model, foreign),
             delta.composing if self._facts.ensemble else None,
         )
+        checked = sum_checked(window.checked for window in windows)
         health = worst_health([window.health for window in windows])
         rate = throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns)
         readings = [reading for window in windows for reading in window.readings]
@@ -203,6 +205,9 @@ class LevelRun:
             server_metrics=server_metrics(readings),
             gpu=gpu_figures(readings),
             energy_per_inference_joules=energy_per_inference_joules(readings, delta.model, duration_ns, rate),
+            validated=checked.answers if checked else None,
+            output_error=checked.error if checked else None,
+            output_difference=checked.difference if checked else "",
         )
         return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
 

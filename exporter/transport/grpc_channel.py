@@ -32,7 +32,15 @@ class GrpcChannel:
     attempt did.
     """
 
-    def __init__(self, target: Target, listener: Listener, capacity: int, *, method: str = INFER_METHOD) -> None:
+    def __init__(
+        self,
+        target: Target,
+        listener: Listener,
+        capacity: int,
+        *,
+        method: str = INFER_METHOD,
+        keep_answers: bool = False,
+    ) -> None:
         self.capacity = capacity
         self.connect_ns: int | None = None
         self.tls_ns: int | None = None
@@ -40,6 +48,7 @@ class GrpcChannel:
         self.call_ended = listener
         self._target = target
         self._method = method
+        self._keep_answers = keep_answers
         self._link: GrpcLink | None = None
         self._retired: set[GrpcLink] = set()
         self._waiting: deque[tuple[Call, EncodedRequest, bool]] = deque()
@@ -50,7 +59,7 @@ class GrpcChannel:
     async def open(self) -> None:
         """Connects, if it is not connected: TCP, TLS, and both sides' SETTINGS. Raises TransportError."""
         if self._link is None:
-            link = GrpcLink(self._target, self._method, self)
+            link = GrpcLink(self._target, self._method, self, keep_answers=self._keep_answers)
             await link.open()
             self._adopt(link)
 

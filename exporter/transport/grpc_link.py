@@ -14,6 +14,7 @@ from exporter import __version__
 from exporter.errors import ProtocolError, TransportError
 from exporter.model import Outcome
 from exporter.probe import NS, Target
+from exporter.transport.answer import Answer
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
@@ -61,10 +62,19 @@ class UnaryRpc(Rpc):
     ended: bool
 
 
+class KeepingRpc(UnaryRpc):
+    """One whose answer is kept."""
+
+    __slots__ = ()
+
+    keep = True
+
+
 class GrpcLink:
     """A connection that is opened once, and of no more use after its end."""
 
-    def __init__(self, target: Target, method: str, owner: LinkOwner) -> None:
+    def __init__(self, target: Target, method: str, owner: LinkOwner, *, keep_answers: bool = False) -> None:
+        self._rpc_type = KeepingRpc if keep_answers else UnaryRpc
         self.connection = Connection(target, ("h2",), self)
         self.core: Http2Connection[UnaryRpc] = Http2Connection()
         self._target = target
@@ -115,7 +125,7 @@ class GrpcLink:
 
     def start(self, call: Call, request: EncodedRequest, resent: bool = False) -> None:
         """Sends a call. Only if the core can start a stream."""
-        rpc = UnaryRpc()
+        rpc = self._rpc_type()
         rpc.call = call
         rpc.request = request
         rpc.resent = resent
@@ -182,6 +192,8 @@ class GrpcLink:
         call.last_ns = now_ns
         call.responses = rpc.message_count
         call.bytes_in = rpc.size
+        if rpc.keep:
+            call.answer = Answer(rpc.take_messages())
         self._owner.call_ended(call)
 
     def _forget(self, rpc: UnaryRpc) -> None:

@@ -24,6 +24,7 @@ from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
+from exporter.transport.answer import Answer
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
 from tests.builders import MS, concurrency, make_facts, make_target
@@ -49,8 +50,11 @@ class Doors:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         raise NotImplementedError
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
+    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
         return make_channel(target, listener)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        raise AssertionError
 
     def connections(self, target: Target, in_flight: int) -> int:
         return connections(target, in_flight)
