@@ -170,6 +170,10 @@ class RecordColumns:
     `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
     byte of the answer) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
     `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
+    `sequence_end` is 1 for the last request of a sequence.
+
+    `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
+    row after row. It is empty where a request has one response at most.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -181,6 +185,8 @@ class RecordColumns:
     outcome: npt.NDArray[np.uint8]
     bytes_out: npt.NDArray[np.int64]
     bytes_in: npt.NDArray[np.int64]
+    sequence_end: npt.NDArray[np.uint8]
+    response_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -198,6 +204,8 @@ class RecordColumns:
             outcome=np.zeros(rows, np.uint8),
             bytes_out=np.zeros(rows, np.int64),
             bytes_in=np.zeros(rows, np.int64),
+            sequence_end=np.zeros(rows, np.uint8),
+            response_ns=np.zeros(0, np.int64),
         )
 
     @classmethod
@@ -310,7 +318,8 @@ class Measurement:
     `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
-    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them.
+    `outcomes` counts the judged windows' requests. `sequences` counts those that ended in them with an ok request, None
+    where the probe sends none. `server` is the difference of the server's statistics over them.
     """
 
     level: LoadLevel
@@ -340,6 +349,7 @@ class Measurement:
     window_summaries: tuple[WindowSummary, ...]
     bytes_out: int = 0
     bytes_in: int = 0
+    sequences: int | None = None
 
     @property
     def error_ratio(self) -> float | None:

@@ -103,6 +103,8 @@ class LoadLevel:
     number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
+    Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
+    `request_period` responses each, until there were `value` of them.
     """
 
     mode: Mode
@@ -113,6 +115,9 @@ class LoadLevel:
     file: str = ""
     file_digest: str = ""
     duration_ns: int = 0
+    start: int = 0
+    step: int = 0
+    request_period: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +136,38 @@ class MeasurementOptions:
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension."""
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension.
+    `shared_memory` is none, system or cuda; an output of unknown size gets `output_shared_memory_bytes` of it for each
+    inference of a request."""
 
     source: str = "random"
     seed: int = 0
     batch_size: int = 1
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     string_length: int = 128
+    shared_memory: str = "none"
+    output_shared_memory_bytes: int = 102_400
+
+
+DEFAULT_SEQUENCE_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """Requests as sequences: each has an id, and a flag at its first and at its last request.
+
+    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight. A
+    sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
+    input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
+    is a random place among 63 bits. A `serial` sequence never has more than one request in flight.
+    """
+
+    count: int = 4
+    length: int = 0
+    length_variation_ratio: float = 0.2
+    start_id: int = 0
+    id_range: int = 0
+    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +218,7 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `workers` processes share the load of each level."""
+    `workers` processes share the load of each level. `streaming` sends over gRPC's bidirectional stream."""
 
     name: str
     target: Target
@@ -207,3 +237,5 @@ class Probe:
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     config_hash: str = ""
+    sequences: SequenceOptions | None = None
+    streaming: bool = False

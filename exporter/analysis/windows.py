@@ -58,6 +58,11 @@ def send_lags_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
     return lags
 
 
+def ended_sequences(columns: RecordColumns) -> int:
+    """How many sequences ended: last requests that were ok."""
+    return int(np.count_nonzero(columns.sequence_end[columns.outcome == Outcome.OK]))
+
+
 def throughput(ok_requests: int, batch_size: int, duration_ns: int) -> float:
     """Inferences per second: requests x batch over the time (perf_analyzer's "Throughput")."""
     return ok_requests * batch_size * NS / duration_ns if duration_ns > 0 else 0.0

@@ -165,6 +165,27 @@ def _schedule_file(probe: ProbeSettings) -> Found:
         yield ("load", "schedule_file"), f"its last request, at {last}, comes after stop.max_duration, {limit}"
 
 
+def _sequences(probe: ProbeSettings) -> Found:
+    sequences, load = probe.load.sequences, probe.load
+    if sequences is None:
+        return
+    is_open = load.concurrency is None
+    under_way = sequences.count if is_open else max(load.concurrency or (1,))
+    if is_open and sequences.count > probe.stop.max_in_flight:
+        limit = probe.stop.max_in_flight
+        yield ("load", "sequences", "count"), f"found {sequences.count}: is above stop.max_in_flight, {limit}"
+    if not is_open and "count" in sequences.model_fields_set:
+        yield ("load", "sequences", "count"), "has no meaning with concurrency: each request in flight has a sequence"
+    if 0 < sequences.id_range < under_way:
+        problem = f"found {sequences.id_range}: {under_way} sequences are under way at once"
+        yield ("load", "sequences", "id_range"), problem
+    if under_way >= probe.stop.max_requests:
+        problem = f"{under_way} are under way at once; stop.max_requests, {probe.stop.max_requests}, must be above that"
+        yield ("load", "sequences"), problem
+    if probe.input.batch_size > 1:
+        yield ("input", "batch_size"), "must be 1 with load.sequences: it is the server that batches sequences"
+
+
 def _windows(probe: ProbeSettings) -> Found:
     measurement = probe.measurement
     if measurement.stability_windows > measurement.max_windows:
@@ -211,6 +232,7 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _load: {"load"},
     _concurrency: {"load", "stop"},
     _schedule_file: {"load", "stop"},
+    _sequences: {"load", "stop", "input"},
     _windows: {"measurement"},
     _percentiles: {"measurement", "slo"},
     _slo_levels: {"slo", "load"},

@@ -24,6 +24,8 @@ from exporter.probe import NS, Distribution, LoadLevel, Mode
 from exporter.timing_files import TimingFile
 
 MAX_PERCENTILES = 10
+_MAX_ID = 10**18 - 1
+"""The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""
 _KEPT_PERCENTILES = (50.0, 99.0)
 
 
@@ -47,6 +49,38 @@ class ScheduleSettings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         exactly_one({"every": self.every_ns, "cron": self.cron})
+        return self
+
+
+class SequenceSettings(Section):
+    """Sequences: requests with an id, and a flag at the first and at the last. Sequence models get them anyway."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=4,
+        description="How many are under way at once in an open loop. A closed loop has one for each request in flight.",
+    )
+    length: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="Requests in a sequence. 0: as many as its stream of input data has; 20 without such."
+    )
+    length_variation_ratio: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.2, alias="length_variation", description="How much longer or shorter than `length` one may be."
+    )
+    start_id: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="The first id; at random by default, so that two clients do not meet in one sequence."
+    )
+    id_range: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="How many ids are used in turn, from `start_id` on; 4294967295 where only that is given."
+    )
+    serial: StrictBool = Field(
+        default=False,
+        description="Whether a sequence never has more than one request in flight. In an open loop it otherwise may, "
+        "but for its first and its last request.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.id_range and not self.start_id:
+            raise ValueError("id_range needs start_id")
         return self
 
 
@@ -78,6 +112,7 @@ class LoadSettings(Section):
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads above what one core can make."
     )
+    sequences: SequenceSettings | None = Field(default=None, description="The requests' sequences.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

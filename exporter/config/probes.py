@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, SequenceSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import TargetSettings
 from exporter.probe import (
@@ -18,12 +18,16 @@ from exporter.probe import (
     OverloadPolicy,
     Probe,
     Schedule,
+    SequenceOptions,
     Slo,
     StopRules,
     Target,
     TlsOptions,
     Unit,
 )
+
+DEFAULT_ID_RANGE = 2**32 - 1
+"""As in perf_analyzer."""
 
 
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
@@ -76,6 +80,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant=settings.variant,
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
+        sequences=_sequences(settings.load.sequences),
     )
     return replace(probe, config_hash=_config_hash(probe))
 
@@ -85,6 +90,15 @@ def _schedule(settings: ScheduleSettings) -> Schedule:
         return Schedule(settings.every_ns or 0, timezone=settings.timezone, jitter_ns=settings.jitter_ns)
     cron = parse_cron(settings.cron)
     return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
+
+
+def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
+    if settings is None:
+        return None
+    options = SequenceOptions(**settings.model_dump())
+    if options.start_id and not options.id_range:
+        return replace(options, id_range=DEFAULT_ID_RANGE)
+    return options
 
 
 def _config_hash(probe: Probe) -> str:

@@ -19,9 +19,12 @@ from exporter.load.flight import Flight
 from exporter.load.guard import Guard, Stop
 from exporter.load.health import Health, find_cpu_stat
 from exporter.load.level_pacing import make_pacer
+from exporter.load.pacing import level_seed
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Sender
+from exporter.load.sequence_flight import SequenceFlight
+from exporter.load.sequences import Sequences
 from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, ServerSnapshot, Window
 from exporter.probe import NS, Mode
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
@@ -54,7 +57,9 @@ _OPEN_REASONS = {
 class Level:
     """One level: `run` it once; `stop` ends it early.
 
-    `abandoned` is the sweep's, since what one level gave up on is still at the server in the next.
+    `abandoned` is the sweep's, since what one level gave up on is still at the server in the next. `streams` holds the
+    numbers of the requests that make up each stream of input data; only sequences are sent stream by stream. Raises
+    InputError if the requests can't be sent so.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Level:
         requests: Sequence[EncodedRequest],
         abandoned: Abandoned,
         publish: Publish,
+        streams: Sequence[Sequence[int]] = (),
     ) -> None:
         if plan.level.mode is Mode.PERIODIC:
             # Its steps are taken by counting the responses of streams.
@@ -76,11 +82,13 @@ class Level:
         self._publish = publish
         self._timeout_ns = plan.probe.measurement.request_timeout_ns
         max_in_flight = plan.probe.stop.max_in_flight
-        self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
-        self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
         self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
         calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
+        self._sequences = self._make_sequences(calls, streams)
+        kept_back = self._sequences.closing_requests(plan.max_requests) if self._sequences else 0
+        self._guard = Guard(plan.probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
+        self._flight = self._make_flight(service, requests)
         self._channels = self._make_calls(service, calls)
         self._sender: Sender | None = None
         self._go_ns: int | None = None
@@ -111,6 +119,30 @@ class Level:
         """All members of the group are as far as this one: they go on together at that moment."""
         self._go_ns = at_ns
         self._flight.wake.set()
+
+    def _make_sequences(self, calls: int, streams: Sequence[Sequence[int]]) -> Sequences | None:
+        plan, options = self._plan, self._plan.probe.sequences
+        if options is None:
+            return None
+        slots = calls if self._is_closed_loop else options.count
+        return Sequences(
+            options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}")
+        )
+
+    def _make_flight(self, service: Service, requests: Sequence[EncodedRequest]) -> Flight:
+        probe = self._plan.probe
+        max_in_flight = probe.stop.max_in_flight
+        if self._sequences is None:
+            return Flight(self._guard, requests, self._abandoned, max_in_flight, self._timeout_ns)
+        return SequenceFlight(
+            self._guard,
+            self._abandoned,
+            max_in_flight,
+            self._timeout_ns,
+            sequences=self._sequences,
+            placer=service.placer(probe.target, requests),
+            by_call=self._is_closed_loop,
+        )
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
@@ -245,11 +277,16 @@ class Level:
     async def _wind_up(self) -> LevelEnd:
         """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
         since the load was not whole any more; unless it has finished."""
-        stopped = self._flight.stopped or Stop()
+        flight, limit_ns = self._flight, min(self._timeout_ns, DRAIN_LIMIT_NS)
+        stopped = flight.stopped or Stop()
         if stopped.finished:
             await self._end_window(self._cut(warm_up=False))
         else:
-            await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+            await flight.drain(limit_ns)
+        if isinstance(flight, SequenceFlight):
+            # Not within the requests' own time-out: one that is short must not keep them from being sent.
+            await flight.end_sequences(DRAIN_LIMIT_NS)
+        if not stopped.finished or len(flight.recorder):
             await self._publish(self._cut(warm_up=True))
         abandoned = self._abandoned.count(time.monotonic_ns())
         return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.load.abandoned import Abandoned
 from exporter.load.guard import Guard, Stop
@@ -47,10 +47,10 @@ class Flight:
         self.in_flight = 0
         self.error_text = ""
         self.recorder = Recorder(self._rows_full)
+        self.next_request: Callable[[], EncodedRequest] = itertools.cycle(requests).__next__
         self.calls: Sequence[Call] = ()
         self._sender: Sender | None = None
         self._guard = guard
-        self._requests = itertools.cycle(requests)
         self._abandoned = abandoned
         self._max_in_flight = max_in_flight
         self._timeout_ns = timeout_ns
@@ -76,7 +76,7 @@ class Flight:
         self.in_flight += 1
         call.intended_ns = intended_ns
         call.deadline_ns = now_ns + self._timeout_ns
-        call.channel.send(call, next(self._requests))  # type: ignore[union-attr]
+        call.channel.send(call, self.next_request())  # type: ignore[union-attr]
         return True
 
     def ended(self, call: Call) -> None:

@@ -41,18 +41,20 @@ class Session:
         try:
             steps = make_steps(plan.facts, plan.probe.input)
             requests = service.encode(plan.probe, plan.facts, steps, plan.sweep_id)
+            level = Level(
+                plan,
+                service=service,
+                control=control,
+                requests=requests,
+                streams=[range(len(requests))],
+                abandoned=self._abandoned,
+                publish=publish,
+            )
         except InputError as error:
             raise PreflightError(Reason.BAD_INPUT, str(error)) from error
-        self._level = Level(
-            plan,
-            service=service,
-            control=control,
-            requests=requests,
-            abandoned=self._abandoned,
-            publish=publish,
-        )
+        self._level = level
         try:
-            await self._level.run()
+            await level.run()
         finally:
             self._level = None
 

@@ -28,11 +28,32 @@ class EncodedRequest:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A request's place in its sequence: what makes it differ from the others that were encoded with it."""
+
+    sequence_id: int
+    start: bool
+    end: bool
+
+
+class Placer(Protocol):
+    """Puts requests that were encoded once into sequences. Called for each request: it appends, and encodes again only
+    what varies."""
+
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        """The request of that step at this place."""
+
+    def is_conflict(self, text: str) -> bool:
+        """Whether the server's words say that the request did not fit its sequence: unknown, ended, or no id."""
+
+
 class Call:
     """One request in flight: the engine owns it and uses it again; the channel fills it in.
 
-    The engine sets `intended_ns` and `deadline_ns` and hands it to `Channel.send`. The channel sets the other columns
-    (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are `time.monotonic_ns`.
+    The engine sets `intended_ns`, `deadline_ns` and `sequence_end` and hands it to `Channel.send`. The channel sets the
+    other columns (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are
+    `time.monotonic_ns`.
     """
 
     __slots__ = (
@@ -48,6 +69,7 @@ class Call:
         "retry_after_ns",
         "send_done_ns",
         "sent_ns",
+        "sequence_end",
         "slot",
         "text",
     )
@@ -59,6 +81,7 @@ class Call:
         self.text = ""
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
         self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
+        self.sequence_end = False
 
 
 Listener = Callable[[Call], None]
@@ -116,6 +139,9 @@ class Service(Protocol):
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
 
     def channel(self, target: Target, listener: Listener) -> Channel:
         """A channel, not opened yet."""

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, ser
 from exporter.errors import InputError, TransportError
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.transport.headers import read_headers
 from exporter.wire.http1 import request_head
@@ -45,6 +45,12 @@ class TritonService:
         return [
             encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
         ]
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """See `services.triton_sequence`."""
+        from exporter.services.triton_sequence import GrpcPlacer, HttpPlacer
+
+        return GrpcPlacer(requests) if target.is_grpc else HttpPlacer(requests)
 
     def channel(self, target: Target, listener: Listener) -> Channel:
         """A channel of the door's protocol."""

@@ -117,6 +117,11 @@ RESPONSES_PER_SECOND = _family(
     "responses_per_second",
     "Responses per second of the merged windows." + _LAST + " Absent unless the model is decoupled.",
 )
+SEQUENCES_PER_SECOND = _family(
+    "gauge",
+    "sequences_per_second",
+    "Sequences ended with an ok request, per second of the merged windows." + _LAST + " Absent without sequences.",
+)
 OFFERED = _family(
     "gauge", "offered_requests_per_second", "Requests actually sent, per second of the merged windows." + _LAST
 )

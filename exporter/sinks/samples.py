@@ -170,6 +170,8 @@ def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe:
         lines.add(f.THROUGHPUT_UNITS, f"{level_labels},{label('unit', probe.unit.name)}", per_second)
     if decoupled and measurement.duration_ns > 0:
         lines.add(f.RESPONSES_PER_SECOND, level_labels, measurement.responses * NS / measurement.duration_ns)
+    if measurement.sequences is not None and measurement.duration_ns > 0:
+        lines.add(f.SEQUENCES_PER_SECOND, level_labels, measurement.sequences * NS / measurement.duration_ns)
     lines.add(f.OFFERED, level_labels, measurement.offered)
     lines.add(f.UNSENT_RATIO, level_labels, measurement.unsent_ratio)
     if (error_ratio := measurement.error_ratio) is not None:

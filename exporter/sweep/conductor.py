@@ -28,7 +28,7 @@ from exporter.model import (
 )
 from exporter.probe import NS, LoadLevel, Probe
 from exporter.sweep.level import LevelRun
-from exporter.sweep.preflight import refuse_unsupported
+from exporter.sweep.preflight import as_model_needs, refuse_unsupported
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -103,6 +103,7 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await worker.preflight(self._probe)
         refuse_unsupported(self._probe, self._facts)
+        probe = as_model_needs(self._probe, self._facts)
         for level in self._probe.levels:
             requests_left = self._probe.stop.max_requests - self._sent
             time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)
@@ -113,7 +114,7 @@ class Sweep:
                 )
             if time_left_ns <= 0:
                 return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-            plan = LevelPlan(self._id, self._probe, self._facts, level, requests_left, time_left_ns)
+            plan = LevelPlan(self._id, probe, self._facts, level, requests_left, time_left_ns)
             end = await self._run_level(worker, plan, self._facts)
             if end.reason is not Reason.NONE:
                 return end.reason, f"level {level.label}: {end.text}"

@@ -15,6 +15,7 @@ from exporter.analysis.client import is_client_limited, worst_health
 from exporter.analysis.join import FOREIGN_LIMIT_RATIO, breakdown, foreign_ratio, foreign_requests
 from exporter.analysis.latency import summarise
 from exporter.analysis.windows import (
+    ended_sequences,
     latencies_ns,
     outcome_counts,
     response_times_ns,
@@ -44,6 +45,7 @@ class LevelRun:
         self._probe = probe
         self._facts = facts
         self._level = level
+        self._has_sequences = facts.sequence or probe.sequences is not None
         # A schedule is run once and is no steady state: all of it is measured, however its windows differ. Its memory
         # is bounded by its file.
         self._runs_once = level.mode is Mode.SCHEDULE
@@ -131,6 +133,7 @@ class LevelRun:
             window_summaries=self._marked_summaries(len(windows)),
             bytes_out=int(columns.bytes_out.sum()),
             bytes_in=int(columns.bytes_in.sum()),
+            sequences=ended_sequences(columns) if self._has_sequences else None,
         )
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:

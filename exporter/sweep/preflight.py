@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, Reason
-from exporter.probe import Probe
+from exporter.probe import Probe, SequenceOptions
 
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
-    """Raises PreflightError for a model whose protocol this version does not speak: its every request would fail, and
-    look like the server's fault."""
+    """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
+    fault."""
     if facts.decoupled:
         text = f"model '{probe.model}' is decoupled (many answers to a request): this needs a stream, not yet supported"
         raise PreflightError(Reason.UNSUPPORTED, text)
-    if facts.sequence:
-        text = f"model '{probe.model}' takes sequences of requests with an id, which is not yet supported"
+    if facts.sequence and probe.input.batch_size > 1:
+        text = (
+            f"model '{probe.model}' takes sequences, whose requests are batched by the server: "
+            f"input.batch_size must be 1, and is {probe.input.batch_size}"
+        )
         raise PreflightError(Reason.UNSUPPORTED, text)
+
+
+def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
+    """The probe with what goes without saying: a sequence model is sent sequences. (Others are if the probe says so: an
+    ensemble of which a part takes sequences does not tell.)"""
+    if facts.sequence and probe.sequences is None:
+        return replace(probe, sequences=SequenceOptions())
+    return probe

@@ -21,6 +21,7 @@ from exporter.probe import (
     OverloadPolicy,
     Probe,
     Schedule,
+    SequenceOptions,
     Slo,
     StopRules,
     Target,
@@ -180,3 +181,12 @@ def test_the_hash_covers_what_is_in_a_file(tmp_path: Path) -> None:
     assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) == first
     gaps.write_text("1001\n")
     assert hash_with(tmp_path, "probes", load={"intervals_file": str(gaps)}) != first
+
+
+def test_sequences(tmp_path: Path) -> None:
+    given = {"count": 6, "length": 50, "length_variation": "10%", "serial": True}
+    probe = probe_with(tmp_path, load={"request_rate": 50, "sequences": given})
+    assert probe.sequences == SequenceOptions(6, 50, 0.1, serial=True)
+    assert probe_with(tmp_path, load={"concurrency": 1, "sequences": {}}).sequences == SequenceOptions()
+    started = probe_with(tmp_path, load={"concurrency": 1, "sequences": {"start_id": 7}})
+    assert started.sequences == SequenceOptions(start_id=7, id_range=2**32 - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from exporter.errors import TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
-from exporter.services.base import Call, EncodedRequest, Listener, Tensors
+from exporter.services.base import Call, EncodedRequest, Listener, Place, Tensors
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 
 
@@ -61,11 +62,22 @@ class FakeService:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         return [EncodedRequest(b"head", b"".join(array.tobytes() for array in step.values())) for step in steps]
 
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
+        return FakePlacer()
+
     def channel(self, target: Target, listener: Listener) -> FakeChannel:
         return FakeChannel(self, listener)
 
     def connections(self, target: Target, in_flight: int) -> int:
         return -(-in_flight // self.capacity)
+
+
+class FakePlacer:
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        return EncodedRequest(b"", json.dumps([step, place.sequence_id, place.start, place.end]).encode())
+
+    def is_conflict(self, text: str) -> bool:
+        return text == "conflict"
 
 
 class FakeControl:

@@ -8,7 +8,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ async def run_level(
     on_event: OnEvent | None = None,
     requests: int = 1,
     abandoned: Abandoned | None = None,
+    streams: Sequence[Sequence[int]] = (),
     on_level: Callable[[Level], None] = lambda _: None,
 ) -> Run:
     """Runs the level; stops it once `stop_after` measured windows have come."""
@@ -84,6 +85,7 @@ async def run_level(
         requests=[EncodedRequest(b"", bytes([step])) for step in range(requests)],
         abandoned=abandoned if abandoned is not None else Abandoned(),
         publish=publish,
+        streams=streams,
     )
     on_level(level)
     async with asyncio.timeout(20):

@@ -22,7 +22,7 @@ from exporter.model import (
     Window,
     WindowCounts,
 )
-from exporter.probe import NS, MeasurementOptions, Probe, StopRules
+from exporter.probe import NS, InputOptions, MeasurementOptions, Probe, SequenceOptions, StopRules
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
@@ -148,7 +148,7 @@ async def test_preflight_fails() -> None:
     assert worker.calls == ["end_sweep"]
 
 
-@pytest.mark.parametrize("facts", [make_facts(decoupled=True), make_facts(sequence=True)])
+@pytest.mark.parametrize("facts", [make_facts(decoupled=True)])
 async def test_a_model_that_takes_more_than_plain_requests_gets_no_load(facts: ModelFacts) -> None:
     worker = ScriptedWorker(steady)
     worker.facts = facts
@@ -156,6 +156,21 @@ async def test_a_model_that_takes_more_than_plain_requests_gets_no_load(facts: M
     assert (result.status, result.reason, result.facts) == (SweepStatus.FAILED, Reason.UNSUPPORTED, facts)
     assert result.reason_text.startswith("model 'addsub' ")
     assert worker.plans == []
+
+
+async def test_a_sequence_model_is_sent_sequences() -> None:
+    worker = ScriptedWorker(steady)
+    worker.facts = make_facts(sequence=True)
+    result, _ = await sweep(worker, make_probe())
+    assert result.status is SweepStatus.OK
+    assert [plan.probe.sequences for plan in worker.plans] == [SequenceOptions()]
+    own = SequenceOptions(length=5)
+    await sweep(worker, make_probe(sequences=own))
+    assert worker.plans[-1].probe.sequences is own
+    batched, _ = await sweep(worker, make_probe(input=InputOptions(batch_size=2)))
+    assert batched.reason_text == (
+        "model 'addsub' takes sequences, whose requests are batched by the server: input.batch_size must be 1, and is 2"
+    )
 
 
 @pytest.mark.parametrize(

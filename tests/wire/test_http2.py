@@ -25,6 +25,7 @@ from exporter.wire.http2_frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    ErrorCode,
     frame,
     read_settings,
     rst_stream_frame,
@@ -329,6 +330,18 @@ def test_reset_by_us_and_what_still_comes_on_the_stream() -> None:
     other = started(core)
     core.receive(answer(3))
     assert other.told == WHOLE
+
+
+def test_an_answer_and_its_reset_that_come_twice() -> None:
+    """As gRPC's C core was seen to do with a call past its deadline."""
+    core = ready_core()
+    stream = started(core)
+    late = answer(stream.id) + rst_stream_frame(stream.id, ErrorCode.NO_ERROR)
+    core.receive(late)
+    told = list(stream.told)
+    core.receive(late)
+    assert stream.told == told
+    assert not core.retired
 
 
 def test_memory_of_resets_is_bounded_and_forgiving() -> None:

@@ -1,0 +1,118 @@
+"""Triton's sequences: the id and the flags of a request that was encoded once, put in for each request anew.
+
+Owns both ways: protobuf messages are appended, since serialized messages concatenate; over HTTP the parameters are
+written into the JSON header, and with it the two lengths into the head.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import struct
+from collections.abc import Sequence
+
+from exporter.errors import InputError
+from exporter.services.base import EncodedRequest, Place
+
+_GRPC_PREFIX = struct.Struct("!?I")
+_LENGTHS = re.compile(rb"(?im)^(?:inference-header-content-length|content-length): *(\d+)\r\n")
+_JSON_LENGTH = re.compile(rb"(?im)^inference-header-content-length: *(\d+)\r\n")
+_CODING = re.compile(rb"(?im)^content-encoding:")
+_CONFLICT = re.compile(r"START flag|correlation ID|sequence .*(has been|was) (cancelled|canceled|timed out)")
+"""The words of Triton's sequence batcher for a request that fits no sequence that it knows."""
+
+
+class _Words:
+    """What both doors have in common."""
+
+    def is_conflict(self, text: str) -> bool:
+        """See `Placer`."""
+        return _CONFLICT.search(text) is not None
+
+
+class GrpcPlacer(_Words):
+    """A `Placer` (services.base) for gRPC. Raises InputError if a request is compressed: each would have to be anew."""
+
+    def __init__(self, requests: Sequence[EncodedRequest]) -> None:
+        for request in requests:
+            if request.body[0]:
+                raise InputError("input.compression does not go with sequences")
+        self._requests = requests
+
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        """See `Placer`."""
+        request = self._requests[step]
+        part = _flags_part(place.start, place.end) + _id_part(place.sequence_id)
+        size = len(request.body) - _GRPC_PREFIX.size + len(part)
+        body = b"".join((_GRPC_PREFIX.pack(False, size), memoryview(request.body)[_GRPC_PREFIX.size :], part))
+        return EncodedRequest(request.head, body)
+
+
+@functools.lru_cache(4)
+def _flags_part(start: bool, end: bool) -> bytes:
+    return _parameters(**{name: flag for name, flag in (("sequence_start", start), ("sequence_end", end)) if flag})
+
+
+@functools.lru_cache(1024)
+def _id_part(sequence_id: int) -> bytes:
+    return _parameters(sequence_id=sequence_id)
+
+
+def _parameters(**values: int) -> bytes:
+    """Parameters as a part of a ModelInferRequest, to be appended to another."""
+    from tritonclient.grpc import service_pb2
+
+    message = service_pb2.ModelInferRequest()
+    for name, value in values.items():
+        parameter = message.parameters[name]
+        if isinstance(value, bool):
+            parameter.bool_param = value
+        else:
+            parameter.int64_param = value
+    data: bytes = message.SerializeToString()
+    return data
+
+
+class HttpPlacer(_Words):
+    """A `Placer` (services.base) for HTTP. Raises InputError if a request is compressed."""
+
+    def __init__(self, requests: Sequence[EncodedRequest]) -> None:
+        self._templates = [_HttpTemplate(request) for request in requests]
+
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        """See `Placer`."""
+        return self._templates[step].fill(place)
+
+
+class _HttpTemplate:
+    """A request cut where the lengths and the parameters go."""
+
+    def __init__(self, request: EncodedRequest) -> None:
+        head, body = request.head, request.body
+        if _CODING.search(head):
+            raise InputError("input.compression does not go with sequences")
+        length = _JSON_LENGTH.search(head)
+        json_bytes = int(length[1]) if length else len(body)
+        header = json.loads(body[:json_bytes])
+        parameters = header.pop("parameters", {})
+        fixed = "".join(f"{json.dumps(name)}:{json.dumps(value)}," for name, value in parameters.items())
+        self._head = _LENGTHS.sub(b"", head).removesuffix(b"\r\n")
+        self._begin = f'{{"parameters":{{{fixed}'.encode()
+        self._rest = b"}," + json.dumps(header, separators=(",", ":")).encode()[1:]
+        self._data = memoryview(body)[json_bytes:]
+
+    def fill(self, place: Place) -> EncodedRequest:
+        values = b'"sequence_id":%d,"sequence_start":%s,"sequence_end":%s' % (
+            place.sequence_id,
+            b"true" if place.start else b"false",
+            b"true" if place.end else b"false",
+        )
+        body = b"".join((self._begin, values, self._rest, self._data))
+        json_bytes = len(body) - len(self._data)
+        head = b"%sInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (
+            self._head,
+            json_bytes,
+            len(body),
+        )
+        return EncodedRequest(head, body)
