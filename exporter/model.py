@@ -319,7 +319,8 @@ class Measurement:
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
     `outcomes` counts the judged windows' requests. `sequences` counts those that ended in them with an ok request, None
-    where the probe sends none. `server` is the difference of the server's statistics over them.
+    where the probe sends none. `first_response` is from *sent* to the first response, `inter_response` from a response
+    to the next of its request; None without a stream. `server` is the difference of the server's statistics over them.
     """
 
     level: LoadLevel
@@ -350,6 +351,8 @@ class Measurement:
     bytes_out: int = 0
     bytes_in: int = 0
     sequences: int | None = None
+    first_response: LatencySummary | None = None
+    inter_response: LatencySummary | None = None
 
     @property
     def error_ratio(self) -> float | None:

@@ -71,11 +71,17 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
+    http_doors = {
+        entry.settings.name for entry in targets if entry and entry.settings.url.scheme not in ("grpc", "grpcs")
+    }
     for index, entry in enumerate(probes):
         if not entry:
             continue
         if complete and "target" not in entry.broken and entry.settings.target not in known:
             yield ("probes", index, "target"), _no_target(entry.settings.target, known)
+        if entry.settings.streaming and entry.settings.target in http_doors:
+            door = text.shown(entry.settings.target)
+            yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
 
 
@@ -152,6 +158,28 @@ def _load(probe: ProbeSettings) -> Found:
         yield ("load", "seed"), "has no meaning without distribution: poisson"
 
 
+def _periodic(probe: ProbeSettings) -> Found:
+    """Its steps are taken by counting the responses of streams."""
+    load, stop = probe.load, probe.stop
+    if load.periodic_concurrency is None:
+        if "request_period" in load.model_fields_set:
+            yield ("load", "request_period"), "has no meaning without periodic_concurrency"
+        return
+    end = load.periodic_concurrency[1]
+    if not probe.streaming:
+        yield ("load", "periodic_concurrency"), "needs streaming: true"
+    if load.sequences is not None:
+        yield ("load", "sequences"), "do not go with periodic_concurrency"
+    if end > stop.max_in_flight:
+        yield ("load", "periodic_concurrency"), f"its {end} requests are above stop.max_in_flight, {stop.max_in_flight}"
+    if end >= stop.max_requests:
+        limit = stop.max_requests
+        yield (
+            ("load", "periodic_concurrency"),
+            f"its {end} requests, with the first to warm up, are above stop.max_requests, {limit}",
+        )
+
+
 def _schedule_file(probe: ProbeSettings) -> Found:
     """A schedule is run to its end, or it was not worth to begin."""
     if probe.load.schedule_file is None:
@@ -169,7 +197,7 @@ def _sequences(probe: ProbeSettings) -> Found:
     sequences, load = probe.load.sequences, probe.load
     if sequences is None:
         return
-    is_open = load.concurrency is None
+    is_open = load.concurrency is None and load.periodic_concurrency is None
     under_way = sequences.count if is_open else max(load.concurrency or (1,))
     if is_open and sequences.count > probe.stop.max_in_flight:
         limit = probe.stop.max_in_flight
@@ -232,6 +260,7 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _load: {"load"},
     _concurrency: {"load", "stop"},
     _schedule_file: {"load", "stop"},
+    _periodic: {"load", "stop", "streaming"},
     _sequences: {"load", "stop", "input"},
     _windows: {"measurement"},
     _percentiles: {"measurement", "slo"},

@@ -18,7 +18,13 @@ from exporter.config.fields import (
     Section,
     exactly_one,
 )
-from exporter.config.levels import parse_concurrency, parse_intervals_file, parse_request_rate, parse_schedule_file
+from exporter.config.levels import (
+    parse_concurrency,
+    parse_intervals_file,
+    parse_periodic,
+    parse_request_rate,
+    parse_schedule_file,
+)
 from exporter.config.quantities import duration, ratio
 from exporter.probe import NS, Distribution, LoadLevel, Mode
 from exporter.timing_files import TimingFile
@@ -85,7 +91,7 @@ class SequenceSettings(Section):
 
 
 class LoadSettings(Section):
-    """The load levels, run in their order: `concurrency`, `request_rate`, `intervals_file` or `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `intervals_file` or `schedule_file`."""
 
     concurrency: Annotated[tuple[int, ...], PlainValidator(parse_concurrency)] | None = Field(
         default=None, description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`."
@@ -109,6 +115,14 @@ class LoadSettings(Section):
         description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending. Run "
         "once and measured whole. The level bears the file's name, without its ending.",
     )
+    periodic_concurrency: Annotated[tuple[int, int, int], PlainValidator(parse_periodic)] | None = Field(
+        default=None,
+        description="Closed loop over streams, run once and measured whole: `start:end:step`. `start` requests, and "
+        "`step` more each time that the last ones added have had `request_period` responses, until `end` were sent.",
+    )
+    request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=10, description="Responses to each request before the next step of `periodic_concurrency`."
+    )
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads above what one core can make."
     )
@@ -121,6 +135,7 @@ class LoadSettings(Section):
             "request_rate": self.request_rate,
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
+            "periodic_concurrency": self.periodic_concurrency,
         }
         exactly_one(choices)
         return self
@@ -130,6 +145,11 @@ class LoadSettings(Section):
         """The levels with their labels."""
         if self.concurrency:
             return tuple(LoadLevel(Mode.CONCURRENCY, float(value), str(value)) for value in self.concurrency)
+        if self.periodic_concurrency:
+            start, end, step = self.periodic_concurrency
+            label = f"{start}:{end}:{step}"
+            period = self.request_period
+            return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
@@ -267,6 +287,11 @@ class DefaultsSettings(Section):
     variant_group: LabelValue = Field(default="", description="The variants of one group are compared with each other.")
     labels: dict[str, LabelValue] = Field(
         default={}, description="Up to 5 labels of your own, on `triton_canary_probe_info`."
+    )
+    streaming: StrictBool = Field(
+        default=False,
+        description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
+        "take no other.",
     )
     histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
 

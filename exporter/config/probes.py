@@ -81,6 +81,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
         sequences=_sequences(settings.load.sequences),
+        streaming=settings.streaming,
     )
     return replace(probe, config_hash=_config_hash(probe))
 

@@ -13,16 +13,16 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from exporter.errors import PreflightError, TransportError
+from exporter.errors import TransportError
 from exporter.load.abandoned import Abandoned
 from exporter.load.flight import Flight
 from exporter.load.guard import Guard, Stop
 from exporter.load.health import Health, find_cpu_stat
-from exporter.load.level_pacing import make_pacer
+from exporter.load.level_pacing import has_pacer, make_pacer
 from exporter.load.pacing import level_seed
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
-from exporter.load.recorder import MAX_ROWS
-from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Sender
+from exporter.load.recorder import MAX_ROWS, DetailRecorder
+from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Periodic, Sender
 from exporter.load.sequence_flight import SequenceFlight
 from exporter.load.sequences import Sequences
 from exporter.model import ConnectionTimes, LevelEnd, Outcome, Reason, ServerSnapshot, Window
@@ -73,16 +73,13 @@ class Level:
         publish: Publish,
         streams: Sequence[Sequence[int]] = (),
     ) -> None:
-        if plan.level.mode is Mode.PERIODIC:
-            # Its steps are taken by counting the responses of streams.
-            raise PreflightError(Reason.UNSUPPORTED, "periodic concurrency needs streaming, which is not supported yet")
         self._plan = plan
         self._control = control
         self._abandoned = abandoned
         self._publish = publish
         self._timeout_ns = plan.probe.measurement.request_timeout_ns
         max_in_flight = plan.probe.stop.max_in_flight
-        self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
+        self._is_closed_loop = not has_pacer(plan.level)
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
         calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
         self._sequences = self._make_sequences(calls, streams)
@@ -133,7 +130,10 @@ class Level:
         probe = self._plan.probe
         max_in_flight = probe.stop.max_in_flight
         if self._sequences is None:
-            return Flight(self._guard, requests, self._abandoned, max_in_flight, self._timeout_ns)
+            flight = Flight(self._guard, requests, self._abandoned, max_in_flight, self._timeout_ns)
+            if probe.streaming:
+                flight.recorder = DetailRecorder(flight.rows_full)
+            return flight
         return SequenceFlight(
             self._guard,
             self._abandoned,
@@ -146,9 +146,10 @@ class Level:
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        target = self._plan.probe.target
+        target, streaming = self._plan.probe.target, self._plan.probe.streaming
         channels = [
-            service.channel(target, self._flight.ended) for _ in range(max(service.connections(target, count), 1))
+            service.channel(target, self._flight.ended, streaming=streaming)
+            for _ in range(max(service.connections(target, count), 1))
         ]
         self._flight.calls = tuple(Call(slot) for slot in range(count))
         for call in self._flight.calls:
@@ -183,16 +184,17 @@ class Level:
 
     async def _warm_up(self) -> None:
         """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
-        of a schedule all is measured."""
+        of a load that is run once all is measured."""
         first = self._flight.calls[0]
         await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set), time.monotonic_ns())
         cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
         self._grid_ns = await self._meet()
-        if self._plan.level.mode is Mode.SCHEDULE:
+        mode = self._plan.level.mode
+        if mode is Mode.SCHEDULE:
             self._grid_ns = max(self._grid_ns, time.monotonic_ns() + SCHEDULE_LEAD_NS)
             self._launch(self._make_sender, self._grid_ns)
             await self._until(self._grid_ns - SCHEDULE_LEAD_NS)
-        else:
+        elif mode is not Mode.PERIODIC:
             if self._is_closed_loop:
                 await self._until(self._grid_ns)
             await self._start(self._make_sender, self._grid_ns)
@@ -204,9 +206,20 @@ class Level:
             connection = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
             await self._publish(LevelStarted(connection))
             await self._end_window(warm_up)
+        if mode is Mode.PERIODIC:
+            self._launch(self._make_sender, time.monotonic_ns())
 
     def _make_sender(self) -> Sender:
-        flight, on_overload = self._flight, self._plan.probe.stop.on_overload
+        flight, on_overload, level = self._flight, self._plan.probe.stop.on_overload, self._plan.level
+        if level.mode is Mode.PERIODIC:
+            return Periodic(
+                flight.calls,
+                flight.offer,
+                first=level.start,
+                step=level.step,
+                period=level.request_period,
+                on_finished=lambda: flight.stop(Stop(finished=True)),
+            )
         if self._is_closed_loop:
             return ClosedLoop(flight.calls, flight.offer, flight.wake.set, on_overload)
         return OpenLoop(

@@ -46,7 +46,7 @@ class Flight:
         self.stopped: Stop | None = None
         self.in_flight = 0
         self.error_text = ""
-        self.recorder = Recorder(self._rows_full)
+        self.recorder = Recorder(self.rows_full)
         self.next_request: Callable[[], EncodedRequest] = itertools.cycle(requests).__next__
         self.calls: Sequence[Call] = ()
         self._sender: Sender | None = None
@@ -152,7 +152,7 @@ class Flight:
         if outcome in _GIVEN_UP and call.sent_ns:
             self._abandoned.hold(call.last_ns + self._timeout_ns)
 
-    def _rows_full(self, rows: int) -> None:
+    def rows_full(self, rows: int) -> None:
         """A window with so many rows ends now; if it can't, because its forerunners are not taken up, all ends."""
         self.wake.set()
         if rows >= 2 * MAX_ROWS:

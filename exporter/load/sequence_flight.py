@@ -8,7 +8,7 @@ import time
 from exporter.load.abandoned import Abandoned
 from exporter.load.flight import Flight
 from exporter.load.guard import Guard
-from exporter.load.recorder import SequenceRecorder
+from exporter.load.recorder import DetailRecorder
 from exporter.load.sequences import Sequences, Turn
 from exporter.model import Outcome
 from exporter.services.base import Call, EncodedRequest, Placer
@@ -31,7 +31,7 @@ class SequenceFlight(Flight):
         by_call: bool,
     ) -> None:
         super().__init__(guard, (), abandoned, max_in_flight, timeout_ns)
-        self.recorder = SequenceRecorder(self._rows_full)
+        self.recorder = DetailRecorder(self.rows_full)
         self.next_request = self._take_turn
         self._sequences = sequences
         self._placer = placer

@@ -17,6 +17,8 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     turn (pacing.every_nth). The error ratio is judged by each for its own answers.
     """
     stop, level = plan.probe.stop, plan.level
+    if level.mode is Mode.PERIODIC:  # its steps wait for the responses of all its requests
+        return [plan]
     members = min(workers, stop.max_in_flight, plan.max_requests)
     if level.mode in (Mode.CONCURRENCY, Mode.SCHEDULE):
         members = min(members, int(level.value))

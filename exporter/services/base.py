@@ -53,7 +53,8 @@ class Call:
 
     The engine sets `intended_ns`, `deadline_ns` and `sequence_end` and hands it to `Channel.send`. The channel sets the
     other columns (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are
-    `time.monotonic_ns`.
+    `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`, and calls `on_response`,
+    if that is set, after each.
     """
 
     __slots__ = (
@@ -64,7 +65,9 @@ class Call:
         "first_ns",
         "intended_ns",
         "last_ns",
+        "on_response",
         "outcome",
+        "response_ns",
         "responses",
         "retry_after_ns",
         "send_done_ns",
@@ -82,6 +85,8 @@ class Call:
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
         self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
         self.sequence_end = False
+        self.response_ns: list[int] = []
+        self.on_response: Callable[[Call], None] | None = None
 
 
 Listener = Callable[[Call], None]
@@ -143,8 +148,8 @@ class Service(Protocol):
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
-        """A channel, not opened yet."""
+    def channel(self, target: Target, listener: Listener, *, streaming: bool = False) -> Channel:
+        """A channel, not opened yet. With `streaming` its calls may have any number of responses."""
 
     def connections(self, target: Target, in_flight: int) -> int:
         """How many channels serve `in_flight` calls at once."""

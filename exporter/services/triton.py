@@ -18,7 +18,8 @@ from exporter.errors import InputError, TransportError
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, Tensors
-from exporter.services.channels import connections, make_channel
+from exporter.services.channels import STREAMS_PER_CONNECTION, connections, make_channel
+from exporter.transport.grpc_stream import GrpcStreamChannel
 from exporter.transport.headers import read_headers
 from exporter.wire.http1 import request_head
 
@@ -42,9 +43,14 @@ class TritonService:
         """One request a step. Headers are read now, so a token that was changed is in use from the next level on.
         Raises InputError, or PreflightError if a header's value cannot be read."""
         encode = _encode_grpc if probe.target.is_grpc else _encode_http
-        return [
+        requests = [
             encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
         ]
+        if probe.streaming:
+            from exporter.services.triton_stream import streamed
+
+            return [streamed(request) for request in requests]
+        return requests
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """See `services.triton_sequence`."""
@@ -52,8 +58,12 @@ class TritonService:
 
         return GrpcPlacer(requests) if target.is_grpc else HttpPlacer(requests)
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
-        """A channel of the door's protocol."""
+    def channel(self, target: Target, listener: Listener, *, streaming: bool = False) -> Channel:
+        """A channel of the door's protocol; streaming is gRPC's alone."""
+        if streaming:
+            from exporter.services.triton_stream import PROTOCOL
+
+            return GrpcStreamChannel(target, listener, STREAMS_PER_CONNECTION, PROTOCOL)
         return make_channel(target, listener)
 
     def connections(self, target: Target, in_flight: int) -> int:

@@ -36,17 +36,29 @@ class GrpcPlacer(_Words):
 
     def __init__(self, requests: Sequence[EncodedRequest]) -> None:
         for request in requests:
-            if request.body[0]:
-                raise InputError("input.compression does not go with sequences")
+            _check_plain(request)
         self._requests = requests
 
     def place(self, step: int, place: Place) -> EncodedRequest:
         """See `Placer`."""
-        request = self._requests[step]
-        part = _flags_part(place.start, place.end) + _id_part(place.sequence_id)
-        size = len(request.body) - _GRPC_PREFIX.size + len(part)
-        body = b"".join((_GRPC_PREFIX.pack(False, size), memoryview(request.body)[_GRPC_PREFIX.size :], part))
-        return EncodedRequest(request.head, body)
+        return _append(self._requests[step], _flags_part(place.start, place.end) + _id_part(place.sequence_id))
+
+
+def append_parameters(request: EncodedRequest, **values: int) -> EncodedRequest:
+    """A gRPC request with these parameters, too. Raises InputError if it is compressed."""
+    _check_plain(request)
+    return _append(request, _parameters(**values))
+
+
+def _check_plain(request: EncodedRequest) -> None:
+    if request.body[0]:
+        raise InputError("input.compression goes neither with sequences nor with streaming")
+
+
+def _append(request: EncodedRequest, part: bytes) -> EncodedRequest:
+    size = len(request.body) - _GRPC_PREFIX.size + len(part)
+    body = b"".join((_GRPC_PREFIX.pack(False, size), memoryview(request.body)[_GRPC_PREFIX.size :], part))
+    return EncodedRequest(request.head, body)
 
 
 @functools.lru_cache(4)
@@ -91,7 +103,7 @@ class _HttpTemplate:
     def __init__(self, request: EncodedRequest) -> None:
         head, body = request.head, request.body
         if _CODING.search(head):
-            raise InputError("input.compression does not go with sequences")
+            raise InputError("input.compression goes neither with sequences nor with streaming")
         length = _JSON_LENGTH.search(head)
         json_bytes = int(length[1]) if length else len(body)
         header = json.loads(body[:json_bytes])

@@ -102,6 +102,18 @@ RESPONSE_TIME = _family(
     + _LAST
     + " Absent in closed-loop modes.",
 )
+FIRST_RESPONSE = _family(
+    "gauge",
+    "first_response_seconds",
+    "Percentiles of the time from sent to the first response, ok requests." + _LAST + " Absent without streaming.",
+)
+INTER_RESPONSE = _family(
+    "gauge",
+    "inter_response_seconds",
+    "Percentiles of the time from one response of a request to its next, ok requests."
+    + _LAST
+    + " Absent without streaming, and where no request has two.",
+)
 THROUGHPUT = _family(
     "gauge",
     "throughput_inferences_per_second",

@@ -17,7 +17,7 @@ from exporter.sinks import families as f
 from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
 
-OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY}
+OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
 ASKED_RATE_RATIO = 0.99
 """A request rate counts as reached from this part of it on."""
 
@@ -152,6 +152,8 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
     if measurement.level.mode in OPEN_LOOP_MODES:
         _add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
         _add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
+    _add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
+    _add_percentiles(lines, f.INTER_RESPONSE, level_labels, measurement.inter_response)
     for component, mean_ns in measurement.breakdown_ns.items():
         lines.add(f.BREAKDOWN, f"{level_labels},{label('component', component)}", mean_ns / NS)
 

@@ -16,6 +16,8 @@ from exporter.analysis.join import FOREIGN_LIMIT_RATIO, breakdown, foreign_ratio
 from exporter.analysis.latency import summarise
 from exporter.analysis.windows import (
     ended_sequences,
+    first_responses_ns,
+    inter_responses_ns,
     latencies_ns,
     outcome_counts,
     response_times_ns,
@@ -47,8 +49,8 @@ class LevelRun:
         self._level = level
         self._has_sequences = facts.sequence or probe.sequences is not None
         # A schedule is run once and is no steady state: all of it is measured, however its windows differ. Its memory
-        # is bounded by its file.
-        self._runs_once = level.mode is Mode.SCHEDULE
+        # is bounded by its file. So it is with periodic concurrency, which sends each request once.
+        self._runs_once = level.mode in (Mode.SCHEDULE, Mode.PERIODIC)
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
 
@@ -97,13 +99,16 @@ class LevelRun:
             reason, reason_text = Reason.UNSTABLE, self._unstable_text(verdict)
         outcomes = outcome_counts(columns)
         latency = summarise(latencies_ns(columns), options.percentiles)
-        open_loop = self._level.mode is not Mode.CONCURRENCY
+        open_loop = self._level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
         server = difference(windows[0].before, windows[-1].after, self._facts.name)
         foreign = None if server is None else foreign_requests(server, len(columns), max(w.in_flight for w in windows))
-        parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, _only_ours(server, foreign))
+        streaming = self._probe.streaming
+        # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
+        told = None if self._facts.decoupled else _only_ours(server, foreign)
+        parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, told)
         health = worst_health([window.health for window in windows])
         return Measurement(
             level=self._level,
@@ -134,6 +139,8 @@ class LevelRun:
             bytes_out=int(columns.bytes_out.sum()),
             bytes_in=int(columns.bytes_in.sum()),
             sequences=ended_sequences(columns) if self._has_sequences else None,
+            first_response=summarise(first_responses_ns(columns), options.percentiles) if streaming else None,
+            inter_response=summarise(inter_responses_ns(columns), options.percentiles) if streaming else None,
         )
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:

@@ -6,14 +6,20 @@ from dataclasses import replace
 
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, Reason
-from exporter.probe import Probe, SequenceOptions
+from exporter.probe import Mode, Probe, SequenceOptions
 
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
     fault."""
-    if facts.decoupled:
-        text = f"model '{probe.model}' is decoupled (many answers to a request): this needs a stream, not yet supported"
+    if probe.streaming and not probe.target.is_grpc:
+        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC door, and {probe.target.url} is none")
+    if facts.decoupled and not probe.streaming:
+        cure = "say streaming: true" if probe.target.is_grpc else "take the server's gRPC door, and say streaming: true"
+        text = f"model '{probe.model}' is decoupled (any number of answers to a request): {cure}"
+        raise PreflightError(Reason.UNSUPPORTED, text)
+    if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):
+        text = f"model '{probe.model}' takes sequences, and periodic concurrency sends single requests"
         raise PreflightError(Reason.UNSUPPORTED, text)
     if facts.sequence and probe.input.batch_size > 1:
         text = (

@@ -131,10 +131,14 @@ class GrpcLink:
         if not self._reading:
             self.flush()
 
+    def takes(self, call: Call) -> bool:
+        """Whether the call can go out now."""
+        return self.core.can_start
+
     def give_up(self, call: Call, outcome: Outcome) -> bool:
         """Resets the call's stream and ends the call; False if it is not one of this link's."""
         for rpc in self.core.open_streams:
-            if rpc.call is call:
+            if rpc.call is call and not rpc.ended:
                 self.core.reset(rpc)
                 self._end(rpc, outcome, "", _monotonic_ns())
                 self._owner.link_changed(self)
@@ -180,9 +184,12 @@ class GrpcLink:
         call.outcome = outcome
         call.text = text
         call.last_ns = now_ns
-        call.responses = rpc.message_count
+        call.responses = self._responses(rpc)
         call.bytes_in = rpc.size
         self._owner.call_ended(call)
+
+    def _responses(self, rpc: UnaryRpc) -> int:
+        return rpc.message_count
 
     def _forget(self, rpc: UnaryRpc) -> None:
         """From here on the call is not ours."""
@@ -193,7 +200,8 @@ class GrpcLink:
     def _fail_all(self, rpcs: list[UnaryRpc], outcome: Outcome, text: str) -> None:
         now_ns = _monotonic_ns()
         for rpc in rpcs:
-            self._end(rpc, outcome, text, now_ns)
+            if not rpc.ended:
+                self._end(rpc, outcome, text, now_ns)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -229,11 +237,15 @@ class GrpcLink:
         """The kernel has all that was taken from the core."""
         left = []
         for rpc in self._unsent:
-            if rpc.sent:
+            if self._is_sent(rpc):
                 rpc.call.send_done_ns = now_ns
             else:
                 left.append(rpc)
         self._unsent = left
+
+    def _is_sent(self, rpc: UnaryRpc) -> bool:
+        """Whether all of the call was taken from the core."""
+        return rpc.sent
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

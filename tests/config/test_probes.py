@@ -190,3 +190,14 @@ def test_sequences(tmp_path: Path) -> None:
     assert probe_with(tmp_path, load={"concurrency": 1, "sequences": {}}).sequences == SequenceOptions()
     started = probe_with(tmp_path, load={"concurrency": 1, "sequences": {"start_id": 7}})
     assert started.sequences == SequenceOptions(start_id=7, id_range=2**32 - 1)
+
+
+def test_streams(tmp_path: Path) -> None:
+    assert not probe_with(tmp_path, load={"concurrency": 1}).streaming
+    document = yaml.safe_load((GOOD / "minimal.yaml").read_text())
+    document["targets"][0]["url"] = "grpc://localhost"
+    document["probes"][0].update(streaming=True, load={"periodic_concurrency": "2:8:3", "request_period": 4})
+    (tmp_path / "canary.yaml").write_text(json.dumps(document))
+    (probe,) = build_probes(load(tmp_path / "canary.yaml", {}))
+    assert probe.streaming
+    assert probe.levels == (LoadLevel(Mode.PERIODIC, 8.0, "2:8:3", start=2, step=3, request_period=4),)

@@ -65,7 +65,7 @@ class FakeService:
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
         return FakePlacer()
 
-    def channel(self, target: Target, listener: Listener) -> FakeChannel:
+    def channel(self, target: Target, listener: Listener, *, streaming: bool = False) -> FakeChannel:
         return FakeChannel(self, listener)
 
     def connections(self, target: Target, in_flight: int) -> int:

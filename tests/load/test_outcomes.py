@@ -52,7 +52,7 @@ class Doors:
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         raise NotImplementedError
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
+    def channel(self, target: Target, listener: Listener, *, streaming: bool = False) -> Channel:
         return make_channel(target, listener)
 
     def connections(self, target: Target, in_flight: int) -> int:

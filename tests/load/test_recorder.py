@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.load.recorder import Recorder
-from exporter.model import Outcome
+from exporter.load.recorder import DetailRecorder, Recorder
+from exporter.model import Outcome, RecordColumns
 from exporter.services.base import Call
 
 
@@ -61,3 +61,21 @@ def test_says_when_it_is_full_and_goes_on() -> None:
     for number in range(19):
         recorder.record(call(number))
     assert full == [20, 30, 40]
+
+
+def test_details_are_kept_beside_the_columns() -> None:
+    told: list[int] = []
+    recorder = DetailRecorder(told.append, max_rows=6, chunk_rows=2)
+    for number, stamps in enumerate([[1, 2, 3], [], [4], [5, 6]]):
+        it = call(number)
+        it.response_ns, it.responses, it.sequence_end = stamps, len(stamps), number % 2 == 1
+        recorder.record(it)
+    columns = recorder.drain()
+    assert columns.response_ns.tolist() == [1, 2, 3, 4, 5, 6]
+    assert columns.responses.tolist() == [3, 0, 1, 2]
+    assert columns.sequence_end.tolist() == [0, 1, 0, 1]
+    assert columns.intended_ns.tolist() == [0, 10, 20, 30]
+    assert 6 in told
+    assert (len(recorder), len(recorder.drain().response_ns)) == (0, 0)
+    both = RecordColumns.concatenate([columns, columns])
+    assert both.response_ns.tolist() == [1, 2, 3, 4, 5, 6] * 2

@@ -15,9 +15,11 @@ from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, Script, always, make_plan, request_rate
 from tests.load.test_engine import Run, run_level
 
+DEFAULT = SequenceOptions()
+
 
 async def run(
-    level: LoadLevel, script: Script, options: SequenceOptions = SequenceOptions(), *, stop_after: int = 3, **plan: Any
+    level: LoadLevel, script: Script, options: SequenceOptions = DEFAULT, *, stop_after: int = 3, **plan: Any
 ) -> Run:
     whole = make_plan(level, **plan)
     whole = replace(whole, probe=replace(whole.probe, sequences=options))

@@ -61,7 +61,7 @@ class WatchingService(TritonService):
 
         return Noting()
 
-    def channel(self, target: Target, listener: Listener) -> Any:
+    def channel(self, target: Target, listener: Listener, *, streaming: bool = False) -> Any:
         def listen(call: Call) -> None:
             self.ended_places.append((self.carried[call][1], call.sent_ns > 0))
             if not target.is_grpc and call.outcome is Outcome.OK:

@@ -120,6 +120,9 @@ def make_measurement(**changes: Any) -> Measurement:
         "window_summaries": (make_window_summary(0), make_window_summary(1)),
         "bytes_out": 64_000,
         "bytes_in": 32_000,
+        "sequences": 60,
+        "first_response": make_summary(2),
+        "inter_response": make_summary(3),
     }
     return Measurement(**(values | changes))
 

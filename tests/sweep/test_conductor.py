@@ -22,10 +22,10 @@ from exporter.model import (
     Window,
     WindowCounts,
 )
-from exporter.probe import NS, InputOptions, MeasurementOptions, Probe, SequenceOptions, StopRules
+from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, SequenceOptions, StopRules
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
-from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
 """What the worker tells as the n-th window of a level; None: it waits for ever."""
@@ -148,13 +148,37 @@ async def test_preflight_fails() -> None:
     assert worker.calls == ["end_sweep"]
 
 
-@pytest.mark.parametrize("facts", [make_facts(decoupled=True)])
-async def test_a_model_that_takes_more_than_plain_requests_gets_no_load(facts: ModelFacts) -> None:
+GRPC = make_target(scheme="grpc", port=8001)
+
+
+@pytest.mark.parametrize(
+    ("facts", "probe", "text"),
+    [
+        (
+            make_facts(decoupled=True),
+            make_probe(),
+            "model 'addsub' is decoupled (any number of answers to a request): "
+            "take the server's gRPC door, and say streaming: true",
+        ),
+        (
+            make_facts(decoupled=True),
+            make_probe(target=GRPC),
+            "model 'addsub' is decoupled (any number of answers to a request): say streaming: true",
+        ),
+        (make_facts(), make_probe(streaming=True), "streaming needs a gRPC door, and http://127.0.0.1:8000 is none"),
+        (
+            make_facts(sequence=True),
+            make_probe(target=GRPC, streaming=True, levels=(LoadLevel(Mode.PERIODIC, 8.0, "2:8:3"),)),
+            "model 'addsub' takes sequences, and periodic concurrency sends single requests",
+        ),
+    ],
+)
+async def test_what_cannot_be_measured_so_gets_no_load(facts: ModelFacts, probe: Probe, text: str) -> None:
     worker = ScriptedWorker(steady)
     worker.facts = facts
-    result, _ = await sweep(worker, make_probe())
+    result, _ = await sweep(worker, probe)
     assert (result.status, result.reason, result.facts) == (SweepStatus.FAILED, Reason.UNSUPPORTED, facts)
-    assert result.reason_text.startswith("model 'addsub' ")
+    assert result.reason_text == text
     assert worker.plans == []
 
 
