@@ -214,6 +214,11 @@ def _sequences(probe: ProbeSettings) -> Found:
         yield ("input", "batch_size"), "must be 1 with load.sequences: it is the server that batches sequences"
 
 
+def _shared_memory(probe: ProbeSettings) -> Found:
+    if probe.input.shared_memory == "none" and "output_shared_memory_bytes" in probe.input.model_fields_set:
+        yield ("input", "output_shared_memory_size"), "has no meaning without shared_memory"
+
+
 def _windows(probe: ProbeSettings) -> Found:
     measurement = probe.measurement
     if measurement.stability_windows > measurement.max_windows:
@@ -262,6 +267,7 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule_file: {"load", "stop"},
     _periodic: {"load", "stop", "streaming"},
     _sequences: {"load", "stop", "input"},
+    _shared_memory: {"input"},
     _windows: {"measurement"},
     _percentiles: {"measurement", "slo"},
     _slo_levels: {"slo", "load"},

@@ -219,6 +219,16 @@ class InputSettings(Section):
     string_length: Annotated[StrictInt, Field(ge=0, le=16 * 2**20)] = Field(
         default=128, description="Characters in a string element."
     )
+    shared_memory: Literal["none", "system", "cuda"] = Field(
+        default="none",
+        description="Where tensors go by shared memory: `system`, where the server runs on this machine with the same "
+        "`/dev/shm`, or `cuda`, with a GPU that both have.",
+    )
+    output_shared_memory_bytes: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = Field(
+        default=102_400,
+        alias="output_shared_memory_size",
+        description="Bytes of shared memory for one inference's output whose size the model does not tell.",
+    )
 
 
 class StopSettings(Section):

@@ -20,6 +20,7 @@ from exporter.load.guard import Guard, Stop
 from exporter.load.health import Health, find_cpu_stat
 from exporter.load.level_pacing import has_pacer, make_pacer
 from exporter.load.pacing import level_seed
+from exporter.load.place_flight import PlaceFlight
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS, DetailRecorder
 from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Periodic, Sender
@@ -58,8 +59,9 @@ class Level:
     """One level: `run` it once; `stop` ends it early.
 
     `abandoned` is the sweep's, since what one level gave up on is still at the server in the next. `streams` holds the
-    numbers of the requests that make up each stream of input data; only sequences are sent stream by stream. Raises
-    InputError if the requests can't be sent so.
+    numbers of the requests that make up each stream of input data; only sequences are sent stream by stream. `by_place`
+    takes the place of `requests` where they differ by their place in flight. Raises InputError if the requests can't be
+    sent so.
     """
 
     def __init__(
@@ -72,20 +74,20 @@ class Level:
         abandoned: Abandoned,
         publish: Publish,
         streams: Sequence[Sequence[int]] = (),
+        by_place: Sequence[Sequence[EncodedRequest]] = (),
     ) -> None:
         self._plan = plan
         self._control = control
         self._abandoned = abandoned
         self._publish = publish
         self._timeout_ns = plan.probe.measurement.request_timeout_ns
-        max_in_flight = plan.probe.stop.max_in_flight
         self._is_closed_loop = not has_pacer(plan.level)
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
-        calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
+        calls = places_in_flight(plan)
         self._sequences = self._make_sequences(calls, streams)
         kept_back = self._sequences.closing_requests(plan.max_requests) if self._sequences else 0
         self._guard = Guard(plan.probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
-        self._flight = self._make_flight(service, requests)
+        self._flight = self._make_flight(service, by_place or [requests])
         self._channels = self._make_calls(service, calls)
         self._sender: Sender | None = None
         self._go_ns: int | None = None
@@ -126,11 +128,14 @@ class Level:
             options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}")
         )
 
-    def _make_flight(self, service: Service, requests: Sequence[EncodedRequest]) -> Flight:
+    def _make_flight(self, service: Service, by_place: Sequence[Sequence[EncodedRequest]]) -> Flight:
         probe = self._plan.probe
         max_in_flight = probe.stop.max_in_flight
         if self._sequences is None:
-            flight = Flight(self._guard, requests, self._abandoned, max_in_flight, self._timeout_ns)
+            arguments = self._abandoned, max_in_flight, self._timeout_ns
+            flight = Flight(self._guard, by_place[0], *arguments)
+            if len(by_place) > 1:
+                flight = PlaceFlight(self._guard, by_place, *arguments)
             if probe.streaming:
                 flight.recorder = DetailRecorder(flight.rows_full)
             return flight
@@ -140,7 +145,7 @@ class Level:
             max_in_flight,
             self._timeout_ns,
             sequences=self._sequences,
-            placer=service.placer(probe.target, requests),
+            placers=[service.placer(probe.target, requests) for requests in by_place],
             by_call=self._is_closed_loop,
         )
 
@@ -336,6 +341,12 @@ class Level:
             async with asyncio.timeout(limit_ns / NS):
                 return await self._control.snapshot(self._plan.facts)
         return None
+
+
+def places_in_flight(plan: LevelPlan) -> int:
+    """How many calls the level has."""
+    most = plan.probe.stop.max_in_flight
+    return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
 
 
 @contextlib.contextmanager

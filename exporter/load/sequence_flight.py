@@ -4,6 +4,7 @@ ended. Knows nothing of how a sequence is encoded."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from exporter.load.abandoned import Abandoned
 from exporter.load.flight import Flight
@@ -17,7 +18,9 @@ _REFUSALS = (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)
 
 
 class SequenceFlight(Flight):
-    """A `Flight`. With `by_call` each call has a sequence of its own (closed loop), else the sequences take turns."""
+    """A `Flight`. With `by_call` each call has a sequence of its own (closed loop), else the sequences take turns.
+    `placers` has one, or one for each place in flight, as in `PlaceFlight`.
+    """
 
     def __init__(
         self,
@@ -27,14 +30,14 @@ class SequenceFlight(Flight):
         timeout_ns: int,
         *,
         sequences: Sequences,
-        placer: Placer,
+        placers: Sequence[Placer],
         by_call: bool,
     ) -> None:
         super().__init__(guard, (), abandoned, max_in_flight, timeout_ns)
         self.recorder = DetailRecorder(self.rows_full)
         self.next_request = self._take_turn
         self._sequences = sequences
-        self._placer = placer
+        self._placers = placers
         self._by_call = by_call
         self._turns: dict[int, Turn] = {}
         self._chosen: tuple[Call, int] | None = None
@@ -49,7 +52,7 @@ class SequenceFlight(Flight):
 
     def ended(self, call: Call) -> None:
         """As `Flight.ended`. Hot."""
-        if call.outcome in _REFUSALS and self._placer.is_conflict(call.text):
+        if call.outcome in _REFUSALS and self._placers[0].is_conflict(call.text):
             call.outcome = Outcome.SEQUENCE_CONFLICT
         self._sequences.ended(self._turns.pop(call.slot), call.outcome, was_sent=call.sent_ns > 0)
         super().ended(call)
@@ -73,7 +76,7 @@ class SequenceFlight(Flight):
     def _placed(self, call: Call, turn: Turn) -> EncodedRequest:
         self._turns[call.slot] = turn
         call.sequence_end = turn.place.end
-        return self._placer.place(turn.step, turn.place)
+        return self._placers[call.slot % len(self._placers)].place(turn.step, turn.place)
 
     def _send_end(self, call: Call, turn: Turn, limit_ns: int) -> None:
         now_ns = time.monotonic_ns()

@@ -5,16 +5,21 @@ Owns what lives as long as a sweep: the connection for the slow calls, and the a
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 
 from exporter.errors import InputError, PreflightError
 from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level, Publish
+from exporter.load.engine import Level, Publish, places_in_flight
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Reason
 from exporter.payload import make_steps
-from exporter.probe import Probe, Target
-from exporter.services.base import Control, Service
+from exporter.probe import NS, Probe, Target
+from exporter.services.base import Control, Service, SharedRequests
+
+UNSHARE_LIMIT_NS = 10 * NS
+"""How long the end of a level with shared memory waits at most for requests that were given up."""
 
 
 class Session:
@@ -31,32 +36,42 @@ class Session:
         """Begins a sweep: asks the server whether the probe can run. Raises PreflightError if not."""
         await self.end_sweep()
         control = self._make_control(probe.target)
-        return await control.preflight(probe.model, probe.version)
+        facts = await control.preflight(probe.model, probe.version)
+        if probe.input.shared_memory != "none":
+            await self._service(probe.target).check_shared_memory(probe)
+        return facts
 
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
+        shared: SharedRequests | None = None
         try:
             steps = make_steps(plan.facts, plan.probe.input)
-            requests = service.encode(plan.probe, plan.facts, steps, plan.sweep_id)
+            if plan.probe.input.shared_memory != "none":
+                shared = await service.share(plan.probe, plan.facts, steps, plan.sweep_id, places_in_flight(plan))
+                requests, by_place = shared.by_place[0], shared.by_place
+            else:
+                requests, by_place = service.encode(plan.probe, plan.facts, steps, plan.sweep_id), []
             level = Level(
                 plan,
                 service=service,
                 control=control,
                 requests=requests,
                 streams=[range(len(requests))],
+                by_place=by_place,
                 abandoned=self._abandoned,
                 publish=publish,
             )
+            self._level = level
+            await level.run()
         except InputError as error:
             raise PreflightError(Reason.BAD_INPUT, str(error)) from error
-        self._level = level
-        try:
-            await level.run()
         finally:
             self._level = None
+            if shared is not None:
+                await self._unshare(shared)
 
     def stop(self) -> None:
         """Ends the running level, if there is one."""
@@ -74,6 +89,14 @@ class Session:
         self._abandoned = Abandoned()
         if control is not None:
             await control.close()
+
+    async def _unshare(self, shared: SharedRequests) -> None:
+        """Takes shared memory back, once the server can't be writing to it any more: requests that were given up are
+        waited for until they are presumed dropped."""
+        now_ns = time.monotonic_ns()
+        last_ns = min(self._abandoned.last_expiry_ns() or now_ns, now_ns + UNSHARE_LIMIT_NS)
+        await asyncio.sleep((last_ns - now_ns) / NS)
+        await shared.close()
 
     def _make_control(self, target: Target) -> Control:
         self._control = self._service(target).control(target, target.connect_timeout_ns)

@@ -48,6 +48,17 @@ class Placer(Protocol):
         """Whether the server's words say that the request did not fit its sequence: unknown, ended, or no id."""
 
 
+class SharedRequests(Protocol):
+    """Requests whose tensors lie in memory that the server shares with us."""
+
+    by_place: list[list[EncodedRequest]]
+    """The steps, for each place in flight of its own: its answers go to memory of its own. If there are fewer places
+    than calls, calls share them."""
+
+    async def close(self) -> None:
+        """Takes the memory back, here and at the server. Nothing may be under way. Never raises."""
+
+
 class Call:
     """One request in flight: the engine owns it and uses it again; the channel fills it in.
 
@@ -144,6 +155,15 @@ class Service(Protocol):
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """Whether the server shares memory with us as the probe wants it. Removes what killed workers left behind.
+        Raises PreflightError with the reason if not."""
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """The steps as by `encode`, with their tensors in shared memory. Raises InputError or PreflightError."""
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, ser
 from exporter.errors import InputError, TransportError
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import STREAMS_PER_CONNECTION, connections, make_channel
 from exporter.transport.grpc_stream import GrpcStreamChannel
 from exporter.transport.headers import read_headers
@@ -51,6 +51,20 @@ class TritonService:
 
             return [streamed(request) for request in requests]
         return requests
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """See `services.triton_shared_memory`."""
+        from exporter.services.triton_shared_memory import check
+
+        await check(probe)
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """See `services.triton_shared_requests`."""
+        from exporter.services.triton_shared_requests import share
+
+        return await share(probe, facts, steps, sweep_id, places)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """See `services.triton_sequence`."""

@@ -10,7 +10,8 @@ import functools
 import json
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from exporter.errors import InputError
 from exporter.services.base import EncodedRequest, Place
@@ -19,6 +20,7 @@ _GRPC_PREFIX = struct.Struct("!?I")
 _LENGTHS = re.compile(rb"(?im)^(?:inference-header-content-length|content-length): *(\d+)\r\n")
 _JSON_LENGTH = re.compile(rb"(?im)^inference-header-content-length: *(\d+)\r\n")
 _CODING = re.compile(rb"(?im)^content-encoding:")
+_COMPRESSED = "input.compression goes neither with sequences nor with streaming nor with input.shared_memory"
 _CONFLICT = re.compile(r"START flag|correlation ID|sequence .*(has been|was) (cancelled|canceled|timed out)")
 """The words of Triton's sequence batcher for a request that fits no sequence that it knows."""
 
@@ -46,13 +48,18 @@ class GrpcPlacer(_Words):
 
 def append_parameters(request: EncodedRequest, **values: int) -> EncodedRequest:
     """A gRPC request with these parameters, too. Raises InputError if it is compressed."""
+    return append_message(request, _parameters(**values))
+
+
+def append_message(request: EncodedRequest, part: bytes) -> EncodedRequest:
+    """A gRPC request with another ModelInferRequest, serialized, merged into it. InputError if it is compressed."""
     _check_plain(request)
-    return _append(request, _parameters(**values))
+    return _append(request, part)
 
 
 def _check_plain(request: EncodedRequest) -> None:
     if request.body[0]:
-        raise InputError("input.compression goes neither with sequences nor with streaming")
+        raise InputError(_COMPRESSED)
 
 
 def _append(request: EncodedRequest, part: bytes) -> EncodedRequest:
@@ -97,22 +104,41 @@ class HttpPlacer(_Words):
         return self._templates[step].fill(place)
 
 
+def change_json(request: EncodedRequest, change: Callable[[dict[str, Any]], None]) -> EncodedRequest:
+    """An HTTP request with its JSON header changed. Raises InputError if it is compressed."""
+    head, header, data = _take_apart(request)
+    change(header)
+    json_bytes = json.dumps(header, separators=(",", ":")).encode()
+    return _put_together(head, (json_bytes,), data)
+
+
+def _take_apart(request: EncodedRequest) -> tuple[bytes, dict[str, Any], memoryview]:
+    """The head without its lengths and its end, the JSON header, and the tensors."""
+    head, body = request.head, request.body
+    if _CODING.search(head):
+        raise InputError(_COMPRESSED)
+    length = _JSON_LENGTH.search(head)
+    json_bytes = int(length[1]) if length else len(body)
+    header: dict[str, Any] = json.loads(body[:json_bytes])
+    return _LENGTHS.sub(b"", head).removesuffix(b"\r\n"), header, memoryview(body)[json_bytes:]
+
+
+def _put_together(head: bytes, json_parts: Sequence[bytes], data: memoryview) -> EncodedRequest:
+    body = b"".join((*json_parts, data))
+    json_bytes = len(body) - len(data)
+    lengths = b"Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (json_bytes, len(body))
+    return EncodedRequest(head + lengths, body)
+
+
 class _HttpTemplate:
     """A request cut where the lengths and the parameters go."""
 
     def __init__(self, request: EncodedRequest) -> None:
-        head, body = request.head, request.body
-        if _CODING.search(head):
-            raise InputError("input.compression goes neither with sequences nor with streaming")
-        length = _JSON_LENGTH.search(head)
-        json_bytes = int(length[1]) if length else len(body)
-        header = json.loads(body[:json_bytes])
+        self._head, header, self._data = _take_apart(request)
         parameters = header.pop("parameters", {})
         fixed = "".join(f"{json.dumps(name)}:{json.dumps(value)}," for name, value in parameters.items())
-        self._head = _LENGTHS.sub(b"", head).removesuffix(b"\r\n")
         self._begin = f'{{"parameters":{{{fixed}'.encode()
         self._rest = b"}," + json.dumps(header, separators=(",", ":")).encode()[1:]
-        self._data = memoryview(body)[json_bytes:]
 
     def fill(self, place: Place) -> EncodedRequest:
         values = b'"sequence_id":%d,"sequence_start":%s,"sequence_end":%s' % (
@@ -120,11 +146,4 @@ class _HttpTemplate:
             b"true" if place.start else b"false",
             b"true" if place.end else b"false",
         )
-        body = b"".join((self._begin, values, self._rest, self._data))
-        json_bytes = len(body) - len(self._data)
-        head = b"%sInference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n" % (
-            self._head,
-            json_bytes,
-            len(body),
-        )
-        return EncodedRequest(head, body)
+        return _put_together(self._head, (self._begin, values, self._rest), self._data)

@@ -6,6 +6,7 @@ The worker makes the load and can be lost at any moment; the verdicts are made h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ class Sweep:
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
+            await self._clean_up(borrow)
         except asyncio.CancelledError:
             result = self.result(Reason.SHUTDOWN, "the exporter is shutting down")
             raise
@@ -85,6 +87,16 @@ class Sweep:
             for sink in self._sinks:
                 sink.sweep_ended(result)
         return result
+
+    async def _clean_up(self, borrow: Borrow) -> None:
+        """A worker that was lost may have left shared memory behind, here and at the server: another one's preflight
+        removes it."""
+        if self._probe.input.shared_memory == "none":
+            return
+        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
+            async with asyncio.timeout(PREFLIGHT_MARGIN_NS / NS), borrow() as worker:
+                await worker.preflight(self._probe)
+                await worker.end_sweep()
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         deadline_s = (self._probe.stop.max_duration_ns + PREFLIGHT_MARGIN_NS) / NS

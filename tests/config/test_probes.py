@@ -201,3 +201,9 @@ def test_streams(tmp_path: Path) -> None:
     (probe,) = build_probes(load(tmp_path / "canary.yaml", {}))
     assert probe.streaming
     assert probe.levels == (LoadLevel(Mode.PERIODIC, 8.0, "2:8:3", start=2, step=3, request_period=4),)
+
+
+def test_shared_memory(tmp_path: Path) -> None:
+    options = probe_with(tmp_path, input={"shared_memory": "system", "output_shared_memory_size": 4096}).input
+    assert (options.shared_memory, options.output_shared_memory_bytes) == ("system", 4096)
+    assert probe_with(tmp_path).input.shared_memory == "none"

@@ -13,7 +13,7 @@ from exporter.errors import TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
-from exporter.services.base import Call, EncodedRequest, Listener, Place, Tensors
+from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 
 
@@ -61,6 +61,14 @@ class FakeService:
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         return [EncodedRequest(b"head", b"".join(array.tobytes() for array in step.values())) for step in steps]
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        raise NotImplementedError
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
         return FakePlacer()

@@ -489,9 +489,6 @@ def refusal(level: LoadLevel) -> PreflightError:
 
 
 async def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
-    error = refusal(LoadLevel(Mode.PERIODIC, 0, "1:8:1"))
-    assert error.reason is Reason.UNSUPPORTED
-    assert str(error) == "periodic concurrency needs streaming, which is not supported yet"
     path = tmp_path / "gaps.txt"
     level = file_level(Mode.INTERVALS, path, "5\n")
     path.write_text("6\n")

@@ -21,7 +21,7 @@ from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
 from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
 from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
 from exporter.wire.grpc_messages import frame_message
@@ -47,6 +47,14 @@ class Doors:
         return FakeService().control(target, timeout_ns)
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        raise NotImplementedError
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
         raise NotImplementedError
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
