@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 
+from exporter import logs
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.protocol import LevelPlan, LevelStarted, Worker
@@ -29,7 +31,9 @@ from exporter.model import (
 )
 from exporter.probe import NS, LoadLevel, Probe
 from exporter.sweep.level import LevelRun
-from exporter.sweep.preflight import as_model_needs, refuse_unsupported
+from exporter.sweep.preflight import as_model_needs, measures_the_cache, refuse_unsupported
+
+_log = logging.getLogger(__name__)
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -115,6 +119,11 @@ class Sweep:
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
         self._facts = await worker.preflight(self._probe)
         refuse_unsupported(self._probe, self._facts)
+        if measures_the_cache(self._probe, self._facts):
+            _log.warning(
+                "generated input is one request over and over, and the model has a response cache: that is measured",
+                extra=logs.fields(probe=self._probe.name, model=self._probe.model, source=self._probe.input.source),
+            )
         probe = as_model_needs(self._probe, self._facts)
         for level in self._probe.levels:
             requests_left = self._probe.stop.max_requests - self._sent

@@ -29,6 +29,12 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
         raise PreflightError(Reason.UNSUPPORTED, text)
 
 
+def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
+    """Whether the server would answer all but the first request from its response cache: generated input is one request
+    over and over."""
+    return facts.response_cache and probe.input.source in ("random", "zero")
+
+
 def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
     """The probe with what goes without saying: a sequence model is sent sequences. (Others are if the probe says so: an
     ensemble of which a part takes sequences does not tell.)"""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import pytest
 
 from exporter.errors import PreflightError, WorkerLostError
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
@@ -292,3 +292,35 @@ async def test_cancelled_by_shutdown() -> None:
 async def test_every_sweep_has_an_id_of_its_own() -> None:
     ids = {Sweep(make_probe(), []).result(Reason.SHUTDOWN, "").id for _ in range(100)}
     assert len(ids) == 100
+
+
+@pytest.mark.parametrize(("cache", "source", "lines"), [(True, "random", 1), (True, "files", 0), (False, "zero", 0)])
+async def test_input_that_would_only_measure_the_cache_is_said(
+    caplog: pytest.LogCaptureFixture, cache: bool, source: str, lines: int
+) -> None:
+    worker = ScriptedWorker(steady)
+    worker.facts = make_facts(response_cache=cache)
+    await sweep(worker, make_probe(input=InputOptions(source=source)))
+    assert caplog.text.count("the model has a response cache") == lines
+
+
+class LostBorrow:
+    """Lends a worker that is lost at once, and then one that is not."""
+
+    def __init__(self, second: ScriptedWorker) -> None:
+        self.lost = ScriptedWorker(steady, preflight=WorkerLostError(Reason.WORKER_CRASH, "gone"))
+        self.workers = [self.lost, second]
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Worker]:
+        yield self.workers.pop(0)
+
+
+@pytest.mark.parametrize(("shared_memory", "cleaned"), [("system", True), ("none", False)])
+async def test_what_a_lost_worker_shared_is_removed_by_another(shared_memory: str, cleaned: bool) -> None:
+    second = ScriptedWorker(steady)
+    probe = make_probe(input=InputOptions(shared_memory=shared_memory))
+    result = await Sweep(probe, []).run(LostBorrow(second))
+    assert (result.reason, result.reason_text) == (Reason.WORKER_CRASH, "gone")
+    assert (second.calls == ["end_sweep"]) == cleaned
+    assert second.plans == []
