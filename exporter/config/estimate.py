@@ -114,6 +114,9 @@ def _series(probe: Probe) -> int:
             total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
         total -= 0 if probe.histogram else _HISTOGRAM_SERIES
         total += 1 if probe.unit else 0
+        if probe.streaming:  # the first response, the next ones, and how many a second
+            total += 2 * len(probe.measurement.percentiles) + 1
+        total += 1 if probe.sequences else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 
 

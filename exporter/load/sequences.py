@@ -13,7 +13,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.model import Outcome
 from exporter.probe import DEFAULT_SEQUENCE_LENGTH, SequenceOptions
@@ -30,8 +30,7 @@ _REFUSED = frozenset(
 it may have begun one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One request: of which slot, which step of the input data, and its place in the sequence."""
 
     slot: int

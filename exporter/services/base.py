@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,9 @@ class EncodedRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A request's place in its sequence: what makes it differ from the others that were encoded with it."""
+class Place(NamedTuple):
+    """A request's place in its sequence: what makes it differ from the others that were encoded with it. (One is made
+    for each request, and a tuple costs a third of what a frozen dataclass does.)"""
 
     sequence_id: int
     start: bool
