@@ -30,7 +30,7 @@ class EncodedRequest:
 
 class Place(NamedTuple):
     """A request's place in its sequence: what makes it differ from the others that were encoded with it. (One is made
-    for each request, and a tuple costs a third of what a frozen dataclass does.)"""
+    for each request, and a tuple costs half of what a frozen dataclass does.)"""
 
     sequence_id: int
     start: bool
