@@ -241,6 +241,10 @@ class RecordColumns:
     `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
     byte of the answer) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
     `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
+    `sequence_end` is 1 for the last request of a sequence.
+
+    `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
+    row after row. It is empty where a request has one response at most.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -252,6 +256,8 @@ class RecordColumns:
     outcome: npt.NDArray[np.uint8]
     bytes_out: npt.NDArray[np.int64]
     bytes_in: npt.NDArray[np.int64]
+    sequence_end: npt.NDArray[np.uint8]
+    response_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -269,6 +275,8 @@ class RecordColumns:
             outcome=np.zeros(rows, np.uint8),
             bytes_out=np.zeros(rows, np.int64),
             bytes_in=np.zeros(rows, np.int64),
+            sequence_end=np.zeros(rows, np.uint8),
+            response_ns=np.zeros(0, np.int64),
         )
 
     @classmethod
@@ -496,6 +504,9 @@ class Measurement:
 
     `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
     from it at most, and `output_difference` how the first wrong one was wrong.
+
+    `sequences` counts those that ended with an ok request, None where the probe sends none. `first_response` is from
+    *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
     """
 
     level: LoadLevel
@@ -536,6 +547,9 @@ class Measurement:
     validated: int | None = None
     output_error: OutputError | None = None
     output_difference: str = ""
+    sequences: int | None = None
+    first_response: LatencySummary | None = None
+    inter_response: LatencySummary | None = None
 
     @property
     def error_ratio(self) -> float | None:

@@ -166,6 +166,9 @@ def _series(probe: Probe) -> int:
         total += 1 if probe.unit else 0
         total += _COMPOSING_SERIES * len(probe.composing_models)
         total += _VALIDATION_SERIES if probe.validation or probe.input.paths else 0
+        if probe.streaming:  # the first response, the next ones, and how many a second
+            total += 2 * len(probe.measurement.percentiles) + 1
+        total += 1 if probe.sequences else 0
     total += 1 if probe.measurement.latency_threshold_ns and not probe.slo else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 

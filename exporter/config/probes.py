@@ -8,7 +8,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import InputSettings, ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import (
+    InputSettings,
+    ProbeSettings,
+    ScheduleSettings,
+    SequenceSettings,
+    percentiles_of,
+)
 from exporter.config.settings import Settings
 from exporter.config.target_settings import TargetSettings, TlsSettings
 from exporter.probe import (
@@ -19,6 +25,7 @@ from exporter.probe import (
     Probe,
     Resolve,
     Schedule,
+    SequenceOptions,
     ServerSettings,
     Slo,
     StopRules,
@@ -28,6 +35,9 @@ from exporter.probe import (
     Validation,
     WindowMode,
 )
+
+DEFAULT_ID_RANGE = 2**32 - 1
+"""As in perf_analyzer."""
 
 
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
@@ -95,6 +105,8 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         composing_models=settings.composing_models,
         server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
         validation=Validation(**validation.model_dump()) if validation else None,
+        sequences=_sequences(settings.load.sequences),
+        streaming=settings.streaming,
     )
     return replace(probe, config_hash=_config_hash(probe))
 
@@ -113,6 +125,15 @@ def _schedule(settings: ScheduleSettings) -> Schedule:
         return Schedule(settings.every_ns or 0, timezone=settings.timezone, jitter_ns=settings.jitter_ns)
     cron = parse_cron(settings.cron)
     return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
+
+
+def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
+    if settings is None:
+        return None
+    options = SequenceOptions(**settings.model_dump())
+    if options.start_id and not options.id_range:
+        return replace(options, id_range=DEFAULT_ID_RANGE)
+    return options
 
 
 def _config_hash(probe: Probe) -> str:

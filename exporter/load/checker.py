@@ -18,7 +18,7 @@ from exporter.errors import ProtocolError
 from exporter.model import Checked, ModelFacts
 from exporter.payload import Comparison, Step, compare
 from exporter.probe import NS, Validation
-from exporter.services.base import EncodedRequest, Service
+from exporter.services.base import Service
 from exporter.transport.answer import Answer
 
 MAX_WAITING = 1024
@@ -37,11 +37,10 @@ Wrong = Callable[[int, str], None]
 
 
 class Checker:
-    """The checks of one level. `steps` and `requests` belong together."""
+    """The checks of one level, whose requests carry these steps."""
 
     def __init__(
         self,
-        requests: Sequence[EncodedRequest],
         steps: Sequence[Step],
         *,
         service: Service,
@@ -52,7 +51,7 @@ class Checker:
         self._service = service
         self._facts = facts
         self._rules = rules
-        self._steps = {id(request): step for request, step in zip(requests, steps, strict=True) if step.expected}
+        self._steps = steps
         self._on_wrong = on_wrong
         self._waiting: deque[tuple[int, Answer, int]] = deque()
         self._waiting_bytes = 0
@@ -63,11 +62,11 @@ class Checker:
         self._timer: asyncio.TimerHandle | None = None
         self._checked = Checked()
 
-    def put_aside(self, request: EncodedRequest, answer: Answer, row: int) -> None:
-        """An answer that came for this request, which is in that row of the records. Hot."""
+    def put_aside(self, step: int, answer: Answer, row: int) -> None:
+        """An answer that came for a request with the step of this number, in that row of the records. Hot."""
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
             return
-        self._waiting.append((id(request), answer, row))
+        self._waiting.append((step, answer, row))
         self._waiting_bytes += answer.size
         if self._timer is None:
             self._timer = self._loop.call_at(self._next_ns / NS, self._slice)
@@ -88,23 +87,23 @@ class Checker:
     def _slice(self) -> None:
         begin_ns = now_ns = time.monotonic_ns()
         while self._waiting and now_ns - begin_ns < SLICE_NS:
-            key, answer, row = self._waiting.popleft()
+            number, answer, row = self._waiting.popleft()
             self._waiting_bytes -= answer.size
-            self._check(key, answer, row)
+            self._check(number, answer, row)
             now_ns = time.monotonic_ns()
         self._next_ns = now_ns + SLICE_GAP * (now_ns - begin_ns)
         self._timer = self._loop.call_at(self._next_ns / NS, self._slice) if self._waiting else None
 
-    def _check(self, key: int, answer: Answer, row: int) -> None:
-        step = self._steps.get(key)
-        if step is None:
+    def _check(self, number: int, answer: Answer, row: int) -> None:
+        step = self._steps[number]
+        if not step.expected:
             return
-        known = self._known.get(key)
+        known = self._known.get(number)
         if known is not None and known[0].messages == answer.messages:
             comparison = known[1]
         else:
             comparison = self._compare(step, answer)
-            self._remember(key, answer, comparison)
+            self._remember(number, answer, comparison)
         wrong = bool(comparison.difference)
         self._checked += Checked(1, int(wrong), comparison.error, comparison.difference)
         if wrong:
@@ -126,9 +125,9 @@ class Checker:
             whole += Comparison(difference, part.error)
         return whole
 
-    def _remember(self, key: int, answer: Answer, comparison: Comparison) -> None:
-        if key not in self._known and self._known_bytes + answer.size <= MAX_KNOWN_BYTES:
-            self._known[key] = (answer, comparison)
+    def _remember(self, number: int, answer: Answer, comparison: Comparison) -> None:
+        if number not in self._known and self._known_bytes + answer.size <= MAX_KNOWN_BYTES:
+            self._known[number] = (answer, comparison)
             self._known_bytes += answer.size
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter import logs
@@ -24,6 +25,14 @@ MAX_REFERENCE_REQUESTS = 100
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What is sent, in its order. `streams` holds the numbers of the steps of each stream, for sequences alone."""
+
+    steps: list[Step]
+    streams: list[range]
+
+
 class Data:
     """The dataset of a sweep's probe."""
 
@@ -39,22 +48,31 @@ class Data:
             )
         return self._dataset
 
-    async def requests(self, plan: LevelPlan, control: Control) -> list[Step]:
-        """The steps as requests with their batch, in the order in which they are sent. Raises InputError, or
-        PreflightError where a reference model does not answer.
+    async def requests(self, plan: LevelPlan, control: Control) -> Requests:
+        """The steps as requests with their batch. Raises InputError, or PreflightError where a reference model does not
+        answer.
 
-        Workers that share a level begin at different ones, evenly spread, so that they do not all send the same.
+        Workers that share a level begin at different ones, evenly spread, so that they do not all send the same; but
+        sequences begin where a stream does.
         """
+        dataset = await self.dataset(plan)
         if not self._requests:
-            dataset, batch_size = await self.dataset(plan), plan.probe.input.batch_size
-            requests = await asyncio.to_thread(round_robin, dataset.steps, plan.facts, batch_size)
+            requests = await asyncio.to_thread(round_robin, dataset.steps, plan.facts, plan.probe.input.batch_size)
             validation = plan.probe.validation
             if validation is not None and validation.reference_model:
                 requests = await ask_reference(plan, validation, requests, control)
             self._requests = requests
         steps = self._requests
+        if plan.probe.sequences is not None:
+            return Requests(steps, _numbered(dataset))
         first = plan.member * len(steps) // plan.members
-        return steps[first:] + steps[:first]
+        return Requests(steps[first:] + steps[:first], [])
+
+
+def _numbered(dataset: Dataset) -> list[range]:
+    """The numbers of each stream's steps among those of all. (Sequences have no batches.)"""
+    ends = itertools.accumulate(len(stream) for stream in dataset.streams)
+    return [range(end - len(stream), end) for stream, end in zip(dataset.streams, ends, strict=True)]
 
 
 async def ask_reference(plan: LevelPlan, validation: Validation, requests: list[Step], control: Control) -> list[Step]:

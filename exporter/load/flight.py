@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.load.abandoned import Abandoned
 from exporter.load.checker import Checker
@@ -47,12 +47,12 @@ class Flight:
         self.stopped: Stop | None = None
         self.in_flight = 0
         self.error_text = ""
-        self.recorder = Recorder(self._rows_full)
+        self.recorder = Recorder(self.rows_full)
+        self.next_request: Callable[[], tuple[int, EncodedRequest]] = itertools.cycle(enumerate(requests)).__next__
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
         self._sender: Sender | None = None
         self._guard = guard
-        self._requests = itertools.cycle(requests)
         self._abandoned = abandoned
         self._max_in_flight = max_in_flight
         self._timeout_ns = timeout_ns
@@ -78,7 +78,7 @@ class Flight:
         self.in_flight += 1
         call.intended_ns = intended_ns
         call.deadline_ns = now_ns + self._timeout_ns
-        call.request = request = next(self._requests)
+        call.step, request = self.next_request()
         call.channel.send(call, request)  # type: ignore[union-attr]
         return True
 
@@ -100,13 +100,12 @@ class Flight:
 
     def ended_with_answer(self, call: Call) -> None:
         """The listener in its place where answers are checked. By then the call is on its way again."""
-        request, answer, row = call.request, call.answer, len(self.recorder)
+        step, answer, row = call.step, call.answer, len(self.recorder)
         call.answer = None
         self.ended(call)
         if answer is not None:
-            assert request is not None
             assert self.checker is not None
-            self.checker.put_aside(request, answer, row)
+            self.checker.put_aside(step, answer, row)
 
     def wrong(self, row: int, text: str) -> None:
         """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
@@ -175,7 +174,7 @@ class Flight:
         if outcome in _GIVEN_UP and call.sent_ns:
             self._abandoned.hold(call.last_ns + self._timeout_ns)
 
-    def _rows_full(self, rows: int) -> None:
+    def rows_full(self, rows: int) -> None:
         """A window with so many rows ends now; if it can't, because its forerunners are not taken up, all ends."""
         self.wake.set()
         if rows >= 2 * MAX_ROWS:

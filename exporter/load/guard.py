@@ -71,6 +71,10 @@ class Guard:
         self._sent += 1
         return None
 
+    def send_closing(self) -> None:
+        """Counts a request that ends what the level began: it goes out though the level is over."""
+        self._sent += 1
+
     def ended(self, outcome: Outcome, text: str) -> Stop | None:
         """A request ended, with this text if it failed."""
         if outcome is _CANCELLED:

@@ -17,9 +17,10 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, ser
 from exporter.errors import InputError, TransportError
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.transport.answer import Answer
+from exporter.transport.grpc_stream import GrpcStreamChannel
 from exporter.transport.headers import read_headers
 from exporter.wire.codings import compress
 from exporter.wire.grpc_messages import frame_message
@@ -44,12 +45,44 @@ class TritonService:
         """One request a step. Headers are read now, so a token that was changed is in use from the next level on.
         Raises InputError, or PreflightError if a header's value cannot be read."""
         encode = _encode_grpc if probe.target.is_grpc else _encode_http
-        return [
+        requests = [
             encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
         ]
+        if probe.streaming:
+            from exporter.services.triton_stream import streamed
 
-    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
-        """A channel of the door's protocol."""
+            return [streamed(request) for request in requests]
+        return requests
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """See `services.triton_shared_memory`."""
+        from exporter.services.triton_shared_memory import check
+
+        await check(probe)
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """See `services.triton_shared_requests`."""
+        from exporter.services.triton_shared_requests import share
+
+        return await share(probe, facts, steps, sweep_id, places)
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """See `services.triton_sequence`."""
+        from exporter.services.triton_sequence import GrpcPlacer, HttpPlacer
+
+        return GrpcPlacer(requests) if target.is_grpc else HttpPlacer(requests)
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
+        """A channel of the door's protocol; streaming is gRPC's alone."""
+        if streaming:
+            from exporter.services.triton_stream import PROTOCOL
+
+            capacity = target.streams_per_connection
+            return GrpcStreamChannel(target, listener, capacity, PROTOCOL, keep_answers=keep_answers)
         return make_channel(target, listener, keep_answers=keep_answers)
 
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:

@@ -26,11 +26,17 @@ def read_answer(answer: Answer) -> list[Tensors]:
         if answer.head:
             return [_from_http(answer)]
         return [
-            output_tensors(tritonclient.grpc.InferResult(service_pb2.ModelInferResponse.FromString(bytes(message))))
+            output_tensors(tritonclient.grpc.InferResult(_response(bytes(message), answer.streamed)))
             for message in answer.messages
         ]
     except _BROKEN as error:
         raise ProtocolError(f"an answer that is no inference response: {error}") from error
+
+
+def _response(message: bytes, streamed: bool) -> Any:
+    if streamed:
+        return service_pb2.ModelStreamInferResponse.FromString(message).infer_response
+    return service_pb2.ModelInferResponse.FromString(message)
 
 
 def _from_http(answer: Answer) -> Tensors:

@@ -134,6 +134,21 @@ class TritonClient:
                 inputs[-1].set_data_from_numpy(tensors[spec.name])
         return output_tensors(await self._ask("infer", model, inputs, version))
 
+    # --- shared memory, `kind` system or cuda -------------------------------------------------------------------------
+
+    async def register_system_shared_memory(self, name: str, key: str, size: int) -> None:
+        await self._ask("register_system_shared_memory", name, key, size)
+
+    async def register_cuda_shared_memory(self, name: str, raw_handle: str, device: int, size: int) -> None:
+        await self._ask("register_cuda_shared_memory", name, raw_handle, device, size)
+
+    async def unregister_shared_memory(self, kind: str, name: str) -> None:
+        await self._ask(f"unregister_{kind}_shared_memory", name)
+
+    async def shared_memory_regions(self, kind: str) -> list[str]:
+        answer = await self._ask(f"get_{kind}_shared_memory_status")
+        return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     async def _ask(self, method: str, *arguments: Any) -> Any:

@@ -128,6 +128,7 @@ def _client_cells(measurement: Measurement) -> dict[str, Cell]:
         **_summary("send_lag_", send_lag, intervals=False),
         "offered_per_second": measurement.offered,
         "unsent_ratio": measurement.unsent_ratio,
+        **_streaming_cells(measurement),
         "duration_seconds": measurement.duration_ns / NS,
         "windows_run": measurement.windows_run,
         "windows_merged": measurement.windows_merged,
@@ -136,7 +137,26 @@ def _client_cells(measurement: Measurement) -> dict[str, Cell]:
         "bytes_out": measurement.bytes_out,
         "bytes_in": measurement.bytes_in,
         **_validation_cells(measurement),
-        "percentiles": _other_percentiles(latency=latency, response_time=response_time, send_lag=send_lag),
+        "percentiles": _other_percentiles(
+            latency=latency,
+            response_time=response_time,
+            send_lag=send_lag,
+            first_response=measurement.first_response,
+            inter_response=measurement.inter_response,
+        ),
+    }
+
+
+def _streaming_cells(measurement: Measurement) -> dict[str, Cell]:
+    sequences, first, inter = measurement.sequences, measurement.first_response, measurement.inter_response
+    seconds = measurement.duration_ns / NS
+    return {
+        "responses": measurement.responses,
+        "responses_per_second": measurement.responses / seconds if seconds else None,
+        "sequences": sequences,
+        "sequences_per_second": sequences / seconds if seconds and sequences is not None else None,
+        **_summary("first_response_", first, intervals=True),
+        **_summary("inter_response_", inter, intervals=True),
     }
 
 

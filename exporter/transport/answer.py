@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What came for one call: its messages, still as they came, and over HTTP the head of the response before them."""
+    """What came for one call: its messages, still as they came, and over HTTP the head of the response before them.
+    Those of a bidirectional stream are `streamed`: they are of another kind."""
 
     messages: Sequence[bytes | bytearray]
     head: bytes = b""
+    streamed: bool = False
 
     @property
     def size(self) -> int:

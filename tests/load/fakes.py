@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from exporter.errors import ProtocolError, TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
-from exporter.services.base import Call, EncodedRequest, Listener, Tensors, TraceSettings
+from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors, TraceSettings
 from exporter.transport.answer import Answer
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 
@@ -67,7 +68,20 @@ class FakeService:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         return [EncodedRequest(b"head", b"".join(array.tobytes() for array in step.values())) for step in steps]
 
-    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> FakeChannel:
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        raise NotImplementedError
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
+        return FakePlacer()
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> FakeChannel:
         return FakeChannel(self, listener, keep_answers)
 
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
@@ -77,6 +91,14 @@ class FakeService:
 
     def connections(self, target: Target, in_flight: int) -> int:
         return -(-in_flight // self.capacity)
+
+
+class FakePlacer:
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        return EncodedRequest(b"", json.dumps([step, place.sequence_id, place.start, place.end]).encode())
+
+    def is_conflict(self, text: str) -> bool:
+        return text == "conflict"
 
 
 class FakeControl:
@@ -141,10 +163,10 @@ class FakeChannel:
         loop = asyncio.get_running_loop()
         handle: asyncio.Handle | None = None
         if reply.delay_ms is not None:
-            handle = loop.call_soon(self._answer, call, reply)
+            handle = loop.call_soon(self._answer, call, request, reply)
             if reply.delay_ms > 0:
                 handle.cancel()
-                handle = loop.call_later(reply.delay_ms / 1000, self._answer, call, reply)
+                handle = loop.call_later(reply.delay_ms / 1000, self._answer, call, request, reply)
         self._in_flight[call] = handle
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
@@ -159,15 +181,14 @@ class FakeChannel:
         self._service.closed += 1
         assert not self._in_flight
 
-    def _answer(self, call: Call, reply: Reply) -> None:
+    def _answer(self, call: Call, request: EncodedRequest, reply: Reply) -> None:
         del self._in_flight[call]
         self._service.at_server -= 1
         call.first_ns = time.monotonic_ns()
         call.responses = 1
         call.bytes_in = 100
         if self._keep_answers and reply.outcome is Outcome.OK:
-            assert call.request is not None
-            call.answer = Answer((self._service.answer_of(call.request.body),))
+            call.answer = Answer((self._service.answer_of(request.body),))
         call.text = reply.text
         call.retry_after_ns = reply.retry_after_ns
         self._end(call, reply.outcome)

@@ -21,7 +21,6 @@ from exporter.load.protocol import LevelPlan, MemberEvent
 from exporter.model import Checked, LevelEnd, Outcome, Reason, TensorSpec, Window
 from exporter.payload import Step
 from exporter.probe import Validation
-from exporter.services.base import EncodedRequest
 from exporter.transport.answer import Answer
 from tests.builders import concurrency, make_facts
 from tests.load.fakes import FakeService, always, make_plan
@@ -51,7 +50,7 @@ async def run(plan: LevelPlan, service: FakeService, given: list[Step], windows:
         plan,
         service=service,
         control=service.control(plan.probe.target, 0),
-        requests=service.encode(plan.probe, plan.facts, [step.inputs for step in given], "s"),
+        by_place=[service.encode(plan.probe, plan.facts, [step.inputs for step in given], "s")],
         abandoned=Abandoned(),
         publish=publish,
         steps=given,
@@ -128,17 +127,14 @@ async def test_nothing_is_kept_where_nothing_is_expected() -> None:
 # --- the checker alone -----------------------------------------------------------------------------------------------
 
 
-def make_checker(given: list[Step], wrong: list[tuple[int, str]]) -> tuple[Checker, list[EncodedRequest]]:
-    requests = [EncodedRequest(b"", b"") for _ in given]
-    checker = Checker(
-        requests,
+def make_checker(given: list[Step], wrong: list[tuple[int, str]]) -> Checker:
+    return Checker(
         given,
         service=FakeService(),
         facts=make_facts(),
         rules=Validation(),
         on_wrong=lambda row, text: wrong.append((row, text)),
     )
-    return checker, requests
 
 
 def answer(*values: float) -> Answer:
@@ -147,24 +143,24 @@ def answer(*values: float) -> Answer:
 
 async def test_what_does_not_find_room_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker_module, "MAX_WAITING", 3)
-    checker, (request,) = make_checker(steps(1), [])
+    checker = make_checker(steps(1), [])
     for row in range(5):
-        checker.put_aside(request, answer(1), row)
+        checker.put_aside(0, answer(1), row)
     assert checker.take().answers == 3
-    checker.put_aside(request, answer(1), 0)
+    checker.put_aside(0, answer(1), 0)
     assert checker.take().answers == 1
     monkeypatch.setattr(checker_module, "MAX_WAITING_BYTES", 8)
     for row in range(5):
-        checker.put_aside(request, answer(1), row)
+        checker.put_aside(0, answer(1), row)
     assert checker.take().answers == 2
     checker.close()
 
 
 async def test_rows_and_answers_that_change() -> None:
     wrong: list[tuple[int, str]] = []
-    checker, (request,) = make_checker(steps(1), wrong)
+    checker = make_checker(steps(1), wrong)
     for row, value in enumerate([1, 2, 1, 2, 3]):
-        checker.put_aside(request, answer(value), row)
+        checker.put_aside(0, answer(value), row)
     checked = checker.take()
     assert [row for row, _ in wrong] == [1, 3, 4]
     assert (checked.answers, checked.wrong) == (5, 3)
@@ -173,8 +169,8 @@ async def test_rows_and_answers_that_change() -> None:
 
 async def test_the_loop_gets_to_them_by_itself() -> None:
     wrong: list[tuple[int, str]] = []
-    checker, (request,) = make_checker(steps(1), wrong)
-    checker.put_aside(request, answer(2), 7)
+    checker = make_checker(steps(1), wrong)
+    checker.put_aside(0, answer(2), 7)
     while not wrong:
         await asyncio.sleep(0.001)
     assert wrong == [(7, "step 0: tensor 'OUTPUT0', index [0]: expected 1.0, got 2.0")]
@@ -184,9 +180,9 @@ async def test_the_loop_gets_to_them_by_itself() -> None:
 async def test_several_answers_to_one_request() -> None:
     step = Step({}, ({"OUTPUT0": floats(1)}, {"OUTPUT0": floats(2)}))
     wrong: list[tuple[int, str]] = []
-    checker, (request,) = make_checker([step], wrong)
+    checker = make_checker([step], wrong)
     for row, answers in enumerate([(1, 2), (1, 3), (1,)]):
-        checker.put_aside(request, answer(*answers), row)
+        checker.put_aside(0, answer(*answers), row)
     checker.take()
     assert wrong == [
         (1, "answer 1, tensor 'OUTPUT0', index [0]: expected 2.0, got 3.0"),
@@ -207,9 +203,9 @@ def reference_plan(**changes: Any) -> LevelPlan:
 async def test_a_reference_model_is_asked_once_for_each_request_of_a_sweep() -> None:
     service, plan, data = FakeService(), reference_plan(), Data()
     control = service.control(plan.probe.target, 0)
-    (step,) = await data.requests(plan, control)
+    (step,) = (await data.requests(plan, control)).steps
     assert step.expected[0]["OUTPUT0"].tolist() == step.inputs["INPUT0"].tolist()
-    assert await data.requests(plan, control) == [step]
+    assert (await data.requests(plan, control)).steps == [step]
     assert service.inferred == [("ref", "2")]
 
 

@@ -21,7 +21,7 @@ from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
 from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
 from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
 from exporter.transport.answer import Answer
@@ -50,7 +50,20 @@ class Doors:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         raise NotImplementedError
 
-    def channel(self, target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        raise NotImplementedError
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        raise NotImplementedError
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
         return make_channel(target, listener)
 
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
@@ -94,7 +107,7 @@ async def run(plan: LevelPlan, windows: int = 1000) -> tuple[list[Window], Level
         plan,
         service=service,
         control=service.control(plan.probe.target, NS),
-        requests=[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST],
+        by_place=[[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]],
         abandoned=Abandoned(),
         publish=publish,
     )

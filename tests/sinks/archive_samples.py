@@ -126,6 +126,9 @@ def make_measurement(**changes: Any) -> Measurement:
         "validated": 290,
         "output_error": OutputError(absolute=0.5, relative=0.25, signal=1000.0, noise=1.0),
         "output_difference": "tensor 'Y', index [0]: expected 1.0, got 1.5",
+        "sequences": 60,
+        "first_response": make_summary(2),
+        "inter_response": make_summary(3),
     }
     return Measurement(**(values | changes))
 

@@ -124,7 +124,14 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
             reason=Reason.UNSTABLE,
             facts=make_facts(name="tts", version="2", decoupled=True),
             measurements=(
-                make_measurement(rate(100), offered=99.5, response_time=make_summary(5.0)),
+                make_measurement(
+                    rate(100),
+                    offered=99.5,
+                    response_time=make_summary(5.0),
+                    sequences=120,
+                    first_response=make_summary(2.0),
+                    inter_response=make_summary(0.5),
+                ),
                 make_measurement(
                     rate(200),
                     offered=150.0,
