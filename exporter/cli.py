@@ -132,15 +132,30 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from exporter.config import check_report, load
-    from exporter.errors import ConfigError
+    from exporter.config import build_probes, check_report, load
+    from exporter.errors import ConfigError, InputError
+    from exporter.payload import check_files
 
     try:
-        report = check_report(load(options.file))
+        settings = load(options.file)
+        report = check_report(settings)
     except ConfigError as error:
         return _complain(str(error))
+    faults: list[str] = []
+    for paths in dict.fromkeys(probe.input.paths for probe in build_probes(settings) if probe.input.paths):
+        try:
+            check_files(paths, _show_progress if sys.stderr.isatty() else None)
+        except InputError as error:
+            faults += [*error.faults, *([f"and {error.more} more"] if error.more else [])]
+    if faults:
+        return _complain("\n".join(faults))
     print(report)
     return EXIT_OK
+
+
+def _show_progress(path: Path, read: int, size: int) -> None:
+    end = "\n" if read >= size else ""
+    print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -27,7 +27,18 @@ class ConfigError(TritonCanaryError):
 
 
 class InputError(TritonCanaryError):
-    """The input asked for does not fit the model; the text names the tensor, what was expected and what was found."""
+    """The input asked for does not fit the model; each fault names the place, the tensor, what was expected and what
+    was found. `more` is how many further ones are only counted."""
+
+    def __init__(self, *faults: str, more: int = 0) -> None:
+        self.faults = faults
+        self.more = more
+        super().__init__("; ".join([*faults, *([f"and {more} more"] if more else [])]))
+
+    def first(self, shown: int) -> str:
+        """The first faults as one text, with the number of the others."""
+        hidden = len(self.faults) - shown
+        return str(InputError(*self.faults[:shown], more=self.more + max(hidden, 0)))
 
 
 class ProtocolError(TritonCanaryError):

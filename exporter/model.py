@@ -7,7 +7,8 @@ seconds of the wall clock. Everything here can be pickled, since it crosses the 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
@@ -92,12 +93,14 @@ class SkipReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies."""
+    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies. The values of a
+    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
+    shape_tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,10 @@ class RecordColumns:
     `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
     byte of the answer) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
     `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
+    `sequence_end` is 1 for the last request of a sequence.
+
+    `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
+    row after row. It is empty where a request has one response at most.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -249,6 +256,8 @@ class RecordColumns:
     outcome: npt.NDArray[np.uint8]
     bytes_out: npt.NDArray[np.int64]
     bytes_in: npt.NDArray[np.int64]
+    sequence_end: npt.NDArray[np.uint8]
+    response_ns: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -266,6 +275,8 @@ class RecordColumns:
             outcome=np.zeros(rows, np.uint8),
             bytes_out=np.zeros(rows, np.int64),
             bytes_in=np.zeros(rows, np.int64),
+            sequence_end=np.zeros(rows, np.uint8),
+            response_ns=np.zeros(0, np.int64),
         )
 
     @classmethod
@@ -290,6 +301,57 @@ class ClientHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far the numbers of answers were from the expected ones: the largest absolute and relative difference (where
+    the expected number is not 0), and the sums of squares of expected numbers and of differences."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def __add__(self, other: OutputError) -> OutputError:
+        return OutputError(
+            absolute=max(self.absolute, other.absolute),
+            relative=max(self.relative, other.relative),
+            signal=self.signal + other.signal,
+            noise=self.noise + other.noise,
+        )
+
+    @property
+    def signal_to_noise_db(self) -> float | None:
+        """10 log10(signal / noise), decibels; None where nothing differs, or there is no signal."""
+        if not 0 < self.noise < math.inf or not 0 < self.signal < math.inf:
+            return None
+        return 10 * math.log10(self.signal / self.noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Answers that were held against what is expected of them, and the first difference in words."""
+
+    answers: int = 0
+    wrong: int = 0
+    error: OutputError | None = None
+    difference: str = ""
+
+    def __add__(self, other: Checked) -> Checked:
+        errors = [error for error in (self.error, other.error) if error is not None]
+        return Checked(
+            answers=self.answers + other.answers,
+            wrong=self.wrong + other.wrong,
+            error=sum(errors[1:], errors[0]) if errors else None,
+            difference=self.difference or other.difference,
+        )
+
+
+def sum_checked(parts: Iterable[Checked | None]) -> Checked | None:
+    """All checks as one; None where nothing is checked."""
+    given = [part for part in parts if part is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended; but
     the one window of a request count starts with its first request and ends with its last.
@@ -298,7 +360,7 @@ class Window:
     open loop could not send for want of a place in flight, `in_flight` those that the server may have at its end.
     `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
     are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
-    window's start to that at its end, both included.
+    window's start to that at its end, both included. `checked` is None where answers are not validated.
     """
 
     index: int
@@ -314,6 +376,7 @@ class Window:
     warm_up: bool = False
     error_text: str = ""
     readings: tuple[ServerReading, ...] = ()
+    checked: Checked | None = None
 
     @property
     def duration_ns(self) -> int:
@@ -438,6 +501,12 @@ class Measurement:
     none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
     times, all figures are of the judged windows of all `repeats` together (requests are pooled, percentiles are never
     averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
+
+    `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
+    from it at most, and `output_difference` how the first wrong one was wrong.
+
+    `sequences` counts those that ended with an ok request, None where the probe sends none. `first_response` is from
+    *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
     """
 
     level: LoadLevel
@@ -475,6 +544,12 @@ class Measurement:
     server_metrics: ServerMetrics | None = None
     gpu: tuple[GpuFigures, ...] = ()
     energy_per_inference_joules: float | None = None
+    validated: int | None = None
+    output_error: OutputError | None = None
+    output_difference: str = ""
+    sequences: int | None = None
+    first_response: LatencySummary | None = None
+    inter_response: LatencySummary | None = None
 
     @property
     def error_ratio(self) -> float | None:

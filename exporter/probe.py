@@ -147,6 +147,8 @@ class LoadLevel:
     number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
+    Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
+    `request_period` responses each, until there were `value` of them.
     """
 
     mode: Mode
@@ -157,6 +159,9 @@ class LoadLevel:
     file: str = ""
     file_digest: str = ""
     duration_ns: int = 0
+    start: int = 0
+    step: int = 0
+    request_period: int = 0
 
 
 MAX_SEARCH_LEVELS = 64
@@ -207,8 +212,12 @@ class MeasurementOptions:
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension;
-    `compression` is of the requests: none, gzip or deflate."""
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. The `paths`
+    of source `files` are one directory or JSON files, and `files_digest` is of all that was in them when they were
+    checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
+    string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
+    `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
+    unknown size gets `output_shared_memory_bytes` of it for each inference of a request."""
 
     source: str = "random"
     seed: int = 0
@@ -216,6 +225,50 @@ class InputOptions:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     string_length: int = 128
     compression: str = "none"
+    paths: tuple[str, ...] = ()
+    files_digest: str = ""
+    string_data: str = ""
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    format: str = "binary"
+    output_format: str = "binary"
+    shared_memory: str = "none"
+    output_shared_memory_bytes: int = 102_400
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What answers are held against: the outputs expected in the data, or those of a reference model, which is asked
+    once for each input (`reference_version` "" is the server's choice).
+
+    A number is as expected if it differs by at most `absolute` + `relative` x its expected value. None for both: by
+    nothing at all where the data says what is expected; a reference model is then only compared, and no answer wrong.
+    """
+
+    reference_model: str = ""
+    reference_version: str = ""
+    absolute: float | None = None
+    relative: float | None = None
+
+
+DEFAULT_SEQUENCE_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """Requests as sequences: each has an id, and a flag at its first and at its last request.
+
+    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight. A
+    sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
+    input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
+    is a random place among 63 bits. A `serial` sequence never has more than one request in flight.
+    """
+
+    count: int = 4
+    length: int = 0
+    length_variation_ratio: float = 0.2
+    start_id: int = 0
+    id_range: int = 0
+    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +332,7 @@ class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
     `workers` processes share the load of each level. With a `search`, `levels` are its declared start and end; without
     one, all that are run. `composing_models` are called by the model in ways that its configuration does not tell;
-    those of an ensemble are found without being named."""
+    those of an ensemble are found without being named. `streaming` sends over gRPC's bidirectional stream."""
 
     name: str
     target: Target
@@ -301,3 +354,6 @@ class Probe:
     search: Search | None = None
     composing_models: tuple[str, ...] = ()
     server_settings: ServerSettings | None = None
+    validation: Validation | None = None
+    sequences: SequenceOptions | None = None
+    streaming: bool = False

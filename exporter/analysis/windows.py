@@ -58,6 +58,28 @@ def send_lags_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
     return lags
 
 
+def ended_sequences(columns: RecordColumns) -> int:
+    """How many sequences ended: last requests that were ok."""
+    return int(np.count_nonzero(columns.sequence_end[columns.outcome == Outcome.OK]))
+
+
+def first_responses_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
+    """Sent to the first response, of the ok requests that had any."""
+    chosen = (columns.outcome == Outcome.OK) & (columns.responses > 0)
+    durations: npt.NDArray[np.int64] = columns.first_ns[chosen] - columns.sent_ns[chosen]
+    return durations
+
+
+def inter_responses_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
+    """From each response to the next of the same request, of the ok requests."""
+    row = np.repeat(np.arange(len(columns)), columns.responses)
+    if len(row) != len(columns.response_ns):  # no stream: nothing is known of single responses
+        return np.empty(0, np.int64)
+    chosen = (row[1:] == row[:-1]) & (columns.outcome[row[1:]] == Outcome.OK)
+    gaps: npt.NDArray[np.int64] = np.diff(columns.response_ns)[chosen]
+    return gaps
+
+
 def throughput(ok_requests: int, batch_size: int, duration_ns: int) -> float:
     """Inferences per second: requests x batch over the time (perf_analyzer's "Throughput")."""
     return ok_requests * batch_size * NS / duration_ns if duration_ns > 0 else 0.0

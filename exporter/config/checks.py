@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
+from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_settings import TargetSettings
@@ -71,12 +72,31 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
+    grpc_targets = {entry.settings.name for entry in targets if entry and _is_grpc(entry)}
+    http_doors = {
+        entry.settings.name for entry in targets if entry and entry.settings.url.scheme not in ("grpc", "grpcs")
+    }
     for index, entry in enumerate(probes):
         if not entry:
             continue
         if complete and "target" not in entry.broken and entry.settings.target not in known:
             yield ("probes", index, "target"), _no_target(entry.settings.target, known)
+        if entry.settings.streaming and entry.settings.target in http_doors:
+            door = text.shown(entry.settings.target)
+            yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
+        if not entry.broken & {"target", "input"} and entry.settings.target in grpc_targets:
+            yield from _grpc_input(("probes", index, "input"), entry.settings)
+
+
+def _is_grpc(target: Entry) -> bool:
+    return "url" not in target.broken and target.settings.url.scheme in ("grpc", "grpcs")
+
+
+def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
+    for key, value in {"format": probe.input.format, "output_format": probe.input.output_format}.items():
+        if value == "json":
+            yield (*path, key), "found 'json': gRPC's tensors are always binary"
 
 
 def _names(section: str, entries: Sequence[Entry | None]) -> Found:
@@ -161,6 +181,28 @@ def _load(probe: ProbeSettings) -> Found:
         yield ("load", "seed"), "has no meaning without distribution: poisson"
 
 
+def _periodic(probe: ProbeSettings) -> Found:
+    """Its steps are taken by counting the responses of streams."""
+    load, stop = probe.load, probe.stop
+    if load.periodic_concurrency is None:
+        if "request_period" in load.model_fields_set:
+            yield ("load", "request_period"), "has no meaning without periodic_concurrency"
+        return
+    end = load.periodic_concurrency[1]
+    if not probe.streaming:
+        yield ("load", "periodic_concurrency"), "needs streaming: true"
+    if load.sequences is not None:
+        yield ("load", "sequences"), "do not go with periodic_concurrency"
+    if end > stop.max_in_flight:
+        yield ("load", "periodic_concurrency"), f"its {end} requests are above stop.max_in_flight, {stop.max_in_flight}"
+    if end >= stop.max_requests:
+        limit = stop.max_requests
+        yield (
+            ("load", "periodic_concurrency"),
+            f"its {end} requests, with the first to warm up, are above stop.max_requests, {limit}",
+        )
+
+
 def _schedule_file(probe: ProbeSettings) -> Found:
     """A schedule is run to its end, or it was not worth to begin."""
     if probe.load.schedule_file is None:
@@ -172,6 +214,51 @@ def _schedule_file(probe: ProbeSettings) -> Found:
     if moments_ns[-1] >= stop.max_duration_ns:
         last, limit = format_duration(moments_ns[-1]), format_duration(stop.max_duration_ns)
         yield ("load", "schedule_file"), f"its last request, at {last}, comes after stop.max_duration, {limit}"
+
+
+def _input(probe: ProbeSettings) -> Found:
+    settings = probe.input
+    if settings.source == "files" and settings.paths is None:
+        yield ("input", "paths"), "is required with source: files"
+    if settings.source != "files" and settings.paths is not None:
+        yield ("input", "paths"), "has no meaning without source: files"
+    for name in settings.parameters:
+        try:
+            parameter_name(name)
+        except ValueError as error:
+            yield ("input", "parameters", name), str(error)
+
+
+def _validation(probe: ProbeSettings) -> Found:
+    validation = probe.validation
+    if validation is not None and validation.reference_version and not validation.reference_model:
+        yield ("validation", "reference_version"), "needs reference_model beside it"
+
+
+def _sequences(probe: ProbeSettings) -> Found:
+    sequences, load = probe.load.sequences, probe.load
+    if sequences is None:
+        return
+    is_open = load.concurrency is None and load.periodic_concurrency is None
+    under_way = sequences.count if is_open else int(max(load.concurrency.values)) if load.concurrency else 1
+    if is_open and sequences.count > probe.stop.max_in_flight:
+        limit = probe.stop.max_in_flight
+        yield ("load", "sequences", "count"), f"found {sequences.count}: is above stop.max_in_flight, {limit}"
+    if not is_open and "count" in sequences.model_fields_set:
+        yield ("load", "sequences", "count"), "has no meaning with concurrency: each request in flight has a sequence"
+    if 0 < sequences.id_range < under_way:
+        problem = f"found {sequences.id_range}: {under_way} sequences are under way at once"
+        yield ("load", "sequences", "id_range"), problem
+    if under_way >= probe.stop.max_requests:
+        problem = f"{under_way} are under way at once; stop.max_requests, {probe.stop.max_requests}, must be above that"
+        yield ("load", "sequences"), problem
+    if probe.input.batch_size > 1:
+        yield ("input", "batch_size"), "must be 1 with load.sequences: it is the server that batches sequences"
+
+
+def _shared_memory(probe: ProbeSettings) -> Found:
+    if probe.input.shared_memory == "none" and "output_shared_memory_bytes" in probe.input.model_fields_set:
+        yield ("input", "output_shared_memory_size"), "has no meaning without shared_memory"
 
 
 def _windows(probe: ProbeSettings) -> Found:
@@ -268,6 +355,11 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _load: {"load"},
     _concurrency: {"load", "stop"},
     _schedule_file: {"load", "stop"},
+    _input: {"input"},
+    _validation: {"validation"},
+    _periodic: {"load", "stop", "streaming"},
+    _sequences: {"load", "stop", "input"},
+    _shared_memory: {"input"},
     _windows: {"measurement"},
     _search: {"load", "measurement"},
     _counted_windows: {"load", "measurement"},

@@ -21,6 +21,7 @@ MIN_REQUEST_RATE = 0.001
 
 _DECIMAL = r"(\d{1,9}(?:\.\d{1,6})?)"
 _RANGE = re.compile(f"{_DECIMAL}:{_DECIMAL}(?::{_DECIMAL})?", re.ASCII)
+_PERIODIC = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", re.ASCII)
 _FORMS = "must be a number, a list of numbers, or a range 'start:end[:step]'"
 
 
@@ -61,6 +62,19 @@ def parse_request_rate(given: object, kind: str = "every") -> Levels:
             allowed = f"from {as_number(MIN_REQUEST_RATE)} to {as_number(MAX_REQUEST_RATE)}"
             raise ValueError(f"a request rate must be {allowed} a second")
     return levels
+
+
+def parse_periodic(given: object) -> tuple[int, int, int]:
+    """Start, end and step of `"4:16:4"`: the step leads from the start to the end exactly."""
+    match = _PERIODIC.fullmatch(given) if isinstance(given, str) else None
+    if match is None:
+        raise ValueError("must be 'start:end:step'")
+    start, end, step = (int(part) for part in match.groups())
+    if not 1 <= start < end <= MAX_CONCURRENCY or step < 1:
+        raise ValueError(f"goes up, from 1 on, in steps above 0, to {MAX_CONCURRENCY} at most")
+    if (end - start) % step:
+        raise ValueError(f"steps of {step} do not lead from {start} to {end}")
+    return start, end, step
 
 
 def parse_intervals_file(given: object) -> TimingFile:

@@ -28,18 +28,23 @@ from exporter.config.fields import (
     Section,
     exactly_one,
 )
+from exporter.config.inputs import Parameter, parse_parameter, parse_paths
 from exporter.config.levels import (
     Levels,
     parse_concurrency,
     parse_intervals_file,
+    parse_periodic,
     parse_request_rate,
     parse_schedule_file,
 )
 from exporter.config.quantities import duration, ratio
+from exporter.input_files import InputFiles
 from exporter.probe import NS, Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.timing_files import TimingFile
 
 MAX_PERCENTILES = 10
+_MAX_ID = 10**18 - 1
+"""The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""
 _KEPT_PERCENTILES = (50.0, 99.0)
 
 
@@ -75,8 +80,40 @@ def _levels(parse: Callable[[object, str], Levels]) -> PlainValidator:
     return PlainValidator(validate)
 
 
+class SequenceSettings(Section):
+    """Sequences: requests with an id, and a flag at the first and at the last. Sequence models get them anyway."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=4,
+        description="How many are under way at once in an open loop. A closed loop has one for each request in flight.",
+    )
+    length: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="Requests in a sequence. 0: as many as its stream of input data has; 20 without such."
+    )
+    length_variation_ratio: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.2, alias="length_variation", description="How much longer or shorter than `length` one may be."
+    )
+    start_id: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="The first id; at random by default, so that two clients do not meet in one sequence."
+    )
+    id_range: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="How many ids are used in turn, from `start_id` on; 4294967295 where only that is given."
+    )
+    serial: StrictBool = Field(
+        default=False,
+        description="Whether a sequence never has more than one request in flight. In an open loop it otherwise may, "
+        "but for its first and its last request.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.id_range and not self.start_id:
+            raise ValueError("id_range needs start_id")
+        return self
+
+
 class LoadSettings(Section):
-    """The load levels, run in their order: `concurrency`, `request_rate`, `intervals_file` or `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `intervals_file` or `schedule_file`."""
 
     search: Literal["every", "linear", "binary"] = Field(
         default="every",
@@ -108,9 +145,18 @@ class LoadSettings(Section):
         description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending. Run "
         "once and measured whole. The level bears the file's name, without its ending.",
     )
+    periodic_concurrency: Annotated[tuple[int, int, int], PlainValidator(parse_periodic)] | None = Field(
+        default=None,
+        description="Closed loop over streams, run once and measured whole: `start:end:step`. `start` requests, and "
+        "`step` more each time that the last ones added have had `request_period` responses, until `end` were sent.",
+    )
+    request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=10, description="Responses to each request before the next step of `periodic_concurrency`."
+    )
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads above what one core can make."
     )
+    sequences: SequenceSettings | None = Field(default=None, description="The requests' sequences.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,6 +165,7 @@ class LoadSettings(Section):
             "request_rate": self.request_rate,
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
+            "periodic_concurrency": self.periodic_concurrency,
         }
         exactly_one(choices)
         return self
@@ -129,6 +176,11 @@ class LoadSettings(Section):
         if self.concurrency:
             values = self.concurrency.values
             return tuple(LoadLevel(Mode.CONCURRENCY, value, text.as_number(value)) for value in values)
+        if self.periodic_concurrency:
+            start, end, step = self.periodic_concurrency
+            label = f"{start}:{end}:{step}"
+            period = self.request_period
+            return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
@@ -227,7 +279,7 @@ class MeasurementSettings(Section):
 class InputSettings(Section):
     """What is sent."""
 
-    source: Literal["random", "zero"] = Field(default="random", description="What fills the input tensors.")
+    source: Literal["random", "zero", "files"] = Field(default="random", description="What fills the input tensors.")
     seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="The seed of the random input."
     )
@@ -243,6 +295,52 @@ class InputSettings(Section):
     )
     compression: Literal["none", "gzip", "deflate"] = Field(
         default="none", description="How requests are compressed: once, before the load; the server unpacks each."
+    )
+    paths: Annotated[InputFiles | None, PlainValidator(parse_paths)] = Field(
+        default=None,
+        description="With `source: files`: one directory with a file for each tensor, or JSON files. See "
+        "[inputs](inputs.md).",
+    )
+    string_data: Annotated[StrictStr, Field(max_length=16 * 2**20)] = Field(
+        default="", description="What each generated string element is, in place of random characters."
+    )
+    parameters: Annotated[dict[str, Annotated[Parameter, PlainValidator(parse_parameter)]], Field(max_length=64)] = (
+        Field(default={}, description="Request parameters by name, which the model's code can read.")
+    )
+    format: Literal["binary", "json"] = Field(default="binary", description="How input tensors are sent over HTTP.")
+    output_format: Literal["binary", "json"] = Field(
+        default="binary", description="How output tensors are asked for over HTTP."
+    )
+    shared_memory: Literal["none", "system", "cuda"] = Field(
+        default="none",
+        description="Where tensors go by shared memory: `system`, where the server runs on this machine with the same "
+        "`/dev/shm`, or `cuda`, with a GPU that both have.",
+    )
+    output_shared_memory_bytes: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = Field(
+        default=102_400,
+        alias="output_shared_memory_size",
+        description="Bytes of shared memory for one inference's output whose size the model does not tell.",
+    )
+
+
+class ValidationSettings(Section):
+    """What answers are held against, beside or in place of the outputs that the data expects."""
+
+    reference_model: LabelValue = Field(
+        default="",
+        description="Another model of the same server, which is asked once for each input: its outputs are the "
+        "expected ones.",
+    )
+    reference_version: NumberAsLabelValue = Field(
+        default="", description="Its version; the server's choice by default."
+    )
+    absolute: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None, description="How far a number may be from the expected one, on top of `relative`."
+    )
+    relative: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None,
+        description="The same, as a part of the expected number. With neither, outputs must be exactly as the data "
+        "expects; those of a reference model are only compared.",
     )
 
 
@@ -323,12 +421,18 @@ class DefaultsSettings(Section):
     )
     input: InputSettings = Field(default_factory=InputSettings, description="What is sent.")
     stop: StopSettings = Field(default_factory=StopSettings, description="When a sweep ends at once.")
+    validation: ValidationSettings | None = Field(default=None, description="What answers are held against.")
     slo: SloSettings | None = Field(default=None, description="What is expected of the model.")
     unit: UnitSettings | None = Field(default=None, description="What one inference is worth.")
     variant: LabelValue = Field(default="", description="Which variant of a model this is, for comparisons.")
     variant_group: LabelValue = Field(default="", description="The variants of one group are compared with each other.")
     labels: dict[str, LabelValue] = Field(
         default={}, description="Up to 5 labels of your own, on `triton_canary_probe_info`."
+    )
+    streaming: StrictBool = Field(
+        default=False,
+        description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
+        "take no other.",
     )
     histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
 

@@ -8,7 +8,13 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import (
+    InputSettings,
+    ProbeSettings,
+    ScheduleSettings,
+    SequenceSettings,
+    percentiles_of,
+)
 from exporter.config.settings import Settings
 from exporter.config.target_settings import TargetSettings, TlsSettings
 from exporter.probe import (
@@ -19,14 +25,19 @@ from exporter.probe import (
     Probe,
     Resolve,
     Schedule,
+    SequenceOptions,
     ServerSettings,
     Slo,
     StopRules,
     Target,
     TlsOptions,
     Unit,
+    Validation,
     WindowMode,
 )
+
+DEFAULT_ID_RANGE = 2**32 - 1
+"""As in perf_analyzer."""
 
 
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
@@ -72,8 +83,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         "percentiles": percentiles_of(settings),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
-    shapes = tuple(sorted(settings.input.shapes.items()))
-    slo, unit = settings.slo, settings.unit
+    slo, unit, validation = settings.slo, settings.unit, settings.validation
     probe = Probe(
         name=settings.name,
         target=target,
@@ -82,7 +92,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         schedule=_schedule(settings.schedule),
         levels=levels,
         measurement=MeasurementOptions(**measurement),
-        input=InputOptions(**(settings.input.model_dump() | {"shapes": shapes})),
+        input=_input(settings.input),
         stop=StopRules(**(settings.stop.model_dump() | {"on_overload": OverloadPolicy(settings.stop.on_overload)})),
         slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
@@ -94,8 +104,20 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         search=settings.load.searched,
         composing_models=settings.composing_models,
         server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
+        validation=Validation(**validation.model_dump()) if validation else None,
+        sequences=_sequences(settings.load.sequences),
+        streaming=settings.streaming,
     )
     return replace(probe, config_hash=_config_hash(probe))
+
+
+def _input(settings: InputSettings) -> InputOptions:
+    files = settings.paths
+    values = settings.model_dump(exclude={"paths"}) | {
+        "shapes": tuple(sorted(settings.shapes.items())),
+        "parameters": tuple(sorted(settings.parameters.items())),
+    }
+    return InputOptions(**values, paths=files.given if files else (), files_digest=files.digest if files else "")
 
 
 def _schedule(settings: ScheduleSettings) -> Schedule:
@@ -103,6 +125,15 @@ def _schedule(settings: ScheduleSettings) -> Schedule:
         return Schedule(settings.every_ns or 0, timezone=settings.timezone, jitter_ns=settings.jitter_ns)
     cron = parse_cron(settings.cron)
     return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
+
+
+def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
+    if settings is None:
+        return None
+    options = SequenceOptions(**settings.model_dump())
+    if options.start_id and not options.id_range:
+        return replace(options, id_range=DEFAULT_ID_RANGE)
+    return options
 
 
 def _config_hash(probe: Probe) -> str:

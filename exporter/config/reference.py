@@ -12,11 +12,13 @@ from pydantic.fields import FieldInfo
 
 from exporter.config.faults import bare_type, fields_by_key
 from exporter.config.fields import OneOf
+from exporter.config.inputs import Parameter
 from exporter.config.levels import Levels
 from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
 from exporter.config.text import Door, as_number
+from exporter.input_files import InputFiles
 from exporter.timing_files import TimingFile
 
 _HEAD = "| key | value | default | meaning |\n|---|---|---|---|"
@@ -29,6 +31,8 @@ _TYPE_NAMES = {
     Door: "url",
     Levels: "number, list or range",
     TimingFile: "file's path",
+    InputFiles: "list of paths",
+    Parameter: "text, number, `true` or `false`",
 }
 
 

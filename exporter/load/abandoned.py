@@ -37,5 +37,9 @@ class Abandoned:
         """When the next one is presumed dropped; None if none is held."""
         return self._until_ns[0] if self._until_ns else None
 
+    def last_expiry_ns(self) -> int | None:
+        """When the last one is presumed dropped; None if none is held."""
+        return self._until_ns[-1] if self._until_ns else None
+
     def __bool__(self) -> bool:
         return bool(self._until_ns)

@@ -10,20 +10,20 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from exporter.errors import PreflightError, TransportError
+from exporter.errors import TransportError
 from exporter.load.abandoned import Abandoned
-from exporter.load.flight import Flight
-from exporter.load.guard import Guard, Stop
+from exporter.load.guard import Stop
 from exporter.load.health import Health, find_cpu_stat
-from exporter.load.level_pacing import make_pacer
+from exporter.load.level_flight import finish, make_counted, make_flight, make_sender, places_in_flight
+from exporter.load.level_pacing import has_pacer, make_pacer
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.load.recorder import MAX_ROWS
-from exporter.load.senders import ClosedLoop, CountedLoop, FirstCall, OpenLoop, Sender
+from exporter.load.senders import FirstCall, Sender
+from exporter.load.sequence_flight import SequenceFlight
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
@@ -34,6 +34,7 @@ from exporter.model import (
     ServerSnapshot,
     Window,
 )
+from exporter.payload import Step
 from exporter.probe import NS, Mode, WindowMode
 from exporter.server.poller import Poller
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
@@ -73,7 +74,11 @@ _OPEN_REASONS = {
 class Level:
     """One level: `run` it once; `stop` ends it early.
 
-    `abandoned` is the sweep's, since what one level gave up on is still at the server in the next.
+    `by_place` holds the requests, once for all places in flight, or for each place of its own where they differ by it.
+    `steps`, if given, are what is in them: answers are held against what they expect. `streams` holds the numbers of
+    the steps that make up each stream of input data; only sequences are sent stream by stream. `abandoned` is the
+    sweep's, since what one level gave up on is still at the server in the next. Raises InputError if the requests
+    can't be sent so.
     """
 
     def __init__(
@@ -82,14 +87,13 @@ class Level:
         *,
         service: Service,
         control: Control,
-        requests: Sequence[EncodedRequest],
+        by_place: Sequence[Sequence[EncodedRequest]],
         abandoned: Abandoned,
         publish: Publish,
+        steps: Sequence[Step] = (),
+        streams: Sequence[Sequence[int]] = (),
         pollers: Sequence[Poller] = (),
     ) -> None:
-        if plan.level.mode is Mode.PERIODIC:
-            # Its steps are taken by counting the responses of streams.
-            raise PreflightError(Reason.UNSUPPORTED, "periodic concurrency needs streaming, which is not supported yet")
         self._plan = plan
         self._control = control
         self._abandoned = abandoned
@@ -97,13 +101,12 @@ class Level:
         self._pollers = pollers
         self._options = plan.probe.measurement
         self._timeout_ns = self._options.request_timeout_ns
-        max_in_flight = plan.probe.stop.max_in_flight
-        self._guard = Guard(plan.probe.stop, plan.max_requests, plan.max_duration_ns)
-        self._flight = Flight(self._guard, requests, abandoned, max_in_flight, self._timeout_ns)
-        self._is_closed_loop = plan.level.mode is Mode.CONCURRENCY
+        self._is_closed_loop = not has_pacer(plan.level)
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
-        calls = min(max(int(plan.level.value), 1), max_in_flight) if self._is_closed_loop else max_in_flight
-        self._channels = self._make_calls(service, calls)
+        self._flight, self._guard = make_flight(
+            plan, service=service, by_place=by_place, steps=steps, streams=streams, abandoned=abandoned
+        )
+        self._channels = self._make_calls(service, places_in_flight(plan))
         self._sender: Sender | None = None
         self._go_ns: int | None = None
         self._is_warmed_up = False
@@ -138,9 +141,12 @@ class Level:
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        target = self._plan.probe.target
+        probe, keep_answers = self._plan.probe, self._flight.checker is not None
+        target = probe.target
+        listener = self._flight.ended_with_answer if keep_answers else self._flight.ended
         channels = [
-            service.channel(target, self._flight.ended) for _ in range(max(service.connections(target, count), 1))
+            service.channel(target, listener, streaming=probe.streaming, keep_answers=keep_answers)
+            for _ in range(max(service.connections(target, count), 1))
         ]
         self._flight.calls = tuple(Call(slot) for slot in range(count))
         for call in self._flight.calls:
@@ -175,27 +181,33 @@ class Level:
 
     async def _warm_up(self) -> None:
         """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
-        of a schedule all is measured, and of a request count all that comes after those that warm up."""
+        of a load that is run once all is measured, and of a request count all that comes after those that warm up."""
+        plan, flight, mode = self._plan, self._flight, self._plan.level.mode
         await self._send_first()
         self._grid_ns = await self._meet()
         if self._options.request_count:
             await self._warm_up_counted()
-        elif self._plan.level.mode is Mode.SCHEDULE:
+        elif mode is Mode.SCHEDULE:
             self._grid_ns = max(self._grid_ns, time.monotonic_ns() + SCHEDULE_LEAD_NS)
             self._launch(self._make_sender, self._grid_ns)
             await self._until(self._grid_ns - SCHEDULE_LEAD_NS)
-        else:
+        elif mode is not Mode.PERIODIC:
             if self._is_closed_loop:
                 await self._until(self._grid_ns)
             await self._start(self._make_sender, self._grid_ns)
             await self._warm_longer()
             self._grid_ns = await self._meet()
             await self._until(self._grid_ns)
-        if self._flight.stopped is None:
+        if flight.stopped is None:
             await self._end_window(self._cut(warm_up=True))
-            if self._options.request_count:
+            if count := self._options.request_count:
                 self._is_measuring_count = True
-                self._launch(lambda: self._make_counted(self._options.request_count, self._finish), time.monotonic_ns())
+                self._launch(lambda: make_counted(plan, flight, count, finish(flight)), time.monotonic_ns())
+            elif mode is Mode.PERIODIC:
+                self._launch(self._make_sender, time.monotonic_ns())
+
+    def _make_sender(self) -> Sender:
+        return make_sender(self._plan, self._flight, self._offsets_ns)
 
     async def _send_first(self) -> None:
         first, channel = self._flight.calls[0], self._channels[0]
@@ -209,7 +221,8 @@ class Level:
         """Sends the requests that warm up and awaits them: measuring begins with nothing in flight."""
         count = self._options.warm_up_requests
         if count:
-            self._launch(lambda: self._make_counted(count, self._warm_up_ended), time.monotonic_ns())
+            plan, flight = self._plan, self._flight
+            self._launch(lambda: make_counted(plan, flight, count, self._warm_up_ended), time.monotonic_ns())
             while self._flight.stopped is None and not self._is_warmed_up:
                 await self._warm_up_until(self._edge_ns + self._options.window_ns, MAX_ROWS)
             self._is_warmed_up = False
@@ -236,35 +249,8 @@ class Level:
         go."""
         edge_ns = self._edge_ns + self._options.window_ns
         await self._until(min(due_ns, edge_ns), rows)
-        if time.monotonic_ns() >= edge_ns or len(self._flight.recorder) >= MAX_ROWS:
+        if time.monotonic_ns() >= edge_ns or self._flight.recorder.is_full:
             await self._publish(self._cut(warm_up=True))
-
-    def _make_sender(self) -> Sender:
-        flight, on_overload = self._flight, self._plan.probe.stop.on_overload
-        if self._is_closed_loop:
-            return ClosedLoop(flight.calls, flight.offer, flight.wake.set, on_overload)
-        return OpenLoop(
-            flight.calls,
-            flight.offer,
-            flight.wake.set,
-            self._offsets_ns,
-            on_finished=self._finish,
-            on_overload=on_overload,
-        )
-
-    def _make_counted(self, count: int, on_finished: Callable[[], None]) -> Sender:
-        """A sender of so many requests."""
-        flight, on_overload = self._flight, self._plan.probe.stop.on_overload
-        if self._is_closed_loop:
-            return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload)
-        offsets_ns = itertools.islice(make_pacer(self._plan), count)
-        return OpenLoop(
-            flight.calls, flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
-        )
-
-    def _finish(self) -> None:
-        """All that was to be sent has ended."""
-        self._flight.stop(Stop(finished=True))
 
     def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
         """Makes the sender and starts it, unless the level was stopped."""
@@ -305,11 +291,11 @@ class Level:
     async def _until(self, due_ns: int, rows: int = MAX_ROWS) -> None:
         """Waits until then, or until so many rows are held (at most those that a window may have), or the requests
         that warm up are over, or the level is stopped."""
-        flight = self._flight
-        flight.recorder.notify_at(rows)
+        flight, recorder = self._flight, self._flight.recorder
+        recorder.notify_at(rows)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(due_ns / NS):
-                while flight.stopped is None and not self._is_warmed_up and len(flight.recorder) < min(rows, MAX_ROWS):
+                while not (flight.stopped or self._is_warmed_up or recorder.is_full or len(recorder) >= rows):
                     flight.wake.clear()
                     await flight.wake.wait()
 
@@ -334,12 +320,17 @@ class Level:
     async def _wind_up(self) -> LevelEnd:
         """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
         since the load was not whole any more; unless it has finished, or there would be nothing else."""
-        stopped = self._flight.stopped or Stop()
+        flight = self._flight
+        stopped = flight.stopped or Stop()
         if not stopped.finished:
-            await self._flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
-        if stopped.finished or (self._is_measuring_count and len(self._flight.recorder)):
+            await flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+        is_measured = stopped.finished or (self._is_measuring_count and len(flight.recorder) > 0)
+        if is_measured:
             await self._end_window(self._cut(warm_up=False))
-        else:
+        if isinstance(flight, SequenceFlight):
+            # Not within the requests' own time-out: one that is short must not keep them from being sent.
+            await flight.end_sequences(DRAIN_LIMIT_NS)
+        if not is_measured or len(flight.recorder):
             await self._publish(self._cut(warm_up=True))
         abandoned = self._abandoned.count(time.monotonic_ns())
         return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
@@ -348,6 +339,8 @@ class Level:
 
     def _cut(self, warm_up: bool) -> Window:
         """Ends the window at this moment and begins the next; without its snapshots yet."""
+        checker = self._flight.checker
+        checked = checker.take() if checker is not None else None
         edge_ns, columns = time.monotonic_ns(), self._flight.recorder.drain()
         start_ns, end_ns = self._edge_ns, edge_ns
         if self._is_measuring_count and len(columns):
@@ -365,6 +358,7 @@ class Level:
             health=self._health.sample(),
             warm_up=warm_up,
             error_text=self._flight.error_text,
+            checked=checked,
         )
         self._index += 1
         self._edge_ns, self._edge_sent, self._edge_unsent = edge_ns, sent, unsent

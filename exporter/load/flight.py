@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.load.abandoned import Abandoned
+from exporter.load.checker import Checker
 from exporter.load.guard import Guard, Stop
 from exporter.load.recorder import MAX_ROWS, Recorder
 from exporter.load.senders import Sender
@@ -46,11 +47,12 @@ class Flight:
         self.stopped: Stop | None = None
         self.in_flight = 0
         self.error_text = ""
-        self.recorder = Recorder(self._rows_full)
+        self.recorder = Recorder(self.rows_full)
+        self.next_request: Callable[[], tuple[int, EncodedRequest]] = itertools.cycle(enumerate(requests)).__next__
         self.calls: Sequence[Call] = ()
+        self.checker: Checker | None = None
         self._sender: Sender | None = None
         self._guard = guard
-        self._requests = itertools.cycle(requests)
         self._abandoned = abandoned
         self._max_in_flight = max_in_flight
         self._timeout_ns = timeout_ns
@@ -76,7 +78,8 @@ class Flight:
         self.in_flight += 1
         call.intended_ns = intended_ns
         call.deadline_ns = now_ns + self._timeout_ns
-        call.channel.send(call, next(self._requests))  # type: ignore[union-attr]
+        call.step, request = self.next_request()
+        call.channel.send(call, request)  # type: ignore[union-attr]
         return True
 
     def ended(self, call: Call) -> None:
@@ -94,6 +97,23 @@ class Flight:
             self._sender.ended(call)  # type: ignore[union-attr]
         elif not self.in_flight:
             self.wake.set()
+
+    def ended_with_answer(self, call: Call) -> None:
+        """The listener in its place where answers are checked. By then the call is on its way again."""
+        step, answer, row = call.step, call.answer, len(self.recorder)
+        call.answer = None
+        self.ended(call)
+        if answer is not None:
+            assert self.checker is not None
+            self.checker.put_aside(step, answer, row)
+
+    def wrong(self, row: int, text: str) -> None:
+        """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
+        self.recorder.amend(row, Outcome.WRONG_OUTPUT)
+        self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {text}"
+        stop = self._guard.wrong(text)
+        if stop is not None:
+            self.stop(stop)
 
     def stop(self, stop: Stop) -> None:
         """Nothing more is sent from now on. The first reason stays."""
@@ -116,6 +136,8 @@ class Flight:
 
     def close(self) -> None:
         """Ends the timers."""
+        if self.checker is not None:
+            self.checker.close()
         self.stop(Stop())
         if self._scan_timer is not None:
             self._scan_timer.cancel()
@@ -152,7 +174,7 @@ class Flight:
         if outcome in _GIVEN_UP and call.sent_ns:
             self._abandoned.hold(call.last_ns + self._timeout_ns)
 
-    def _rows_full(self, rows: int) -> None:
+    def rows_full(self, rows: int) -> None:
         """A window with so many rows ends now; if it can't, because its forerunners are not taken up, all ends."""
         self.wake.set()
         if rows >= 2 * MAX_ROWS:

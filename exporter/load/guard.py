@@ -33,7 +33,16 @@ class Guard:
     as many failures in a row end the level, too.
     """
 
-    __slots__ = ("_answers", "_errors", "_in_a_row", "_max_duration_ns", "_max_requests", "_rules", "_sent")
+    __slots__ = (
+        "_answers",
+        "_errors",
+        "_in_a_row",
+        "_last_wrong",
+        "_max_duration_ns",
+        "_max_requests",
+        "_rules",
+        "_sent",
+    )
 
     def __init__(self, rules: StopRules, max_requests: int, max_duration_ns: int) -> None:
         self._rules = rules
@@ -43,6 +52,7 @@ class Guard:
         self._answers = 0
         self._errors = 0
         self._in_a_row = 0
+        self._last_wrong = ""
 
     @property
     def sent(self) -> int:
@@ -61,6 +71,10 @@ class Guard:
         self._sent += 1
         return None
 
+    def send_closing(self) -> None:
+        """Counts a request that ends what the level began: it goes out though the level is over."""
+        self._sent += 1
+
     def ended(self, outcome: Outcome, text: str) -> Stop | None:
         """A request ended, with this text if it failed."""
         if outcome is _CANCELLED:
@@ -69,10 +83,16 @@ class Guard:
         if outcome is _OK:
             self._in_a_row = 0
             # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
-            return self._judge("") if self._answers == self._rules.error_min_requests else None
+            return self._judge(self._last_wrong) if self._answers == self._rules.error_min_requests else None
         self._errors += 1
         self._in_a_row += 1
         return self._judge(f"; last: {outcome.label}: {text}")
+
+    def wrong(self, text: str) -> Stop | None:
+        """A request that was ok turned out to have a wrong answer."""
+        self._errors += 1
+        self._last_wrong = f"; last: {Outcome.WRONG_OUTPUT.label}: {text}"
+        return self._judge(self._last_wrong)
 
     def _judge(self, last: str) -> Stop | None:
         rules, answers, errors = self._rules, self._answers, self._errors

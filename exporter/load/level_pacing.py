@@ -12,6 +12,11 @@ from exporter.probe import Distribution, LoadLevel, Mode
 from exporter.timing_files import TimingFile, read_intervals, read_schedule
 
 
+def has_pacer(level: LoadLevel) -> bool:
+    """Whether the clock says when requests are sent, and not the requests before."""
+    return level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
+
+
 def make_pacer(plan: LevelPlan) -> Iterator[int]:
     """When this worker's requests are meant to be sent, in nanoseconds after the start of the level's load.
 

@@ -25,6 +25,7 @@ from exporter.load.link import (
 )
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.model import LevelEnd, ModelFacts, Reason, Window
+from exporter.payload.regions import remove_orphans
 from exporter.probe import Probe
 
 START_LIMIT_SECONDS = 60.0
@@ -93,6 +94,11 @@ class LocalWorker:
         """Whether it can take commands."""
         return self._lost is None
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer of it."""
+        return self._inbox is not None
+
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
         facts = await self._ask(Preflight(probe))
@@ -137,6 +143,7 @@ class LocalWorker:
         self._dropping = True
         self._drop_answers(self._inbox)
         await asyncio.wait({self._reading})
+        remove_orphans()
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from exporter.model import ClientHealth, RecordColumns, Window
+from exporter.model import ClientHealth, RecordColumns, Window, sum_checked
 
 EARLY_NS = 5_000_000
 """A cut this much before an edge of the grid, or less, is meant for it. The shortest window is twenty times as long."""
@@ -88,6 +88,7 @@ class Merger:
             warm_up=any(part.warm_up for part in parts),
             error_text=next((part.error_text for part in parts if part.error_text), ""),
             readings=tuple(reading for part in asked for reading in part.readings),
+            checked=sum_checked(part.checked for part in parts),
         )
         self._index += 1
         self._end_ns = window.end_ns

@@ -186,6 +186,72 @@ class CountedLoop(ClosedLoop):
         return False
 
 
+class Periodic:
+    """Periodic concurrency: `first` requests at once, then `step` more each time that all of those added last have had
+    `period` responses, until all calls were used; each sends one request. One that ends before has had enough, too.
+
+    It is never warm: all of it counts. When all requests have ended, `on_finished` is called.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        offer: Offer,
+        *,
+        first: int,
+        step: int,
+        period: int,
+        on_finished: Callable[[], None],
+    ) -> None:
+        self.unsent = 0
+        self._idle = deque(calls)
+        self._offer = offer
+        self._on_finished = on_finished
+        self._first = first
+        self._step = step
+        self._period = period
+        self._awaited: set[Call] = set()
+        self._under_way = 0
+
+    def start(self, start_ns: int) -> None:
+        self._add(self._first, start_ns)
+        if not self._under_way:
+            self._on_finished()
+
+    def ended(self, call: Call) -> None:
+        self._under_way -= 1
+        self._has_had_enough(call)
+        if not self._under_way:
+            self._on_finished()
+
+    def room(self) -> None:
+        """Abandoned requests keep their places until the level is over: it is run once, and short."""
+
+    def stop(self) -> None:
+        """Sends nothing more."""
+        self._idle.clear()
+
+    def _add(self, count: int, now_ns: int) -> None:
+        for _ in range(min(count, len(self._idle))):
+            call = self._idle.popleft()
+            call.on_response = self._responded
+            self._under_way += 1
+            self._awaited.add(call)
+            if not self._offer(call, now_ns, now_ns):
+                self._under_way -= 1
+                self._awaited.discard(call)
+                self.unsent += 1
+
+    def _responded(self, call: Call) -> None:
+        if len(call.response_ns) == self._period:
+            self._has_had_enough(call)
+
+    def _has_had_enough(self, call: Call) -> None:
+        self._awaited.discard(call)
+        if not self._awaited:
+            self._add(self._step, time.monotonic_ns())
+
+
 class OpenLoop:
     """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
 

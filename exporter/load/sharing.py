@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from exporter.load.protocol import LevelPlan
 from exporter.model import LevelEnd, Reason
-from exporter.probe import Mode
+from exporter.probe import Mode, SequenceOptions
 
 
 def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
@@ -17,9 +17,13 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     loop each takes its turn (pacing.every_nth). The error ratio is judged by each for its own answers.
     """
     stop, level = plan.probe.stop, plan.level
+    if level.mode is Mode.PERIODIC:  # its steps wait for the responses of all its requests
+        return [plan]
     members = min(workers, stop.max_in_flight, plan.max_requests)
     if level.mode in (Mode.CONCURRENCY, Mode.SCHEDULE):
         members = min(members, int(level.value))
+    if plan.probe.sequences is not None and level.mode is not Mode.CONCURRENCY:
+        members = min(members, plan.probe.sequences.count)
     if members <= 1:
         return [plan]
     parts = []
@@ -31,7 +35,12 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
         parts.append(
             replace(
                 plan,
-                probe=replace(plan.probe, stop=rules, measurement=measurement),
+                probe=replace(
+                    plan.probe,
+                    stop=rules,
+                    measurement=measurement,
+                    sequences=_share_sequences(plan.probe.sequences, member, members),
+                ),
                 level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
                 max_requests=_share(plan.max_requests, member, members),
                 member=member,
@@ -39,6 +48,20 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
             )
         )
     return parts
+
+
+def _share_sequences(whole: SequenceOptions | None, member: int, members: int) -> SequenceOptions | None:
+    """A part of the sequences, with a part of the ids that is its own: what is left over of both goes to the same
+    members, so that each has at least as many ids as sequences if the whole has."""
+    if whole is None:
+        return None
+    ids_before = sum(_share(whole.id_range, other, members) for other in range(member))
+    return replace(
+        whole,
+        count=_share(whole.count, member, members),
+        start_id=whole.start_id + ids_before,
+        id_range=_share(whole.id_range, member, members),
+    )
 
 
 def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:

@@ -156,6 +156,8 @@ def main(kinds: Mapping[str, Service]) -> None:
     map_big_arrays()
     _, descriptor, log_format, cpus = sys.argv
     logs.configure("warning", log_format)
+    # What a user waits for: the reading of large input files.
+    logging.getLogger("exporter.load.data").setLevel(logging.INFO)
     if cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     connection = socket.socket(fileno=int(descriptor))

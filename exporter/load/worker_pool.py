@@ -7,13 +7,17 @@ import contextlib
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from exporter.errors import WorkerLostError
+from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import Worker
 
 MAX_SWEEPS = 100
 """Sweeps after which a worker is replaced, so that what a library leaks stays bounded."""
+
+
+CLOSE_LIMIT_SECONDS = 5.0
+"""How long a worker is waited for at the end. One that has nothing to see off answers at once."""
 
 
 class RestartReason(enum.StrEnum):
@@ -69,11 +73,12 @@ class WorkerPool:
                     await self._give_back(worker)
 
     async def close(self) -> None:
-        """Ends all workers at once, busy ones too."""
+        """Ends all workers, busy ones too. One whose level was just stopped is given a moment to see it off: to end the
+        sequences that it began, and to take back the memory that the server shares with it."""
         workers = [*self._idle, *self._busy]
         self._idle.clear()
         self._busy.clear()
-        await asyncio.gather(*(worker.kill() for worker in workers))
+        await asyncio.gather(*map(_end, workers))
 
     async def _give_back(self, worker: LocalWorker) -> None:
         """Takes a worker back, in whatever state; does nothing once the pool is closed."""
@@ -106,3 +111,11 @@ class WorkerPool:
         self._restarts[reason] += 1
         await worker.kill()
         return False
+
+
+async def _end(worker: LocalWorker) -> None:
+    if worker.alive and not worker.is_asked:
+        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT_SECONDS):
+                await worker.end_sweep()
+    await worker.kill()

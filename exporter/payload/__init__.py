@@ -1,5 +1,21 @@
-"""What is sent: tensors made for a model. Knows nothing of wire formats or pacing."""
+"""What is sent and what is expected: tensors made for a model, or read from files. Knows nothing of wire formats or
+pacing."""
 
-from exporter.payload.generate import make_steps
+from exporter.payload.compare import Comparison, compare
+from exporter.payload.dataset import Dataset, Step, Tensor, Tensors, batch, round_robin
+from exporter.payload.make import make_dataset, make_steps
+from exporter.payload.read import check_files
 
-__all__ = ["make_steps"]
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Step",
+    "Tensor",
+    "Tensors",
+    "batch",
+    "check_files",
+    "compare",
+    "make_dataset",
+    "make_steps",
+    "round_robin",
+]

@@ -7,19 +7,16 @@ would measure how fast a server handles denormals, and make an embedding model f
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from tritonclient.utils import triton_to_np_dtype
 
 from exporter.errors import InputError
 from exporter.model import ModelFacts
+from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.shapes import elements, request_shapes, shape_text
 from exporter.probe import InputOptions
-
-Tensor = npt.NDArray[np.generic]
 
 MAX_REQUEST_BYTES = 1 << 30
 """The most that one request's tensors may have: beyond it lies a mistake in a shape, not a load."""
@@ -30,21 +27,25 @@ _INTEGER_RANGES = {"INT8": (-128, 128), "UINT8": (0, 256)}
 """Eight bits are mostly pixels: all values. Wider integers are mostly indices: 0.._INDEX_LIMIT."""
 
 
-def make_steps(facts: ModelFacts, options: InputOptions) -> list[dict[str, Tensor]]:
-    """The inputs of each request that is sent in turn, by name and with the batch dimension; one, as all are generated.
+def generate(facts: ModelFacts, options: InputOptions) -> Dataset:
+    """One stream, with a step of its own for each inference of a batch: so all requests are the same.
 
     The same seed gives the same values, whatever the order of the inputs. Raises InputError.
     """
-    makers: dict[str, Callable[[str, tuple[int, ...], InputOptions, int], Tensor]] = {"random": _random, "zero": _zero}
-    if options.source not in makers:
-        raise InputError(f"input source {options.source!r}: expected one of {', '.join(makers)}")
     shapes = request_shapes(facts, options)
     size = sum(elements(shape) * _element_bytes(spec.datatype, options) for spec, shape in shapes)
     if size > MAX_REQUEST_BYTES:
         text = ", ".join(f"{spec.name!r} {shape_text(shape)}" for spec, shape in shapes)
         raise InputError(f"inputs {text} have {size} bytes in all: expected at most {MAX_REQUEST_BYTES}")
-    make = makers[options.source]
-    return [{spec.name: make(spec.datatype, shape, options, _stream(spec.name)) for spec, shape in shapes}]
+    make = _random if options.source == "random" else _zero
+    tensors = {spec.name: make(spec.datatype, shape, options, _stream(spec.name)) for spec, shape in shapes}
+    if facts.max_batch_size == 0:
+        return Dataset(((Step(tensors),),))
+    return Dataset((tuple(_element(tensors, index) for index in range(options.batch_size)),))
+
+
+def _element(tensors: Tensors, index: int) -> Step:
+    return Step({name: np.asarray(tensor[index], tensor.dtype) for name, tensor in tensors.items()})
 
 
 def _stream(name: str) -> int:
@@ -53,7 +54,11 @@ def _stream(name: str) -> int:
 
 def _element_bytes(datatype: str, options: InputOptions) -> int:
     """On the wire; a string has its length before it."""
-    return 4 + options.string_length if datatype == "BYTES" else int(_dtype(datatype).itemsize)
+    return (
+        4 + (len(options.string_data.encode()) or options.string_length)
+        if datatype == "BYTES"
+        else int(_dtype(datatype).itemsize)
+    )
 
 
 def _dtype(datatype: str) -> np.dtype[np.generic]:
@@ -63,14 +68,16 @@ def _dtype(datatype: str) -> np.dtype[np.generic]:
     return cast(np.dtype[np.generic], np.dtype(dtype))
 
 
-def _zero(datatype: str, shape: tuple[int, ...], _options: InputOptions, _stream: int) -> Tensor:
+def _zero(datatype: str, shape: tuple[int, ...], options: InputOptions, _stream: int) -> Tensor:
     if datatype == "BYTES":
-        return np.full(shape, b"", np.object_)
+        return np.full(shape, options.string_data.encode(), np.object_)
     return np.zeros(shape, _dtype(datatype))
 
 
 def _random(datatype: str, shape: tuple[int, ...], options: InputOptions, stream: int) -> Tensor:
     generator = np.random.default_rng([options.seed, stream])
+    if datatype == "BYTES" and options.string_data:
+        return np.full(shape, options.string_data.encode(), np.object_)
     if datatype == "BYTES":
         letters = generator.choice(_LETTERS, (elements(shape), options.string_length))
         strings = np.empty(len(letters), np.object_)

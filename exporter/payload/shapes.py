@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from exporter.errors import InputError
 from exporter.model import ModelFacts, TensorSpec
@@ -12,27 +12,39 @@ from exporter.probe import InputOptions
 
 
 def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[TensorSpec, tuple[int, ...]]]:
-    """Each input of a request with its full shape, batch dimension included.
+    """Each input of a generated request with its full shape, batch dimension included.
 
     An optional input is sent only where `options.shapes` gives its shape. Raises InputError with every fault found.
     """
-    faults = _batch_faults(facts, options.batch_size)
+    faults = option_faults(facts, options)
     overrides = dict(options.shapes)
-    known = [spec.name for spec in facts.inputs]
-    faults += [_unknown_text(facts, name, known) for name in overrides if name not in known]
+    batch = (options.batch_size,) if facts.max_batch_size > 0 else ()
     result = []
     for spec in facts.inputs:
         if spec.optional and spec.name not in overrides:
             continue
-        fault = _shape_fault(spec, overrides)
-        if fault:
-            faults.append(fault)
-            continue
-        batch = (options.batch_size,) if facts.max_batch_size > 0 else ()
-        result.append((spec, batch + tuple(overrides.get(spec.name, spec.shape))))
+        shape = overrides.get(spec.name, spec.shape)
+        if spec.shape_tensor:
+            faults.append(f"input {spec.name!r} is a shape tensor: its values can only be given, by files")
+        elif spec.name not in overrides and min(shape, default=1) < 1:
+            varies = f"input {spec.name!r} has shape {shape_text(shape)}, with a dimension that varies"
+            faults.append(f"{varies}: give input.shapes for it")
+        result.append((spec, batch + shape))
     if faults:
-        raise InputError("; ".join(faults))
+        raise InputError(*faults)
     return result
+
+
+def option_faults(facts: ModelFacts, options: InputOptions) -> list[str]:
+    """What is wrong with the batch size and the shapes that are asked for, wherever the data comes from."""
+    specs = {spec.name: spec for spec in facts.inputs}
+    faults = _batch_faults(facts, options.batch_size)
+    for name, shape in options.shapes:
+        if name not in specs:
+            faults.append(f"input.shapes: {unknown_text(facts.name, name, list(specs), 'input')}")
+        elif fault := _shape_fault(specs[name], shape):
+            faults.append(fault)
+    return faults
 
 
 def _batch_faults(facts: ModelFacts, batch_size: int) -> list[str]:
@@ -45,20 +57,16 @@ def _batch_faults(facts: ModelFacts, batch_size: int) -> list[str]:
     return []
 
 
-def _unknown_text(facts: ModelFacts, name: str, known: Sequence[str]) -> str:
+def unknown_text(model: str, name: str, known: Sequence[str], what: str) -> str:
+    """A tensor's name that the model does not know, and those that it knows. `what` is input, output, or both."""
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"its inputs are {', '.join(map(repr, known)) or 'none'}"
-    return f"input.shapes names {name!r}, which is no input of model {facts.name!r}: {hint}"
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
+    return f"{name!r} is no {what} of model {model!r}: {hint}"
 
 
-def _shape_fault(spec: TensorSpec, overrides: Mapping[str, Sequence[int]]) -> str:
-    expected = shape_text(spec.shape)
-    given = overrides.get(spec.name)
-    if given is None:
-        if min(spec.shape, default=1) < 1:
-            return f"input {spec.name!r} has shape {expected}, with a dimension that varies: give input.shapes for it"
-        return ""
-    found = shape_text(given)
+def _shape_fault(spec: TensorSpec, given: Sequence[int]) -> str:
+    """What is wrong with a shape that was given for an input; "" if nothing is."""
+    expected, found = shape_text(spec.shape), shape_text(given)
     if len(given) != len(spec.shape):
         return (
             f"input {spec.name!r}: expected shape {expected} (without the batch dimension) of {len(spec.shape)} "

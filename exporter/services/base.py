@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
 from exporter.probe import Probe, Target
+from exporter.transport.answer import Answer
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 """One request's inputs by name, batch dimension included where the model has one."""
@@ -33,14 +34,48 @@ class EncodedRequest:
     body: bytes
 
 
+class Place(NamedTuple):
+    """A request's place in its sequence: what makes it differ from the others that were encoded with it. (One is made
+    for each request, and a tuple costs half of what a frozen dataclass does.)"""
+
+    sequence_id: int
+    start: bool
+    end: bool
+
+
+class Placer(Protocol):
+    """Puts requests that were encoded once into sequences. Called for each request: it appends, and encodes again only
+    what varies."""
+
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        """The request of that step at this place."""
+
+    def is_conflict(self, text: str) -> bool:
+        """Whether the server's words say that the request did not fit its sequence: unknown, ended, or no id."""
+
+
+class SharedRequests(Protocol):
+    """Requests whose tensors lie in memory that the server shares with us."""
+
+    by_place: list[list[EncodedRequest]]
+    """The steps, for each place in flight of its own: its answers go to memory of its own. If there are fewer places
+    than calls, calls share them."""
+
+    async def close(self) -> None:
+        """Takes the memory back, here and at the server. Nothing may be under way. Never raises."""
+
+
 class Call:
     """One request in flight: the engine owns it and uses it again; the channel fills it in.
 
-    The engine sets `intended_ns` and `deadline_ns` and hands it to `Channel.send`. The channel sets the other columns
-    (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are `time.monotonic_ns`.
+    The engine sets `step`, `intended_ns`, `deadline_ns` and `sequence_end` and hands it to `Channel.send`. The channel
+    sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are
+    `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`, and calls `on_response`,
+    if that is set, after each. A channel that keeps answers sets `answer` to what came for a call that is ok.
     """
 
     __slots__ = (
+        "answer",
         "bytes_in",
         "bytes_out",
         "channel",
@@ -48,22 +83,31 @@ class Call:
         "first_ns",
         "intended_ns",
         "last_ns",
+        "on_response",
         "outcome",
+        "response_ns",
         "responses",
         "retry_after_ns",
         "send_done_ns",
         "sent_ns",
+        "sequence_end",
         "slot",
+        "step",
         "text",
     )
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
         self.channel: Channel | None = None
+        self.step = 0
+        self.answer: Answer | None = None
         self.outcome = Outcome.OK
         self.text = ""
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
         self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
+        self.sequence_end = False
+        self.response_ns: list[int] = []
+        self.on_response: Callable[[Call], None] | None = None
 
 
 Listener = Callable[[Call], None]
@@ -107,6 +151,10 @@ class Control(Protocol):
         """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
         those that its configuration tells. Raises PreflightError with the reason if not."""
 
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+        """The outputs of one request to another model that takes the same inputs, as `facts` have them. Raises
+        PreflightError."""
+
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
         answer in time."""
@@ -130,8 +178,26 @@ class Service(Protocol):
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
-        """A channel, not opened yet."""
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """Whether the server shares memory with us as the probe wants it. Removes what killed workers left behind.
+        Raises PreflightError with the reason if not."""
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """The steps as by `encode`, with their tensors in shared memory. Raises InputError or PreflightError."""
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
+        """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_answers`
+        each call gets its answer, for `read_answer`."""
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The outputs of an answer that was kept: one mapping for each response in it. Raises ProtocolError."""
 
     def connections(self, target: Target, in_flight: int) -> int:
         """How many channels serve `in_flight` calls at once."""

@@ -8,11 +8,11 @@ from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 
 
-def make_channel(target: Target, listener: Listener) -> Channel:
+def make_channel(target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
     """A channel of the door's protocol, not opened yet."""
     if target.is_grpc:
-        return GrpcChannel(target, listener, target.streams_per_connection)
-    return HttpChannel(target, listener)
+        return GrpcChannel(target, listener, target.streams_per_connection, keep_answers=keep_answers)
+    return HttpChannel(target, listener, keep_body=keep_answers)
 
 
 def connections(target: Target, in_flight: int) -> int:

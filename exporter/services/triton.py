@@ -6,6 +6,7 @@ Owns what a request looks like. All of it is encoded before a level starts, by T
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -16,8 +17,10 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype, ser
 from exporter.errors import InputError, TransportError
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe, Target
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
+from exporter.transport.answer import Answer
+from exporter.transport.grpc_stream import GrpcStreamChannel
 from exporter.transport.headers import read_headers
 from exporter.wire.codings import compress
 from exporter.wire.grpc_messages import frame_message
@@ -42,13 +45,51 @@ class TritonService:
         """One request a step. Headers are read now, so a token that was changed is in use from the next level on.
         Raises InputError, or PreflightError if a header's value cannot be read."""
         encode = _encode_grpc if probe.target.is_grpc else _encode_http
-        return [
+        requests = [
             encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
         ]
+        if probe.streaming:
+            from exporter.services.triton_stream import streamed
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
-        """A channel of the door's protocol."""
-        return make_channel(target, listener)
+            return [streamed(request) for request in requests]
+        return requests
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """See `services.triton_shared_memory`."""
+        from exporter.services.triton_shared_memory import check
+
+        await check(probe)
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """See `services.triton_shared_requests`."""
+        from exporter.services.triton_shared_requests import share
+
+        return await share(probe, facts, steps, sweep_id, places)
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """See `services.triton_sequence`."""
+        from exporter.services.triton_sequence import GrpcPlacer, HttpPlacer
+
+        return GrpcPlacer(requests) if target.is_grpc else HttpPlacer(requests)
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
+        """A channel of the door's protocol; streaming is gRPC's alone."""
+        if streaming:
+            from exporter.services.triton_stream import PROTOCOL
+
+            capacity = target.streams_per_connection
+            return GrpcStreamChannel(target, listener, capacity, PROTOCOL, keep_answers=keep_answers)
+        return make_channel(target, listener, keep_answers=keep_answers)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The outputs of each message. Raises ProtocolError."""
+        from exporter.services.triton_answers import read_answer
+
+        return read_answer(answer)
 
     def connections(self, target: Target, in_flight: int) -> int:
         """One for each call over HTTP/1.1, one for many over gRPC."""
@@ -62,17 +103,19 @@ def infer_path(target: Target, model: str, version: str) -> str:
 
 
 def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
-    inputs = []
-    for spec, tensor in _checked(facts, tensors):
-        entry = tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype)
-        try:
-            entry.set_data_from_numpy(tensor)
-        except InferenceServerException as error:
-            raise InputError(f"input {spec.name!r}: {error.message()}") from error
-        inputs.append(entry)
-    body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(inputs, request_id=request_id)
-    headers = [(MARK, sweep_id), ("Content-Type", "application/octet-stream")]
-    if json_length is not None:
+    binary, binary_output = probe.input.format == "binary", probe.input.output_format == "binary"
+    outputs = [tritonclient.http.InferRequestedOutput(spec.name, binary_data=False) for spec in facts.outputs]
+    body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(
+        [_http_input(spec, tensor, binary) for spec, tensor in _checked(facts, tensors)],
+        outputs=None if binary_output else outputs,
+        request_id=request_id,
+        parameters=dict(probe.input.parameters),
+    )
+    headers = [(MARK, sweep_id)]
+    if json_length is None:
+        headers.append(("Content-Type", "application/json"))
+    else:
+        headers.append(("Content-Type", "application/octet-stream"))
         headers.append(("Inference-Header-Content-Length", str(json_length)))
     try:
         headers += read_headers(probe.target.headers)
@@ -89,12 +132,29 @@ def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
     return EncodedRequest(request_head("POST", path, probe.target.authority, headers, len(content)), content)
 
 
+def _http_input(spec: TensorSpec, tensor: npt.NDArray[np.generic], binary: bool) -> tritonclient.http.InferInput:
+    if not binary and spec.datatype in ("FP16", "BF16"):
+        raise InputError(
+            f"input {spec.name!r}: Triton takes {spec.datatype} in binary form alone, not with format: json"
+        )
+    if not binary and tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot say: use format: binary")
+    entry = tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype)
+    try:
+        entry.set_data_from_numpy(tensor, binary_data=binary)
+    except InferenceServerException as error:
+        raise InputError(f"input {spec.name!r}: {error.message()}") from error
+    return entry
+
+
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
     """The body is a whole gRPC message; the head are the headers that are the request's own, one a line, the channel
     adds the target's."""
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
+    for name, value in probe.input.parameters:
+        _set_parameter(request.parameters[name], value)
     for spec, tensor in _checked(facts, tensors):
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
         request.raw_input_contents.append(_raw(spec, tensor))
@@ -107,6 +167,18 @@ def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
         encoding = probe.input.compression
         head += f"\ngrpc-encoding: {encoding}"
     return EncodedRequest(head.encode("ascii"), frame_message(request.SerializeToString(), encoding))
+
+
+def _set_parameter(parameter: Any, value: str | int | float | bool) -> None:
+    """As Triton's client does, which can also send fractions by now."""
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value
 
 
 def _checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, npt.NDArray[np.generic]]]:

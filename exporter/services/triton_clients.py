@@ -22,10 +22,11 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import Outcome, Reason
+from exporter.model import ModelFacts, Outcome, Reason
 from exporter.probe import NS, Target
-from exporter.services.base import Call, TraceSettings
+from exporter.services.base import Call, Tensors, TraceSettings
 from exporter.services.channels import make_channel
+from exporter.services.triton_answers import output_tensors
 from exporter.services.triton_credentials import grpc_credentials
 from exporter.transport.dial import reason_text
 from exporter.transport.headers import read_headers
@@ -123,9 +124,34 @@ class TritonClient:
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         await self._ask("update_trace_settings", model, dict(settings))
 
+    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors:
+        """The outputs of one request to a model that takes the inputs of `facts`."""
+        library: Any = tritonclient.grpc if self.target.is_grpc else tritonclient.http
+        inputs = []
+        for spec in facts.inputs:
+            if spec.name in tensors:
+                inputs.append(library.InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype))
+                inputs[-1].set_data_from_numpy(tensors[spec.name])
+        return output_tensors(await self._ask("infer", model, inputs, version))
+
+    # --- shared memory, `kind` system or cuda -------------------------------------------------------------------------
+
+    async def register_system_shared_memory(self, name: str, key: str, size: int) -> None:
+        await self._ask("register_system_shared_memory", name, key, size)
+
+    async def register_cuda_shared_memory(self, name: str, raw_handle: str, device: int, size: int) -> None:
+        await self._ask("register_cuda_shared_memory", name, raw_handle, device, size)
+
+    async def unregister_shared_memory(self, kind: str, name: str) -> None:
+        await self._ask(f"unregister_{kind}_shared_memory", name)
+
+    async def shared_memory_regions(self, kind: str) -> list[str]:
+        answer = await self._ask(f"get_{kind}_shared_memory_status")
+        return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: object) -> Any:
+    async def _ask(self, method: str, *arguments: Any) -> Any:
         async with _failures_mapped(self.target):
             async with self._making:
                 if self._client is None:

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
 from exporter.probe import NS, Target
-from exporter.services.base import TraceSettings
+from exporter.services.base import Tensors, TraceSettings
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
 
@@ -74,6 +74,17 @@ class TritonControl:
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         """Changes the model's trace settings. Raises PreflightError."""
         await self._client.set_trace(model, settings)
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+        """The outputs of one request to another model. Raises PreflightError."""
+        seconds = self._timeout_ns / NS
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.infer(facts, model, version, inputs)
+        except TimeoutError as error:
+            await self.close()
+            text = f"reference model {model!r} at {self._target.url} did not answer within {seconds:g} s"
+            raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
     async def close(self) -> None:
         """Closes the connections. Never raises."""

@@ -35,14 +35,21 @@ def model_facts(
     above 0, the first one."""
     batched = config.max_batch_size > 0
     optional = {tensor.name for tensor in config.input if tensor.optional}
+    shape_tensors = {tensor.name for tensor in (*config.input, *config.output) if tensor.is_shape_tensor}
+
+    def spec(tensor: Any) -> TensorSpec:
+        shape = tuple(tensor.shape)[1 if batched else 0 :]
+        name = tensor.name
+        return TensorSpec(name, tensor.datatype, shape, name in optional, name in shape_tensors)
+
     return ModelFacts(
         name=metadata.name,
         version=asked_version or latest_version(metadata.versions),
         platform=metadata.platform,
         backend=config.backend,
         max_batch_size=config.max_batch_size,
-        inputs=tuple(_tensor(tensor, batched, tensor.name in optional) for tensor in metadata.inputs),
-        outputs=tuple(_tensor(tensor, batched, optional=False) for tensor in metadata.outputs),
+        inputs=tuple(map(spec, metadata.inputs)),
+        outputs=tuple(map(spec, metadata.outputs)),
         decoupled=config.model_transaction_policy.decoupled,
         sequence=config.HasField("sequence_batching"),
         ensemble=config.HasField("ensemble_scheduling"),
@@ -61,10 +68,6 @@ def ensemble_steps(config: model_config_pb2.ModelConfig) -> tuple[ModelKey, ...]
         ModelKey(step.model_name, str(step.model_version) if step.model_version > 0 else "")
         for step in config.ensemble_scheduling.step
     )
-
-
-def _tensor(tensor: Any, batched: bool, optional: bool) -> TensorSpec:
-    return TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape)[1 if batched else 0 :], optional)
 
 
 def latest_version(versions: Any) -> str:

@@ -128,6 +128,7 @@ def _client_cells(measurement: Measurement) -> dict[str, Cell]:
         **_summary("send_lag_", send_lag, intervals=False),
         "offered_per_second": measurement.offered,
         "unsent_ratio": measurement.unsent_ratio,
+        **_streaming_cells(measurement),
         "duration_seconds": measurement.duration_ns / NS,
         "windows_run": measurement.windows_run,
         "windows_merged": measurement.windows_merged,
@@ -135,7 +136,38 @@ def _client_cells(measurement: Measurement) -> dict[str, Cell]:
         "client_limited": measurement.client_limited,
         "bytes_out": measurement.bytes_out,
         "bytes_in": measurement.bytes_in,
-        "percentiles": _other_percentiles(latency=latency, response_time=response_time, send_lag=send_lag),
+        **_validation_cells(measurement),
+        "percentiles": _other_percentiles(
+            latency=latency,
+            response_time=response_time,
+            send_lag=send_lag,
+            first_response=measurement.first_response,
+            inter_response=measurement.inter_response,
+        ),
+    }
+
+
+def _streaming_cells(measurement: Measurement) -> dict[str, Cell]:
+    sequences, first, inter = measurement.sequences, measurement.first_response, measurement.inter_response
+    seconds = measurement.duration_ns / NS
+    return {
+        "responses": measurement.responses,
+        "responses_per_second": measurement.responses / seconds if seconds else None,
+        "sequences": sequences,
+        "sequences_per_second": sequences / seconds if seconds and sequences is not None else None,
+        **_summary("first_response_", first, intervals=True),
+        **_summary("inter_response_", inter, intervals=True),
+    }
+
+
+def _validation_cells(measurement: Measurement) -> dict[str, Cell]:
+    error = measurement.output_error
+    return {
+        "validated_requests": measurement.validated,
+        "output_error_max": error.absolute if error else None,
+        "output_error_max_relative": error.relative if error else None,
+        "output_signal_to_noise_db": error.signal_to_noise_db if error else None,
+        "output_difference": measurement.output_difference,
     }
 
 

@@ -142,6 +142,20 @@ RESPONSE_TIME = _family(
     + " Absent in closed-loop modes.",
     (*L, "percentile"),
 )
+FIRST_RESPONSE = _family(
+    "gauge",
+    "first_response_seconds",
+    "Percentiles of the time from sent to the first response, ok requests." + _LAST + " Absent without streaming.",
+    (*L, "percentile"),
+)
+INTER_RESPONSE = _family(
+    "gauge",
+    "inter_response_seconds",
+    "Percentiles of the time from one response of a request to its next, ok requests."
+    + _LAST
+    + " Absent without streaming, and where no request has two.",
+    (*L, "percentile"),
+)
 THROUGHPUT = _family(
     "gauge",
     "throughput_inferences_per_second",
@@ -157,6 +171,11 @@ RESPONSES_PER_SECOND = _family(
     "gauge",
     "responses_per_second",
     "Responses per second of the merged windows." + _LAST + " Absent unless the model is decoupled.",
+)
+SEQUENCES_PER_SECOND = _family(
+    "gauge",
+    "sequences_per_second",
+    "Sequences ended with an ok request, per second of the merged windows." + _LAST + " Absent without sequences.",
 )
 OFFERED = _family(
     "gauge", "offered_requests_per_second", "Requests actually sent, per second of the merged windows." + _LAST
@@ -181,6 +200,18 @@ MEASURED_REQUESTS = _family(
     "gauge",
     "measured_requests",
     "Requests in the merged windows that are behind these figures; the cancelled not counted." + _LAST,
+)
+VALIDATED_REQUESTS = _family(
+    "gauge",
+    "validated_requests",
+    "Requests in the merged windows whose answers were held against what is expected of them. Absent where nothing is."
+    + _LAST,
+)
+OUTPUT_ERROR_MAX = _family(
+    "gauge",
+    "output_error_max",
+    "Largest difference between a number in those answers and the expected or reference one. Absent without numbers."
+    + _LAST,
 )
 BREAKDOWN = _family(
     "gauge",

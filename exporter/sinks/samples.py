@@ -18,7 +18,7 @@ from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
 from exporter.sinks.server_samples import add_server_side
 
-OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY}
+OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
 _LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
 """Those whose levels can be higher or lower than another."""
 
@@ -158,6 +158,8 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
     if measurement.level.mode in OPEN_LOOP_MODES:
         _add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
         _add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
+    _add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
+    _add_percentiles(lines, f.INTER_RESPONSE, level_labels, measurement.inter_response)
     for component, mean_ns in measurement.breakdown_ns.items():
         lines.add(f.BREAKDOWN, f"{level_labels},{label('component', component)}", mean_ns / NS)
 
@@ -176,11 +178,17 @@ def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe:
         lines.add(f.THROUGHPUT_UNITS, f"{level_labels},{label('unit', probe.unit.name)}", per_second)
     if decoupled and measurement.duration_ns > 0:
         lines.add(f.RESPONSES_PER_SECOND, level_labels, measurement.responses * NS / measurement.duration_ns)
+    if measurement.sequences is not None and measurement.duration_ns > 0:
+        lines.add(f.SEQUENCES_PER_SECOND, level_labels, measurement.sequences * NS / measurement.duration_ns)
     lines.add(f.OFFERED, level_labels, measurement.offered)
     lines.add(f.UNSENT_RATIO, level_labels, measurement.unsent_ratio)
     if (error_ratio := measurement.error_ratio) is not None:
         lines.add(f.ERROR_RATIO, level_labels, error_ratio)
     lines.add(f.MEASURED_REQUESTS, level_labels, measured_requests(measurement))
+    if measurement.validated is not None:
+        lines.add(f.VALIDATED_REQUESTS, level_labels, measurement.validated)
+    if measurement.output_error is not None:
+        lines.add(f.OUTPUT_ERROR_MAX, level_labels, measurement.output_error.absolute)
 
 
 def measured_requests(measurement: Measurement) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from exporter.logs import fields
-from exporter.model import Reason, SkipReason, SweepResult, WindowCounts
+from exporter.model import Measurement, Reason, SkipReason, SweepResult, WindowCounts
 from exporter.probe import NS, Probe
 
 log = logging.getLogger("exporter.sweeps")
@@ -24,7 +25,7 @@ class SweepLog:
     def sweep_ended(self, result: SweepResult) -> None:
         """A warning where the sweep gave no usable data, but for our own shutdown."""
         probe = result.probe
-        summary = {
+        summary: dict[str, object] = {
             "sweep": result.id,
             "target": probe.target.name,
             "probe": probe.name,
@@ -53,6 +54,9 @@ class SweepLog:
         remainder_ns = max((m.negative_remainder_ns for m in result.measurements), default=0.0)
         if remainder_ns > 0:
             summary["negative_remainder_seconds"] = remainder_ns / NS
+        checked = [measurement for measurement in result.measurements if measurement.validated is not None]
+        if checked:
+            summary |= _validation(checked)
         expected = result.usable or result.reason is Reason.SHUTDOWN
         log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 
@@ -62,3 +66,19 @@ class SweepLog:
             "sweep skipped",
             extra=fields(target=probe.target.name, probe=probe.name, model=probe.model, reason=reason.value),
         )
+
+
+def _validation(measurements: Sequence[Measurement]) -> dict[str, object]:
+    """What came of holding answers against what is expected; the worst of all levels."""
+    found: dict[str, object] = {"validated_requests": sum(measurement.validated or 0 for measurement in measurements)}
+    errors = [measurement.output_error for measurement in measurements if measurement.output_error is not None]
+    if errors:
+        found["output_error_max"] = max(error.absolute for error in errors)
+        found["output_error_max_relative"] = max(error.relative for error in errors)
+        ratios = [error.signal_to_noise_db for error in errors if error.signal_to_noise_db is not None]
+        if ratios:
+            found["output_signal_to_noise_db"] = round(min(ratios), 1)
+    differences = [measurement.output_difference for measurement in measurements if measurement.output_difference]
+    if differences:
+        found["wrong_output"] = differences[0]
+    return found

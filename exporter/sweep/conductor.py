@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from typing import Protocol
 
+from exporter import logs
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.protocol import LevelPlan, LevelStarted, Worker
@@ -32,10 +34,12 @@ from exporter.model import (
 )
 from exporter.probe import NS, LoadLevel, Probe, Search
 from exporter.sweep.level import LevelRun
-from exporter.sweep.preflight import Pins, refuse_unsupported
+from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
 from exporter.sweep.settings import server_settings
 from exporter.sweep.stability import Stability
+
+_log = logging.getLogger(__name__)
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -105,6 +109,7 @@ class Sweep:
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
+            await self._clean_up(borrow)
         except asyncio.CancelledError:
             result = self.result(Reason.SHUTDOWN, "the exporter is shutting down")
             raise
@@ -119,6 +124,16 @@ class Sweep:
         if self._worker is not None:
             with contextlib.suppress(WorkerLostError):  # `run` tells of it
                 await self._worker.stop_level()
+
+    async def _clean_up(self, borrow: Borrow) -> None:
+        """A worker that was lost may have left shared memory behind, here and at the server: another one's preflight
+        removes it."""
+        if self._probe.input.shared_memory == "none":
+            return
+        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
+            async with asyncio.timeout(PREFLIGHT_MARGIN_NS / NS), borrow() as worker:
+                await self._pins.preflight(worker, self._probe)
+                await worker.end_sweep()
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         deadline_s = (self._probe.stop.max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
@@ -141,6 +156,11 @@ class Sweep:
             return Reason.SHUTDOWN, "interrupted before the first level"
         if self._watcher:
             self._watcher.model_known(self._facts)
+        if measures_the_cache(self._probe, self._facts):
+            _log.warning(
+                "generated input is one request over and over, and the model has a response cache: that is measured",
+                extra=logs.fields(probe=self._probe.name, model=self._probe.model, source=self._probe.input.source),
+            )
         async with server_settings(self._probe):
             if self._probe.search is not None:
                 return await self._search(worker, self._probe.search, self._facts)
@@ -187,7 +207,7 @@ class Sweep:
             return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
         if time_left_ns <= 0:
             return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-        plan = LevelPlan(self._id, self._probe, facts, level, requests_left, time_left_ns)
+        plan = LevelPlan(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns)
         end = await self._run_level(worker, plan, facts)
         if end.reason is not Reason.NONE:
             return end.reason, f"level {level.label}: {end.text}"

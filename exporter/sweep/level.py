@@ -24,6 +24,9 @@ from exporter.analysis.join import (
 from exporter.analysis.latency import summarise
 from exporter.analysis.threshold import keeps_threshold
 from exporter.analysis.windows import (
+    ended_sequences,
+    first_responses_ns,
+    inter_responses_ns,
     latencies_ns,
     outcome_counts,
     response_times_ns,
@@ -41,6 +44,7 @@ from exporter.model import (
     Repeat,
     Window,
     WindowSummary,
+    sum_checked,
 )
 from exporter.probe import NS, LoadLevel, Mode, Probe
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
@@ -65,9 +69,10 @@ class LevelRun:
         self._probe = probe
         self._facts = facts
         self._level = level
-        # A schedule or a request count is run once and is no steady state: all of it is measured, however its windows
-        # differ. Its memory is bounded by the file, or by the requests that a sweep may send.
-        self._runs_once = level.mode is Mode.SCHEDULE or probe.measurement.request_count > 0
+        self._has_sequences = facts.sequence or probe.sequences is not None
+        # A schedule, periodic concurrency or a request count is run once and is no steady state: all of it is measured,
+        # however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may send.
+        self._runs_once = level.mode in (Mode.SCHEDULE, Mode.PERIODIC) or probe.measurement.request_count > 0
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
         self._ended: list[_Run] = []
@@ -153,18 +158,17 @@ class LevelRun:
             reason, reason_text = Reason.UNSTABLE, next(run.unstable_text for run in runs if not run.verdict.stable)
         outcomes = outcome_counts(columns)
         latency = summarise(latencies_ns(columns), options.percentiles)
-        open_loop = self._level.mode is not Mode.CONCURRENCY
+        open_loop = self._level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
         response_time = response_times_ns(columns, options.request_timeout_ns) if open_loop else None
         send_lag = send_lags_ns(columns) if open_loop else None
         send_ns, receive_ns = _client_parts_ns(columns)
+        streaming = self._probe.streaming
         delta, foreign = self._server_figures(runs)
-        parts = breakdown(
-            latency.mean_ns if latency else 0.0,
-            send_ns,
-            receive_ns,
-            _only_ours(delta.model, foreign),
-            delta.composing if self._facts.ensemble else None,
-        )
+        # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
+        told = None if self._facts.decoupled else _only_ours(delta.model, foreign)
+        composing = delta.composing if self._facts.ensemble else None
+        parts = breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, told, composing)
+        checked = sum_checked(window.checked for window in windows)
         health = worst_health([window.health for window in windows])
         rate = throughput(outcomes.get(Outcome.OK, 0), self._probe.input.batch_size, duration_ns)
         readings = [reading for window in windows for reading in window.readings]
@@ -203,6 +207,12 @@ class LevelRun:
             server_metrics=server_metrics(readings),
             gpu=gpu_figures(readings),
             energy_per_inference_joules=energy_per_inference_joules(readings, delta.model, duration_ns, rate),
+            validated=checked.answers if checked else None,
+            output_error=checked.error if checked else None,
+            output_difference=checked.difference if checked else "",
+            sequences=ended_sequences(columns) if self._has_sequences else None,
+            first_response=summarise(first_responses_ns(columns), options.percentiles) if streaming else None,
+            inter_response=summarise(inter_responses_ns(columns), options.percentiles) if streaming else None,
         )
         return replace(measurement, threshold_met=keeps_threshold(self._probe, measurement))
 

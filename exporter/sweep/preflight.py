@@ -7,7 +7,7 @@ from dataclasses import replace
 from exporter.errors import PreflightError
 from exporter.load.protocol import Worker
 from exporter.model import ModelFacts, Reason
-from exporter.probe import Probe, Resolve
+from exporter.probe import Mode, Probe, Resolve, SequenceOptions
 
 
 class Pins:
@@ -30,11 +30,34 @@ class Pins:
 
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
-    """Raises PreflightError for a model whose protocol this version does not speak: its every request would fail, and
-    look like the server's fault."""
-    if facts.decoupled:
-        text = f"model '{probe.model}' is decoupled (many answers to a request): this needs a stream, not yet supported"
+    """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
+    fault."""
+    if probe.streaming and not probe.target.is_grpc:
+        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC door, and {probe.target.url} is none")
+    if facts.decoupled and not probe.streaming:
+        cure = "say streaming: true" if probe.target.is_grpc else "take the server's gRPC door, and say streaming: true"
+        text = f"model '{probe.model}' is decoupled (any number of answers to a request): {cure}"
         raise PreflightError(Reason.UNSUPPORTED, text)
-    if facts.sequence:
-        text = f"model '{probe.model}' takes sequences of requests with an id, which is not yet supported"
+    if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):
+        text = f"model '{probe.model}' takes sequences, and periodic concurrency sends single requests"
         raise PreflightError(Reason.UNSUPPORTED, text)
+    if facts.sequence and probe.input.batch_size > 1:
+        text = (
+            f"model '{probe.model}' takes sequences, whose requests are batched by the server: "
+            f"input.batch_size must be 1, and is {probe.input.batch_size}"
+        )
+        raise PreflightError(Reason.UNSUPPORTED, text)
+
+
+def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
+    """Whether the server would answer all but the first request from its response cache: generated input is one request
+    over and over."""
+    return facts.response_cache and probe.input.source in ("random", "zero")
+
+
+def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
+    """The probe with what goes without saying: a sequence model is sent sequences. (Others are if the probe says so: an
+    ensemble of which a part takes sequences does not tell.)"""
+    if facts.sequence and probe.sequences is None:
+        return replace(probe, sequences=SequenceOptions())
+    return probe

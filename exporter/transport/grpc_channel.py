@@ -32,7 +32,15 @@ class GrpcChannel:
     attempt did.
     """
 
-    def __init__(self, target: Target, listener: Listener, capacity: int, *, method: str = INFER_METHOD) -> None:
+    def __init__(
+        self,
+        target: Target,
+        listener: Listener,
+        capacity: int,
+        *,
+        method: str = INFER_METHOD,
+        keep_answers: bool = False,
+    ) -> None:
         self.capacity = capacity
         self.connect_ns: int | None = None
         self.tls_ns: int | None = None
@@ -40,6 +48,7 @@ class GrpcChannel:
         self.call_ended = listener
         self._target = target
         self._method = method
+        self._keep_answers = keep_answers
         self._link: GrpcLink | None = None
         self._retired: set[GrpcLink] = set()
         self._waiting: deque[tuple[Call, EncodedRequest, bool]] = deque()
@@ -50,7 +59,7 @@ class GrpcChannel:
     async def open(self) -> None:
         """Connects, if it is not connected: TCP, TLS, and both sides' SETTINGS. Raises TransportError."""
         if self._link is None:
-            link = GrpcLink(self._target, self._method, self)
+            link = self._make_link()
             await link.open()
             self._adopt(link)
 
@@ -61,7 +70,7 @@ class GrpcChannel:
         call.sent_ns = call.send_done_ns = call.first_ns = 0
         call.responses = call.bytes_out = call.bytes_in = call.retry_after_ns = 0
         link = self._link
-        if link is not None and not self._waiting and link.core.can_start:
+        if link is not None and not self._waiting and link.takes(call):
             link.start(call, request)
         else:
             self._waiting.append((call, request, False))
@@ -93,6 +102,9 @@ class GrpcChannel:
         self._fail_waiting(Outcome.CANCELLED, "")
 
     # --- links -------------------------------------------------------------------------------------------------------
+
+    def _make_link(self) -> GrpcLink:
+        return GrpcLink(self._target, self._method, self, keep_answers=self._keep_answers)
 
     def _adopt(self, link: GrpcLink) -> None:
         """Takes an opened link into use. Raises TransportError if it is retired already."""
@@ -132,7 +144,7 @@ class GrpcChannel:
     # --- calls that wait ---------------------------------------------------------------------------------------------
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._link is not None and self._link.core.can_start:
+        while self._waiting and self._link is not None and self._link.takes(self._waiting[0][0]):
             self._link.start(*self._waiting.popleft())
         if self._waiting and self._link is not None and self._link.core.retired:
             self._part_with(self._link)

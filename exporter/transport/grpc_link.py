@@ -14,6 +14,7 @@ from exporter import __version__
 from exporter.errors import ProtocolError, TransportError
 from exporter.model import Outcome
 from exporter.probe import NS, Target
+from exporter.transport.answer import Answer
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
@@ -61,10 +62,19 @@ class UnaryRpc(Rpc):
     ended: bool
 
 
+class KeepingRpc(UnaryRpc):
+    """One whose answer is kept."""
+
+    __slots__ = ()
+
+    keep = True
+
+
 class GrpcLink:
     """A connection that is opened once, and of no more use after its end."""
 
-    def __init__(self, target: Target, method: str, owner: LinkOwner) -> None:
+    def __init__(self, target: Target, method: str, owner: LinkOwner, *, keep_answers: bool = False) -> None:
+        self._rpc_type = KeepingRpc if keep_answers else UnaryRpc
         self.connection = Connection(target, ("h2",), self)
         self.core: Http2Connection[UnaryRpc] = Http2Connection()
         self._target = target
@@ -115,7 +125,7 @@ class GrpcLink:
 
     def start(self, call: Call, request: EncodedRequest, resent: bool = False) -> None:
         """Sends a call. Only if the core can start a stream."""
-        rpc = UnaryRpc()
+        rpc = self._rpc_type()
         rpc.call = call
         rpc.request = request
         rpc.resent = resent
@@ -131,10 +141,14 @@ class GrpcLink:
         if not self._reading:
             self.flush()
 
+    def takes(self, call: Call) -> bool:
+        """Whether the call can go out now."""
+        return self.core.can_start
+
     def give_up(self, call: Call, outcome: Outcome) -> bool:
         """Resets the call's stream and ends the call; False if it is not one of this link's."""
         for rpc in self.core.open_streams:
-            if rpc.call is call:
+            if rpc.call is call and not rpc.ended:
                 self.core.reset(rpc)
                 self._end(rpc, outcome, "", _monotonic_ns())
                 self._owner.link_changed(self)
@@ -180,9 +194,18 @@ class GrpcLink:
         call.outcome = outcome
         call.text = text
         call.last_ns = now_ns
-        call.responses = rpc.message_count
+        call.responses = self._responses(rpc)
         call.bytes_in = rpc.size
+        if rpc.keep:
+            call.answer = self._answer(rpc)
         self._owner.call_ended(call)
+
+    def _answer(self, rpc: UnaryRpc) -> Answer | None:
+        """What a call whose messages are kept was answered, if it is ok."""
+        return Answer(rpc.take_messages()) if rpc.call.outcome is _OK else None
+
+    def _responses(self, rpc: UnaryRpc) -> int:
+        return rpc.message_count
 
     def _forget(self, rpc: UnaryRpc) -> None:
         """From here on the call is not ours."""
@@ -193,7 +216,8 @@ class GrpcLink:
     def _fail_all(self, rpcs: list[UnaryRpc], outcome: Outcome, text: str) -> None:
         now_ns = _monotonic_ns()
         for rpc in rpcs:
-            self._end(rpc, outcome, text, now_ns)
+            if not rpc.ended:
+                self._end(rpc, outcome, text, now_ns)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -229,11 +253,15 @@ class GrpcLink:
         """The kernel has all that was taken from the core."""
         left = []
         for rpc in self._unsent:
-            if rpc.sent:
+            if self._is_sent(rpc):
                 rpc.call.send_done_ns = now_ns
             else:
                 left.append(rpc)
         self._unsent = left
+
+    def _is_sent(self, rpc: UnaryRpc) -> bool:
+        """Whether all of the call was taken from the core."""
+        return rpc.sent
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import ProtocolError, TransportError
 from exporter.model import Outcome
 from exporter.probe import NS, Target
+from exporter.transport.answer import Answer
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.wire.http1 import Http1Client
@@ -42,6 +43,7 @@ class HttpChannel:
 
     def __init__(self, target: Target, listener: Listener, *, keep_body: bool = False) -> None:
         self._listener = listener
+        self._keep_body = keep_body
         self._client = Http1Client(keep_body=keep_body)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
@@ -168,6 +170,9 @@ class HttpChannel:
         call.bytes_in = client.wire_bytes
         if 200 <= client.status < 300:
             call.outcome = _OK
+            if self._keep_body:
+                head, body = client.kept()
+                call.answer = Answer((body,), head)
         else:
             self._describe_error(call)
         self._listener(call)

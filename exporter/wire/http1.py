@@ -182,12 +182,7 @@ class Http1Client:
     def header(self, name: str) -> str | None:
         """The value of the header `name` (given in lower case); several of them joined by ", "."""
         start, end = self._head_bounds()
-        values = []
-        for line in self._raw[start:end].decode("latin-1").split("\r\n")[1:]:
-            key, _colon, value = line.partition(":")
-            if key.lower() == name:
-                values.append(value.strip(" \t"))
-        return ", ".join(values) if values else None
+        return read_header(self._raw[start:end], name)
 
     def _head_bounds(self) -> tuple[int, int]:
         """Where the head of the last answer in `_raw` begins and ends; (0, 0) while it is not all there. llhttp insists
@@ -214,11 +209,27 @@ class Http1Client:
         except ProtocolError:
             return b"".join(pieces)[:limit]
 
+    def kept(self) -> tuple[bytes, bytearray]:
+        """The head of the answer and its body as it came, for `read_header` and `decompress`; nothing is copied, so the
+        body is the caller's. Only with `keep_body`."""
+        start, end = self._head_bounds()
+        return self._raw[start:end], self._body
+
     def body(self) -> bytes:
         """The whole body, decompressed. Only with `keep_body`. ProtocolError: it can't be decompressed, or grows
         beyond `MAX_ANSWER_BYTES`."""
         assert self._keep_body
         return decompress(bytes(self._body), self.header("content-encoding") or "", MAX_ANSWER_BYTES)
+
+
+def read_header(head: bytes, name: str) -> str | None:
+    """The value of the header `name` (given in lower case) in the head of an answer; several of them joined by ", "."""
+    values = []
+    for line in head.decode("latin-1").split("\r\n")[1:]:
+        key, _colon, value = line.partition(":")
+        if key.lower() == name:
+            values.append(value.strip(" \t"))
+    return ", ".join(values) if values else None
 
 
 class _Callbacks:

@@ -160,11 +160,7 @@ class Connection(FrameParser, Generic[S]):
             return
         self.sender.drop(stream)
         self.sender.control(rst_stream_frame(stream.id, code))
-        self._reset_ids[stream.id] = None
-        if len(self._reset_ids) > _MAX_RESET_IDS:
-            oldest = next(iter(self._reset_ids))
-            del self._reset_ids[oldest]
-            self._forgotten_id = max(self._forgotten_id, oldest)
+        self._note_reset(stream.id)
 
     def abandon(self) -> list[S]:
         """The connection is gone: nothing more is started, and the streams that were open hear nothing more."""
@@ -268,9 +264,20 @@ class Connection(FrameParser, Generic[S]):
         stream = self._streams.get(stream_id)
         if stream is None:
             self._check_closed(RST_STREAM, stream_id)
+            # gRPC's C core has been seen to send the trailers of a call past its deadline, RST_STREAM, and both again.
+            self._note_reset(stream_id)
             return
+        self._note_reset(stream_id)
         how = Abort.REFUSED if code == ErrorCode.REFUSED_STREAM else Abort.RESET
         self._abort(stream, how, code, f"RST_STREAM {error_name(code)}")
+
+    def _note_reset(self, stream_id: int) -> None:
+        """One side has reset the stream: what still comes on it is late, and no fault."""
+        self._reset_ids[stream_id] = None
+        if len(self._reset_ids) > _MAX_RESET_IDS:
+            oldest = next(iter(self._reset_ids))
+            del self._reset_ids[oldest]
+            self._forgotten_id = max(self._forgotten_id, oldest)
 
     def _check_closed(self, kind: int, stream_id: int) -> None:
         """A frame on a stream that is not open: a late one is no fault, content after the end is."""

@@ -95,7 +95,20 @@ class Sender:
         """Queues more of a stream's body; `ends` closes our side after it."""
         assert not stream.ends
         stream.ends = ends
-        if len(body):
+        size = len(body)
+        if (
+            0 < size <= DEFAULT_FRAME_SIZE
+            and size <= self.window
+            and size <= stream.send_window
+            and not (self.queue or stream.pending)
+        ):
+            self._out.append(FRAME_HEADER.pack(size << 8, ends, stream.id))
+            self._out.append(body)
+            self.window -= size
+            stream.send_window -= size
+            stream.sent = ends
+            return
+        if size:
             if stream.pending is None:
                 stream.pending = deque()
             stream.pending.append(memoryview(body))

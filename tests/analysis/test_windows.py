@@ -1,5 +1,6 @@
 """Which requests count in which figure."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis import windows
-from exporter.model import DURATION_BUCKETS_SECONDS, Outcome
+from exporter.model import DURATION_BUCKETS_SECONDS, Outcome, RecordColumns
 from exporter.probe import NS, Slo
 from tests.builders import MS, concurrency, make_columns, make_probe, make_window
 
@@ -86,3 +87,28 @@ def test_slo_counts_at_its_levels_only_and_every_failure_is_bad() -> None:
     other = windows.count_window(window, concurrency(2), probe)
     assert (named.slo_requests, named.slo_bad) == (4, 2)
     assert (other.slo_requests, other.slo_bad) == (0, 0)
+
+
+def test_times_of_single_responses() -> None:
+    """Four requests: three answers, a failure after two, none, and one."""
+    columns = make_columns([9.0, 9.0, 9.0, 9.0], outcomes=[Outcome.OK, Outcome.TIMEOUT, Outcome.OK, Outcome.OK])
+    columns.responses[:] = [3, 2, 0, 1]
+    start = int(columns.sent_ns[0])
+    columns.first_ns[:] = [start + 10, start + 20, 0, start + 7]
+    columns = replace(columns, response_ns=np.array([10, 15, 35, 20, 90, 7]) + start)
+    assert windows.first_responses_ns(columns).tolist() == [10, 7]
+    assert windows.inter_responses_ns(columns).tolist() == [5, 20]
+    twice = RecordColumns.concatenate([columns, columns])
+    assert windows.inter_responses_ns(twice).tolist() == [5, 20, 5, 20]
+
+
+def test_without_a_stream_nothing_is_known_of_single_responses() -> None:
+    assert windows.inter_responses_ns(make_columns([1.0, 2.0])).tolist() == []
+    assert windows.inter_responses_ns(RecordColumns.empty()).tolist() == []
+    assert windows.first_responses_ns(RecordColumns.empty()).tolist() == []
+
+
+def test_ended_sequences() -> None:
+    columns = make_columns([1.0, 1.0, 1.0], outcomes=[Outcome.OK, Outcome.OK, Outcome.TIMEOUT])
+    columns.sequence_end[:] = [1, 0, 1]
+    assert windows.ended_sequences(columns) == 1

@@ -27,6 +27,7 @@ from exporter.probe import (
     Schedule,
     Search,
     SearchKind,
+    SequenceOptions,
     ServerSettings,
     Slo,
     StopRules,
@@ -285,3 +286,29 @@ def test_the_servers_side(tmp_path: Path) -> None:
     (plain,) = build_probes(load(path, {}))
     assert (plain.target.metrics_interval_ns, plain.target.gpu) == (NS, "auto")
     assert (plain.composing_models, plain.server_settings) == ((), None)
+
+
+def test_sequences(tmp_path: Path) -> None:
+    given = {"count": 6, "length": 50, "length_variation": "10%", "serial": True}
+    probe = probe_with(tmp_path, load={"request_rate": 50, "sequences": given})
+    assert probe.sequences == SequenceOptions(6, 50, 0.1, serial=True)
+    assert probe_with(tmp_path, load={"concurrency": 1, "sequences": {}}).sequences == SequenceOptions()
+    started = probe_with(tmp_path, load={"concurrency": 1, "sequences": {"start_id": 7}})
+    assert started.sequences == SequenceOptions(start_id=7, id_range=2**32 - 1)
+
+
+def test_streams(tmp_path: Path) -> None:
+    assert not probe_with(tmp_path, load={"concurrency": 1}).streaming
+    document = yaml.safe_load((GOOD / "minimal.yaml").read_text())
+    document["targets"][0]["url"] = "grpc://localhost"
+    document["probes"][0].update(streaming=True, load={"periodic_concurrency": "2:8:3", "request_period": 4})
+    (tmp_path / "canary.yaml").write_text(json.dumps(document))
+    (probe,) = build_probes(load(tmp_path / "canary.yaml", {}))
+    assert probe.streaming
+    assert probe.levels == (LoadLevel(Mode.PERIODIC, 8.0, "2:8:3", start=2, step=3, request_period=4),)
+
+
+def test_shared_memory(tmp_path: Path) -> None:
+    options = probe_with(tmp_path, input={"shared_memory": "system", "output_shared_memory_size": 4096}).input
+    assert (options.shared_memory, options.output_shared_memory_bytes) == ("system", 4096)
+    assert probe_with(tmp_path).input.shared_memory == "none"

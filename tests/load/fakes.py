@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.errors import TransportError
+import numpy as np
+
+from exporter.errors import ProtocolError, TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
-from exporter.services.base import Call, EncodedRequest, Listener, Tensors, TraceSettings
+from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors, TraceSettings
+from exporter.transport.answer import Answer
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 
 
@@ -53,6 +57,9 @@ class FakeService:
     closed: int = 0
     snapshots: int = 0
     controls_open: int = 0
+    inferred: list[tuple[str, str]] = field(default_factory=list)
+    broken_answers: bool = False
+    answer_of: Callable[[bytes], bytes] = field(default=lambda body: body)
 
     def control(self, target: Target, timeout_ns: int) -> FakeControl:
         self.controls_open += 1
@@ -61,11 +68,37 @@ class FakeService:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         return [EncodedRequest(b"head", b"".join(array.tobytes() for array in step.values())) for step in steps]
 
-    def channel(self, target: Target, listener: Listener) -> FakeChannel:
-        return FakeChannel(self, listener)
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        raise NotImplementedError
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
+        return FakePlacer()
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> FakeChannel:
+        return FakeChannel(self, listener, keep_answers)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        if self.broken_answers:
+            raise ProtocolError("an answer that is none")
+        return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in answer.messages]
 
     def connections(self, target: Target, in_flight: int) -> int:
         return -(-in_flight // self.capacity)
+
+
+class FakePlacer:
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        return EncodedRequest(b"", json.dumps([step, place.sequence_id, place.start, place.end]).encode())
+
+    def is_conflict(self, text: str) -> bool:
+        return text == "conflict"
 
 
 class FakeControl:
@@ -76,6 +109,10 @@ class FakeControl:
         if self._service.preflight_error is not None:
             raise self._service.preflight_error
         return make_facts(name=model)
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+        self._service.inferred.append((model, version))
+        return {"OUTPUT0": inputs["INPUT0"]}
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         asked_ns = time.monotonic_ns()
@@ -94,7 +131,8 @@ class FakeControl:
 
 
 class FakeChannel:
-    def __init__(self, service: FakeService, listener: Listener) -> None:
+    def __init__(self, service: FakeService, listener: Listener, keep_answers: bool = False) -> None:
+        self._keep_answers = keep_answers
         self._service = service
         self._listener = listener
         self._in_flight: dict[Call, asyncio.Handle | None] = {}
@@ -125,10 +163,10 @@ class FakeChannel:
         loop = asyncio.get_running_loop()
         handle: asyncio.Handle | None = None
         if reply.delay_ms is not None:
-            handle = loop.call_soon(self._answer, call, reply)
+            handle = loop.call_soon(self._answer, call, request, reply)
             if reply.delay_ms > 0:
                 handle.cancel()
-                handle = loop.call_later(reply.delay_ms / 1000, self._answer, call, reply)
+                handle = loop.call_later(reply.delay_ms / 1000, self._answer, call, request, reply)
         self._in_flight[call] = handle
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
@@ -143,12 +181,14 @@ class FakeChannel:
         self._service.closed += 1
         assert not self._in_flight
 
-    def _answer(self, call: Call, reply: Reply) -> None:
+    def _answer(self, call: Call, request: EncodedRequest, reply: Reply) -> None:
         del self._in_flight[call]
         self._service.at_server -= 1
         call.first_ns = time.monotonic_ns()
         call.responses = 1
         call.bytes_in = 100
+        if self._keep_answers and reply.outcome is Outcome.OK:
+            call.answer = Answer((self._service.answer_of(request.body),))
         call.text = reply.text
         call.retry_after_ns = reply.retry_after_ns
         self._end(call, reply.outcome)

@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ async def run_level(
     on_event: OnEvent | None = None,
     requests: int = 1,
     abandoned: Abandoned | None = None,
+    streams: Sequence[Sequence[int]] = (),
     on_level: Callable[[Level], None] = lambda _: None,
     gapless: bool = True,
 ) -> Run:
@@ -83,9 +84,10 @@ async def run_level(
         plan,
         service=service,
         control=service.control(plan.probe.target, MS),
-        requests=[EncodedRequest(b"", bytes([step])) for step in range(requests)],
+        by_place=[[EncodedRequest(b"", bytes([step])) for step in range(requests)]],
         abandoned=abandoned if abandoned is not None else Abandoned(),
         publish=publish,
+        streams=streams,
     )
     on_level(level)
     async with asyncio.timeout(20):
@@ -481,7 +483,7 @@ def refusal(level: LoadLevel) -> PreflightError:
             make_plan(level),
             service=service,
             control=service.control(make_plan().probe.target, MS),
-            requests=[],
+            by_place=[[]],
             abandoned=Abandoned(),
             publish=publish,
         )
@@ -489,9 +491,6 @@ def refusal(level: LoadLevel) -> PreflightError:
 
 
 async def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
-    error = refusal(LoadLevel(Mode.PERIODIC, 0, "1:8:1"))
-    assert error.reason is Reason.UNSUPPORTED
-    assert str(error) == "periodic concurrency needs streaming, which is not supported yet"
     path = tmp_path / "gaps.txt"
     level = file_level(Mode.INTERVALS, path, "5\n")
     path.write_text("6\n")

@@ -21,9 +21,10 @@ from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
 from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
 from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
+from exporter.transport.answer import Answer
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
 from tests.builders import MS, concurrency, make_facts, make_target
@@ -49,8 +50,24 @@ class Doors:
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         raise NotImplementedError
 
-    def channel(self, target: Target, listener: Listener) -> Channel:
+    async def check_shared_memory(self, probe: Probe) -> None:
+        raise NotImplementedError
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        raise NotImplementedError
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        raise NotImplementedError
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
         return make_channel(target, listener)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        raise AssertionError
 
     def connections(self, target: Target, in_flight: int) -> int:
         return connections(target, in_flight)
@@ -90,7 +107,7 @@ async def run(plan: LevelPlan, windows: int = 1000) -> tuple[list[Window], Level
         plan,
         service=service,
         control=service.control(plan.probe.target, NS),
-        requests=[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST],
+        by_place=[[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]],
         abandoned=Abandoned(),
         publish=publish,
     )

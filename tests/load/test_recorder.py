@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.load.recorder import Recorder
-from exporter.model import Outcome
+from exporter.load.recorder import DetailRecorder, Recorder
+from exporter.model import Outcome, RecordColumns
 from exporter.services.base import Call
 
 
@@ -90,3 +90,21 @@ def test_it_can_be_asked_while_rows_are_held_and_again_after_a_drain() -> None:
         recorder.record(call(1))
         recorder.record(call(2))
     assert told == [8, 2, 2]
+
+
+def test_details_are_kept_beside_the_columns() -> None:
+    told: list[int] = []
+    recorder = DetailRecorder(told.append, max_rows=6, chunk_rows=2)
+    for number, stamps in enumerate([[1, 2, 3], [], [4], [5, 6]]):
+        it = call(number)
+        it.response_ns, it.responses, it.sequence_end = stamps, len(stamps), number % 2 == 1
+        recorder.record(it)
+    columns = recorder.drain()
+    assert columns.response_ns.tolist() == [1, 2, 3, 4, 5, 6]
+    assert columns.responses.tolist() == [3, 0, 1, 2]
+    assert columns.sequence_end.tolist() == [0, 1, 0, 1]
+    assert columns.intended_ns.tolist() == [0, 10, 20, 30]
+    assert 6 in told
+    assert (len(recorder), len(recorder.drain().response_ns)) == (0, 0)
+    both = RecordColumns.concatenate([columns, columns])
+    assert both.response_ns.tolist() == [1, 2, 3, 4, 5, 6] * 2

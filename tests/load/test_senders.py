@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop
+from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Periodic
 from exporter.model import Outcome
 from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
@@ -202,3 +202,81 @@ async def test_the_first_call_is_sent_once() -> None:
     assert len(taker.taken) == 1
     end(sender, call, OK)
     assert (len(taker.taken), taker.warm) == (1, 1)
+
+
+class Offers:
+    """Takes requests down, and refuses what is beyond `room`."""
+
+    def __init__(self, room: int = 1000) -> None:
+        self.sent: list[int] = []
+        self.room = room
+        self.finished = 0
+
+    def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
+        if len(self.sent) >= self.room:
+            return False
+        call.response_ns = []
+        self.sent.append(call.slot)
+        return True
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def periodic(calls: int, room: int = 1000) -> tuple[Periodic, list[Call], Offers]:
+    offers, those = Offers(room), [Call(slot) for slot in range(calls)]
+    sender = Periodic(those, offers.offer, first=2, step=3, period=2, on_finished=offers.finish)
+    sender.start(5)
+    return sender, those, offers
+
+
+def respond(call: Call, times: int = 1) -> None:
+    for _ in range(times):
+        call.response_ns.append(1)
+        assert call.on_response is not None
+        call.on_response(call)
+
+
+def test_periodic_steps_come_when_all_of_the_last_have_had_their_responses() -> None:
+    sender, calls, offers = periodic(8)
+    assert offers.sent == [0, 1]
+    respond(calls[0], 5)
+    respond(calls[1])
+    assert offers.sent == [0, 1]
+    respond(calls[1])
+    assert offers.sent == [0, 1, 2, 3, 4]
+    respond(calls[0], 9)  # of a step before: it counts no more
+    for call in calls[2:5]:
+        respond(call, 2)
+    assert offers.sent == list(range(8))
+    for call in calls:
+        assert offers.finished == 0
+        sender.ended(call)
+    assert offers.finished == 1
+
+
+def test_a_periodic_request_that_ends_early_holds_up_nothing() -> None:
+    sender, calls, offers = periodic(5)
+    sender.ended(calls[0])
+    respond(calls[1], 2)
+    assert offers.sent == [0, 1, 2, 3, 4]
+    for call in calls[1:]:
+        sender.ended(call)
+    assert (offers.finished, sender.unsent) == (1, 0)
+
+
+def test_periodic_requests_without_room_are_unsent() -> None:
+    sender, calls, offers = periodic(5, room=0)
+    assert (sender.unsent, offers.finished) == (2, 1)
+    sender, calls, offers = periodic(5, room=3)
+    respond(calls[0], 2)
+    respond(calls[1], 2)
+    assert (offers.sent, sender.unsent) == ([0, 1, 2], 2)
+
+
+def test_a_stopped_periodic_load_adds_nothing() -> None:
+    sender, calls, offers = periodic(5)
+    sender.stop()
+    for call in calls[:2]:
+        respond(call, 2)
+    assert offers.sent == [0, 1]

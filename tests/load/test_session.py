@@ -37,7 +37,9 @@ class Remembering(FakeService):
         self.encoded.append(probe.target)
         return super().encode(probe, facts, steps, sweep_id)
 
-    def channel(self, target: Target, listener: Listener) -> FakeChannel:
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> FakeChannel:
         self.channels.append(target)
         return super().channel(target, listener)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from exporter.load.sharing import join_ends, share_plan
 from exporter.model import LevelEnd, Reason
-from exporter.probe import LoadLevel, Mode
+from exporter.probe import LoadLevel, Mode, SequenceOptions
 from tests.builders import concurrency
 from tests.load.fakes import make_plan, request_rate
 
@@ -53,3 +53,16 @@ def test_the_first_that_had_a_reason_says_why() -> None:
     ends = [LevelEnd(Reason.NONE, "", 5), LevelEnd(Reason.ERROR_RATIO, "bad", 6, 1), LevelEnd(Reason.TLS, "x", 7, 2)]
     assert join_ends(ends, 3) == LevelEnd(Reason.ERROR_RATIO, "one of 3 workers: bad", 18, 3)
     assert join_ends(ends[:1], 3) == ends[0]
+
+
+def test_sequences_and_their_ids_are_dealt_out_too() -> None:
+    plan = make_plan(request_rate(100))
+    plan = replace(plan, probe=replace(plan.probe, sequences=SequenceOptions(count=5, start_id=10, id_range=6)))
+    parts = [part.probe.sequences for part in share_plan(plan, 3)]
+    assert [(part.count, part.start_id, part.id_range) for part in parts if part] == [
+        (2, 10, 2),
+        (2, 12, 2),
+        (1, 14, 2),
+    ]
+    assert len(share_plan(plan, 9)) == 5
+    assert [part.probe.sequences for part in share_plan(make_plan(concurrency(2)), 2)] == [None, None]

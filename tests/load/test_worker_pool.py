@@ -19,6 +19,11 @@ class FakeWorker:
         self.was_killed = False
         self.sweeps = 0
         self.ended = False
+        self.is_asked = False
+
+    async def end_sweep(self) -> None:
+        assert self.alive
+        self.sweeps += 1
 
     async def kill(self) -> None:
         self.was_killed = self.was_killed or self.alive

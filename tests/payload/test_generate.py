@@ -114,12 +114,12 @@ FAULTS = {
     "unknown name": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(INPUTO=(3,)),
-        "input.shapes names 'INPUTO', which is no input of model 'addsub': did you mean 'INPUT0'?",
+        "input.shapes: 'INPUTO' is no input of model 'addsub': did you mean 'INPUT0'?",
     ),
     "name like no other": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(zzz=(3,)),
-        "input.shapes names 'zzz', which is no input of model 'addsub': its inputs are 'INPUT0'",
+        "input.shapes: 'zzz' is no input of model 'addsub': it has 'INPUT0'",
     ),
     "batch too large": (
         facts(TensorSpec("X", "FP32", (3,))),
@@ -139,7 +139,6 @@ FAULTS = {
         "input 'INPUT0' has shape [-1,3], with a dimension that varies: give input.shapes for it; "
         "input 'X' has shape [-1], with a dimension that varies: give input.shapes for it",
     ),
-    "source": (facts(), InputOptions(source="file"), "input source 'file': expected one of random, zero"),
     "datatype": (
         facts(TensorSpec("X", "FP8", (3,))),
         InputOptions(),
@@ -177,3 +176,15 @@ def test_an_override_is_taken_exactly_if_it_matches(shape: tuple[int, ...], give
     else:
         assert matches
         assert step["X"].shape == (1, *given_shape)
+
+
+def test_string_data() -> None:
+    model = facts(TensorSpec("X", "BYTES", (2,)))
+    for source in ("random", "zero"):
+        (step,) = make_steps(model, InputOptions(source=source, string_data="é"))
+        assert step["X"].tolist() == [["é".encode()] * 2]
+
+
+def test_a_shape_tensor_is_not_made_up() -> None:
+    with pytest.raises(InputError, match="input 'X' is a shape tensor: its values can only be given, by files"):
+        make_steps(facts(TensorSpec("X", "INT32", (2,), shape_tensor=True)), InputOptions())

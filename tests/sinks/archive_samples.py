@@ -16,6 +16,7 @@ from exporter.model import (
     Measurement,
     ModelStatistics,
     Outcome,
+    OutputError,
     PercentileValue,
     Reason,
     SweepResult,
@@ -122,6 +123,12 @@ def make_measurement(**changes: Any) -> Measurement:
         "bytes_in": 32_000,
         "threshold_met": True,
         "warm_up_requests": 5,
+        "validated": 290,
+        "output_error": OutputError(absolute=0.5, relative=0.25, signal=1000.0, noise=1.0),
+        "output_difference": "tensor 'Y', index [0]: expected 1.0, got 1.5",
+        "sequences": 60,
+        "first_response": make_summary(2),
+        "inter_response": make_summary(3),
     }
     return Measurement(**(values | changes))
 

@@ -10,6 +10,7 @@ from exporter.model import (
     GpuFigures,
     GpuSource,
     Outcome,
+    OutputError,
     Reason,
     ServerMetrics,
     SkipReason,
@@ -105,14 +106,14 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
     board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 12, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
+    checked = make_measurement(
+        concurrency(2), validated=998, output_error=OutputError(0.125, 0.5, 64.0, 0.25), **SERVER_SIDE
+    )
     board.sweep_ended(
         make_result(
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
-            measurements=(
-                make_measurement(concurrency(1), server=cached),
-                make_measurement(concurrency(2), **SERVER_SIDE),
-            ),
+            measurements=(make_measurement(concurrency(1), server=cached), checked),
         )
     )
     board.sweep_started(second, 1_700_000_000.0)
@@ -123,7 +124,14 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
             reason=Reason.UNSTABLE,
             facts=make_facts(name="tts", version="2", decoupled=True),
             measurements=(
-                make_measurement(rate(100), offered=99.5, response_time=make_summary(5.0)),
+                make_measurement(
+                    rate(100),
+                    offered=99.5,
+                    response_time=make_summary(5.0),
+                    sequences=120,
+                    first_response=make_summary(2.0),
+                    inter_response=make_summary(0.5),
+                ),
                 make_measurement(
                     rate(200),
                     offered=150.0,

@@ -133,6 +133,13 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
         "send_lag_p99_ns": "297000000",
         "offered_per_second": "100.5",
         "unsent_ratio": "0.01",
+        "responses": "1200",
+        "responses_per_second": "400.0",
+        "sequences": "60",
+        "sequences_per_second": "20.0",
+        "first_response_p99_ns": "198000000",
+        "first_response_p99_low_ns": "196000000",
+        "inter_response_max_ns": "299999997",
         "batch_size": "4",
         "duration_seconds": "3.0",
         "windows_run": "4",
@@ -153,6 +160,11 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
         "client_throttled_seconds": "0.001",
         "bytes_out": "64000",
         "bytes_in": "32000",
+        "validated_requests": "290",
+        "output_error_max": "0.5",
+        "output_error_max_relative": "0.25",
+        "output_signal_to_noise_db": "30.0",
+        "output_difference": "tensor 'Y', index [0]: expected 1.0, got 1.5",
         "sweep_duration_seconds": "4.5",
         "connect_seconds": "0.001",
         "tls_handshake_seconds": "0.002",
@@ -376,3 +388,8 @@ def test_every_column_is_explained(table: Table) -> None:
     named = [re.escape(name) for name in re.findall(r"`([^`\n]+)`", text)]
     pattern = re.compile("|".join(re.sub(r"<\w+>", r"[\\w.]+", name) for name in named))
     assert [column for column in table.columns if not pattern.fullmatch(column)] == []
+
+
+def test_without_streams_and_sequences() -> None:
+    row = level_row(sequences=None, first_response=None, inter_response=None)
+    assert (row["sequences"], row["sequences_per_second"], row["first_response_p99_ns"]) == ("", "", "")

@@ -41,6 +41,7 @@ COUNTS = {
         "readings",
         "failed",
     ),
+    *("start", "step", "request_period"),
     *(outcome.label for outcome in Outcome),
 }
 """Numbers that are counts, or plain numbers by nature."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model import Measurement, Reason, SkipReason, SweepResult, SweepStatus
+from exporter.model import Measurement, OutputError, Reason, SkipReason, SweepResult, SweepStatus
 from exporter.probe import NS
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.level import LevelRun
@@ -96,3 +96,18 @@ def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFix
         SweepLog().sweep_ended(replace(GOOD, measurements=(odd, odd)))
     values = caplog.records[0].fields  # type: ignore[attr-defined]
     assert (values["server_note"], values["negative_remainder_seconds"]) == ("it was restarted", 0.00025)
+
+
+def test_checked_answers(caplog: pytest.LogCaptureFixture) -> None:
+    checked = replace(measured(), validated=7, output_error=OutputError(0.5, 0.25, 1000.0, 1.0), output_difference="x")
+    plain = replace(measured(), validated=3, output_error=OutputError(0.25, 0.5, 10.0, 0.0))
+    with caplog.at_level(logging.INFO):
+        SweepLog().sweep_ended(replace(GOOD, measurements=(plain, checked)))
+    fields = caplog.records[0].fields  # type: ignore[attr-defined]
+    assert {name: fields[name] for name in list(fields)[-5:]} == {
+        "validated_requests": 10,
+        "output_error_max": 0.5,
+        "output_error_max_relative": 0.5,
+        "output_signal_to_noise_db": 30.0,
+        "wrong_output": "x",
+    }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import pytest
 
 from exporter.errors import PreflightError, WorkerLostError
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
@@ -27,18 +27,20 @@ from exporter.model import (
 from exporter.probe import (
     MAX_SEARCH_LEVELS,
     NS,
+    InputOptions,
     LoadLevel,
     MeasurementOptions,
     Mode,
     Probe,
     Search,
     SearchKind,
+    SequenceOptions,
     StopRules,
 )
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
+from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
 """What the worker tells as the n-th window of a level; None: it waits for ever."""
@@ -161,14 +163,53 @@ async def test_preflight_fails() -> None:
     assert worker.calls == ["end_sweep"]
 
 
-@pytest.mark.parametrize("facts", [make_facts(decoupled=True), make_facts(sequence=True)])
-async def test_a_model_that_takes_more_than_plain_requests_gets_no_load(facts: ModelFacts) -> None:
+GRPC = make_target(scheme="grpc", port=8001)
+
+
+@pytest.mark.parametrize(
+    ("facts", "probe", "text"),
+    [
+        (
+            make_facts(decoupled=True),
+            make_probe(),
+            "model 'addsub' is decoupled (any number of answers to a request): "
+            "take the server's gRPC door, and say streaming: true",
+        ),
+        (
+            make_facts(decoupled=True),
+            make_probe(target=GRPC),
+            "model 'addsub' is decoupled (any number of answers to a request): say streaming: true",
+        ),
+        (make_facts(), make_probe(streaming=True), "streaming needs a gRPC door, and http://127.0.0.1:8000 is none"),
+        (
+            make_facts(sequence=True),
+            make_probe(target=GRPC, streaming=True, levels=(LoadLevel(Mode.PERIODIC, 8.0, "2:8:3"),)),
+            "model 'addsub' takes sequences, and periodic concurrency sends single requests",
+        ),
+    ],
+)
+async def test_what_cannot_be_measured_so_gets_no_load(facts: ModelFacts, probe: Probe, text: str) -> None:
     worker = ScriptedWorker(steady)
     worker.facts = facts
-    result, _ = await sweep(worker, make_probe())
+    result, _ = await sweep(worker, probe)
     assert (result.status, result.reason, result.facts) == (SweepStatus.FAILED, Reason.UNSUPPORTED, facts)
-    assert result.reason_text.startswith("model 'addsub' ")
+    assert result.reason_text == text
     assert worker.plans == []
+
+
+async def test_a_sequence_model_is_sent_sequences() -> None:
+    worker = ScriptedWorker(steady)
+    worker.facts = make_facts(sequence=True)
+    result, _ = await sweep(worker, make_probe())
+    assert result.status is SweepStatus.OK
+    assert [plan.probe.sequences for plan in worker.plans] == [SequenceOptions()]
+    own = SequenceOptions(length=5)
+    await sweep(worker, make_probe(sequences=own))
+    assert worker.plans[-1].probe.sequences is own
+    batched, _ = await sweep(worker, make_probe(input=InputOptions(batch_size=2)))
+    assert batched.reason_text == (
+        "model 'addsub' takes sequences, whose requests are batched by the server: input.batch_size must be 1, and is 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -446,3 +487,35 @@ async def test_interrupted_before_the_first_level() -> None:
     await sweeping.interrupt()
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.reason, result.measurements, worker.plans) == (Reason.SHUTDOWN, (), [])
+
+
+@pytest.mark.parametrize(("cache", "source", "lines"), [(True, "random", 1), (True, "files", 0), (False, "zero", 0)])
+async def test_input_that_would_only_measure_the_cache_is_said(
+    caplog: pytest.LogCaptureFixture, cache: bool, source: str, lines: int
+) -> None:
+    worker = ScriptedWorker(steady)
+    worker.facts = make_facts(response_cache=cache)
+    await sweep(worker, make_probe(input=InputOptions(source=source)))
+    assert caplog.text.count("the model has a response cache") == lines
+
+
+class LostBorrow:
+    """Lends a worker that is lost at once, and then one that is not."""
+
+    def __init__(self, second: ScriptedWorker) -> None:
+        self.lost = ScriptedWorker(steady, preflight=WorkerLostError(Reason.WORKER_CRASH, "gone"))
+        self.workers = [self.lost, second]
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Worker]:
+        yield self.workers.pop(0)
+
+
+@pytest.mark.parametrize(("shared_memory", "cleaned"), [("system", True), ("none", False)])
+async def test_what_a_lost_worker_shared_is_removed_by_another(shared_memory: str, cleaned: bool) -> None:
+    second = ScriptedWorker(steady)
+    probe = make_probe(input=InputOptions(shared_memory=shared_memory))
+    result = await Sweep(probe, []).run(LostBorrow(second))
+    assert (result.reason, result.reason_text) == (Reason.WORKER_CRASH, "gone")
+    assert (second.calls == ["end_sweep"]) == cleaned
+    assert second.plans == []

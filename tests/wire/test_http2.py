@@ -25,6 +25,7 @@ from exporter.wire.http2_frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
+    ErrorCode,
     frame,
     read_settings,
     rst_stream_frame,
@@ -260,7 +261,11 @@ def test_messages_one_after_the_other_then_half_close() -> None:
     stream = started(core, b"one", ends=False)
     core.send(stream, b"two")
     core.send(stream, b"", ends=True)
-    assert frames(output(core))[1:] == [(DATA, 0, 1, b"one"), (DATA, END_STREAM, 1, b"two")]
+    assert frames(output(core))[1:] == [
+        (DATA, 0, 1, b"one"),
+        (DATA, 0, 1, b"two"),
+        (DATA, END_STREAM, 1, b""),
+    ]
     assert stream.sent
 
 
@@ -329,6 +334,18 @@ def test_reset_by_us_and_what_still_comes_on_the_stream() -> None:
     other = started(core)
     core.receive(answer(3))
     assert other.told == WHOLE
+
+
+def test_an_answer_and_its_reset_that_come_twice() -> None:
+    """As gRPC's C core was seen to do with a call past its deadline."""
+    core = ready_core()
+    stream = started(core)
+    late = answer(stream.id) + rst_stream_frame(stream.id, ErrorCode.NO_ERROR)
+    core.receive(late)
+    told = list(stream.told)
+    core.receive(late)
+    assert stream.told == told
+    assert not core.retired
 
 
 def test_memory_of_resets_is_bounded_and_forgiving() -> None:

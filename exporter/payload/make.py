@@ -1,0 +1,23 @@
+"""The data of a probe, whatever its source."""
+
+from __future__ import annotations
+
+from exporter.model import ModelFacts
+from exporter.payload.dataset import Dataset, Tensors, round_robin
+from exporter.payload.generate import generate
+from exporter.payload.json_file import Progress
+from exporter.payload.read import read_dataset
+from exporter.probe import InputOptions
+
+
+def make_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
+    """What the probe sends to this model, generated or read. Raises InputError."""
+    if options.source == "files":
+        return read_dataset(facts, options, progress)
+    return generate(facts, options)
+
+
+def make_steps(facts: ModelFacts, options: InputOptions) -> list[Tensors]:
+    """The inputs of each request that is sent in turn, by name and with the batch dimension. Raises InputError."""
+    steps = make_dataset(facts, options).steps
+    return [step.inputs for step in round_robin(steps, facts, options.batch_size)]

@@ -1,0 +1,186 @@
+"""A channel over gRPC's bidirectional streams: one stream for each place in flight, kept from request to request.
+
+Owns which messages of a stream belong to which call: a stream carries one at a time. Knows nothing of what a message
+says, but for whether it is an answer, the last one, or an error: that is told by its reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.model import Outcome
+from exporter.probe import Target
+from exporter.transport.answer import Answer
+from exporter.transport.grpc_channel import GrpcChannel
+from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc
+from exporter.transport.grpc_outcome import unary_outcome
+from exporter.wire.grpc import OK
+from exporter.wire.http2 import Abort
+from exporter.wire.http2_frames import ErrorCode
+
+if TYPE_CHECKING:
+    from exporter.services.base import Call, EncodedRequest, Listener
+
+_TEXT_LENGTH = 300
+
+
+class StreamMessage(NamedTuple):
+    """What a message of the server's is. A final one without content only says that no more follow; one that says that
+    the request failed is final, too."""
+
+    has_content: bool
+    is_final: bool
+    outcome: Outcome = Outcome.OK
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamProtocol:
+    """A service's streams: the method, and what is read of a message."""
+
+    method: str
+    read: Callable[[bytes | bytearray], StreamMessage]
+
+
+class StreamRpc(UnaryRpc):
+    """A stream. While `ended` it carries no call: `call` is then the one before."""
+
+    __slots__ = ()
+
+    keep = True
+
+
+class StreamLink(GrpcLink):
+    """A connection whose streams stay open from call to call."""
+
+    def __init__(
+        self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_answers: bool = False
+    ) -> None:
+        super().__init__(target, method, owner)
+        self._keep_answers = keep_answers
+        self._kept: dict[int, list[bytes | bytearray]] = {}
+        self._read = protocol.read
+        self._streams: dict[int, StreamRpc] = {}
+
+    def takes(self, call: Call) -> bool:
+        """Whether the call can go out now: its place has a stream, or can get one."""
+        return not self.core.retired and (self._stream_of(call) is not None or self.core.can_start)
+
+    def start(self, call: Call, request: EncodedRequest, resent: bool = False) -> None:
+        """Sends a call on the stream of its place. Only if the link takes it."""
+        rpc = self._stream_of(call)
+        is_new = rpc is None
+        if rpc is None:
+            rpc = self._streams[call.slot] = StreamRpc()
+        rpc.take_messages()  # what came unasked
+        rpc.call, rpc.request, rpc.resent, rpc.ended = call, request, resent, False
+        rpc.size = 0
+        call.bytes_out = len(request.body)
+        if is_new:
+            # The stream outlives its calls, so that there is no grpc-timeout: their deadlines are kept by us.
+            block = self._choose_block(request.head, 0)
+            call.bytes_out += len(block)
+            self.core.start(rpc, block, request.body, ends=False)
+        else:
+            self.core.send(rpc, request.body)
+        self._unsent.append(rpc)
+        if not self._reading:
+            self.flush()
+
+    def give_up(self, call: Call, outcome: Outcome) -> bool:
+        """As `GrpcLink.give_up`; the next call of its place gets a stream of its own."""
+        rpc = self._streams.get(call.slot)
+        if rpc is not None and rpc.call is call and not rpc.ended:
+            del self._streams[call.slot]
+        return super().give_up(call, outcome)
+
+    def release_idle(self) -> None:
+        """Gives up the streams that carry no call."""
+        for slot, rpc in list(self._streams.items()):
+            if rpc.ended:
+                del self._streams[slot]
+                self.core.reset(rpc)
+
+    def _stream_of(self, call: Call) -> StreamRpc | None:
+        """The open stream of the call's place. One that the server has ended is none."""
+        rpc = self._streams.get(call.slot)
+        if rpc is not None and rpc.status is not None:
+            del self._streams[call.slot]
+            return None
+        return rpc
+
+    def _is_sent(self, rpc: UnaryRpc) -> bool:
+        return not rpc.pending
+
+    def _tell(self, rpc: UnaryRpc, now_ns: int) -> None:
+        for message in rpc.take_messages():
+            if self._tell_message(rpc, message, now_ns):
+                return
+        status = rpc.status
+        if status is None:
+            return
+        if status.abort is Abort.GOAWAY and self.core.goaway_code == ErrorCode.NO_ERROR and not rpc.resent:
+            self._forget(rpc)
+            self._owner.call_unseen(rpc.call, rpc.request)
+        elif status is OK:
+            self._end(rpc, Outcome.PROTOCOL_ERROR, "the server ended the stream before the final answer", now_ns)
+        else:
+            rpc.call.retry_after_ns = status.pushback_ns or 0
+            self._end(rpc, *unary_outcome(rpc), now_ns)
+
+    def _tell_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
+        """True if it was the call's last."""
+        call, message = rpc.call, self._read(data)
+        if message.has_content:
+            call.first_ns = call.first_ns or now_ns
+            call.response_ns.append(now_ns)
+            if self._keep_answers:
+                self._kept.setdefault(call.slot, []).append(data)
+            if call.on_response is not None:
+                call.on_response(call)
+        if message.is_final:
+            self._end(rpc, message.outcome, message.text[:_TEXT_LENGTH], now_ns)
+        return message.is_final
+
+    def _answer(self, rpc: UnaryRpc) -> Answer | None:
+        kept = self._kept.pop(rpc.call.slot, [])
+        return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is Outcome.OK else None
+
+    def _responses(self, rpc: UnaryRpc) -> int:
+        return len(rpc.call.response_ns)
+
+
+class GrpcStreamChannel(GrpcChannel):
+    """A `Channel` (services.base) whose calls go on bidirectional streams and may have any number of answers.
+
+    A call that is given up has its stream reset: that is how a server is told, and there is no other way that leaves
+    what it still answers to that call apart from the next one's.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        listener: Listener,
+        capacity: int,
+        protocol: StreamProtocol,
+        *,
+        keep_answers: bool = False,
+    ) -> None:
+        super().__init__(target, listener, capacity, method=protocol.method, keep_answers=keep_answers)
+        self._protocol = protocol
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """As `GrpcChannel.send`."""
+        call.response_ns = []
+        super().send(call, request)
+
+    def _make_link(self) -> GrpcLink:
+        return StreamLink(self._target, self._method, self, self._protocol, keep_answers=self._keep_answers)
+
+    def _part_with(self, link: GrpcLink) -> None:
+        assert isinstance(link, StreamLink)
+        link.release_idle()
+        link.flush()
+        super()._part_with(link)
