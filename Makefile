@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e bench clean
+.PHONY: help demo test check format e2e bench dashboards clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -18,6 +18,7 @@ help:
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
+	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
 	@echo "             (MEMORY_REQUESTS=5000000: the memory section at full length, 10 minutes more)"
 
@@ -58,6 +59,9 @@ e2e: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+dashboards: $(VENV)/.installed-dev
+	@$(BIN)/python -m dashboards.generate
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)") \
