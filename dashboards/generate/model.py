@@ -44,6 +44,7 @@ def board() -> Board:
     _load_curve(it)
     _latency(it)
     _server(it)
+    _special(it)
     _trust(it)
     _regression(it)
     _gpu(it)
@@ -212,7 +213,7 @@ def _server(it: Board) -> None:
         "s",
         Query(f"max({metric('latency_mean_seconds', LEVEL)})", "client"),
         Query(f"max({metric('server_request_mean_seconds', LEVEL)})", "server"),
-        width=8,
+        width=6,
         colors={"client": "blue", "server": "green"},
     )
     batches = lines(
@@ -220,16 +221,60 @@ def _server(it: Board) -> None:
         "Inferences over executions in the server, by level: above 1 the dynamic batcher puts requests together.",
         "short",
         Query(f"max by (level) ({metric('server_batch_size_mean', PROBE)})", "level {{level}}"),
-        width=8,
+        width=6,
     )
     pending = lines(
         "Requests waiting in the server",
         "Most requests of the model that waited at once during the last finished sweep, by level.",
         "short",
         Query(f"max by (level) ({metric('server_pending_requests_max', PROBE)})", "level {{level}}"),
-        width=8,
+        width=6,
     )
-    it.row("The server's side", (8, [views, batches, pending]))
+    opening = lines(
+        "Connecting and the first request",
+        "Time to connect, of the TLS handshake, and of the very first request of a sweep. No latency includes them.",
+        "s",
+        Query(f"max({metric('connect_seconds', PROBE)})", "connect"),
+        Query(f"max({metric('tls_handshake_seconds', PROBE)})", "TLS handshake"),
+        Query(f"max({metric('cold_first_request_seconds', PROBE)})", "first request"),
+        width=6,
+    )
+    it.row("The server's side", (8, [views, batches, pending, opening]))
+
+
+def _special(it: Board) -> None:
+    response = lines(
+        "Response time at $level (request rates)",
+        "From the intended send time to the last byte, time-outs at their limit: what a user feels who doesn't wait "
+        "for others. Only for request rates and timing files.",
+        "s",
+        Query(f"max by (percentile) ({metric('response_time_seconds', SHOWN)})", "p{{percentile}}"),
+        width=6,
+        colors=PERCENTILE_COLORS,
+    )
+    unsent = lines(
+        "Due and not sent (request rates)",
+        "The part of the due requests that could not be sent, of the worst level: the asked rate was not reached.",
+        "percentunit",
+        Query(f"max by (level) ({metric('unsent_ratio', PROBE)})", "level {{level}}"),
+        width=6,
+    )
+    streams = lines(
+        "Streams: first response and gaps at $level",
+        "p99 of the time to the first response, and between two. Only for models that stream.",
+        "s",
+        Query(f"max({metric('first_response_seconds', LEVEL, percentile='99')})", "first response"),
+        Query(f"max({metric('inter_response_seconds', LEVEL, percentile='99')})", "between two"),
+        width=6,
+    )
+    parts = lines(
+        "Parts of an ensemble at $level",
+        "Mean time of a request to each model that this one calls.",
+        "s",
+        Query(f"max by (composing_model) ({metric('composing_request_mean_seconds', LEVEL)})", "{{composing_model}}"),
+        width=6,
+    )
+    it.row("Request rates, streams, ensembles", (8, [response, unsent, streams, parts]))
 
 
 def _trust(it: Board) -> None:

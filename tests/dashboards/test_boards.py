@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -12,15 +11,10 @@ import pytest
 from dashboards.generate.board import TAG
 from dashboards.generate.boards import BOARDS, FOLDER, as_json
 from exporter.sinks.families import PAGE_ORDER
+from tests.dashboards.boards import DOCUMENTS, panels_of
 from tests.dashboards.promql import ANY, calls, filled, nodes, selectors
 
-DOCUMENTS: dict[str, dict[str, Any]] = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in BOARDS}
-_PANELS: dict[str, dict[str, Any]] = {
-    f"{name}-{panel['title']}": panel
-    for name, document in DOCUMENTS.items()
-    for panel in document["panels"]
-    if panel["type"] != "row"
-}
+_PANELS = {f"{name}-{panel['title']}": panel for name in BOARDS for panel in panels_of(name)}
 PANELS = [pytest.param(panel, id=name) for name, panel in _PANELS.items()]
 TARGETS = [
     pytest.param(target, id=f"{name}-{target['refId']}")
@@ -37,7 +31,7 @@ UNITS = {
     *("none", "short", "s", "percentunit", "bytes", "reqps", "cps", "watt", "joule", "celsius"),
     *("suffix: ×", "suffix: inf/s"),
 }
-TO_COME = re.compile(r"triton_canary_(baseline_\w+|regression(_component_seconds)?)")
+TO_COME = re.compile(r"triton_canary_(baseline_\w+|regression(_component_seconds)?|(first|inter)_response_seconds)")
 """Of the contract, but not yet on the page."""
 
 
