@@ -62,7 +62,7 @@ def _curves(it: Board) -> None:
     throughput = curves(
         "Throughput against load",
         "Inferences per second of the last finished sweep over its levels, a line for each variant.",
-        "suffix: inf/s",
+        "suffix:inf/s",
         Query(f"max by (variant, level) ({_of(THROUGHPUT)})"),
         by="variant",
     )
@@ -83,7 +83,7 @@ def _curves(it: Board) -> None:
         Column(
             "max by (variant, target, probe, model, version, backend, platform, batch_size, protocol)"
             f' ({INFO}{{{GROUP}, variant=~"$variant"}})',
-            "Info",
+            "",
         ),
     )
     it.row("Load curves of the last finished sweeps", (9, [latency, throughput]), (6, [about]))
@@ -113,13 +113,13 @@ def _over_time(it: Board) -> None:
     latency = metric("latency_seconds", FLEET, level="$level", percentile="$percentile")
     throughput = metric("throughput_inferences_per_second", FLEET, level="$level")
     percentile = lines(
-        "p$percentile at $level",
+        "p$percentile at level $level",
         "The chosen percentile at the chosen level, over time.",
         "s",
         Query(f"max by (variant) ({_of(latency)})", "{{variant}}"),
     )
     ratio = lines(
-        "Throughput relative to $reference at $level",
+        "Throughput relative to $reference at level $level",
         "Each variant's inferences per second over the reference's at the chosen level, over time.",
         TIMES,
         Query(f"max by (variant) ({_ratio(throughput)})", "{{variant}}"),
@@ -133,7 +133,7 @@ def _parts(it: Board) -> None:
     energy = metric("energy_per_inference_joules", FLEET)
     memory = metric("gpu_memory_used_bytes", FLEET)
     breakdown = bars(
-        "Where the time goes at $level",
+        "Where the time goes at level $level",
         "The mean latency of the last finished sweep by component, for each variant. Green is the model's work.",
         "s",
         Query(f"max by (variant, component) ({_of(component)})"),

@@ -21,6 +21,11 @@ def board() -> Board:
     return it
 
 
+def _of_ours(expr: str) -> str:
+    """Of our exporters alone: "All" jobs are all that Prometheus has."""
+    return f"{expr} and on (job, instance) {_own('build_info')}"
+
+
 def _own(name: str) -> str:
     return metric(f"exporter_{name}", JOB)
 
@@ -34,7 +39,9 @@ def _now(it: Board) -> None:
         "Every daemon that Prometheus knew in the last day: whether it answers, how long it runs, what it serves.",
         {"job": "Job", "instance": "Instance"},
         Column(f"min by (job, instance) ({up})", "Scraped", "none", words=scraped),
-        Column(f"time() - max by (job, instance) (process_start_time_seconds{{{JOB}}})", "Running for", "s"),
+        Column(
+            f"time() - max by (job, instance) ({_of_ours(f'process_start_time_seconds{{{JOB}}}')})", "Running for", "s"
+        ),
         Column(f"max by (job, instance) ({_own('probes')})", "Probes", "none"),
         Column(f"min by (job, instance) ({_own('config_last_reload_successful')})", "Last reload", "none", words=yes),
         Column(
@@ -57,7 +64,7 @@ def _now(it: Board) -> None:
         Column(
             f"max by (instance, version, hash) ({_own('build_info')} * on (job, instance) group_left (hash)"
             f" max by (job, instance, hash) ({_own('config_info')}))",
-            "Info",
+            "",
         ),
         width=8,
     )
@@ -89,6 +96,7 @@ def _schedule(it: Board) -> None:
         "short",
         Query(f"sum by (reason) (increase({metric('sweeps_skipped_total', JOB)}[1h]))", "{{reason}}"),
         width=8,
+        maximum=1,
     )
     loop = lines(
         "Delay of the load client's loop",
@@ -135,13 +143,13 @@ def _page(it: Board) -> None:
         "Time of a scrape",
         "As Prometheus measured it.",
         "s",
-        Query(f"max by (instance) (scrape_duration_seconds{{{JOB}}})", INSTANCE),
+        Query(f"max by (instance) ({_of_ours(f'scrape_duration_seconds{{{JOB}}}')})", INSTANCE),
         width=6,
     )
     archive = lines(
         "Archive",
         "Rows written to the CSV archive, and writes that failed, per second.",
-        "cps",
+        "suffix:/s",
         Query(f"sum by (instance) (rate({_own('archive_rows_total')}[$__rate_interval]))", "rows on {{instance}}"),
         Query(
             f"sum by (instance) (rate({_own('archive_write_errors_total')}[$__rate_interval]))",
@@ -165,14 +173,16 @@ def _process(it: Board) -> None:
         "Cpu",
         "Cores used by the daemon's own process; the load workers' are with each level.",
         "short",
-        Query(f"sum by (instance) (rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval]))", INSTANCE),
+        Query(
+            f"sum by (instance) ({_of_ours(f'rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval])')})", INSTANCE
+        ),
         width=6,
     )
     memory = lines(
         "Memory",
         "Resident memory of the daemon's own process.",
         "bytes",
-        Query(f"max by (instance) (process_resident_memory_bytes{{{JOB}}})", INSTANCE),
+        Query(f"max by (instance) ({_of_ours(f'process_resident_memory_bytes{{{JOB}}}')})", INSTANCE),
         width=6,
     )
     faults = lines(
@@ -183,6 +193,7 @@ def _process(it: Board) -> None:
         Query(f"sum by (collector) (increase({_own('collector_errors_total')}[1h]))", "{{collector}}"),
         Query(f"sum(increase({_own('clock_jumps_total')}[1h]))", "clock jumps"),
         width=6,
+        maximum=1,
     )
     certificates = number(
         "Next certificate to expire",

@@ -65,7 +65,7 @@ def _now(it: Board) -> None:
             words=up,
         ),
         number(
-            "p99 at $level",
+            "p99 at level $level",
             "The last finished sweep's p99, sent to last byte, at the chosen level.",
             "s",
             Query(f"max({p99})"),
@@ -74,7 +74,7 @@ def _now(it: Board) -> None:
         number(
             "Most inferences",
             "Throughput of the best level of the last finished sweep.",
-            "suffix: inf/s",
+            "suffix:inf/s",
             Query(f"max({metric('throughput_inferences_per_second', PROBE)})"),
             width=4,
             decimals=1,
@@ -120,7 +120,7 @@ def _now(it: Board) -> None:
         Column(
             "max by (target, model, version, backend, platform, batch_size, protocol, url)"
             f" ({metric('probe_info', PROBE)})",
-            "Info",
+            "",
         ),
     )
     it.row("Now", (4, figures), (4, [about]))
@@ -145,7 +145,7 @@ def _load_curve(it: Board) -> None:
         "Throughput against load",
         "Inferences per second of the last finished sweep over its levels. Where it stops rising, more load only "
         "makes a longer queue.",
-        "suffix: inf/s",
+        "suffix:inf/s",
         LEVEL_VALUE,
         LEVEL_TITLE,
         Query(throughput, "Throughput"),
@@ -158,7 +158,7 @@ def _load_curve(it: Board) -> None:
         Query(throughput),
         "Throughput",
         *percentiles,
-        x_unit="suffix: inf/s",
+        x_unit="suffix:inf/s",
         colors=PERCENTILE_COLORS,
     )
     it.row("Load curve of the last finished sweep", (9, [latency, served, knee]))
@@ -168,7 +168,7 @@ def _latency(it: Board) -> None:
     component = f"max by (component) ({metric('latency_breakdown_seconds', LEVEL)})"
     parts = f"max by (level, component) ({metric('latency_breakdown_seconds', PROBE)})"
     percentiles = lines(
-        "Percentiles at $level",
+        "Percentiles at level $level",
         "Sent to last byte of the requests that went well, at the chosen level. Exact, not from buckets.",
         "s",
         Query(
@@ -178,7 +178,7 @@ def _latency(it: Board) -> None:
         colors=PERCENTILE_COLORS,
     )
     breakdown = lines(
-        "Where the time goes at $level",
+        "Where the time goes at level $level",
         "The mean latency by component; they add up to it. Blue is ours and the network's, orange waiting in the "
         "server's queue, green the model's work.",
         "s",
@@ -199,7 +199,7 @@ def _latency(it: Board) -> None:
     throughput = lines(
         "Throughput by level",
         "Inferences per second of each level.",
-        "suffix: inf/s",
+        "suffix:inf/s",
         Query(f"max by (level) ({metric('throughput_inferences_per_second', PROBE)})", "level {{level}}"),
     )
     it.row("Latency and throughput", (9, [percentiles, breakdown]), (9, [by_level, throughput]))
@@ -207,7 +207,7 @@ def _latency(it: Board) -> None:
 
 def _server(it: Board) -> None:
     views = lines(
-        "Client against server at $level",
+        "Client against server at level $level",
         "Mean latency as the client saw it, and as the server's own statistics say: the gap is network and client. "
         "The server's counts all its clients.",
         "s",
@@ -244,7 +244,7 @@ def _server(it: Board) -> None:
 
 def _special(it: Board) -> None:
     response = lines(
-        "Response time at $level (request rates)",
+        "Response time at level $level (request rates)",
         "From the intended send time to the last byte, time-outs at their limit: what a user feels who doesn't wait "
         "for others. Only for request rates and timing files.",
         "s",
@@ -258,9 +258,10 @@ def _special(it: Board) -> None:
         "percentunit",
         Query(f"max by (level) ({metric('unsent_ratio', PROBE)})", "level {{level}}"),
         width=6,
+        maximum=0.05,
     )
     streams = lines(
-        "Streams: first response and gaps at $level",
+        "Streams: first response and gaps at level $level",
         "p99 of the time to the first response, and between two. Only for models that stream.",
         "s",
         Query(f"max({metric('first_response_seconds', LEVEL, percentile='99')})", "first response"),
@@ -268,7 +269,7 @@ def _special(it: Board) -> None:
         width=6,
     )
     parts = lines(
-        "Parts of an ensemble at $level",
+        "Parts of an ensemble at level $level",
         "Mean time of a request to each model that this one calls.",
         "s",
         Query(f"max by (composing_model) ({metric('composing_request_mean_seconds', LEVEL)})", "{{composing_model}}"),
@@ -302,6 +303,7 @@ def _trust(it: Board) -> None:
         Query(f"max({metric('error_ratio', PROBE)})", "errors"),
         width=8,
         colors={"foreign traffic": "purple", "errors": "red"},
+        maximum=0.05,
     )
     limited = states(
         "Bounded by the client",
@@ -339,7 +341,7 @@ def _regression(it: Board) -> None:
         metric("baseline_latency_seconds", LEVEL, percentile="50"),
     )
     against = lines(
-        "Against the pinned baseline at $level",
+        "Against the pinned baseline at level $level",
         "Percentiles now, and dashed their pinned baseline of this hour of the day.",
         "s",
         Query(f"max({p50})", "p50"),

@@ -42,7 +42,7 @@ def _now(it: Board) -> None:
     worse = f"count by ({BY_PROBE}) ({metric('regression', FLEET)} == 1)"
     counts = [
         number(
-            "Well",
+            "Healthy",
             "Probes whose last sweep got usable data.",
             "none",
             Query(f"count({metric('up', FLEET)} == 1) or vector(0)"),
@@ -84,19 +84,19 @@ def _now(it: Board) -> None:
         number(
             "Load by the canary",
             "Inferences per second that the daemon itself asks of all servers, warm-up included.",
-            "suffix: inf/s",
+            "suffix:inf/s",
             Query(f"sum(rate({metric('inferences_total', FLEET)}[$__rate_interval]))"),
             width=4,
             decimals=1,
         ),
     ]
-    it.row("Now", (4, counts), (10, [_table()]))
+    it.row("Now", (4, counts), (9, [_table()]))
 
 
 def _table() -> Panel:
     by = "target, probe, model"
     p99 = lightest(metric("latency_seconds", FLEET, percentile="99"))
-    ratio = metric("baseline_ratio", FLEET, signal="latency_p99")
+    ratio = metric("baseline_ratio", FLEET, signal="latency_p50")
     last = metric("last_success_timestamp_seconds", FLEET)
     return rows(
         "Probes",
@@ -110,7 +110,7 @@ def _table() -> Panel:
             f"max by ({by}) ({metric('error_ratio', FLEET)})", "Errors", "percentunit", ((None, GREEN), (0.01, RED))
         ),
         Column(f"min by ({by}) ({metric('stable', FLEET)})", "Stable", "none", words=YES),
-        Column(f"max by ({by}) ({ratio})", "p99 / baseline", TIMES, ((None, GREEN), (1.15, ORANGE), (1.3, RED))),
+        Column(f"max by ({by}) ({ratio})", "p50 / baseline", TIMES, ((None, GREEN), (1.15, ORANGE), (1.3, RED))),
         Column(f"time() - max by ({by}) ({last} > 0)", "Age", "s"),
         Column(f"max by ({by}) ({metric('interval_seconds', FLEET)})", "Interval", "s"),
         links={"Probe": ("Details of this probe", MODEL_BOARD)},
@@ -119,7 +119,7 @@ def _table() -> Panel:
 
 def _over_time(it: Board) -> None:
     p99 = lightest(metric("latency_seconds", FLEET, percentile="99"))
-    ratio = metric("baseline_ratio", FLEET, signal="latency_p99")
+    ratio = metric("baseline_ratio", FLEET, signal="latency_p50")
     by = "target, probe"
     state = states(
         "State",
@@ -130,11 +130,12 @@ def _over_time(it: Board) -> None:
     )
     baseline = lines(
         "Against the pinned baseline",
-        "The worst level's p99 over its pinned baseline of this hour of the day; 1 is no change. Absent until a "
-        "baseline is pinned, and where no verdict can be given.",
+        "The worst level's p50 over its pinned baseline of this hour of the day; 1 is no change, and p50 is what a "
+        "person is woken for. Absent until a baseline is pinned, and where no verdict can be given.",
         TIMES,
         Query(f"max by ({by}) ({ratio})", SERIES),
-        minimum=None,
+        minimum=0.8,
+        maximum=1.3,
     )
     latency = lines(
         "p99 at the lightest level",
@@ -146,7 +147,7 @@ def _over_time(it: Board) -> None:
     throughput = lines(
         "Most inferences per second",
         "The last finished sweep's throughput at each probe's best level.",
-        "suffix: inf/s",
+        "suffix:inf/s",
         Query(f"max by ({by}) ({metric('throughput_inferences_per_second', FLEET)})", SERIES),
     )
     it.row("Over time", (8, [state, baseline]), (9, [latency, throughput]))

@@ -43,7 +43,8 @@ COMPONENT_COLORS: Final = {
     "unaccounted": "text",
 }
 """The way of a request from blue (ours) over orange (waiting) to green (the model's work)."""
-TIMES: Final = "suffix: ×"
+GRID_HALF: Final = 12
+TIMES: Final = "suffix:×"
 """A ratio of two like figures, 1 is no change."""
 
 
@@ -57,7 +58,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of figures in a table: its query, heading, unit, and the colours of its values from a limit on."""
+    """One column of figures in a table: its query, heading, unit, and the colours of its values from a limit on. One
+    without a heading is not shown: only its labels are wanted."""
 
     expr: str
     title: str
@@ -138,14 +140,14 @@ def rows(
     targets = [Query(column.expr, table=True) for column in columns]
     # A single query's value is called "Value", those of several by their letter.
     values = [f"Value #{letter}" for letter in string.ascii_uppercase[: len(columns)]] if columns[1:] else ["Value"]
-    names = {**labels, **{value: column.title for value, column in zip(values, columns, strict=True)}}
+    names = {**labels, **{value: column.title for value, column in zip(values, columns, strict=True) if column.title}}
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
     keep = {"include": {"names": list(names)}}
     panel.with_transformation(models.DataTransformerConfig("filterFieldsByName", options=keep))
     order = {name: place for place, name in enumerate(names)}
     options = {"excludeByName": {}, "indexByName": order, "renameByName": names}
     panel.with_transformation(models.DataTransformerConfig("organize", options=options))
-    for column in columns:
+    for column in filter(lambda column: column.title, columns):
         panel.override_by_name(column.title, _cell(column))
     for heading, (text, address) in (links or {}).items():
         link = [{"title": text, "url": address, "targetBlank": False}]
@@ -207,7 +209,8 @@ def bars(
     """Figures of the last sweep: a place for each value of the label `along`, a bar (or a part) for each of `by`."""
     panel = barchart.Panel().unit(unit).legend(_legend()).x_field(f"{along}\\{by}").fill_opacity(80).line_width(0)
     panel.orientation(shapes.VizOrientation.VERTICAL)
-    panel.show_value(shapes.VisibilityMode.NEVER if stacked else shapes.VisibilityMode.AUTO).min(0)
+    wide = not stacked and width >= GRID_HALF
+    panel.show_value(shapes.VisibilityMode.AUTO if wide else shapes.VisibilityMode.NEVER).min(0)
     if stacked:
         panel.stacking(shapes.StackingMode.NORMAL)
     panel.with_transformation(_matrix(along, by))

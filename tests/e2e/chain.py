@@ -14,7 +14,7 @@ from tests.daemon.running import RunningDaemon
 from tests.e2e import recorded
 from tests.e2e.prometheus import Prometheus, running_prometheus
 
-BASELINE_MS = {"1": (10.6, 12.5), "2": (10.8, 13.0), "4": (11.2, 14.0), "8": (11.6, 16.0)}
+BASELINE_MS = {"1": (11.2, 16.0), "2": (21.5, 27.0), "4": (22.0, 27.5), "8": (22.5, 28.0)}
 """Of the probe of the delay model; recorded, see there."""
 
 

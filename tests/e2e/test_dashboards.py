@@ -22,6 +22,8 @@ from tests.e2e.prometheus import SCRAPE_SECONDS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+WATCHED_SECONDS = 20
+"""The interval between two sweeps: something was measured in it."""
 PROBES = ("delay-http", "delay-one", "delay-two", "pipeline-http", "vad-rate")
 
 
@@ -34,7 +36,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEn
     folder = tmp_path_factory.mktemp("chain")
     with (
         EmbeddedTriton(triton_environment, models=write_models(folder)) as triton,
-        running_chain(folder, triton, every="20s", window="300ms") as chain,
+        running_chain(folder, triton, every=f"{WATCHED_SECONDS}s", window="300ms") as chain,
     ):
         for probe in PROBES:
             chain.daemon.wait_for_state(probe, "", "unstable")
@@ -75,9 +77,17 @@ def test_every_query_has_data(chain: Chain, board: str) -> None:
     for panel, target in itertools.chain.from_iterable(
         ((panel, target) for target in panel["targets"]) for panel in panels_of(board)
     ):
-        if not any(chain.prometheus.query(filled(target["expr"], values)) for values in tried):
+        if not any(_has_data(chain, target, values) for values in tried):
             empty.append(f"{panel['title']}, {target['refId']}: {target['expr']}")
     assert not empty, "\n".join(["no data:", *empty])
+
+
+def _has_data(chain: Chain, target: dict[str, Any], values: dict[str, str]) -> bool:
+    expr = filled(target["expr"], values)
+    if target.get("format") == "table":
+        return bool(chain.prometheus.query(expr))
+    now = time.time()
+    return bool(chain.prometheus.query_range(expr, now - WATCHED_SECONDS, now, SCRAPE_SECONDS))
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -85,7 +95,7 @@ def test_every_annotation_can_be_asked_for(chain: Chain, board: str) -> None:
     values = next(choices(chain, board))
     now = time.time()
     for annotation in DOCUMENTS[board]["annotations"]["list"]:
-        chain.prometheus.query_range(filled(annotation["expr"], values), now - 60, now, 1)
+        chain.prometheus.query_range(filled(annotation["expr"], values), now - WATCHED_SECONDS, now, SCRAPE_SECONDS)
 
 
 def test_every_variable_has_values(chain: Chain) -> None:
