@@ -14,6 +14,7 @@ from dashboards.generate.panels import (
     TIMES,
     YELLOW,
     Column,
+    Panel,
     bars,
     curve,
     lines,
@@ -104,7 +105,11 @@ def _now(it: Board) -> None:
             decimals=0,
         ),
     ]
-    about = rows(
+    it.row("Now", (4, figures), (4, [_what_is_served()]))
+
+
+def _what_is_served() -> Panel:
+    return rows(
         "What is served",
         "What the server says of the model, and how it is probed.",
         {
@@ -123,7 +128,6 @@ def _now(it: Board) -> None:
             "",
         ),
     )
-    it.row("Now", (4, figures), (4, [about]))
 
 
 def _load_curve(it: Board) -> None:
