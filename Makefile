@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e soak bench clean
+.PHONY: help demo test check format e2e soak bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -19,6 +19,8 @@ help:
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
+	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
+	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
 	@echo "             (MEMORY_REQUESTS=5000000: the memory section at full length, 10 minutes more)"
 
@@ -63,6 +65,15 @@ soak: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+dashboards: $(VENV)/.installed-dev
+	@$(BIN)/python -m dashboards.generate
+
+pictures: $(VENV)/.installed-dev
+	@echo "==> Grafana's chart components (once: some 700 MB below dashboards/pictures/node_modules)"
+	@npm install --prefix dashboards/pictures --no-package-lock --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel error
+	@echo "==> Triton, daemon and Prometheus for 12 minutes, then the pictures"
+	@$(BIN)/python -m dashboards.pictures
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)") \

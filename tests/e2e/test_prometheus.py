@@ -3,15 +3,10 @@ what is removed from the configuration is gone with the next scrape."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import shutil
 import subprocess
 import time
-import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,78 +14,12 @@ import pytest
 import yaml
 
 from exporter.demo.triton import EmbeddedTriton, free_ports
-from tests.daemon.running import PATIENCE_SECONDS, RunningDaemon
+from tests.daemon.running import RunningDaemon
+from tests.e2e.prometheus import SCRAPE_SECONDS, Prometheus, running_prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-SCRAPE_SECONDS = 1
 WATCHED_SECONDS = 150
-
-
-class Prometheus:
-    """A Prometheus server's query API."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector of an expression."""
-        status, body = self.get(f"/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
-        assert status == 200, body
-        result: list[dict[str, Any]] = json.loads(body)["data"]["result"]
-        return result
-
-    def value(self, expression: str) -> float:
-        """The one value of an expression."""
-        (sample,) = self.query(expression)
-        return float(sample["value"][1])
-
-
-@contextmanager
-def running_prometheus(folder: Path, daemon_address: str) -> Iterator[Prometheus]:
-    (port,) = free_ports(1)
-    interval = f"{SCRAPE_SECONDS}s"
-    jobs = [
-        {"job_name": "triton-canary", "static_configs": [{"targets": [daemon_address]}]},
-        {"job_name": "prometheus", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]},
-    ]
-    configuration = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs}
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(configuration))
-    command = [
-        "prometheus",
-        f"--config.file={path}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stderr=log, stdout=log)
-    try:
-        prometheus = Prometheus(port)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _is_ready(prometheus):
-            assert time.monotonic() < deadline, (folder / "prometheus.log").read_text()
-            time.sleep(0.1)
-        yield prometheus
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _is_ready(prometheus: Prometheus) -> bool:
-    try:
-        return prometheus.get("/-/ready")[0] == 200
-    except OSError:
-        return False
 
 
 def configuration(triton: EmbeddedTriton, *probes: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
-from tests.e2e.test_prometheus import SCRAPE_SECONDS, Prometheus, configuration, running_prometheus
+from tests.e2e.prometheus import SCRAPE_SECONDS, Prometheus, configuration, running_prometheus
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 

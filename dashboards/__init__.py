@@ -1,0 +1,1 @@
+"""Grafana dashboards, as code and as the JSON that it makes."""

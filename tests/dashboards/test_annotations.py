@@ -1,0 +1,63 @@
+"""The annotations' expressions, by promtool on made-up series: a change is one mark, a restart is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.generate.board import changed
+
+INFO = 'triton_canary_probe_info{version!=""}'
+BY = "job, instance, target, probe, model"
+PROBE = {"job": "j", "instance": "i", "target": "t", "probe": "p", "model": "m"}
+
+
+def series(version: str, values: str) -> dict[str, str]:
+    labels = ", ".join(f'{name}="{value}"' for name, value in {**PROBE, "version": version}.items())
+    return {"series": f"triton_canary_probe_info{{{labels}}}", "values": values}
+
+
+CASES: dict[str, tuple[list[dict[str, str]], dict[int, str]]] = {
+    # the series, and the minutes at which there is a mark with its version
+    "as ever": ([series("1", "1x40")], {}),
+    "a new version": ([series("1", "1x19 stale"), series("2", "_x20 1x20")], {20: "2"}),
+    "the first known version": ([series("", "1x4 stale"), series("1", "_x5 1x30")], {}),
+    "a restart": ([series("1", "1x19 stale _x4 1x20")], {}),
+    "a restart with a change": ([series("1", "1x10 stale"), series("2", "_x14 1x20")], {14: "2"}),
+    "a roll-back": ([series("1", "1x9 stale _x19 1x10"), series("2", "_x10 1x19 stale")], {10: "2", 30: "1"}),
+}
+
+
+def test_a_change_is_one_mark(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        assert os.environ.get("CI") != "true", "CI installs promtool"
+        pytest.skip("no promtool on the PATH")
+    tests = [
+        {"name": name, "interval": "1m", "input_series": given, "promql_expr_test": checks(marks)}
+        for name, (given, marks) in CASES.items()
+    ]
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def checks(marks: dict[int, str]) -> list[dict[str, Any]]:
+    """What the expression gives in each of 40 minutes: nothing but the marks."""
+    labels = ", ".join(f'{name}="{value}"' for name, value in PROBE.items())
+    return [
+        {
+            "expr": changed(INFO, BY, "version"),
+            "eval_time": f"{minute}m",
+            "exp_samples": [{"labels": f'{{{labels}, version="{marks[minute]}"}}', "value": 1}]
+            if minute in marks
+            else [],
+        }
+        for minute in range(40)
+    ]
