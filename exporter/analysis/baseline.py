@@ -43,6 +43,10 @@ class SignalBaseline:
         part = position - before
         return self.hours[before % HOURS] * (1 - part) + self.hours[(before + 1) % HOURS] * part
 
+    def values(self, unit: float) -> list[float]:
+        """The signal by hour of the day, times `unit`."""
+        return [math.exp(hour) * unit for hour in self.hours]
+
     def over(self, other: SignalBaseline) -> float:
         """The ratio of this baseline to another: the median over the day."""
         return math.exp(float(np.median(np.subtract(self.hours, other.hours))))

@@ -19,6 +19,8 @@ _PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3
 _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
+_BASELINE_SERIES = 25
+"""Of a level whose regression holds; 11 while none does."""
 _COUNTED_PERCENTILES = 5
 _CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
 """Families with percentiles: latency; in an open loop also response time and send lag."""
@@ -162,6 +164,7 @@ def _series(probe: Probe) -> int:
             total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
         total -= 0 if probe.histogram else _HISTOGRAM_SERIES
         total += 1 if probe.unit else 0
+        total += _BASELINE_SERIES if probe.baseline.enabled else 0
     total += 1 if probe.measurement.latency_threshold_ns and not probe.slo else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 

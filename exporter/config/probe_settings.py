@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from exporter.config import text
+from exporter.config.baseline_settings import BaselineSettings
 from exporter.config.cron import parse_cron
 from exporter.config.fields import (
     FilledLabelValue,
@@ -314,6 +315,9 @@ class DefaultsSettings(Section):
         default={}, description="Up to 5 labels of your own, on `triton_canary_probe_info`."
     )
     histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
+    baseline: BaselineSettings = Field(
+        default_factory=BaselineSettings, description="What the levels are held against, and when that is a regression."
+    )
 
 
 class ProbeSettings(DefaultsSettings):

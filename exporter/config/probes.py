@@ -89,6 +89,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
         search=settings.load.searched,
+        baseline=settings.baseline.options,
     )
     return replace(probe, config_hash=_config_hash(probe))
 
