@@ -272,7 +272,7 @@ class Signal(enum.StrEnum):
 class Tier:
     """One loudness of a regression. A sweep is bad where a signal is worse than its baseline by more than `ratio`, and
     by more than e^(`noise_factor` * noise of the baseline). The regression holds once `bad` of the last `of` sweeps
-    are, until at most `clear` are; the counts are meant for sweeps every 5 minutes, and scaled for other intervals."""
+    are, until at most `clear` are; the counts are meant for one interval, and scaled for others."""
 
     name: str
     ratio: float
@@ -296,6 +296,7 @@ class BaselineOptions:
     provisional one if it is at most `replace_ratio` worse. A newly served version may be worse than the accepted one by
     `version_ratio`. No verdict is given where the baseline's noise is above `max_noise`, and none on the 99th
     percentile of fewer than `p99_min_requests` requests. What differs by no more than the floor, differs not.
+    The counts of the tiers are meant for sweeps every `counts_interval_ns`.
     """
 
     enabled: bool = True
@@ -307,6 +308,7 @@ class BaselineOptions:
     p99_min_requests: int = 1000
     p50_floor_ns: int = 200_000
     p99_floor_ns: int = 1_000_000
+    counts_interval_ns: int = 300 * NS
     tiers: tuple[Tier, ...] = (PAGE, WARN, SLOW)
 
 

@@ -141,7 +141,7 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: s
         bad = None
         if now_log is not None and not why_not:
             bad = _is_bad(signal, now_log, expected, threshold(tier, baseline.noise, allowance), options)
-        counts = baseline_verdict.scaled(tier, case.probe.schedule.interval_ns)
+        counts = baseline_verdict.scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
         holds = baseline_verdict.take(case.state.tier(signal, tier), counts, bad, case.now_unix_s)
         if holds is not None:
             tiers[tier.name] = holds

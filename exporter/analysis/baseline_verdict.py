@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from exporter.probe import NS, Tier
 
-_MEANT_FOR_NS = 300 * NS
-"""The interval for which the counts of a tier are meant."""
 _LEAST_BAD, _LEAST_OF = 3, 4
 """However long the interval: a single sweep decides nothing."""
 _GAP = 2
@@ -36,9 +34,10 @@ class TierState:
     judged_unix_s: float = 0.0
 
 
-def scaled(tier: Tier, interval_ns: int) -> Counts:
-    """The tier's counts at another interval, such that the times stay as they are as far as whole sweeps allow."""
-    factor = _MEANT_FOR_NS / interval_ns
+def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts:
+    """The tier's counts at another interval than they are meant for, such that the times stay as they are as far as
+    whole sweeps allow."""
+    factor = meant_for_ns / interval_ns
     of = max(_LEAST_OF, round(tier.of * factor))
     bad = min(of, max(_LEAST_BAD, math.ceil(tier.bad / tier.of * of - 1e-9)))
     clear = min(bad - 1, max(1, math.floor(tier.clear / tier.of * of + 1e-9)))

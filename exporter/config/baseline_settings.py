@@ -22,7 +22,7 @@ _NoiseFactor = Annotated[
 ]
 _Bad = Annotated[StrictInt, Field(ge=1, le=10_000, description="So many bad sweeps of the last `of` are a regression.")]
 _Of = Annotated[
-    StrictInt, Field(ge=1, le=10_000, description="Meant for sweeps every 5 minutes; scaled for other intervals.")
+    StrictInt, Field(ge=1, le=10_000, description="At other intervals than `counts_interval` the counts are scaled.")
 ]
 _Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="It is over when no more than so many are bad.")]
 _Signals = Annotated[
@@ -114,6 +114,11 @@ class BaselineSettings(Section):
         default=200_000, description="What p50 differs by no more than this, is no difference."
     )
     p99_floor_ns: Annotated[int, duration("0s", "1h")] = Field(default=1_000_000, description="The same for p99.")
+    counts_interval_ns: Annotated[int, duration("1s", "366d")] = Field(
+        default=300 * NS,
+        description="The interval for which the counts of the tiers are meant. For others they are scaled, so that the "
+        "times stay.",
+    )
     page: PageSettings = Field(default_factory=PageSettings, description="The loudest tier.")
     warn: WarnSettings = Field(default_factory=WarnSettings, description="The middle one.")
     slow: SlowSettings = Field(default_factory=SlowSettings, description="The quietest.")
@@ -137,5 +142,6 @@ class BaselineSettings(Section):
             p99_min_requests=self.p99_min_requests,
             p50_floor_ns=self.p50_floor_ns,
             p99_floor_ns=self.p99_floor_ns,
+            counts_interval_ns=self.counts_interval_ns,
             tiers=(self.page.tier("page"), self.warn.tier("warn"), self.slow.tier("slow")),
         )

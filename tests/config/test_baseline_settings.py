@@ -26,11 +26,13 @@ def test_single_keys() -> None:
         provisional_after="6h",
         version_worse_by="20%",
         p50_floor="1ms",
+        counts_interval="10m",
         page={"worse_by": "50%", "signals": ["throughput"]},
         slow={"bad": 150},
     )
     assert (options.pin_ns, options.provisional_ns) == (3 * 86_400 * NS, 6 * 3600 * NS)
     assert (options.version_ratio, options.p50_floor_ns) == (1.2, 1_000_000)
+    assert options.counts_interval_ns == 600 * NS
     page, warn, slow = options.tiers
     assert (page.ratio, page.bad, page.signals) == (1.5, 9, (Signal.THROUGHPUT,))
     assert warn == WARN
