@@ -228,7 +228,7 @@ def as_test(case: Case) -> dict[str, Any]:
 
 
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
-    run_promtool(tmp_path, [as_test(case) for case in CASES], "triton-canary.rules.yaml")
+    run_promtool(tmp_path, [as_test(case) for case in CASES], "triton-canary.rules.yaml", "2m")
 
 
 def test_a_regression_that_stays_fires_on_the_thirtieth_day(tmp_path: Path) -> None:
