@@ -24,6 +24,8 @@ from exporter.probe import NS, Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.archive import CsvArchive
+from exporter.sinks.baseline_actions import BaselineActions
+from exporter.sinks.baseline_store import BaselineStore, JudgedSinks
 from exporter.sinks.board import Board
 from exporter.sinks.live import ExporterFacts
 from exporter.sinks.page import MetricsPage
@@ -31,6 +33,8 @@ from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.preflight import Pins
 from exporter.web.app import WebSources, create_app
+from exporter.web.auth import TokenGuard
+from exporter.web.baseline import baseline_routes
 from exporter.web.server import WebServer
 
 log = logging.getLogger("exporter.daemon")
@@ -64,6 +68,8 @@ class Daemon:
         self._sinks: list[Sink] = [self._board, SweepLog()]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
+        self._baselines = BaselineStore(Path(settings.data_directory) / "baselines")
+        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
@@ -73,7 +79,15 @@ class Daemon:
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        sources = WebSources(self._board, self._page, facts, healthy=self._is_healthy, ready=lambda: self._ready)
+        actions = BaselineActions(self._baselines, lambda: [view.probe for view in self._board.probes()])
+        sources = WebSources(
+            self._board,
+            self._page,
+            facts,
+            healthy=self._is_healthy,
+            ready=lambda: self._ready,
+            routes=baseline_routes(actions, TokenGuard(settings.web.api_token_file)),
+        )
         self._web = WebServer(create_app(sources), settings.web.host, settings.web.port)
 
     async def run(self) -> None:
@@ -104,6 +118,7 @@ class Daemon:
         if self._settings.archive.enabled:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
+        await asyncio.to_thread(self._baselines.close)
         await self._web.stop()
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
@@ -123,7 +138,7 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._sinks, self._pins).run(partial(self._pool.lend, probe.workers))
+        await Sweep(probe, self._judged_sinks, self._pins).run(partial(self._pool.lend, probe.workers))
 
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:
@@ -156,4 +171,5 @@ class Daemon:
             config_hash=lambda: self._config_hash,
             config_reload_successful=lambda: True,
             config_reload_success_unix_s=lambda: self._loaded_unix_s,
+            baseline_write_errors=lambda: self._baselines.write_errors,
         )

@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.set_defaults(command=_check_config)
 
+    _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
+
     demo = commands.add_parser(
         "demo",
         help="a real Triton with sample models, probed by the daemon",
@@ -112,6 +114,37 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration file")
+
+
+def _add_baseline(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Asks the running daemon. pin: takes the sweeps there are as the baseline; accept: takes the served version as "
+        "the one to hold new ones against; clear: forgets; each at all levels or at one. Changes need the token of "
+        "web.api_token_file, and show with the next sweep."
+    )
+    parser.add_argument("action", choices=("show", "pin", "accept", "clear", "export", "import"))
+    parser.add_argument("probe", metavar="PROBE", help="the probe's name")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
+    parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
+    parser.add_argument("--url", default="http://127.0.0.1:9787", help="the daemon's address (%(default)s)")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
+    )
+    parser.set_defaults(command=_baseline)
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    from exporter.baseline_command import Command, CommandError, run
+
+    if (options.file is not None) != (options.action == "import"):
+        print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
+        return EXIT_BAD_OPTIONS
+    keys = ("action", "probe", "url", "level", "file", "token_file")
+    try:
+        print(run(Command(**{key: getattr(options, key) for key in keys})))
+    except CommandError as error:
+        return _complain(str(error))
+    return EXIT_OK
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.probe import LoadLevel, Probe
+from exporter.probe import LoadLevel, Probe, Signal
 
 
 class Outcome(enum.IntEnum):
@@ -574,6 +574,39 @@ class WindowSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalVerdict:
+    """One signal of a level, held against its baseline.
+
+    `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
+    says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
+    why. `version_ratio` is the served version over the accepted one, None where that is the one served.
+    """
+
+    signal: Signal
+    baseline: float | None = None
+    ratio: float | None = None
+    tiers: Mapping[str, bool] = field(default_factory=dict)
+    withheld: str = ""
+    version_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelVerdict:
+    """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
+    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet."""
+
+    level: LoadLevel
+    signals: tuple[SignalVerdict, ...]
+    components_ns: Mapping[str, float] = field(default_factory=dict)
+    pinned_unix_s: float | None = None
+
+    @property
+    def regressed(self) -> bool:
+        """Whether a regression of any tier holds."""
+        return any(holds for signal in self.signals for holds in signal.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
 class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
@@ -590,6 +623,7 @@ class SweepResult:
     measurements: tuple[Measurement, ...] = ()
     connection: ConnectionTimes = ConnectionTimes()
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    verdicts: tuple[LevelVerdict, ...] = ()
 
     @property
     def usable(self) -> bool:

@@ -316,6 +316,58 @@ class Schedule:
     jitter_ns: int = 0
 
 
+class Signal(enum.StrEnum):
+    """A figure of a level that is held against a baseline."""
+
+    LATENCY_P50 = "latency_p50"
+    LATENCY_P99 = "latency_p99"
+    THROUGHPUT = "throughput"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One loudness of a regression. A sweep is bad where a signal is worse than its baseline by more than `ratio`, and
+    by more than e^(`noise_factor` * noise of the baseline). The regression holds once `bad` of the last `of` sweeps
+    are, until at most `clear` are; the counts are meant for one interval, and scaled for others."""
+
+    name: str
+    ratio: float
+    noise_factor: float
+    bad: int
+    of: int
+    clear: int
+    signals: tuple[Signal, ...]
+
+
+PAGE = Tier("page", 1.30, 3.0, 9, 12, 4, (Signal.LATENCY_P50,))
+WARN = Tier("warn", 1.15, 2.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
+SLOW = Tier("slow", 1.07, 0.5, 173, 288, 115, (Signal.LATENCY_P50,))
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineOptions:
+    """How a level is held against what it was.
+
+    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`; the pin replaces the
+    provisional one if it is at most `replace_ratio` worse. A newly served version may be worse than the accepted one by
+    `version_ratio`. No verdict is given where the baseline's noise is above `max_noise`, and none on the 99th
+    percentile of fewer than `p99_min_requests` requests. What differs by no more than the floor, differs not.
+    The counts of the tiers are meant for sweeps every `counts_interval_ns`.
+    """
+
+    enabled: bool = True
+    pin_ns: int = 7 * 86_400 * NS
+    provisional_ns: int = 86_400 * NS
+    replace_ratio: float = 1.05
+    version_ratio: float = 1.10
+    max_noise: float = 0.08
+    p99_min_requests: int = 1000
+    p50_floor_ns: int = 200_000
+    p99_floor_ns: int = 1_000_000
+    counts_interval_ns: int = 300 * NS
+    tiers: tuple[Tier, ...] = (PAGE, WARN, SLOW)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """The server's trace settings of the model for the time of a sweep, as Triton's trace extension has them; what is
@@ -357,3 +409,4 @@ class Probe:
     validation: Validation | None = None
     sequences: SequenceOptions | None = None
     streaming: bool = False
+    baseline: BaselineOptions = BaselineOptions()

@@ -14,7 +14,7 @@ from exporter.config.document import parse_value
 
 PREFIX = "TRITON_CANARY_"
 DELIMITER = "__"
-OTHER_VARIABLES = frozenset({"TRITON_CANARY_CACHE"})
+OTHER_VARIABLES = frozenset({"TRITON_CANARY_CACHE", "TRITON_CANARY_API_TOKEN"})
 """Variables of this program that are no configuration of the daemon."""
 
 _SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")

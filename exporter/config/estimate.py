@@ -21,6 +21,8 @@ _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
 _COMPOSING_SERIES = 4
 _VALIDATION_SERIES = 2
+_BASELINE_SERIES = 25
+"""Of a level whose regression holds; 11 while none does."""
 _COUNTED_PERCENTILES = 5
 _CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
 """Families with percentiles: latency; in an open loop also response time and send lag."""
@@ -169,6 +171,7 @@ def _series(probe: Probe) -> int:
         if probe.streaming:  # the first response, the next ones, and how many a second
             total += 2 * len(probe.measurement.percentiles) + 1
         total += 1 if probe.sequences else 0
+        total += _BASELINE_SERIES if probe.baseline.enabled else 0
     total += 1 if probe.measurement.latency_threshold_ns and not probe.slo else 0
     return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from exporter.config import text
+from exporter.config.baseline_settings import BaselineSettings
 from exporter.config.cron import parse_cron
 from exporter.config.fields import (
     FilledLabelValue,
@@ -435,6 +436,9 @@ class DefaultsSettings(Section):
         "take no other.",
     )
     histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
+    baseline: BaselineSettings = Field(
+        default_factory=BaselineSettings, description="What the levels are held against, and when that is a regression."
+    )
 
 
 class ProbeSettings(DefaultsSettings):

@@ -107,6 +107,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         validation=Validation(**validation.model_dump()) if validation else None,
         sequences=_sequences(settings.load.sequences),
         streaming=settings.streaming,
+        baseline=settings.baseline.options,
     )
     return replace(probe, config_hash=_config_hash(probe))
 

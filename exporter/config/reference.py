@@ -135,7 +135,8 @@ def _default(field: FieldInfo) -> str:
         if isinstance(mark, Quantity):
             return f"`{mark.text(default)}`"
     if isinstance(default, tuple):
-        return f"`[{', '.join(map(as_number, default))}]`"
+        entries = (entry if isinstance(entry, str) else as_number(entry) for entry in default)
+        return f"`[{', '.join(entries)}]`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     return f"`{default if isinstance(default, str) else as_number(default)}`"

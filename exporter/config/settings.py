@@ -42,6 +42,12 @@ class WebSettings(Section):
         description="`host:port`, `[::]:port`, or `:port` for all addresses; port 0 takes a free one.",
     )
 
+    api_token_file: PathText = Field(
+        default="",
+        description="The file that holds the token which requests that change something must bear; read at each. "
+        "Without it the environment's `TRITON_CANARY_API_TOKEN` is taken, and without both they are refused.",
+    )
+
     @property
     def host(self) -> str:
         """The address to bind, "" for all."""

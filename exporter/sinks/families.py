@@ -389,6 +389,54 @@ MAX_LEVEL = _family(
 )
 SWEEP_DURATION = _family("gauge", "sweep_duration_seconds", "Seconds that the sweep took." + _LAST_ANY, P)
 
+# --- baseline and verdict --------------------------------------------------------------------------------------------
+
+_VERDICT = " Of the last sweep with usable data."
+BASELINE_LATENCY = _family(
+    "gauge",
+    "baseline_latency_seconds",
+    "What this percentile of latency is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+    (*L, "percentile"),
+)
+BASELINE_THROUGHPUT = _family(
+    "gauge",
+    "baseline_throughput_inferences_per_second",
+    "What throughput is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+)
+BASELINE_RATIO = _family(
+    "gauge",
+    "baseline_ratio",
+    "The signal now over its baseline." + _VERDICT + " Absent without one.",
+    (*L, "signal"),
+)
+REGRESSION = _family(
+    "gauge",
+    "regression",
+    "1 while enough of the last sweeps were worse than the baseline for this tier, 0 while not."
+    + _VERDICT
+    + " Absent where no verdict can be given; the status page says why.",
+    (*L, "signal", "tier"),
+)
+REGRESSION_COMPONENT = _family(
+    "gauge",
+    "regression_component_seconds",
+    "Change of each component of the mean latency since the baseline was pinned." + _VERDICT + " Absent unless a "
+    "regression holds.",
+    (*L, "component"),
+)
+BASELINE_PINNED = _family(
+    "gauge",
+    "baseline_pinned_timestamp_seconds",
+    "Unix time at which the baseline was pinned." + _VERDICT + " Absent without one.",
+)
+BASELINE_VERSION_RATIO = _family(
+    "gauge",
+    "baseline_version_ratio",
+    "The served version's signal over the accepted version's baseline." + _VERDICT + " Absent while that is the one "
+    "served.",
+    (*L, "signal"),
+)
+
 # --- cumulative: reset only with the process -------------------------------------------------------------------------
 
 REQUESTS = _family(

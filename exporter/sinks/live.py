@@ -19,7 +19,7 @@ from exporter.sinks.families import EXPORTER_PREFIX
 
 _log = logging.getLogger(__name__)
 
-COLLECTORS = ("archive", "config", "probes", "process", "python", "scheduler", "state_file", "workers")
+COLLECTORS = ("archive", "baselines", "config", "probes", "process", "python", "scheduler", "state_file", "workers")
 """The label values of `collector_errors_total`."""
 
 
@@ -42,6 +42,7 @@ class ExporterFacts:
     config_hash: Callable[[], str]
     config_reload_successful: Callable[[], bool]
     config_reload_success_unix_s: Callable[[], float]
+    baseline_write_errors: Callable[[], int] = lambda: 0
 
 
 class CollectorErrors:
@@ -56,10 +57,10 @@ class CollectorErrors:
         with self._lock:
             self._counts[collector] += 1
 
-    def metric(self, state_file_errors: int) -> Metric:
-        """The counter; the state file counts its own."""
+    def metric(self, state_file_errors: int, baseline_errors: int) -> Metric:
+        """The counter; the state file and the baselines count their own."""
         with self._lock:
-            counts = self._counts | {"state_file": state_file_errors}
+            counts = self._counts | {"state_file": state_file_errors, "baselines": baseline_errors}
         family = _counter("collector_errors", "What failed while the page or the state file was made.", ["collector"])
         for collector, count in counts.items():
             family.add_metric([collector], count)

@@ -61,6 +61,7 @@ class _Request:
     rows: Sequence[ProbeRow]
     facts: list[Metric]
     state_file_errors: int
+    baseline_errors: int
 
 
 class MetricsPage:
@@ -86,6 +87,7 @@ class MetricsPage:
             rows=rows,
             facts=facts_metrics(self._facts, len(rows), self._errors),
             state_file_errors=self._board.state_write_errors,
+            baseline_errors=self._facts.baseline_write_errors(),
         )
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._render, request)
 
@@ -115,7 +117,7 @@ class MetricsPage:
         live = [*request.facts, *self._runtime.metrics()]
         self._samples.update(request.rows, sum(len(metric.samples) for metric in live))
         live += page_metrics(self._samples.series, self._samples.series_dropped)
-        live.append(self._errors.metric(request.state_file_errors))
+        live.append(self._errors.metric(request.state_file_errors, request.baseline_errors))
         tail = _tail(request.page_format, live, request.names)
         if request.names:
             head = self._samples.selected(request.page_format, request.names).encode()

@@ -65,7 +65,7 @@ def _told() -> list[Metric]:
         config_reload_successful=lambda: True,
         config_reload_success_unix_s=lambda: 0.0,
     )
-    return [*facts_metrics(facts, 0, errors), *page_metrics(0, 0), errors.metric(0)]
+    return [*facts_metrics(facts, 0, errors), *page_metrics(0, 0), errors.metric(0, 0)]
 
 
 def _row(name: str, kind: str, labels: str, text: str) -> str:

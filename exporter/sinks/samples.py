@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
-from exporter.model import DURATION_BUCKETS_SECONDS, LatencySummary, Measurement, ModelStatistics, Outcome
-from exporter.probe import NS, Mode, Probe, Slo, Target
+from exporter.model import DURATION_BUCKETS_SECONDS, LatencySummary, LevelVerdict, Measurement, ModelStatistics, Outcome
+from exporter.probe import NS, Mode, Probe, Signal, Slo, Target
 from exporter.sinks import families as f
 from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
@@ -139,6 +139,10 @@ def level_blocks(view: ProbeView) -> dict[f.Family, Block]:
         if measurement.server is not None:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
         add_server_side(lines, level_labels, measurement)
+    if view.measured is not None:
+        for verdict in view.measured.verdicts:
+            if verdict.level in view.probe.levels:
+                _add_verdict(lines, f"{p},{labels(mode=verdict.level.mode, level=verdict.level.label)}", verdict)
     if view.probe.slo is not None:
         _add_slo(lines, p, view.probe.slo, view.measurements)
     if view.measured is not None:
@@ -238,6 +242,30 @@ def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Me
             best[level.mode] = max(best.get(level.mode, 0.0), level.value if kept else 0.0)
     for mode, value in best.items():
         lines.add(f.MAX_LEVEL, f"{p},{label('mode', mode)}", value)
+
+
+_BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
+
+
+def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None:
+    for each in verdict.signals:
+        signal_labels = f"{level_labels},{label('signal', each.signal)}"
+        if each.baseline is not None:
+            if (percentile := _BASELINE_PERCENTILES.get(each.signal)) is not None:
+                text = f"{level_labels},{label('percentile', percentile)}"
+                lines.add(f.BASELINE_LATENCY, text, each.baseline / NS)
+            else:
+                lines.add(f.BASELINE_THROUGHPUT, level_labels, each.baseline)
+        if each.ratio is not None:
+            lines.add(f.BASELINE_RATIO, signal_labels, each.ratio)
+        if each.version_ratio is not None:
+            lines.add(f.BASELINE_VERSION_RATIO, signal_labels, each.version_ratio)
+        for tier, holds in each.tiers.items():
+            lines.add(f.REGRESSION, f"{signal_labels},{label('tier', tier)}", holds)
+    for component, change_ns in verdict.components_ns.items():
+        lines.add(f.REGRESSION_COMPONENT, f"{level_labels},{label('component', component)}", change_ns / NS)
+    if verdict.pinned_unix_s is not None:
+        lines.add(f.BASELINE_PINNED, level_labels, verdict.pinned_unix_s)
 
 
 # --- targets: one sample each, however many probes they have ----------------------------------------------------------

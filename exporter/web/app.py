@@ -38,7 +38,8 @@ _SECURITY_HEADERS = {
 @dataclass(frozen=True, slots=True)
 class WebSources:
     """What the application shows. `healthy`: the scheduler's heartbeat is fresh; `ready`: the configuration is loaded,
-    the scheduler runs and no shutdown has begun. Both are asked at each request and must return at once."""
+    the scheduler runs and no shutdown has begun. Both are asked at each request and must return at once. `routes` are
+    those of other parts."""
 
     board: Board
     metrics: MetricsPage
@@ -46,6 +47,7 @@ class WebSources:
     healthy: Callable[[], bool]
     ready: Callable[[], bool]
     now: Callable[[], float] = time.time
+    routes: Sequence[Route] = ()
 
 
 def create_app(sources: WebSources) -> Starlette:
@@ -58,6 +60,7 @@ def create_app(sources: WebSources) -> Starlette:
         Route("/-/ready", handlers.ready),
         Route("/api/status", handlers.api_status),
         Route("/style.css", handlers.style_sheet),
+        *sources.routes,
     ]
     app = Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
     app.router.redirect_slashes = False

@@ -163,6 +163,10 @@ def _level_cells(level: LevelStatus) -> str:
     ]
     load = f"{level.mode.replace('_', ' ')} {level.level}"
     mark = "".join(f' <span class="mark">{text}</span>' for text in marks)
+    if level.regression:
+        mark += f'<br><span class="mark">{escape(level.regression)}</span>'
+    if level.no_verdict:
+        mark += f'<br><span class="soft">no verdict: {escape(level.no_verdict)}</span>'
     percentiles = "".join(
         f'<td class="number">{words.seconds(level.percentiles.get(percentile))}</td>' for percentile in _PERCENTILES
     )

@@ -9,15 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exporter.model import Measurement, SkipReason, SweepStatus
-from exporter.probe import NS
+from exporter.model import LevelVerdict, Measurement, SkipReason, SweepStatus
+from exporter.probe import NS, Signal
 from exporter.sinks.board import ProbeView
 from exporter.sinks.samples import percentile_text
 
 
 @dataclass(frozen=True, slots=True)
 class LevelStatus:
-    """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second."""
+    """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
+    says what holds, `no_verdict` why something can't be said, "" where there is nothing of it."""
 
     mode: str
     level: str
@@ -27,6 +28,8 @@ class LevelStatus:
     client_limited: bool
     error_ratio: float | None
     breakdown: Mapping[str, float]
+    regression: str = ""
+    no_verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class ProbeStatus:
                     "percentiles": dict(level.percentiles),
                     "stable": level.stable,
                     "error_ratio": level.error_ratio,
+                    "regression": level.regression,
+                    "no_verdict": level.no_verdict,
                 }
                 for level in self.levels
             ],
@@ -87,6 +92,7 @@ class ProbeStatus:
 def probe_status(view: ProbeView, now_unix_s: float, next_run_unix_s: float | None, *, paused: bool) -> ProbeStatus:
     """What is told of this view at this moment."""
     result, measured = view.result, view.measured
+    verdicts = {verdict.level: verdict for verdict in measured.verdicts} if measured else {}
     return ProbeStatus(
         name=view.probe.name,
         target=view.probe.target.name,
@@ -104,7 +110,7 @@ def probe_status(view: ProbeView, now_unix_s: float, next_run_unix_s: float | No
         next_run_unix_s=next_run_unix_s,
         skipped=view.skipped,
         last_skip=view.last_skip[0] if view.last_skip else None,
-        levels=[_level_status(measurement) for measurement in view.measurements],
+        levels=[_level_status(measurement, verdicts.get(measurement.level)) for measurement in view.measurements],
     )
 
 
@@ -121,7 +127,28 @@ def _state(view: ProbeView) -> str:
     return "waiting" if view.last_run_unix_s else "never"
 
 
-def _level_status(measurement: Measurement) -> LevelStatus:
+def regression_text(verdict: LevelVerdict) -> str:
+    """What holds: the loudest tier of each signal, and the component that carries the most of it."""
+    parts = []
+    for each in verdict.signals:
+        if (tier := next((name for name, holds in each.tiers.items() if holds), None)) is not None:
+            now = f", now {each.ratio:.2f} of its baseline" if each.ratio is not None else ""
+            parts.append(f"{tier}: {each.signal.replace('_', ' ')} regressed{now}")
+        if each.version_ratio is not None and each.signal is Signal.LATENCY_P50 and each.version_ratio > 1:
+            parts.append(f"new version: {each.version_ratio:.2f} of the accepted one")
+    if verdict.components_ns:
+        worst = max(verdict.components_ns, key=lambda name: verdict.components_ns[name])
+        parts.append(f"mostly {worst.replace('_', ' ')}")
+    return "; ".join(parts)
+
+
+def _no_verdict_text(verdict: LevelVerdict) -> str:
+    """Why there is none, on latency; throughput is judged by no tier of the defaults."""
+    latencies = [each for each in verdict.signals if each.signal is not Signal.THROUGHPUT]
+    return "; ".join(dict.fromkeys(each.withheld for each in latencies if each.withheld))
+
+
+def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> LevelStatus:
     entries = measurement.latency.percentiles if measurement.latency else ()
     return LevelStatus(
         mode=measurement.level.mode.value,
@@ -132,4 +159,6 @@ def _level_status(measurement: Measurement) -> LevelStatus:
         client_limited=measurement.client_limited,
         error_ratio=measurement.error_ratio,
         breakdown={name: ns / NS for name, ns in measurement.breakdown_ns.items() if math.isfinite(ns)},
+        regression=regression_text(verdict) if verdict else "",
+        no_verdict=_no_verdict_text(verdict) if verdict else "",
     )

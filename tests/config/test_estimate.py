@@ -22,18 +22,19 @@ def config(tmp_path: Path, *probes: str, more: str = "") -> Path:
     return path
 
 
-ONE = "schedule: {every: 5m}, load: {concurrency: 1}"
+ONE = "schedule: {every: 5m}, load: {concurrency: 1}, baseline: {enabled: false}"
 RATE = "schedule: {every: 5m}, load: {request_rate: 10}"
-SEARCH = "schedule: {every: 5m}, measurement: {latency_threshold: 50ms}"
+SEARCH = "schedule: {every: 5m}, baseline: {enabled: false}, measurement: {latency_threshold: 50ms}"
 
 
 @pytest.mark.parametrize(
     ("probe", "series"),
     [
         (ONE, 33 + 51),
+        (ONE.replace("false", "true"), 33 + 51 + 25),
         (f"{ONE}, histogram: false", 33 + 51 - 19),
-        ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}", 33 + 3 * 51),
-        ("schedule: {every: 5m}, load: {request_rate: 100}", 33 + 66),
+        ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}, baseline: {enabled: false}", 33 + 3 * 51),
+        ("schedule: {every: 5m}, load: {request_rate: 100}, baseline: {enabled: false}", 33 + 66),
         (f"{ONE}, unit: {{name: u, per_inference: 2}}", 33 + 51 + 1),
         (f"{ONE}, measurement: {{latency_threshold: 1s}}", 33 + 51 + 1),
         (f"{SEARCH}, load: {{search: binary, concurrency: '1:64'}}", 33 + 2 * 51 + 1),
@@ -75,7 +76,7 @@ def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
     (tmp_path / "night.txt").write_text("0\n40000\n")
     probe = f"schedule: {{every: 5m}}, load: {{schedule_file: '{tmp_path}/night.txt'}}"
     found = estimate(load(config(tmp_path, probe), {}))
-    assert (found.probes[0].typical_ns, found.probes[0].worst_ns, found.series) == (41 * NS, 41 * NS, 33 + 66)
+    assert (found.probes[0].typical_ns, found.probes[0].worst_ns, found.series) == (41 * NS, 41 * NS, 33 + 66 + 25)
 
 
 @pytest.mark.parametrize(
@@ -125,12 +126,12 @@ def test_the_report() -> None:
         "ok: 2 target(s), 2 probe(s)\n"
         "\n"
         "probe        levels  series  sweep  at worst  due every\n"
-        "asr-chunks        8     302    49s        2m        10m\n"
-        "asr-nightly       2     165    13s       41s         1d\n"
+        "asr-chunks        8     502    49s        2m        10m\n"
+        "asr-nightly       2     215    13s       41s         1d\n"
         "\n"
         "group asr: busy 8.2% of the time\n"
         "all groups: busy 4.1% of what limits.concurrent_sweeps, 2, allows\n"
-        "series: at most about 467, of 10000 that limits.max_series allows"
+        "series: at most about 717, of 10000 that limits.max_series allows"
     )
 
 

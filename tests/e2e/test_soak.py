@@ -15,7 +15,8 @@ import yaml
 
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
-from tests.e2e.prometheus import SCRAPE_SECONDS, Prometheus, configuration, running_prometheus
+from tests.e2e.prometheus import SCRAPE_SECONDS, Prometheus, running_prometheus
+from tests.e2e.test_prometheus import configuration
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 

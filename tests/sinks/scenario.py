@@ -9,14 +9,16 @@ from exporter.model import (
     DurationStat,
     GpuFigures,
     GpuSource,
+    LevelVerdict,
     Outcome,
     OutputError,
     Reason,
     ServerMetrics,
+    SignalVerdict,
     SkipReason,
     SweepStatus,
 )
-from exporter.probe import NS, InputOptions, Probe, Schedule, Slo, Unit
+from exporter.probe import NS, InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
 from exporter.sinks.board import Board
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
 from tests.sinks.results import Clock, make_counts, make_measurement, make_result, make_statistics, make_summary, rate
@@ -98,6 +100,26 @@ SERVER_SIDE: dict[str, Any] = {
 """A level with all that a server can tell."""
 
 
+def regressed(level: LoadLevel) -> LevelVerdict:
+    """Slower than its baseline, which is the accepted version's."""
+    p50 = {"page": False, "warn": True, "slow": True}
+    return LevelVerdict(
+        level,
+        (
+            SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50, version_ratio=1.2),
+            SignalVerdict(Signal.LATENCY_P99, 16.0 * MS, 1.0, {"warn": False}, version_ratio=1.05),
+            SignalVerdict(Signal.THROUGHPUT, 410.0, 0.8125),
+        ),
+        components_ns={"queue": 0.75 * MS, "network": -0.125 * MS},
+        pinned_unix_s=1_699_000_000.0,
+    )
+
+
+def withheld(level: LoadLevel) -> LevelVerdict:
+    """Has no baseline yet."""
+    return LevelVerdict(level, tuple(SignalVerdict(signal, withheld="there is no baseline yet") for signal in Signal))
+
+
 def make_scenario(monotonic: Clock | None = None) -> Board:
     """A closed loop that went well and failed after, an open loop under TLS, and a hostile name that never ran."""
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
@@ -114,6 +136,7 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
             measurements=(make_measurement(concurrency(1), server=cached), checked),
+            verdicts=(regressed(concurrency(1)), withheld(concurrency(2))),
         )
     )
     board.sweep_started(second, 1_700_000_000.0)

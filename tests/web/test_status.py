@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from exporter.model import Outcome, Reason, SkipReason, SweepResult, SweepStatus
+from exporter.model import LevelVerdict, Outcome, Reason, SignalVerdict, SkipReason, SweepResult, SweepStatus
+from exporter.probe import Signal
 from exporter.sinks.board import ProbeView
+from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, is_failing, probe_status
 from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result
+from tests.sinks.scenario import regressed, withheld
 
 NOW = 1_700_000_042.0
 
@@ -76,6 +79,8 @@ def test_the_json_of_a_probe() -> None:
                 "percentiles": {"50": 0.004, "90": 0.008, "95": 0.012, "99": 0.016, "99.9": 0.032},
                 "stable": True,
                 "error_ratio": 0.25,
+                "regression": "",
+                "no_verdict": "",
             },
             {
                 "mode": "concurrency",
@@ -84,6 +89,8 @@ def test_the_json_of_a_probe() -> None:
                 "percentiles": {},
                 "stable": False,
                 "error_ratio": None,
+                "regression": "",
+                "no_verdict": "",
             },
         ],
     }
@@ -100,3 +107,26 @@ def test_a_failed_sweep_shows_the_older_figures_with_their_age() -> None:
 
 def test_a_wall_clock_that_went_back_gives_no_negative_age() -> None:
     assert status(after(make_result(started_unix_s=NOW + 1000))).age_seconds == 0.0
+
+
+def test_what_holds_and_why_nothing_can_be_said() -> None:
+    probe = make_probe(levels=(concurrency(1), concurrency(2), concurrency(4)))
+    quiet = SignalVerdict(Signal.LATENCY_P50, 4e6, 1.0, {"page": False})
+    result = make_result(
+        probe,
+        verdicts=(
+            regressed(concurrency(1)),
+            withheld(concurrency(2)),
+            LevelVerdict(concurrency(4), (quiet, SignalVerdict(Signal.THROUGHPUT, withheld="of no interest"))),
+        ),
+    )
+    levels = status(after(result)).levels
+    assert [level.regression for level in levels] == [
+        "warn: latency p50 regressed, now 1.25 of its baseline; new version: 1.20 of the accepted one; mostly queue",
+        "",
+        "",
+    ]
+    assert [level.no_verdict for level in levels] == ["", "there is no baseline yet", ""]
+    page = status_page([status(after(result))], PageFacts("1", ready=True, now_unix_s=NOW))
+    assert "warn: latency p50 regressed, now 1.25 of its baseline" in page
+    assert page.count("no verdict: there is no baseline yet") == 1

@@ -1,0 +1,147 @@
+"""What a user may say of baselines: when one is pinned, and what is worse than it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StrictBool, StrictInt, model_validator
+
+from exporter.config.fields import Number, Section
+from exporter.config.quantities import duration, ratio
+from exporter.probe import NS, PAGE, SLOW, WARN, BaselineOptions, Signal, Tier
+
+_DAY_NS = 86_400 * NS
+
+_WorseBy = Annotated[
+    float,
+    ratio("0.1%", "1000%"),
+    Field(description="A sweep is bad where a signal is worse than its baseline by more."),
+]
+_NoiseFactor = Annotated[
+    Number, Field(ge=0, le=20, description="And by more than e^(this x the baseline's noise), less 1.")
+]
+_Bad = Annotated[StrictInt, Field(ge=1, le=10_000, description="So many bad sweeps of the last `of` are a regression.")]
+_Of = Annotated[
+    StrictInt, Field(ge=1, le=10_000, description="At other intervals than `counts_interval` the counts are scaled.")
+]
+_Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="It is over when no more than so many are bad.")]
+_Signals = Annotated[
+    tuple[Literal["latency_p50", "latency_p99", "throughput"], ...],
+    Field(description="What is held against the baseline."),
+]
+
+
+class TierSettings(Section):
+    """One loudness of a regression."""
+
+    worse_by: _WorseBy
+    noise_factor: _NoiseFactor
+    bad: _Bad
+    of: _Of
+    clear: _Clear
+    signals: _Signals
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.clear < self.bad <= self.of:
+            raise ValueError(f"clear, {self.clear}, must be below bad, {self.bad}, and that at most of, {self.of}")
+        return self
+
+    def tier(self, name: str) -> Tier:
+        """The tier of this name."""
+        signals = tuple(Signal(signal) for signal in self.signals)
+        # 0.3 + 1 is not 1.3: rounded, so that a default stays what it is.
+        worse = round(1 + self.worse_by, 9)
+        return Tier(name, worse, self.noise_factor, self.bad, self.of, self.clear, signals)
+
+
+class PageSettings(TierSettings):
+    """What wakes somebody: found in 45 minutes."""
+
+    worse_by: _WorseBy = 0.30
+    noise_factor: _NoiseFactor = PAGE.noise_factor
+    bad: _Bad = PAGE.bad
+    of: _Of = PAGE.of
+    clear: _Clear = PAGE.clear
+    signals: _Signals = ("latency_p50",)
+
+
+class WarnSettings(TierSettings):
+    """What is looked at the same day: found in 100 minutes."""
+
+    worse_by: _WorseBy = 0.15
+    noise_factor: _NoiseFactor = WARN.noise_factor
+    bad: _Bad = WARN.bad
+    of: _Of = WARN.of
+    clear: _Clear = WARN.clear
+    signals: _Signals = ("latency_p50", "latency_p99")
+
+
+class SlowSettings(TierSettings):
+    """What creeps in: found within a day."""
+
+    worse_by: _WorseBy = 0.07
+    noise_factor: _NoiseFactor = SLOW.noise_factor
+    bad: _Bad = SLOW.bad
+    of: _Of = SLOW.of
+    clear: _Clear = SLOW.clear
+    signals: _Signals = ("latency_p50",)
+
+
+class BaselineSettings(Section):
+    """What the levels are held against, and when a change is a regression."""
+
+    enabled: StrictBool = Field(default=True, description="Whether baselines are kept and verdicts given.")
+    pin_after_ns: Annotated[int, duration("1s", "90d")] = Field(
+        default=7 * _DAY_NS, description="The baseline is pinned after so long, from the sweeps until then."
+    )
+    provisional_after_ns: Annotated[int, duration("1s", "90d")] = Field(
+        default=_DAY_NS, description="Until then a provisional one is used, pinned after so long."
+    )
+    replace_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.05, description="The pin takes the provisional one's place if it is worse by no more than this."
+    )
+    version_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.10, description="What a newly served version may be worse than the accepted one."
+    )
+    max_noise: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.08, description="No verdict is given where the baseline is noisier than this."
+    )
+    p99_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
+        default=1000, description="No verdict on p99 is given where it rests on fewer requests."
+    )
+    p50_floor_ns: Annotated[int, duration("0s", "1h")] = Field(
+        default=200_000, description="What p50 differs by no more than this, is no difference."
+    )
+    p99_floor_ns: Annotated[int, duration("0s", "1h")] = Field(default=1_000_000, description="The same for p99.")
+    counts_interval_ns: Annotated[int, duration("1s", "366d")] = Field(
+        default=300 * NS,
+        description="The interval for which the counts of the tiers are meant. For others they are scaled, so that the "
+        "times stay.",
+    )
+    page: PageSettings = Field(default_factory=PageSettings, description="The loudest tier.")
+    warn: WarnSettings = Field(default_factory=WarnSettings, description="The middle one.")
+    slow: SlowSettings = Field(default_factory=SlowSettings, description="The quietest.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.provisional_after_ns > self.pin_after_ns:
+            raise ValueError("provisional_after must be at most pin_after")
+        return self
+
+    @property
+    def options(self) -> BaselineOptions:
+        """The same as the probe holds it."""
+        return BaselineOptions(
+            enabled=self.enabled,
+            pin_ns=self.pin_after_ns,
+            provisional_ns=self.provisional_after_ns,
+            replace_ratio=round(1 + self.replace_worse_by, 9),
+            version_ratio=round(1 + self.version_worse_by, 9),
+            max_noise=self.max_noise,
+            p99_min_requests=self.p99_min_requests,
+            p50_floor_ns=self.p50_floor_ns,
+            p99_floor_ns=self.p99_floor_ns,
+            counts_interval_ns=self.counts_interval_ns,
+            tiers=(self.page.tier("page"), self.warn.tier("warn"), self.slow.tier("slow")),
+        )

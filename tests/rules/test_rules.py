@@ -1,0 +1,296 @@
+"""The rule files: linted by promtool, each alert fires when it should and only then, has its words and its page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "dashboards" / "rules"
+FILES = sorted(RULES.glob("*.rules.yaml"))
+ALERTS = [
+    rule
+    for file in FILES
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+]
+NAMES = [alert["alert"] for alert in ALERTS]
+
+P = 'job="triton-canary",instance="i",target="t",probe="p",model="m"'
+OTHER = P.replace('probe="p"', 'probe="q"')
+L = f'{P},mode="concurrency",level="1"'
+DAY = 24 * 60
+
+
+def tool(name: str, *arguments: str) -> None:
+    """Runs one of Prometheus's tools, which must be content."""
+    if shutil.which(name) is None:
+        assert os.environ.get("CI") != "true", f"CI installs {name}"
+        pytest.skip(f"no {name} on the PATH")
+    done = subprocess.run([name, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+
+
+# --- form ------------------------------------------------------------------------------------------------------------
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES))
+
+
+def test_the_example_for_alertmanager_is_right_and_names_our_alerts() -> None:
+    path = RULES / "alertmanager.example.yaml"
+    tool("amtool", "check-config", str(path))
+    matchers = re.findall(r'alertname=(~?)"([^"]+)"', path.read_text())
+    assert matchers
+    for is_pattern, text in matchers:
+        assert any(re.fullmatch(text, name) if is_pattern else text == name for name in NAMES), text
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=NAMES)
+def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
+    annotations = alert["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert annotations["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
+    page = (ROOT / annotations["runbook_url"]).read_text()
+    assert page.startswith(f"# {alert['alert']}\n")
+    for part in ("What it means", "Where to look", "What to do"):
+        assert f"## {part}\n" in page
+    for link in re.findall(r"\]\(([^)#]+)", page):
+        assert (ROOT / "docs" / "runbooks" / link).exists(), link
+
+
+def test_every_page_has_its_alert() -> None:
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} == set(NAMES)
+
+
+def test_joins_say_on_what() -> None:
+    """`ignoring`, and a bare operator between two vectors, join nothing once a rule lost job or instance."""
+    for file in FILES:
+        for group in yaml.safe_load(file.read_text())["groups"]:
+            for rule in group["rules"]:
+                assert "ignoring" not in rule["expr"]
+                for join in re.findall(r"\b(?:and|unless|or|group_left|group_right)\b(?! on| \()", rule["expr"]):
+                    raise AssertionError((rule, join))
+
+
+# --- behaviour -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series by minute, and whether the alert fires at that minute, how many times."""
+
+    alert: str
+    series: dict[str, str]
+    fires: int
+    minute: int = 60
+    id: str = ""
+
+
+def series(name: str, values: str, labels: str = P, more: str = "") -> dict[str, str]:
+    """One series; `values` as promtool writes them."""
+    return {f"{name}{{{labels}{',' + more if more else ''}}}": values}
+
+
+CANARY = "triton_canary_"
+FOREVER = "x400"
+STARTED = series("process_start_time_seconds", f"0{FOREVER}", 'job="triton-canary",instance="i"')
+INTERVAL = series(f"{CANARY}interval_seconds", f"300{FOREVER}")
+INFO = series(f"{CANARY}probe_info", f"1{FOREVER}", P, 'version="2"')
+
+
+def regression(tier: str, values: str) -> dict[str, str]:
+    return series(f"{CANARY}regression", values, L, f'signal="latency_p50",tier="{tier}"')
+
+
+def requests(bad: int) -> dict[str, str]:
+    """100 requests a minute, so many of them bad."""
+    return {
+        **series(f"{CANARY}requests_total", f"0+{100 - bad}{FOREVER}", P, 'outcome="ok"'),
+        **series(f"{CANARY}requests_total", f"0+{bad}{FOREVER}", P, 'outcome="timeout"'),
+        **series(f"{CANARY}requests_total", f"0+50{FOREVER}", P, 'outcome="cancelled"'),
+    }
+
+
+def slo(bad: int) -> dict[str, str]:
+    return {
+        **series(f"{CANARY}slo_requests_total", f"0+100{FOREVER}", P, 'slo="s"'),
+        **series(f"{CANARY}slo_bad_requests_total", f"0+{bad}{FOREVER}", P, 'slo="s"'),
+    }
+
+
+def gauge(name: str, value: float, labels: str = P) -> dict[str, str]:
+    return series(f"{CANARY}{name}", f"{value}{FOREVER}", labels)
+
+
+def counter(name: str, by: int, more: str = "") -> dict[str, str]:
+    return series(f"{CANARY}{name}", f"0+{by}{FOREVER}", P, more)
+
+
+UP = 'job="triton-canary",instance="i"'
+CASES = [
+    Case("ExporterDown", series("up", f"0{FOREVER}", UP), 1),
+    Case("ExporterDown", series("up", f"1{FOREVER}", UP), 0),
+    Case("ExporterDown", series("up", f"0{FOREVER}", 'job="node",instance="i"'), 0, id="somebody else"),
+    Case("ExporterDown", series("up", f"1x50 0{FOREVER}", UP), 1, id="for ten minutes"),
+    Case("ExporterDown", series("up", f"1x56 0{FOREVER}", UP), 0, id="for three minutes"),
+    Case("Absent", series("up", f"0{FOREVER}", UP), 1),
+    Case("Absent", gauge("exporter_build_info", 1, UP), 0),
+    Case("Absent", series("up", f"0{FOREVER}", UP), 0, minute=14, id="prometheus has just started"),
+    Case("Watchdog", {}, 1, minute=0),
+    Case("ReloadFailed", gauge("exporter_config_last_reload_successful", 0, UP), 1),
+    Case("ReloadFailed", gauge("exporter_config_last_reload_successful", 1, UP), 0),
+    Case("ArchiveErrors", counter("exporter_archive_write_errors_total", 1), 1),
+    Case("ArchiveErrors", counter("exporter_archive_write_errors_total", 0), 0),
+    Case("CollectorErrors", counter("exporter_collector_errors_total", 1, 'collector="baselines"'), 1),
+    Case("CollectorErrors", counter("exporter_collector_errors_total", 0, 'collector="baselines"'), 0),
+    Case("ResultsDropped", gauge("results_dropped", 1), 1),
+    Case("ResultsDropped", gauge("results_dropped", 0), 0),
+    Case("SweepsSkipped", counter("sweeps_skipped_total", 1, 'reason="overlap"'), 1, minute=90),
+    Case("SweepsSkipped", counter("sweeps_skipped_total", 1, 'reason="paused"'), 0, minute=90, id="on purpose"),
+    Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, P.replace('"i"', '"j"')), 1),
+    Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, OTHER), 0, id="two probes"),
+    Case("ProbeFailing", gauge("up", 0) | series(f"{CANARY}up", f"1{FOREVER}", OTHER), 1),
+    Case("ProbeFailing", series(f"{CANARY}up", f"1x55 0{FOREVER}"), 0, id="one sweep"),
+    Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 1200), 1),
+    Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 3000), 0),
+    Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 0), 0, id="never"),
+    Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 1200) | gauge("paused", 1), 0, id="paused"),
+    Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 1200) | gauge("paused", 0), 1, id="not paused"),
+    Case("NeverSucceeded", INTERVAL | STARTED | gauge("last_success_timestamp_seconds", 0), 1),
+    Case("NeverSucceeded", INTERVAL | STARTED | gauge("last_success_timestamp_seconds", 0), 0, minute=20, id="early"),
+    Case("NeverSucceeded", INTERVAL | STARTED | gauge("last_success_timestamp_seconds", 60), 0),
+    Case("HighErrorRatio", requests(2), 1),
+    Case("HighErrorRatio", requests(1), 0),
+    Case("HighErrorRatio", counter("requests_total", 0, 'outcome="ok"'), 0, id="no requests"),
+    Case("Unstable", gauge("stable", 0, L), 1),
+    Case("Unstable", gauge("stable", 1, L), 0),
+    Case("ClientLimited", gauge("client_limited", 1, L), 1),
+    Case("ClientLimited", gauge("client_limited", 0, L), 0),
+    Case("ForeignTraffic", gauge("server_foreign_requests_ratio", 0.2, L), 1),
+    Case("ForeignTraffic", gauge("server_foreign_requests_ratio", 0.04, L), 0),
+    Case("ServerMetricsMissing", gauge("server_metrics_up", 0, f'{UP},target="t"'), 1),
+    Case("ServerMetricsMissing", gauge("server_metrics_up", 1, f'{UP},target="t"'), 0),
+    Case("CertificateExpiring", gauge("certificate_expiry_timestamp_seconds", 13 * 86_400, f'{UP},target="t"'), 1, 61),
+    Case("CertificateExpiring", gauge("certificate_expiry_timestamp_seconds", 15 * 86_400, f'{UP},target="t"'), 0, 61),
+    Case("GpuThrottled", gauge("gpu_throttled_ratio", 0.5, f'{L},gpu="0",source="nvml",reason="thermal"'), 1),
+    Case("GpuThrottled", gauge("gpu_throttled_ratio", 0.05, f'{L},gpu="0",source="nvml",reason="thermal"'), 0),
+    *(Case(f"Regression{tier.title()}", regression(tier, f"1{FOREVER}"), 1) for tier in ("page", "warn", "slow")),
+    *(Case(f"Regression{tier.title()}", regression(tier, f"0{FOREVER}"), 0) for tier in ("page", "warn", "slow")),
+    Case("RegressionPage", regression("warn", f"1{FOREVER}"), 0, id="another tier"),
+    Case("RegressionPage", regression("page", f"1x50 _x9 1{FOREVER}"), 1, 55, id="through a restart"),
+    Case("RegressionPage", regression("page", f"1x50 stale _{FOREVER}"), 0, 70, id="gone"),
+    Case("RegressionPage", regression("page", f"1x50 0{FOREVER}"), 0, 52, id="over at once"),
+    Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="latency_p50"'), 1),
+    Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.05, f'{L},signal="latency_p50"'), 0),
+    Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="throughput"'), 0, id="faster"),
+    Case("SloBurnFast", slo(20), 1),
+    Case("SloBurnFast", slo(10), 0),
+    Case("SloBurnSlow", slo(10), 1, 6 * 60),
+    Case("SloBurnSlow", slo(5), 0, 6 * 60),
+]
+
+
+def test_every_alert_is_tried_both_ways() -> None:
+    shown = {name.removeprefix("TritonCanary") for name in NAMES} - {"RollingRegression"}
+    assert {case.alert for case in CASES if case.fires} == shown
+    assert {case.alert for case in CASES if not case.fires} == shown - {"Watchdog"}
+
+
+def run_promtool(folder: Path, tests: list[dict[str, Any]], rules: str, interval: str = "1m") -> None:
+    path = folder / "tests.yaml"
+    content = {"rule_files": [str(RULES / rules)], "evaluation_interval": interval, "tests": tests}
+    path.write_text(yaml.safe_dump(content))
+    tool("promtool", "test", "rules", str(path))
+
+
+def as_test(case: Case) -> dict[str, Any]:
+    name = f"TritonCanary{case.alert}"
+    fires = [{"labels": "{}", "value": case.fires}] if case.fires else []
+    expression = f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'
+    return {
+        "name": f"{name}, {case.id or ('fires' if case.fires else 'silent')}",
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in case.series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": f"{case.minute}m", "exp_samples": fires}],
+    }
+
+
+def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+    run_promtool(tmp_path, [as_test(case) for case in CASES], "triton-canary.rules.yaml", "2m")
+
+
+def test_a_regression_that_stays_fires_on_the_thirtieth_day(tmp_path: Path) -> None:
+    """Evaluated every 10 minutes, and without the other rules: a month is long."""
+    groups = yaml.safe_load((RULES / "triton-canary.rules.yaml").read_text())["groups"]
+    rules = tmp_path / "regressions.yaml"
+    rules.write_text(yaml.safe_dump({"groups": [g for g in groups if g["name"] == "triton-canary-regressions"]}))
+    given = regression("page", f"0x6 1x{31 * DAY // 10}")
+    times = {0: 0, 2: 1, 30 * 24: 1}
+    tests = [as_test(Case("RegressionPage", given, fires, hour * 60)) for hour, fires in times.items()]
+    run_promtool(tmp_path, [test | {"interval": "10m"} for test in tests], str(rules), "10m")
+
+
+def test_the_words_of_a_regression(tmp_path: Path) -> None:
+    """With the figure, and the component at fault."""
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": "latency_p50", "tier": "page", "severity": "critical"}
+    given = {
+        **regression("page", "1x60"),
+        **gauge("baseline_ratio", 1.62, f'{L},signal="latency_p50"'),
+        **gauge("regression_component_seconds", 0.006, f'{L},component="compute_infer"'),
+        **gauge("regression_component_seconds", 0.001, f'{L},component="queue"'),
+    }
+    annotations = {
+        "summary": "m on t (probe p) is much slower than it was",
+        "description": "latency_p50 at concurrency 1 was bad in 9 of the last 12 sweeps, or as many as the probe says. "
+        "It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
+        "runbook_url": "docs/runbooks/TritonCanaryRegressionPage.md",
+        "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m",
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in given.items()],
+        "alert_rule_test": [
+            {
+                "eval_time": "30m",
+                "alertname": "TritonCanaryRegressionPage",
+                "exp_alerts": [{"exp_labels": labels, "exp_annotations": annotations}],
+            }
+        ],
+    }
+    run_promtool(tmp_path, [test], "triton-canary.rules.yaml")
+
+
+def test_the_rolling_rule_takes_a_regression_in(tmp_path: Path) -> None:
+    """Nine days at 10 ms, then 15 ms for ever: it fires, and ends by itself after half of its week and the day."""
+    step = 9 * DAY // 5
+    given = {
+        **series(f"{CANARY}latency_seconds", f"0.01x{step} 0.015x{step}", L, 'percentile="50"'),
+        **series(f"{CANARY}stable", f"1x{2 * step}", L),
+    }
+    firing = 'count(ALERTS{alertname="TritonCanaryRollingRegression",alertstate="firing"})'
+    hours = {9 * 24: 0, 9 * 24 + 1: 1, 13 * 24: 1, 14 * 24: 0}
+    test = {
+        "interval": "5m",
+        "input_series": [{"series": key, "values": values} for key, values in given.items()],
+        "promql_expr_test": [
+            {
+                "expr": firing,
+                "eval_time": f"{hour}h",
+                "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+            }
+            for hour, fires in hours.items()
+        ],
+    }
+    run_promtool(tmp_path, [test], "rolling.example.rules.yaml", "5m")
