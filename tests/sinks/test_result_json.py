@@ -40,6 +40,7 @@ COUNTS = {
         "streams_per_connection",
         "bad",
         "of",
+        "ratio",
         "clear",
         "max_noise",
         "noise_factor",
