@@ -73,7 +73,9 @@ SECTIONS = {
         "Open loop, evenly spaced. Achieved: requests sent, over the windows' length. Send lag: from the moment that "
         "a request was meant to go to its first byte given to the socket. Unsent: due while `max_in_flight` (256 by "
         "default) were unanswered; these are counted and never made up for. At 8000/s a pause of 32 ms of the server "
-        "or the worker, which share the cores with whatever else runs, is enough for that: it bounds what is achieved.",
+        "or the worker, which share the cores with whatever else runs, is enough for that: it bounds what is achieved. "
+        "A sleeper is a process that does nothing but sleep until 1000 moments a second, in the same seconds: how late "
+        "it wakes up is the machine's share in anyone's lag.",
         rates,
     ),
     "poisson": Section(

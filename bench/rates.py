@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from statistics import median
 
@@ -11,6 +12,7 @@ from bench import own_load
 from bench.models import CACHED_IDENTITY
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, spread, table
 from bench.setting import DOORS, Setting
+from bench.sleeper import sleep_beside
 from bench.throughput import SMALL
 from exporter.probe import Probe
 
@@ -24,12 +26,14 @@ STRETCH = 2
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What came of a rate: per second, and (unknown for peers) what was not sent and how late the sends were."""
+    """What came of a rate: per second, and (unknown for peers) what was not sent and how late the sends were,
+    beside how late a process that only slept was in the same seconds."""
 
     per_second: float
     unsent: int = 0
     lag_p50_us: float = 0.0
     lag_p99_us: float = 0.0
+    sleeper_p99_us: float = 0.0
 
 
 async def rates(setting: Setting) -> str:
@@ -37,7 +41,8 @@ async def rates(setting: Setting) -> str:
     cases = {(door, rate): _case(setting, door, rate) for rate in RATES for door in DOORS}
     await measure("request rates", setting.rounds, list(cases.values()))
     header = ["door", "asked /s", "achieved /s (range)", "off by %", "aim", "met", "unsent (range)"]
-    header += ["send lag p50 us (range)", "p99 us (range)", "aim", "met", "perf_analyzer achieved /s (range)"]
+    header += ["send lag p50 us (range)", "p99 us (range)", "aim", "met", "a sleeper's p99 us (range)"]
+    header += ["perf_analyzer achieved /s (range)"]
     return table(header, [_row(rate, case) for (_, rate), case in cases.items()])
 
 
@@ -60,10 +65,12 @@ def _case(setting: Setting, door: str, rate: int) -> Case[Sending]:
 
 
 async def _send(setting: Setting, probe: Probe) -> Sending:
-    run = await setting.run_ours(probe)
+    run, (_, sleeper_p99_us) = await asyncio.gather(
+        setting.run_ours(probe), sleep_beside(RATES[0], STRETCH * setting.seconds)
+    )
     columns = run.columns
     p50_ns, p99_ns = np.percentile(columns.sent_ns - columns.intended_ns, [50, 99])
-    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000)
+    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000, sleeper_p99_us)
 
 
 def _row(rate: int, case: Case[Sending]) -> list[str]:
@@ -85,5 +92,6 @@ def _row(rate: int, case: Case[Sending]) -> list[str]:
         *(spread(values, 0) for values in lags),
         ", ".join(map(str, aims or ())),
         ", ".join(verdicts),
+        spread([sending.sleeper_p99_us for sending in ours], 0),
         spread([sending.per_second for sending in case.of(PERF_ANALYZER)], 1),
     ]
