@@ -60,7 +60,7 @@ SECTIONS = {
         "Throughput with each kind of request",
         "Concurrency 8, closed loop, 64-byte tensors; sequences of 20 requests. `accumulator` and `repeat` run in a "
         "Python process, as `identity` does, and a closed loop's requests meet in batches there: no aims. For shared "
-        "memory perf_analyzer's wheel opens `libcudart.so`, which is nowhere on a machine without CUDA: `LD_LIBRARY_PATH` "
+        "memory perf_analyzer's wheel opens `libcudart.so`, which machines without CUDA lack: `LD_LIBRARY_PATH` "
         "may name a folder with the one of the wheel `nvidia-cuda-runtime-cu12` in it; else it has no figures.",
         requests,
     ),
