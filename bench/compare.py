@@ -23,10 +23,11 @@ from pathlib import Path
 from bench import page
 from bench.client_cost import client_cpu, wire_time
 from bench.memory import AIM_REQUESTS, DEFAULT_REQUESTS, memory
-from bench.models import identity_models
+from bench.models import ACCUMULATOR, REPEAT, identity_models
 from bench.poisson import poisson_arrivals
 from bench.programs import tell
 from bench.rates import rates
+from bench.requests import SWEEP, recogniser, requests
 from bench.setting import Setting
 from bench.stall import stall
 from bench.throughput import large, throughput
@@ -55,6 +56,20 @@ SECTIONS = {
         throughput,
     ),
     "large": Section("Throughput, 1.28 MB tensor", "Closed loop; 320000 FP32 elements each way.", large),
+    "requests": Section(
+        "Throughput with each kind of request",
+        "Concurrency 8, closed loop, 64-byte tensors; sequences of 20 requests. `accumulator` and `repeat` run in a "
+        "Python process, as `identity` does, and a closed loop's requests meet in batches there: no aims. For shared "
+        "memory perf_analyzer's wheel opens `libcudart.so`, which machines without CUDA lack: `LD_LIBRARY_PATH` "
+        "may name a folder with the one of the wheel `nvidia-cuda-runtime-cu12` in it; else it has no figures.",
+        requests,
+    ),
+    "recogniser": Section(
+        "A streaming recogniser's sweep",
+        f"`{SWEEP}`, once with each tool. perf_analyzer reports the rates that keep 100 ms and were stable; ours also "
+        "reports the one that ended the search.",
+        recogniser,
+    ),
     "cpu": Section(
         "Client cpu time for each request",
         "User and system time of all threads. Ours: the worker process, from the first window's edge to the last "
@@ -126,7 +141,7 @@ async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
 async def run(environment: TritonEnvironment, options: argparse.Namespace) -> str:
     """Starts what is needed, runs the sections, and returns the page."""
     began = time.monotonic()
-    with identity_models() as models, EmbeddedTriton(environment, models=models) as server:
+    with identity_models(ACCUMULATOR, REPEAT) as models, EmbeddedTriton(environment, models=models) as server:
         worker = await LocalWorker.spawn()
         try:
             program = options.perf_analyzer.resolve() if options.perf_analyzer else None

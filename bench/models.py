@@ -11,19 +11,23 @@ from pathlib import Path
 
 from exporter.demo.triton import MODELS
 
+ACCUMULATOR = "accumulator"
 DELAY = "delay"
 IDENTITY = "identity"
+REPEAT = "repeat"
 CACHED_IDENTITY = "cached_identity"
 """The identity model, answered from Triton's response cache from the second request on: no Python process and no
 queue in the way, so the server is about as fast as its doors are."""
 
 
 @contextmanager
-def identity_models() -> Iterator[Path]:
-    """A model repository with the identity model as shipped, and with the response cache before it."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _copy(folder, IDENTITY, IDENTITY)
+def identity_models(*others: str) -> Iterator[Path]:
+    """A model repository with the identity model as shipped, and with the response cache before it; and with these
+    other sample models."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
+        for name in (IDENTITY, *others):
+            _copy(folder, name, name)
         config = _copy(folder, IDENTITY, CACHED_IDENTITY)
         text = config.read_text(encoding="utf-8").replace(f'name: "{IDENTITY}"', f'name: "{CACHED_IDENTITY}"')
         config.write_text(f"{text}\nresponse_cache {{ enable: true }}\n", encoding="utf-8")

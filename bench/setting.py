@@ -40,7 +40,9 @@ class Setting:
         """Host and port."""
         return f"{ADDRESS}:{self.port(door)}"
 
-    def probe(self, door: str, model: str, elements: int, level: LoadLevel, seconds: float | None = None) -> Probe:
+    def probe(
+        self, door: str, model: str, elements: int | None, level: LoadLevel, seconds: float | None = None
+    ) -> Probe:
         """Our probe for windows that take `seconds` together."""
         window_seconds = (seconds or self.seconds) / perf_analyzer.WINDOWS
         return own_load.make_probe(

@@ -244,7 +244,8 @@ class RecordColumns:
     `sequence_end` is 1 for the last request of a sequence.
 
     `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
-    row after row. It is empty where a request has one response at most.
+    row after row. It is empty where a request has one response at most. `sequence_ids` has one entry a row, or is empty
+    where requests go in no sequences.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -258,6 +259,7 @@ class RecordColumns:
     bytes_in: npt.NDArray[np.int64]
     sequence_end: npt.NDArray[np.uint8]
     response_ns: npt.NDArray[np.int64]
+    sequence_ids: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -277,6 +279,7 @@ class RecordColumns:
             bytes_in=np.zeros(rows, np.int64),
             sequence_end=np.zeros(rows, np.uint8),
             response_ns=np.zeros(0, np.int64),
+            sequence_ids=np.zeros(0, np.int64),
         )
 
     @classmethod

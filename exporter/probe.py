@@ -165,7 +165,7 @@ class LoadLevel:
 
 
 MAX_SEARCH_LEVELS = 64
-"""The most levels that a search visits: an open end must not go on for ever. (A binary one needs at most 42.)"""
+"""The most levels that a search with an open end visits: it must not go on for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,22 @@ file is known by the digest of its content: what was checked is what runs, or th
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 MAX_ENTRIES = 1_000_000
 """Entries of one file. A schedule's requests, one each, then fit into the records of a level."""
 
+TIMESTAMP = "timestamp"
+"""The key of a step's moment in a file of input data."""
+
+_DATA_SUFFIX = ".json"
+_MAX_MS = 10**12
 _MAX_BYTES = 32 * 2**20
 _SHOWN_LENGTH = 40
 _NS_PER_MS = 1_000_000
@@ -49,10 +57,18 @@ def read_intervals(path: str) -> TimingFile:
     return file
 
 
-def read_schedule(path: str) -> TimingFile:
-    """The moments of requests: milliseconds after the level's start, one a line, none before the one ahead of it.
+def has_steps(path: str) -> bool:
+    """Whether a schedule is a JSON file of input data, whose steps have the moments."""
+    return path.endswith(_DATA_SUFFIX)
 
-    Raises ValueError, with the file's name and the line, if it can't be read or a line is no such number."""
+
+def read_schedule(path: str) -> TimingFile:
+    """The moments of requests: milliseconds after the level's start, one a line, none before the one ahead of it. Of a
+    file of input data (.json) they are its steps' `timestamp`, as perf_analyzer's `--fixed-schedule` has them.
+
+    Raises ValueError, with the file's name and the line or step, if it can't be read or a moment is no such number."""
+    if has_steps(path):
+        return _read_steps(path)
     file = _read(path, _moment_ns)
     earliest_ns = 0
     for number, entry_ns in enumerate(file.entries_ns, 1):
@@ -88,6 +104,33 @@ def _read(path: str, entry_of: Callable[[bytes], int]) -> TimingFile:
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise ValueError(f"{path}: has {len(entries)} lines; from 1 to {MAX_ENTRIES} are allowed")
     return TimingFile(path, hashlib.sha256(content).hexdigest(), tuple(entries))
+
+
+def _read_steps(path: str) -> TimingFile:
+    content = _content(path)
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path}: is not JSON") from None
+    steps = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(steps, list) or not 1 <= len(steps) <= MAX_ENTRIES:
+        raise ValueError(f"{path}: must have 'data', a list of 1 to {MAX_ENTRIES} steps")
+    moments_ms = [_step_ms(path, index, step) for index, step in enumerate(steps)]
+    for index, (before, moment) in enumerate(pairwise(moments_ms), 1):
+        if moment < before:
+            raise ValueError(f"{path}: step {index}: timestamp {moment} is before that of the step ahead, {before}")
+    return TimingFile(path, hashlib.sha256(content).hexdigest(), tuple(_NS_PER_MS * each for each in moments_ms))
+
+
+def _step_ms(path: str, index: int, step: Any) -> int:
+    if not isinstance(step, dict):
+        raise ValueError(f"{path}: step {index}: a schedule needs steps, not streams of them")
+    moment = step.get(TIMESTAMP)
+    if not isinstance(moment, int) or isinstance(moment, bool) or not 0 <= moment < _MAX_MS:
+        found = "found none" if moment is None else f"found {str(moment)[:_SHOWN_LENGTH]}"
+        problem = "must be whole milliseconds after the start"
+        raise ValueError(f"{path}: step {index}: '{TIMESTAMP}' {problem}, {found}")
+    return moment
 
 
 def _content(path: str) -> bytes:

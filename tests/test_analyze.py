@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import logging
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,7 @@ max_batch_size: 8
 input [ {{ name: "input" data_type: TYPE_FP32 dims: [ {dims} ] }} ]
 output [ {{ name: "output" data_type: TYPE_FP32 dims: [ 1 ] }} ]
 instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+{more}
 """
 CODE = """
 import time
@@ -50,10 +53,13 @@ class TritonPythonModel:
         rows = pb_utils.get_input_tensor_by_name(request, "input").as_numpy().shape[0]
         return pb_utils.InferenceResponse([pb_utils.Tensor("output", np.zeros((rows, 1), np.float32))])
 """
+SEQUENCES = "sequence_batching { oldest { max_candidate_sequences: 64 } }"
 MODELS = {
-    "wav2vec_general_v2": "-1, -1",
-    "inception_graphdef": "3, 8, 8",
-    "resnet50_libtorch": "3, 8, 8",
+    "wav2vec_general_v2": ("-1, -1", ""),
+    "inception_graphdef": ("3, 8, 8", ""),
+    "sifigan-pt-fp32": ("80, -1", ""),
+    "resnet50_libtorch": ("3, 8, 8", ""),
+    "streaming_acoustic": ("160", SEQUENCES),
 }
 
 
@@ -71,11 +77,11 @@ def logging_as_it_was() -> Iterator[None]:
 def server(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]:
     """Models of the names that are in people's command lines."""
     repository = tmp_path_factory.mktemp("models")
-    for name, dims in MODELS.items():
+    for name, (dims, more) in MODELS.items():
         folder = repository / name / "1"
         folder.mkdir(parents=True)
         (folder / "model.py").write_text(CODE)
-        (folder.parent / "config.pbtxt").write_text(CONFIG.format(name=name, dims=dims))
+        (folder.parent / "config.pbtxt").write_text(CONFIG.format(name=name, dims=dims, more=more))
     with EmbeddedTriton(triton_environment, models=repository) as server:
         yield server
 
@@ -120,6 +126,57 @@ def test_a_csv(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(row[0] for row in rows[1:]) == ["1", "2", "3", "4"]
     rates = [float(row[1]) for row in rows[1:]]
     assert rates == sorted(rates)
+
+
+def test_real_data(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("measurement_data").mkdir()
+    steps = [{"input": {"content": [0.5] * 80 * frames, "shape": [80, frames]}} for frames in (3, 1, 2)]
+    expected = [{"output": [0]} for _ in steps]
+    document = {"data": steps, "validation_data": expected}
+    Path("measurement_data/real_data_fp32.json").write_text(json.dumps(document))
+    line = "-m sifigan-pt-fp32 --input-data measurement_data/real_data_fp32.json"
+    assert analyze(f"{line} --json perf.json", server) == 0
+    [measurement] = json.loads(Path("perf.json").read_text())["measurements"]
+    assert measurement["validated"] == measurement["outcomes"]["ok"] > 0
+
+
+def test_a_fixed_schedule(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    steps = [{"input": {"b64": base64.b64encode(bytes(768)).decode()}, "timestamp": ms} for ms in (0, 30, 30, 90)]
+    Path("timed.json").write_text(json.dumps({"data": steps}))
+    line = "-m inception_graphdef --fixed-schedule --input-data timed.json --profile-export-file export.json"
+    assert analyze(line, server) == 0
+    [experiment] = json.loads(Path("export.json").read_text())["experiments"]
+    sent = sorted(request["timestamp"] for request in experiment["requests"])
+    assert len(sent) == 4
+    assert sent[3] - sent[0] >= 80_000_000  # the first may be late, the others are never early
+
+
+def test_a_streaming_model(
+    server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands but for what makes it quick: the flag given last counts."""
+    monkeypatch.chdir(tmp_path)
+    line = (
+        "-u localhost:8001 -i grpc -a -m streaming_acoustic --streaming --sequence-length=50 "
+        "--measurement-mode=count_windows --measurement-request-count=5000 --request-rate-range=2048:4096:256 "
+        "--stability-percentage=100 --latency-threshold=100"
+    )
+    quick = f"-u localhost:{server.grpc_port} --measurement-request-count=40 --request-rate-range=100:200:100 -s 1000"
+    quick += " --num-of-sequences=32 --sequence-length=5 --profile-export-file=export.json"
+    assert run_analyze([*line.split(), *quick.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("Request Rate: 100 inference requests per second") + 1] == "  Client: "
+    count = next(text for text in lines if text.startswith("    Sequence count: "))
+    assert int(count.split()[2]) > 0
+    assert count.endswith(" seq/sec)")
+    assert "Inferences/Second vs. Client Average Batch Latency" in lines
+    experiment = json.loads(Path("export.json").read_text())["experiments"][0]
+    requests = Counter(request["sequence_id"] for request in experiment["requests"])
+    assert 0 not in requests
+    assert max(requests.values()) <= 6  # 5, more or less by 20 %
+    assert all(len(request["response_timestamps"]) == 1 for request in experiment["requests"])
 
 
 def test_metrics_and_a_verbose_csv(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,52 @@ def test_faults(tmp_path: Path, read: Read, content: str | bytes, message: str) 
     assert str(caught.value).startswith(path + message)
 
 
+def write_steps(tmp_path: Path, content: str) -> str:
+    path = tmp_path / "night.json"
+    path.write_text(content)
+    return str(path)
+
+
+def test_the_moments_of_steps(tmp_path: Path) -> None:
+    steps = '{"timestamp": 0, "X": [1]}, {"timestamp": 0}, {"X": [1], "timestamp": 1500}'
+    file = read_schedule(write_steps(tmp_path, f'{{"data": [{steps}]}}'))
+    assert file.entries_ns == (0, 0, 1_500_000_000)
+    assert file.stem == "night"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\n2", ": is not JSON"),
+        ("[" * 100_000, ": is not JSON"),
+        ("[]", ": must have 'data', a list of 1 to 1000000 steps"),
+        ('{"data": []}', ": must have 'data', a list of 1 to 1000000 steps"),
+        ('{"data": [[{"timestamp": 1}]]}', ": step 0: a schedule needs steps, not streams of them"),
+        (
+            '{"data": [{"timestamp": 1}, {"X": [1]}]}',
+            ": step 1: 'timestamp' must be whole milliseconds after the start, found none",
+        ),
+        (
+            '{"data": [{"timestamp": 1.5}]}',
+            ": step 0: 'timestamp' must be whole milliseconds after the start, found 1.5",
+        ),
+        (
+            '{"data": [{"timestamp": true}]}',
+            ": step 0: 'timestamp' must be whole milliseconds after the start, found True",
+        ),
+        (
+            '{"data": [{"timestamp": 5}, {"timestamp": 4}]}',
+            ": step 1: timestamp 4 is before that of the step ahead, 5",
+        ),
+    ],
+)
+def test_faults_of_steps(tmp_path: Path, content: str, message: str) -> None:
+    path = write_steps(tmp_path, content)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
+        read_schedule(path)
+    assert str(caught.value) == path + message
+
+
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"none\.txt: cannot be read: No such file or directory"):
         read_intervals(str(tmp_path / "none.txt"))

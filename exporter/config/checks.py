@@ -19,6 +19,7 @@ from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_settings import TargetSettings
+from exporter.timing_files import has_steps
 
 MAX_LABELS = 5
 
@@ -72,25 +73,23 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
-    grpc_targets = {entry.settings.name for entry in targets if entry and _is_grpc(entry)}
-    http_doors = {
-        entry.settings.name for entry in targets if entry and entry.settings.url.scheme not in ("grpc", "grpcs")
-    }
+    is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
     for index, entry in enumerate(probes):
         if not entry:
             continue
         if complete and "target" not in entry.broken and entry.settings.target not in known:
             yield ("probes", index, "target"), _no_target(entry.settings.target, known)
-        if entry.settings.streaming and entry.settings.target in http_doors:
+        through_grpc = is_grpc.get(entry.settings.target)
+        if entry.settings.streaming and through_grpc is False:
             door = text.shown(entry.settings.target)
             yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
-        if not entry.broken & {"target", "input"} and entry.settings.target in grpc_targets:
+        if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
 
 
 def _is_grpc(target: Entry) -> bool:
-    return "url" not in target.broken and target.settings.url.scheme in ("grpc", "grpcs")
+    return target.settings.url.scheme in ("grpc", "grpcs")
 
 
 def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
@@ -208,6 +207,9 @@ def _schedule_file(probe: ProbeSettings) -> Found:
     if probe.load.schedule_file is None:
         return
     moments_ns, stop = probe.load.schedule_file.entries_ns, probe.stop
+    if probe.load.workers > 1 and has_steps(probe.load.schedule_file.path):
+        problem = f"found {probe.load.workers}: the steps of schedule_file have their moments in one worker; give 1"
+        yield ("load", "workers"), problem
     if len(moments_ns) >= stop.max_requests:
         count = f"its {len(moments_ns)} requests, with the first to warm up"
         yield ("load", "schedule_file"), f"{count}, are above stop.max_requests, {stop.max_requests}"
@@ -261,6 +263,23 @@ def _shared_memory(probe: ProbeSettings) -> Found:
         yield ("input", "output_shared_memory_size"), "has no meaning without shared_memory"
 
 
+def _together(probe: ProbeSettings) -> Found:
+    """What changes requests after they were encoded, or keeps their answers from being looked at one by one."""
+    sequences, shared = probe.load.sequences is not None, probe.input.shared_memory != "none"
+    compression = probe.input.compression
+    changing = {"load.sequences": sequences, "streaming": probe.streaming, "input.shared_memory": shared}
+    if compression != "none" and any(changing.values()):
+        names = " and ".join(name for name, given in changing.items() if given)
+        yield ("input", "compression"), f"found '{compression}': must be none with {names}"
+    if probe.validation is None or not probe.validation.reference_model:
+        return
+    if shared:
+        yield ("validation", "reference_model"), "does not go with input.shared_memory, where answers are not looked at"
+    if sequences:
+        problem = "does not go with load.sequences, whose answers depend on the requests before"
+        yield ("validation", "reference_model"), problem
+
+
 def _windows(probe: ProbeSettings) -> Found:
     measurement = probe.measurement
     if measurement.stability_windows > measurement.max_windows:
@@ -291,10 +310,11 @@ def _counted_windows(probe: ProbeSettings) -> Found:
     if probe.load.workers > 1 and (measurement.request_count or measurement.window_mode == "count"):
         what = "request_count" if measurement.request_count else "window_mode: count"
         yield ("load", "workers"), f"found {probe.load.workers}: with {what} one worker must count; give 1"
-    if probe.load.schedule_file is not None:
+    run_once = next((key for key in ("schedule_file", "periodic_concurrency") if getattr(probe.load, key)), "")
+    if run_once:
         for key in ("request_count", "warm_up_requests", "warm_up_ns"):
             if getattr(measurement, key):
-                yield ("measurement", key.removesuffix("_ns")), "has no meaning with schedule_file: all is measured"
+                yield ("measurement", key.removesuffix("_ns")), f"has no meaning with {run_once}: all is measured"
 
 
 def _request_count(probe: ProbeSettings) -> Found:
@@ -360,6 +380,7 @@ _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _periodic: {"load", "stop", "streaming"},
     _sequences: {"load", "stop", "input"},
     _shared_memory: {"input"},
+    _together: {"load", "streaming", "input", "validation"},
     _windows: {"measurement"},
     _search: {"load", "measurement"},
     _counted_windows: {"load", "measurement"},

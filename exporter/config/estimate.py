@@ -124,7 +124,7 @@ def _most_visits(search: Search) -> int:
         return MAX_SEARCH_LEVELS
     steps = (search.end - search.start) / search.step
     if search.kind is SearchKind.LINEAR:
-        return min(int(steps + 1e-9) + 1, MAX_SEARCH_LEVELS)
+        return int(steps + 1e-9) + 1
     return (2 if steps else 1) + math.ceil(math.log2(max(steps, 1)))
 
 

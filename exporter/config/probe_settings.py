@@ -143,8 +143,9 @@ class LoadSettings(Section):
     )
     schedule_file: Annotated[TimingFile, PlainValidator(parse_schedule_file)] | None = Field(
         default=None,
-        description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending. Run "
-        "once and measured whole. The level bears the file's name, without its ending.",
+        description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending; or a "
+        "JSON file of input data whose steps have a `timestamp`. Run once and measured whole. The level bears the "
+        "file's name, without its ending.",
     )
     periodic_concurrency: Annotated[tuple[int, int, int], PlainValidator(parse_periodic)] | None = Field(
         default=None,

@@ -13,7 +13,7 @@ from exporter import logs
 from exporter.errors import InputError
 from exporter.load.protocol import LevelPlan
 from exporter.payload import Dataset, Step, make_dataset, round_robin
-from exporter.probe import NS, Validation
+from exporter.probe import NS, Mode, Validation
 from exporter.services.base import Control
 
 PROGRESS_GAP_NS = 5 * NS
@@ -53,7 +53,7 @@ class Data:
         answer.
 
         Workers that share a level begin at different ones, evenly spread, so that they do not all send the same; but
-        sequences begin where a stream does.
+        sequences begin where a stream does, and a schedule has its own first request after the cold one.
         """
         dataset = await self.dataset(plan)
         if not self._requests:
@@ -65,7 +65,7 @@ class Data:
         steps = self._requests
         if plan.probe.sequences is not None:
             return Requests(steps, _numbered(dataset))
-        first = plan.member * len(steps) // plan.members
+        first = plan.member * len(steps) // plan.members if plan.level.mode is not Mode.SCHEDULE else len(steps) - 1
         return Requests(steps[first:] + steps[:first], [])
 
 
@@ -78,6 +78,9 @@ def _numbered(dataset: Dataset) -> list[range]:
 async def ask_reference(plan: LevelPlan, validation: Validation, requests: list[Step], control: Control) -> list[Step]:
     """The requests with the answers of the reference model as what is expected. Each is asked once, one after the
     other, and of many only the first `MAX_REFERENCE_REQUESTS`: the others are not validated."""
+    if plan.probe.sequences is not None:
+        text = "validation.reference_model does not go with sequences, whose answers depend on the requests before"
+        raise InputError(text)
     if any(step.expected for step in requests):
         raise InputError("both the data and validation.reference_model say what is expected: keep one of them")
     outputs = [spec.name for spec in plan.facts.outputs]

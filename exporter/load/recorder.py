@@ -130,14 +130,15 @@ class Recorder:
 
 
 class DetailRecorder(Recorder):
-    """The same for requests in sequences and over streams: it also keeps which of them was the last of its sequence,
+    """The same for requests in sequences and over streams: it also keeps the sequence of each, which was its last,
     and when each response came. As many responses as `max_rows` count as full, too."""
 
-    __slots__ = ("_ends", "_response_ns")
+    __slots__ = ("_ends", "_response_ns", "_sequence_ids")
 
     def __init__(self, on_full: Callable[[int], None], max_rows: int = MAX_ROWS, chunk_rows: int = CHUNK_ROWS) -> None:
         super().__init__(on_full, max_rows, chunk_rows)
         self._response_ns = array("q")
+        self._sequence_ids = array("q")
 
     @property
     def is_full(self) -> bool:
@@ -146,7 +147,9 @@ class DetailRecorder(Recorder):
 
     def record(self, call: Call) -> None:
         """Keeps the call's numbers. Hot: once for every request."""
-        self._ends[self._next] = call.sequence_end
+        if call.sequence_id:
+            self._ends[self._next] = call.sequence_end
+            self._sequence_ids.append(call.sequence_id)
         responses = self._response_ns
         held = len(responses)
         responses.extend(call.response_ns)
@@ -157,7 +160,12 @@ class DetailRecorder(Recorder):
     def drain(self) -> RecordColumns:
         """As `Recorder.drain`."""
         responses, self._response_ns = self._response_ns, array("q")
-        return replace(super().drain(), response_ns=np.frombuffer(responses, np.int64))
+        ids, self._sequence_ids = self._sequence_ids, array("q")
+        return replace(
+            super().drain(),
+            response_ns=np.frombuffer(responses, np.int64),
+            sequence_ids=np.frombuffer(ids, np.int64),
+        )
 
     def _start_chunk(self) -> None:
         super()._start_chunk()

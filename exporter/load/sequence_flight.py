@@ -57,6 +57,13 @@ class SequenceFlight(Flight):
         self._sequences.ended(self._turns.pop(call.slot), call.outcome, was_sent=call.sent_ns > 0)
         super().ended(call)
 
+    def ended_with_answer(self, call: Call) -> None:
+        """As `Flight.ended_with_answer`, but a sequence that was cut short, or began its stream again, is not held
+        against what the data expect."""
+        if not self._turns[call.slot].as_in_data:
+            call.answer = None
+        super().ended_with_answer(call)
+
     async def end_sequences(self, limit_ns: int) -> None:
         """After `stop` and `drain`: ends all sequences that were begun, and waits at most so long for the answers.
 
@@ -76,7 +83,7 @@ class SequenceFlight(Flight):
 
     def _placed(self, call: Call, turn: Turn) -> EncodedRequest:
         self._turns[call.slot] = turn
-        call.sequence_end = turn.place.end
+        call.sequence_id, call.sequence_end = turn.place.sequence_id, turn.place.end
         return self._placers[call.slot % len(self._placers)].place(turn.step, turn.place)
 
     def _send_end(self, call: Call, turn: Turn, limit_ns: int) -> None:

@@ -31,11 +31,13 @@ it may have begun one."""
 
 
 class Turn(NamedTuple):
-    """One request: of which slot, which step of the input data, and its place in the sequence."""
+    """One request: of which slot, which step of the input data, and its place in the sequence. `as_in_data` is whether
+    all requests before it were the steps before it in its stream: only then can the data say what it is answered."""
 
     slot: int
     step: int
     place: Place
+    as_in_data: bool = True
 
 
 class _Slot:
@@ -90,12 +92,13 @@ class Sequences:
         if not state.id:
             self._begin(state)
         start = state.position == 0
+        as_in_data = state.position < len(state.stream) and not state.broken
         step = state.stream[state.position % len(state.stream)]
         end = state.broken or state.left == 1
         state.position += 1
         state.left = 0 if end else state.left - 1
         state.in_flight += 1
-        return Turn(slot, step, Place(state.id, start, end))
+        return Turn(slot, step, Place(state.id, start, end), as_in_data)
 
     def ended(self, turn: Turn, outcome: Outcome, *, was_sent: bool) -> None:
         """A request ended so. `was_sent` is whether any of it went out."""

@@ -18,6 +18,7 @@ import rapidjson
 from exporter.payload.faults import Faults
 from exporter.payload.json_tensor import JsonObject, RawTensor, read_tensor
 from exporter.payload.values import Elements, pack, shown
+from exporter.timing_files import TIMESTAMP
 
 Progress = Callable[[Path, int, int], None]
 """Told now and then: the file, how many of its bytes were read, and how many it has."""
@@ -28,8 +29,8 @@ RESPONSES = "responses"
 _CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROOT_KEYS = ("data", "validation_data")
-_IGNORED_KEY = "model"
-"""perf_analyzer's own data files may name a model in each step."""
+_IGNORED_KEYS = {"model": str, TIMESTAMP: int}
+"""What a step may have beside tensors: its model, which perf_analyzer ignores too, and the moment of its request."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,7 +201,7 @@ class _Reading:
         self._check_keys(f"{place}: ", value)
         tensors: dict[str, RawTensor | None] = {}
         for name, entry in value.items():
-            if name == _IGNORED_KEY and isinstance(entry, str):
+            if type(entry) is _IGNORED_KEYS.get(name):
                 continue
             try:
                 tensors[name] = read_tensor(entry)

@@ -80,8 +80,6 @@ def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOpti
         expected = file.expected or [[] for _ in file.streams]
         for raw_stream, raw_expected in zip(file.streams, expected, strict=True):
             streams.append(_stream(raw_stream, raw_expected, inputs, outputs, faults))
-            # What was converted is let go of at once: the data is never in memory twice as a whole.
-            raw_stream.clear()
     faults.raise_if_any()
     if is_flat:
         streams = [tuple(step for stream in streams for step in stream)]
@@ -94,14 +92,19 @@ def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOpti
 def _stream(
     raw: list[RawStep], raw_expected: list[RawStep], inputs: _Expected, outputs: _Expected, faults: Faults
 ) -> tuple[Step, ...]:
+    """Takes the steps out of their lists: what was converted is let go of at once, so that the data is never in memory
+    twice as a whole."""
     steps = []
-    for index, raw_step in enumerate(raw):
+    raw.reverse()
+    raw_expected.reverse()
+    while raw:
+        raw_step = raw.pop()
+        step = raw_expected.pop() if raw_expected else None
         if not raw_step.answers:
             continue
         tensors = inputs.tensors(raw_step.place, raw_step.answers[0], faults)
         answers: tuple[Tensors, ...] = ()
-        if raw_expected:
-            step = raw_expected[index]
+        if step is not None:
             answers = tuple(outputs.tensors(step.place, answer, faults) for answer in step.answers)
         # Where no output is named nothing is expected, and nothing is counted as checked.
         steps.append(Step(tensors, answers if any(answers) else (), raw_step.place))

@@ -68,10 +68,11 @@ class SharedRequests(Protocol):
 class Call:
     """One request in flight: the engine owns it and uses it again; the channel fills it in.
 
-    The engine sets `step`, `intended_ns`, `deadline_ns` and `sequence_end` and hands it to `Channel.send`. The channel
-    sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener with it. All stamps are
-    `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`, and calls `on_response`,
-    if that is set, after each. A channel that keeps answers sets `answer` to what came for a call that is ok.
+    The engine sets `step`, `intended_ns`, `deadline_ns`, `sequence_id` and `sequence_end` and hands it to
+    `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener
+    with it. All stamps are `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`,
+    and calls `on_response`, if that is set, after each. A channel that keeps answers sets `answer` to what came for a
+    call that is ok.
     """
 
     __slots__ = (
@@ -91,6 +92,7 @@ class Call:
         "send_done_ns",
         "sent_ns",
         "sequence_end",
+        "sequence_id",
         "slot",
         "step",
         "text",
@@ -106,6 +108,7 @@ class Call:
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
         self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
         self.sequence_end = False
+        self.sequence_id = 0
         self.response_ns: list[int] = []
         self.on_response: Callable[[Call], None] | None = None
 

@@ -102,16 +102,26 @@ class ProfileExport:
         """The ok requests, in the order in which they ended."""
         ok = columns.outcome == Outcome.OK
         sent_ns = columns.sent_ns[ok] + self._ahead_ns
-        last_ns = columns.last_ns[ok] + self._ahead_ns
+        response_ns, first, count = _responses(columns, ok)
+        response_ns = response_ns + self._ahead_ns
+        sequence_ids = columns.sequence_ids[ok] if len(columns.sequence_ids) else np.zeros(len(sent_ns), np.int64)
         for start in range(0, len(sent_ns), _ROWS):
             part = slice(start, start + _ROWS)
+            numbers = (each[part].tolist() for each in (sent_ns, sequence_ids, first, count))
             rows = [
-                f'{{"timestamp":{sent},"request_inputs":{self._inputs},"response_timestamps":[{last}],'
-                '"response_outputs":[{}]}'
-                for sent, last in zip(sent_ns[part].tolist(), last_ns[part].tolist(), strict=True)
+                self._request(sent, sequence_id, response_ns[at : at + many].tolist())
+                for sent, sequence_id, at, many in zip(*numbers, strict=True)
             ]
             yield ("," if self._rows else "") + ",".join(rows)
             self._rows += len(rows)
+
+    def _request(self, sent_ns: int, sequence_id: int, response_ns: list[int]) -> str:
+        sequence = f'"sequence_id":{sequence_id},' if sequence_id else ""
+        outputs = json.dumps([{}] * len(response_ns))
+        return (
+            f'{{"timestamp":{sent_ns},{sequence}"request_inputs":{self._inputs},'
+            f'"response_timestamps":{json.dumps(response_ns)},"response_outputs":{outputs}}}'
+        )
 
     def _write(self, text: str) -> None:
         if self._error is None:
@@ -168,6 +178,18 @@ def exporting(
             yield ExportingWorker(worker, export)
 
     return lend
+
+
+def _responses(
+    columns: RecordColumns, ok: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """When responses came, and for each ok request where among them its own begin and how many they are. Without a
+    stream each has one, when the request ended."""
+    counts = columns.responses.astype(np.int64)
+    if len(columns.response_ns) != counts.sum():
+        last_ns = columns.last_ns[ok]
+        return last_ns, np.arange(len(last_ns)), np.ones(len(last_ns), np.int64)
+    return columns.response_ns, (np.cumsum(counts) - counts)[ok], counts[ok]
 
 
 def _experiment(level: LoadLevel) -> tuple[str, str]:

@@ -135,6 +135,9 @@ def _client_lines(
     decoupled = facts is not None and facts.decoupled
     yield f"    Request count: {measurement.latency.count if measurement.latency else 0}"
     yield from _trouble_lines(measurement)
+    if measurement.sequences is not None:
+        per_second = measurement.sequences * NS / measurement.duration_ns if measurement.duration_ns else 0.0
+        yield f"    Sequence count: {measurement.sequences} ({number(per_second)} seq/sec)"
     yield f"    Throughput: {number(measurement.throughput)} infer/sec"
     if decoupled and measurement.duration_ns:
         rate = measurement.responses * NS / measurement.duration_ns
@@ -144,8 +147,14 @@ def _client_lines(
     if measurement.latency is None:
         return
     yield from _latency_lines(probe, measurement.latency, options)
-    if options.verbose and measurement.response_time is not None:
-        yield from _response_time_lines(measurement.response_time)
+    if options.verbose:
+        for name, summary in {
+            "Response time, from the moment meant": measurement.response_time,
+            "First response, from the moment sent": measurement.first_response,
+            "From one response to the next": measurement.inter_response,
+        }.items():
+            if summary is not None:
+                yield _summary_line(name, summary)
     yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 
 
@@ -192,10 +201,10 @@ def _interval_text(entry: PercentileValue) -> str:
     return "too few requests for a confidence interval"
 
 
-def _response_time_lines(response_time: LatencySummary) -> Iterator[str]:
-    figures = [f"avg {microseconds(response_time.mean_ns)} usec"]
-    figures += [f"{percentile_name(p.percentile)} {microseconds(p.value_ns)} usec" for p in response_time.percentiles]
-    yield f"    Response time, from the moment meant: {', '.join(figures)}"
+def _summary_line(name: str, summary: LatencySummary) -> str:
+    figures = [f"avg {microseconds(summary.mean_ns)} usec"]
+    figures += [f"{percentile_name(p.percentile)} {microseconds(p.value_ns)} usec" for p in summary.percentiles]
+    return f"    {name}: {', '.join(figures)}"
 
 
 def _library_line(probe: Probe, measurement: Measurement, latency: LatencySummary, options: ReportOptions) -> str:

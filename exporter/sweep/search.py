@@ -20,7 +20,7 @@ Visits = Generator[float, bool, None]
 
 
 def visits(search: Search, max_in_flight: int) -> Visits:
-    """The values to visit, at most MAX_SEARCH_LEVELS. An open end goes up to `max_in_flight` or the highest rate."""
+    """The values to visit. An open end goes up to `max_in_flight` or the highest rate, in MAX_SEARCH_LEVELS at most."""
     is_rate = search.mode is Mode.REQUEST_RATE
     units = _RATE_UNITS if is_rate else 1
     highest = search.end or (HIGHEST_REQUEST_RATE if is_rate else max_in_flight)
@@ -28,9 +28,9 @@ def visits(search: Search, max_in_flight: int) -> Visits:
     chosen = _linear if search.kind is SearchKind.LINEAR else _binary
     values = chosen(start, end, step)
     value = next(values, None)
-    for _ in range(MAX_SEARCH_LEVELS):
-        if value is None:
-            return
+    visited = 0
+    while value is not None and (search.end or visited < MAX_SEARCH_LEVELS):
+        visited += 1
         kept = yield value / units
         try:
             value = values.send(kept)

@@ -129,6 +129,19 @@ probes: [{{name: p, target: t, model: m, schedule: {{every: 1h}}, load: {{schedu
     assert faults_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {problem}"]
 
 
+def test_steps_with_their_moments_are_one_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.json").write_text('{"data": [{"timestamp": 0}]}')
+    text = """
+targets: [{name: t, kind: triton, url: "http://localhost"}]
+probes: [{name: p, target: t, model: m, schedule: {every: 1h}, load: {schedule_file: night.json, workers: 2}}]
+"""
+    assert faults_of(tmp_path, text) == [
+        "canary.yaml:3: probes[0] (p).load.workers: found 2: the steps of schedule_file have their moments in one "
+        "worker; give 1"
+    ]
+
+
 def test_a_file_that_can_name_no_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / " .txt").write_text("1\n")

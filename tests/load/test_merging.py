@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import random
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.load.merging import Merger
 from exporter.model import ClientHealth, ServerReading, Window
@@ -74,6 +79,32 @@ def test_members_that_are_not_in_step(
         for start, end in parts:
             merger.add(member, window(start, end))
     assert spans(list(merger.merged())) == expected
+
+
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(0, 2**32))
+def test_every_request_is_in_the_one_window_in_which_it_ended(members: int, edges: int, seed: int) -> None:
+    """Members leave edges out, and cut in between where their rows are full; only the last edge is everyone's."""
+    rng = random.Random(seed)
+    merger = Merger(members, WINDOW)
+    merger.start_grid(GRID)
+    sent = 0
+    for member in range(members):
+        met = [0, *(edge for edge in range(1, edges) if rng.random() < 0.7)]
+        cuts = sorted([*met, rng.choice(met) + 0.5, edges])
+        for start, end in pairwise(cuts):
+            rows = rng.randrange(4)
+            part = window(start, end, rows)
+            part.columns.last_ns[:] = [rng.randint(part.start_ns, part.end_ns) for _ in range(rows)]
+            merger.add(member, part)
+            sent += rows
+    merged = list(merger.merged())
+    assert sum(len(each.columns) for each in merged) == sent
+    assert merged[-1].end_ns == GRID + edges * WINDOW
+    begin_ns = GRID
+    for each in merged:
+        assert each.start_ns == begin_ns
+        assert all(each.start_ns <= last_ns <= each.end_ns for last_ns in each.columns.last_ns.tolist())
+        begin_ns = each.end_ns
 
 
 @pytest.mark.parametrize("measured", [True, False])

@@ -97,11 +97,13 @@ def test_details_are_kept_beside_the_columns() -> None:
     recorder = DetailRecorder(told.append, max_rows=6, chunk_rows=2)
     for number, stamps in enumerate([[1, 2, 3], [], [4], [5, 6]]):
         it = call(number)
-        it.response_ns, it.responses, it.sequence_end = stamps, len(stamps), number % 2 == 1
+        it.response_ns, it.responses = stamps, len(stamps)
+        it.sequence_id, it.sequence_end = 100 + number, number % 2 == 1
         recorder.record(it)
     columns = recorder.drain()
     assert columns.response_ns.tolist() == [1, 2, 3, 4, 5, 6]
     assert columns.responses.tolist() == [3, 0, 1, 2]
+    assert columns.sequence_ids.tolist() == [100, 101, 102, 103]
     assert columns.sequence_end.tolist() == [0, 1, 0, 1]
     assert columns.intended_ns.tolist() == [0, 10, 20, 30]
     assert 6 in told

@@ -6,6 +6,7 @@ import errno
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,26 @@ def test_many_rows_are_written_in_parts(tmp_path: Path) -> None:
     [experiment] = json.loads((tmp_path / "x.json").read_text())["experiments"]
     assert len(experiment["requests"]) == 20_000
     assert len(experiment["window_boundaries"]) == 3
+
+
+def test_sequences_and_the_responses_of_streams(tmp_path: Path) -> None:
+    outcomes = [Outcome.OK, Outcome.TIMEOUT, Outcome.OK, Outcome.OK]
+    columns = replace(
+        make_columns([30.0, 20.0, 10.0, 5.0], outcomes=outcomes),
+        responses=np.array([2, 1, 0, 1], np.uint32),
+        response_ns=np.array([11, 12, 13, 14], np.int64) * NS,
+        sequence_ids=np.array([7, 7, 2**62, 9], np.int64),
+    )
+    file = ProfileExport(tmp_path / "x.json", 0)
+    file.level_started(make_probe(), FACTS, concurrency(1))
+    file.window_ended(make_window(columns=columns))
+    file.level_ended()
+    file.close()
+    [experiment] = json.loads((tmp_path / "x.json").read_text())["experiments"]
+    assert [
+        (each["sequence_id"], each["response_timestamps"], each["response_outputs"]) for each in experiment["requests"]
+    ] == [(7, [11 * NS, 12 * NS], [{}, {}]), (2**62, [], []), (9, [14 * NS], [{}])]
+    assert next(iter(experiment["requests"][0])) == "timestamp"
 
 
 @pytest.mark.parametrize(

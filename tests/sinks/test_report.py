@@ -259,6 +259,25 @@ def test_decoupled_model() -> None:
     assert lines[lines.index("  Server: ") - 1] == "    "
 
 
+def test_sequences_and_streams() -> None:
+    measurement = replace(
+        PLAIN,
+        sequences=30,
+        duration_ns=2_000_000_000,
+        first_response=make_summary(2.0),
+        inter_response=make_summary(1.0),
+    )
+    block = level_block(measurement)
+    lines = block.splitlines()
+    assert lines.index("    Sequence count: 30 (15 seq/sec)") == lines.index("    Request count: 123") + 1
+    assert "response, from" not in block
+    verbose = level_block(measurement, ReportOptions(verbose=True)).splitlines()
+    assert [line.split(", p90")[0] for line in verbose if line.startswith(("    First resp", "    From one"))] == [
+        "    First response, from the moment sent: avg 2500 usec, p50 2000 usec",
+        "    From one response to the next: avg 1250 usec, p50 1000 usec",
+    ]
+
+
 @pytest.mark.parametrize(
     ("level", "text"),
     [

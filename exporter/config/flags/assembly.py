@@ -11,6 +11,7 @@ from exporter.config.flags.draft import Draft
 from exporter.config.flags.options import RunOptions
 from exporter.config.flags.readers import Range
 from exporter.config.text import shown
+from exporter.timing_files import has_steps
 
 TARGET = "server"
 EVERY = "1h"
@@ -28,6 +29,7 @@ _LOADS = {
     "--request-rate-range": "load.request_rate",
     "--request-intervals": "load.intervals_file",
     "--periodic-concurrency-range": "load.periodic_concurrency",
+    "--fixed-schedule": "load.schedule_file",
 }
 _GRPC_TLS = {
     "--ssl-grpc-root-certifications-file": "target.tls.ca_file",
@@ -194,6 +196,7 @@ def _server_settings(draft: Draft) -> None:
 
 def _load(draft: Draft) -> None:
     _old_concurrency(draft)
+    _fixed_schedule(draft)
     given = [name for name in _LOADS if name in draft.parts]
     if len(given) > 1:
         draft.fault(given[1], f"excludes {given[0]}; give one of them")
@@ -228,6 +231,16 @@ def _old_concurrency(draft: Draft) -> None:
         draft.parts["--concurrency-range"] = Range(low or 1, high, 1)
 
 
+def _fixed_schedule(draft: Draft) -> None:
+    """The moments stand in the file of input data."""
+    if draft.parts.pop("--fixed-schedule", False):
+        files = draft.parts.get("--input-data", ())
+        if len(files) == 1 and has_steps(files[0]):
+            draft.parts["--fixed-schedule"] = files[0]
+        else:
+            draft.fault("--fixed-schedule", "needs --input-data and one .json file, whose steps have a 'timestamp'")
+
+
 def _search(draft: Draft, load: str) -> None:
     """A range with a threshold is searched, as in perf_analyzer; without one all of its levels are run."""
     levels, limit = draft.parts.get(load), draft.parts.get("--latency-threshold")
@@ -247,7 +260,7 @@ def _search(draft: Draft, load: str) -> None:
 
 
 def _of_rates(draft: Draft, load: str) -> None:
-    open_loop = load in ("--request-rate-range", "--request-intervals")
+    open_loop = load in ("--request-rate-range", "--request-intervals", "--fixed-schedule")
     if "--request-distribution" in draft.parts:
         if load == "--request-rate-range":
             draft.put_part("--request-distribution", "load.distribution")

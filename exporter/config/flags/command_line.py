@@ -36,7 +36,6 @@ def parse(words: Sequence[str]) -> CommandLine:
     draft, options = read(words)
     if options.help or options.version:
         return CommandLine(options, {}, None, {}, ())
-    draft.drop_unknown()
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:

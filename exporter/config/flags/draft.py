@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from exporter.config.environment import Overlay, Path
-from exporter.config.faults import fields_by_key, model_at
 
 _TARGET = "target."
 _FIRST = ("name", "target", "kind", "url", "model", "version", "schedule", "load")
@@ -47,15 +46,6 @@ class Draft:
         """Something is wrong with the flag `name`."""
         self.faults.append(f"{name}: {problem}")
 
-    def drop_unknown(self) -> None:
-        """Takes out keys that the configuration does not have, each as a fault of its flag."""
-        for path in [path for path in self._sources if not _is_known(path)]:
-            name = self._sources.pop(path)
-            del self._values[path]
-            problem = "this version does not have it yet; leave it out, or use perf_analyzer for it"
-            if f"{name}: {problem}" not in self.faults:
-                self.fault(name, problem)
-
     @property
     def document(self) -> dict[str, Any]:
         """The configuration that the daemon would take."""
@@ -81,8 +71,3 @@ def _path(key: str) -> Path:
 
 def _rank(path: Path) -> int:
     return _FIRST.index(str(path[2])) if path[2] in _FIRST else len(_FIRST)
-
-
-def _is_known(path: Path) -> bool:
-    model = model_at(path[:-1])
-    return model is not None and path[-1] in fields_by_key(model)

@@ -6,10 +6,6 @@ from exporter.config.flags import readers as read
 from exporter.config.flags.flag import Flag, Key, NoEffect, Part, Refused, Setting
 
 _NO_THREADS = "one event loop carries all requests: there are no threads to limit"
-_TIMED_REQUESTS = (
-    "timed entries of a data file are not read; write their times in milliseconds, one a line, to a file, and give it "
-    "to a probe of the daemon as load.schedule_file"
-)
 
 MODEL = (
     Flag(("-m",), "MODEL", "The model to measure. Required.", Key("model", read.filled)),
@@ -117,7 +113,12 @@ MEASUREMENT = (
         "The responses after which --periodic-concurrency-range goes on; 10 by default.",
         Part("`load.request_period`", read.whole(1)),
     ),
-    Flag(("--fixed-schedule",), "", "Requests at the times that the data file gives.", Refused(_TIMED_REQUESTS)),
+    Flag(
+        ("--fixed-schedule",),
+        "",
+        "Open loop: each step of the data file at its own `timestamp`, in milliseconds after the start.",
+        Part("`load.schedule_file`", read.present),
+    ),
     Flag(
         ("--session-concurrency",),
         "N",

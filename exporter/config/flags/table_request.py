@@ -57,7 +57,7 @@ INPUT = (
         ("--output-shared-memory-size",),
         "BYTES",
         "Shared memory for each output that varies in size; 102400 by default.",
-        Key("input.output_shared_memory_size", lambda given: f"{read.whole(0)(given)}B"),
+        Key("input.output_shared_memory_size", read.whole(1)),
     ),
     Flag(
         ("--sequence-length",),

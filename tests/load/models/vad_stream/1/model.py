@@ -1,0 +1,41 @@
+"""PROBABILITY of speech in the sequence's next 512 samples; the network's state is kept from request to request."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+CONTEXT_SAMPLES = 64
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        # Found, not imported: the package would import torch.
+        package = Path(importlib.util.find_spec("silero_vad").origin).parent
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(package / "data" / "silero_vad.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self._streams = {}
+
+    def execute(self, requests):
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        start, end, stream = (
+            int(pb_utils.get_input_tensor_by_name(request, name).as_numpy().flat[0])
+            for name in ("START", "END", "CORRID")
+        )
+        audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
+        if start:
+            self._streams[stream] = np.zeros((2, 1, 128), np.float32), np.zeros((1, CONTEXT_SAMPLES), np.float32)
+        state, context = self._streams[stream]
+        window = np.concatenate([context, audio], axis=1)
+        probability, state = self._session.run(None, {"input": window, "state": state, "sr": np.array(16000, np.int64)})
+        self._streams[stream] = state, audio[:, -CONTEXT_SAMPLES:]
+        if end:
+            del self._streams[stream]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITY", probability)])
