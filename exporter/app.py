@@ -23,6 +23,7 @@ from exporter.model import Sink, SkipReason
 from exporter.probe import NS, Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.scheduler import Scheduler
+from exporter.schedule.sharding import Shard
 from exporter.sinks.archive import CsvArchive
 from exporter.sinks.baseline_actions import BaselineActions
 from exporter.sinks.baseline_store import BaselineStore, JudgedSinks
@@ -43,20 +44,22 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 """Without a tick of the scheduler for so long the daemon calls itself unhealthy."""
 
 
-def serve(config_path: Path) -> None:
-    """Runs the daemon until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its address is taken."""
+def serve(config_path: Path, shard: Shard) -> None:
+    """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
+    address is taken."""
     settings = load(config_path)
     configure(settings.log.level, settings.log.format)
     config_hash = hashlib.sha256(config_path.read_bytes()).hexdigest()[:12]
-    asyncio.run(Daemon(settings, config_hash).run())
+    asyncio.run(Daemon(settings, config_hash, shard).run())
 
 
 class Daemon:
     """The whole exporter, as one event loop and its worker processes."""
 
-    def __init__(self, settings: Settings, config_hash: str) -> None:
+    def __init__(self, settings: Settings, config_hash: str, shard: Shard) -> None:
         self._settings = settings
-        self._probes = build_probes(settings)
+        self._shard = shard
+        self._probes = shard.part(build_probes(settings))
         self._config_hash = config_hash
         self._loaded_unix_s = time.time()
         self._ready = False
@@ -99,7 +102,8 @@ class Daemon:
             self._archive.start()
         self._scheduler.start(self._probes, self._last_runs())
         self._ready = True
-        log.info("ready", extra=fields(version=__version__, listen=address, probes=len(self._probes)))
+        started = fields(version=__version__, listen=address, probes=len(self._probes), shard=str(self._shard))
+        log.info("ready", extra=started)
         try:
             await self._stop.wait()
         finally:

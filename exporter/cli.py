@@ -17,6 +17,8 @@ EXIT_BAD_OPTIONS = 3
 EXIT_NOTHING = 4
 EXIT_WORSE = 5
 
+_DAEMON_URL = "http://127.0.0.1:9787"
+
 
 def main() -> None:
     """The entry point: exits with the command's code."""
@@ -44,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the daemon", description="Runs the daemon until SIGTERM or SIGINT.")
     _add_config(serve)
+    serve.add_argument(
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="measure only this part of the groups, I from 0 to N-1: the same file for N daemons (default: all of it)",
+    )
     serve.set_defaults(command=_serve)
 
     # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
@@ -63,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.set_defaults(command=_check_config)
+
+    health = commands.add_parser(
+        "health",
+        help="ask the running daemon whether it is well",
+        description="Exit status 0 if the daemon's scheduler runs, else 1: for HEALTHCHECK and the like.",
+    )
+    health.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
+    health.set_defaults(command=_health)
 
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
 
@@ -126,7 +142,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("probe", metavar="PROBE", help="the probe's name")
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
     parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
-    parser.add_argument("--url", default="http://127.0.0.1:9787", help="the daemon's address (%(default)s)")
+    parser.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
     )
@@ -150,10 +166,26 @@ def _baseline(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from exporter.app import serve
     from exporter.errors import TritonCanaryError
+    from exporter.schedule.sharding import Shard
 
     try:
-        serve(options.config)
+        shard = Shard.parse(options.shard)
+    except ValueError as error:
+        _complain(f"--shard: {error}")
+        return EXIT_BAD_OPTIONS
+    try:
+        serve(options.config, shard)
     except TritonCanaryError as error:
+        return _complain(str(error))
+    return EXIT_OK
+
+
+def _health(options: argparse.Namespace) -> int:
+    from exporter.health_command import UnhealthyError, check
+
+    try:
+        print(check(options.url))
+    except UnhealthyError as error:
         return _complain(str(error))
     return EXIT_OK
 

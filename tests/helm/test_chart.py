@@ -1,0 +1,306 @@
+"""The chart with every values file of ci/: linted, rendered, held against strict schemas, and against our own code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm_python import HelmError, lint
+
+from exporter import __version__, cli
+from exporter.config import load
+from exporter.config.quantities import parse_duration
+from exporter.schedule.sharding import Shard
+from tests.helm.chart import CHART, NAMES, ROOT, Document, container, notes, one, render, values_of
+from tests.helm.schemas import VERSIONS, check
+
+ALWAYS = ["ConfigMap", "Pod", "Service", "ServiceAccount", "StatefulSet"]
+MORE = {
+    "default": [],
+    "exposed": ["HTTPRoute", "Ingress"],
+    "monitoring": ["ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "PrometheusRule", "ServiceMonitor"],
+    "networkpolicy": ["NetworkPolicy"],
+    "persistence": [],
+    "pod": ["ConfigMap", "ConfigMap"],
+    "secrets": [],
+    "shards": ["PodDisruptionBudget"],
+    "tls": ["ServiceMonitor"],
+}
+FULLNAME = "rel-triton-canary"
+
+
+# --- every values file -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_helm_finds_nothing_to_say(name: str, version: str) -> None:
+    report = lint(CHART, values_of(name), strict=True, kube_version=f"v{version}.0")
+    assert report["errors"] == []
+    # An icon is recommended; we have none.
+    assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_rendered_is_all_of_it_and_valid(name: str) -> None:
+    documents = render(values_of(name))
+    expected = Counter(ALWAYS + MORE[name])
+    if name == "persistence":  # its ConfigMap is somebody else's
+        expected -= Counter(["ConfigMap"])
+    assert Counter(document["kind"] for document in documents) == expected
+    for document in documents:
+        check(document)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_holds_for_all(name: str) -> None:
+    documents = render(values_of(name))
+    names = Counter((document["kind"], document["metadata"]["name"]) for document in documents)
+    assert set(names.values()) == {1}
+    for document in documents:
+        if document["metadata"]["name"].endswith(("-inputs", "-text")):  # extraManifests are the user's
+            continue
+        assert document["metadata"]["namespace"] == {"pod": "canaries"}.get(name, "canary") or name == "monitoring"
+        labels = document["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "triton-canary"
+        assert labels["app.kubernetes.io/version"] == __version__
+    workload = one(documents, "StatefulSet")["spec"]
+    selector = workload["selector"]["matchLabels"]
+    assert selector == {"app.kubernetes.io/name": "triton-canary", "app.kubernetes.io/instance": "rel"}
+    assert selector.items() <= workload["template"]["metadata"]["labels"].items()
+    assert one(documents, "Service")["spec"]["selector"] == selector
+    # The test's pod must get no requests of the Service.
+    assert not selector.items() <= one(documents, "Pod")["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pod_may_nothing_that_it_need_not(name: str) -> None:
+    documents = render(values_of(name))
+    for pod in (one(documents, "StatefulSet")["spec"]["template"]["spec"], one(documents, "Pod")["spec"]):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (ours,) = [each for each in pod["containers"] if each["name"] in ("triton-canary", "health")]
+        assert ours["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container(documents).keys()
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"persistence"}))
+def test_the_daemon_takes_its_configuration(name: str, tmp_path: Path) -> None:
+    (text,) = [
+        document["data"]["canary.yaml"]
+        for document in render(values_of(name))
+        if "canary.yaml" in document.get("data", {})
+    ]
+    path = tmp_path / "canary.yaml"
+    path.write_text(text)
+    environment = {entry["name"]: entry["value"] for entry in environment_of(name) if "value" in entry}
+    settings = load(path, environment)
+    assert settings.probes
+    assert (settings.web.listen, settings.data_directory) == (":9787", "/var/lib/triton-canary")
+    if name == "default":
+        assert settings.probes[0].stop.max_requests == 1_000_000
+
+
+def environment_of(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = container(render(values_of(name)))["env"]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mount_has_its_volume(name: str) -> None:
+    documents = render(values_of(name))
+    workload = one(documents, "StatefulSet")["spec"]
+    volumes = [volume["name"] for volume in workload["template"]["spec"]["volumes"]]
+    volumes += [claim["metadata"]["name"] for claim in workload.get("volumeClaimTemplates", [])]
+    mounts = container(documents)["volumeMounts"]
+    assert sorted(volumes) == sorted(mount["name"] for mount in mounts)
+    # By subPath a file would stay as it was when the object changes.
+    assert not any("subPath" in mount for mount in mounts)
+    paths = sorted(mount["mountPath"] for mount in mounts)
+    assert all(earlier != later for earlier, later in pairwise(paths))
+
+
+# --- single values ---------------------------------------------------------------------------------------------------
+
+
+def test_the_chart_does_without_any_value() -> None:
+    documents = render({})
+    assert len(documents) == len(ALWAYS)
+    assert "nothing to measure yet" in notes({})
+    assert "nothing to measure yet" not in notes(values_of("default"))
+    assert "Each pod shows the status page of its own shard" in notes({"shards": 2, "ingress": {"enabled": True}})
+
+
+def test_the_schema_knows_the_values_and_no_others() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+
+    def compare(given: Document, known: Document, path: str) -> None:
+        if path not in ("", "global") and known.get("additionalProperties") is not False:
+            return
+        assert given.keys() == known["properties"].keys(), path
+        for key, value in given.items():
+            if isinstance(value, dict) and "properties" in known["properties"][key]:
+                compare(value, known["properties"][key], f"{path}.{key}".lstrip("."))
+
+    compare(values, schema, "")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"replicas": 2}, "replicas"),
+        ({"shards": 0}, "minimum"),
+        ({"shards": "three"}, "integer"),
+        ({"service": {"port": 99999}}, "maximum"),
+        ({"image": {"pullpolicy": "Always"}}, "pullpolicy"),
+        ({"image": {"digest": "sha256:short"}}, "digest"),
+        ({"configReload": "sometimes"}, "configReload"),
+        ({"serviceMonitor": {"interval": "30"}}, "interval"),
+        ({"secretMounts": [{"name": "asr"}]}, "secretName"),
+        ({"persistence": {"size": "much"}}, "size"),
+        ({"config": {"data_directory": "/data"}}, "config.data_directory: the chart sets it; see persistence"),
+        ({"config": {"web": {"listen": ":80"}}}, "config.web.listen: the chart sets it; see service.port"),
+        ({"shards": 2, "persistence": {"enabled": True, "existingClaim": "one"}}, "every shard needs its own"),
+        ({"webConfig": {"tls": True}}, "webConfig.tls needs webConfig.existingSecret"),
+        (
+            {"prometheusRule": {"enabled": True, "alerts": {"TritonCanaryStail": {"enabled": False}}}},
+            "prometheusRule.alerts.TritonCanaryStail: there is no such alert; there are TritonCanaryExporterDown, ",
+        ),
+    ],
+)
+def test_wrong_values_are_refused(values: Document, said: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(said)):
+        render(values)
+
+
+def test_image_names() -> None:
+    digest = f"sha256:{'0' * 64}"
+    for image, registry, expected in [
+        ({}, "", f"triton-canary:{__version__}"),
+        ({"registry": "a.example", "tag": "x"}, "", "a.example/triton-canary:x"),
+        ({"registry": "a.example"}, "b.example/c", f"b.example/c/triton-canary:{__version__}"),
+        ({"tag": "x", "digest": digest}, "", f"triton-canary@{digest}"),
+    ]:
+        values = {"image": image, "global": {"imageRegistry": registry}}
+        assert container(render(values))["image"] == expected
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"), [({"nameOverride": "x"}, "rel-x"), ({"fullnameOverride": "y" * 80}, "y" * 52)]
+)
+def test_names(release: Document, expected: str) -> None:
+    assert one(render(release), "StatefulSet")["metadata"]["name"] == expected
+
+
+def test_each_shard_gets_its_ordinal() -> None:
+    documents = render(values_of("shards"))
+    assert one(documents, "StatefulSet")["spec"]["replicas"] == 3
+    ours = container(documents)
+    (shard,) = [entry for entry in ours["env"] if entry["name"] == "SHARD"]
+    assert shard["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['apps.kubernetes.io/pod-index']"
+    (argument,) = [text for text in ours["args"] if text.startswith("--shard=")]
+    parts = [Shard.parse(argument.removeprefix("--shard=").replace("$(SHARD)", str(index))) for index in range(3)]
+    assert parts == [Shard(0, 3), Shard(1, 3), Shard(2, 3)]
+    assert not any("shard" in text for text in container(render({}))["args"])
+
+
+def test_the_command_line_is_one_that_the_daemon_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[object] = []
+    monkeypatch.setattr("exporter.app.serve", lambda *given: served.extend(given))
+    arguments = container(render(values_of("shards")))["args"]
+    assert cli.run([text.replace("$(SHARD)", "2") for text in arguments]) == 0
+    assert Path("/etc/triton-canary/config/canary.yaml") in served
+    assert Shard(2, 3) in served
+
+
+def test_volumes_of_each_kind() -> None:
+    def data(name: str) -> Document:
+        volumes = one(render(values_of(name)), "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+        return {volume["name"]: volume for volume in volumes}
+
+    assert data("default")["data"] == {"name": "data", "emptyDir": {"sizeLimit": "2Gi"}}
+    assert data("persistence")["data"]["persistentVolumeClaim"] == {"claimName": "canary-data"}
+    assert data("persistence")["config"]["configMap"] == {"name": "canary-configuration"}
+    assert "data" not in data("shards")
+    assert data("shards")["baselines"]["persistentVolumeClaim"] == {"claimName": "canary-baselines"}
+    (claim,) = one(render(values_of("shards")), "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["storageClassName"] == "fast"
+    (claim,) = one(render({"persistence": {"enabled": True, "storageClass": "-"}}), "StatefulSet")["spec"][
+        "volumeClaimTemplates"
+    ]
+    assert claim["spec"]["storageClassName"] == ""
+
+
+def test_a_changed_configuration_replaces_the_pods_only_where_that_is_asked_for() -> None:
+    def annotations(reload: str, model: str) -> Document:
+        config = {"targets": [], "probes": [], "labels": {"model": model}}
+        pods = one(render({"configReload": reload, "config": config}), "StatefulSet")["spec"]["template"]
+        found: Document = pods["metadata"]["annotations"]
+        return found
+
+    assert annotations("watch", "a") == annotations("watch", "b")
+    assert annotations("restart", "a") != annotations("restart", "b")
+
+
+def test_with_tls_all_who_ask_use_it() -> None:
+    documents = render(values_of("tls"))
+    ours = container(documents)
+    assert "--web.config.file=/etc/triton-canary/web/web.yaml" in ours["args"]
+    probes = [ours[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe", "startupProbe")]
+    assert {probe["scheme"] for probe in probes} == {"HTTPS"}
+    assert one(documents, "ServiceMonitor")["spec"]["endpoints"][0]["scheme"] == "https"
+    assert one(documents, "Pod")["spec"]["containers"][0]["args"][-1] == f"https://{FULLNAME}:9787"
+    assert "tcpSocket" in container(render(values_of("pod")))["livenessProbe"]
+
+
+def test_the_alerts_know_the_job() -> None:
+    """`up{job=~".*triton-canary.*"}`: the operator makes `job` from the Service's label."""
+    documents = render(values_of("monitoring") | {"fullnameOverride": "x", "nameOverride": "y"})
+    monitor, service = one(documents, "ServiceMonitor")["spec"], one(documents, "Service")
+    assert "triton-canary" in service["metadata"]["labels"][monitor["jobLabel"]]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["endpoints"]
+    assert parse_duration(endpoint["scrapeTimeout"]) < parse_duration(endpoint["interval"])
+
+
+def test_the_network_policy_lets_through_what_is_needed() -> None:
+    policy = one(render(values_of("networkpolicy")), "NetworkPolicy")["spec"]
+    (way_in,) = policy["ingress"]
+    assert way_in["ports"] == [{"port": "http", "protocol": "TCP"}]
+    assert way_in["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    names, servers = policy["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert [port["port"] for port in servers["ports"]] == [8000, 8001, 8002]
+    assert "to" in servers
+    open_ways = one(render({"networkPolicy": {"enabled": True, "restrictEgress": False}}), "NetworkPolicy")["spec"]
+    assert open_ways["policyTypes"] == ["Ingress"]
+    assert "egress" not in open_ways
+    assert "from" not in open_ways["ingress"][0]
+
+
+def test_the_route_of_the_gateway_api() -> None:
+    assert one(render(values_of("exposed")), "HTTPRoute")["spec"] == {
+        "parentRefs": [{"name": "gateway", "namespace": "gateways"}],
+        "hostnames": ["canary.example.com"],
+        "rules": [{"backendRefs": [{"name": FULLNAME, "port": 80}]}],
+    }
+
+
+def test_the_versions_are_one() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (of_image,) = re.findall(r"^ARG VERSION=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert chart["appVersion"] == chart["version"] == project["version"] == of_image == __version__

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.schedule.sharding import Shard, shard_of
+from tests.builders import make_probe, make_target
+
+GROUPS = [f"triton-{number}.example" for number in range(300)]
+
+
+def test_the_groups_of_three_shards_are_each_in_exactly_one() -> None:
+    shards = [Shard(index, 3) for index in range(3)]
+    assert all(sum(shard.has(group) for shard in shards) == 1 for group in GROUPS)
+    sizes = Counter(shard_of(group, 3) for group in GROUPS)
+    assert sizes == {0: 109, 1: 90, 2: 101}
+
+
+def test_a_fourth_shard_moves_its_own_part_alone() -> None:
+    moved = [group for group in GROUPS if shard_of(group, 3) != shard_of(group, 4)]
+    assert len(moved) == 69  # of 300: 23 %, where 30 % are allowed
+    assert {shard_of(group, 4) for group in moved} == {3}
+    assert len(moved) == sum(shard_of(group, 4) == 3 for group in GROUPS)
+
+
+@given(st.text(), st.integers(1, 20))
+def test_who_is_added_takes_and_moves_nothing_else(group: str, count: int) -> None:
+    before, after = shard_of(group, count), shard_of(group, count + 1)
+    assert after in (before, count)
+
+
+def test_shards_are_evenly_filled_and_the_same_in_every_process() -> None:
+    groups = [f"10.0.{number // 250}.{number % 250}" for number in range(5000)]
+    sizes = Counter(shard_of(group, 5) for group in groups)
+    assert set(sizes) == set(range(5))
+    assert all(900 <= size <= 1100 for size in sizes.values())
+    # sha256sum of "a.example@0" begins with a39e, of "a.example@1" with 3711, of "a.example@2" with 4992.
+    assert shard_of("a.example", 3) == 0
+
+
+def test_a_part_keeps_the_order_and_goes_by_group() -> None:
+    doors = [make_target(name=f"{group}-{door}", group=group) for group in GROUPS[:20] for door in ("http", "grpc")]
+    probes = [make_probe(name=f"p{number}", target=door) for number, door in enumerate(doors)]
+    parts = [Shard(index, 3).part(probes) for index in range(3)]
+    assert sum(map(len, parts)) == len(probes)
+    for part in parts:
+        numbers = [int(probe.name[1:]) for probe in part]
+        assert all(earlier < later for earlier, later in pairwise(numbers))
+        assert set(Counter(probe.target.group for probe in part).values()) == {2}
+    assert Shard().part(probes) == probes
+
+
+@pytest.mark.parametrize(("text", "index", "count"), [("0/1", 0, 1), ("2/3", 2, 3), ("999/1000", 999, 1000)])
+def test_a_shard_is_written_as_it_is_read(text: str, index: int, count: int) -> None:
+    shard = Shard.parse(text)
+    assert (shard.index, shard.count, str(shard)) == (index, count, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3/3", "of 3 shards the last one is 2/3"),
+        ("0/0", "1 to 1000 shards"),
+        ("0/1001", "1 to 1000 shards"),
+        ("-1/3", "is no shard: I/N"),
+        ("1", "is no shard: I/N"),
+        ("/3", "is no shard: I/N"),
+        ("1/", "is no shard: I/N"),
+        ("", "is no shard: I/N"),
+        ("1/3/4", "is no shard: I/N"),
+        ("١/3", "is no shard: I/N"),
+        (" 1/3", "is no shard: I/N"),
+    ],
+)
+def test_what_is_no_shard(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Shard.parse(text)

@@ -1,0 +1,49 @@
+"""`triton-canary health` against the real web server, and against what is no daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from exporter import cli
+from exporter.web.server import WebServer
+
+
+async def ask(app: Starlette) -> int:
+    server = WebServer(app, "127.0.0.1", 0)
+    address = await server.start()
+    try:
+        return await asyncio.to_thread(cli.run, ["health", "--url", f"http://{address}"])
+    finally:
+        await server.stop()
+
+
+def answering(status: int, text: str) -> Starlette:
+    return Starlette(routes=[Route("/-/healthy", lambda _request: PlainTextResponse(text, status))])
+
+
+async def test_a_healthy_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ask(answering(200, "Healthy\n")) == 0
+    assert capsys.readouterr().out == "Healthy\n"
+
+
+async def test_one_that_stands_still(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ask(answering(503, "The scheduler stands still\n")) == 1
+    assert capsys.readouterr().err == "503: The scheduler stands still\n"
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    assert cli.run(["health", "--url", url]) == 1
+    assert "Connection refused" in capsys.readouterr().err
+
+
+def test_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["health", "--url", "127.0.0.1:9787"]) == 1
+    assert "cannot be asked at 127.0.0.1:9787" in capsys.readouterr().err
