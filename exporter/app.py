@@ -21,6 +21,7 @@ from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
 from exporter.model import Sink, SkipReason
 from exporter.probe import NS, Probe
+from exporter.reload import ProbeSet
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.archive import CsvArchive
@@ -77,6 +78,7 @@ class Daemon:
             max_sweeps=settings.limits.sweeps_per_worker,
         )
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
+        self._probe_set = ProbeSet(self._board, self._scheduler)
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
         actions = BaselineActions(self._baselines, lambda: [view.probe for view in self._board.probes()])
@@ -93,11 +95,10 @@ class Daemon:
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
         self._listen_to_signals()
-        self._board.configure(self._probes)
         address = await self._web.start()
         if self._settings.archive.enabled:
             self._archive.start()
-        self._scheduler.start(self._probes, self._last_runs())
+        self._probe_set.start(self._probes)
         self._ready = True
         log.info("ready", extra=fields(version=__version__, listen=address, probes=len(self._probes)))
         try:
@@ -143,12 +144,6 @@ class Daemon:
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:
             sink.sweep_skipped(probe, reason)
-
-    def _last_runs(self) -> dict[tuple[str, str], float]:
-        views = self._board.probes()
-        return {
-            (view.probe.target.name, view.probe.name): view.last_run_unix_s for view in views if view.last_run_unix_s
-        }
 
     # --- what the web side asks --------------------------------------------------------------------------------------
 

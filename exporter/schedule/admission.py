@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import heapq
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from exporter.model import SkipReason
 from exporter.probe import NS, Probe
@@ -137,6 +138,23 @@ class Admission:
     def resume(self, probe: Probe) -> None:
         """The probe runs again when it is due next."""
         self._paused.discard(probe_key(probe))
+
+    def replace(self, probes: Mapping[ProbeKey, Probe]) -> list[Decision]:
+        """From now on there are these probes alone. Those in line keep their place, under what they have become; those
+        that are gone are skipped, and no longer paused. Sweeps that run are the caller's affair."""
+        decisions: list[Decision] = []
+        for key, waiter in list(self._line.items()):
+            probe = probes.get(key)
+            if probe is None:
+                del self._line[key]
+                decisions.append(Skip(waiter.probe, SkipReason.SHUTDOWN))
+            elif self._may_start(probe):  # its group may have become another one
+                del self._line[key]
+                decisions.append(self._start(key, probe))
+            else:
+                self._line[key] = replace(waiter, probe=probe)
+        self._paused &= probes.keys()
+        return decisions
 
     def drain(self) -> list[Decision]:
         """Nothing starts any more: those in line are skipped now, those offered later at once."""
