@@ -44,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the daemon", description="Runs the daemon until SIGTERM or SIGINT.")
     _add_config(serve)
+    serve.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and headers of the web side, in the form of Prometheus's exporters",
+    )
     serve.set_defaults(command=_serve)
 
     # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
@@ -152,7 +159,7 @@ def _serve(options: argparse.Namespace) -> int:
     from exporter.errors import TritonCanaryError
 
     try:
-        serve(options.config)
+        serve(options.config, options.web_config)
     except TritonCanaryError as error:
         return _complain(str(error))
     return EXIT_OK

@@ -178,8 +178,13 @@ def shown(given: object) -> str:
         return str(given).lower()
     if not isinstance(given, str):
         return as_number(given) if isinstance(given, int | float) else repr(given)
-    text = _QUERY.sub("?***", _USERINFO.sub(r"\1***@", given)) if "@" in given or "://" in given else given
+    text = without_url_secrets(given)
     return repr(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…")
+
+
+def without_url_secrets(given: str) -> str:
+    """The text without user, password and query, where it looks like a url."""
+    return _QUERY.sub("?***", _USERINFO.sub(r"\1***@", given)) if "@" in given or "://" in given else given
 
 
 def _split(given: object, schemes: tuple[str, ...]) -> tuple[SplitResult, int | None]:

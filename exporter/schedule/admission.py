@@ -40,6 +40,12 @@ class Skip:
 Decision = Start | Skip
 
 
+def extra_of(probe: Probe) -> Probe:
+    """The probe under a name that none configured can have: its own sweep, when due, waits for the extra one's end, as
+    for any other's of the group."""
+    return replace(probe, name=f"{probe.name} (extra)")
+
+
 class ProbeState(enum.StrEnum):
     """What a probe is doing. A probe that runs while it is paused is `running`."""
 
@@ -96,6 +102,19 @@ class Admission:
         else:
             self._wait(key, probe, now_ns)
         return decisions
+
+    def offer_extra(self, probe: Probe) -> SkipReason | None:
+        """A sweep of the probe is wanted beside its scheduled ones, by somebody who doesn't wait for a turn: starts it
+        as that of `extra_of(probe)`, or says why not."""
+        extra = extra_of(probe)
+        if self._draining:
+            return SkipReason.SHUTDOWN
+        if probe_key(probe) in self._paused:
+            return SkipReason.PAUSED
+        if not self._may_start(extra):
+            return SkipReason.OVERLAP
+        self._start(probe_key(extra), extra)
+        return None
 
     def finished(self, probe: Probe, now_ns: int) -> list[Decision]:
         """The probe's sweep is over: its place goes to the first in line who can use it. KeyError if it did not run."""

@@ -142,8 +142,8 @@ class Board:
     def configure(self, probes: Sequence[Probe]) -> None:
         """Takes these probes, in this order, and forgets all others. A probe that kept its name, target and model
         keeps its results and counters; levels that it no longer has go, and a changed slo counts from 0."""
-        for entry in self._entries.values():
-            self._remember(entry.view)
+        for had in self._entries.values():
+            self._remember(had.view)
         entries = {}
         for probe in probes:
             entry = self._entries.get(probe.name)
