@@ -10,13 +10,11 @@ from typing import Any
 import yaml
 
 from exporter.config.loading import join
-from exporter.config.text import SECRET_HEADER, without_url_secrets
+from exporter.config.text import SECRET_HEADER, SECRET_SECTIONS, without_url_secrets
 
 HIDDEN = "<secret>"
-_HIDDEN_SECTIONS = frozenset({"headers", "parameters"})
-"""Of what is below them only names are shown, and where a value comes from."""
 _SOURCES = frozenset({"env", "file"})
-_HIDDEN_KEYS = frozenset({"string_data"})
+"""Where a hidden value comes from is no secret."""
 
 
 def shown_configuration(path: Path, data: bytes, environ: Mapping[str, str] = os.environ) -> str:
@@ -41,7 +39,5 @@ def _shown(value: Any, *, hidden: bool) -> Any:
 def _entry(key: str, value: Any, *, hidden: bool) -> Any:
     if hidden and key in _SOURCES:
         return value
-    if key in _HIDDEN_KEYS or (SECRET_HEADER.search(key) and not key.endswith("_file")):
-        # A header of such a name may say that its value comes from elsewhere.
-        return _shown(value, hidden=True)
-    return _shown(value, hidden=hidden or key in _HIDDEN_SECTIONS)
+    sounds_secret = SECRET_HEADER.search(key) is not None and not key.endswith("_file")
+    return _shown(value, hidden=hidden or sounds_secret or key in SECRET_SECTIONS)

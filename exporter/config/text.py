@@ -27,6 +27,8 @@ _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
 
 SECRET_HEADER = re.compile(r"authorization|token|api[-_]?key|secret|passw|credential|cookie|signature", re.IGNORECASE)
+SECRET_SECTIONS = frozenset({"headers", "parameters", "string_data"})
+"""Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
 SECRET_VALUE = re.compile(r"(bearer|basic) ", re.IGNORECASE)
 
 _HEADERS_OF_CLIENTS = """

@@ -31,8 +31,9 @@ QUICK = {
 class RunningDaemon:
     """Starts `triton-canary serve` with this configuration (plus a free port and `tmp_path` for its data)."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, configuration: dict[str, Any], *arguments: str) -> None:
         self.folder = folder
+        self._arguments = arguments
         values = {"data_directory": str(folder / "data"), "web": {"listen": "127.0.0.1:0"}, "defaults": QUICK}
         self.config_path = folder / "canary.yaml"
         self.config_path.write_text(yaml.safe_dump(values | configuration))
@@ -52,7 +53,7 @@ class RunningDaemon:
 
     def start(self) -> None:
         """Returns when it serves."""
-        command = [sys.executable, "-m", "exporter", "serve", "--config", str(self.config_path)]
+        command = [sys.executable, "-m", "exporter", "serve", "--config", str(self.config_path), *self._arguments]
         with self.log_path.open("ab") as log:
             self._log_begin = log.tell()
             self._process = subprocess.Popen(command, stderr=log)
@@ -75,9 +76,9 @@ class RunningDaemon:
 
     # --- what it tells -----------------------------------------------------------------------------------------------
 
-    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
         """Status and body; an error status is no exception."""
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers or {})
+        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers or {}, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=PATIENCE_SECONDS) as response:
