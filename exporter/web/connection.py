@@ -105,6 +105,10 @@ class Connection(H11Protocol):
         else:
             self._head_came()
 
+    def send_400_response(self, msg: str) -> None:
+        self.transport.pause_reading()  # over TLS it would else take in all that comes until the client closes, too
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.get_write_buffer_size() and self._flush_deadline is None:
