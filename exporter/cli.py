@@ -137,6 +137,9 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
     )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM file of the authorities to trust; the system's by default"
+    )
     parser.set_defaults(command=_baseline)
 
 
@@ -146,7 +149,7 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
         return EXIT_BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file")
+    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file")
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:

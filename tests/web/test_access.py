@@ -14,6 +14,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from exporter.baseline_command import Command, CommandError
+from exporter.baseline_command import run as run_command
 from exporter.errors import ConfigError
 from exporter.sinks.page import MetricsPage
 from exporter.web import access as access_module
@@ -309,3 +311,30 @@ def test_files_that_cannot_be_used_are_said(name: str, web_file: Path, certifica
     bad.unlink()
     with pytest.raises(ConfigError, match=r"bad\.pem.*: No such file or directory"):
         WebAccess(web_file)
+
+
+@pytest.mark.parametrize(
+    ("known", "allowed", "said"),
+    [(True, True, "404: "), (True, False, "401: Unauthorized"), (False, True, "CERTIFICATE_VERIFY_FAILED")],
+    ids=["all right", "wrong token", "unknown authority"],
+)
+async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
+    known: bool, allowed: bool, said: str, page: MetricsPage, web_file: Path, certificates: Certificates, hashed: str
+) -> None:
+    write_tls(web_file, certificates)
+    web_file.write_text(f"{web_file.read_text()}basic_auth_users: {{alice: {hashed}}}\n")
+    tokens = [web_file.with_name(name) for name in ("right", "wrong")]
+    for token in tokens:
+        token.write_text(token.name)
+    access = WebAccess(web_file)
+    server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.door)
+    command = Command(
+        "show",
+        "addsub",
+        f"https://{await server.start()}",
+        token_file=tokens[0 if allowed else 1],
+        ca_file=certificates.ca if known else certificates.other_ca,
+    )
+    with pytest.raises(CommandError, match=said):  # this application has no baselines
+        await asyncio.to_thread(run_command, command)
+    await server.stop()
