@@ -6,21 +6,23 @@ Owns who knows whom, the signals, and the order of start and end. Knows no wire 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 
 from exporter import __version__
-from exporter.config import Settings, build_probes, load
+from exporter.config import Settings, build_probes
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
 from exporter.model import Sink, SkipReason
+from exporter.on_demand import OnDemand
 from exporter.probe import NS, Probe
+from exporter.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
@@ -31,11 +33,14 @@ from exporter.sinks.board import Board
 from exporter.sinks.live import ExporterFacts
 from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
-from exporter.sweep.conductor import Sweep
+from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
+from exporter.web.access import WebAccess
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline import baseline_routes
+from exporter.web.configuration import config_routes
+from exporter.web.probe import ProbePage, probe_routes
 from exporter.web.server import WebServer
 
 log = logging.getLogger("exporter.daemon")
@@ -44,24 +49,24 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 """Without a tick of the scheduler for so long the daemon calls itself unhealthy."""
 
 
-def serve(config_path: Path, shard: Shard) -> None:
+def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
-    settings = load(config_path)
-    configure(settings.log.level, settings.log.format)
-    config_hash = hashlib.sha256(config_path.read_bytes()).hexdigest()[:12]
-    asyncio.run(Daemon(settings, config_hash, shard).run())
+    loaded = read(config_path, partial(_probes_of, shard))
+    configure(loaded.settings.log.level, loaded.settings.log.format)
+    asyncio.run(Daemon(config_path, loaded, shard, WebAccess(web_config_path)).run())
+
+
+def _probes_of(shard: Shard, settings: Settings) -> list[Probe]:
+    return shard.part(build_probes(settings))
 
 
 class Daemon:
     """The whole exporter, as one event loop and its worker processes."""
 
-    def __init__(self, settings: Settings, config_hash: str, shard: Shard) -> None:
-        self._settings = settings
+    def __init__(self, config_path: Path, loaded: Loaded, shard: Shard, access: WebAccess) -> None:
+        self._settings = settings = loaded.settings
         self._shard = shard
-        self._probes = shard.part(build_probes(settings))
-        self._config_hash = config_hash
-        self._loaded_unix_s = time.time()
         self._ready = False
         self._stop = asyncio.Event()
         self._board = Board(Path(settings.data_directory) / "state.json")
@@ -80,29 +85,42 @@ class Daemon:
             max_sweeps=settings.limits.sweeps_per_worker,
         )
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
+        self._probe_set = ProbeSet(self._board, self._scheduler)
+        self._reloader = Reloader(config_path, loaded, partial(_probes_of, shard), self._take)
+        self._access = access
+        self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        actions = BaselineActions(self._baselines, lambda: [view.probe for view in self._board.probes()])
+        actions = BaselineActions(self._baselines, self._running_probes)
+        on_demand = OnDemand(self._scheduler, self._running_probes, self._lender, self._sinks, self._pins)
+        guard = TokenGuard(settings.web.api_token_file)
         sources = WebSources(
             self._board,
             self._page,
             facts,
             healthy=self._is_healthy,
             ready=lambda: self._ready,
-            routes=baseline_routes(actions, TokenGuard(settings.web.api_token_file)),
+            routes=[
+                *baseline_routes(actions, guard),
+                *config_routes(self._reloader.reload, self._reloader.shown, guard),
+                *probe_routes(ProbePage(settings.web.probe, on_demand.find, on_demand.run)),
+            ],
+            access=access,
+            guard=guard,
         )
-        self._web = WebServer(create_app(sources), settings.web.host, settings.web.port)
+        self._web = WebServer(create_app(sources), settings.web.host, settings.web.port, access.door)
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
         self._listen_to_signals()
-        self._board.configure(self._probes)
         address = await self._web.start()
         if self._settings.archive.enabled:
             self._archive.start()
-        self._scheduler.start(self._probes, self._last_runs())
+        self._probe_set.start(self._reloader.probes)
+        self._spawn(self._reloader.watch())
+        self._spawn(self._access.watch())
         self._ready = True
-        started = fields(version=__version__, listen=address, probes=len(self._probes), shard=str(self._shard))
+        started = fields(version=__version__, listen=address, probes=len(self._reloader.probes), shard=str(self._shard))
         log.info("ready", extra=started)
         try:
             await self._stop.wait()
@@ -115,6 +133,8 @@ class Daemon:
         started_s = time.monotonic()
         timeout_s = self._settings.limits.shutdown_timeout_ns / NS
         self._ready = False
+        for task in self._tasks:
+            task.cancel()
         log.info("draining", extra=fields(timeout_seconds=timeout_s))
         await self._scheduler.drain(timeout_s)
         await self._pool.close()
@@ -131,6 +151,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stop.is_set():
@@ -139,20 +160,33 @@ class Daemon:
         log.info("signal received", extra=fields(signal=number.name))
         self._stop.set()
 
+    def _on_hang_up(self) -> None:
+        self._spawn(self._reloader.reload("SIGHUP"))
+
+    def _spawn(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self, loaded: Loaded) -> None:
+        if loaded.settings.log != self._reloader.settings.log:
+            configure(loaded.settings.log.level, loaded.settings.log.format)
+        self._probe_set.apply(loaded.probes)
+
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._judged_sinks, self._pins).run(partial(self._pool.lend, probe.workers))
+        await Sweep(probe, self._judged_sinks, self._pins).run(self._lender(probe))
+
+    def _lender(self, probe: Probe) -> Borrow:
+        return partial(self._pool.lend, probe.workers)
+
+    def _running_probes(self) -> list[Probe]:
+        return [view.probe for view in self._board.probes()]
 
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:
             sink.sweep_skipped(probe, reason)
-
-    def _last_runs(self) -> dict[tuple[str, str], float]:
-        views = self._board.probes()
-        return {
-            (view.probe.target.name, view.probe.name): view.last_run_unix_s for view in views if view.last_run_unix_s
-        }
 
     # --- what the web side asks --------------------------------------------------------------------------------------
 
@@ -172,8 +206,19 @@ class Daemon:
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
             archive_error=lambda: self._archive.last_error,
-            config_hash=lambda: self._config_hash,
-            config_reload_successful=lambda: True,
-            config_reload_success_unix_s=lambda: self._loaded_unix_s,
+            config_hash=lambda: self._reloader.hash,
+            config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
+            config_reload_success_unix_s=lambda: self._reloader.success_unix_s,
             baseline_write_errors=lambda: self._baselines.write_errors,
+            config_notices=self._config_notices,
         )
+
+    def _config_notices(self) -> list[str]:
+        notices = []
+        if (error := self._reloader.error) is not None:
+            notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
+        if (error := self._access.error) is not None:
+            notices.append(f"The web configuration was not taken, the old one is in force: {summary(error)}")
+        if keys := self._reloader.restart_keys:
+            notices.append(f"Changed, and in force only after a restart: {', '.join(keys)}")
+        return notices

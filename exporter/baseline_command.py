@@ -22,7 +22,8 @@ class CommandError(TritonCanaryError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One call. `url` is the daemon's; `level` "" is all levels; `file` is read by import."""
+    """One call. `url` is the daemon's; `level` "" is all levels; `file` is read by import; `ca_file` holds the
+    authorities to trust, the system's by default."""
 
     action: str
     probe: str
@@ -30,18 +31,19 @@ class Command:
     level: str = ""
     file: Path | None = None
     token_file: Path | None = None
+    ca_file: Path | None = None
 
 
 def run(command: Command) -> str:
     """Does it; returns what is to be printed. Raises CommandError."""
     path = f"{command.url.rstrip('/')}/api/baseline/{quote(command.probe, safe='')}"
     if command.action == "show":
-        return json.dumps(json.loads(_ask("GET", path)), indent=2)
+        return json.dumps(json.loads(_ask(command, "GET", path)), indent=2)
     if command.action == "export":
-        return _ask("GET", f"{path}/export").removesuffix("\n")
+        return _ask(command, "GET", f"{path}/export").removesuffix("\n")
     query = f"?level={quote(command.level)}" if command.level else ""
     body = _read(command.file) if command.action == "import" and command.file else ""
-    answer = _ask("POST", f"{path}/{command.action}{query}", body, _token(command.token_file))
+    answer = _ask(command, "POST", f"{path}/{command.action}{query}", body)
     return "\n".join(json.loads(answer)["done"])
 
 
@@ -56,14 +58,17 @@ def _token(path: Path | None) -> str:
     return _read(path).strip() if path else os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _ask(method: str, url: str, body: str = "", token: str = "") -> str:
+def _ask(command: Command, method: str, url: str, body: str = "") -> str:
+    # To read needs no token, but where the daemon asks its readers for passwords the token stands for one.
+    token = _token(command.token_file)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with requests.Session() as session:
         # A proxy is for the world outside; netrc must not put another authorization in the token's place.
         session.trust_env = False
+        session.verify = str(command.ca_file) if command.ca_file else True
         try:
             response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
+        except (requests.RequestException, OSError) as error:
             raise CommandError(f"the daemon cannot be asked at {url}: {error}") from error
     if not response.ok:
         raise CommandError(f"{response.status_code}: {response.text.strip()}")

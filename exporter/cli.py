@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="measure only this part of the groups, I from 0 to N-1: the same file for N daemons (default: all of it)",
     )
+    serve.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and headers of the web side, in the form of Prometheus's exporters",
+    )
     serve.set_defaults(command=_serve)
 
     # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
@@ -146,6 +153,9 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
     )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM file of the authorities to trust; the system's by default"
+    )
     parser.set_defaults(command=_baseline)
 
 
@@ -155,7 +165,7 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
         return EXIT_BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file")
+    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file")
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
@@ -174,7 +184,7 @@ def _serve(options: argparse.Namespace) -> int:
         _complain(f"--shard: {error}")
         return EXIT_BAD_OPTIONS
     try:
-        serve(options.config, shard)
+        serve(options.config, shard, options.web_config)
     except TritonCanaryError as error:
         return _complain(str(error))
     return EXIT_OK

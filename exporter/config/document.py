@@ -70,6 +70,11 @@ def read_document(path: Path) -> Document:
         return Document(Block(0), [(0, f"cannot be read: {error.strerror or error}")])
     except ValueError:
         return Document(Block(0), [(0, "cannot be read: not a file's name")])
+    return decoded_document(data)
+
+
+def decoded_document(data: bytes) -> Document:
+    """The document in what a file held."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -22,10 +22,7 @@ from exporter.config.document import Block
 from exporter.config.environment import Overlay, Path
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
-from exporter.config.text import MAX_LABEL_LENGTH, as_number, shown
-
-_HIDDEN_SECTION = "headers"
-"""Values below it are never shown: what is wrong there may be a secret."""
+from exporter.config.text import MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
 
 _SENTENCES = {
     "string_type": "must be text",
@@ -122,15 +119,20 @@ def schema_fault(places: Places, error: ErrorDetails) -> Fault:
     """A fault of the models. Its path is that of the effective configuration."""
     path = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
-        hidden = _HIDDEN_SECTION in path and nearest(str(path[-1]), _keys(path[:-1])) is None
+        hidden = _is_hidden(path) and nearest(str(path[-1]), _keys(path[:-1])) is None
         return places.fault(path[:-1] if hidden else path, unknown_key(path))
     if error["type"] == "missing":
         return places.fault(path, "is required")
     given, problem = error["input"], _problem(error)
     if isinstance(given, dict) and error["type"] == "value_error":
         return places.fault(path, problem)
-    found = "a hidden value" if _HIDDEN_SECTION in path else shown(given)
+    found = "a hidden value" if _is_hidden(path) else shown(given)
     return places.fault(path, f"found {found}: {problem}")
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether what stands there may be a secret, which is never shown."""
+    return any(key in SECRET_SECTIONS or SECRET_HEADER.search(key) for key in path if isinstance(key, str))
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from exporter.config.checks import Entry, cross_faults, salvage_probes, salvage_targets
-from exporter.config.document import Block, read_document
+from exporter.config.document import Block, Document, decoded_document, read_document
 from exporter.config.environment import OTHER_VARIABLES, Overlay, read_environment
 from exporter.config.faults import Fault, Places, fields_by_key, schema_fault, unknown_key
 from exporter.config.fields import ONE_IS_REQUIRED
@@ -22,16 +22,24 @@ from exporter.errors import ConfigError
 _LISTS = ("targets", "probes")
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+def load(path: Path, environ: Mapping[str, str] = os.environ, data: bytes | None = None) -> Settings:
     """The configuration in a YAML file, with the environment's TRITON_CANARY_… variables over it.
 
-    Raises ConfigError with every fault found, one line each, in the file's order."""
-    document = read_document(path)
+    `data` is what the file held, where the caller read it already. Raises ConfigError with every fault found, one line
+    each, in the file's order."""
+    return _checked(_places(path, environ, read_document(path) if data is None else decoded_document(data)))
+
+
+def join(path: Path, data: bytes, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """What a file and the environment say together, unchecked. Raises ConfigError for what is not YAML."""
+    return _places(path, environ, decoded_document(data)).values
+
+
+def _places(path: Path, environ: Mapping[str, str], document: Document) -> Places:
     if document.faults:
         raise ConfigError([str(Fault(str(path), line, "", problem)) for line, problem in document.faults])
-    known = fields_by_key(Settings)
-    overlay = read_environment(_without(environ, _named_by_headers(document.root)), known, _LISTS)
-    return _checked(Places(path, document.root, overlay, merged(document.root, overlay.values)))
+    overlay = read_environment(_without(environ, _named_by_headers(document.root)), fields_by_key(Settings), _LISTS)
+    return Places(path, document.root, overlay, merged(document.root, overlay.values))
 
 
 def load_overlay(overlay: Overlay) -> Settings:

@@ -47,6 +47,10 @@ class WebSettings(Section):
         description="The file that holds the token which requests that change something must bear; read at each. "
         "Without it the environment's `TRITON_CANARY_API_TOKEN` is taken, and without both they are refused.",
     )
+    probe: StrictBool = Field(
+        default=False,
+        description="Whether there is `/probe`, the one page that causes load when it is read.",
+    )
 
     @property
     def host(self) -> str:

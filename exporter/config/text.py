@@ -27,6 +27,8 @@ _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
 
 SECRET_HEADER = re.compile(r"authorization|token|api[-_]?key|secret|passw|credential|cookie|signature", re.IGNORECASE)
+SECRET_SECTIONS = frozenset({"headers", "parameters", "string_data"})
+"""Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
 SECRET_VALUE = re.compile(r"(bearer|basic) ", re.IGNORECASE)
 
 _HEADERS_OF_CLIENTS = """
@@ -178,8 +180,13 @@ def shown(given: object) -> str:
         return str(given).lower()
     if not isinstance(given, str):
         return as_number(given) if isinstance(given, int | float) else repr(given)
-    text = _QUERY.sub("?***", _USERINFO.sub(r"\1***@", given)) if "@" in given or "://" in given else given
+    text = without_url_secrets(given)
     return repr(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…")
+
+
+def without_url_secrets(given: str) -> str:
+    """The text without user, password and query, where it looks like a url."""
+    return _QUERY.sub("?***", _USERINFO.sub(r"\1***@", given)) if "@" in given or "://" in given else given
 
 
 def _split(given: object, schemes: tuple[str, ...]) -> tuple[SplitResult, int | None]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import heapq
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from exporter.model import SkipReason
 from exporter.probe import NS, Probe
@@ -37,6 +38,12 @@ class Skip:
 
 
 Decision = Start | Skip
+
+
+def extra_of(probe: Probe) -> Probe:
+    """The probe under a name that none configured can have: its own sweep, when due, waits for the extra one's end, as
+    for any other's of the group."""
+    return replace(probe, name=f"{probe.name} (extra)")
 
 
 class ProbeState(enum.StrEnum):
@@ -96,6 +103,19 @@ class Admission:
             self._wait(key, probe, now_ns)
         return decisions
 
+    def offer_extra(self, probe: Probe) -> SkipReason | None:
+        """A sweep of the probe is wanted beside its scheduled ones, by somebody who doesn't wait for a turn: starts it
+        as that of `extra_of(probe)`, or says why not."""
+        extra = extra_of(probe)
+        if self._draining:
+            return SkipReason.SHUTDOWN
+        if probe_key(probe) in self._paused:
+            return SkipReason.PAUSED
+        if not self._may_start(extra):
+            return SkipReason.OVERLAP
+        self._start(probe_key(extra), extra)
+        return None
+
     def finished(self, probe: Probe, now_ns: int) -> list[Decision]:
         """The probe's sweep is over: its place goes to the first in line who can use it. KeyError if it did not run."""
         key = probe_key(probe)
@@ -137,6 +157,23 @@ class Admission:
     def resume(self, probe: Probe) -> None:
         """The probe runs again when it is due next."""
         self._paused.discard(probe_key(probe))
+
+    def replace(self, probes: Mapping[ProbeKey, Probe]) -> list[Decision]:
+        """From now on there are these probes alone. Those in line keep their place, under what they have become; those
+        that are gone are skipped, and no longer paused. Sweeps that run are the caller's affair."""
+        decisions: list[Decision] = []
+        for key, waiter in list(self._line.items()):
+            probe = probes.get(key)
+            if probe is None:
+                del self._line[key]
+                decisions.append(Skip(waiter.probe, SkipReason.SHUTDOWN))
+            elif self._may_start(probe):  # its group may have become another one
+                del self._line[key]
+                decisions.append(self._start(key, probe))
+            else:
+                self._line[key] = replace(waiter, probe=probe)
+        self._paused &= probes.keys()
+        return decisions
 
     def drain(self) -> list[Decision]:
         """Nothing starts any more: those in line are skipped now, those offered later at once."""

@@ -12,7 +12,7 @@ from functools import partial
 
 from exporter.model import SkipReason
 from exporter.probe import NS, Probe
-from exporter.schedule.admission import Admission, Decision, ProbeState, Start
+from exporter.schedule.admission import Admission, Decision, ProbeState, Start, extra_of
 from exporter.schedule.clock import Clocks, ClockWatch
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path
 from exporter.schedule.timetable import Timetable
@@ -41,7 +41,9 @@ class Scheduler:
         self._admission = Admission(concurrent_sweeps)
         self._timetable = Timetable(self.due, self._missed, self._clocks)
         self._watch = ClockWatch(self._clock_jumped, self._clocks)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._probes: dict[ProbeKey, Probe] = {}
+        self._draining = False
+        self._tasks: dict[asyncio.Task[None], Probe] = {}
         self._expiry: asyncio.TimerHandle | None = None
 
     def start(self, probes: Collection[Probe], last_run: Mapping[ProbeKey, float]) -> None:
@@ -49,8 +51,30 @@ class Scheduler:
         last run where there was one: a probe without, or whose last interval passed without a run, runs soon."""
         now_unix_s = self._clocks.wall_ns() / NS
         overdue = {probe_key(probe) for probe in probes if _is_overdue(probe, last_run, now_unix_s)}
+        self._probes = {probe_key(probe): probe for probe in probes}
         self._watch.start()
         self._timetable.start(probes, overdue)
+
+    def replace(self, probes: Collection[Probe], last_run: Mapping[ProbeKey, float]) -> None:
+        """Takes these probes in the place of those that it has; `last_run` as in `start`.
+
+        A probe that is equal to what it was is not touched. The running sweep of one that was changed or removed is
+        cancelled: who lowers a load wants it lowered now. The changed one runs again at its next slot; it keeps its
+        slots where its schedule is the same. An added one, and a changed one without a run in its last interval, runs
+        soon. After `drain` nothing is taken any more."""
+        if self._draining:
+            return
+        named = {probe_key(probe): probe for probe in probes}
+        now_unix_s = self._clocks.wall_ns() / NS
+        new = [probe for key, probe in named.items() if self._probes.get(key) != probe]
+        overdue = {probe_key(probe) for probe in new if _is_overdue(probe, last_run, now_unix_s)}
+        had, self._probes = self._probes, named
+        for task, probe in self._tasks.items():
+            # An extra one is under no configured name, and bounded in time.
+            if probe_key(probe) in had and named.get(probe_key(probe)) != probe:
+                task.cancel("the configuration of the probe changed")
+        self._timetable.replace(probes, overdue)
+        self._apply(self._admission.replace(named))
 
     @property
     def clock_jumps(self) -> int:
@@ -74,6 +98,13 @@ class Scheduler:
         """The probe is due now: it runs, waits its turn, or is skipped."""
         self._apply(self._admission.offer(probe, self._clocks.monotonic_ns()))
 
+    def run_extra(self, probe: Probe, run: Callable[[Probe], Awaitable[None]]) -> asyncio.Task[None] | SkipReason:
+        """Runs a sweep of the probe beside its scheduled ones, by `run`, if it may start at this moment; else says why
+        not. Who asks bounds its time, and may cancel it."""
+        if (reason := self._admission.offer_extra(probe)) is not None:
+            return reason
+        return self._start_sweep(extra_of(probe), run)
+
     def pause(self, probe: Probe) -> None:
         """The probe is skipped from now on; a running sweep goes on."""
         self._apply(self._admission.pause(probe))
@@ -87,6 +118,7 @@ class Scheduler:
 
         Returns False if sweeps were still not over after `timeout_seconds`: they are logged and left behind.
         """
+        self._draining = True
         self._timetable.stop()
         self._watch.stop()
         self._apply(self._admission.drain())
@@ -107,22 +139,20 @@ class Scheduler:
     def _apply(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
             if isinstance(decision, Start):
-                self._start_sweep(decision.probe)
+                self._start_sweep(decision.probe, self._run)
             else:
                 self._on_skip(decision.probe, decision.reason)
         self._arm_expiry()
 
-    def _start_sweep(self, probe: Probe) -> None:
-        task = asyncio.get_running_loop().create_task(self._sweep(probe), name=probe_path(probe))
-        self._tasks.add(task)
+    def _start_sweep(self, probe: Probe, run: Callable[[Probe], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(_sweep(probe, run), name=probe_path(probe))
+        self._tasks[task] = probe
         # Not a `finally` in the task: one that is cancelled before its first step never gets there.
         task.add_done_callback(partial(self._sweep_ended, probe))
-
-    async def _sweep(self, probe: Probe) -> None:
-        await self._run(probe)
+        return task
 
     def _sweep_ended(self, probe: Probe, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("the sweep of %s raised, which is a bug", probe_path(probe), exc_info=error)
         self._apply(self._admission.finished(probe, self._clocks.monotonic_ns()))
@@ -142,6 +172,10 @@ class Scheduler:
     def _clock_jumped(self, seconds: float) -> None:
         _log.warning("the wall clock jumped by %.1f s: schedules are re-aligned", seconds)
         self._timetable.realign()
+
+
+async def _sweep(probe: Probe, run: Callable[[Probe], Awaitable[None]]) -> None:
+    await run(probe)
 
 
 def _is_overdue(probe: Probe, last_run: Mapping[ProbeKey, float], now_unix_s: float) -> bool:

@@ -83,6 +83,30 @@ class Timetable:
             self._add(probe, now_us)
         self._scheduler.resume()
 
+    def replace(self, probes: Collection[Probe], overdue: Collection[ProbeKey]) -> None:
+        """Plans these probes in the place of those planned. One that keeps its names and its schedule keeps its slots,
+        unless it is among the `overdue`; who is equal to what it was is not touched at all."""
+        planned = {_job_id(probe): probe for probe in probes}
+        self._overdue = {key for key in self._overdue if repr(key) in planned} | set(overdue)
+        self._spread_us = min(MAX_FIRST_RUN_SPREAD_US, len(self._overdue) * SECOND_US)
+        now_us = self._now_us()
+        self._scheduler.pause()
+        for job_id in self._probes.keys() - planned.keys():
+            del self._probes[job_id]
+            if self._scheduler.get_job(job_id) is not None:
+                self._scheduler.remove_job(job_id)
+        for job_id, probe in planned.items():
+            have = self._probes.get(job_id)
+            if have == probe:
+                continue
+            job = self._scheduler.get_job(job_id)
+            if have is None or job is None or have.schedule != probe.schedule or probe_key(probe) in overdue:
+                self._add(probe, now_us)
+            else:
+                job.modify(args=(probe,))
+                self._probes[job_id] = probe
+        self._scheduler.resume()
+
     def next_run(self, probe: Probe) -> float | None:
         """When the probe is due next, in unix seconds; None if never, or not planned."""
         job = self._scheduler.get_job(_job_id(probe))
@@ -120,6 +144,7 @@ class Timetable:
             misfire_grace_time=_grace_seconds(probe),
             coalesce=True,
             max_instances=1,
+            replace_existing=True,
         )
         self._probes[job_id] = probe
 

@@ -29,6 +29,10 @@ RESULT_LIFE_INTERVALS = 3
 """A result expires this many intervals of its probe after its sweep ended."""
 
 
+KEPT_TIMES = 10_000
+"""Of how many probes that are no longer configured the last times are kept in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class HistogramCounts:
     """Request durations of a level: requests by bucket of `DURATION_BUCKETS_SECONDS` and one above, not cumulative."""
@@ -138,6 +142,8 @@ class Board:
     def configure(self, probes: Sequence[Probe]) -> None:
         """Takes these probes, in this order, and forgets all others. A probe that kept its name, target and model
         keeps its results and counters; levels that it no longer has go, and a changed slo counts from 0."""
+        for had in self._entries.values():
+            self._remember(had.view)
         entries = {}
         for probe in probes:
             entry = self._entries.get(probe.name)
@@ -186,6 +192,16 @@ class Board:
         """The entry of a probe, None if it was removed (or turned into another one) while its sweep ran."""
         entry = self._entries.get(probe.name)
         return entry if entry is not None and _key(entry.view.probe) == _key(probe) else None
+
+    def _remember(self, view: ProbeView) -> None:
+        """A probe that goes and comes back within its interval must not run again for that."""
+        run_unix_s = view.running_since_unix_s or view.last_run_unix_s
+        if run_unix_s:
+            key = _key(view.probe)
+            self._kept.pop(key, None)
+            self._kept[key] = LastTimes(run_unix_s, view.last_success_unix_s)
+            while len(self._kept) > KEPT_TIMES:
+                del self._kept[next(iter(self._kept))]
 
     def _save(self) -> None:
         if self._state_file is None:

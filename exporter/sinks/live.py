@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
@@ -43,6 +43,7 @@ class ExporterFacts:
     config_reload_successful: Callable[[], bool]
     config_reload_success_unix_s: Callable[[], float]
     baseline_write_errors: Callable[[], int] = lambda: 0
+    config_notices: Callable[[], Sequence[str]] = tuple
 
 
 class CollectorErrors:

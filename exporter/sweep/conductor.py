@@ -110,8 +110,8 @@ class Sweep:
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
             await self._clean_up(borrow)
-        except asyncio.CancelledError:
-            result = self.result(Reason.SHUTDOWN, "the exporter is shutting down")
+        except asyncio.CancelledError as error:
+            result = self.result(Reason.SHUTDOWN, str(error) or "the exporter is shutting down")
             raise
         finally:
             for sink in self._sinks:

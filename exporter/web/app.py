@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.sinks.board import Board
 from exporter.sinks.live import ExporterFacts
 from exporter.sinks.page import MetricsPage
+from exporter.web.access import AccessControl, WebAccess
+from exporter.web.auth import TokenGuard
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status
 from exporter.web.style import STYLE_SHEET
@@ -39,7 +41,7 @@ _SECURITY_HEADERS = {
 class WebSources:
     """What the application shows. `healthy`: the scheduler's heartbeat is fresh; `ready`: the configuration is loaded,
     the scheduler runs and no shutdown has begun. Both are asked at each request and must return at once. `routes` are
-    those of other parts."""
+    those of other parts, `access` says who may read, and `guard` who may change something."""
 
     board: Board
     metrics: MetricsPage
@@ -48,6 +50,8 @@ class WebSources:
     ready: Callable[[], bool]
     now: Callable[[], float] = time.time
     routes: Sequence[Route] = ()
+    access: WebAccess = field(default_factory=WebAccess)
+    guard: TokenGuard = field(default_factory=lambda: TokenGuard(""))
 
 
 def create_app(sources: WebSources) -> Starlette:
@@ -62,7 +66,11 @@ def create_app(sources: WebSources) -> Starlette:
         Route("/style.css", handlers.style_sheet),
         *sources.routes,
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
+    middleware = [
+        Middleware(_SecurityHeaders, sources.access),
+        Middleware(AccessControl, sources.access, sources.guard),
+    ]
+    app = Starlette(routes=routes, middleware=middleware)
     app.router.redirect_slashes = False
     return app
 
@@ -92,7 +100,9 @@ class _Handlers:
 
     async def status_page(self, _request: Request) -> Response:
         told = self._sources.facts
-        facts = PageFacts(told.version, self._sources.ready(), self._sources.now(), told.archive_error())
+        facts = PageFacts(
+            told.version, self._sources.ready(), self._sources.now(), told.archive_error(), told.config_notices()
+        )
         page = await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
 
@@ -101,6 +111,7 @@ class _Handlers:
             "ready": self._sources.ready(),
             "version": self._sources.facts.version,
             "archive_error": self._sources.facts.archive_error(),
+            "config_notices": list(self._sources.facts.config_notices()),
         }
         body = await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
@@ -134,13 +145,14 @@ def _joined(request: Request, header: str) -> str | None:
 class _SecurityHeaders:
     """Puts the security headers on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: WebAccess) -> None:
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY_HEADERS)
+                MutableHeaders(scope=message).update({**_SECURITY_HEADERS, **self._access.headers})
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -5,11 +5,15 @@ It must not know what is changed.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 TOKEN_VARIABLE = "TRITON_CANARY_API_TOKEN"  # noqa: S105
 
@@ -47,3 +51,12 @@ class TokenGuard:
         if self._token_file:
             return Path(self._token_file).read_text(encoding="utf-8").strip()
         return self._environ.get(TOKEN_VARIABLE, "").strip()
+
+
+async def refused(guard: TokenGuard, request: Request) -> Response | None:
+    """The answer to a request that may not change anything; None for one that may."""
+    refusal = await asyncio.to_thread(guard.refusal, request.headers.get("authorization"))
+    if refusal is None:
+        return None
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+    return PlainTextResponse(refusal.text + "\n", refusal.status, headers=headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 from starlette.requests import Request
@@ -10,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.sinks.baseline_actions import ACTIONS, ActionError, BaselineActions
-from exporter.web.auth import TokenGuard
+from exporter.web.auth import TokenGuard, refused
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -44,10 +43,8 @@ class _Handlers:
             return _refused(error)
 
     async def act(self, request: Request) -> Response:
-        refusal = await asyncio.to_thread(self._guard.refusal, request.headers.get("authorization"))
-        if refusal is not None:
-            headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-            return PlainTextResponse(refusal.text + "\n", refusal.status, headers=headers)
+        if (refusal := await refused(self._guard, request)) is not None:
+            return refusal
         action = request.url.path.rpartition("/")[2]
         body = await _body(request)
         if body is None:

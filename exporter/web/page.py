@@ -39,6 +39,7 @@ class PageFacts:
     ready: bool
     now_unix_s: float
     archive_error: str = ""
+    config_notices: Sequence[str] = ()
 
 
 def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
@@ -57,8 +58,9 @@ def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
 </head>
 <body>
 <header><h1>Triton Canary</h1><span class="soft">version {escape(facts.version)}{"" if facts.ready else ", not ready"}\
-</span><nav><a href="metrics">Metrics</a><a href="api/status">Status as JSON</a></nav></header>
-{_notice(facts)}<div class="tiles">{_tiles(statuses)}</div>
+</span><nav><a href="metrics">Metrics</a><a href="api/status">Status as JSON</a>\
+<a href="config">Configuration</a></nav></header>
+{_notices(facts)}<div class="tiles">{_tiles(statuses)}</div>
 <div class="legend"><span>Breakdown of the mean latency:</span>{_legend()}</div>
 {_table(rows) if rows else '<p class="soft">No probes are configured.</p>'}
 <footer><span>Refreshes every {REFRESH_SECONDS} s. Latencies are of requests that succeeded.</span></footer>
@@ -67,12 +69,9 @@ def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
 """
 
 
-def _notice(facts: PageFacts) -> str:
-    return (
-        f'<p class="notice">The archive is not written: {escape(facts.archive_error)}</p>'
-        if facts.archive_error
-        else ""
-    )
+def _notices(facts: PageFacts) -> str:
+    archive = [f"The archive is not written: {facts.archive_error}"] if facts.archive_error else []
+    return "".join(f'<p class="notice">{escape(text)}</p>' for text in [*facts.config_notices, *archive])
 
 
 def _severity(status: ProbeStatus) -> int:

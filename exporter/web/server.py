@@ -10,18 +10,18 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.errors import TritonCanaryError
+from exporter.web.connection import Connection, Crowd
+from exporter.web.tls import TlsDoor
 
 _MAX_REQUEST_HEAD_BYTES = 16 * 1024
-_REQUEST_HEAD_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual scrape interval, so that a scraper keeps its connection
-_MAX_CONNECTIONS = 128
+_HANDSHAKE_SECONDS = 10.0
 _STOP_SECONDS = 2
 
 
@@ -30,12 +30,14 @@ class ListenError(TritonCanaryError):
 
 
 class WebServer:
-    """Serves an application on `host` ("" = all addresses, IPv4 and IPv6) and `port` (0 = a free one)."""
+    """Serves an application on `host` ("" = all addresses, IPv4 and IPv6) and `port` (0 = a free one); with a `door`
+    over TLS."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, door: TlsDoor | None = None) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._door = door
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -43,7 +45,7 @@ class WebServer:
         """Listens and serves; returns the address bound, as `host:port`. Raises ListenError."""
         listener = _listen(self._host, self._port)
         address = _address_text(listener)
-        self._server = _Server(_config(self._app))
+        self._server = _Server(_config(self._app), self._door)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="web-server")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._task, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -63,10 +65,13 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers, and with an event for the moment from which it serves."""
+    """uvicorn without signal handlers, with connections of our own, and with an event for the moment from which it
+    serves."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, door: TlsDoor | None) -> None:
         super().__init__(config)
+        self.server_state = self._crowd = Crowd()
+        self._door = door
         self.ready = asyncio.Event()
 
     @contextlib.contextmanager
@@ -74,53 +79,37 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """uvicorn's own knows no deadline for the handshake."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self._door is not None:
+            deadlines = {"ssl_handshake_timeout": _HANDSHAKE_SECONDS, "ssl_shutdown_timeout": _STOP_SECONDS}
+            tls = {"ssl": self._door, **deadlines}
+        self.servers = [
+            await loop.create_server(self._connection, sock=sock, backlog=self.config.backlog, **tls)
+            for sock in sockets or ()
+        ]
+        self.started = True
         self.ready.set()
 
-
-class _Protocol(H11Protocol):
-    """Ends a connection on which a request's head does not arrive in time: silent and dripping clients would else
-    hold their places for ever."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._arm()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
-            self._arm()
-        else:
-            self._disarm()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def _arm(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(_REQUEST_HEAD_SECONDS, self.transport.abort)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _connection(self) -> Connection:
+        if self._door is not None:
+            self._crowd.allowed_names = self._door.allowed_names
+        return Connection(self.config, self._crowd, self.lifespan.state)
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # a line for each malformed request would let anybody fill the log
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
         h11_max_incomplete_event_size=_MAX_REQUEST_HEAD_BYTES,

@@ -77,9 +77,9 @@ class RunningDaemon:
 
     # --- what it tells -----------------------------------------------------------------------------------------------
 
-    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
         """Status and body; an error status is no exception."""
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers or {})
+        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers or {}, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=PATIENCE_SECONDS) as response:

@@ -246,3 +246,50 @@ async def test_a_clock_jump_is_counted_and_the_timetable_follows(
     assert stage.scheduler.clock_jumps == 1
     assert stage.scheduler.last_tick_unix_s == pytest.approx(stage.fake.unix_s, abs=1e-3)
     assert "the wall clock jumped by -86400.0 s: schedules are re-aligned" in caplog.text
+
+
+# --- extra sweeps ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_extra_sweep_has_the_group_for_itself(stage: Stage) -> None:
+    ended = asyncio.Event()
+
+    async def work(probe: Probe) -> None:
+        stage.events.append("extra begins")
+        await ended.wait()
+
+    task = stage.scheduler.run_extra(A1, work)
+    assert isinstance(task, asyncio.Task)
+    assert stage.scheduler.run_extra(A2, work) is SkipReason.OVERLAP
+    await stage.due(A1, B1)
+    assert stage.states(A1, B1) == ["waiting", "running"]
+    assert stage.scheduler.run_extra(B1, work) is SkipReason.OVERLAP
+    ended.set()
+    await stage.settle()
+    assert stage.events == ["extra begins", "start b1", "start a1"]
+
+
+async def test_no_extra_sweep_of_a_paused_probe_nor_after_the_drain(stage: Stage) -> None:
+    async def work(probe: Probe) -> None:
+        raise AssertionError("it must not run")
+
+    stage.scheduler.pause(A1)
+    assert stage.scheduler.run_extra(A1, work) is SkipReason.PAUSED
+    await stage.scheduler.drain(1)
+    assert stage.scheduler.run_extra(B1, work) is SkipReason.SHUTDOWN
+
+
+async def test_a_new_set_of_probes_leaves_an_extra_sweep_alone(stage: Stage) -> None:
+    stage.scheduler.start([A1], {probe_key(A1): stage.fake.unix_s})
+    ended = asyncio.Event()
+
+    async def work(probe: Probe) -> None:
+        await ended.wait()
+        stage.events.append("extra ends")
+
+    stage.scheduler.run_extra(A1, work)
+    await stage.settle()
+    stage.scheduler.replace([], {})
+    ended.set()
+    await stage.settle()
+    assert stage.events == ["extra ends"]

@@ -1,0 +1,228 @@
+"""Operating the daemon as a process: its configuration changes under it, /probe, and secrets that are told nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import yaml
+
+from exporter.demo.triton import EmbeddedTriton
+from tests.daemon.running import RunningDaemon
+
+SECRET = "s3cr3t-planted"
+
+PROBES = 1000
+NEVER = {"cron": "0 0 1 1 *"}
+RELOADED = "triton_canary_exporter_config_last_reload_successful"
+
+
+def refused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def many(changed: int | None = None) -> dict[str, Any]:
+    """A configuration of a thousand probes that never run; one of them may differ."""
+    probes = [
+        {"name": f"p{i}", "target": "t", "model": "m", "load": {"concurrency": 2 if i == changed else 1}}
+        for i in range(PROBES)
+    ]
+    return {"targets": [{"name": "t", "url": "http://127.0.0.1:1"}], "defaults": {"schedule": NEVER}, "probes": probes}
+
+
+def swap(daemon: RunningDaemon, number: int, content: str) -> None:
+    """As the kubelet changes a ConfigMap: a folder beside, and a link renamed over."""
+    folder = daemon.folder / f"..{number}"
+    folder.mkdir()
+    (folder / "canary.yaml").write_text(content)
+    (daemon.folder / "..data_tmp").symlink_to(folder.name)
+    os.replace(daemon.folder / "..data_tmp", daemon.folder / "..data")
+
+
+def planned(daemon: RunningDaemon) -> dict[str, float]:
+    """When each probe is due next."""
+    probes = json.loads(daemon.get("/api/status")[1])["probes"]
+    return {probe["name"]: probe["next_run_unix_s"] for probe in probes}
+
+
+def reloaded(daemon: RunningDaemon) -> bool:
+    return f"{RELOADED} 1.0".encode() in daemon.get(f"/metrics?name[]={RELOADED}")[1]
+
+
+def samples_of(daemon: RunningDaemon, probe: str) -> list[str]:
+    """The lines about a probe, as they are: to parse those of a thousand takes long."""
+    return [line for line in daemon.get("/metrics")[1].decode().splitlines() if f'probe="{probe}"' in line]
+
+
+def test_of_a_thousand_probes_one_changes(tmp_path: Path) -> None:
+    daemon = RunningDaemon(tmp_path, many())
+    rest = yaml.safe_load(daemon.config_path.read_text())
+    good, changed, broken = (yaml.safe_dump(rest | new) for new in (many(), many(changed=500), {"targets": 7}))
+    swap(daemon, 0, good)
+    daemon.config_path.unlink()
+    daemon.config_path.symlink_to("..data/canary.yaml")
+    with daemon:
+        before, samples = planned(daemon), samples_of(daemon, "p7")
+
+        swap(daemon, 1, changed)
+        event = daemon.wait_for_log("probes changed")
+        assert (event["changed"], event["unchanged"]) == ("1", "999")
+        assert planned(daemon) == before
+        assert len(samples) > 10
+        assert samples_of(daemon, "p7") == samples
+
+        swap(daemon, 2, broken)
+        daemon.wait_for(lambda: not reloaded(daemon))
+        event = daemon.wait_for_log("configuration not reloaded")
+        assert "canary.yaml:" in event["error"]
+        assert b"The configuration was not reloaded, the old one is in force" in daemon.get("/")[1]
+        assert planned(daemon) == before
+
+        for number in range(3, 13):
+            swap(daemon, number, changed if number % 2 else good)
+        daemon.wait_for(lambda: reloaded(daemon))
+        assert b"was not reloaded" not in daemon.get("/")[1]
+        assert planned(daemon) == before
+
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.wait_for_log("configuration reloaded", why="SIGHUP")
+        assert daemon.get("/-/reload", method="POST")[0] == 403
+
+
+# --- /probe ----------------------------------------------------------------------------------------------------------
+
+
+def test_probe_on_demand(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    probe = {"name": "p", "target": "t", "model": "delay", "load": {"concurrency": [1, 4]}, "schedule": NEVER}
+    configuration = {
+        "targets": [{"name": "t", "url": triton.http_url}],
+        "probes": [probe],
+        "web": {"listen": "127.0.0.1:0", "probe": True},
+    }
+    with RunningDaemon(tmp_path, configuration) as daemon:
+        status, body = daemon.get("/probe?target=t&module=p", {"X-Prometheus-Scrape-Timeout-Seconds": "20"})
+        assert status == 200
+        lines = body.decode().splitlines()
+        assert "probe_success 1.0" in lines
+        assert [line for line in lines if line.startswith("triton_canary_latency_seconds{") and 'level="1"' in line]
+        assert not [line for line in lines if 'level="4"' in line]
+        sent = daemon.value("triton_canary_requests_total", probe="p", outcome="ok")
+        assert sent is not None
+        assert sent > 0
+        assert daemon.value("triton_canary_up", probe="p") is None
+        assert daemon.value("triton_canary_sweeps_total", probe="p") == 0
+
+        for query in ("target=t&module=q", "target=elsewhere&module=p", f"target={triton.http_url}&module=p", ""):
+            assert daemon.get(f"/probe?{query}")[0] == 400
+        assert daemon.get("/probe?target=t&module=p", method="HEAD")[0] == 405
+        assert daemon.value("triton_canary_requests_total", probe="p", outcome="ok") == sent
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningDaemon]:
+    """A daemon with the secret wherever a secret can be, that fails at its target."""
+    for name in ("header", "token"):
+        (tmp_path / name).write_text(f"{SECRET}-{name}\n")
+    hashed = bcrypt.hashpw(f"{SECRET}-password".encode(), bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"alice": hashed}}))
+    monkeypatch.setenv("CANARY_TEST_SECRET", f"{SECRET}-environment")
+    configuration: dict[str, Any] = {
+        "targets": [
+            {
+                "name": "t",
+                "url": f"http://127.0.0.1:{refused_port()}",
+                "headers": {
+                    "X-Plain": f"{SECRET}-plain",
+                    "Authorization": {"env": "CANARY_TEST_SECRET", "prefix": f"{SECRET}-prefix "},
+                    "X-Api-Key": {"file": str(tmp_path / "header")},
+                },
+            }
+        ],
+        "probes": [
+            {
+                "name": "p",
+                "target": "t",
+                "model": "m",
+                "load": {"concurrency": 1},
+                "input": {"string_data": f"{SECRET}-data", "parameters": {"user": f"{SECRET}-parameter"}},
+            }
+        ],
+        "web": {"listen": "127.0.0.1:0", "api_token_file": str(tmp_path / "token")},
+        "log": {"level": "debug"},
+    }
+    with RunningDaemon(tmp_path, configuration, "--web.config.file", str(tmp_path / "web.yml")) as daemon:
+        yield daemon
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> None:
+    daemon, token = secretive, bearer(f"{SECRET}-token")
+    hashed = yaml.safe_load((tmp_path / "web.yml").read_text())["basic_auth_users"]["alice"]
+    daemon.wait_for_log("sweep ended", probe="p")
+    said = [daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config", "/api/baseline/p")]
+    said += [daemon.get("/", bearer(f"{SECRET}-wrong"))[1]]
+    said += [daemon.get(f"/probe?target={SECRET}&module={SECRET}", token)[1]]
+    document = yaml.safe_load(daemon.config_path.read_text())
+    for path, value in BROKEN:
+        daemon.config_path.write_text(yaml.safe_dump(with_value(document, path, value)))
+        status, body = daemon.get("/-/reload", token, "POST")
+        assert status == 500, (path, body)
+        said += [body, *(daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config"))]
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {SECRET}}}")
+    daemon.wait_for_log("web configuration not taken")
+    said += [daemon.get("/", token)[1], daemon.log_path.read_bytes()]
+    assert daemon.stop() == 0
+    said += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert len(said) > 50
+    for told_text in said:
+        assert SECRET.encode() not in told_text
+        assert hashed.encode() not in told_text
+
+
+BROKEN: list[tuple[tuple[str | int, ...], object]] = [
+    (("targets", 0, "url"), f"http://me:{SECRET}@127.0.0.1:8000"),
+    (("targets", 0, "url"), f"http://127.0.0.1:8000/?key={SECRET}"),
+    (("targets", 0, "metrics_url"), f"http://me:{SECRET}@127.0.0.1:8002/metrics"),
+    (("targets", 0, "metrics_url"), f"http://127.0.0.1:8002/metrics?token={SECRET}"),
+    (("targets", 0, "headers", "Authorization"), f"Bearer {SECRET}"),
+    (("targets", 0, "headers", "X-Plain"), [SECRET]),
+    (("targets", 0, "headers", "X-Plain"), {"value": SECRET}),
+    (("targets", 0, "headers", "X-Plain"), {SECRET: 1}),
+    (("targets", 0, "headers", "X-Plain"), {"env": [SECRET]}),
+    (("targets", 0, "headers", "X-Plain"), {"file": {"path": SECRET}}),
+    (("targets", 0, "headers"), SECRET),
+    (("targets", 0, "headers"), [SECRET]),
+    (("targets", 0, "password"), SECRET),
+    (("probes", 0, "input", "parameters"), [SECRET]),
+    (("probes", 0, "input", "parameters"), {"user": [SECRET]}),
+    (("probes", 0, "input", "string_data"), [SECRET]),
+    (("web", "api_token"), SECRET),
+    (("web", "api_token_file"), [SECRET]),
+]
+"""Values of the wrong kind, or in the wrong place."""
+
+
+def with_value(document: Any, path: tuple[str | int, ...], value: object) -> Any:
+    """The document with another value at a path."""
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(document, list):
+        assert isinstance(key, int)
+        return [with_value(each, tuple(rest), value) if i == key else each for i, each in enumerate(document)]
+    return {**document, key: with_value(document.get(key, {}), tuple(rest), value)}
