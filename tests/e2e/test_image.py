@@ -91,14 +91,15 @@ def serving(
     ]
     inside = ["sh", "-c", HARDEN, "sh", "triton-canary", "serve", "--config", "/etc/triton-canary/canary.yaml"]
     command = [*buildah.command, "run", *options, container, "--", *inside]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             yield process, int(process.stdout.readline())
         finally:
             process.kill()
-            process.wait()
 
 
 def probe_status(address: str) -> dict[str, Any] | None:
