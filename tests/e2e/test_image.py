@@ -91,14 +91,17 @@ def serving(
     ]
     inside = ["sh", "-c", HARDEN, "sh", "triton-canary", "serve", "--config", "/etc/triton-canary/canary.yaml"]
     command = [*buildah.command, "run", *options, container, "--", *inside]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
         try:
-            assert process.stdout is not None
-            yield process, int(process.stdout.readline())
+            yield process, pid
         finally:
-            process.kill()
-            process.wait()
+            if process.poll() is None:  # the builder does not end what it runs
+                os.kill(pid, signal.SIGKILL)
 
 
 def probe_status(address: str) -> dict[str, Any] | None:
