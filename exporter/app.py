@@ -15,14 +15,19 @@ from functools import partial
 from pathlib import Path
 
 from exporter import __version__
-from exporter.config import Settings, build_probes, load
+from exporter.config import Settings, build_budget, build_maintenance, load
+from exporter.discovery.follow import Discovery
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
 from exporter.model import Sink, SkipReason
 from exporter.probe import NS, Probe
 from exporter.reload import ProbeSet
-from exporter.schedule.admission import ProbeState
+from exporter.schedule.actions import ProbeActions
+from exporter.schedule.gate import Gate
+from exporter.schedule.ledger import Ledger
+from exporter.schedule.maintenance import MaintenanceCalendar
+from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.archive import CsvArchive
 from exporter.sinks.baseline_actions import BaselineActions
@@ -33,6 +38,7 @@ from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.preflight import Pins
+from exporter.web.actions import action_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline import baseline_routes
@@ -57,7 +63,8 @@ class Daemon:
 
     def __init__(self, settings: Settings, config_hash: str) -> None:
         self._settings = settings
-        self._probes = build_probes(settings)
+        self._discovery = Discovery(self._discovered)
+        self._probes = self._discovery.probes_of(settings)
         self._config_hash = config_hash
         self._loaded_unix_s = time.time()
         self._ready = False
@@ -66,7 +73,8 @@ class Daemon:
         self._archive = CsvArchive(
             settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
         )
-        self._sinks: list[Sink] = [self._board, SweepLog()]
+        self._ledger = Ledger(build_budget(settings))
+        self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(Path(settings.data_directory) / "baselines")
@@ -77,18 +85,25 @@ class Daemon:
             spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
             max_sweeps=settings.limits.sweeps_per_worker,
         )
-        self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
+        self._calendar = MaintenanceCalendar(build_maintenance(settings))
+        self._pauses = Pauses(Path(settings.data_directory) / "pauses.json")
+        self._gate = Gate(self._pauses, self._calendar, self._ledger)
+        self._scheduler = Scheduler(
+            self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
+        )
         self._probe_set = ProbeSet(self._board, self._scheduler)
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        actions = BaselineActions(self._baselines, lambda: [view.probe for view in self._board.probes()])
+        guard = TokenGuard(settings.web.api_token_file)
+        baseline_actions = BaselineActions(self._baselines, self._present_probes)
+        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._present_probes)
         sources = WebSources(
             self._board,
             self._page,
             facts,
             healthy=self._is_healthy,
             ready=lambda: self._ready,
-            routes=baseline_routes(actions, TokenGuard(settings.web.api_token_file)),
+            routes=[*baseline_routes(baseline_actions, guard), *action_routes(probe_actions, guard)],
         )
         self._web = WebServer(create_app(sources), settings.web.host, settings.web.port)
 
@@ -99,6 +114,7 @@ class Daemon:
         if self._settings.archive.enabled:
             self._archive.start()
         self._probe_set.start(self._probes)
+        self._discovery.start()
         self._ready = True
         log.info("ready", extra=fields(version=__version__, listen=address, probes=len(self._probes)))
         try:
@@ -113,6 +129,7 @@ class Daemon:
         timeout_s = self._settings.limits.shutdown_timeout_ns / NS
         self._ready = False
         log.info("draining", extra=fields(timeout_seconds=timeout_s))
+        await self._discovery.stop()
         await self._scheduler.drain(timeout_s)
         await self._pool.close()
         left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
@@ -139,11 +156,18 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._judged_sinks, self._pins).run(partial(self._pool.lend, probe.workers))
+        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        await sweep.run(partial(self._pool.lend, probe.workers))
 
     def _skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:
             sink.sweep_skipped(probe, reason)
+
+    def _discovered(self) -> None:
+        self._probe_set.apply(self._discovery.probes_of(self._settings))
+
+    def _present_probes(self) -> list[Probe]:
+        return [view.probe for view in self._board.probes()]
 
     # --- what the web side asks --------------------------------------------------------------------------------------
 
@@ -154,7 +178,7 @@ class Daemon:
         return ExporterFacts(
             version=__version__,
             next_run=self._scheduler.next_run,
-            paused=lambda probe: self._scheduler.state(probe) is ProbeState.PAUSED,
+            paused=lambda probe: bool(self._gate.pause(probe)),
             last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
             clock_jumps=lambda: self._scheduler.clock_jumps,
             workers=lambda: self._pool.alive,
@@ -167,4 +191,9 @@ class Daemon:
             config_reload_successful=lambda: True,
             config_reload_success_unix_s=lambda: self._loaded_unix_s,
             baseline_write_errors=lambda: self._baselines.write_errors,
+            pause=self._gate.pause,
+            load=self._ledger.caused,
+            budgets_used=self._ledger.used_ratios,
+            discovery=self._discovery.states,
+            discovery_dropped=lambda: self._discovery.dropped,
         )
