@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from exporter import __version__
-from exporter.config import Settings, build_probes
+from exporter.config import Settings, build_budget, build_maintenance
+from exporter.discovery.follow import Discovery
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
@@ -23,7 +24,11 @@ from exporter.model import Sink, SkipReason
 from exporter.on_demand import OnDemand
 from exporter.probe import NS, Probe
 from exporter.reload import Loaded, ProbeSet, Reloader, read, summary
-from exporter.schedule.admission import ProbeState
+from exporter.schedule.actions import ProbeActions
+from exporter.schedule.gate import Gate
+from exporter.schedule.ledger import Ledger
+from exporter.schedule.maintenance import MaintenanceCalendar
+from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
 from exporter.sinks.archive import CsvArchive
@@ -36,6 +41,7 @@ from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
 from exporter.web.access import WebAccess
+from exporter.web.actions import action_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline import baseline_routes
@@ -52,28 +58,28 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
-    loaded = read(config_path, partial(_probes_of, shard))
-    configure(loaded.settings.log.level, loaded.settings.log.format)
-    asyncio.run(Daemon(config_path, loaded, shard, WebAccess(web_config_path)).run())
-
-
-def _probes_of(shard: Shard, settings: Settings) -> list[Probe]:
-    return shard.part(build_probes(settings))
+    daemon = Daemon(config_path, shard, WebAccess(web_config_path))
+    asyncio.run(daemon.run())
 
 
 class Daemon:
     """The whole exporter, as one event loop and its worker processes."""
 
-    def __init__(self, config_path: Path, loaded: Loaded, shard: Shard, access: WebAccess) -> None:
-        self._settings = settings = loaded.settings
+    def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
+        """Reads the configuration. Raises ConfigError."""
         self._shard = shard
+        self._discovery = Discovery(self._discovered)
+        loaded = read(config_path, self._probes_of)
+        self._settings = settings = loaded.settings
+        configure(settings.log.level, settings.log.format)
         self._ready = False
         self._stop = asyncio.Event()
         self._board = Board(Path(settings.data_directory) / "state.json")
         self._archive = CsvArchive(
             settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
         )
-        self._sinks: list[Sink] = [self._board, SweepLog()]
+        self._ledger = Ledger(build_budget(settings))
+        self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(Path(settings.data_directory) / "baselines")
@@ -84,16 +90,24 @@ class Daemon:
             spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
             max_sweeps=settings.limits.sweeps_per_worker,
         )
-        self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps)
+        self._calendar = MaintenanceCalendar(build_maintenance(settings))
+        self._pauses = Pauses(Path(settings.data_directory) / "pauses.json")
+        self._gate = Gate(self._pauses, self._calendar, self._ledger)
+        self._scheduler = Scheduler(
+            self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
+        )
         self._probe_set = ProbeSet(self._board, self._scheduler)
-        self._reloader = Reloader(config_path, loaded, partial(_probes_of, shard), self._take)
+        self._reloader = Reloader(config_path, loaded, self._probes_of, self._take)
         self._access = access
         self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        actions = BaselineActions(self._baselines, self._running_probes)
-        on_demand = OnDemand(self._scheduler, self._running_probes, self._lender, self._sinks, self._pins)
         guard = TokenGuard(settings.web.api_token_file)
+        baseline_actions = BaselineActions(self._baselines, self._running_probes)
+        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
+        on_demand = OnDemand(
+            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+        )
         sources = WebSources(
             self._board,
             self._page,
@@ -101,7 +115,8 @@ class Daemon:
             healthy=self._is_healthy,
             ready=lambda: self._ready,
             routes=[
-                *baseline_routes(actions, guard),
+                *baseline_routes(baseline_actions, guard),
+                *action_routes(probe_actions, guard),
                 *config_routes(self._reloader.reload, self._reloader.shown, guard),
                 *probe_routes(ProbePage(settings.web.probe, on_demand.find, on_demand.run)),
             ],
@@ -117,6 +132,7 @@ class Daemon:
         if self._settings.archive.enabled:
             self._archive.start()
         self._probe_set.start(self._reloader.probes)
+        self._discovery.start()
         self._spawn(self._reloader.watch())
         self._spawn(self._access.watch())
         self._ready = True
@@ -136,6 +152,7 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         log.info("draining", extra=fields(timeout_seconds=timeout_s))
+        await self._discovery.stop()
         await self._scheduler.drain(timeout_s)
         await self._pool.close()
         left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
@@ -171,12 +188,17 @@ class Daemon:
     def _take(self, loaded: Loaded) -> None:
         if loaded.settings.log != self._reloader.settings.log:
             configure(loaded.settings.log.level, loaded.settings.log.format)
+        self._calendar.configure(build_maintenance(loaded.settings))
         self._probe_set.apply(loaded.probes)
+
+    def _probes_of(self, settings: Settings) -> list[Probe]:
+        return self._shard.part(self._discovery.probes_of(settings))
 
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        await Sweep(probe, self._judged_sinks, self._pins).run(self._lender(probe))
+        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        await sweep.run(self._lender(probe))
 
     def _lender(self, probe: Probe) -> Borrow:
         return partial(self._pool.lend, probe.workers)
@@ -188,6 +210,9 @@ class Daemon:
         for sink in self._sinks:
             sink.sweep_skipped(probe, reason)
 
+    def _discovered(self) -> None:
+        self._spawn(self._reloader.refresh())
+
     # --- what the web side asks --------------------------------------------------------------------------------------
 
     def _is_healthy(self) -> bool:
@@ -197,7 +222,7 @@ class Daemon:
         return ExporterFacts(
             version=__version__,
             next_run=self._scheduler.next_run,
-            paused=lambda probe: self._scheduler.state(probe) is ProbeState.PAUSED,
+            paused=lambda probe: bool(self._gate.pause(probe)),
             last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
             clock_jumps=lambda: self._scheduler.clock_jumps,
             workers=lambda: self._pool.alive,
@@ -211,6 +236,11 @@ class Daemon:
             config_reload_success_unix_s=lambda: self._reloader.success_unix_s,
             baseline_write_errors=lambda: self._baselines.write_errors,
             config_notices=self._config_notices,
+            pause=self._gate.pause,
+            load=self._ledger.caused,
+            budgets_used=self._ledger.used_ratios,
+            discovery=self._discovery.states,
+            discovery_dropped=lambda: self._discovery.dropped,
         )
 
     def _config_notices(self) -> list[str]:

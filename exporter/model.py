@@ -71,10 +71,20 @@ class Reason(enum.StrEnum):
     ERROR_RATIO = "error_ratio"
     REQUEST_BUDGET = "request_budget"
     TIME_BUDGET = "time_budget"
+    LATENCY = "latency"
+    PENDING_QUEUE = "pending_queue"
     DEADLINE = "deadline"
     WORKER_CRASH = "worker_crash"
     SHUTDOWN = "shutdown"
     INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much load: requests, and the time that sweeps took. What was caused, or what is allowed."""
+
+    requests: int = 0
+    duration_ns: int = 0
 
 
 class SkipReason(enum.StrEnum):
@@ -117,7 +127,7 @@ class ModelFacts:
     `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
-    call included."""
+    call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none."""
 
     name: str
     version: str
@@ -137,6 +147,13 @@ class ModelFacts:
     address: str = ""
     asked_version: str = ""
     composing: tuple[ModelKey, ...] = ()
+    priority_levels: int = 0
+
+
+def request_priority(probe: Probe, facts: ModelFacts) -> int:
+    """The priority level that the probe's requests ask for, 1 the highest; 0: none, so that the model's default holds.
+    Where a model has no levels all requests are alike."""
+    return facts.priority_levels if probe.input.priority == "low" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,7 +630,7 @@ class LevelVerdict:
 class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
-    `outcomes` counts everything that the sweep sent, warm-up included."""
+    `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent."""
 
     id: str
     probe: Probe
@@ -627,6 +644,7 @@ class SweepResult:
     connection: ConnectionTimes = ConnectionTimes()
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     verdicts: tuple[LevelVerdict, ...] = ()
+    sent: int = 0
 
     @property
     def usable(self) -> bool:

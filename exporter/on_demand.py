@@ -13,6 +13,7 @@ from dataclasses import replace
 from exporter.logs import fields
 from exporter.model import Reason, Sink, SkipReason, SweepResult, WindowCounts
 from exporter.probe import NS, BaselineOptions, Probe, WindowMode
+from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
@@ -60,13 +61,16 @@ class OnDemand:
         probes: Callable[[], Sequence[Probe]],
         lend: Callable[[Probe], Borrow],
         sinks: Sequence[Sink],
+        *,
         pins: Pins,
+        ledger: Ledger,
     ) -> None:
         self._scheduler = scheduler
         self._probes = probes
         self._lend = lend
         self._sinks = sinks
         self._pins = pins
+        self._ledger = ledger
 
     def find(self, target: str, name: str) -> Probe | None:
         """The configured probe of these names."""
@@ -76,7 +80,7 @@ class OnDemand:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
         short = shortened(probe, seconds)
         ear = _Ear(self._sinks)
-        sweep = Sweep(short, [ear], self._pins)
+        sweep = Sweep(short, [ear], self._pins, allowed=self._ledger.allowed(probe))
 
         async def work(_: Probe) -> None:
             await sweep.run(self._lend(short))
@@ -89,6 +93,7 @@ class OnDemand:
             started.cancel(f"not done within {seconds:g} s")
             await asyncio.wait({started})
         result = ear.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
+        self._ledger.charge(result)
         self._tell(result)
         return result
 

@@ -92,7 +92,8 @@ class Target:
     auto (NVML is read where the server runs on this machine) or off.
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
-    where `resolve` leaves it to each connection.
+    where `resolve` leaves it to each connection. `parent` is the name under which it was configured, where discovery
+    made it; "" for one that stands in the configuration itself.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Target:
     address: str = ""
     metrics_interval_ns: int = NS
     gpu: str = "auto"
+    parent: str = ""
 
     @property
     def is_grpc(self) -> bool:
@@ -217,7 +219,8 @@ class InputOptions:
     checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
     string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
-    unknown size gets `output_shared_memory_bytes` of it for each inference of a request."""
+    unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
+    the last of the model's priority levels."""
 
     source: str = "random"
     seed: int = 0
@@ -233,6 +236,7 @@ class InputOptions:
     output_format: str = "binary"
     shared_memory: str = "none"
     output_shared_memory_bytes: int = 102_400
+    priority: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +280,10 @@ class StopRules:
     """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
     than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
     answers, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload` says
-    what an overloaded server gets. A ratio of 1 lets everything fail."""
+    what an overloaded server gets. A ratio of 1 lets everything fail.
+
+    A level also ends once `error_min_requests` more ok answers took longer than `max_latency_ns` than did not, and once
+    the server's queue of the model has grown at `pending_growth` readings in a row. 0 switches either off."""
 
     max_in_flight: int = 256
     max_requests: int = 1_000_000
@@ -284,6 +291,8 @@ class StopRules:
     max_error_ratio: float = 0.1
     error_min_requests: int = 20
     on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF
+    max_latency_ns: int = 5 * NS
+    pending_growth: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,9 +391,10 @@ class ServerSettings:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `workers` processes share the load of each level. With a `search`, `levels` are its declared start and end; without
-    one, all that are run. `composing_models` are called by the model in ways that its configuration does not tell;
-    those of an ensemble are found without being named. `streaming` sends over gRPC's bidirectional stream."""
+    `parent` is as a target's. `workers` processes share the load of each level. With a `search`, `levels` are its
+    declared start and end; without one, all that are run. `composing_models` are called by the model in ways that its
+    configuration does not tell; those of an ensemble are found without being named. `streaming` sends over gRPC's
+    bidirectional stream."""
 
     name: str
     target: Target
@@ -410,3 +420,24 @@ class Probe:
     sequences: SequenceOptions | None = None
     streaming: bool = False
     baseline: BaselineOptions = BaselineOptions()
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBudget:
+    """What sweeps may cause in each group in any hour: requests (0: no limit), and the part of the time they take."""
+
+    requests_per_hour: int = 10_000_000
+    duty_ratio: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Probes pause for `duration_ns` from each time of the cron expression on: those of the targets and probes named,
+    or, where none are, all."""
+
+    cron: str
+    duration_ns: int
+    timezone: str = "UTC"
+    targets: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()

@@ -12,7 +12,8 @@ from exporter.errors import WorkerLostError
 from exporter.load.protocol import Worker
 from exporter.model import Reason, SkipReason, SweepResult
 from exporter.on_demand import OnDemand
-from exporter.probe import Probe
+from exporter.probe import NS, GroupBudget, Probe
+from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.board import Board
 from exporter.sweep.conductor import Borrow
@@ -29,8 +30,11 @@ class Desk:
         self.lost = False
         self.board = Board(None)
         self.board.configure([PROBE])
-        self.scheduler = Scheduler(self._scheduled, lambda probe, reason: None, 1)
-        self.on_demand = OnDemand(self.scheduler, lambda: [PROBE], self._lend, [self.board], Pins())
+        self.ledger = Ledger(GroupBudget(duty_ratio=0.01))
+        self.scheduler = Scheduler(self._scheduled, lambda probe, reason: None, 1, refuse=self.ledger.refusal)
+        self.on_demand = OnDemand(
+            self.scheduler, lambda: [PROBE], self._lend, [self.board], pins=Pins(), ledger=self.ledger
+        )
 
     async def _scheduled(self, probe: Probe) -> None:
         raise AssertionError("none is due")
@@ -66,6 +70,13 @@ async def test_what_takes_too_long_is_ended(desk: Desk) -> None:
     assert isinstance(result, SweepResult)
     assert (result.reason, result.reason_text) == (Reason.SHUTDOWN, "not done within 0.02 s")
     assert not result.usable
+    assert desk.ledger.caused(PROBE).duration_ns == result.duration_ns > 0
+
+
+async def test_one_that_the_budget_has_no_room_for_does_not_run(desk: Desk) -> None:
+    desk.ledger.budget = GroupBudget(requests_per_hour=1, duty_ratio=1 / 3600 / NS)
+    await desk.on_demand.run(PROBE, 0.02)
+    assert await desk.on_demand.run(PROBE, 0.02) is SkipReason.BUDGET
 
 
 async def test_a_second_one_is_refused_meanwhile_and_welcome_after(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from exporter.probe import Probe, Target
 _NO_LOAD = frozenset(
     {
         *("name", "target", "model", "version", "schedule", "stop", "slo", "unit", "histogram"),
-        *("variant", "variant_group", "labels", "config_hash", "baseline"),
+        *("variant", "variant_group", "labels", "config_hash", "baseline", "parent"),
     }
 )
 """What a probe says beside its load. What is not named here counts as load: rather a baseline too many."""
@@ -21,8 +21,8 @@ _PROTOCOL = ("kind", "scheme", "streams_per_connection")
 
 
 def baseline_key(probe: Probe) -> str:
-    """Under what the baselines of a probe are kept: its target, its model and its load."""
-    return f"{probe.target.name} {probe.model} {load_hash(probe)}"
+    """Under what the baselines of a probe are kept: its target (a replica's pattern), its model and its load."""
+    return f"{probe.target.parent or probe.target.name} {probe.model} {load_hash(probe)}"
 
 
 def load_hash(probe: Probe) -> str:

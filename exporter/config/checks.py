@@ -15,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
+from exporter.config.fields import exactly_one
 from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
-from exporter.config.target_settings import TargetSettings
+from exporter.config.settings import Settings
+from exporter.config.target_settings import HeaderSettings, TargetSettings
 from exporter.timing_files import has_steps
 
 MAX_LABELS = 5
@@ -78,7 +80,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
         if not entry:
             continue
         if complete and "target" not in entry.broken and entry.settings.target not in known:
-            yield ("probes", index, "target"), _no_target(entry.settings.target, known)
+            yield ("probes", index, "target"), _no_such("target", entry.settings.target, known)
         through_grpc = is_grpc.get(entry.settings.target)
         if entry.settings.streaming and through_grpc is False:
             door = text.shown(entry.settings.target)
@@ -86,6 +88,19 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
+
+
+def maintenance_faults(settings: Settings) -> Found:
+    """Names in maintenance windows that nothing has."""
+    known = {
+        "targets": [target.name for target in settings.targets],
+        "probes": [probe.name for probe in settings.probes],
+    }
+    for index, window in enumerate(settings.maintenance):
+        for key, names in known.items():
+            for position, given in enumerate(getattr(window, key)):
+                if given not in names:
+                    yield ("maintenance", index, key, position), _no_such(key.removesuffix("s"), given, names)
 
 
 def _is_grpc(target: Entry) -> bool:
@@ -108,10 +123,10 @@ def _names(section: str, entries: Sequence[Entry | None]) -> Found:
             yield (section, index, "name"), f"found {text.shown(name)}: {section}[{first}] has this name already"
 
 
-def _no_target(given: str, known: list[str]) -> str:
+def _no_such(kind: str, given: str, known: list[str]) -> str:
     near = nearest(given, known)
     hint = f"did you mean {text.shown(near)}?" if near else f"there are {', '.join(map(text.shown, known)) or 'none'}"
-    return f"found {text.shown(given)}: no target has this name; {hint}"
+    return f"found {text.shown(given)}: no {kind} has this name; {hint}"
 
 
 def _of_entry(path: Path, entry: Entry, checks: Mapping[Callable[[Any], Found], set[str]]) -> Found:
@@ -122,8 +137,12 @@ def _of_entry(path: Path, entry: Entry, checks: Mapping[Callable[[Any], Found], 
 
 
 def _headers(target: TargetSettings) -> Found:
+    yield from _header_faults(target.headers)
+
+
+def _header_faults(headers: Mapping[str, HeaderSettings]) -> Found:
     seen: dict[str, str] = {}
-    for name, header in target.headers.items():
+    for name, header in headers.items():
         path = ("headers", name)
         try:
             text.header_name(name)
@@ -145,12 +164,43 @@ def _tls(target: TargetSettings) -> Found:
         yield ("tls", given), f"needs {lacking} beside it"
 
 
+def _discover(target: TargetSettings) -> Found:
+    if target.discover is None:
+        return
+    discover = target.discover
+    choices = {"dns": discover.dns or None, "file_sd": discover.file_sd or None, "http_sd": discover.http_sd}
+    try:
+        exactly_one(choices)
+    except ValueError as error:
+        yield ("discover",), str(error)
+    for index, name in enumerate(discover.labels):
+        if discover.dns:
+            yield ("discover", "labels", index), "has no meaning with dns: a name brings no labels"
+            continue
+        try:
+            text.label_name(name)
+        except ValueError as error:
+            yield ("discover", "labels", index), f"found {text.shown(name)}: {error}"
+    if discover.http_sd is not None:
+        for inner, problem in _header_faults(discover.http_sd.headers):
+            yield ("discover", "http_sd", *inner), problem
+
+
 def _streams(target: TargetSettings) -> Found:
     if "streams_per_connection" in target.model_fields_set and target.url.scheme in ("http", "https"):
         yield (
             ("streams_per_connection",),
             f"the url's scheme is {target.url.scheme}: each request has its own connection",
         )
+
+
+def _model(probe: ProbeSettings) -> Found:
+    if not probe.model and probe.models is None:
+        yield ("model",), "is required"
+    if probe.models is not None:
+        for key in ("model", "version", "composing_models"):
+            if getattr(probe, key):
+                yield (key,), "excludes models: all-ready"
 
 
 def _schedule(probe: ProbeSettings) -> Found:
@@ -369,8 +419,10 @@ _TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _headers: {"headers"},
     _tls: {"tls", "url"},
     _streams: {"streams_per_connection", "url"},
+    _discover: {"discover"},
 }
 _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
+    _model: {"model", "models"},
     _schedule: {"schedule"},
     _load: {"load"},
     _concurrency: {"load", "stop"},

@@ -15,7 +15,7 @@ from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.probe import MAX_SEARCH_LEVELS, NS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
 
-_PROBE_SERIES = 33
+_PROBE_SERIES = 34
 _SLO_PROBE_SERIES = 3
 _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
@@ -78,6 +78,12 @@ def estimate(settings: Settings) -> Estimate:
         f"group {group}: its sweeps typically take {part:.0%} of the time; some will be skipped"
         for group, part in groups.items()
         if part > 1
+    ]
+    duty = settings.limits.group_duty_ratio
+    warnings += [
+        f"group {group}: its sweeps typically take {part:.0%} of the time, above limits.group_duty, {duty:.0%}: skips"
+        for group, part in groups.items()
+        if duty < part <= 1
     ]
     if utilisation > 1:
         allowed = f"limits.concurrent_sweeps, {settings.limits.concurrent_sweeps}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exporter.config.checks import Entry, cross_faults, salvage_probes, salvage_targets
+from exporter.config.checks import Entry, cross_faults, maintenance_faults, salvage_probes, salvage_targets
 from exporter.config.document import Block, Document, decoded_document, read_document
 from exporter.config.environment import OTHER_VARIABLES, Overlay, read_environment
 from exporter.config.faults import Fault, Places, fields_by_key, schema_fault, unknown_key
@@ -19,7 +19,7 @@ from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
 from exporter.errors import ConfigError
 
-_LISTS = ("targets", "probes")
+_LISTS = ("targets", "probes", "maintenance")
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ, data: bytes | None = None) -> Settings:
@@ -85,7 +85,8 @@ def _cross_faults(places: Places, settings: Settings | None, effective: Mapping[
     else:
         targets = [Entry(target, frozenset()) for target in settings.targets]
         probes = [Entry(probe, frozenset()) for probe in settings.probes]
-    return [places.fault(path, problem) for path, problem in cross_faults(targets, probes)]
+    found = [*cross_faults(targets, probes), *(maintenance_faults(settings) if settings else ())]
+    return [places.fault(path, problem) for path, problem in found]
 
 
 def _named_by_headers(root: Mapping[str, Any]) -> set[str]:
@@ -93,11 +94,19 @@ def _named_by_headers(root: Mapping[str, Any]) -> set[str]:
     names: set[str] = set()
     targets = root.get("targets")
     for target in targets if isinstance(targets, list) else ():
-        headers = target.get("headers") if isinstance(target, Mapping) else None
-        for header in headers.values() if isinstance(headers, Mapping) else ():
-            if isinstance(header, Mapping) and isinstance(header.get("env"), str):
-                names.add(header["env"])
+        for holder in (target, _inner(target, "discover", "http_sd")):
+            headers = _inner(holder, "headers")
+            for header in headers.values() if isinstance(headers, Mapping) else ():
+                if isinstance(header, Mapping) and isinstance(header.get("env"), str):
+                    names.add(header["env"])
     return names
+
+
+def _inner(value: Any, *keys: str) -> Any:
+    """What stands below these keys; None where they don't lead on."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _without(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:

@@ -323,6 +323,11 @@ class InputSettings(Section):
         alias="output_shared_memory_size",
         description="Bytes of shared memory for one inference's output whose size the model does not tell.",
     )
+    priority: Literal["default", "low"] = Field(
+        default="default",
+        description="`low` asks for the last of the model's priority levels, where it has any: users' requests go "
+        "first, and what is measured is a class that they are not in.",
+    )
 
 
 class ValidationSettings(Section):
@@ -371,6 +376,16 @@ class StopSettings(Section):
         description="What follows 429, 503 or RESOURCE_EXHAUSTED: `back_off` pauses as long as the server asks "
         "(Retry-After), or longer each time, and counts as unsent what an open loop would have sent meanwhile; `count` "
         "goes on.",
+    )
+    max_latency_ns: Annotated[int, duration("0s", "1h")] | None = Field(
+        default=None,
+        description="The latency that most answers must keep: a sweep ends once `error_min_requests` more ok answers "
+        "took longer than did not. Half of `measurement.request_timeout` by default; 0s is none.",
+    )
+    pending_growth: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
+        default=5,
+        description="A sweep ends once the requests that wait in the server for the model, by `metrics_url`, were more "
+        "at each of so many readings in a row, and twice as many in all. 0 is never.",
     )
 
 
@@ -447,7 +462,10 @@ class ProbeSettings(DefaultsSettings):
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
     target: StrictStr = Field(description="The name of its target.")
-    model: FilledLabelValue = Field(description="The model's name.")
+    model: FilledLabelValue = Field(default="", description="The model's name.")
+    models: Literal["all-ready"] | None = Field(
+        default=None, description="In place of `model`: a probe for each model that the server has ready."
+    )
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
     composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=16)] = Field(
         default=(),

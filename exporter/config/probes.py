@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,10 +17,12 @@ from exporter.config.probe_settings import (
     percentiles_of,
 )
 from exporter.config.settings import Settings
-from exporter.config.target_settings import TargetSettings, TlsSettings
+from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.probe import (
+    GroupBudget,
     Header,
     InputOptions,
+    Maintenance,
     MeasurementOptions,
     OverloadPolicy,
     Probe,
@@ -49,10 +52,6 @@ def build_probes(settings: Settings) -> tuple[Probe, ...]:
 def build_target(settings: TargetSettings) -> Target:
     """The target; its group is the url's host where none is given."""
     door = settings.url
-    headers = (
-        Header(name, value=header.plain, env=header.env, file=header.file, prefix=header.prefix)
-        for name, header in settings.headers.items()
-    )
     return Target(
         name=settings.name,
         kind=settings.kind,
@@ -62,13 +61,21 @@ def build_target(settings: TargetSettings) -> Target:
         group=settings.group or door.host,
         path=door.path,
         metrics_url=settings.metrics_url or "",
-        headers=tuple(headers),
+        headers=build_headers(settings.headers),
         tls=_tls(settings.tls),
         connect_timeout_ns=settings.connect_timeout_ns,
         resolve=Resolve(settings.resolve),
         streams_per_connection=settings.streams_per_connection,
         metrics_interval_ns=settings.metrics_interval_ns,
         gpu=settings.gpu,
+    )
+
+
+def build_headers(headers: Mapping[str, HeaderSettings]) -> tuple[Header, ...]:
+    """Headers, with where their values come from."""
+    return tuple(
+        Header(name, value=header.plain, env=header.env, file=header.file, prefix=header.prefix)
+        for name, header in headers.items()
     )
 
 
@@ -93,7 +100,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         levels=levels,
         measurement=MeasurementOptions(**measurement),
         input=_input(settings.input),
-        stop=StopRules(**(settings.stop.model_dump() | {"on_overload": OverloadPolicy(settings.stop.on_overload)})),
+        stop=_stop(settings),
         slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
         workers=settings.load.workers,
@@ -109,7 +116,29 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         streaming=settings.streaming,
         baseline=settings.baseline.options,
     )
-    return replace(probe, config_hash=_config_hash(probe))
+    return hashed(probe)
+
+
+def build_budget(settings: Settings) -> GroupBudget:
+    """What sweeps may cause in each group."""
+    return GroupBudget(settings.limits.group_requests_per_hour, settings.limits.group_duty_ratio)
+
+
+def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:
+    """The maintenance windows."""
+    return tuple(
+        Maintenance(
+            parse_cron(window.cron).portable, window.duration_ns, window.timezone, window.targets, window.probes
+        )
+        for window in settings.maintenance
+    )
+
+
+def _stop(settings: ProbeSettings) -> StopRules:
+    stop = settings.stop
+    latency_ns = settings.measurement.request_timeout_ns // 2 if stop.max_latency_ns is None else stop.max_latency_ns
+    policy = {"on_overload": OverloadPolicy(stop.on_overload), "max_latency_ns": latency_ns}
+    return StopRules(**(stop.model_dump() | policy))
 
 
 def _input(settings: InputSettings) -> InputOptions:
@@ -137,10 +166,12 @@ def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
     return options
 
 
-def _config_hash(probe: Probe) -> str:
-    """Twelve hex digits over the whole probe and its target. Secrets are not in it, only where they come from."""
-    canonical = json.dumps(probe, default=_fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+def hashed(probe: Probe) -> Probe:
+    """The probe with its hash: twelve hex digits over all of it and its target. Secrets are not in it, only where they
+    come from."""
+    bare = replace(probe, config_hash="")
+    canonical = json.dumps(bare, default=_fields, sort_keys=True, separators=(",", ":"))
+    return replace(probe, config_hash=hashlib.sha256(canonical.encode()).hexdigest()[:12])
 
 
 def _fields(value: Any) -> dict[str, Any]:

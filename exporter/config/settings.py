@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.config import text
+from exporter.config.cron import parse_cron
 from exporter.config.fields import PathText, Section
 from exporter.config.probe_settings import ProbeSettings
-from exporter.config.quantities import duration, size
+from exporter.config.quantities import duration, ratio, size
 from exporter.config.target_settings import TargetSettings
 from exporter.probe import NS
 
@@ -75,8 +76,33 @@ class LimitsSettings(Section):
     sweeps_per_worker: Annotated[StrictInt, Field(ge=1)] = Field(
         default=100, description="After so many sweeps a worker is replaced."
     )
+    group_requests_per_hour: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=10_000_000, description="What a group may be sent in any hour, by all of its probes; 0 is no limit."
+    )
+    group_duty_ratio: Annotated[float, ratio("0.1%", "100%")] = Field(
+        default=0.5, alias="group_duty", description="The part of any hour in which sweeps of a group may run."
+    )
+    max_discovered: Annotated[StrictInt, Field(ge=0, le=10_000)] = Field(
+        default=100, description="Probes that discovery may add; what is found beyond them is left out."
+    )
     shutdown_timeout_ns: Annotated[int, duration("1s", "10m")] = Field(
         default=10 * NS, description="How long a shutdown may take."
+    )
+
+
+class MaintenanceSettings(Section):
+    """When probes pause by the calendar."""
+
+    cron: Annotated[StrictStr, AfterValidator(lambda given: parse_cron(given).text)] = Field(
+        description="When it begins: minute, hour, day of the month, month, day of the week, as in a schedule."
+    )
+    duration_ns: Annotated[int, duration("1m", "30d")] = Field(description="How long it lasts.")
+    timezone: Annotated[StrictStr, AfterValidator(text.timezone)] = Field(
+        default="UTC", description="The time zone in which `cron` is meant, as `Europe/Berlin`."
+    )
+    targets: tuple[StrictStr, ...] = Field(default=(), description="The targets whose probes pause.")
+    probes: tuple[StrictStr, ...] = Field(
+        default=(), description="The probes that pause, beside those of `targets`. Without both, all do."
     )
 
 
@@ -108,6 +134,7 @@ class Settings(BaseSettings):
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="The CSV archive.")
     web: WebSettings = Field(default_factory=WebSettings, description="The web side.")
     limits: LimitsSettings = Field(default_factory=LimitsSettings, description="What the daemon may use.")
+    maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), description="When probes pause by the calendar.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
 
     @property

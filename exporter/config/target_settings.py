@@ -12,6 +12,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainValidator,
     PrivateAttr,
+    StrictBool,
     StrictInt,
     StrictStr,
     model_validator,
@@ -78,6 +79,33 @@ class TlsSettings(Section):
     )
 
 
+class HttpSdSettings(Section):
+    """A page with a list of addresses."""
+
+    url: Annotated[StrictStr, AfterValidator(text.web_page)] = Field(description="The page, as Prometheus reads it.")
+    headers: dict[str, HeaderSettings] = Field(
+        default={}, description="Headers of the request, by name; a secret comes from `env` or `file`."
+    )
+    ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
+
+
+class DiscoverSettings(Section):
+    """Where the addresses of a target come from, each a target of its own: `dns`, `file_sd` or `http_sd`."""
+
+    dns: StrictBool = Field(default=False, description="Whether they are all addresses of the url's host.")
+    file_sd: tuple[PathText, ...] = Field(
+        default=(), description="Files, or patterns of them, in the format of Prometheus's `file_sd_configs`."
+    )
+    http_sd: HttpSdSettings | None = Field(
+        default=None, description="A page in the format of Prometheus's `http_sd_configs`."
+    )
+    refresh_ns: Annotated[int, duration("1s", "1d")] = Field(default=30 * NS, description="How often they are read.")
+    labels: Annotated[tuple[StrictStr, ...], Field(max_length=5)] = Field(
+        default=(),
+        description="Which labels of the lists go to `triton_canary_probe_info`, as a probe's own `labels` do.",
+    )
+
+
 class TargetSettings(Section):
     """A server's door."""
 
@@ -115,4 +143,9 @@ class TargetSettings(Section):
     gpu: Literal["auto", "off"] = Field(
         default="auto",
         description="`auto` asks NVIDIA's driver for GPU figures where the server runs on this machine.",
+    )
+    discover: DiscoverSettings | None = Field(
+        default=None,
+        description="Makes this a pattern for many targets: `url` says scheme, path and default port, and its host is "
+        "also that of `metrics_url` which each of them has for its own.",
     )

@@ -21,6 +21,7 @@ from exporter.load.health import Health, find_cpu_stat
 from exporter.load.level_flight import finish, make_counted, make_flight, make_sender, places_in_flight
 from exporter.load.level_pacing import has_pacer, make_pacer
 from exporter.load.protocol import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
+from exporter.load.queue_watch import queue_watched
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import FirstCall, Sender
 from exporter.load.sequence_flight import SequenceFlight
@@ -122,7 +123,7 @@ class Level:
         """Runs the level to its end; the last event published is LevelEnd. Raises what `publish` raises."""
         self._health = Health(find_cpu_stat())
         try:
-            with _no_garbage_collection():
+            with _no_garbage_collection(), queue_watched(self._plan.probe, self._pollers, self._flight.stop):
                 end = await self._run()
         finally:
             self._flight.close()

@@ -90,7 +90,7 @@ class Flight:
         outcome = call.outcome
         if outcome is not _OK:
             self._failed(call, outcome)
-        stop = self._guard.ended(outcome, call.text)
+        stop = self._guard.ended(outcome, call.text, call.last_ns - call.sent_ns)
         if stop is not None:
             self.stop(stop)
         if self.stopped is None:

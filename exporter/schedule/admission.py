@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from exporter.model import SkipReason
@@ -68,11 +68,15 @@ class Admission:
     O(n) where the whole line waits for busy groups, which for 1000 probes is less than the start of one sweep.
     """
 
-    def __init__(self, concurrent_sweeps: int) -> None:
-        """Raises ValueError if not even one sweep may run."""
+    def __init__(
+        self, concurrent_sweeps: int, refuse: Callable[[Probe], SkipReason | None] = lambda _probe: None
+    ) -> None:
+        """`refuse` is asked of a probe whose turn has come: a reason is a skip. Raises ValueError if not even one sweep
+        may run."""
         if concurrent_sweeps < 1:
             raise ValueError(f"concurrent_sweeps must be at least 1, not {concurrent_sweeps}")
         self._limit = concurrent_sweeps
+        self._refuse = refuse
         self._group_of_running: dict[ProbeKey, str] = {}
         self._busy_groups: set[str] = set()
         self._line: dict[ProbeKey, _Waiter] = {}  # in order of arrival
@@ -97,6 +101,8 @@ class Admission:
         elif key in self._line:
             decisions.append(Skip(probe, SkipReason.OVERLAP))
             self._wait(key, probe, now_ns)
+        elif (reason := self._refuse(probe)) is not None:
+            decisions.append(Skip(probe, reason))
         elif self._may_start(probe):
             decisions.append(self._start(key, probe))
         else:
@@ -111,6 +117,8 @@ class Admission:
             return SkipReason.SHUTDOWN
         if probe_key(probe) in self._paused:
             return SkipReason.PAUSED
+        if (reason := self._refuse(probe)) is not None:
+            return reason
         if not self._may_start(extra):
             return SkipReason.OVERLAP
         self._start(probe_key(extra), extra)
@@ -122,11 +130,11 @@ class Admission:
         self._busy_groups.remove(self._group_of_running.pop(key))
         decisions = self.expire(now_ns)
         # One end makes room for at most one start: nobody else in line could have started before it.
-        for waiting_key, waiter in self._line.items():
+        for waiting_key, waiter in list(self._line.items()):
             if self._may_start(waiter.probe):
-                del self._line[waiting_key]
-                decisions.append(self._start(waiting_key, waiter.probe))
-                break
+                decisions.append(self._leave_line(waiting_key, waiter.probe))
+                if isinstance(decisions[-1], Start):
+                    break
         return decisions
 
     def expire(self, now_ns: int) -> list[Decision]:
@@ -168,8 +176,7 @@ class Admission:
                 del self._line[key]
                 decisions.append(Skip(waiter.probe, SkipReason.SHUTDOWN))
             elif self._may_start(probe):  # its group may have become another one
-                del self._line[key]
-                decisions.append(self._start(key, probe))
+                decisions.append(self._leave_line(key, probe))
             else:
                 self._line[key] = replace(waiter, probe=probe)
         self._paused &= probes.keys()
@@ -193,6 +200,12 @@ class Admission:
 
     def _may_start(self, probe: Probe) -> bool:
         return len(self._group_of_running) < self._limit and probe.target.group not in self._busy_groups
+
+    def _leave_line(self, key: ProbeKey, probe: Probe) -> Decision:
+        """Its turn has come."""
+        del self._line[key]
+        reason = self._refuse(probe)
+        return self._start(key, probe) if reason is None else Skip(probe, reason)
 
     def _start(self, key: ProbeKey, probe: Probe) -> Start:
         self._group_of_running[key] = probe.target.group

@@ -12,7 +12,7 @@ from functools import partial
 
 from exporter.model import SkipReason
 from exporter.probe import NS, Probe
-from exporter.schedule.admission import Admission, Decision, ProbeState, Start, extra_of
+from exporter.schedule.admission import Admission, Decision, ProbeState, Skip, Start, extra_of
 from exporter.schedule.clock import Clocks, ClockWatch
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path
 from exporter.schedule.timetable import Timetable
@@ -24,7 +24,8 @@ class Scheduler:
     """Runs each probe when it is due and its turn has come. All of it lives on one event loop.
 
     `run` sweeps a probe; it is cancelled by `drain`, and should not raise otherwise. `on_skip` hears of each
-    occurrence that does not run. At most `concurrent_sweeps` run at once, one in a group.
+    occurrence that does not run. At most `concurrent_sweeps` run at once, one in a group. `refuse` is asked of each
+    probe whose turn has come: a reason is a skip.
     """
 
     def __init__(
@@ -33,12 +34,13 @@ class Scheduler:
         on_skip: Callable[[Probe, SkipReason], None],
         concurrent_sweeps: int,
         clocks: Clocks | None = None,
+        refuse: Callable[[Probe], SkipReason | None] = lambda _probe: None,
     ) -> None:
         """Raises ValueError if `concurrent_sweeps` is less than 1."""
         self._run = run
         self._on_skip = on_skip
         self._clocks = clocks or Clocks()
-        self._admission = Admission(concurrent_sweeps)
+        self._admission = Admission(concurrent_sweeps, refuse)
         self._timetable = Timetable(self.due, self._missed, self._clocks)
         self._watch = ClockWatch(self._clock_jumped, self._clocks)
         self._probes: dict[ProbeKey, Probe] = {}
@@ -104,6 +106,24 @@ class Scheduler:
         if (reason := self._admission.offer_extra(probe)) is not None:
             return reason
         return self._start_sweep(extra_of(probe), run)
+
+    def sweep_now(self, probe: Probe) -> ProbeState | SkipReason:
+        """Runs the probe out of turn, by the rules for one that is due. Returns what came of it: it is running or
+        waiting, or why it is not. That is no skip, since nothing that was due was lost."""
+        state = self._admission.state(probe)
+        if state is ProbeState.RUNNING:
+            return SkipReason.OVERLAP
+        if state is ProbeState.WAITING:
+            return state
+        key, refused = probe_key(probe), None
+        others: list[Decision] = []
+        for decision in self._admission.offer(probe, self._clocks.monotonic_ns()):
+            if isinstance(decision, Skip) and probe_key(decision.probe) == key:
+                refused = decision.reason
+            else:
+                others.append(decision)
+        self._apply(others)
+        return refused or self._admission.state(probe)
 
     def pause(self, probe: Probe) -> None:
         """The probe is skipped from now on; a running sweep goes on."""

@@ -64,28 +64,24 @@ class EarlyFirstSlots:
         return self._regular.next_after(max(after_us, self._first_us + self._regular.interval_us // 2))
 
 
-class CronSlots:
+class CronTimes:
     """The times of a five-field cron expression in its time zone.
 
     The expression is as the configuration hands it on: days of the week by name (APScheduler's 0 is Monday), and not
     bounded by day of the month and day of the week at once.
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, cron: str, timezone: str) -> None:
         """Raises ValueError for an expression that is not one, ZoneInfoNotFoundError (a KeyError) for the time zone."""
-        self._path = probe_path(probe)
-        self._zone = ZoneInfo(probe.schedule.timezone)
-        self._trigger = CronTrigger.from_crontab(probe.schedule.cron, self._zone)
-        self._local_trigger = CronTrigger.from_crontab(probe.schedule.cron, UTC)
-        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+        self._zone = ZoneInfo(timezone)
+        self._trigger = CronTrigger.from_crontab(cron, self._zone)
+        self._local_trigger = CronTrigger.from_crontab(cron, UTC)
 
     def next_after(self, after_us: int) -> int | None:
+        """The first time after `after_us`; None if none is left."""
         after = from_us(after_us + 1)
         times = [self._trigger.get_next_fire_time(None, after), self._next_by_local_clock(after)]
-        nominal_us = min((to_us(time) for time in times if time is not None and time >= after), default=None)
-        if nominal_us is None:
-            return None
-        return nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+        return min((to_us(time) for time in times if time is not None and time >= after), default=None)
 
     def _next_by_local_clock(self, after: datetime) -> datetime | None:
         """The next time by the wall clock of the zone, as if it never changed. APScheduler 3.11 can step over a whole
@@ -93,6 +89,20 @@ class CronSlots:
         local = after.astimezone(self._zone).replace(tzinfo=UTC)
         time: datetime | None = self._local_trigger.get_next_fire_time(None, local)
         return None if time is None else time.replace(tzinfo=self._zone)
+
+
+class CronSlots:
+    """The times of the probe's cron expression, each moved later by its jitter."""
+
+    def __init__(self, probe: Probe) -> None:
+        """Raises as `CronTimes`."""
+        self._path = probe_path(probe)
+        self._times = CronTimes(probe.schedule.cron, probe.schedule.timezone)
+        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+
+    def next_after(self, after_us: int) -> int | None:
+        nominal_us = self._times.next_after(after_us)
+        return None if nominal_us is None else nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
 
 
 def slots_of(probe: Probe) -> IntervalSlots | CronSlots:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from exporter.model import ServerReading
@@ -49,6 +50,8 @@ class Poller:
         self._waiting: list[asyncio.Future[None]] = []
         self._asked = False
         self._closed = False
+        self.on_reading: Callable[[ServerReading], None] | None = None
+        """Called on the loop with each reading as it comes."""
         self._thread = threading.Thread(target=self._run, name="server-readings", daemon=True)
         self._thread.start()
 
@@ -81,7 +84,7 @@ class Poller:
                 reading = self._reader.read()
                 with self._changed:
                     self._readings.append(reading)
-                self._tell(waiting)
+                self._tell(waiting, reading)
         except Exception:
             _log.exception("the server's readings end")
         finally:
@@ -101,8 +104,10 @@ class Poller:
             waiting, self._waiting, self._asked = self._waiting, [], False
             return waiting
 
-    def _tell(self, waiting: list[asyncio.Future[None]]) -> None:
+    def _tell(self, waiting: list[asyncio.Future[None]], reading: ServerReading) -> None:
         def done() -> None:
+            if self.on_reading is not None:
+                self.on_reading(reading)
             for future in waiting:
                 if not future.done():
                     future.set_result(None)

@@ -17,6 +17,6 @@ def open_readers(target: Target, model: str, version: str) -> list[Reader]:
     if target.gpu == "auto":
         from exporter.server.gpu import is_this_machine, open_nvml
 
-        if is_this_machine(target.host) and (driver := open_nvml()) is not None:
+        if is_this_machine(target.address or target.host) and (driver := open_nvml()) is not None:
             readers.append(driver)
     return readers

@@ -162,6 +162,9 @@ class Control(Protocol):
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
         answer in time."""
 
+    async def ready_models(self) -> tuple[str, ...]:
+        """The names of all models that are ready, sorted. Raises PreflightError."""
+
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         """The model's trace settings of these names, as `set_trace` takes them back. Raises PreflightError."""
 

@@ -15,7 +15,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
 from exporter.errors import InputError, TransportError
-from exporter.model import ModelFacts, TensorSpec
+from exporter.model import ModelFacts, TensorSpec, request_priority
 from exporter.probe import Probe, Target
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
@@ -109,6 +109,7 @@ def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
         [_http_input(spec, tensor, binary) for spec, tensor in _checked(facts, tensors)],
         outputs=None if binary_output else outputs,
         request_id=request_id,
+        priority=request_priority(probe, facts),
         parameters=dict(probe.input.parameters),
     )
     headers = [(MARK, sweep_id)]
@@ -153,6 +154,8 @@ def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
+    if priority := request_priority(probe, facts):
+        request.parameters["priority"].uint64_param = priority
     for name, value in probe.input.parameters:
         _set_parameter(request.parameters[name], value)
     for spec, tensor in _checked(facts, tensors):

@@ -65,6 +65,11 @@ class TritonControl:
         entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
         return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, entries.values())))
 
+    async def ready_models(self) -> tuple[str, ...]:
+        """By the repository index; a model is ready if a version of it is. Raises PreflightError."""
+        index = await self._client.repository_index()
+        return tuple(sorted({entry.name for entry in index.models if entry.state == "READY"}))
+
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would
         keep them when the server's change. Raises PreflightError."""

@@ -59,6 +59,7 @@ def model_facts(
         server_name=server.name,
         server_version=server.version,
         asked_version=asked_version,
+        priority_levels=config.dynamic_batching.priority_levels,
     )
 
 

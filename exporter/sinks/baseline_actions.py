@@ -12,7 +12,7 @@ from exporter.errors import TritonCanaryError
 from exporter.logs import fields
 from exporter.probe import NS, Probe, Signal
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
-from exporter.sinks.baseline_store import BaselineStore
+from exporter.sinks.baseline_store import BaselineStore, kept_as
 
 _log = logging.getLogger("exporter.audit")
 
@@ -42,7 +42,7 @@ class BaselineActions:
 
     def export(self, name: str) -> str:
         """All that is remembered of a probe, as its file holds it. Raises ActionError."""
-        return encode(name, self._store.state(self._probe(name).name))
+        return encode(name, self._store.state(kept_as(self._probe(name))))
 
     def act(self, action: str, name: str, *, level: str = "", document: str = "", by: str = "") -> list[str]:
         """Does it, at one level or at all; says what was done. What it changes shows with the next sweep. Raises
@@ -60,14 +60,14 @@ class BaselineActions:
 
     def _probe(self, name: str) -> Probe:
         for probe in self._probes():
-            if probe.name == name:
+            if kept_as(probe) == name:
                 return probe
         raise ActionError(f"there is no probe {name!r}", unknown=True)
 
     def _levels(self, probe: Probe, level: str) -> tuple[LoadState, dict[str, LevelState]]:
         load = self._store.current(probe)
         if load is None or not load.levels:
-            raise ActionError(f"nothing is remembered yet of probe {probe.name!r}")
+            raise ActionError(f"nothing is remembered yet of probe {kept_as(probe)!r}")
         chosen = {key: state for key, state in load.levels.items() if level in ("", key, key.partition(" ")[2])}
         if not chosen:
             raise ActionError(f"there is no level {level!r}; there are {', '.join(load.levels)}", unknown=True)
@@ -94,10 +94,10 @@ class BaselineActions:
 
     def _import(self, probe: Probe, document: str) -> list[str]:
         try:
-            baselines = decode(document, probe.name)
+            baselines = decode(document, kept_as(probe))
         except DamagedBaselineError as error:
             raise ActionError(f"the document is not taken: {error}") from error
-        self._store.put(probe.name, baselines)
+        self._store.put(kept_as(probe), baselines)
         return [f"{key}: {len(load.levels)} levels taken over" for key, load in baselines.loads.items()]
 
 

@@ -28,6 +28,7 @@ _log = logging.getLogger("exporter.baseline")
 
 SUFFIX = ".baseline"
 _DAMAGED = ".damaged"
+_KEPT_KEYS = 10_000
 
 
 class BaselineStore:
@@ -51,13 +52,13 @@ class BaselineStore:
         if not probe.baseline.enabled or not result.measurements or result.facts is None:
             return result
         try:
-            load = self.state(probe.name).load(self._key(probe), self.now())
+            load = self.state(kept_as(probe)).load(self._key(probe), self.now())
             verdicts = judge(load, result)
         except Exception:
             # A verdict is worth less than the result that it is about.
             _log.exception("no verdict on a sweep", extra=fields(probe=probe.name))
             return result
-        self.changed(probe.name)
+        self.changed(kept_as(probe))
         return replace(result, verdicts=verdicts)
 
     def state(self, probe: str) -> ProbeBaselines:
@@ -73,7 +74,7 @@ class BaselineStore:
 
     def current(self, probe: Probe) -> LoadState | None:
         """What is remembered of the probe under its present load, None where there is nothing."""
-        return self.state(probe.name).loads.get(self._key(probe))
+        return self.state(kept_as(probe)).loads.get(self._key(probe))
 
     def changed(self, probe: str) -> None:
         """Has the probe's file written soon."""
@@ -86,6 +87,8 @@ class BaselineStore:
     def _key(self, probe: Probe) -> str:
         known = self._keys.get(probe.name)
         if known is None or known[0] is not probe:
+            if len(self._keys) >= _KEPT_KEYS:  # discovered probes come and go for ever
+                self._keys.clear()
             known = self._keys[probe.name] = probe, baseline_key(probe)
         return known[1]
 
@@ -132,6 +135,11 @@ class JudgedSinks:
     def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
         for sink in self._sinks:
             sink.sweep_skipped(probe, reason)
+
+
+def kept_as(probe: Probe) -> str:
+    """The name under which a probe's baselines are kept: replicas come and go, and share that of their pattern."""
+    return probe.parent or probe.name
 
 
 def baseline_path(directory: Path, probe: str) -> Path:

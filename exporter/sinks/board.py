@@ -58,6 +58,7 @@ class Counters:
     sweeps: Mapping[tuple[SweepStatus, Reason], int] = field(
         default_factory=lambda: {(SweepStatus.OK, Reason.NONE): 0},
     )
+    sweeps_ns: int = 0
 
     def plus(self, counts: WindowCounts) -> Counters:
         """These counters after one more window."""
@@ -253,7 +254,7 @@ def _after(view: ProbeView, result: SweepResult) -> ProbeView:
         last_success_unix_s=ended_unix_s if result.usable else view.last_success_unix_s,
         running_since_unix_s=None,
         up=view.up if result.reason is Reason.SHUTDOWN else result.usable,
-        counters=replace(view.counters, sweeps=sweeps),
+        counters=replace(view.counters, sweeps=sweeps, sweeps_ns=view.counters.sweeps_ns + result.duration_ns),
     )
 
 

@@ -50,6 +50,7 @@ INFO_LABELS: Final = (
     "model_config_hash",
     "variant",
     "variant_group",
+    "priority",
 )
 """What changes by itself, of `probe_info`."""
 
@@ -107,6 +108,10 @@ TARGET_INFO = _family(
     "Always 1; the target's url and the host:port of its metrics url (empty if none), to join with its own metrics.",
     ("target", "url", "metrics_instance"),
 )
+
+_REPLICAS = " Of a target with discover, under its own name and the probe's."
+REPLICAS = _family("gauge", "replicas", "Replicas that are known now." + _REPLICAS, P)
+REPLICAS_UP = _family("gauge", "replicas_up", "Replicas whose last sweep got usable data." + _REPLICAS, P)
 
 # --- results of the last sweep ---------------------------------------------------------------------------------------
 
@@ -220,6 +225,16 @@ BREAKDOWN = _family(
     + _LAST
     + " A component that the server does not tell is absent, the server's own under more than 5 % foreign traffic.",
     (*L, "component"),
+)
+REPLICAS_LATENCY = _family(
+    "gauge",
+    "replicas_latency_median_seconds",
+    "Median over the replicas of their median latency." + _REPLICAS + " Absent where none told.",
+)
+REPLICAS_OUTLIER = _family(
+    "gauge",
+    "replicas_outlier_ratio",
+    "Largest median latency of a replica over the median of all." + _REPLICAS + " Absent where fewer than two told.",
 )
 CONNECT = _family(
     "gauge", "connect_seconds", "Time to open the sweep's first connection, never part of a latency." + _LAST_ANY, P
@@ -464,6 +479,7 @@ DURATION = _family(
     "Latency of the ok requests outside warm-up, all sweeps. Absent where the probe switches it off.",
 )
 SWEEPS = _family("counter", "sweeps", "Finished sweeps by status and reason (empty for ok).", (*P, "status", "reason"))
+SWEEP_SECONDS = _family("counter", "sweep_seconds", "Seconds that all sweeps took: their rate is the duty.", P)
 SWEEPS_SKIPPED = _family(
     "counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.", (*P, "reason")
 )

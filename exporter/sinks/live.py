@@ -14,19 +14,34 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from exporter.model import Load
 from exporter.probe import Probe
 from exporter.sinks.families import EXPORTER_PREFIX
 
 _log = logging.getLogger(__name__)
 
-COLLECTORS = ("archive", "baselines", "config", "probes", "process", "python", "scheduler", "state_file", "workers")
+COLLECTORS = (
+    "archive",
+    "baselines",
+    "budgets",
+    "config",
+    "discovery",
+    "probes",
+    "process",
+    "python",
+    "scheduler",
+    "state_file",
+    "workers",
+)
 """The label values of `collector_errors_total`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
-    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never."""
+    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
+    why a probe is paused, `load` what its sweeps of the last hour caused, `budgets_used` what part of each budget of
+    each group that is; `discovery` tells by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -44,6 +59,11 @@ class ExporterFacts:
     config_reload_success_unix_s: Callable[[], float]
     baseline_write_errors: Callable[[], int] = lambda: 0
     config_notices: Callable[[], Sequence[str]] = tuple
+    pause: Callable[[Probe], str] = lambda _probe: ""
+    load: Callable[[Probe], Load] = lambda _probe: Load()
+    discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
+    discovery_dropped: Callable[[], int] = lambda: 0
+    budgets_used: Callable[[], Mapping[str, Mapping[str, float]]] = dict
 
 
 class CollectorErrors:
@@ -84,6 +104,8 @@ def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) ->
         "scheduler": lambda: _scheduler(facts),
         "workers": lambda: _workers(facts),
         "archive": lambda: _archive(facts),
+        "budgets": lambda: _budgets(facts),
+        "discovery": lambda: _discovery(facts),
     }
     return [metric for name, collect in collectors.items() for metric in errors.guard(name, collect)]
 
@@ -149,6 +171,30 @@ def _workers(facts: ExporterFacts) -> Iterable[Metric]:
     for reason, count in facts.worker_restarts().items():
         restarts.add_metric([reason], count)
     return [_gauge("workers", "Worker processes alive.", facts.workers()), restarts]
+
+
+def _budgets(facts: ExporterFacts) -> Iterable[Metric]:
+    used = _gauge(
+        "group_budget_used_ratio",
+        "Part of the group's budget that its sweeps of the last hour took. Absent without sweeps in that time.",
+        labels=["group", "budget"],
+    )
+    for group, budgets in facts.budgets_used().items():
+        for budget, part in budgets.items():
+            used.add_metric([group, budget], part)
+    return [used]
+
+
+def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
+    up = _gauge(
+        "discovery_up", "1 if the last reading of the source worked; else its last list is kept.", labels=["source"]
+    )
+    found = _gauge("discovery_found", "Addresses or models that the source's last list has.", labels=["source"])
+    for source, (works, count) in facts.discovery().items():
+        up.add_metric([source], works)
+        found.add_metric([source], count)
+    dropped = "Discovered probes left out to keep limits.max_discovered."
+    return [up, found, _gauge("discovery_dropped", dropped, facts.discovery_dropped())]
 
 
 def _archive(facts: ExporterFacts) -> Iterable[Metric]:

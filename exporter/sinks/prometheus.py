@@ -16,6 +16,7 @@ from exporter.probe import Target
 from exporter.sinks.board import ProbeView
 from exporter.sinks.families import PAGE_ORDER, Family, by_sample_name
 from exporter.sinks.lines import Block, Format, header
+from exporter.sinks.replicas import by_pattern, replica_blocks
 from exporter.sinks.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class ProbeSamples:
         self._slots: dict[str, _Slot] = {}
         self._targets: dict[str, _TargetState] = {}
         self._target_blocks: list[Blocks] = []
+        self._replicas: dict[tuple[str, str, str], list[ProbeView]] = {}
+        self._replica_blocks: list[Blocks] = []
         self._target_series = 0
         self.version = 0
         """Grows whenever the text is another one."""
@@ -76,7 +79,7 @@ class ProbeSamples:
     def series(self) -> int:
         """Series on the page."""
         shown = sum(slot.state_series + (0 if slot.dropped else slot.level_series) for slot in self._slots.values())
-        return shown + self._target_series
+        return shown + self._target_series + self._replica_series
 
     @property
     def series_dropped(self) -> int:
@@ -92,6 +95,7 @@ class ProbeSamples:
             changed |= self._render_levels(slot, row.view)
             changed |= self._render_state(slot, row)
         changed |= self._render_targets(rows)
+        changed |= self._render_replicas(rows)
         self._apply_limit(other_series)
         for row, slot in zip(rows, slots.values(), strict=True):
             changed |= self._render_state(slot, row)
@@ -119,7 +123,7 @@ class ProbeSamples:
         """For each family its header and its blocks."""
         sources = [slot.state for slot in self._slots.values()]
         sources += [slot.level for slot in self._slots.values() if not slot.dropped]
-        sources += self._target_blocks
+        sources += self._target_blocks + self._replica_blocks
         for family in families:
             blocks = [block for source in sources if (block := source.get(family)) is not None]
             yield [header(family, page_format), *blocks]
@@ -158,8 +162,23 @@ class ProbeSamples:
         self._target_series = sum(map(_count, self._target_blocks))
         return True
 
+    def _render_replicas(self, rows: Sequence[ProbeRow]) -> bool:
+        replicas = by_pattern([row.view for row in rows])
+        if replicas == self._replicas:
+            return False
+        self._replicas = replicas
+        self._replica_blocks = [
+            self._guarded(partial(replica_blocks, key, views), f"replicas of {key[1]}")
+            for key, views in replicas.items()
+        ]
+        return True
+
+    @property
+    def _replica_series(self) -> int:
+        return sum(map(_count, self._replica_blocks))
+
     def _apply_limit(self, other_series: int) -> None:
-        left = self._max_series - other_series - self._target_series
+        left = self._max_series - other_series - self._target_series - self._replica_series
         left -= sum(slot.state_series for slot in self._slots.values())
         for slot in self._slots.values():
             left -= slot.reserved

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
-from exporter.model import DURATION_BUCKETS_SECONDS, LatencySummary, LevelVerdict, Measurement, ModelStatistics, Outcome
+from exporter.model import (
+    DURATION_BUCKETS_SECONDS,
+    LatencySummary,
+    LevelVerdict,
+    Measurement,
+    ModelStatistics,
+    Outcome,
+    request_priority,
+)
 from exporter.probe import NS, Mode, Probe, Signal, Slo, Target
 from exporter.sinks import families as f
 from exporter.sinks.board import HistogramCounts, ProbeView
@@ -80,6 +88,7 @@ def _info_labels(view: ProbeView) -> str:
         model_config_hash=facts.config_hash if facts else "",
         variant=probe.variant,
         variant_group=probe.variant_group,
+        priority=str(request_priority(probe, facts) or "") if facts else "",
     )
     return ",".join([own, *(label(name, value) for name, value in probe.labels)])
 
@@ -112,6 +121,7 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
+    lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
     for skip, count in view.skipped.items():
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")
 

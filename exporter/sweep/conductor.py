@@ -22,6 +22,7 @@ from exporter.load.protocol import LevelPlan, LevelStarted, Worker
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
+    Load,
     Measurement,
     ModelFacts,
     Outcome,
@@ -50,6 +51,8 @@ _ABORTS = frozenset(
         Reason.ERROR_RATIO,
         Reason.REQUEST_BUDGET,
         Reason.TIME_BUDGET,
+        Reason.LATENCY,
+        Reason.PENDING_QUEUE,
         Reason.DEADLINE,
         Reason.WORKER_CRASH,
         Reason.SHUTDOWN,
@@ -58,6 +61,9 @@ _ABORTS = frozenset(
 )
 """The sweep ran and was stopped. Every other reason but `unstable` says that the server or the model was not fit."""
 
+
+_TOO_HIGH = frozenset({Reason.NONE, Reason.LATENCY, Reason.PENDING_QUEUE})
+"""A search, which looks for the level that is too high, goes on below it when it is stopped there for one of these."""
 
 Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
 """Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
@@ -77,11 +83,20 @@ class Watcher(Protocol):
 
 
 class Sweep:
-    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it."""
+    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it.
+    `allowed` is what the budgets of the probe's group have left, where it has any."""
 
     def __init__(
-        self, probe: Probe, sinks: Sequence[Sink], pins: Pins | None = None, watcher: Watcher | None = None
+        self,
+        probe: Probe,
+        sinks: Sequence[Sink],
+        pins: Pins | None = None,
+        watcher: Watcher | None = None,
+        allowed: Load | None = None,
     ) -> None:
+        stop = probe.stop
+        self._max_requests = min(stop.max_requests, allowed.requests) if allowed else stop.max_requests
+        self._max_duration_ns = min(stop.max_duration_ns, allowed.duration_ns) if allowed else stop.max_duration_ns
         self._probe = probe
         self._pins = pins or Pins()
         self._sinks = sinks
@@ -97,6 +112,7 @@ class Sweep:
         self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
         self._sent = 0
+        self._sent_by_level = 0
 
     async def run(self, borrow: Borrow) -> SweepResult:
         """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
@@ -136,7 +152,7 @@ class Sweep:
                 await worker.end_sweep()
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
-        deadline_s = (self._probe.stop.max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
+        deadline_s = (self._max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
         try:
             async with asyncio.timeout(deadline_s):
                 try:
@@ -182,7 +198,7 @@ class Sweep:
         while True:
             level = declared.get(value) or replace(self._probe.levels[0], value=value, label=f"{value:.13g}")
             reason, text = await self._measure_level(worker, level, facts)
-            if reason is not Reason.NONE:
+            if reason not in _TOO_HIGH:
                 return reason, text
             found = self._measurements.get(level)
             kept = found is not None and found.stable and bool(found.threshold_met)
@@ -200,10 +216,10 @@ class Sweep:
 
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""
-        requests_left = self._probe.stop.max_requests - self._sent
-        time_left_ns = self._probe.stop.max_duration_ns - (time.monotonic_ns() - self._started_ns)
+        requests_left = self._max_requests - self._sent
+        time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
         if requests_left <= 0:
-            spent = f"all {self._probe.stop.max_requests} requests spent"
+            spent = f"all {self._max_requests} requests spent"
             return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
         if time_left_ns <= 0:
             return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
@@ -259,6 +275,7 @@ class Sweep:
                             await worker.stop_level()
         self._worker = None
         self._sent += end.sent
+        self._sent_by_level = 0
         measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
         if measurement is not None:
             self._measurements[plan.level] = measurement
@@ -269,6 +286,7 @@ class Sweep:
     async def _take_window(self, window: Window, level: LoadLevel) -> None:
         counts = await asyncio.to_thread(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
+        self._sent_by_level += window.sent
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)
 
@@ -289,6 +307,7 @@ class Sweep:
             measurements=tuple(self._measurements.values()),
             connection=self._connection,
             outcomes=self._outcomes,
+            sent=self._sent + self._sent_by_level,
         )
 
     def _verdict(self) -> tuple[Reason, str]:

@@ -122,7 +122,14 @@ class _Handlers:
     def _statuses(self, now_unix_s: float) -> list[ProbeStatus]:
         facts = self._sources.facts
         return [
-            probe_status(view, now_unix_s, facts.next_run(view.probe), paused=facts.paused(view.probe))
+            probe_status(
+                view,
+                now_unix_s,
+                facts.next_run(view.probe),
+                paused=facts.paused(view.probe),
+                pause=facts.pause(view.probe),
+                load=facts.load(view.probe),
+            )
             for view in self._sources.board.probes()
         ]
 

@@ -19,9 +19,10 @@ def baseline_routes(actions: BaselineActions, guard: TokenGuard) -> list[Route]:
     """GET /api/baseline/PROBE and …/export, POST /api/baseline/PROBE/ACTION."""
     handlers = _Handlers(actions, guard)
     return [
-        Route("/api/baseline/{probe}", handlers.show),
-        Route("/api/baseline/{probe}/export", handlers.export),
-        *(Route(f"/api/baseline/{{probe}}/{action}", handlers.act, methods=["POST"]) for action in ACTIONS),
+        # A probe's name may have slashes in it: that of a model of `models: all-ready` does.
+        Route("/api/baseline/{probe:path}/export", handlers.export),
+        *(Route(f"/api/baseline/{{probe:path}}/{action}", handlers.act, methods=["POST"]) for action in ACTIONS),
+        Route("/api/baseline/{probe:path}", handlers.show),
     ]
 
 

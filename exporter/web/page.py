@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from exporter.schedule.ledger import HOUR_NS
 from exporter.web import words
 from exporter.web.status import LevelStatus, ProbeStatus, is_failing
 
@@ -105,7 +106,8 @@ def _table(rows: str) -> str:
     return (
         '<div class="scroll"><table><thead><tr><th>Probe</th><th>State</th><th>Load</th>'
         f'<th class="number">Inferences/s</th>{percentiles}<th class="number">Errors</th><th>Breakdown</th>'
-        f"<th>Last run</th><th>Next run</th><th>Skipped</th></tr></thead>{rows}</table></div>"
+        '<th>Last run</th><th>Next run</th><th>Skipped</th><th class="number">Load, last hour</th></tr></thead>'
+        f"{rows}</table></div>"
     )
 
 
@@ -122,6 +124,7 @@ def _probe_rows(status: ProbeStatus, now_unix_s: float) -> str:
         f'<td{over} class="when">{_ago(status.age_seconds)}</td>'
         f'<td{over} class="when">{_next_text(status, now_unix_s)}</td>'
         f'<td{over} class="when">{_skips(status)}</td>'
+        f'<td{over} class="number">{_load(status)}</td>'
     )
     stale = " stale" if is_failing(status) and status.levels else ""
     more = "".join(f"<tr>{cells}</tr>" for cells in rows[1:])
@@ -141,7 +144,7 @@ def _badges(status: ProbeStatus) -> str:
     if status.running and status.state != "running":
         parts.append('<span class="badge running">running</span>')
     if status.paused:
-        parts.append('<span class="badge">paused</span>')
+        parts.append(f'<span class="badge" title="{escape(status.pause)}">paused</span>')
     return " ".join(parts)
 
 
@@ -217,3 +220,10 @@ def _skips(status: ProbeStatus) -> str:
         return '<span class="soft">none</span>'
     each = ", ".join(f"{reason.value} {count}" for reason, count in status.skipped.items() if count)
     return f'<span title="{escape(each)}">{total}, last: {escape(status.last_skip.value)}</span>'
+
+
+def _load(status: ProbeStatus) -> str:
+    """Requests, and the part of the time that its sweeps took."""
+    if not status.load.requests and not status.load.duration_ns:
+        return '<span class="soft">none</span>'
+    return f"{status.load.requests:,} requests<br>{words.ratio(status.load.duration_ns / HOUR_NS)} of the time"

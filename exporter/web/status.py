@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from exporter.model import LevelVerdict, Measurement, SkipReason, SweepStatus
+from exporter.model import LevelVerdict, Load, Measurement, SkipReason, SweepStatus
 from exporter.probe import NS, Signal
 from exporter.sinks.board import ProbeView
 from exporter.sinks.samples import percentile_text
@@ -38,7 +38,8 @@ class ProbeStatus:
 
     `state` is the status of the last sweep (ok, unstable, failed, aborted); before the first one since the start it is
     running, waiting (it ran before the restart) or never. `age_seconds` is since the last sweep ended, None = never.
-    `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire.
+    `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire. `load` is
+    what its sweeps of the last hour caused; `pause` says why it is paused.
     """
 
     name: str
@@ -56,6 +57,8 @@ class ProbeStatus:
     skipped: Mapping[SkipReason, int]
     last_skip: SkipReason | None
     levels: Sequence[LevelStatus]
+    load: Load = field(default_factory=Load)
+    pause: str = ""
 
     def to_json(self) -> dict[str, object]:
         """The probe in `/api/status`; skips by reason, those that happened."""
@@ -69,6 +72,8 @@ class ProbeStatus:
             "reason_text": self.reason_text,
             "running": self.running,
             "paused": self.paused,
+            "pause": self.pause,
+            "load_last_hour": {"requests": self.load.requests, "seconds": round(self.load.duration_ns / NS, 3)},
             "age_seconds": self.age_seconds,
             "results_age_seconds": self.results_age_seconds,
             "next_run_unix_s": self.next_run_unix_s,
@@ -89,7 +94,15 @@ class ProbeStatus:
         }
 
 
-def probe_status(view: ProbeView, now_unix_s: float, next_run_unix_s: float | None, *, paused: bool) -> ProbeStatus:
+def probe_status(
+    view: ProbeView,
+    now_unix_s: float,
+    next_run_unix_s: float | None,
+    *,
+    paused: bool,
+    pause: str = "",
+    load: Load | None = None,
+) -> ProbeStatus:
     """What is told of this view at this moment."""
     result, measured = view.result, view.measured
     verdicts = {verdict.level: verdict for verdict in measured.verdicts} if measured else {}
@@ -111,6 +124,8 @@ def probe_status(view: ProbeView, now_unix_s: float, next_run_unix_s: float | No
         skipped=view.skipped,
         last_skip=view.last_skip[0] if view.last_skip else None,
         levels=[_level_status(measurement, verdicts.get(measurement.level)) for measurement in view.measurements],
+        load=load or Load(),
+        pause=pause,
     )
 
 

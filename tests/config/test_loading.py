@@ -50,6 +50,9 @@ def test_the_sections_about_the_daemon() -> None:
         "concurrent_sweeps": 2,
         "max_series": 10_000,
         "sweeps_per_worker": 50,
+        "group_requests_per_hour": 10_000_000,
+        "group_duty_ratio": 0.5,
+        "max_discovered": 100,
         "shutdown_timeout_ns": 15 * NS,
     }
     assert (full.log.level, full.log.format) == ("debug", "json")
@@ -68,6 +71,9 @@ def test_their_defaults() -> None:
         "concurrent_sweeps": 1,
         "max_series": 20_000,
         "sweeps_per_worker": 100,
+        "group_requests_per_hour": 10_000_000,
+        "group_duty_ratio": 0.5,
+        "max_discovered": 100,
         "shutdown_timeout_ns": 10 * NS,
     }
     assert (minimal.log.level, minimal.log.format) == ("info", "logfmt")

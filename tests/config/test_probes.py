@@ -75,7 +75,7 @@ def test_the_full_example() -> None:
         levels=tuple(LoadLevel(Mode.CONCURRENCY, float(value), str(value)) for value in range(1, 9)),
         measurement=MeasurementOptions(2 * NS, 0.05, 95.0, 3, 8, (50.0, 90.0, 95.0, 99.0), 1500 * MS),
         input=InputOptions("random", 7, 2, (("AUDIO", (16000,)), ("LENGTH", (1,))), 32, compression="gzip"),
-        stop=StopRules(64, 200_000, 120 * NS, 0.05, 50),
+        stop=StopRules(64, 200_000, 120 * NS, 0.05, 50, max_latency_ns=750 * MS),
         slo=Slo("interactive", 50 * MS, 95.0, ("1", "4")),
         unit=Unit("audio_seconds", 0.3),
         histogram=False,

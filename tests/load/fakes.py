@@ -120,6 +120,9 @@ class FakeControl:
         self._service.snapshots += 1
         return ServerSnapshot(asked_ns, time.monotonic_ns(), ())
 
+    async def ready_models(self) -> tuple[str, ...]:
+        return ()
+
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         return dict.fromkeys(names)
 

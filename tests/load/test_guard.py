@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.load.guard import Guard, Stop
+from exporter.load.guard import Guard, QueueGuard, Stop
 from exporter.model import Outcome, Reason
 from exporter.probe import NS, StopRules
 
@@ -96,3 +96,71 @@ def test_stops_as_soon_as_the_ratio_is_passed(outcomes: list[Outcome], ratio: fl
         assert (verdict is not None) == passed
         if passed:
             return
+
+
+# --- latency, and the queue ------------------------------------------------------------------------------------------
+
+FAST, SLOW = 1, 10 * NS
+
+
+@pytest.mark.parametrize(
+    ("at_least", "latencies", "stops_at"),
+    [
+        (3, [SLOW] * 3, 3),
+        (3, [2 * NS] * 9, None),  # not above it
+        (3, [SLOW, SLOW, FAST] * 2, 5),  # twice as many slow ones as fast
+        (3, [SLOW, FAST] * 20, None),
+        (3, [FAST] * 1000 + [SLOW] * 3, 1003),  # what was good before saves nobody
+        (1, [FAST, SLOW], 2),
+    ],
+)
+def test_latency(at_least: int, latencies: list[int], stops_at: int | None) -> None:
+    it = Guard(StopRules(error_min_requests=at_least, max_latency_ns=2 * NS), 10_000, NS)
+    verdicts = [it.ended(OK, "", latency_ns) for latency_ns in latencies]
+    stopped = [number for number, verdict in enumerate(verdicts, 1) if verdict is not None]
+    assert (stopped[0] if stopped else None) == stops_at
+
+
+def test_latency_text_and_what_is_no_latency() -> None:
+    it = Guard(StopRules(error_min_requests=2, max_latency_ns=2 * NS, max_error_ratio=1.0), 100, NS)
+    assert [it.ended(Outcome.TIMEOUT, "", SLOW) for _ in range(5)] == [None] * 5  # an error, judged as such
+    assert it.ended(OK, "", SLOW) is None
+    text = "2 more answers took longer than the 2 s allowed (stop.max_latency) than did not; the last took 12.3 s"
+    assert it.ended(OK, "", 12_345_000_000) == Stop(Reason.LATENCY, text)
+
+
+def test_without_a_limit_every_latency_will_do() -> None:
+    it = Guard(StopRules(error_min_requests=1, max_latency_ns=0), 100, NS)
+    assert it.ended(OK, "", 3600 * NS) is None
+
+
+@pytest.mark.parametrize(
+    ("pending", "stops_at"),
+    [
+        ([0, 20, 40, 60], 4),
+        ([0, 20, 40, 40, 60, 80, 100], 7),  # once it stood still
+        ([0, 5, 10, 15], None),  # 16 more at least
+        ([100, 120, 150, 180], None),  # twice as many at least
+        ([100, 120, 150, 180, 200], 5),
+        ([0, 100, 0, 100, 0, 100], None),
+    ],
+)
+def test_queue(pending: list[float], stops_at: int | None) -> None:
+    it = QueueGuard(3, NS)
+    verdicts = [it.read(value, second * NS) for second, value in enumerate(pending)]
+    stopped = [number for number, verdict in enumerate(verdicts, 1) if verdict is not None]
+    assert (stopped[0] if stopped else None) == stops_at
+
+
+def test_queue_text_and_readings_at_the_edges_of_windows() -> None:
+    it = QueueGuard(2, NS)
+    assert [it.read(value, at_ns) for value, at_ns in ((1, 0), (50, NS), (99, NS + 1), (60, 2 * NS))] == [
+        None,
+        None,
+        None,
+        Stop(
+            Reason.PENDING_QUEUE,
+            "the server's queue of the model grew from 1 to 60 waiting requests in 2 readings in a row "
+            "(stop.pending_growth)",
+        ),
+    ]

@@ -119,6 +119,21 @@ def test_an_offer_reports_waits_that_have_ended() -> None:
     assert admission.state(B1) is ProbeState.WAITING
 
 
+def test_who_is_refused_when_its_turn_comes_makes_room_for_the_next() -> None:
+    refused: dict[str, SkipReason] = {"a1": SkipReason.BUDGET}
+    admission = Admission(4, lambda probe: refused.get(probe.name))
+    assert admission.offer(A1, 0) == [Skip(A1, SkipReason.BUDGET)]
+    assert admission.offer(B1, 0) == [Start(B1)]
+    assert admission.offer(B1, 1) == [overlap(B1)]
+    refused.clear()
+    assert admission.offer(A1, 1) == [Start(A1)]
+    assert [admission.offer(probe, 2) for probe in (A2, A3)] == [[], []]
+    refused["a2"] = SkipReason.PAUSED
+    assert admission.finished(A1, 3) == [Skip(A2, SkipReason.PAUSED), Start(A3)]
+    assert admission.state(A2) is ProbeState.IDLE
+    assert admission.next_expiry_ns() is None
+
+
 def test_a_paused_probe_is_skipped_until_it_is_resumed() -> None:
     admission = Admission(1)
     assert admission.pause(A1) == []

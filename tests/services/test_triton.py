@@ -224,3 +224,24 @@ def test_kinds_are_loaded_when_they_are_made() -> None:
     code = f"import sys, exporter.services; sys.exit({heavy})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert isinstance(KINDS["triton"](), TritonService)
+
+
+# --- priority --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "levels", "sent"), [("low", 3, 3), ("low", 1, 1), ("low", 0, None), ("default", 3, None)]
+)
+def test_priority_is_the_last_of_the_model_s_levels(asked: str, levels: int, sent: int | None) -> None:
+    facts = make_facts(name="m", inputs=SPECS, priority_levels=levels)
+
+    def made(target: Any) -> EncodedRequest:
+        probe = make_probe(target=target, model="m", input=InputOptions(priority=asked))
+        return TritonService().encode(probe, facts, STEPS, "s1")[0]
+
+    head, body = parse_http(made(make_target()))
+    length = int(dict(head.headers)[b"inference-header-content-length"])
+    assert json.loads(body[:length]).get("parameters", {}).get("priority") == sent
+    message = service_pb2.ModelInferRequest.FromString(made(grpc_target()).body[5:])
+    found = message.parameters["priority"].uint64_param if "priority" in message.parameters else None
+    assert found == sent

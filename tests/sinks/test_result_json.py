@@ -18,6 +18,8 @@ COUNTS = {
     *(
         "seconds",
         "schema_version",
+        "pending_growth",
+        "priority_levels",
         "value",
         "percentile",
         "count",

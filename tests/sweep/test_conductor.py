@@ -13,6 +13,7 @@ from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.model import (
     ConnectionTimes,
     LevelEnd,
+    Load,
     Measurement,
     ModelFacts,
     Outcome,
@@ -309,6 +310,27 @@ async def test_every_sweep_has_an_id_of_its_own() -> None:
     assert len(ids) == 100
 
 
+@pytest.mark.parametrize(
+    ("allowed", "given"),
+    [(Load(5, 3600 * NS), [5, 1]), (Load(10**9, 3600 * NS), [8, 4]), (Load(4, 3600 * NS), [4])],
+)
+async def test_the_budget_of_the_group_is_kept_where_it_is_less(allowed: Load, given: list[int]) -> None:
+    worker, sink = ScriptedWorker(steady), RecordingSink()
+    probe = make_probe(levels=(concurrency(1), concurrency(2), concurrency(4)), stop=StopRules(max_requests=8))
+    result = await Sweep(probe, [sink], allowed=allowed).run(lambda: nullcontext(worker))
+    assert [plan.max_requests for plan in worker.plans] == given
+    assert all(plan.max_duration_ns <= 300 * NS for plan in worker.plans)
+    assert result.sent == 4 * len(given)
+
+
+async def test_what_was_sent_is_known_of_a_lost_worker_too() -> None:
+    def script(plan: LevelPlan, index: int) -> Window | Exception:
+        return make_window(index) if index < 2 else WorkerLostError(Reason.WORKER_CRASH, "gone")
+
+    result, _ = await sweep(ScriptedWorker(script), make_probe())
+    assert (result.reason, result.sent) == (Reason.WORKER_CRASH, 2)
+
+
 # --- searches and repeats --------------------------------------------------------------------------------------------
 
 
@@ -376,6 +398,28 @@ async def test_a_level_above_the_threshold_need_not_be_stable_and_takes_no_more_
     result, _ = await sweep(ScriptedWorker(script), searching(SearchKind.BINARY, 7, 8))
     assert [(m.level.label, m.stable, m.windows_run) for m in result.measurements] == [("7", True, 3), ("8", False, 3)]
     assert (result.status, result.reason_text) == (SweepStatus.OK, FOUND.format(7))
+
+
+@pytest.mark.parametrize("reason", [Reason.LATENCY, Reason.PENDING_QUEUE])
+async def test_a_search_goes_on_below_a_level_that_a_guard_ended(reason: Reason) -> None:
+    def script(plan: LevelPlan, index: int) -> Window | LevelEnd:
+        return LevelEnd(reason, "too slow", 1) if plan.level.value > 5 else make_window(index, [1.0])
+
+    worker = ScriptedWorker(script)
+    result, _ = await sweep(worker, searching(SearchKind.BINARY, 1, 8))
+    assert [int(plan.level.value) for plan in worker.plans] == [1, 8, 4, 6, 5]
+    assert (result.status, result.reason) == (SweepStatus.OK, Reason.NONE)
+    assert result.best is not None
+    assert result.best.level.value == 5
+
+
+@pytest.mark.parametrize("reason", [Reason.LATENCY, Reason.PENDING_QUEUE])
+async def test_a_guard_ends_a_sweep_of_levels(reason: Reason) -> None:
+    worker = ScriptedWorker(lambda plan, index: LevelEnd(reason, "too slow", 1))
+    result, _ = await sweep(worker, make_probe(levels=(concurrency(1), concurrency(2))))
+    assert (result.status, result.reason, result.usable) == (SweepStatus.ABORTED, reason, False)
+    assert result.reason_text == "level 1: too slow"
+    assert len(worker.plans) == 1
 
 
 async def test_a_search_keeps_to_its_budgets() -> None:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.model import Reason, SkipReason, SweepStatus
+from exporter.model import Load, Reason, SkipReason, SweepStatus
 from exporter.sinks.board import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status
@@ -69,7 +69,8 @@ def told(status: SweepStatus | None = None, name: str = "addsub", **changes: obj
 
 def test_the_rows_of_a_probe() -> None:
     skipped = dict.fromkeys(SkipReason, 0) | {SkipReason.BUDGET: 2}
-    page = Reader(status_page([told(SweepStatus.OK, skipped=skipped, last_skip=SkipReason.BUDGET)], FACTS))
+    load = Load(12_345, 151_200_000_000)
+    page = Reader(status_page([told(SweepStatus.OK, skipped=skipped, last_skip=SkipReason.BUDGET, load=load)], FACTS))
     headings, first, second = page.rows
     assert headings == [
         "Probe",
@@ -84,6 +85,7 @@ def test_the_rows_of_a_probe() -> None:
         "Last run",
         "Next run",
         "Skipped",
+        "Load, last hour",
     ]
     figures = ["333", "4.00 ms", "12.0 ms", "16.0 ms", "0.1 %", ""]
     assert first == [
@@ -94,13 +96,14 @@ def test_the_rows_of_a_probe() -> None:
         "30 s ago",
         "in 18 s",
         "2, last: budget",
+        "12,345 requests4.2 % of the time",
     ]
     assert second == ["concurrency 4", *figures]
 
 
 def test_a_probe_without_figures() -> None:
     page = Reader(status_page([told()], FACTS))
-    assert page.rows[1] == ["addsubtriton-http · addsub", "never", "no figures", "never", "in 18 s", "none"]
+    assert page.rows[1] == ["addsubtriton-http · addsub", "never", "no figures", "never", "in 18 s", "none", "none"]
 
 
 def test_a_failing_probe_says_why_and_how_old_its_figures_are() -> None:
@@ -126,9 +129,11 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
         measured=make_result(probe, measurements=(measured,)),
         running_since_unix_s=1.0,
     )
-    page = Reader(status_page([probe_status(view, NOW, None, paused=True)], FACTS))
+    html = status_page([probe_status(view, NOW, None, paused=True, pause="in maintenance")], FACTS)
+    assert '<span class="badge" title="in maintenance">paused</span>' in html
+    page = Reader(html)
     assert page.rows[1][1:3] == ["ok running paused", "concurrency 1 unstable client-limited"]
-    assert page.rows[1][-2] == "paused"
+    assert page.rows[1][-3] == "paused"
 
 
 def test_the_summary_counts_and_problems_come_first() -> None:

@@ -67,6 +67,8 @@ def test_the_json_of_a_probe() -> None:
         "reason_text": "",
         "running": False,
         "paused": False,
+        "pause": "",
+        "load_last_hour": {"requests": 0, "seconds": 0.0},
         "age_seconds": 30.0,
         "results_age_seconds": 30.0,
         "next_run_unix_s": NOW + 30,

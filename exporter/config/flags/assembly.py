@@ -75,6 +75,9 @@ def _names(draft: Draft) -> None:
     draft.default("schedule", {"every": EVERY})
     draft.default("stop.max_requests", MAX_REQUESTS)
     draft.default("stop.max_duration", MAX_DURATION)
+    # Who sits before it may well want to know how slow it gets.
+    draft.default("stop.max_latency", "0s")
+    draft.default("stop.pending_growth", 0)
     draft.default("measurement.request_timeout", REQUEST_TIMEOUT)
 
 

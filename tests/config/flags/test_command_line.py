@@ -22,7 +22,13 @@ PROBE: dict[str, Any] = {
     "model": "m",
     "schedule": {"every": "1h"},
     "load": {"concurrency": 1},
-    "stop": {"max_requests": 10**9, "max_duration": "1d", "max_in_flight": 1024},
+    "stop": {
+        "max_requests": 10**9,
+        "max_duration": "1d",
+        "max_in_flight": 1024,
+        "max_latency": "0s",
+        "pending_growth": 0,
+    },
     "measurement": {"request_timeout": "1m"},
 }
 

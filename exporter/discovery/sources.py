@@ -1,0 +1,153 @@
+"""Where lists come from: files, a web page, a name, a server's repository index. Reads one of them once.
+
+Owns the bounds of size and time. It must not know what becomes of a list, nor of the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+import yaml
+from urllib3.exceptions import HTTPError
+
+from exporter.discovery.found import DiscoveryError, Found, parse_groups
+from exporter.errors import PreflightError, TransportError
+from exporter.probe import NS, Header, Target
+from exporter.services import KINDS
+from exporter.transport.headers import read_headers
+from exporter.transport.resolve import as_host, look_up
+
+MAX_LIST_BYTES = 8 << 20
+HTTP_LIMIT_SECONDS = 10.0
+"""How long a list may take from the web, from connecting to its last byte."""
+_CHUNK_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source: of the addresses of the target (by `dns`, `files` or `url`), or else of its models. Two that are
+    equal say the same."""
+
+    target: Target
+    refresh_ns: int
+    dns: bool = False
+    files: tuple[str, ...] = ()
+    url: str = ""
+    headers: tuple[Header, ...] = ()
+    ca_file: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it tells models."""
+        return not (self.dns or self.files or self.url)
+
+
+Answer = tuple[Found, ...] | tuple[str, ...]
+"""Addresses, or the names of models; sorted, each once."""
+
+
+async def read(source: Source) -> Answer:
+    """What the source says now. Raises DiscoveryError."""
+    if source.dns:
+        return await _resolve(source.target)
+    if source.files:
+        return await asyncio.to_thread(_read_files, source.files, source.labels)
+    if source.url:
+        return await asyncio.to_thread(_fetch, source)
+    return await _ready_models(source.target)
+
+
+async def _resolve(target: Target) -> tuple[Found, ...]:
+    """All addresses of the name; those of IPv4 alone where it has any, since a server that has both is still one."""
+    try:
+        async with asyncio.timeout(target.connect_timeout_ns / NS):
+            found = await look_up(target.host, target.port)
+    except (OSError, UnicodeError) as error:
+        raise DiscoveryError(f"the name {target.host!r} does not resolve: {error}") from error
+    v4 = [address for family, address in found if family == socket.AF_INET]
+    addresses = {as_host(address) for address in v4 or [address for _, address in found]}
+    return tuple(sorted(Found(target.host, target.port, address) for address in addresses))
+
+
+def _read_files(patterns: Sequence[str], labels: Sequence[str]) -> tuple[Found, ...]:
+    found: dict[tuple[str, int], Found] = {}
+    for pattern in patterns:
+        paths = sorted(glob.glob(pattern))
+        if not paths:
+            raise DiscoveryError(f"{pattern}: there is no such file")
+        for path in paths:
+            for each in _read_file(Path(path), labels):
+                found.setdefault((each.host, each.port), each)
+    return tuple(sorted(found.values()))
+
+
+def _read_file(path: Path, labels: Sequence[str]) -> tuple[Found, ...]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LIST_BYTES + 1)
+        if len(data) > MAX_LIST_BYTES:
+            raise DiscoveryError(f"is larger than {MAX_LIST_BYTES >> 20} MiB")
+        content = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
+        return parse_groups(content, labels)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise DiscoveryError(f"{path}: {_one_line(error)}") from error
+    except DiscoveryError as error:
+        raise DiscoveryError(f"{path}: {error}") from error
+
+
+def _fetch(source: Source) -> tuple[Found, ...]:
+    """A list from the web; the url's own text is in no error, since it may tell more than a log should."""
+    deadline_s = time.monotonic() + HTTP_LIMIT_SECONDS
+    try:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "X-Prometheus-Refresh-Interval-Seconds": f"{source.refresh_ns / NS:g}",
+            **dict(read_headers(source.headers)),
+        }
+        verify: bool | str = source.ca_file or True
+        with requests.get(
+            source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS, verify=verify, allow_redirects=False
+        ) as response:
+            if response.status_code != 200:
+                raise DiscoveryError(f"http_sd answered {response.status_code}, not 200")
+            body = bytearray()
+            while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+                body += piece
+                if len(body) > MAX_LIST_BYTES:
+                    raise DiscoveryError(f"http_sd: is larger than {MAX_LIST_BYTES >> 20} MiB")
+                if time.monotonic() > deadline_s:
+                    raise DiscoveryError(f"http_sd: was not there within {HTTP_LIMIT_SECONDS:g} s")
+        return parse_groups(json.loads(body), source.labels)
+    except TransportError as error:
+        raise DiscoveryError(f"http_sd: {error}") from error
+    except (requests.RequestException, HTTPError, OSError) as error:
+        raise DiscoveryError(f"http_sd cannot be read: {type(error).__name__}") from error
+    except (ValueError, RecursionError) as error:
+        raise DiscoveryError(f"http_sd: {_one_line(error)}") from error
+
+
+async def _ready_models(target: Target) -> tuple[str, ...]:
+    control = KINDS[target.kind]().control(target, target.connect_timeout_ns)
+    try:
+        async with asyncio.timeout(target.connect_timeout_ns / NS):
+            return await control.ready_models()
+    except TimeoutError as error:
+        raise DiscoveryError(f"{target.url} did not answer in time") from error
+    except PreflightError as error:
+        raise DiscoveryError(str(error)) from error
+    finally:
+        await control.close()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,139 @@
+"""What load the sweeps caused in the last hour, and whether the budget of a group has room for one more.
+
+Pure, but for the clock that it is given. It must not know when a probe is due, nor how a sweep is run.
+
+A budget holds in every hour, wherever that hour begins: a sweep is charged when it ends, only one runs in a group, and
+each gets at most what was left as it began.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from exporter.model import Load, SkipReason, SweepResult, WindowCounts
+from exporter.probe import NS, GroupBudget, Probe
+from exporter.schedule.phase import ProbeKey, probe_key
+
+_K = TypeVar("_K")
+
+HOUR_NS = 3600 * NS
+
+EXPECTED_RATIO = 1.2
+"""A sweep begins if there is room for so many times what the probe's last one took: else it would be cut short."""
+
+_KNOWN_PROBES = 10_000
+"""Of how many probes the last sweep's load is remembered: under discovery they come and go for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    ended_ns: int
+    key: ProbeKey
+    load: Load
+
+
+class Ledger:
+    """A `Sink` (exporter.model): sweeps are charged as they end. For one thread."""
+
+    def __init__(self, budget: GroupBudget, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.budget = budget
+        self._now_ns = now_ns
+        self._charges: defaultdict[str, deque[_Charge]] = defaultdict(deque)
+        self._by_group: dict[str, Load] = {}
+        self._by_probe: dict[ProbeKey, Load] = {}
+        self._last: dict[ProbeKey, Load] = {}
+
+    def allowed(self, probe: Probe) -> Load:
+        """What a sweep of the probe that begins now may cause: what is left of its group's budget."""
+        whole, used = self._whole(), self.used(probe.target.group)
+        return Load(whole.requests - used.requests, whole.duration_ns - used.duration_ns)
+
+    def refusal(self, probe: Probe) -> SkipReason | None:
+        """Whether the budget has no room for a sweep of the probe. One that takes more than a whole budget runs when
+        all of it is there, and is cut short."""
+        left, whole, last = self.allowed(probe), self._whole(), self._last.get(probe_key(probe), Load())
+        requests = min(max(1, int(EXPECTED_RATIO * last.requests)), whole.requests)
+        duration_ns = min(max(_least_ns(probe), int(EXPECTED_RATIO * last.duration_ns)), whole.duration_ns)
+        return None if requests <= left.requests and duration_ns <= left.duration_ns else SkipReason.BUDGET
+
+    def used(self, group: str) -> Load:
+        """What ended in the group in the last hour."""
+        self._expire(group)
+        return self._by_group.get(group, Load())
+
+    def caused(self, probe: Probe) -> Load:
+        """What sweeps of the probe that ended in the last hour caused."""
+        self._expire(probe.target.group)
+        return self._by_probe.get(probe_key(probe), Load())
+
+    def used_ratios(self) -> Mapping[str, Mapping[str, float]]:
+        """By group, and in it by kind of budget, the part that is used; groups without a sweep in the last hour are
+        not there."""
+        whole = self._whole()
+        used = {group: self.used(group) for group in list(self._charges)}
+        return {
+            group: {"requests": load.requests / whole.requests, "duty": load.duration_ns / whole.duration_ns}
+            for group, load in used.items()
+            if group in self._charges
+        }
+
+    def charge(self, result: SweepResult) -> tuple[ProbeKey, Load]:
+        """Charges the probe and its group with a sweep that ended now. One on demand says nothing of how much the next
+        scheduled one will take."""
+        key, group, load = probe_key(result.probe), result.probe.target.group, Load(result.sent, result.duration_ns)
+        self._charges[group].append(_Charge(self._now_ns(), key, load))
+        _add(self._by_group, group, load, 1)
+        _add(self._by_probe, key, load, 1)
+        return key, load
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
+        pass
+
+    def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
+        pass
+
+    def sweep_ended(self, result: SweepResult) -> None:
+        key, load = self.charge(result)
+        self._last.pop(key, None)
+        self._last[key] = load
+        while len(self._last) > _KNOWN_PROBES:
+            del self._last[next(iter(self._last))]
+
+    def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
+        pass
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _whole(self) -> Load:
+        requests = self.budget.requests_per_hour or sys.maxsize
+        return Load(requests, int(self.budget.duty_ratio * HOUR_NS))
+
+    def _expire(self, group: str) -> None:
+        charges, now_ns = self._charges.get(group), self._now_ns()
+        while charges and charges[0].ended_ns <= now_ns - HOUR_NS:
+            charge = charges.popleft()
+            _add(self._by_group, group, charge.load, -1)
+            _add(self._by_probe, charge.key, charge.load, -1)
+        if charges is not None and not charges:
+            del self._charges[group]
+
+
+def _add(totals: dict[_K, Load], key: _K, load: Load, sign: int) -> None:
+    have = totals.get(key, Load())
+    total = Load(have.requests + sign * load.requests, have.duration_ns + sign * load.duration_ns)
+    if total == Load():
+        totals.pop(key, None)
+    else:
+        totals[key] = total
+
+
+def _least_ns(probe: Probe) -> int:
+    """The shortest that a sweep can be of which a level is measured."""
+    return probe.measurement.stability_windows * probe.measurement.window_ns

@@ -1,0 +1,136 @@
+"""What is discovered as probes: names, addresses, groups, labels, baselines, and the cap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.analysis.baseline_key import baseline_key
+from exporter.config import Settings, load
+from exporter.discovery.expand import Expanded, expand
+from exporter.discovery.found import Found
+from exporter.probe import Probe, Resolve
+from exporter.sinks.baseline_store import kept_as
+
+FLEET = {
+    "name": "fleet",
+    "url": "grpcs://triton.example:9001",
+    "metrics_url": "http://triton.example:8002/metrics",
+    "discover": {"dns": True},
+}
+ASR = {"name": "asr", "target": "fleet", "model": "asr"}
+
+
+def settings_of(folder: Path, *probes: dict[str, Any], target: dict[str, Any] | None = None, **more: Any) -> Settings:
+    path = folder / "canary.yaml"
+    values = {
+        "targets": [target or FLEET, {"name": "alone", "url": "http://alone"}],
+        "defaults": {"schedule": {"every": "5m"}, "load": {"concurrency": 1}},
+        "probes": list(probes),
+        **more,
+    }
+    path.write_text(yaml.safe_dump(values))
+    return load(path, {})
+
+
+def names(expanded: Expanded) -> list[str]:
+    return [probe.name for probe in expanded.probes]
+
+
+def test_a_name_s_addresses(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, ASR, {"name": "one", "target": "alone", "model": "m"})
+    found = [Found("triton.example", 9001, "10.0.0.1"), Found("triton.example", 9001, "fd00::2")]
+    assert names(expand(settings, {}, {})) == ["one"]
+    expanded = expand(settings, {"fleet": found}, {})
+    assert names(expanded) == ["asr/10.0.0.1:9001", "asr/[fd00::2]:9001", "one"]
+    first, second, one = expanded.probes
+    target = first.target
+    assert (target.name, target.parent, first.parent) == ("fleet/10.0.0.1:9001", "fleet", "asr")
+    assert (target.host, target.address, target.group) == ("triton.example", "10.0.0.1", "10.0.0.1")
+    assert (target.metrics_url, second.target.metrics_url) == (
+        "http://10.0.0.1:8002/metrics",
+        "http://[fd00::2]:8002/metrics",
+    )
+    assert target.settled_authority == "10.0.0.1:9001"
+    assert target.resolve is Resolve.SWEEP
+    assert (one.parent, one.target.parent) == ("", "")
+    assert len({probe.config_hash for probe in expanded.probes}) == 3
+    # Replicas share the baselines of their pattern: a new pod is held against what the fleet was.
+    assert kept_as(first) == kept_as(second) == "asr"
+    assert baseline_key(first) == baseline_key(second)
+
+
+def test_a_list_s_addresses(tmp_path: Path) -> None:
+    target = FLEET | {"discover": {"file_sd": ["x.json"], "labels": ["zone"]}, "group": "speech"}
+    settings = settings_of(tmp_path, ASR | {"labels": {"team": "a", "zone": "mine"}}, target=target)
+    found = [Found("a.example", 1, labels=(("zone", "z"),)), Found("b.example")]
+    first, second = expand(settings, {"fleet": found}, {}).probes
+    assert (first.name, first.target.url) == ("asr/a.example:1", "grpcs://a.example:1")
+    assert (second.name, second.target.url) == ("asr/b.example:9001", "grpcs://b.example:9001")
+    assert (first.target.group, first.target.metrics_url) == ("speech", "http://a.example:8002/metrics")
+    assert first.labels == (("team", "a"), ("zone", "mine"))  # what the configuration says goes before
+
+
+@pytest.mark.parametrize(
+    ("metrics_url", "found"),
+    [
+        ("http://dcgm.example:9400/metrics", "http://dcgm.example:9400/metrics"),
+        ("https://triton.example/metrics", "https://10.0.0.1/metrics"),
+    ],
+)
+def test_whose_metrics(tmp_path: Path, metrics_url: str, found: str) -> None:
+    settings = settings_of(tmp_path, ASR, target=FLEET | {"metrics_url": metrics_url})
+    (probe,) = expand(settings, {"fleet": [Found("triton.example", 9001, "10.0.0.1")]}, {}).probes
+    assert probe.target.metrics_url == found
+
+
+def test_labels_of_a_list_fill_up_to_five(tmp_path: Path) -> None:
+    target = FLEET | {"discover": {"file_sd": ["x"], "labels": ["e", "f", "g"]}}
+    settings = settings_of(tmp_path, ASR | {"labels": dict.fromkeys("abc", "own")}, target=target)
+    labels = (("e", "1"), ("f", "2"), ("g", "3"))
+    (probe,) = expand(settings, {"fleet": [Found("h", labels=labels)]}, {}).probes
+    assert [name for name, _ in probe.labels] == ["a", "b", "c", "e", "f"]
+
+
+def test_all_ready_models(tmp_path: Path) -> None:
+    every = {"name": "every", "models": "all-ready"}
+    settings = settings_of(tmp_path, every | {"target": "alone"}, every | {"name": "each", "target": "fleet"})
+    found = {"fleet": [Found("triton.example", 9001, "10.0.0.1")]}
+    models = {"alone": ("asr", "vad"), "fleet/10.0.0.1:9001": ("tts",)}
+    assert names(expand(settings, found, {})) == []
+    expanded = expand(settings, found, models)
+    assert [(probe.name, probe.model, probe.parent) for probe in expanded.probes] == [
+        ("every/asr", "asr", ""),
+        ("every/vad", "vad", ""),
+        ("each/tts/10.0.0.1:9001", "tts", "each/tts"),
+    ]
+
+
+def pods(*numbers: int) -> dict[str, list[Found]]:
+    return {"fleet": [Found("triton.example", 9001, f"10.0.0.{number}") for number in numbers]}
+
+
+def test_the_cap_keeps_who_is_there_already(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path, ASR, {"name": "one", "target": "alone", "model": "m"}, limits={"max_discovered": 2}
+    )
+
+    def kept(*numbers: int, present: tuple[Probe, ...] = ()) -> Expanded:
+        return expand(settings, pods(*numbers), {}, [probe.name for probe in present])
+
+    first = kept(3, 4)
+    assert (names(first), first.dropped) == (["asr/10.0.0.3:9001", "asr/10.0.0.4:9001", "one"], 0)
+    more = kept(1, 2, 3, 4, present=first.probes)
+    assert (more.probes, more.dropped) == (first.probes, 2)
+    one_gone = kept(1, 2, 4, present=more.probes)
+    assert (names(one_gone), one_gone.dropped) == (["asr/10.0.0.1:9001", "asr/10.0.0.4:9001", "one"], 1)
+
+
+def test_a_cap_of_none_leaves_what_is_configured(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path, ASR, {"name": "one", "target": "alone", "model": "m"}, limits={"max_discovered": 0}
+    )
+    assert names(expand(settings, pods(*range(1, 200)), {})) == ["one"]

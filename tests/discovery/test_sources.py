@@ -1,0 +1,221 @@
+"""Reading one source once: files, the web, names, repository indexes, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.discovery import sources
+from exporter.discovery.found import DiscoveryError, Found
+from exporter.discovery.sources import Source, read
+from exporter.errors import PreflightError
+from exporter.model import Reason
+from exporter.probe import NS, Header
+from exporter.services import KINDS
+from tests.builders import make_target
+
+GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]
+FOUND = (Found("a", 1, labels=(("zone", "z"),)), Found("b", 2, labels=(("zone", "z"),)))
+
+
+def source(**changes: Any) -> Source:
+    return Source(make_target(name="fleet"), 30 * NS, labels=("zone",), **changes)
+
+
+async def error_of(of: Source) -> str:
+    with pytest.raises(DiscoveryError) as caught:
+        await read(of)
+    return str(caught.value)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+async def test_json_and_yaml_files_by_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GROUPS))
+    (tmp_path / "b.yaml").write_text("- targets: ['c:3', 'a:1']\n  labels:\n    zone: other\n")
+    files = (str(tmp_path / "*.json"), str(tmp_path / "b.yaml"))
+    assert await read(source(files=files)) == (*FOUND, Found("c", 3, labels=(("zone", "other"),)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("x.json", "[{", "x.json: Expecting property name"),
+        ("x.yaml", "a: [", "x.yaml: while parsing a flow node"),
+        ("x.yaml", "targets: []", "x.yaml: must be a list of target groups"),
+        ("x.yaml", "- targets: ['no port at all:']", "x.yaml: [0].targets[0]: found 'no port at all:': must be"),
+        ("x.yaml", "!!python/object/apply:os.system ['true']", "x.yaml: could not determine a constructor"),
+        ("x.yaml", "\x00", "x.yaml: unacceptable character"),
+    ],
+)
+async def test_broken_files(tmp_path: Path, name: str, text: str, error: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert error in await error_of(source(files=(str(tmp_path / name),)))
+
+
+async def test_no_file_and_one_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = str(tmp_path / "*.json")
+    assert await error_of(source(files=(pattern,))) == f"{pattern}: there is no such file"
+    monkeypatch.setattr(sources, "MAX_LIST_BYTES", 1 << 20)
+    (tmp_path / "a.json").write_text(" " * (1 << 20) + "[]")
+    assert "a.json: is larger than 1 MiB" in await error_of(source(files=(pattern,)))
+
+
+# --- the web ---------------------------------------------------------------------------------------------------------
+
+
+class Page(ThreadingHTTPServer):
+    """Answers what a test says, and keeps the headers that it was asked with."""
+
+    status, body = 200, json.dumps(GROUPS).encode()
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/sd"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Page)
+        self.server.asked.append(dict(self.headers))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    server = Page()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_a_page(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("open sesame\n")
+    headers = (Header("Authorization", file=str(tmp_path / "token"), prefix="Bearer "),)
+    assert await read(source(url=page.url, headers=headers)) == FOUND
+    (asked,) = page.asked
+    assert asked["X-Prometheus-Refresh-Interval-Seconds"] == "30"
+    assert asked["Authorization"] == "Bearer open sesame"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (500, b"[]", "http_sd answered 500, not 200"),
+        (302, b"[]", "http_sd answered 302, not 200"),
+        (200, b"<html>", "http_sd: Expecting value: line 1 column 1 (char 0)"),
+        (200, b"{}", "must be a list of target groups"),
+        (200, b" " * 2048 + b"[]", "http_sd: is larger than 0 MiB"),
+        (200, b"[" * 1000, "http_sd: "),
+    ],
+)
+async def test_pages_that_are_of_no_use(
+    page: Page, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, error: str
+) -> None:
+    monkeypatch.setattr(sources, "MAX_LIST_BYTES", 1024)
+    page.status, page.body = status, body
+    assert (await error_of(source(url=page.url))).startswith(error)
+
+
+async def test_a_page_that_is_not_there_and_a_token_that_is_not() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/secret-path"
+        assert await error_of(source(url=url)) == "http_sd cannot be read: ConnectionError"
+    headers = (Header("X-Token", env="NO_SUCH_VARIABLE"),)
+    expected = "http_sd: header 'X-Token': the environment variable NO_SUCH_VARIABLE is not set"
+    assert await error_of(source(url=url, headers=headers)) == expected
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("addresses", "found"),
+    [
+        (["10.0.0.2", "10.0.0.1", "10.0.0.2"], ["10.0.0.1", "10.0.0.2"]),
+        (["fd00::2", "10.0.0.1"], ["10.0.0.1"]),
+        (["fd00::2", "fd00::1"], ["fd00::1", "fd00::2"]),
+    ],
+)
+async def test_a_name(monkeypatch: pytest.MonkeyPatch, addresses: list[str], found: list[str]) -> None:
+    async def look_up(host: str, port: int) -> list[Any]:
+        assert (host, port) == ("triton.example", 8001)
+        return [
+            (socket.AF_INET6, (a, port, 0, 0)) if ":" in a else (socket.AF_INET, (a, port))
+            for a in dict.fromkeys(addresses)
+        ]
+
+    monkeypatch.setattr(sources, "look_up", look_up)
+    target = make_target(host="triton.example", port=8001)
+    expected = tuple(Found("triton.example", 8001, address) for address in found)
+    assert await read(Source(target, NS, dns=True)) == expected
+
+
+async def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(host: str, port: int) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(sources, "look_up", look_up)
+    target = make_target(host="triton.example")
+    text = "the name 'triton.example' does not resolve: [Errno -2] Name or service not known"
+    assert await error_of(Source(target, NS, dns=True)) == text
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+class FakeKind:
+    """A service kind that tells of its models, or fails."""
+
+    closed = 0
+
+    def __init__(self, answer: tuple[str, ...] | Exception) -> None:
+        self.answer = answer
+
+    def __call__(self) -> FakeKind:
+        return self
+
+    def control(self, target: Any, timeout_ns: int) -> FakeKind:
+        return self
+
+    async def ready_models(self) -> tuple[str, ...]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = FakeKind(("asr", "vad"))
+    monkeypatch.setitem(KINDS, "fake", kind)
+    of = Source(make_target(kind="fake"), NS)
+    assert of.is_index
+    assert await read(of) == ("asr", "vad")
+    kind.answer = PreflightError(Reason.UNREACHABLE, "refused")
+    assert await error_of(of) == "refused"
+    assert kind.closed == 2
