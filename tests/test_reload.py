@@ -17,10 +17,11 @@ from exporter.model import Outcome, SkipReason
 from exporter.probe import NS, Probe, Schedule
 from exporter.reload import Changes, Loaded, ProbeSet, Reloader, read, summary
 from exporter.schedule.scheduler import Scheduler
+from exporter.sinks.baseline_store import BaselineStore
 from exporter.sinks.board import Board
-from tests.builders import concurrency, make_probe, make_target
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.schedule.fakes import FakeClocks
-from tests.sinks.results import make_counts, make_result
+from tests.sinks.results import make_counts, make_measurement, make_result
 
 HOURLY = Schedule(interval_ns=3600 * NS)
 TICK = 0.01
@@ -74,12 +75,17 @@ def probes_of_one_server(count: int) -> list[Probe]:
     return [make_probe(name=f"p{i}", schedule=HOURLY) for i in range(count)]
 
 
-async def test_of_a_thousand_probes_one_changes_and_the_others_feel_nothing(stand: Stand) -> None:
+async def test_of_a_thousand_probes_one_changes_and_the_others_feel_nothing(stand: Stand, tmp_path: Path) -> None:
     probes = probes_of_one_server(1000)
     stand.set.start(probes)
     for probe in probes:
         stand.board.window_ended(probe, make_counts(outcomes={Outcome.OK: 7}))
         stand.board.sweep_ended(make_result(probe, started_unix_s=stand.fake.unix_s))
+    store = BaselineStore(tmp_path)
+    measured = make_result(probes[7], facts=make_facts(), measurements=(make_measurement(concurrency(1)),))
+    store.judge(measured)
+    baseline = store.current(probes[7])
+    assert baseline is not None
     views, runs = stand.board.probes(), stand.next_runs()
     changed = [*(replace(p) for p in probes[:500]), replace(probes[500], levels=(concurrency(2),)), *probes[501:]]
 
@@ -90,7 +96,9 @@ async def test_of_a_thousand_probes_one_changes_and_the_others_feel_nothing(stan
         assert after.counters.requests[Outcome.OK] == 7
         assert after.probe is before.probe or index == 500
     assert stand.board.probes()[500].probe.levels == (concurrency(2),)
+    assert store.current(stand.board.probes()[7].probe) is baseline
     assert stand.events == []
+    store.close()
 
 
 async def test_what_is_gone_is_gone_and_what_is_new_runs_soon(stand: Stand) -> None:

@@ -19,7 +19,7 @@ from tests.daemon.running import RunningDaemon
 
 SECRET = "s3cr3t-planted"
 
-PROBES = 1000
+PROBES = 100  # a thousand are in tests/test_reload.py, without the process round them
 NEVER = {"cron": "0 0 1 1 *"}
 RELOADED = "triton_canary_exporter_config_last_reload_successful"
 
@@ -31,7 +31,7 @@ def refused_port() -> int:
 
 
 def many(changed: int | None = None) -> dict[str, Any]:
-    """A configuration of a thousand probes that never run; one of them may differ."""
+    """A configuration of many probes that never run; one of them may differ."""
     probes = [
         {"name": f"p{i}", "target": "t", "model": "m", "load": {"concurrency": 2 if i == changed else 1}}
         for i in range(PROBES)
@@ -59,14 +59,14 @@ def reloaded(daemon: RunningDaemon) -> bool:
 
 
 def samples_of(daemon: RunningDaemon, probe: str) -> list[str]:
-    """The lines about a probe, as they are: to parse those of a thousand takes long."""
+    """The lines about a probe, as they are."""
     return [line for line in daemon.get("/metrics")[1].decode().splitlines() if f'probe="{probe}"' in line]
 
 
-def test_of_a_thousand_probes_one_changes(tmp_path: Path) -> None:
+def test_of_many_probes_one_changes(tmp_path: Path) -> None:
     daemon = RunningDaemon(tmp_path, many())
     rest = yaml.safe_load(daemon.config_path.read_text())
-    good, changed, broken = (yaml.safe_dump(rest | new) for new in (many(), many(changed=500), {"targets": 7}))
+    good, changed, broken = (yaml.safe_dump(rest | new) for new in (many(), many(changed=50), {"targets": 7}))
     swap(daemon, 0, good)
     daemon.config_path.unlink()
     daemon.config_path.symlink_to("..data/canary.yaml")
@@ -75,7 +75,7 @@ def test_of_a_thousand_probes_one_changes(tmp_path: Path) -> None:
 
         swap(daemon, 1, changed)
         event = daemon.wait_for_log("probes changed")
-        assert (event["changed"], event["unchanged"]) == ("1", "999")
+        assert (event["changed"], event["unchanged"]) == ("1", "99")
         assert planned(daemon) == before
         assert len(samples) > 10
         assert samples_of(daemon, "p7") == samples
