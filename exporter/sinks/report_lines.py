@@ -146,7 +146,8 @@ def _client_lines(
     yield from _latency_lines(probe, measurement.latency, options)
     if options.verbose and measurement.response_time is not None:
         yield from _response_time_lines(measurement.response_time)
-    yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
+    if not probe.target.in_process:
+        yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 
 
 def _trouble_lines(measurement: Measurement) -> Iterator[str]:
