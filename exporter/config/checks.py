@@ -74,7 +74,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     complete = len(known) == len(targets)
     in_process = {entry.settings.name for entry in targets if entry and entry.settings.kind == IN_PROCESS}
     grpc_targets = {entry.settings.name for entry in targets if entry and _is_grpc(entry)}
-    http_doors = {entry.settings.name for entry in targets if entry and entry.settings.scheme in ("http", "https")}
+    http_doors = {entry.settings.name for entry in targets if entry and entry.settings.scheme.startswith("http")}
     for index, entry in enumerate(probes):
         if not entry:
             continue
@@ -102,9 +102,8 @@ def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
 
 def _in_process(path: Path, probe: ProbeSettings) -> Found:
     """What is of a connection, or of a server that several share."""
-    options, plain = probe.input, {"format": "binary", "output_format": "binary", "compression": "none"}
-    for key, value in (plain | {"shared_memory": "none"}).items():
-        if (given := getattr(options, key)) != value:
+    for key in ("format", "output_format", "compression", "shared_memory"):
+        if (given := getattr(probe.input, key)) not in ("binary", "none"):
             yield (*path, "input", key), f"found '{given}': the target's Triton is in this process, nothing is sent"
     if probe.load.workers > 1:
         yield (*path, "load", "workers"), f"found {probe.load.workers}: each would load a Triton of its own; give 1"
@@ -152,12 +151,12 @@ def _headers(target: TargetSettings) -> Found:
 
 def _kind(target: TargetSettings) -> Found:
     """Where the server is: behind a door, or in a folder."""
-    folders, connection = ("server_directory", "model_repository"), ("url", "headers", "tls", "resolve")
+    folders = ("server_directory", "model_repository")
     if target.kind == IN_PROCESS:
         for key in folders:
             if not getattr(target, key):
                 yield (key,), f"is required with kind: {IN_PROCESS}"
-        for key in (*connection, "streams_per_connection"):
+        for key in ("url", "headers", "tls", "resolve", "streams_per_connection"):
             if key in target.model_fields_set:
                 yield (key,), f"has no meaning with kind: {IN_PROCESS}"
         return

@@ -13,18 +13,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from ctypes import c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import c_int, c_int64, c_size_t, c_void_p
+from typing import Any
 
-from exporter.services.triton_library import MEMORY_CPU, AllocateFunction, AnswerFunction, FreeFunction, TritonLibrary
+from exporter.services.triton_library import (
+    MEMORY_CPU,
+    RESPONSE_FINAL,
+    AllocateFunction,
+    AnswerFunction,
+    FreeFunction,
+    TritonLibrary,
+)
 
-_libc = ctypes.PyDLL(None, use_errno=True)
+_libc = ctypes.PyDLL(None)
 _libc.malloc.argtypes, _libc.malloc.restype = (c_size_t,), c_void_p
 _libc.free.argtypes, _libc.free.restype = (c_void_p,), None
-_libc.eventfd_write.argtypes = (c_int, c_uint64)
-_libc.eventfd_read.argtypes = (c_int, c_void_p)
 
-Take = Callable[[int, int | None, int, int], None]
-"""Takes an answer on the loop: `(token, response, flags, at_ns)`. A response of None is none, only flags."""
+Taker = Callable[[Any, int | None, bool, int, int], None]
+"""Takes an answer on the loop: `(owner, response, is_final, at_ns, bytes_in)`. The response is the server's own, and is
+deleted after this returns; None is none, only the word that no more follow."""
 
 _SIZE_CLASSES = 65
 
@@ -39,17 +46,16 @@ class Handover:
     large output more than its copy does.
     """
 
-    def __init__(self, library: TritonLibrary, take: Take) -> None:
+    def __init__(self, library: TritonLibrary) -> None:
+        self.takers: dict[int, tuple[Taker, Any] | None] = {}
+        """Who takes the answers to each request, by its token, and the owner that he is told of; None: nobody does."""
         self._library = library
-        self._take = take
         self._loop = asyncio.get_running_loop()
         self._answers: deque[tuple[int, int | None, int, int]] = deque()
         self._is_woken = False
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._count = ctypes.byref(c_uint64())
         self._free: list[list[int]] = [[] for _ in range(_SIZE_CLASSES)]
-        self.received: dict[int, int] = {}
-        """Bytes of outputs so far, by token; who takes the last answer takes its entry."""
+        self._received: dict[int, int] = {}
         self._thread = threading.local()
         # Triton has only their addresses: they must live as long as it may call them.
         self.answered = AnswerFunction(self._answered)
@@ -77,7 +83,7 @@ class Handover:
             self._keep_thread()
         if not self._is_woken:
             self._is_woken = True
-            _libc.eventfd_write(self._eventfd, 1)
+            os.eventfd_write(self._eventfd, 1)
 
     def _allocate(  # noqa: PLR0917 - as the library calls it
         self,
@@ -94,7 +100,7 @@ class Handover:
     ) -> int:
         if not hasattr(self._thread, "is_kept"):
             self._keep_thread()
-        self.received[token] = self.received.get(token, 0) + size
+        self._received[token] = self._received.get(token, 0) + size
         try:
             address = self._free[size.bit_length()].pop()
         except IndexError:
@@ -121,9 +127,23 @@ class Handover:
     # --- on the loop -------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        _libc.eventfd_read(self._eventfd, self._count)
+        """Hot."""
+        os.eventfd_read(self._eventfd)
         self._is_woken = False
-        answers, take = self._answers, self._take
+        answers, takers = self._answers, self.takers
         # No more than are there: a request that is sent meanwhile can be answered at once, from a cache.
         for _ in range(len(answers)):
-            take(*answers.popleft())
+            token, response, flags, at_ns = answers.popleft()
+            received = 0
+            if flags & RESPONSE_FINAL:
+                entry = takers.pop(token)
+                received = self._received.pop(token, 0)
+            else:
+                entry = takers[token]
+            try:
+                if entry is not None:
+                    taker, owner = entry
+                    taker(owner, response, flags & RESPONSE_FINAL != 0, at_ns, received)
+            finally:
+                if response is not None:
+                    self._library.InferenceResponseDelete(response)

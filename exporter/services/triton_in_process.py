@@ -139,6 +139,7 @@ class InProcessChannel:
         self._listener = listener
         self._streaming = streaming
         self._keep_answers = keep_answers
+        self._looks_at_each = streaming or keep_answers
         self._kept: dict[Call, list[bytes]] = {}
         self._in_flight: dict[Call, int] = {}
         self._spares: dict[Template, Prepared] = {}
@@ -149,6 +150,7 @@ class InProcessChannel:
         self._server = self._host.server
         if self._server is None:
             raise TransportError(Outcome.CONNECT_ERROR, "no Triton is loaded in this process")
+        self._library = self._server.library
 
     def send(self, call: Call, request: EncodedRequest) -> None:
         """See `Channel`. Hot."""
@@ -167,7 +169,7 @@ class InProcessChannel:
         try:
             prepared = self._spares.pop(template, None) or server.prepare(template)
             if request.place is not None:
-                _set_place(server.library, prepared.handle, request.place)
+                _set_place(self._library, prepared.handle, request.place)
             self._in_flight[call] = prepared.token
             call.sent_ns = time.monotonic_ns()
             server.send(prepared, self._take, call)
@@ -185,7 +187,8 @@ class InProcessChannel:
         if token is not None:
             if token and self._server is not None:
                 self._server.forget(token)
-            self._end(call, outcome, "", time.monotonic_ns())
+            call.outcome, call.text = outcome, ""
+            self._end(call, time.monotonic_ns())
 
     async def close(self) -> None:
         """See `Channel`."""
@@ -197,30 +200,29 @@ class InProcessChannel:
 
     def _take(self, call: Call, response: int | None, is_final: bool, at_ns: int, received: int) -> None:
         """An answer to the call. Hot."""
-        if response:
-            assert self._server is not None
-            error = self._server.library.InferenceResponseError(response)
+        if response is not None:
+            error = self._library.InferenceResponseError(response)
             if error:
-                failed = self._server.library.read_error(error)
+                failed = self._library.read_error(error)
                 call.outcome, call.text = failed.outcome, f"{failed.code}: {failed}"[:_TEXT_LENGTH]
             else:
-                self._answered(call, response, at_ns)
+                call.responses += 1
+                call.first_ns = call.first_ns or at_ns
+                if self._looks_at_each:
+                    self._look(call, response, at_ns)
         if is_final:
             del self._in_flight[call]
             call.bytes_in = received
             if call.send_done_ns > at_ns:  # answered before the library gave us back control
                 call.send_done_ns = call.first_ns or at_ns
-            outcome, text = call.outcome, call.text
-            if outcome is _OK and call.responses != 1 and not self._streaming:
-                outcome, text = Outcome.PROTOCOL_ERROR, f"{call.responses} responses to a request that is to have one"
-            self._end(call, outcome, text, at_ns)
+            if call.responses != 1 and call.outcome is _OK and not self._streaming:
+                call.outcome = Outcome.PROTOCOL_ERROR
+                call.text = f"{call.responses} responses to a request that is to have one"
+            self._end(call, at_ns)
 
-    def _answered(self, call: Call, response: int, at_ns: int) -> None:
-        call.responses += 1
-        call.first_ns = call.first_ns or at_ns
+    def _look(self, call: Call, response: int, at_ns: int) -> None:
         if self._keep_answers:
-            assert self._server is not None
-            self._kept.setdefault(call, []).append(read_response(self._server.library, response))
+            self._kept.setdefault(call, []).append(read_response(self._library, response))
         if self._streaming:
             call.response_ns.append(at_ns)
             if call.on_response is not None:
@@ -228,13 +230,14 @@ class InProcessChannel:
 
     def _refused(self, call: Call, error: TritonError) -> None:
         if self._in_flight.pop(call, None) is not None:
-            self._end(call, error.outcome, f"{error.code}: {error}"[:_TEXT_LENGTH], time.monotonic_ns())
+            call.outcome, call.text = error.outcome, f"{error.code}: {error}"[:_TEXT_LENGTH]
+            self._end(call, time.monotonic_ns())
 
-    def _end(self, call: Call, outcome: Outcome, text: str, at_ns: int) -> None:
-        call.outcome, call.text, call.last_ns = outcome, text, at_ns
+    def _end(self, call: Call, at_ns: int) -> None:
+        call.last_ns = at_ns
         if self._keep_answers:
             kept = self._kept.pop(call, [])
-            call.answer = Answer(kept) if outcome is _OK else None
+            call.answer = Answer(kept) if call.outcome is _OK else None
         self._listener(call)
 
 

@@ -9,7 +9,7 @@ import ctypes
 import json
 from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.errors import PreflightError
 from exporter.model import Outcome, Reason
@@ -154,26 +154,23 @@ class TritonLibrary:
             waiting, quick = ctypes.CDLL(str(path.resolve())), ctypes.PyDLL(str(path.resolve()))
         except OSError as error:
             raise PreflightError(Reason.UNREACHABLE, f"{path} cannot be loaded: {error}") from error
-        self._functions: dict[str, Any] = {}
         missing = self._bind(waiting, _WAITING) + self._bind(quick, _QUICK)
         if missing:
             raise PreflightError(Reason.UNSUPPORTED, f"{path} lacks {', '.join(missing)}: it is no Triton of our API")
         for name, kind in {"ErrorCode": c_int, "ErrorMessage": c_char_p}.items():
             function = quick[f"TRITONSERVER_{name}"]
             function.argtypes, function.restype = (c_void_p,), kind
-            self._functions[name] = function
+            setattr(self, name, function)
         self.version = self._read_version()
         check_version(self.version, path)
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._functions[name]
-        except KeyError:
-            raise AttributeError(name) from None
+    if TYPE_CHECKING:  # what is bound is an attribute like any other: some of them are looked up for each request
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def address(self, name: str) -> int:
         """Where a function lies, for Triton to call it itself."""
-        return ctypes.cast(self._functions[name], c_void_p).value or 0
+        return ctypes.cast(getattr(self, name), c_void_p).value or 0
 
     def check(self, error: int | None) -> None:
         """Raises TritonError if a call has returned an error, and takes that back."""
@@ -192,7 +189,7 @@ class TritonLibrary:
     def ask(self, name: str, *arguments: Any) -> Any:
         """The answer of a function whose last argument is a message: what its JSON says."""
         message, base, size = c_void_p(), c_void_p(), c_size_t()
-        self.check(self._functions[name](*arguments, ctypes.byref(message)))
+        self.check(getattr(self, name)(*arguments, ctypes.byref(message)))
         try:
             self.check(self.MessageSerializeToJson(message, ctypes.byref(base), ctypes.byref(size)))
             return json.loads(ctypes.string_at(base.value or 0, size.value))
@@ -209,7 +206,7 @@ class TritonLibrary:
                 missing.append(f"TRITONSERVER_{name}")
                 continue
             function.argtypes, function.restype = arguments, c_void_p
-            self._functions[name] = function
+            setattr(self, name, function)
         return missing
 
     def _read_version(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import ctypes
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import c_bool, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,12 @@ from exporter.errors import PreflightError
 from exporter.model import Reason
 from exporter.payload.regions import Claim
 from exporter.probe import Target
-from exporter.services.triton_handover import Handover
+from exporter.services.triton_handover import Handover, Taker
 from exporter.services.triton_library import (
     DATATYPES,
     MEMORY_CPU,
     MODEL_CONTROL_EXPLICIT,
     NEWEST,
-    RESPONSE_FINAL,
     TritonError,
     TritonLibrary,
 )
@@ -44,10 +43,6 @@ LOOK_SECONDS = 0.02
 
 _LIVE = ("READY", "LOADING", "UNLOADING")
 LOG_LINES_SHOWN = 3
-
-Taker = Callable[[Any, int | None, bool, int, int], None]
-"""Takes an answer: `(owner, response, is_final, at_ns, bytes_in)`. The response is the server's own, and is deleted
-after this returns; None is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +120,7 @@ class TritonServer:
         self._models: list[bytes] = []
         self._claim = Claim()
         self._log = tempfile.NamedTemporaryFile(prefix="triton-canary-", suffix=".log")  # noqa: SIM115 - closed in close
-        self._handover = Handover(library, self._take)
-        self._owners: dict[int, tuple[Taker, Any] | None] = {}
+        self._handover = Handover(library)
         self._tokens = itertools.count(1)
         self._kept: dict[Template, None] = {}
         self._delete_request = library.address("InferenceRequestDelete")
@@ -175,7 +169,7 @@ class TritonServer:
         """Waits until the server has no more of our requests, for EXIT_LIMIT_SECONDS at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_LIMIT_SECONDS):
-                while self._owners:  # noqa: ASYNC110 - no event, which the hot path would have to set
+                while self._handover.takers:  # noqa: ASYNC110 - no event, which the hot path would have to set
                     await asyncio.sleep(LOOK_SECONDS)
 
     def close(self) -> None:
@@ -200,49 +194,40 @@ class TritonServer:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def prepare(self, template: Template) -> Prepared:
-        """A request that can be sent once. Raises TritonError."""
-        library, check = self.library, self.library.check
+        """A request that can be sent once. Raises TritonError. Hot."""
+        library, handover = self.library, self._handover
         # The library reads the inputs until it gives the request back, which we don't hear of: so they stay.
         self._kept[template] = None
         pointer = c_void_p()
-        check(library.InferenceRequestNew(ctypes.byref(pointer), self._server, template.model, template.version))
+        error = library.InferenceRequestNew(ctypes.byref(pointer), self._server, template.model, template.version)
+        library.check(error)
         handle, token = pointer.value or 0, next(self._tokens)
-        try:
-            check(library.InferenceRequestSetId(handle, template.id))
-            for each in template.inputs:
-                shape = each.shape
-                check(library.InferenceRequestAddInput(handle, each.name, each.datatype, shape, len(shape)))
-                check(
-                    library.InferenceRequestAppendInputData(handle, each.name, each.address, each.size, MEMORY_CPU, 0)
-                )
-            for name, value in template.parameters:
-                self._set_parameter(handle, name.encode(), value)
-            # Triton itself deletes the request when it is done with it: no callback of ours, which would cost as much
-            # as a new request does.
-            check(library.InferenceRequestSetReleaseCallback(handle, self._delete_request, None))
-            handover = self._handover
-            check(
-                library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.answered, token)
-            )
-        except TritonError:
+        # Triton itself deletes the request when it is done with it. A callback of ours that did, or that made it ready
+        # to be used again, would take the interpreter's lock on Triton's thread just when the loop needs it.
+        error = (
+            library.InferenceRequestSetId(handle, template.id)
+            or self._add_inputs(handle, template)
+            or library.InferenceRequestSetReleaseCallback(handle, self._delete_request, None)
+            or library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.answered, token)
+        )
+        if error:
             library.InferenceRequestDelete(handle)
-            raise
+            library.check(error)
         return Prepared(handle, token)
 
     def send(self, prepared: Prepared, taker: Taker, owner: Any) -> None:
         """Sends it: all answers go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
         handle, token = prepared
-        self._owners[token] = taker, owner
+        self._handover.takers[token] = taker, owner
         error = self.library.ServerInferAsync(self._server, handle, None)
         if error:
-            del self._owners[token]
+            del self._handover.takers[token]
             self.discard([prepared])
             self.library.check(error)
 
     def forget(self, token: int) -> None:
         """What still comes for that request is of no use to anybody."""
-        if token in self._owners:
-            self._owners[token] = None
+        self._handover.takers[token] = None
 
     def discard(self, prepared: Iterable[Prepared]) -> None:
         """Deletes requests that were not sent."""
@@ -251,31 +236,14 @@ class TritonServer:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _take(self, token: int, response: int | None, flags: int, at_ns: int) -> None:
-        """An answer has come. Hot."""
-        is_final = flags & RESPONSE_FINAL != 0
-        received = 0
-        if is_final:
-            taker_owner = self._owners.pop(token, None)
-            received = self._handover.received.pop(token, 0)
-        else:
-            taker_owner = self._owners.get(token)
-        try:
-            if taker_owner is not None:
-                taker, owner = taker_owner
-                taker(owner, response, is_final, at_ns, received)
-        finally:
-            if response:
-                self.library.InferenceResponseDelete(response)
-
     def _unload_models(self) -> None:
         """Triton's own stop does it, too, but looks only once a second whether it is done."""
         end_s = time.monotonic() + EXIT_LIMIT_SECONDS
         for model in self._models:
             self.library.check(self.library.ServerUnloadModelAndDependents(self._server, model))
-        while time.monotonic() < end_s and any(
-            entry.get("state") in _LIVE for entry in self.ask("ServerModelIndex", 0)
-        ):
+        while time.monotonic() < end_s:
+            if not any(entry.get("state") in _LIVE for entry in self.ask("ServerModelIndex", 0)):
+                return
             time.sleep(LOOK_SECONDS)
 
     def _options(self, directory: Path) -> list[tuple[Any, ...]]:
@@ -297,16 +265,33 @@ class TritonServer:
             ("LogInfo", False),
         ]
 
-    def _set_parameter(self, handle: int, name: bytes, value: str | int | float | bool) -> None:
+    def _add_inputs(self, handle: int, template: Template) -> int | None:
+        """Inputs and parameters; the first error, if there is one."""
+        add_input, append_data = self.library.InferenceRequestAddInput, self.library.InferenceRequestAppendInputData
+        for each in template.inputs:
+            name, shape = each.name, each.shape
+            error: int | None = add_input(handle, name, each.datatype, shape, len(shape))
+            error = error or append_data(handle, name, each.address, each.size, MEMORY_CPU, 0)
+            if error:
+                return error
+        for key, value in template.parameters:
+            error = self._set_parameter(handle, key.encode(), value)
+            if error:
+                return error
+        return None
+
+    def _set_parameter(self, handle: int, name: bytes, value: str | int | float | bool) -> int | None:
         library = self.library
+        error: int | None
         if isinstance(value, bool):
-            library.check(library.InferenceRequestSetBoolParameter(handle, name, value))
+            error = library.InferenceRequestSetBoolParameter(handle, name, value)
         elif isinstance(value, int):
-            library.check(library.InferenceRequestSetIntParameter(handle, name, value))
+            error = library.InferenceRequestSetIntParameter(handle, name, value)
         elif isinstance(value, float):
-            library.check(library.InferenceRequestSetDoubleParameter(handle, name, value))
+            error = library.InferenceRequestSetDoubleParameter(handle, name, value)
         else:
-            library.check(library.InferenceRequestSetStringParameter(handle, name, value.encode()))
+            error = library.InferenceRequestSetStringParameter(handle, name, value.encode())
+        return error
 
     def _log_text(self) -> str:
         """The end of the log, for an error's text."""
