@@ -73,7 +73,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
     in_process = {entry.settings.name for entry in targets if entry and entry.settings.kind == IN_PROCESS}
-    grpc_targets = {entry.settings.name for entry in targets if entry and _is_grpc(entry)}
+    grpc_targets = {entry.settings.name for entry in targets if entry and entry.settings.scheme.startswith("grpc")}
     http_doors = {entry.settings.name for entry in targets if entry and entry.settings.scheme.startswith("http")}
     for index, entry in enumerate(probes):
         if not entry:
@@ -88,10 +88,6 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield from _grpc_input(("probes", index, "input"), entry.settings)
         if not entry.broken & {"target", "input", "load"} and entry.settings.target in in_process:
             yield from _in_process(("probes", index), entry.settings)
-
-
-def _is_grpc(target: Entry) -> bool:
-    return "url" not in target.broken and target.settings.scheme in ("grpc", "grpcs")
 
 
 def _grpc_input(path: Path, probe: ProbeSettings) -> Found:

@@ -40,7 +40,8 @@ class Handover:
     """The callbacks of one server, which answers to the loop that is running.
 
     An answer is stamped where it comes, put into a queue, and an eventfd wakes the loop, once for all that come until
-    it has woken. Measured beside `call_soon_threadsafe`: see docs/performance.md.
+    it has woken. From the stamp to the next request, in a closed loop of one on a busy development machine: eventfd 55
+    us, socketpair 72 us, `call_soon_threadsafe` 74 us; and eventfd without `_keep_thread` 86 us.
 
     A buffer for an output has a power of two of bytes, and is used again: pages that are fresh each time would cost a
     large output more than its copy does.

@@ -178,6 +178,7 @@ class InProcessChannel:
                 self._spares[template] = server.prepare(template)
         except TritonError as error:
             if not call.send_done_ns:
+                self._in_flight[call] = 0
                 # Not at once: whoever is told of an end sends the next request, which may fail the same way.
                 asyncio.get_running_loop().call_soon(self._refused, call, error)
 

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from exporter.errors import PreflightError
+from exporter.errors import InputError, PreflightError
 from exporter.model import ModelFacts, Reason
 from exporter.probe import NS, Target
 from exporter.services.base import Tensors, TraceSettings
@@ -76,7 +76,10 @@ class InProcess:
         path = Path(target.server_directory, LIBRARY)
         if path not in self._libraries:
             self._libraries[path] = await self.run(TritonLibrary, path)
-        server = self.server = TritonServer(self._libraries[path], target)
+        try:
+            server = self.server = TritonServer(self._libraries[path], target)
+        except InputError as error:  # no room in shared memory
+            raise PreflightError(Reason.UNSUPPORTED, str(error)) from error
         await self.run(server.start)
         return server
 
@@ -87,9 +90,8 @@ class InProcess:
             return
         await server.idle()
         stopping = self._unloading = asyncio.ensure_future(self.run(server.stop))
+        stopping.add_done_callback(lambda _: server.close())
         await asyncio.wait({stopping}, timeout=UNLOAD_LIMIT_SECONDS)
-        if stopping.done():
-            server.close()
 
     async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Calls what takes long, in its turn, on a thread of the server's own."""
