@@ -125,7 +125,8 @@ async def test_sweeps_one_after_the_other_in_one_worker(installation: Path, pool
     for measurement in result.measurements:
         assert measurement.server is not None
         assert measurement.foreign_requests == 0
-        assert abs(measurement.server.success.count - measurement.outcomes[Outcome.OK]) <= 5
+        counted, seen = measurement.server.success.count, measurement.outcomes[Outcome.OK]
+        assert abs(counted - seen) <= 5 + 0.05 * seen  # the edges are cut at a loop's pace
     assert result.connection.connect_ns is None
     assert result.connection.cold_first_request_ns is not None
     again = await sweep(pool, probe(target(installation), "pipeline"))
