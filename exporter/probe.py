@@ -91,6 +91,9 @@ class Target:
     """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
     auto (NVML is read where the server runs on this machine) or off.
 
+    A Triton in the worker's own process has no door: its library is in `server_directory`, its models are in
+    `model_repository`, and `scheme` is "".
+
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
     where `resolve` leaves it to each connection. `parent` is the name under which it was configured, where discovery
     made it; "" for one that stands in the configuration itself.
@@ -113,6 +116,24 @@ class Target:
     metrics_interval_ns: int = NS
     gpu: str = "auto"
     parent: str = ""
+    server_directory: str = ""
+    model_repository: str = ""
+
+    @property
+    def in_process(self) -> bool:
+        return bool(self.model_repository)
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether a request may have any number of responses there."""
+        return self.is_grpc or self.in_process
+
+    @property
+    def protocol(self) -> str:
+        """http, grpc or in_process."""
+        if self.in_process:
+            return "in_process"
+        return "grpc" if self.is_grpc else "http"
 
     @property
     def is_grpc(self) -> bool:
@@ -134,6 +155,8 @@ class Target:
 
     @property
     def url(self) -> str:
+        if self.in_process:
+            return f"file://{self.model_repository}"
         return f"{self.scheme}://{self.authority}{self.path}"
 
 

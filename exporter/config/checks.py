@@ -20,7 +20,7 @@ from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.config.target_settings import HeaderSettings, TargetSettings
+from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings
 from exporter.timing_files import has_steps
 
 MAX_LABELS = 5
@@ -76,6 +76,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
     is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
+    in_process = {entry.settings.name for entry in targets if entry and entry.settings.kind == IN_PROCESS}
     for index, entry in enumerate(probes):
         if not entry:
             continue
@@ -88,6 +89,8 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
+        if not entry.broken & {"target", "input", "load"} and entry.settings.target in in_process:
+            yield from _in_process(("probes", index), entry.settings)
 
 
 def maintenance_faults(settings: Settings) -> Found:
@@ -103,14 +106,26 @@ def maintenance_faults(settings: Settings) -> Found:
                     yield ("maintenance", index, key, position), _no_such(key.removesuffix("s"), given, names)
 
 
-def _is_grpc(target: Entry) -> bool:
-    return target.settings.url.scheme in ("grpc", "grpcs")
+def _is_grpc(target: Entry) -> bool | None:
+    """None for a target without a door."""
+    return target.settings.scheme.startswith("grpc") if target.settings.scheme else None
 
 
 def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
     for key, value in {"format": probe.input.format, "output_format": probe.input.output_format}.items():
         if value == "json":
             yield (*path, key), "found 'json': gRPC's tensors are always binary"
+
+
+def _in_process(path: Path, probe: ProbeSettings) -> Found:
+    """What is of a connection, or of a server that several share."""
+    for key in ("format", "output_format", "compression", "shared_memory"):
+        if (given := getattr(probe.input, key)) not in ("binary", "none"):
+            yield (*path, "input", key), f"found '{given}': the target's Triton is in this process, nothing is sent"
+    if probe.load.workers > 1:
+        yield (*path, "load", "workers"), f"found {probe.load.workers}: each would load a Triton of its own; give 1"
+    if probe.server_settings is not None:
+        yield (*path, "server_settings"), "have no meaning: the target's Triton is in this process, and does not trace"
 
 
 def _names(section: str, entries: Sequence[Entry | None]) -> Found:
@@ -155,10 +170,28 @@ def _header_faults(headers: Mapping[str, HeaderSettings]) -> Found:
             yield path, "a secret must not stand here; write {env: VARIABLE} or {file: PATH}"
 
 
+def _kind(target: TargetSettings) -> Found:
+    """Where the server is: behind a door, or in a folder."""
+    folders = ("server_directory", "model_repository")
+    if target.kind == IN_PROCESS:
+        for key in folders:
+            if not getattr(target, key):
+                yield (key,), f"is required with kind: {IN_PROCESS}"
+        for key in ("url", "headers", "tls", "resolve", "streams_per_connection"):
+            if key in target.model_fields_set:
+                yield (key,), f"has no meaning with kind: {IN_PROCESS}"
+        return
+    if target.url is None:
+        yield ("url",), "is required"
+    for key in folders:
+        if getattr(target, key):
+            yield (key,), f"has no meaning without kind: {IN_PROCESS}"
+
+
 def _tls(target: TargetSettings) -> Found:
     tls = target.tls
-    if tls.model_fields_set and target.url.scheme in ("http", "grpc"):
-        yield ("tls",), f"the url's scheme is {target.url.scheme}; TLS needs {target.url.scheme}s"
+    if tls.model_fields_set and target.scheme in ("http", "grpc"):
+        yield ("tls",), f"the url's scheme is {target.scheme}; TLS needs {target.scheme}s"
     if bool(tls.cert_file) != bool(tls.key_file):
         given, lacking = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
         yield ("tls", given), f"needs {lacking} beside it"
@@ -187,10 +220,10 @@ def _discover(target: TargetSettings) -> Found:
 
 
 def _streams(target: TargetSettings) -> Found:
-    if "streams_per_connection" in target.model_fields_set and target.url.scheme in ("http", "https"):
+    if "streams_per_connection" in target.model_fields_set and target.scheme in ("http", "https"):
         yield (
             ("streams_per_connection",),
-            f"the url's scheme is {target.url.scheme}: each request has its own connection",
+            f"the url's scheme is {target.scheme}: each request has its own connection",
         )
 
 
@@ -417,6 +450,7 @@ def _labels(probe: ProbeSettings) -> Found:
 
 _TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _headers: {"headers"},
+    _kind: {"kind", "url", "server_directory", "model_repository"},
     _tls: {"tls", "url"},
     _streams: {"streams_per_connection", "url"},
     _discover: {"discover"},

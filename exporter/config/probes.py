@@ -17,8 +17,10 @@ from exporter.config.probe_settings import (
     percentiles_of,
 )
 from exporter.config.settings import Settings
-from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
+from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
+from exporter.config.text import Door
 from exporter.probe import (
+    NS,
     GroupBudget,
     Header,
     InputOptions,
@@ -42,6 +44,12 @@ from exporter.probe import (
 DEFAULT_ID_RANGE = 2**32 - 1
 """As in perf_analyzer."""
 
+LOAD_TIMEOUT_NS = 60 * NS
+"""How long a model may take to load in the worker's own process."""
+
+_NO_DOOR = Door("", "127.0.0.1", 0, "")
+"""What runs in the worker runs on this machine."""
+
 
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
     """The probes, in the order of the configuration; those of one target share it."""
@@ -51,23 +59,27 @@ def build_probes(settings: Settings) -> tuple[Probe, ...]:
 
 def build_target(settings: TargetSettings) -> Target:
     """The target; its group is the url's host where none is given."""
-    door = settings.url
+    door = settings.url or _NO_DOOR
+    in_process = settings.kind == IN_PROCESS
+    loads_long = in_process and "connect_timeout_ns" not in settings.model_fields_set
     return Target(
         name=settings.name,
         kind=settings.kind,
         scheme=door.scheme,
         host=door.host,
         port=door.port,
-        group=settings.group or door.host,
+        group=settings.group or (IN_PROCESS if in_process else door.host),
         path=door.path,
         metrics_url=settings.metrics_url or "",
         headers=build_headers(settings.headers),
         tls=_tls(settings.tls),
-        connect_timeout_ns=settings.connect_timeout_ns,
+        connect_timeout_ns=LOAD_TIMEOUT_NS if loads_long else settings.connect_timeout_ns,
         resolve=Resolve(settings.resolve),
         streams_per_connection=settings.streams_per_connection,
         metrics_interval_ns=settings.metrics_interval_ns,
         gpu=settings.gpu,
+        server_directory=settings.server_directory,
+        model_repository=settings.model_repository,
     )
 
 

@@ -23,7 +23,8 @@ from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, e
 from exporter.config.quantities import duration
 from exporter.probe import NS
 
-KINDS = ("triton",)
+IN_PROCESS = "triton_in_process"
+KINDS = ("triton", IN_PROCESS)
 """The service kinds that a target can name."""
 
 
@@ -111,8 +112,10 @@ class TargetSettings(Section):
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
     kind: Annotated[str, OneOf(KINDS)] = Field(default="triton", description="What serves there.")
-    url: Annotated[text.Door, PlainValidator(text.parse_door)] = Field(
-        description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001)."
+    url: Annotated[text.Door, PlainValidator(text.parse_door)] | None = Field(
+        default=None,
+        description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001). "
+        "Required, but for `triton_in_process`, which has none.",
     )
     group: LabelValue = Field(
         default="",
@@ -127,7 +130,9 @@ class TargetSettings(Section):
     )
     tls: TlsSettings = Field(default_factory=TlsSettings, description="TLS, for https and grpcs.")
     connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(
-        default=5 * NS, description="How long a connection may take."
+        default=5 * NS,
+        description="How long a connection may take; for `triton_in_process`, whose default is 1m, the loading of the "
+        "model.",
     )
     resolve: Literal["pin", "sweep", "connection"] = Field(
         default="sweep",
@@ -149,3 +154,16 @@ class TargetSettings(Section):
         description="Makes this a pattern for many targets: `url` says scheme, path and default port, and its host is "
         "also that of `metrics_url` which each of them has for its own.",
     )
+    server_directory: PathText = Field(
+        default="",
+        description="For `triton_in_process`: where Triton is installed, as `/opt/tritonserver`: a folder with "
+        "`lib/libtritonserver.so` and `backends`.",
+    )
+    model_repository: PathText = Field(
+        default="", description="For `triton_in_process`: the folder of the models; only the probe's own are loaded."
+    )
+
+    @property
+    def scheme(self) -> str:
+        """The url's; "" without one."""
+        return self.url.scheme if self.url else ""

@@ -118,6 +118,14 @@ class TritonEnvironment:
     def caches(self) -> Path:
         return self.tritonserver / "caches"
 
+    def link_installation(self, folder: Path) -> None:
+        """Makes `folder`, which is empty, look as Triton does where it is installed: for those who load its library."""
+        (folder / "lib").mkdir()
+        [library] = self.server_libraries.glob("libtritonserver-*.so")
+        (folder / "lib" / "libtritonserver.so").symlink_to(library)
+        (folder / "backends").symlink_to(self.backends)
+        (folder / "caches").symlink_to(self.caches)
+
     @property
     def made(self) -> bool:
         """Whether it was finished, and the Python that it was made from is still there."""

@@ -17,7 +17,8 @@ PROBE_PERIOD_NS = 50_000_000
 
 
 class Health:
-    """Watches the running loop from its making to `close`. `sample` tells of the time since the last sample."""
+    """Watches the running loop from its making to `close`. `sample` tells of the time since the last sample. The cpu
+    time is that of the loop's thread: beside it there may be a whole server in this process."""
 
     def __init__(self, cpu_stat: Path | None) -> None:
         self._cpu_stat = cpu_stat
@@ -28,12 +29,12 @@ class Health:
         self._arm()
         self._loop_lag_ns = 0
         self._wall_ns = time.monotonic_ns()
-        self._cpu_ns = time.process_time_ns()
+        self._cpu_ns = time.thread_time_ns()
         self._throttled_ns = read_throttled_ns(cpu_stat)
 
     def sample(self) -> ClientHealth:
         """The largest loop delay, the cpu ratio and the throttled time since the last sample."""
-        wall_ns, cpu_ns, throttled_ns = time.monotonic_ns(), time.process_time_ns(), read_throttled_ns(self._cpu_stat)
+        wall_ns, cpu_ns, throttled_ns = time.monotonic_ns(), time.thread_time_ns(), read_throttled_ns(self._cpu_stat)
         health = ClientHealth(
             loop_lag_ns=self._loop_lag_ns,
             cpu_ratio=(cpu_ns - self._cpu_ns) / max(wall_ns - self._wall_ns, 1),

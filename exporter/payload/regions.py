@@ -22,6 +22,8 @@ from exporter.errors import InputError
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lives on Linux
 PREFIX = "triton-canary-tensors-"
+CLAIMED_PREFIX = "triton-canary-server-"
+"""Of regions that a Triton in this process makes itself, and does not lock."""
 
 Part = tuple[int, bytes]
 """Bytes and where in the region they go."""
@@ -115,6 +117,19 @@ class CudaRegion:
         self._marker.close()
 
 
+class Claim:
+    """A name with which regions begin that others make for us: they are gone when we are. Raises InputError."""
+
+    def __init__(self) -> None:
+        self._lock, self._descriptor = _make_file()
+        self.name = _claimed(self._lock)
+
+    def close(self) -> None:
+        """Removes what is there under the name. Never raises."""
+        _remove_with_claimed(self._lock)
+        os.close(self._descriptor)
+
+
 CUDA_DEVICE = 0
 """The GPU that is used: the first that the process can see."""
 
@@ -124,12 +139,23 @@ def remove_orphans() -> None:
     for path in FOLDER.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), _opened(path) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            _remove_with_claimed(path.name)
 
 
 def exists(name: str) -> bool:
     """Whether there is a region of this name."""
     return (FOLDER / name).exists()
+
+
+def _claimed(name: str) -> str:
+    return CLAIMED_PREFIX + name.removeprefix(PREFIX)
+
+
+def _remove_with_claimed(name: str) -> None:
+    """Removes a region, after those that its maker's Triton has made: it is the sign that there may be some."""
+    for path in (*FOLDER.glob(f"{_claimed(name)}*"), FOLDER / name):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager

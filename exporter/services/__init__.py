@@ -13,5 +13,14 @@ def _triton() -> Service:
     return TritonService()
 
 
-KINDS: dict[str, Callable[[], Service]] = {"triton": _triton}
+def _triton_in_process() -> Service:
+    from exporter.services.triton_in_process import InProcessService
+
+    return InProcessService()
+
+
+KINDS: dict[str, Callable[[], Service]] = {
+    "triton": _triton,
+    "triton_in_process": _triton_in_process,
+}
 """What makes the service of each kind that a target may have."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
@@ -25,14 +26,32 @@ MAX_COMPOSING_MODELS = 16
 """A cap on series, and on what is asked for at each window's edge."""
 
 
+class Client(Protocol):
+    """What answers the questions. Each raises PreflightError."""
+
+    async def check_connection(self) -> None: ...
+    async def close(self) -> None: ...
+    async def server_live(self) -> bool: ...
+    async def server_ready(self) -> bool: ...
+    async def model_ready(self, model: str, version: str) -> bool: ...
+    async def server_metadata(self) -> service_pb2.ServerMetadataResponse: ...
+    async def model_metadata(self, model: str, version: str) -> service_pb2.ModelMetadataResponse: ...
+    async def model_config(self, model: str, version: str) -> model_config_pb2.ModelConfig: ...
+    async def statistics(self, model: str, version: str) -> service_pb2.ModelStatisticsResponse: ...
+    async def repository_index(self) -> service_pb2.RepositoryIndexResponse: ...
+    async def trace_settings(self, model: str) -> dict[str, str | list[str]]: ...
+    async def set_trace(self, model: str, settings: TraceSettings) -> None: ...
+    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors: ...
+
+
 class TritonControl:
     """A `Control` (services.base). Each call ends within the time-out; connections are made at the first one, and
     made anew after a failure, so that changed certificates and tokens are read again."""
 
-    def __init__(self, target: Target, timeout_ns: int) -> None:
+    def __init__(self, target: Target, timeout_ns: int, client: Client | None = None) -> None:
         self._target = target
         self._timeout_ns = timeout_ns
-        self._client = TritonClient(target, timeout_ns)
+        self._client = client or TritonClient(target, timeout_ns)
 
     async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
         """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
@@ -41,11 +60,11 @@ class TritonControl:
             async with asyncio.timeout(seconds):
                 return await self._preflight(model, version, composing)
         except TimeoutError as error:
-            await self.close()
+            await self._disconnect()
             text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
         except BaseException:
-            await self.close()
+            await self._disconnect()
             raise
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
@@ -59,7 +78,7 @@ class TritonControl:
             async with asyncio.timeout(self._timeout_ns / NS):
                 answers = await asyncio.gather(*(self._client.statistics(key.name, key.version) for key in keys))
         except (PreflightError, TimeoutError):
-            await self.close()
+            await self._disconnect()
             return None
         answered_ns = time.monotonic_ns()
         entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
@@ -87,16 +106,19 @@ class TritonControl:
             async with asyncio.timeout(seconds):
                 return await self._client.infer(facts, model, version, inputs)
         except TimeoutError as error:
-            await self.close()
+            await self._disconnect()
             text = f"reference model {model!r} at {self._target.url} did not answer within {seconds:g} s"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
     async def close(self) -> None:
         """Closes the connections. Never raises."""
-        with contextlib.suppress(Exception):
-            await self._client.close()
+        await self._disconnect()
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._client.close()
 
     async def _preflight(self, model: str, version: str, composing: Sequence[str]) -> ModelFacts:
         client = self._client

@@ -25,15 +25,15 @@ _CONFLICT = re.compile(r"START flag|correlation ID|sequence .*(has been|was) (ca
 """The words of Triton's sequence batcher for a request that fits no sequence that it knows."""
 
 
-class _Words:
-    """What both doors have in common."""
+class SequenceWords:
+    """What all ways to Triton have in common."""
 
     def is_conflict(self, text: str) -> bool:
         """See `Placer`."""
         return _CONFLICT.search(text) is not None
 
 
-class GrpcPlacer(_Words):
+class GrpcPlacer(SequenceWords):
     """A `Placer` (services.base) for gRPC. Raises InputError if a request is compressed: each would have to be anew."""
 
     def __init__(self, requests: Sequence[EncodedRequest]) -> None:
@@ -93,7 +93,7 @@ def _parameters(**values: int) -> bytes:
     return data
 
 
-class HttpPlacer(_Words):
+class HttpPlacer(SequenceWords):
     """A `Placer` (services.base) for HTTP. Raises InputError if a request is compressed."""
 
     def __init__(self, requests: Sequence[EncodedRequest]) -> None:

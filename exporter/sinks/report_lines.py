@@ -155,7 +155,8 @@ def _client_lines(
         }.items():
             if summary is not None:
                 yield _summary_line(name, summary)
-    yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
+    if not probe.target.in_process:
+        yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 
 
 def _trouble_lines(measurement: Measurement) -> Iterator[str]:

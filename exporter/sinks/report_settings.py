@@ -17,7 +17,7 @@ def settings_lines(probe: Probe, facts: ModelFacts | None, options: ReportOption
     model is left out."""
     yield "*** Measurement Settings ***"
     yield f"  Batch size: {probe.input.batch_size}"
-    yield f"  Service Kind: {probe.target.kind.upper()}"
+    yield f"  Service Kind: {'TRITON_C_API' if probe.target.in_process else probe.target.kind.upper()}"
     yield from _window_lines(probe)
     yield from _range_lines(probe)
     if probe.levels[0].mode is Mode.REQUEST_RATE:

@@ -81,7 +81,7 @@ def _info_labels(view: ProbeView) -> str:
         platform=facts.platform if facts else "",
         backend=facts.backend if facts else "",
         batch_size=str(probe.input.batch_size),
-        protocol="grpc" if probe.target.is_grpc else "http",
+        protocol=probe.target.protocol,
         kind=probe.target.kind,
         url=probe.target.url,
         config_hash=probe.config_hash,

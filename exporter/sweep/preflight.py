@@ -32,10 +32,12 @@ class Pins:
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
     fault."""
-    if probe.streaming and not probe.target.is_grpc:
+    if probe.streaming and not probe.target.can_stream:
         raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC door, and {probe.target.url} is none")
     if facts.decoupled and not probe.streaming:
-        cure = "say streaming: true" if probe.target.is_grpc else "take the server's gRPC door, and say streaming: true"
+        cure = (
+            "say streaming: true" if probe.target.can_stream else "take the server's gRPC door, and say streaming: true"
+        )
         text = f"model '{probe.model}' is decoupled (any number of answers to a request): {cure}"
         raise PreflightError(Reason.UNSUPPORTED, text)
     if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):

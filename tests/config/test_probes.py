@@ -154,6 +154,24 @@ def hash_with(tmp_path: Path, section: str, **changes: object) -> str:
     return build_probes(load(tmp_path / "canary.yaml", {}))[0].config_hash
 
 
+def test_a_triton_in_this_process(tmp_path: Path) -> None:
+    given: dict[str, object] = {"name": "here", "kind": "triton_in_process"}
+    given |= {"server_directory": "/opt/tritonserver", "model_repository": "/models"}
+    path = tmp_path / "config.yaml"
+    probe = {"name": "x", "target": "here", "model": "x", "streaming": True}
+    probe |= {"schedule": {"every": "5m"}, "load": {"concurrency": 1}}
+    path.write_text(yaml.safe_dump({"targets": [given], "probes": [probe]}))
+    (built,) = build_probes(load(path, {}))
+    target = built.target
+    assert (target.url, target.protocol, target.group) == ("file:///models", "in_process", "triton_in_process")
+    assert (target.server_directory, target.model_repository) == ("/opt/tritonserver", "/models")
+    assert (target.in_process, target.is_grpc, target.is_tls, target.can_stream) == (True, False, False, True)
+    assert target.connect_timeout_ns == 60 * NS
+    given["connect_timeout"] = "5s"
+    path.write_text(yaml.safe_dump({"targets": [given], "probes": [probe]}))
+    assert build_probes(load(path, {}))[0].target.connect_timeout_ns == 5 * NS
+
+
 def test_the_hash_covers_the_effective_probe_and_its_target(tmp_path: Path) -> None:
     same = hash_with(tmp_path, "probes")
     assert same == hash_with(tmp_path, "probes", histogram=True, load={"concurrency": [1]}, schedule={"every": "300s"})

@@ -10,6 +10,7 @@ from exporter.config import text
 from exporter.config.flags.draft import Draft
 from exporter.config.flags.options import RunOptions
 from exporter.config.flags.readers import Range
+from exporter.config.target_settings import IN_PROCESS
 from exporter.config.text import shown
 from exporter.timing_files import has_steps
 
@@ -22,6 +23,9 @@ MAX_IN_FLIGHT = 1024
 REQUEST_TIMEOUT = "1m"
 PLOT_ENDINGS = (".png", ".svg", ".pdf")
 DEFAULT_METRICS_PORT = 8002
+
+DEFAULT_SERVER_DIRECTORY = "/opt/tritonserver"
+_IN_PROCESS_KIND = "--service-kind=triton_c_api"
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _LOADS = {
@@ -46,9 +50,10 @@ _HTTPS_VERIFY = ("--ssl-https-verify-peer", "--ssl-https-verify-host")
 
 def assemble(draft: Draft, options: RunOptions) -> None:
     """Completes the document with what no flag says alone."""
-    scheme = _door(draft)
+    in_process = draft.value("target.kind") == IN_PROCESS
+    scheme = _folders(draft) if in_process else _door(draft)
     _tls(draft, scheme)
-    _grpc_only(draft, scheme)
+    _grpc_only(draft, scheme, in_process)
     _headers(draft)
     _metrics_page(draft)
     _load(draft)
@@ -101,8 +106,27 @@ def _outputs(draft: Draft, options: RunOptions) -> None:
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
+def _folders(draft: Draft) -> str:
+    """Where a Triton in this process and its models are: it has no url, and so no scheme."""
+    for name in ("-u", "-i"):
+        if name in draft.parts:
+            draft.fault(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
+    draft.default("target.server_directory", DEFAULT_SERVER_DIRECTORY)
+    draft.put_part("--triton-server-directory", "target.server_directory")
+    draft.put_part("--model-repository", "target.model_repository")
+    if "--model-repository" not in draft.parts:
+        draft.fault("--model-repository", f"is required with {_IN_PROCESS_KIND}")
+        draft.default("target.model_repository", "models")
+    if "--collect-metrics" in draft.parts and "--metrics-url" not in draft.parts:
+        draft.fault("--collect-metrics", f"needs --metrics-url with {_IN_PROCESS_KIND}: it serves no page of its own")
+    return ""
+
+
 def _door(draft: Draft) -> str:
     """The target's url; returns its scheme."""
+    for name in ("--triton-server-directory", "--model-repository"):
+        if name in draft.parts:
+            draft.notices.append(f"{name}: has no effect without {_IN_PROCESS_KIND}")
     asked: str | None = draft.parts.get("-i")
     url: str = draft.parts.get("-u", "localhost")
     scheme, separator, rest = url.partition("://")
@@ -141,10 +165,10 @@ def _tls(draft: Draft, scheme: str) -> None:
         draft.put(_HTTPS_VERIFY[1], "target.tls.verify", "peer")
 
 
-def _grpc_only(draft: Draft, scheme: str) -> None:
+def _grpc_only(draft: Draft, scheme: str, in_process: bool) -> None:
     is_grpc = scheme.startswith("grpc")
     for name, key in {"--streaming": "streaming", "--grpc-compression-algorithm": "input.compression"}.items():
-        if name in draft.parts and not is_grpc:
+        if name in draft.parts and not (is_grpc or (in_process and name == "--streaming")):
             draft.fault(name, "needs -i grpc")
         elif draft.parts.get(name) not in (None, "none"):
             draft.put_part(name, key)

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.config.target_settings import KINDS
+from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
 
-_KINDS_TO_COME = ("tfserving", "torchserve", "triton_c_api")
+_KINDS_TO_COME = ("tfserving", "torchserve")
+_OUR_NAMES = {"triton_c_api": IN_PROCESS}
+"""Kinds by perf_analyzer's names."""
 _OUT_OF_SCOPE = {
     "openai": "OpenAI servers are out of scope; AIPerf measures those",
     "dynamic_grpc": "gRPC services of other kinds are out of scope; ghz measures those",
@@ -220,13 +222,16 @@ def threshold(given: str) -> str | None:
 
 
 def service_kind(given: str) -> str:
-    """What serves the model."""
+    """What serves the model, by perf_analyzer's name of it or by ours."""
+    given = _OUR_NAMES.get(given, given)
     if given in _OUT_OF_SCOPE:
         raise ValueError(f"found {shown(given)}: {_OUT_OF_SCOPE[given]}")
     if given not in KINDS and given in _KINDS_TO_COME:
         raise ValueError(f"found {shown(given)}: not there yet; this version measures {' and '.join(KINDS)}")
     if given not in KINDS:
-        raise ValueError(f"found {shown(given)}: must be {' or '.join(dict.fromkeys((*KINDS, *_KINDS_TO_COME)))}")
+        theirs = {ours: name for name, ours in _OUR_NAMES.items()}
+        known = [theirs.get(kind, kind) for kind in (*KINDS, *_KINDS_TO_COME)]
+        raise ValueError(f"found {shown(given)}: must be {' or '.join(dict.fromkeys(known))}")
     return given
 
 

@@ -29,14 +29,14 @@ MODEL = (
     Flag(
         ("--triton-server-directory",),
         "PATH",
-        "Where Triton is installed, for triton_c_api.",
-        NoEffect("it is for --service-kind=triton_c_api alone"),
+        "Where Triton is installed, for triton_c_api; /opt/tritonserver by default.",
+        Part("`target.server_directory`", read.filled),
     ),
     Flag(
         ("--model-repository",),
         "PATH",
         "The models' folder, for triton_c_api.",
-        NoEffect("it is for --service-kind=triton_c_api alone"),
+        Part("`target.model_repository`", read.filled),
     ),
     Flag(
         ("--grpc-method",),

@@ -291,6 +291,19 @@ def test_the_configuration_of_a_line(
     assert parse(line.split()).probe is not None
 
 
+def test_a_triton_in_this_process() -> None:
+    line = "-m graphdef_int32_int32_int32 --service-kind=triton_c_api --streaming"
+    draft, _ = read([*line.split(), "--triton-server-directory=/triton", "--model-repository=/models"])
+    assert (draft.faults, draft.notices) == ([], [])
+    (target,), (probe,) = draft.document["targets"], draft.document["probes"]
+    folders = {"server_directory": "/triton", "model_repository": "/models"}
+    assert target == {"name": "server", "kind": "triton_in_process", "gpu": "off"} | folders
+    assert (probe["model"], probe["streaming"]) == ("graphdef_int32_int32_int32", True)
+    parse([*line.split(), "--model-repository", "/models"])
+    draft, _ = read([*line.split(), "--model-repository", "/models"])
+    assert draft.document["targets"][0]["server_directory"] == "/opt/tritonserver"
+
+
 def zoo(name: str) -> list[tuple[str, list[str]]]:
     """The command lines of a file, each behind a `$` and with what is said of it below."""
     entries: list[tuple[str, list[str]]] = []
