@@ -6,7 +6,7 @@ Pure. Works on what validated so far, so that a wrong key in one section does no
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,16 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
-from exporter.config.fields import exactly_one
 from exporter.config.inputs import parameter_name
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings
+from exporter.config.target_checks import TARGET_CHECKS, Found
+from exporter.config.target_settings import IN_PROCESS, TargetSettings
 from exporter.timing_files import has_steps
 
 MAX_LABELS = 5
 
-Found = Iterator[tuple[Path, str]]
-"""Faults: the path of a value, and what is wrong with it."""
 
 _TARGET_STAND_IN = {"name": "x", "kind": "triton", "url": "http://x"}
 _PROBE_STAND_IN = {"name": "x", "target": "x", "model": "x", "schedule": {"every": "1h"}, "load": {"concurrency": 1}}
@@ -72,7 +70,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     yield from _names("probes", probes)
     for index, entry in enumerate(targets):
         if entry:
-            yield from _of_entry(("targets", index), entry, _TARGET_CHECKS)
+            yield from _of_entry(("targets", index), entry, TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
     is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
@@ -149,82 +147,6 @@ def _of_entry(path: Path, entry: Entry, checks: Mapping[Callable[[Any], Found], 
         if not keys & entry.broken:
             for inner, problem in check(entry.settings):
                 yield (*path, *inner), problem
-
-
-def _headers(target: TargetSettings) -> Found:
-    yield from _header_faults(target.headers)
-
-
-def _header_faults(headers: Mapping[str, HeaderSettings]) -> Found:
-    seen: dict[str, str] = {}
-    for name, header in headers.items():
-        path = ("headers", name)
-        try:
-            text.header_name(name)
-        except ValueError as error:
-            yield path, str(error)
-        if name.lower() in seen:
-            yield path, f"the same header as '{seen[name.lower()]}'"
-        seen[name.lower()] = name
-        if header.plain and (text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(header.plain)):
-            yield path, "a secret must not stand here; write {env: VARIABLE} or {file: PATH}"
-
-
-def _kind(target: TargetSettings) -> Found:
-    """Where the server is: behind a door, or in a folder."""
-    folders = ("server_directory", "model_repository")
-    if target.kind == IN_PROCESS:
-        for key in folders:
-            if not getattr(target, key):
-                yield (key,), f"is required with kind: {IN_PROCESS}"
-        for key in ("url", "headers", "tls", "resolve", "streams_per_connection"):
-            if key in target.model_fields_set:
-                yield (key,), f"has no meaning with kind: {IN_PROCESS}"
-        return
-    if target.url is None:
-        yield ("url",), "is required"
-    for key in folders:
-        if getattr(target, key):
-            yield (key,), f"has no meaning without kind: {IN_PROCESS}"
-
-
-def _tls(target: TargetSettings) -> Found:
-    tls = target.tls
-    if tls.model_fields_set and target.scheme in ("http", "grpc"):
-        yield ("tls",), f"the url's scheme is {target.scheme}; TLS needs {target.scheme}s"
-    if bool(tls.cert_file) != bool(tls.key_file):
-        given, lacking = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
-        yield ("tls", given), f"needs {lacking} beside it"
-
-
-def _discover(target: TargetSettings) -> Found:
-    if target.discover is None:
-        return
-    discover = target.discover
-    choices = {"dns": discover.dns or None, "file_sd": discover.file_sd or None, "http_sd": discover.http_sd}
-    try:
-        exactly_one(choices)
-    except ValueError as error:
-        yield ("discover",), str(error)
-    for index, name in enumerate(discover.labels):
-        if discover.dns:
-            yield ("discover", "labels", index), "has no meaning with dns: a name brings no labels"
-            continue
-        try:
-            text.label_name(name)
-        except ValueError as error:
-            yield ("discover", "labels", index), f"found {text.shown(name)}: {error}"
-    if discover.http_sd is not None:
-        for inner, problem in _header_faults(discover.http_sd.headers):
-            yield ("discover", "http_sd", *inner), problem
-
-
-def _streams(target: TargetSettings) -> Found:
-    if "streams_per_connection" in target.model_fields_set and target.scheme in ("http", "https"):
-        yield (
-            ("streams_per_connection",),
-            f"the url's scheme is {target.scheme}: each request has its own connection",
-        )
 
 
 def _model(probe: ProbeSettings) -> Found:
@@ -448,13 +370,6 @@ def _labels(probe: ProbeSettings) -> Found:
             yield ("labels", name), str(error)
 
 
-_TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
-    _headers: {"headers"},
-    _kind: {"kind", "url", "server_directory", "model_repository"},
-    _tls: {"tls", "url"},
-    _streams: {"streams_per_connection", "url"},
-    _discover: {"discover"},
-}
 _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _model: {"model", "models"},
     _schedule: {"schedule"},
