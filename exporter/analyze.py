@@ -94,7 +94,7 @@ def _measure(line: CommandLine, probe: Probe) -> int:
         display.finish(result)
     _write_files(result, line.options)
     if export:
-        export.close()
+        export.close(probe.target.kind)
     return exit_code(result, line.options)
 
 

@@ -117,7 +117,7 @@ class ModelFacts:
     `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
-    call included."""
+    call included. `binary_tensors`: whether tensors go over HTTP in binary form, as Triton's do."""
 
     name: str
     version: str
@@ -137,6 +137,7 @@ class ModelFacts:
     address: str = ""
     asked_version: str = ""
     composing: tuple[ModelKey, ...] = ()
+    binary_tensors: bool = True
 
 
 @dataclass(frozen=True, slots=True)

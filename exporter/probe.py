@@ -89,7 +89,8 @@ class TlsOptions:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
-    auto (NVML is read where the server runs on this machine) or off.
+    auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other door, with
+    headers of its own.
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
     where `resolve` leaves it to each connection.
@@ -111,6 +112,8 @@ class Target:
     address: str = ""
     metrics_interval_ns: int = NS
     gpu: str = "auto"
+    management_url: str = ""
+    management_headers: tuple[Header, ...] = ()
 
     @property
     def is_grpc(self) -> bool:
@@ -217,7 +220,9 @@ class InputOptions:
     checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
     string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
-    unknown size gets `output_shared_memory_bytes` of it for each inference of a request."""
+    unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `datatypes` name the inputs of
+    a model whose server does not tell them; `signature` is TensorFlow Serving's, `content_type` ("": the kind's
+    default) TorchServe's."""
 
     source: str = "random"
     seed: int = 0
@@ -233,6 +238,12 @@ class InputOptions:
     output_format: str = "binary"
     shared_memory: str = "none"
     output_shared_memory_bytes: int = 102_400
+    datatypes: tuple[tuple[str, str], ...] = ()
+    signature: str = "serving_default"
+    content_type: str = ""
+
+
+DEFAULT_INPUT = InputOptions()
 
 
 @dataclass(frozen=True, slots=True)

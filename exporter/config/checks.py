@@ -16,9 +16,10 @@ from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
 from exporter.config.inputs import parameter_name
+from exporter.config.kind_checks import kind_faults, target_faults
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
-from exporter.config.target_settings import TargetSettings
+from exporter.config.target_settings import HeaderSettings, TargetSettings
 
 MAX_LABELS = 5
 
@@ -76,6 +77,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     http_doors = {
         entry.settings.name for entry in targets if entry and entry.settings.url.scheme not in ("grpc", "grpcs")
     }
+    kinds = {entry.settings.name: entry.settings.kind for entry in targets if entry and "kind" not in entry.broken}
     for index, entry in enumerate(probes):
         if not entry:
             continue
@@ -85,6 +87,9 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             door = text.shown(entry.settings.target)
             yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
+        kind = kinds.get(entry.settings.target)
+        if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
+            yield from ((("probes", index, *path), problem) for path, problem in kind_faults(entry.settings, kind))
         if not entry.broken & {"target", "input"} and entry.settings.target in grpc_targets:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
 
@@ -123,9 +128,14 @@ def _of_entry(path: Path, entry: Entry, checks: Mapping[Callable[[Any], Found], 
 
 
 def _headers(target: TargetSettings) -> Found:
+    yield from _header_faults("headers", target.headers)
+    yield from _header_faults("management_headers", target.management_headers)
+
+
+def _header_faults(key: str, headers: Mapping[str, HeaderSettings]) -> Found:
     seen: dict[str, str] = {}
-    for name, header in target.headers.items():
-        path = ("headers", name)
+    for name, header in headers.items():
+        path = (key, name)
         try:
             text.header_name(name)
         except ValueError as error:
@@ -346,9 +356,10 @@ def _labels(probe: ProbeSettings) -> Found:
 
 
 _TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
-    _headers: {"headers"},
+    _headers: {"headers", "management_headers"},
     _tls: {"tls", "url"},
     _streams: {"streams_per_connection", "url"},
+    target_faults: {"kind", "url", "management_url", "management_headers"},
 }
 _PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule: {"schedule"},

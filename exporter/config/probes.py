@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from exporter.config.probe_settings import (
     percentiles_of,
 )
 from exporter.config.settings import Settings
-from exporter.config.target_settings import TargetSettings, TlsSettings
+from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.probe import (
     Header,
     InputOptions,
@@ -49,10 +50,6 @@ def build_probes(settings: Settings) -> tuple[Probe, ...]:
 def build_target(settings: TargetSettings) -> Target:
     """The target; its group is the url's host where none is given."""
     door = settings.url
-    headers = (
-        Header(name, value=header.plain, env=header.env, file=header.file, prefix=header.prefix)
-        for name, header in settings.headers.items()
-    )
     return Target(
         name=settings.name,
         kind=settings.kind,
@@ -62,13 +59,22 @@ def build_target(settings: TargetSettings) -> Target:
         group=settings.group or door.host,
         path=door.path,
         metrics_url=settings.metrics_url or "",
-        headers=tuple(headers),
+        headers=_headers(settings.headers),
         tls=_tls(settings.tls),
         connect_timeout_ns=settings.connect_timeout_ns,
         resolve=Resolve(settings.resolve),
         streams_per_connection=settings.streams_per_connection,
         metrics_interval_ns=settings.metrics_interval_ns,
         gpu=settings.gpu,
+        management_url=settings.management_url or "",
+        management_headers=_headers(settings.management_headers),
+    )
+
+
+def _headers(settings: Mapping[str, HeaderSettings]) -> tuple[Header, ...]:
+    return tuple(
+        Header(name, value=header.plain, env=header.env, file=header.file, prefix=header.prefix)
+        for name, header in settings.items()
     )
 
 
@@ -117,6 +123,7 @@ def _input(settings: InputSettings) -> InputOptions:
     values = settings.model_dump(exclude={"paths"}) | {
         "shapes": tuple(sorted(settings.shapes.items())),
         "parameters": tuple(sorted(settings.parameters.items())),
+        "datatypes": tuple(sorted(settings.datatypes.items())),
     }
     return InputOptions(**values, paths=files.given if files else (), files_digest=files.digest if files else "")
 

@@ -22,7 +22,7 @@ from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, e
 from exporter.config.quantities import duration
 from exporter.probe import NS
 
-KINDS = ("triton",)
+KINDS = ("triton", "oip", "tfserving", "torchserve")
 """The service kinds that a target can name."""
 
 
@@ -82,7 +82,11 @@ class TargetSettings(Section):
     """A server's door."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
-    kind: Annotated[str, OneOf(KINDS)] = Field(default="triton", description="What serves there.")
+    kind: Annotated[str, OneOf(KINDS)] = Field(
+        default="triton",
+        description="What serves there: Triton, another server of the Open Inference Protocol (`oip`), TensorFlow "
+        "Serving, or TorchServe. See [service kinds](service-kinds.md).",
+    )
     url: Annotated[text.Door, PlainValidator(text.parse_door)] = Field(
         description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001)."
     )
@@ -115,4 +119,11 @@ class TargetSettings(Section):
     gpu: Literal["auto", "off"] = Field(
         default="auto",
         description="`auto` asks NVIDIA's driver for GPU figures where the server runs on this machine.",
+    )
+    management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
+        default=None,
+        description="TorchServe: its management door, as `http://host:8081`, which tells whether a model has workers.",
+    )
+    management_headers: dict[str, HeaderSettings] = Field(
+        default={}, description="TorchServe: headers for that door, whose token is another one."
     )

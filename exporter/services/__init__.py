@@ -13,5 +13,28 @@ def _triton() -> Service:
     return TritonService()
 
 
-KINDS: dict[str, Callable[[], Service]] = {"triton": _triton}
+def _oip() -> Service:
+    from exporter.services.oip import OipService
+
+    return OipService()
+
+
+def _tfserving() -> Service:
+    from exporter.services.tfserving import TfServingService
+
+    return TfServingService()
+
+
+def _torchserve() -> Service:
+    from exporter.services.torchserve import TorchServeService
+
+    return TorchServeService()
+
+
+KINDS: dict[str, Callable[[], Service]] = {
+    "triton": _triton,
+    "oip": _oip,
+    "tfserving": _tfserving,
+    "torchserve": _torchserve,
+}
 """What makes the service of each kind that a target may have."""

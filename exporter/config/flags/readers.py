@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporter.config.target_settings import KINDS
 from exporter.config.text import as_number, shown
 
-_KINDS_TO_COME = ("tfserving", "torchserve", "triton_c_api")
+_KINDS_TO_COME = ("triton_c_api",)
 _OUT_OF_SCOPE = {
     "openai": "OpenAI servers are out of scope; AIPerf measures those",
     "dynamic_grpc": "gRPC services of other kinds are out of scope; ghz measures those",
