@@ -120,7 +120,7 @@ async def test_a_model_that_tells_no_inputs(server: MlServer, scheme: str) -> No
     facts = await facts_of(SERVICE, probe.target, probe)
     outputs = await answer_to(SERVICE, probe, facts, make_steps(facts, options)[0])
     assert outputs["LOUD"].ravel().tolist() == ["HÄLLO".encode()] * 2
-    with pytest.raises(PreflightError, match="give input.datatypes and input.shapes") as caught:
+    with pytest.raises(PreflightError, match="does not tell the inputs of model 'shout'") as caught:
         await facts_of(SERVICE, probe.target, server.probe(scheme, "shout"))
     assert caught.value.reason is Reason.BAD_INPUT
 
