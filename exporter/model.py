@@ -181,6 +181,12 @@ class ModelStatistics:
     cache_miss: DurationStat = DurationStat()
     batches: tuple[BatchStat, ...] = ()
 
+    @property
+    def tells_computing(self) -> bool:
+        """Whether the server tells what is inside of a request's time: not all do, and then there is no 0 to show."""
+        parts = (self.compute_input, self.compute_infer, self.compute_output, self.cache_hit, self.cache_miss)
+        return any(part.count or part.ns for part in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:

@@ -121,9 +121,12 @@ def breakdown(
 def _inside_ns(server: ModelStatistics) -> dict[str, float]:
     requests = server.success.count
     parts: dict[str, DurationStat] = {name: getattr(server, name) for name in _SERVER_PARTS}
-    # A model without a response cache has no cache figures, and some servers tell of no queue: absent, not 0.
-    told = {name: part for name, part in parts.items() if part.ns > 0 or (part.count and not name.startswith("cache_"))}
-    return {name: part.ns / requests for name, part in told.items()}
+    # A model without a response cache has no cache figures, and some servers tell of no queue or of nothing inside a
+    # request: absent, not 0.
+    computes = server.tells_computing
+    told = {name: part.ns > 0 or (computes and name.startswith("compute_")) for name, part in parts.items()}
+    told["queue"] = server.queue.count > 0 or server.queue.ns > 0
+    return {name: part.ns / requests for name, part in parts.items() if told[name]}
 
 
 def _inside_ensemble_ns(

@@ -95,7 +95,8 @@ def server(
     request: pytest.FixtureRequest, torchserve: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("torchserve")
-    found = Server(*free_ports(3), folder, request.param == "tokens")
+    inference, management, metrics = free_ports(3)
+    found = Server(inference, management, metrics, folder, request.param == "tokens")
     (folder / "handler.py").write_text(HANDLER)
     (folder / "config.properties").write_text(
         CONFIG.format(inference=found.inference, management=found.management, metrics=found.metrics)

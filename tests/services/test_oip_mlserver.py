@@ -163,10 +163,12 @@ async def test_a_level_by_a_worker(server: MlServer, scheme: str) -> None:
     probe = server.probe(scheme, input=OPTIONS, measurement=MeasurementOptions(window_ns=NS // 4))
     worker = await LocalWorker.spawn()
     facts = await worker.preflight(probe)
+    outcomes: list[int] = []
     async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(2), 1_000_000, 20 * NS)):
         if isinstance(event, Window) and not event.warm_up:
+            outcomes += event.columns.outcome.tolist()
             await worker.stop_level()
-            break
     await worker.kill()
-    assert len(event.columns) > 0
-    assert set(event.columns.outcome.tolist()) == {int(Outcome.OK)}
+    assert outcomes
+    assert {*outcomes} <= {int(Outcome.OK), int(Outcome.CANCELLED)}
+    assert int(Outcome.OK) in outcomes
