@@ -77,7 +77,8 @@ async def test_files_go_as_a_form_as_with_perf_analyzer(tmp_path: Path) -> None:
     head, body = await sent({FILE: strings(str(tmp_path / "kitten.jpg").encode())})
     kind = dict(head.headers)[b"content-type"]
     form = BytesParser().parsebytes(b"Content-Type: " + kind + b"\r\n\r\n" + body)
-    (part,) = form.get_payload()
+    parts: Any = form.get_payload()
+    (part,) = parts
     assert part.get_param("name", header="content-disposition") == "data"
     assert body.count(content) == 1
     assert kind == b"multipart/form-data; boundary=triton-canary-"
