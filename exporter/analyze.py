@@ -94,7 +94,7 @@ def _measure(line: CommandLine, probe: Probe) -> int:
         display.finish(result)
     _write_files(result, line.options)
     if export:
-        export.close("triton_c_api" if probe.target.in_process else "triton")
+        export.close("triton_c_api" if probe.target.in_process else probe.target.kind)
     return exit_code(result, line.options)
 
 

@@ -54,11 +54,13 @@ class TransportError(TritonCanaryError):
 
 
 class PreflightError(TritonCanaryError):
-    """The server or the model is not fit to be measured; says under which reason the sweep fails."""
+    """The server or the model is not fit to be measured; says under which reason the sweep fails, and what status the
+    server gave, by HTTP's number or gRPC's name, if it gave one."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: Reason, text: str, status: str = "") -> None:
         super().__init__(text)
         self.reason = reason
+        self.status = status
 
 
 class WorkerLostError(TritonCanaryError):

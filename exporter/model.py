@@ -127,7 +127,8 @@ class ModelFacts:
     `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
-    call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none."""
+    call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none. `binary_tensors`:
+    whether tensors go over HTTP in binary form, as Triton's do."""
 
     name: str
     version: str
@@ -148,6 +149,7 @@ class ModelFacts:
     asked_version: str = ""
     composing: tuple[ModelKey, ...] = ()
     priority_levels: int = 0
+    binary_tensors: bool = True
 
 
 def request_priority(probe: Probe, facts: ModelFacts) -> int:
@@ -196,6 +198,12 @@ class ModelStatistics:
     cache_hit: DurationStat = DurationStat()
     cache_miss: DurationStat = DurationStat()
     batches: tuple[BatchStat, ...] = ()
+
+    @property
+    def tells_computing(self) -> bool:
+        """Whether the server tells what is inside of a request's time: not all do, and then there is no 0 to show."""
+        parts = (self.compute_input, self.compute_infer, self.compute_output, self.cache_hit, self.cache_miss)
+        return any(part.count or part.ns for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

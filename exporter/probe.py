@@ -89,7 +89,8 @@ class TlsOptions:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
-    auto (NVML is read where the server runs on this machine) or off.
+    auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other door, with
+    headers of its own.
 
     A Triton in the worker's own process has no door: its library is in `server_directory`, its models are in
     `model_repository`, and `scheme` is "".
@@ -118,6 +119,8 @@ class Target:
     parent: str = ""
     server_directory: str = ""
     model_repository: str = ""
+    management_url: str = ""
+    management_headers: tuple[Header, ...] = ()
 
     @property
     def in_process(self) -> bool:
@@ -243,7 +246,8 @@ class InputOptions:
     string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
     unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
-    the last of the model's priority levels."""
+    the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
+    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's."""
 
     source: str = "random"
     seed: int = 0
@@ -260,6 +264,12 @@ class InputOptions:
     shared_memory: str = "none"
     output_shared_memory_bytes: int = 102_400
     priority: str = "default"
+    datatypes: tuple[tuple[str, str], ...] = ()
+    signature: str = "serving_default"
+    content_type: str = ""
+
+
+DEFAULT_INPUT = InputOptions()
 
 
 @dataclass(frozen=True, slots=True)

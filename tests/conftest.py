@@ -13,12 +13,14 @@ from hypothesis import settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from tests.servers.environment import FIXTURES, ServerEnvironmentError
 
 # A test's time is the machine's affair: no example fails for having taken long.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"
+SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 
 
@@ -37,15 +39,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Makes the embedded Triton's environment if a test will want it: here, since no test's time limit should hold
-    for a first download."""
-    if session.config.option.collectonly or not any(map(_needs_triton, session.items)):
+    """Makes the environments of the embedded Triton and of other servers if a test will want them: here, since no
+    test's time limit should hold for a first download."""
+    if session.config.option.collectonly:
         return
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    try:
-        session.config.stash[ENVIRONMENT] = make_environment(terminal.write_line if terminal else print)
-    except EmbeddedTritonError as error:
-        session.config.stash[ENVIRONMENT] = error
+    progress = terminal.write_line if terminal else print
+    if any(map(_needs_triton, session.items)):
+        try:
+            session.config.stash[ENVIRONMENT] = make_environment(progress)
+        except EmbeddedTritonError as error:
+            session.config.stash[ENVIRONMENT] = error
+    folders: dict[str, Path | ServerEnvironmentError] = {}
+    for name, packages in FIXTURES.items():
+        if any(_needs(item, name) for item in session.items):
+            try:
+                folders[name] = packages.make(progress)
+            except ServerEnvironmentError as error:
+                folders[name] = error
+    session.config.stash[SERVERS] = folders
 
 
 @pytest.fixture(scope="session")
@@ -86,5 +98,36 @@ def triton_factory(triton_environment: TritonEnvironment) -> Iterator[TritonFact
         yield make
 
 
+@pytest.fixture(scope="session")
+def mlserver(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with MLServer."""
+    return _folder(request, "mlserver")
+
+
+@pytest.fixture(scope="session")
+def pythie_serving(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with pythie-serving, a server of TensorFlow Serving's Predict."""
+    return _folder(request, "pythie_serving")
+
+
+@pytest.fixture(scope="session")
+def torchserve(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with TorchServe."""
+    return _folder(request, "torchserve")
+
+
+def _folder(request: pytest.FixtureRequest, name: str) -> Path:
+    folder = request.config.stash[SERVERS][name]
+    if isinstance(folder, Path):
+        return folder
+    if os.environ.get("CI") == "true":
+        pytest.fail(str(folder), pytrace=False)
+    pytest.skip(str(folder))
+
+
 def _needs_triton(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and ENVIRONMENT_FIXTURE in item.fixturenames
+    return _needs(item, ENVIRONMENT_FIXTURE)
+
+
+def _needs(item: pytest.Item, fixture: str) -> bool:
+    return isinstance(item, pytest.Function) and fixture in item.fixturenames

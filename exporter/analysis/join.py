@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.model import ModelStatistics, Outcome, RecordColumns, Window
+from exporter.model import DurationStat, ModelStatistics, Outcome, RecordColumns, Window
 
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be somebody else's before its means say nothing of ours."""
@@ -120,9 +120,13 @@ def breakdown(
 
 def _inside_ns(server: ModelStatistics) -> dict[str, float]:
     requests = server.success.count
-    parts_ns = {name: getattr(server, name).ns / requests for name in _SERVER_PARTS}
-    # A model without a response cache has no cache figures: absent, not 0.
-    return {name: ns for name, ns in parts_ns.items() if ns > 0.0 or not name.startswith("cache_")}
+    parts: dict[str, DurationStat] = {name: getattr(server, name) for name in _SERVER_PARTS}
+    # A model without a response cache has no cache figures, and some servers tell of no queue or of nothing inside a
+    # request: absent, not 0.
+    computes = server.tells_computing
+    told = {name: part.ns > 0 or (computes and name.startswith("compute_")) for name, part in parts.items()}
+    told["queue"] = server.queue.count > 0 or server.queue.ns > 0
+    return {name: part.ns / requests for name, part in parts.items() if told[name]}
 
 
 def _inside_ensemble_ns(

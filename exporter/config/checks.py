@@ -16,11 +16,12 @@ from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.faults import nearest
 from exporter.config.inputs import parameter_name
+from exporter.config.kind_checks import kind_faults
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.config.target_checks import TARGET_CHECKS, Found
-from exporter.config.target_settings import IN_PROCESS, TargetSettings
+from exporter.config.target_settings import TargetSettings
 from exporter.timing_files import has_steps
 
 MAX_LABELS = 5
@@ -74,7 +75,7 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
     complete = len(known) == len(targets)
     is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
-    in_process = {entry.settings.name for entry in targets if entry and entry.settings.kind == IN_PROCESS}
+    kinds = {entry.settings.name: entry.settings.kind for entry in targets if entry and "kind" not in entry.broken}
     for index, entry in enumerate(probes):
         if not entry:
             continue
@@ -85,10 +86,11 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             door = text.shown(entry.settings.target)
             yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
+        kind = kinds.get(entry.settings.target)
+        if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
+            yield from ((("probes", index, *path), problem) for path, problem in kind_faults(entry.settings, kind))
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
-        if not entry.broken & {"target", "input", "load"} and entry.settings.target in in_process:
-            yield from _in_process(("probes", index), entry.settings)
 
 
 def maintenance_faults(settings: Settings) -> Found:
@@ -113,17 +115,6 @@ def _grpc_input(path: Path, probe: ProbeSettings) -> Found:
     for key, value in {"format": probe.input.format, "output_format": probe.input.output_format}.items():
         if value == "json":
             yield (*path, key), "found 'json': gRPC's tensors are always binary"
-
-
-def _in_process(path: Path, probe: ProbeSettings) -> Found:
-    """What is of a connection, or of a server that several share."""
-    for key in ("format", "output_format", "compression", "shared_memory"):
-        if (given := getattr(probe.input, key)) not in ("binary", "none"):
-            yield (*path, "input", key), f"found '{given}': the target's Triton is in this process, nothing is sent"
-    if probe.load.workers > 1:
-        yield (*path, "load", "workers"), f"found {probe.load.workers}: each would load a Triton of its own; give 1"
-    if probe.server_settings is not None:
-        yield (*path, "server_settings"), "have no meaning: the target's Triton is in this process, and does not trace"
 
 
 def _names(section: str, entries: Sequence[Entry | None]) -> Found:

@@ -25,6 +25,7 @@ from exporter.config.fields import (
     Name,
     Number,
     NumberAsLabelValue,
+    OneOf,
     Percentile,
     Section,
     exactly_one,
@@ -42,6 +43,24 @@ from exporter.config.quantities import duration, ratio
 from exporter.input_files import InputFiles
 from exporter.probe import NS, Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.timing_files import TimingFile
+
+DATATYPES = (
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BF16",
+    "BYTES",
+)
+"""Of tensors, by the Open Inference Protocol's names."""
 
 MAX_PERCENTILES = 10
 _MAX_ID = 10**18 - 1
@@ -327,6 +346,19 @@ class InputSettings(Section):
         default="default",
         description="`low` asks for the last of the model's priority levels, where it has any: users' requests go "
         "first, and what is measured is a class that they are not in.",
+    )
+    datatypes: Annotated[dict[str, Annotated[str, OneOf(DATATYPES)]], Field(max_length=64)] = Field(
+        default={},
+        description="Kinds `oip` and `tfserving`: the datatype of each input, as FP32, of a model whose server does "
+        "not tell its inputs; `shapes` go with it.",
+    )
+    signature: FilledLabelValue = Field(
+        default="serving_default", description="Kind `tfserving`: the signature that is asked."
+    )
+    content_type: Annotated[StrictStr, AfterValidator(text.header_value)] = Field(
+        default="",
+        description="Kind `torchserve`: of what is sent. By default files go as `multipart/form-data`, and bodies as "
+        "`application/json` if that is what they are, else as `application/octet-stream`.",
     )
 
 

@@ -80,6 +80,8 @@ def build_target(settings: TargetSettings) -> Target:
         gpu=settings.gpu,
         server_directory=settings.server_directory,
         model_repository=settings.model_repository,
+        management_url=settings.management_url or "",
+        management_headers=build_headers(settings.management_headers),
     )
 
 
@@ -158,6 +160,7 @@ def _input(settings: InputSettings) -> InputOptions:
     values = settings.model_dump(exclude={"paths"}) | {
         "shapes": tuple(sorted(settings.shapes.items())),
         "parameters": tuple(sorted(settings.parameters.items())),
+        "datatypes": tuple(sorted(settings.datatypes.items())),
     }
     return InputOptions(**values, paths=files.given if files else (), files_digest=files.digest if files else "")
 

@@ -8,20 +8,22 @@ from typing import Any
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.fields import exactly_one
-from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings
+from exporter.config.kind_checks import place_faults, target_faults
+from exporter.config.target_settings import HeaderSettings, TargetSettings
 
 Found = Iterator[tuple[Path, str]]
 """Faults: the path of a value, and what is wrong with it."""
 
 
 def _headers(target: TargetSettings) -> Found:
-    yield from _header_faults(target.headers)
+    yield from _header_faults("headers", target.headers)
+    yield from _header_faults("management_headers", target.management_headers)
 
 
-def _header_faults(headers: Mapping[str, HeaderSettings]) -> Found:
+def _header_faults(key: str, headers: Mapping[str, HeaderSettings]) -> Found:
     seen: dict[str, str] = {}
     for name, header in headers.items():
-        path = ("headers", name)
+        path = (key, name)
         try:
             text.header_name(name)
         except ValueError as error:
@@ -31,24 +33,6 @@ def _header_faults(headers: Mapping[str, HeaderSettings]) -> Found:
         seen[name.lower()] = name
         if header.plain and (text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(header.plain)):
             yield path, "a secret must not stand here; write {env: VARIABLE} or {file: PATH}"
-
-
-def _kind(target: TargetSettings) -> Found:
-    """Where the server is: behind a door, or in a folder."""
-    folders = ("server_directory", "model_repository")
-    if target.kind == IN_PROCESS:
-        for key in folders:
-            if not getattr(target, key):
-                yield (key,), f"is required with kind: {IN_PROCESS}"
-        for key in ("url", "headers", "tls", "discover", "resolve", "streams_per_connection"):
-            if key in target.model_fields_set:
-                yield (key,), f"has no meaning with kind: {IN_PROCESS}"
-        return
-    if target.url is None:
-        yield ("url",), "is required"
-    for key in folders:
-        if getattr(target, key):
-            yield (key,), f"has no meaning without kind: {IN_PROCESS}"
 
 
 def _tls(target: TargetSettings) -> Found:
@@ -78,7 +62,7 @@ def _discover(target: TargetSettings) -> Found:
         except ValueError as error:
             yield ("discover", "labels", index), f"found {text.shown(name)}: {error}"
     if discover.http_sd is not None:
-        for inner, problem in _header_faults(discover.http_sd.headers):
+        for inner, problem in _header_faults("headers", discover.http_sd.headers):
             yield ("discover", "http_sd", *inner), problem
 
 
@@ -91,8 +75,9 @@ def _streams(target: TargetSettings) -> Found:
 
 
 TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
-    _headers: {"headers"},
-    _kind: {"kind", "url", "server_directory", "model_repository"},
+    _headers: {"headers", "management_headers"},
+    place_faults: {"kind", "url", "server_directory", "model_repository"},
+    target_faults: {"kind", "url", "management_url", "management_headers"},
     _tls: {"tls", "url"},
     _streams: {"streams_per_connection", "url"},
     _discover: {"discover"},

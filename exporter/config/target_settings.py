@@ -24,7 +24,7 @@ from exporter.config.quantities import duration
 from exporter.probe import NS
 
 IN_PROCESS = "triton_in_process"
-KINDS = ("triton", IN_PROCESS)
+KINDS = ("triton", IN_PROCESS, "oip", "tfserving", "torchserve")
 """The service kinds that a target can name."""
 
 
@@ -111,7 +111,12 @@ class TargetSettings(Section):
     """A server's door."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
-    kind: Annotated[str, OneOf(KINDS)] = Field(default="triton", description="What serves there.")
+    kind: Annotated[str, OneOf(KINDS)] = Field(
+        default="triton",
+        description="What serves there: Triton, Triton as a library in our own process (`triton_in_process`), another "
+        "server of the Open Inference Protocol (`oip`), TensorFlow Serving, or TorchServe. See "
+        "[service kinds](service-kinds.md).",
+    )
     url: Annotated[text.Door, PlainValidator(text.parse_door)] | None = Field(
         default=None,
         description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001). "
@@ -161,6 +166,13 @@ class TargetSettings(Section):
     )
     model_repository: PathText = Field(
         default="", description="For `triton_in_process`: the folder of the models; only the probe's own are loaded."
+    )
+    management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
+        default=None,
+        description="TorchServe: its management door, as `http://host:8081`, which tells whether a model has workers.",
+    )
+    management_headers: dict[str, HeaderSettings] = Field(
+        default={}, description="TorchServe: headers for that door, whose token is another one."
     )
 
     @property

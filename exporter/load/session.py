@@ -52,7 +52,7 @@ class Session:
         address = await settle(probe.target)
         probe = replace(probe, target=replace(probe.target, address=address))
         control = self._make_control(probe.target)
-        facts = await control.preflight(probe.model, probe.version, probe.composing_models)
+        facts = await control.preflight(probe.model, probe.version, probe.composing_models, probe.input)
         if probe.input.shared_memory != "none":
             await self._service(probe.target).check_shared_memory(probe)
         return replace(facts, address=address)

@@ -9,7 +9,7 @@ import http.client
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -122,13 +122,18 @@ class MetricsPage:
 
     def read(self) -> ServerReading:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
-        asked_ns = time.monotonic_ns()
+        begin_ns = time.monotonic_ns()
         try:
-            text = _fetch(self._session, self._url, self._verify, asked_ns + TIMEOUT_NS)
-            at_ns = (asked_ns + time.monotonic_ns()) // 2
-            return parse_page(text, at_ns, self._model, self._version)
+            text, asked_ns, answered_ns = self.fetch()
+            return parse_page(text, (asked_ns + answered_ns) // 2, self._model, self._version)
         except PageError as error:
-            return ServerReading(asked_ns, True, error=str(error))
+            return ServerReading(begin_ns, True, error=str(error))
+
+    def fetch(self) -> tuple[str, int, int]:
+        """The page's text, and when it was asked for and there. Raises PageError."""
+        asked_ns = time.monotonic_ns()
+        text = _fetch(self._session, self._url, self._verify, asked_ns + TIMEOUT_NS)
+        return text, asked_ns, time.monotonic_ns()
 
     def close(self) -> None:
         """Closes its connection."""
@@ -203,9 +208,7 @@ def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerRe
     gauges: dict[str, float] = {}
     counters: defaultdict[str, float] = defaultdict(float)
     gpus: dict[str, dict[str, float]] = {}
-    for sample in _samples(text, model):
-        if not (math.isfinite(sample.value) and 0 <= sample.value < _MAX_PLAUSIBLE):
-            continue
+    for sample in find_samples(text, _KNOWN, _OF_A_MODEL, model):
         name, labels = sample.name, sample.labels
         if name in _SERVER_GAUGES:
             gauges[_SERVER_GAUGES[name].name] = sample.value * _SERVER_GAUGES[name].scale
@@ -217,8 +220,12 @@ def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerRe
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
 
 
-def _samples(text: str, model: str) -> Iterator[Sample]:
-    """The samples that can concern us: only their lines are parsed, which costs a hundred times what skipping does."""
+def find_samples(
+    text: str, known: Collection[str], of_a_model: Collection[str] = (), model: str = ""
+) -> Iterator[Sample]:
+    """The samples by the `known` names with figures that can be true: only their lines are parsed, which costs a
+    hundred times what skipping does. Of those `of_a_model` the other models' are left out as far as that is cheap.
+    Raises PageError."""
     mark = f'"{model}"' if model.isalnum() else ""
     taken = 0
     lines_seen = False
@@ -227,15 +234,16 @@ def _samples(text: str, model: str) -> Iterator[Sample]:
             continue
         lines_seen = True
         name = line.partition("{")[0].partition(" ")[0].partition("\t")[0]
-        if name not in _KNOWN or (mark and name in _OF_A_MODEL and mark not in line):
+        if name not in known or (mark and name in of_a_model and mark not in line):
             continue
         taken += 1
         if taken > MAX_LINES:
             raise PageError(f"has more than {MAX_LINES} lines for one model")
         try:
-            yield from (sample for family in text_string_to_metric_families(line) for sample in family.samples)
+            samples = [sample for family in text_string_to_metric_families(line) for sample in family.samples]
         except (ValueError, KeyError, IndexError) as error:
             raise PageError(f"line {number} cannot be parsed: {line[:_MAX_TEXT]!r}") from error
+        yield from (s for s in samples if math.isfinite(s.value) and 0 <= s.value < _MAX_PLAUSIBLE)
     if text and not lines_seen:
         raise PageError("holds no samples")
 

@@ -19,8 +19,29 @@ def _triton_in_process() -> Service:
     return InProcessService()
 
 
+def _oip() -> Service:
+    from exporter.services.oip import OipService
+
+    return OipService()
+
+
+def _tfserving() -> Service:
+    from exporter.services.tfserving import TfServingService
+
+    return TfServingService()
+
+
+def _torchserve() -> Service:
+    from exporter.services.torchserve import TorchServeService
+
+    return TorchServeService()
+
+
 KINDS: dict[str, Callable[[], Service]] = {
     "triton": _triton,
     "triton_in_process": _triton_in_process,
+    "oip": _oip,
+    "tfserving": _tfserving,
+    "torchserve": _torchserve,
 }
 """What makes the service of each kind that a target may have."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
-from exporter.probe import Probe, Target
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
 from exporter.transport.answer import Answer
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
@@ -150,9 +150,12 @@ class Channel(Protocol):
 class Control(Protocol):
     """The slow calls to a server, through its official client. All of them are bounded in time."""
 
-    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
         """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
-        those that its configuration tells. Raises PreflightError with the reason if not."""
+        those that its configuration tells, and `options` say of its inputs what the server does not. Raises
+        PreflightError with the reason if not."""
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
         """The outputs of one request to another model that takes the same inputs, as `facts` have them. Raises

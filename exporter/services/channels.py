@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from exporter.probe import Target
 from exporter.services.base import Channel, Listener
-from exporter.transport.grpc_channel import GrpcChannel
+from exporter.transport.grpc_channel import INFER_METHOD, GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 
 
-def make_channel(target: Target, listener: Listener, *, keep_answers: bool = False) -> Channel:
-    """A channel of the door's protocol, not opened yet."""
+def make_channel(
+    target: Target, listener: Listener, *, keep_answers: bool = False, method: str = INFER_METHOD
+) -> Channel:
+    """A channel of the door's protocol, not opened yet; `method` is what gRPC calls."""
     if target.is_grpc:
-        return GrpcChannel(target, listener, target.streams_per_connection, keep_answers=keep_answers)
+        capacity = target.streams_per_connection
+        return GrpcChannel(target, listener, capacity, method=method, keep_answers=keep_answers)
     return HttpChannel(target, listener, keep_body=keep_answers)
 
 

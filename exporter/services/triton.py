@@ -12,24 +12,16 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 import tritonclient.http
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
+from tritonclient.utils import InferenceServerException
 
-from exporter.errors import InputError, TransportError
+from exporter.errors import InputError
 from exporter.model import ModelFacts, TensorSpec, request_priority
 from exporter.probe import Probe, Target
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
+from exporter.services.encoding import checked, grpc_request, http_request, raw, refuse_not_finite, request_ids
 from exporter.transport.answer import Answer
 from exporter.transport.grpc_stream import GrpcStreamChannel
-from exporter.transport.headers import read_headers
-from exporter.wire.codings import compress
-from exporter.wire.grpc_messages import frame_message
-from exporter.wire.http1 import request_head
-
-MARK = "triton-canary"
-"""The header (its value is the sweep's id) and the beginning of each request id: a server's log tells who asked."""
-
-_MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 
 
 class TritonService:
@@ -46,7 +38,8 @@ class TritonService:
         Raises InputError, or PreflightError if a header's value cannot be read."""
         encode = _encode_grpc if probe.target.is_grpc else _encode_http
         requests = [
-            encode(probe, facts, tensors, sweep_id, f"{MARK}-{sweep_id}-{index}") for index, tensors in enumerate(steps)
+            encode(probe, facts, tensors, sweep_id, request_id)
+            for tensors, request_id in zip(steps, request_ids(sweep_id), strict=False)
         ]
         if probe.streaming:
             from exporter.services.triton_stream import streamed
@@ -96,41 +89,30 @@ class TritonService:
         return connections(target, in_flight)
 
 
-def infer_path(target: Target, model: str, version: str) -> str:
-    """The path of the inference request, with the door's prefix."""
+def infer_path(model: str, version: str) -> str:
+    """The path of the inference request, below the door's prefix."""
     at_version = f"/versions/{quote(version, safe='')}" if version else ""
-    return f"{target.path}/v2/models/{quote(model, safe='')}{at_version}/infer"
+    return f"/v2/models/{quote(model, safe='')}{at_version}/infer"
 
 
 def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
     binary, binary_output = probe.input.format == "binary", probe.input.output_format == "binary"
     outputs = [tritonclient.http.InferRequestedOutput(spec.name, binary_data=False) for spec in facts.outputs]
     body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(
-        [_http_input(spec, tensor, binary) for spec, tensor in _checked(facts, tensors)],
+        [_http_input(spec, tensor, binary) for spec, tensor in checked(facts, tensors)],
         outputs=None if binary_output else outputs,
         request_id=request_id,
         priority=request_priority(probe, facts),
         parameters=dict(probe.input.parameters),
     )
-    headers = [(MARK, sweep_id)]
     if json_length is None:
-        headers.append(("Content-Type", "application/json"))
+        headers = [("Content-Type", "application/json")]
     else:
-        headers.append(("Content-Type", "application/octet-stream"))
-        headers.append(("Inference-Header-Content-Length", str(json_length)))
-    try:
-        headers += read_headers(probe.target.headers)
-    except TransportError as error:
-        from exporter.services.triton_clients import transport_reason
-
-        raise transport_reason(error) from error
-    content = bytes(body)
-    if probe.input.compression != "none":
-        # As Triton's client does it: the whole body, and the length of its JSON part is what it is when unpacked.
-        content = compress(content, probe.input.compression)
-        headers.append(("Content-Encoding", probe.input.compression))
-    path = infer_path(probe.target, probe.model, probe.version)
-    return EncodedRequest(request_head("POST", path, probe.target.authority, headers, len(content)), content)
+        headers = [
+            ("Content-Type", "application/octet-stream"),
+            ("Inference-Header-Content-Length", str(json_length)),
+        ]
+    return http_request(probe, sweep_id, infer_path(probe.model, probe.version), headers, bytes(body))
 
 
 def _http_input(spec: TensorSpec, tensor: npt.NDArray[np.generic], binary: bool) -> tritonclient.http.InferInput:
@@ -138,8 +120,8 @@ def _http_input(spec: TensorSpec, tensor: npt.NDArray[np.generic], binary: bool)
         raise InputError(
             f"input {spec.name!r}: Triton takes {spec.datatype} in binary form alone, not with format: json"
         )
-    if not binary and tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot say: use format: binary")
+    if not binary:
+        refuse_not_finite(spec, tensor, "use format: binary")
     entry = tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype)
     try:
         entry.set_data_from_numpy(tensor, binary_data=binary)
@@ -149,8 +131,6 @@ def _http_input(spec: TensorSpec, tensor: npt.NDArray[np.generic], binary: bool)
 
 
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
-    """The body is a whole gRPC message; the head are the headers that are the request's own, one a line, the channel
-    adds the target's."""
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
@@ -158,18 +138,10 @@ def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
         request.parameters["priority"].uint64_param = priority
     for name, value in probe.input.parameters:
         _set_parameter(request.parameters[name], value)
-    for spec, tensor in _checked(facts, tensors):
+    for spec, tensor in checked(facts, tensors):
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
-        request.raw_input_contents.append(_raw(spec, tensor))
-    size = request.ByteSize()
-    if size > _MAX_GRPC_MESSAGE_BYTES:
-        raise InputError(f"a request of {size} bytes: gRPC messages have at most {_MAX_GRPC_MESSAGE_BYTES}")
-    head = f"{MARK}: {sweep_id}"
-    encoding = "identity"
-    if probe.input.compression != "none":
-        encoding = probe.input.compression
-        head += f"\ngrpc-encoding: {encoding}"
-    return EncodedRequest(head.encode("ascii"), frame_message(request.SerializeToString(), encoding))
+        request.raw_input_contents.append(raw(spec, tensor))
+    return grpc_request(probe, sweep_id, request)
 
 
 def _set_parameter(parameter: Any, value: str | int | float | bool) -> None:
@@ -182,25 +154,3 @@ def _set_parameter(parameter: Any, value: str | int | float | bool) -> None:
         parameter.double_param = value
     else:
         parameter.string_param = value
-
-
-def _checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, npt.NDArray[np.generic]]]:
-    """The tensors in the model's order, each with what the model says of it."""
-    specs = {spec.name: spec for spec in facts.inputs}
-    unknown = sorted(tensors.keys() - specs.keys())
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is no input of model {facts.name!r}, which has {', '.join(map(repr, specs))}")
-    return [(spec, tensors[name]) for name, spec in specs.items() if name in tensors]
-
-
-def _raw(spec: TensorSpec, tensor: npt.NDArray[np.generic]) -> bytes:
-    """The tensor's bytes in Triton's binary form: little-endian, row-major; strings with their length before them."""
-    if spec.datatype == "BYTES":
-        try:
-            serialized = serialize_byte_tensor(tensor)
-        except InferenceServerException as error:
-            raise InputError(f"input {spec.name!r}: {error.message()}") from error
-        return serialized.item() if serialized.size else b""
-    if np_to_triton_dtype(tensor.dtype) != spec.datatype:
-        raise InputError(f"input {spec.name!r}: expected datatype {spec.datatype}, found {tensor.dtype}")
-    return tensor.tobytes()

@@ -53,6 +53,18 @@ def _ignore(_call: Call) -> None:
     """Listens to a channel on which nothing is sent."""
 
 
+async def check_connection(target: Target) -> None:
+    """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused certificate
+    and garbage alike. Raises PreflightError."""
+    channel = make_channel(target, _ignore)
+    try:
+        await channel.open()
+    except TransportError as error:
+        raise transport_reason(error, target.url) from error
+    finally:
+        await channel.close()
+
+
 class TritonClient:
     """One server through one of its doors. Connects when first used; after `close` it can be used again."""
 
@@ -64,15 +76,7 @@ class TritonClient:
         self._making = asyncio.Lock()
 
     async def check_connection(self) -> None:
-        """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused
-        certificate and garbage alike. Raises PreflightError."""
-        channel = make_channel(self.target, _ignore)
-        try:
-            await channel.open()
-        except TransportError as error:
-            raise transport_reason(error, self.target.url) from error
-        finally:
-            await channel.close()
+        await check_connection(self.target)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -243,4 +247,5 @@ def _server_said(target: Target, error: InferenceServerException) -> PreflightEr
         reason = Reason.PROTOCOL
     elif reason is Reason.UNREACHABLE and target.is_tls and _TLS_WORDS.search(error.message()):
         reason = Reason.TLS
-    return PreflightError(reason, f"{target.url} said {status.removeprefix('StatusCode.')}: {error.message()}")
+    status = status.removeprefix("StatusCode.")
+    return PreflightError(reason, f"{target.url} said {status}: {error.message()}", status)

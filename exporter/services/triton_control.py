@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import PreflightError
 from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
-from exporter.probe import NS, Target
+from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
@@ -53,12 +53,14 @@ class TritonControl:
         self._timeout_ns = timeout_ns
         self._client = client or TritonClient(target, timeout_ns)
 
-    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
         """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
         seconds = self._timeout_ns / NS
         try:
             async with asyncio.timeout(seconds):
-                return await self._preflight(model, version, composing)
+                return await self._preflight(model, version, composing, options)
         except TimeoutError as error:
             await self._disconnect()
             text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
@@ -120,7 +122,18 @@ class TritonControl:
         with contextlib.suppress(Exception):
             await self._client.close()
 
-    async def _preflight(self, model: str, version: str, composing: Sequence[str]) -> ModelFacts:
+    async def _preflight(self, model: str, version: str, composing: Sequence[str], options: InputOptions) -> ModelFacts:
+        client = self._client
+        server = await self._fit_server()
+        if not await client.model_ready(model, version):
+            raise await self._why_not_ready(model, version)
+        metadata = await client.model_metadata(model, version)
+        config = await client.model_config(model, version)
+        called = await self._composing(config, composing)
+        return replace(model_facts(server, metadata, config, version), composing=called)
+
+    async def _fit_server(self) -> service_pb2.ServerMetadataResponse:
+        """The server's metadata, if it is live and ready."""
         client = self._client
         url = self._target.url
         await client.check_connection()
@@ -132,12 +145,7 @@ class TritonControl:
         if not await client.server_ready():
             text = f"the server at {url} says that it is not ready{await self._broken_models()}"
             raise PreflightError(Reason.SERVER_NOT_READY, text)
-        if not await client.model_ready(model, version):
-            raise await self._why_not_ready(model, version)
-        metadata = await client.model_metadata(model, version)
-        config = await client.model_config(model, version)
-        called = await self._composing(config, composing)
-        return replace(model_facts(server, metadata, config, version), composing=called)
+        return server
 
     async def _composing(self, config: model_config_pb2.ModelConfig, named: Sequence[str]) -> tuple[ModelKey, ...]:
         """The models that this one calls: an ensemble's steps, those named by the probe, and what all of these call in

@@ -25,7 +25,7 @@ from exporter.services.base import (
     SharedRequests,
     Tensors,
 )
-from exporter.services.triton import MARK
+from exporter.services.encoding import MARK
 from exporter.services.triton_answers import read_answer
 from exporter.services.triton_in_process_control import InProcess, InProcessControl, local_inputs
 from exporter.services.triton_library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary

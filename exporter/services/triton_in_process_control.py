@@ -17,9 +17,9 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import InputError, PreflightError
 from exporter.model import ModelFacts, Reason
-from exporter.probe import NS, Target
+from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
 from exporter.services.base import Tensors, TraceSettings
-from exporter.services.triton import MARK, _checked, _raw
+from exporter.services.encoding import MARK, checked, raw
 from exporter.services.triton_answers import read_answer
 from exporter.services.triton_control import TritonControl
 from exporter.services.triton_library import TritonError, TritonLibrary
@@ -52,8 +52,8 @@ def _check_folders(target: Target) -> None:
 def local_inputs(facts: ModelFacts, tensors: Tensors) -> tuple[LocalInput, ...]:
     """The tensors as the library takes them. Raises InputError where they are not the model's."""
     return tuple(
-        local_input(spec.name, spec.datatype, tensor.shape, _raw(spec, tensor))
-        for spec, tensor in _checked(facts, tensors)
+        local_input(spec.name, spec.datatype, tensor.shape, raw(spec, tensor))
+        for spec, tensor in checked(facts, tensors)
     )
 
 
@@ -108,7 +108,9 @@ class InProcessControl(TritonControl):
         super().__init__(target, timeout_ns, self._local)
         self._host = host
 
-    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
         """Loads the server and the models first, all within the time-out."""
         seconds = self._timeout_ns / NS
         try:
@@ -117,7 +119,7 @@ class InProcessControl(TritonControl):
         except TimeoutError as error:
             text = f"{self._target.url}: model {model!r} was not loaded within {seconds:g} s, target.connect_timeout"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
-        return await super().preflight(model, version, composing)
+        return await super().preflight(model, version, composing, options)
 
     async def close(self) -> None:
         """Unloads the server. Never raises."""

@@ -14,7 +14,8 @@ from tritonclient.grpc import service_pb2
 from exporter.model import ModelFacts, TensorSpec
 from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Tensors
-from exporter.services.triton import TritonService, _checked, _raw
+from exporter.services.encoding import checked, raw
+from exporter.services.triton import TritonService
 from exporter.services.triton_sequence import append_message, change_json
 from exporter.services.triton_shared_memory import Area, SharedMemory, output_size
 
@@ -43,11 +44,11 @@ async def share(
     """Puts the steps into shared memory. Raises InputError, or PreflightError if the server won't have it."""
     memory = SharedMemory(probe.target, probe.input.shared_memory)
     try:
-        checked = [_checked(facts, tensors) for tensors in steps]
-        areas = await memory.place_inputs([[_raw(spec, tensor) for spec, tensor in step] for step in checked])
+        given = [checked(facts, tensors) for tensors in steps]
+        areas = await memory.place_inputs([[raw(spec, tensor) for spec, tensor in step] for step in given])
         inputs = [
             [(spec, tensor.shape, area) for (spec, tensor), area in zip(step, placed, strict=True)]
-            for step, placed in zip(checked, areas, strict=True)
+            for step, placed in zip(given, areas, strict=True)
         ]
         sizes = [output_size(spec, facts, probe.input) for spec in facts.outputs]
         own_places = max(1, min(places, MAX_REQUESTS // len(steps)))

@@ -248,7 +248,8 @@ def _model_lines(
         yield f"{indent}  Request count: 0"
         return
     yield f"{indent}  Inference count: {server.inference_count}"
-    yield f"{indent}  Execution count: {server.execution_count}"
+    if server.execution_count or server.tells_computing:
+        yield f"{indent}  Execution count: {server.execution_count}"
     if cache:
         yield f"{indent}  Cache hit count: {server.cache_hit.count}"
         yield f"{indent}  Cache miss count: {server.cache_miss.count}"
@@ -268,6 +269,9 @@ def _model_lines(
             yield from _model_lines(model, (), indent * 2, cache=cache, own_cache=cache)
         return
     averages = server_averages(server, cache=cache)
+    if not server.tells_computing:
+        yield f"{head} (queue {averages.queue} usec)" if server.queue.count else head
+        return
     compute = (
         f"compute input {averages.compute_input} usec + compute infer {averages.compute_infer} usec + "
         f"compute output {averages.compute_output} usec"

@@ -221,8 +221,12 @@ _STATUS_OUTCOMES = {
 
 
 def error_text(status: int, body: bytes) -> str:
-    """An error for people: the status and the first line of the body that says something."""
-    for line in body.decode("utf-8", "replace").splitlines():
+    """An error for people: the status and the first line of the body that says something; of JSON that is spread over
+    lines all of them."""
+    lines = body.decode("utf-8", "replace").splitlines()
+    if lines and lines[0].strip() in ("{", "["):
+        lines = [" ".join(map(str.strip, lines))]
+    for line in lines:
         printable = "".join(character if character.isprintable() else " " for character in line).strip()
         if printable:
             return f"HTTP {status}: {printable}"[:_TEXT_LENGTH]

@@ -38,6 +38,19 @@ def test_where_the_mean_went() -> None:
     assert parts.negative_remainder_ns == 0.0
 
 
+def test_what_the_server_does_not_tell_is_absent() -> None:
+    told = ModelStatistics("m", "", success=DurationStat(5, 5 * 800), queue=DurationStat(5, 5 * 200))
+    assert breakdown(1000.0, 0, 0, told).components_ns == {
+        "client_send": 0,
+        "client_receive": 0,
+        "queue": 200.0,
+        "server_overhead": 600.0,
+        "network": 200.0,
+    }
+    nothing = breakdown(1000.0, 0, 0, ModelStatistics("m", "", success=DurationStat(5, 5 * 800))).components_ns
+    assert nothing.keys() == {"client_send", "client_receive", "server_overhead", "network"}
+
+
 def test_cache_components_are_there_only_with_a_cache() -> None:
     assert "cache_hit" not in breakdown(1000.0, 0, 0, server(5, 800, 1, 1)).components_ns
     assert breakdown(1000.0, 0, 0, server(5, 800, 1, 1, hit=7)).components_ns["cache_hit"] == 7.0

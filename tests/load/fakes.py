@@ -14,7 +14,7 @@ import numpy as np
 from exporter.errors import ProtocolError, TransportError
 from exporter.load.protocol import LevelPlan
 from exporter.model import ModelFacts, Outcome, ServerSnapshot
-from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
+from exporter.probe import DEFAULT_INPUT, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
 from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors, TraceSettings
 from exporter.transport.answer import Answer
 from tests.builders import MS, concurrency, make_facts, make_probe, make_target
@@ -105,7 +105,9 @@ class FakeControl:
     def __init__(self, service: FakeService) -> None:
         self._service = service
 
-    async def preflight(self, model: str, version: str, composing: Sequence[str] = ()) -> ModelFacts:
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
         if self._service.preflight_error is not None:
             raise self._service.preflight_error
         return make_facts(name=model)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
 
-_KINDS_TO_COME = ("tfserving", "torchserve")
 _OUR_NAMES = {"triton_c_api": IN_PROCESS}
 """Kinds by perf_analyzer's names."""
 _OUT_OF_SCOPE = {
@@ -226,12 +225,10 @@ def service_kind(given: str) -> str:
     given = _OUR_NAMES.get(given, given)
     if given in _OUT_OF_SCOPE:
         raise ValueError(f"found {shown(given)}: {_OUT_OF_SCOPE[given]}")
-    if given not in KINDS and given in _KINDS_TO_COME:
-        raise ValueError(f"found {shown(given)}: not there yet; this version measures {' and '.join(KINDS)}")
     if given not in KINDS:
         theirs = {ours: name for name, ours in _OUR_NAMES.items()}
-        known = [theirs.get(kind, kind) for kind in (*KINDS, *_KINDS_TO_COME)]
-        raise ValueError(f"found {shown(given)}: must be {' or '.join(dict.fromkeys(known))}")
+        known = (theirs.get(kind, kind) for kind in KINDS)
+        raise ValueError(f"found {shown(given)}: must be {' or '.join(known)}")
     return given
 
 

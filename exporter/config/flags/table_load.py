@@ -19,11 +19,15 @@ MODEL = (
     Flag(
         ("--model-signature-name",),
         "NAME",
-        "The signature of a TensorFlow Serving model.",
-        NoEffect("it is for --service-kind=tfserving alone"),
+        "The signature of a TensorFlow Serving model; serving_default by default.",
+        Key("input.signature", read.filled),
     ),
     Flag(
-        ("--service-kind",), "KIND", "What serves the model; triton by default.", Key("target.kind", read.service_kind)
+        ("--service-kind",),
+        "KIND",
+        "What serves the model: triton (default), tfserving, torchserve, or oip: another server of the Open Inference "
+        "Protocol.",
+        Key("target.kind", read.service_kind),
     ),
     Flag(("--endpoint",), "PATH", "The path of an OpenAI server.", NoEffect("it is for --service-kind=openai alone")),
     Flag(

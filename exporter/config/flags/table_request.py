@@ -85,7 +85,8 @@ SERVER = (
     Flag(
         ("-u",),
         "URL",
-        "The server: host[:port] or a url; localhost, port 8000 (http) or 8001 (grpc), by default.",
+        "The server: host[:port] or a url; localhost, and the service kind's usual port, by default: Triton's are 8000 "
+        "(http) and 8001 (grpc).",
         Part("`target.url`", read.filled),
     ),
     Flag(("-i",), "PROTOCOL", "http (default) or grpc.", Part("`target.url`", read.protocol)),

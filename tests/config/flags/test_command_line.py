@@ -239,7 +239,37 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ("-m m --unit seconds_of_audio:0.3", {}, {"unit": {"name": "seconds_of_audio", "per_inference": 0.3}}),
     # what changes nothing of the measurement
     ("-m m -a -v -v --max-threads 8 --service-kind triton -f out.csv --verbose-csv", {}, {}),
-    ("-m m -av --model-repository /models --model-signature-name x --endpoint v1", {}, {}),
+    ("-m m -av --model-repository /models --endpoint v1", {}, {}),
+    # other kinds of servers, by the lines that their users know
+    (
+        "-m resnet50 --service-kind tfserving -i grpc -b 1 -p 5000 -u localhost:8500 --model-signature-name predict",
+        {"kind": "tfserving", "url": "grpc://localhost:8500"},
+        {
+            "name": "resnet50",
+            "model": "resnet50",
+            "measurement": {"window": "5000ms"},
+            "input": {"batch_size": 1, "signature": "predict"},
+        },
+    ),
+    (
+        "-m resnet50 --service-kind torchserve -i http -u localhost:8080 -b 1 -p 5000 --input-data a.json",
+        {"kind": "torchserve", "url": "http://localhost:8080"},
+        {
+            "name": "resnet50",
+            "model": "resnet50",
+            "measurement": {"window": "5000ms"},
+            "input": {"batch_size": 1, "source": "files", "paths": ["a.json"]},
+        },
+    ),
+    ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost:8501"}, {}),
+    ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost:8500"}, {}),
+    ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h:8080"}, {}),
+    ("-m m --service-kind oip -u https://h/x", {"kind": "oip", "url": "https://h/x"}, {}),
+    (
+        "-m m --service-kind oip -i grpc -u h --collect-metrics",
+        {"kind": "oip", "url": "grpc://h:8081", "metrics_url": "http://h:8082/metrics"},
+        {},
+    ),
     # those that their users know
     (
         "-m wav2vec_general_v2 --percentile=95 --concurrency-range 1:8 --shape input:1,320000",

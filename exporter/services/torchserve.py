@@ -1,0 +1,224 @@
+"""The service kind `torchserve`: TorchServe's predictions over HTTP.
+
+A model's input is whatever its handler takes, so there are no tensors: a request is a file, as perf_analyzer sends it,
+or a body that the data holds itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+from exporter.errors import InputError, PreflightError
+from exporter.model import ModelFacts, Reason, ServerSnapshot, TensorSpec
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.channels import make_channel
+from exporter.services.encoding import checked, http_request
+from exporter.services.page_statistics import PageStatistics
+from exporter.services.plain import PlainControl, PlainService
+from exporter.transport.answer import Answer
+from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
+
+FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
+"""What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the answer."""
+
+FORM: Final = "multipart/form-data"
+_PART = "data"
+"""The form's field, as perf_analyzer and most handlers have it."""
+
+
+class TorchServeService(PlainService):
+    """A `Service` (services.base)."""
+
+    def control(self, target: Target, timeout_ns: int) -> Control:
+        return TorchServeControl(target, timeout_ns)
+
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        """One request a step. Files are read now. Raises InputError, or PreflightError if a header's value cannot be
+        read."""
+        files: dict[str, bytes] = {}
+        return [_encode(probe, facts, tensors, sweep_id, files) for tensors in steps]
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
+        return make_channel(target, listener, keep_answers=keep_answers)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The body of the answer, as it is."""
+        (message,) = answer.messages
+        encoding = read_header(answer.head, "content-encoding") or ""
+        return [{OUTPUT: _one(decompress(bytes(message), encoding, MAX_ANSWER_BYTES))}]
+
+
+class TorchServeControl(PlainControl):
+    """A `Control` (services.base)."""
+
+    def __init__(self, target: Target, timeout_ns: int) -> None:
+        super().__init__(target, timeout_ns)
+        self._page = PageStatistics(target)
+
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
+        """Whether the server is healthy, has the model, and workers for it, as far as its doors tell. Raises
+        PreflightError."""
+        await self._check_health()
+        await self._check_model(model, version)
+        return ModelFacts(
+            name=model,
+            version=await self._served_version(model, version),
+            platform="pytorch",
+            backend="",
+            max_batch_size=0,
+            inputs=(TensorSpec(FILE, "BYTES", (1,), optional=True), TensorSpec(BODY, "BYTES", (1,), optional=True)),
+            outputs=(TensorSpec(OUTPUT, "BYTES", (1,)),),
+            has_statistics=self._page.there,
+            server_name="TorchServe",
+            asked_version=version,
+        )
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        """What the metrics page says, where the target names it."""
+        return await self._page.snapshot(facts)
+
+    async def close(self) -> None:
+        self._page.close()
+
+    async def _check_health(self) -> None:
+        from exporter.services.http_pages import ask
+
+        page = await ask(self._target, "/ping", self._timeout_ns)
+        if page.status in (200, 500) and b"status" in page.body:
+            status = page.json().get("status", "")
+            if status != "Healthy":
+                text = f"the server at {self._target.url} says that it is {status or 'in no known state'!r}"
+                raise PreflightError(Reason.SERVER_NOT_READY, text)
+        elif not page.is_ok:
+            raise _refused(page)
+
+    async def _check_model(self, model: str, version: str) -> None:
+        """The door's description of a prediction is there for models that are."""
+        from exporter.services.http_pages import ask
+
+        page = await ask(self._target, predictions_path(model, version), self._timeout_ns, "OPTIONS")
+        if not page.is_ok:
+            raise _refused(page)
+
+    async def _served_version(self, model: str, version: str) -> str:
+        """The version that answers, "" if nobody says. Only the management door tells it, and the state of the model's
+        workers: without one that is ready, requests wait until they time out. Raises PreflightError."""
+        from exporter.services.http_pages import ask
+
+        management = management_door(self._target)
+        if management is None:
+            return version
+        at = f"/{quote(version, safe='')}" if version else ""
+        page = await ask(management, f"/models/{quote(model, safe='')}{at}", self._timeout_ns)
+        if not page.is_ok:
+            raise _refused(page)
+        entries = page.json()
+        try:
+            workers = [worker for entry in entries for worker in entry["workers"]]
+            states = [f"worker {worker['id']} {worker['status'].lower()}" for worker in workers]
+            found = str(entries[0]["modelVersion"])
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
+            raise PreflightError(Reason.PROTOCOL, f"{page.url} answered JSON that is not TorchServe's") from error
+        if not any(worker["status"] == "READY" for worker in workers):
+            text = (
+                f"model {model!r} has no worker that is ready at {management.url}: {'; '.join(states) or 'it has none'}"
+            )
+            raise PreflightError(Reason.MODEL_NOT_READY, text)
+        return found
+
+
+def management_door(target: Target) -> Target | None:
+    """The target's management door, where it names one. It is no part of what the target is settled on."""
+    if not target.management_url:
+        return None
+    parts = urlsplit(target.management_url)
+    return replace(
+        target,
+        scheme=parts.scheme,
+        host=parts.hostname or "",
+        port=parts.port or (443 if parts.scheme == "https" else 80),
+        path=parts.path.rstrip("/"),
+        headers=target.management_headers,
+        address="",
+    )
+
+
+def predictions_path(model: str, version: str) -> str:
+    """The path of a prediction, below the door's prefix."""
+    at = f"/{quote(version, safe='')}" if version else ""
+    return f"/predictions/{quote(model, safe='')}{at}"
+
+
+def _refused(page: Any) -> PreflightError:
+    """A token that is not accepted has a status of its own kind: 400."""
+    refusal: PreflightError = page.refusal()
+    if b"InvalidKeyException" in page.body or b"Token Authorization failed" in page.body:
+        return PreflightError(Reason.AUTH, str(refusal), refusal.status)
+    return refusal
+
+
+def _encode(
+    probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, files: dict[str, bytes]
+) -> EncodedRequest:
+    given = checked(facts, tensors)
+    if len(given) != 1:
+        text = f"a request has one of {FILE}, the path of a file, and {BODY}, what is sent: give one"
+        raise InputError(f"{text} in a JSON file, or input.shapes: {{{BODY}: [1]}} with input.string_data")
+    spec, tensor = given[0]
+    content: bytes = tensor.item()
+    if spec.name == FILE:
+        content = _read(content, files)
+        kind = probe.input.content_type or FORM
+    else:
+        kind = probe.input.content_type or ("application/json" if _is_json(content) else "application/octet-stream")
+    if kind == FORM:
+        kind, content = _form(content)
+    return http_request(
+        probe, sweep_id, predictions_path(probe.model, probe.version), [("Content-Type", kind)], content
+    )
+
+
+def _read(path: bytes, files: dict[str, bytes]) -> bytes:
+    name = path.decode(errors="replace")
+    if name not in files:
+        try:
+            files[name] = Path(name).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InputError(f"{FILE} {name!r}: cannot be read: {reason}") from error
+    return files[name]
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
+def _form(content: bytes) -> tuple[str, bytes]:
+    """The content as a form's only field, and the form's content type."""
+    boundary = "triton-canary"
+    while boundary.encode() in content:
+        boundary += "-"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_PART}"\r\n\r\n'
+    return f"{FORM}; boundary={boundary}", b"".join([head.encode(), content, f"\r\n--{boundary}--\r\n".encode()])
+
+
+def _one(content: bytes) -> Any:
+    tensor = np.empty(1, np.object_)
+    tensor[0] = content
+    return tensor

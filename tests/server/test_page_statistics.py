@@ -1,0 +1,75 @@
+"""Statistics from the pages of TorchServe, TensorFlow Serving, MLServer and KServe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.model import DurationStat, ModelStatistics
+from exporter.probe import NS
+from exporter.server.metrics import PageError
+from exporter.server.page_statistics import parse_statistics
+
+TORCHSERVE = """\
+# TYPE ts_inference_requests_total counter
+ts_inference_requests_total{model_name="m",model_version="1.0",hostname="h",} 4.0
+ts_inference_requests_total{model_name="other",model_version="1.0",hostname="h",} 9.0
+# TYPE ts_inference_latency_microseconds counter
+ts_inference_latency_microseconds{model_name="m",model_version="1.0",hostname="h",} 12000.5
+ts_queue_latency_microseconds{model_name="m",model_version="1.0",hostname="h",} 400.0
+QueueTime{Level="Host",Hostname="h",} 1.0
+"""
+TFSERVING = """\
+# TYPE :tensorflow:serving:request_latency histogram
+:tensorflow:serving:request_latency_bucket{model_name="m",API="predict",entrypoint="GRPC",le="10"} 1
+:tensorflow:serving:request_latency_sum{model_name="m",API="predict",entrypoint="GRPC"} 900
+:tensorflow:serving:request_latency_count{model_name="m",API="predict",entrypoint="GRPC"} 3
+:tensorflow:serving:request_latency_sum{model_name="m",API="predict",entrypoint="REST"} 100
+:tensorflow:serving:request_latency_count{model_name="m",API="predict",entrypoint="REST"} 1
+"""
+MLSERVER = """\
+model_infer_request_success_total{model="m",version="v1"} 2.0
+model_infer_request_success_total{model="m",version="v2"} 5.0
+model_infer_request_failure_total{model="m",version="v2"} 1.0
+model_infer_request_duration_sum{model="m",version="v2"} 0.25
+"""
+KSERVE = """\
+request_predict_seconds_count{model_name="m"} 2.0
+request_preprocess_seconds_sum{model_name="m"} 0.001
+request_predict_seconds_sum{model_name="m"} 0.01
+request_postprocess_seconds_sum{model_name="m"} 0.002
+"""
+
+
+def statistics(version: str, requests: int, ms: float, **parts_ms: float) -> ModelStatistics:
+    found = ModelStatistics("m", version, requests, success=DurationStat(requests, round(ms * NS / 1000)))
+    stats: dict[str, Any] = {name: DurationStat(requests, round(value * NS / 1000)) for name, value in parts_ms.items()}
+    return replace(found, **stats)
+
+
+PAGES = [
+    (TORCHSERVE, "", (statistics("1.0", 4, 12.0005, queue=0.4),)),
+    (TORCHSERVE, "2.0", ()),
+    (TFSERVING, "", (statistics("", 4, 1.0),)),
+    (TFSERVING, "7", (statistics("7", 4, 1.0),)),
+    (KSERVE, "", (statistics("", 2, 13.0, compute_input=1, compute_infer=10, compute_output=2),)),
+    ("# nothing yet\nother 1\n", "", ()),
+]
+
+
+@pytest.mark.parametrize(("page", "version", "expected"), PAGES)
+def test_pages(page: str, version: str, expected: tuple[ModelStatistics, ...]) -> None:
+    assert parse_statistics(page, "m", version) == expected
+
+
+def test_versions_and_failures() -> None:
+    first, second = parse_statistics(MLSERVER, "m")
+    assert (first.version, first.success.count, second.version) == ("v1", 2, "v2")
+    assert (second.success, second.fail) == (DurationStat(5, NS // 4), DurationStat(1))
+
+
+def test_what_is_no_page() -> None:
+    with pytest.raises(PageError, match="line 1 cannot be parsed"):
+        parse_statistics("request_predict_seconds_count{ 1\n", "m")

@@ -1,0 +1,39 @@
+"""What the tests of service kinds share: one request, as a level would send it, and its answer read back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from exporter.model import ModelFacts, Outcome
+from exporter.probe import NS, Probe, Target
+from exporter.services.base import Call, Service, Tensors
+
+TIMEOUT_NS = 5 * NS
+
+
+async def facts_of(service: Service, target: Target, probe: Probe) -> ModelFacts:
+    """What preflight finds. Raises PreflightError."""
+    control = service.control(target, TIMEOUT_NS)
+    try:
+        return await control.preflight(probe.model, probe.version, probe.composing_models, probe.input)
+    finally:
+        await control.close()
+
+
+async def answer_to(service: Service, probe: Probe, facts: ModelFacts, inputs: Tensors) -> Any:
+    """The outputs, or where there are none the outcome and its text."""
+    (request,) = service.encode(probe, facts, [inputs], "sweep")
+    ended: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+    channel = service.channel(probe.target, ended.set_result, keep_answers=True)
+    try:
+        channel.send(Call(0), request)
+        async with asyncio.timeout(10):
+            call = await ended
+    finally:
+        await channel.close()
+    if call.outcome is not Outcome.OK:
+        return call.outcome, call.text
+    assert call.answer is not None
+    (outputs,) = service.read_answer(facts, call.answer)
+    return outputs

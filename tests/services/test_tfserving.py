@@ -1,0 +1,371 @@
+"""The kind `tfserving` against a scripted server: what it tells, its errors, and both doors' messages."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from exporter.config.probe_settings import DATATYPES
+from exporter.errors import PreflightError, ProtocolError
+from exporter.model import ModelFacts, Outcome, Reason, TensorSpec
+from exporter.payload import make_steps
+from exporter.probe import Header, InputOptions, Probe
+from exporter.services import tfserving_pb2 as pb
+from exporter.services.tfserving import PREDICT, TfServingService
+from exporter.services.tfserving_messages import MAX_BATCH_SIZE, model_spec, read_tensor, write_tensor
+from exporter.transport.answer import Answer
+from tests.builders import make_facts, make_probe, make_target
+from tests.services.asking import answer_to, facts_of
+from tests.services.test_triton_control import pages
+from tests.transport.scripted import serving
+
+SERVICE = TfServingService()
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+
+
+def tensor_info(dtype: int, *dims: int) -> pb.TensorInfo:
+    info = pb.TensorInfo(dtype=dtype)
+    for size in dims:
+        info.tensor_shape.dim.add(size=size)
+    return info
+
+
+SIGNATURES = pb.SignatureDefMap()
+SIGNATURES.signature_def["serving_default"].inputs["x"].CopyFrom(tensor_info(pb.DT_FLOAT, -1, 3))
+SIGNATURES.signature_def["serving_default"].inputs["id"].CopyFrom(tensor_info(pb.DT_STRING, -1))
+SIGNATURES.signature_def["serving_default"].outputs["y"].CopyFrom(tensor_info(pb.DT_DOUBLE, -1, 3))
+SIGNATURES.signature_def["whole"].inputs["x"].CopyFrom(tensor_info(pb.DT_INT64, 2, 2))
+SIGNATURES.signature_def["__saved_model_init_op"].method_name = ""
+
+
+def metadata_answer(_request: bytes) -> bytes:
+    answer = pb.GetModelMetadataResponse()
+    answer.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+    answer.metadata["signature_def"].value = SIGNATURES.SerializeToString()
+    return bytes(answer.SerializeToString())
+
+
+def status_answer(*states: tuple[int, int, str]) -> Callable[[bytes], bytes]:
+    answer = pb.GetModelStatusResponse()
+    for version, state, text in states:
+        entry = answer.model_version_status.add(version=version, state=state)
+        entry.status.error_message = text
+    return lambda _request: answer.SerializeToString()
+
+
+def double(request: bytes) -> bytes:
+    """A model that doubles its x."""
+    given = pb.PredictRequest.FromString(request)
+    answer = pb.PredictResponse(model_spec=given.model_spec)
+    tensor = read_tensor(given.inputs["x"]).astype(np.float64) * 2
+    write_tensor(answer.outputs["y"], TensorSpec("y", "FP64", ()), tensor)
+    return bytes(answer.SerializeToString())
+
+
+AVAILABLE = status_answer((3, 30, ""), (12, 30, ""), (13, 20, ""))
+Handlers = dict[str, Callable[[bytes], bytes] | grpc.StatusCode]
+WHOLE: Handlers = {STATUS: AVAILABLE, METADATA: metadata_answer, PREDICT: double}
+
+
+class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers, or refuses, each method as it is told; the others are UNIMPLEMENTED."""
+
+    def __init__(self, handlers: Handlers, seen: list[Any]) -> None:
+        self._handlers = handlers
+        self._seen = seen
+
+    def service(self, details: Any) -> Any:
+        handler = self._handlers.get(details.method)
+        if handler is None:
+            return None
+
+        async def answer(request: bytes, context: Any) -> bytes:
+            self._seen.append((details.method, request, dict(context.invocation_metadata())))
+            if isinstance(handler, grpc.StatusCode):
+                await context.abort(handler, "says the script")
+            assert callable(handler)
+            return handler(request)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@asynccontextmanager
+async def scripted(handlers: Handlers, seen: list[Any] | None = None, **changes: Any) -> AsyncIterator[Probe]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Scripted(handlers, [] if seen is None else seen),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    target = make_target(
+        name="tf", kind="tfserving", scheme="grpc", port=port, headers=(Header("x-who", value="canary"),)
+    )
+    try:
+        yield make_probe(**{"target": target, "model": "m", **changes})
+    finally:
+        await server.stop(None)
+
+
+async def test_facts_by_signature() -> None:
+    seen: list[Any] = []
+    async with scripted(WHOLE, seen, version="12") as probe:
+        facts = await facts_of(SERVICE, probe.target, probe)
+        other = make_probe(target=probe.target, model="m", input=InputOptions(signature="whole"))
+        whole = await facts_of(SERVICE, probe.target, other)
+    assert facts.inputs == (TensorSpec("id", "BYTES", ()), TensorSpec("x", "FP32", (3,)))
+    assert facts.outputs == (TensorSpec("y", "FP64", (3,)),)
+    assert (facts.version, facts.asked_version, facts.max_batch_size) == ("12", "12", MAX_BATCH_SIZE)
+    assert (whole.inputs, whole.max_batch_size, whole.version) == ((TensorSpec("x", "INT64", (2, 2)),), 0, "12")
+    assert pb.GetModelStatusRequest.FromString(seen[0][1]).model_spec.version.value == 12
+    assert seen[0][2]["x-who"] == "canary"
+
+
+async def test_a_prediction_and_its_values() -> None:
+    seen: list[Any] = []
+    options = InputOptions(batch_size=2, string_data="ä")
+    async with scripted(WHOLE, seen, input=options) as probe:
+        facts = await facts_of(SERVICE, probe.target, probe)
+        (inputs,) = make_steps(facts, options)
+        outputs = await answer_to(SERVICE, probe, facts, inputs)
+    assert inputs["x"].shape == (2, 3)
+    np.testing.assert_allclose(outputs["y"], inputs["x"].astype(np.float64) * 2)
+    method, request, metadata = seen[-1]
+    message = pb.PredictRequest.FromString(request)
+    assert (method, metadata["triton-canary"], message.model_spec.signature_name) == (
+        PREDICT,
+        "sweep",
+        "serving_default",
+    )
+    assert list(message.inputs["id"].string_val) == ["ä".encode()] * 2
+    assert not message.model_spec.HasField("version")
+
+
+async def test_a_server_that_only_predicts() -> None:
+    options = InputOptions(datatypes=(("x", "FP32"),), shapes=(("x", (2, 3)),))
+    async with scripted({PREDICT: double}, input=options) as probe:
+        facts = await facts_of(SERVICE, probe.target, probe)
+        (inputs,) = make_steps(facts, options)
+        outputs = await answer_to(SERVICE, probe, facts, inputs)
+        silent = make_probe(target=probe.target, model="m")
+        with pytest.raises(PreflightError, match="does not tell the inputs of model 'm'"):
+            await facts_of(SERVICE, probe.target, silent)
+    assert (facts.inputs, facts.max_batch_size) == ((TensorSpec("x", "FP32", (2, 3)),), 0)
+    np.testing.assert_allclose(outputs["y"], inputs["x"].astype(np.float64) * 2)
+
+
+REFUSALS: list[tuple[Handlers, Reason, str]] = [
+    ({STATUS: grpc.StatusCode.NOT_FOUND}, Reason.MODEL_UNKNOWN, "said NOT_FOUND: says the script"),
+    ({STATUS: grpc.StatusCode.UNAUTHENTICATED}, Reason.AUTH, "said UNAUTHENTICATED"),
+    ({STATUS: grpc.StatusCode.PERMISSION_DENIED}, Reason.AUTH, "said PERMISSION_DENIED"),
+    ({STATUS: grpc.StatusCode.UNAVAILABLE}, Reason.UNREACHABLE, "said UNAVAILABLE"),
+    ({STATUS: grpc.StatusCode.DEADLINE_EXCEEDED}, Reason.PREFLIGHT_TIMEOUT, "said DEADLINE_EXCEEDED"),
+    ({STATUS: grpc.StatusCode.INTERNAL}, Reason.PROTOCOL, "said INTERNAL"),
+    (
+        {STATUS: status_answer((1, 20, ""), (2, 50, "no file"))},
+        Reason.MODEL_NOT_READY,
+        r"not ready: version 1 loading; version 2 end \(no file\)",
+    ),
+    ({STATUS: status_answer()}, Reason.MODEL_NOT_READY, "it has no version"),
+    ({METADATA: grpc.StatusCode.INVALID_ARGUMENT}, Reason.PROTOCOL, "said INVALID_ARGUMENT"),
+]
+
+
+@pytest.mark.parametrize(("handlers", "reason", "text"), REFUSALS)
+async def test_why_a_preflight_fails(handlers: Handlers, reason: Reason, text: str) -> None:
+    async with scripted(WHOLE | handlers) as probe:
+        with pytest.raises(PreflightError, match=text) as caught:
+            await facts_of(SERVICE, probe.target, probe)
+    assert caught.value.reason is reason
+
+
+async def test_an_unknown_signature_names_those_that_are() -> None:
+    async with scripted(WHOLE, input=InputOptions(signature="no")) as probe:
+        with pytest.raises(PreflightError, match=r"no signature 'no'; .* 'serving_default', 'whole'"):
+            await facts_of(SERVICE, probe.target, probe)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, Outcome.CLIENT_ERROR),
+        (grpc.StatusCode.NOT_FOUND, Outcome.CLIENT_ERROR),
+        (grpc.StatusCode.FAILED_PRECONDITION, Outcome.CLIENT_ERROR),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Outcome.OVERLOAD),
+        (grpc.StatusCode.UNAVAILABLE, Outcome.OVERLOAD),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, Outcome.TIMEOUT),
+        (grpc.StatusCode.UNAUTHENTICATED, Outcome.AUTH_ERROR),
+        (grpc.StatusCode.INTERNAL, Outcome.SERVER_ERROR),
+    ],
+)
+async def test_how_a_prediction_fails(code: grpc.StatusCode, outcome: Outcome) -> None:
+    facts = make_facts(name="m", inputs=(TensorSpec("x", "FP32", (1,)),))
+    async with scripted({PREDICT: code}) as probe:
+        found = await answer_to(SERVICE, probe, facts, {"x": np.zeros((1, 1), np.float32)})
+    assert found == (outcome, f"{code.name}: says the script")
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("", {}), ("7", {"version": 7}), ("canary", {"version_label": "canary"})],
+)
+def test_versions_are_numbers_or_labels(version: str, expected: dict[str, Any]) -> None:
+    spec = model_spec("m", version)
+    found = {"version": spec.version.value} if spec.HasField("version") else {}
+    if spec.version_label:
+        found["version_label"] = spec.version_label
+    assert found == expected
+
+
+LISTED: list[tuple[int, str, list[Any], tuple[int, ...], Any]] = [
+    (pb.DT_FLOAT, "float_val", [1.5], (2, 2), np.full((2, 2), 1.5, np.float32)),
+    (pb.DT_INT8, "int_val", [-1, 2], (3,), np.array([-1, 2, 2], np.int8)),
+    (pb.DT_UINT16, "int_val", [65535], (1,), np.array([65535], np.uint16)),
+    (pb.DT_HALF, "half_val", [0x3C00, 0xC000], (2,), np.array([1, -2], np.float16)),
+    (pb.DT_BOOL, "bool_val", [True, False], (2,), np.array([True, False])),
+    (pb.DT_INT64, "int64_val", [-(2**63)], (1,), np.array([-(2**63)], np.int64)),
+    (pb.DT_UINT64, "uint64_val", [2**64 - 1], (), np.array(2**64 - 1, np.uint64)),
+    (pb.DT_STRING, "string_val", [b"a", b"b"], (2, 1), np.array([[b"a"], [b"b"]], np.object_)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "field", "values", "shape", "expected"), LISTED)
+def test_listed_elements(dtype: int, field: str, values: list[Any], shape: tuple[int, ...], expected: Any) -> None:
+    message = pb.TensorProto(dtype=dtype)
+    getattr(message, field).extend(values)
+    for size in shape:
+        message.tensor_shape.dim.add(size=size)
+    found = read_tensor(message)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_what_is_written_can_be_read(datatype: str) -> None:
+    spec = TensorSpec("x", datatype, (2, 3))
+    (inputs,) = make_steps(make_facts(inputs=(spec,), max_batch_size=0), InputOptions())
+    message = pb.TensorProto()
+    write_tensor(message, spec, inputs["x"])
+    np.testing.assert_array_equal(read_tensor(message), inputs["x"])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"\xff", pb.PredictResponse(outputs={"y": pb.TensorProto(dtype=pb.DT_INVALID)}).SerializeToString()],
+)
+def test_answers_that_are_none(message: bytes) -> None:
+    with pytest.raises(ProtocolError, match="an answer that is no prediction"):
+        SERVICE.read_answer(make_facts(), Answer((message,)))
+
+
+# --- REST ------------------------------------------------------------------------------------------------------------
+
+REST_METADATA = {
+    "model_spec": {"name": "m", "signature_name": "", "version": "12"},
+    "metadata": {
+        "signature_def": {
+            "signature_def": {
+                "serving_default": {
+                    "inputs": {
+                        "x": {
+                            "dtype": "DT_FLOAT",
+                            "tensor_shape": {"dim": [{"size": "-1", "name": ""}, {"size": "2", "name": ""}]},
+                            "name": "serving_default_x:0",
+                        }
+                    },
+                    "outputs": {"y": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}},
+                    "method_name": "tensorflow/serving/predict",
+                }
+            }
+        }
+    },
+}
+REST_STATUS = {
+    "model_version_status": [
+        {"version": "12", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    ]
+}
+REST_PAGES: dict[str, tuple[int, str]] = {
+    "/v1/models/m": (200, json.dumps(REST_STATUS)),
+    "/v1/models/m/metadata": (200, json.dumps(REST_METADATA)),
+}
+
+
+async def rest_facts(changes: dict[str, tuple[int, str]]) -> ModelFacts:
+    async with serving(pages(REST_PAGES | changes)) as port:
+        probe = make_probe(target=make_target(kind="tfserving", port=port), model="m")
+        return await facts_of(SERVICE, probe.target, probe)
+
+
+async def test_facts_over_rest() -> None:
+    facts = await rest_facts({})
+    assert (facts.inputs, facts.outputs) == ((TensorSpec("x", "FP32", (2,)),), (TensorSpec("y", "FP32", (2,)),))
+    assert (facts.version, facts.max_batch_size) == ("12", MAX_BATCH_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "text"),
+    [
+        ({"/v1/models/m": (404, '{"error": "Could not find any versions"}')}, Reason.MODEL_UNKNOWN, "HTTP 404: "),
+        ({"/v1/models/m": (401, "")}, Reason.AUTH, "HTTP 401"),
+        ({"/v1/models/m": (200, "<html>")}, Reason.PROTOCOL, "answered what is no JSON"),
+        ({"/v1/models/m": (200, '{"model_version_status": 3}')}, Reason.PROTOCOL, "not TensorFlow Serving's"),
+        ({"/v1/models/m": (200, "{}")}, Reason.MODEL_NOT_READY, "it has no version"),
+        ({"/v1/models/m/metadata": (200, "{}")}, Reason.PROTOCOL, "answered without signatures"),
+    ],
+)
+async def test_why_a_preflight_over_rest_fails(changes: dict[str, tuple[int, str]], reason: Reason, text: str) -> None:
+    with pytest.raises(PreflightError, match=text) as caught:
+        await rest_facts(changes)
+    assert caught.value.reason is reason
+
+
+def test_requests_over_rest() -> None:
+    facts = make_facts(inputs=(TensorSpec("x", "FP16", (2,)), TensorSpec("s", "BYTES", ())))
+    target = make_target(kind="tfserving", path="/tf")
+    probe = make_probe(target=target, model="a b", version="canary")
+    inputs = {"x": np.array([[0.5, 2]], np.float16), "s": np.array([b"\xff"], np.object_)}
+    (request,) = SERVICE.encode(probe, facts, [inputs], "s1")
+    assert request.head.startswith(b"POST /tf/v1/models/a%20b/labels/canary:predict HTTP/1.1\r\n")
+    b64 = base64.b64encode(b"\xff").decode()
+    assert json.loads(request.body) == {
+        "signature_name": "serving_default",
+        "inputs": {"x": [[0.5, 2.0]], "s": [{"b64": b64}]},
+    }
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+TWO = (TensorSpec("a", "FP32", (2,)), TensorSpec("b", "BYTES", ()))
+ANSWERS: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
+    ([[1, 2]], TWO[:1], {"a": np.array([[1, 2]], np.float32)}),
+    (
+        {"a": [[1, 2]], "b": ["x", {"b64": "/w=="}]},
+        TWO,
+        {"a": np.array([[1, 2]], np.float32), "b": np.array([b"x", b"\xff"], np.object_)},
+    ),
+    ([1.5], (), {"outputs": np.array([1.5])}),
+]
+
+
+@pytest.mark.parametrize(("outputs", "specs", "expected"), ANSWERS)
+def test_answers_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected: dict[str, Any]) -> None:
+    body = json.dumps({"outputs": outputs}).encode()
+    (found,) = SERVICE.read_answer(make_facts(outputs=specs), Answer((body,), HEAD))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(found[name], tensor)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"no", b"[]", b'{"outputs": [[1], [1, 2]]}', b'{"outputs": {"a": ["x"]}}'])
+def test_answers_over_rest_that_are_none(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="an answer that is no prediction"):
+        SERVICE.read_answer(make_facts(outputs=TWO[:1]), Answer((body,), HEAD))
