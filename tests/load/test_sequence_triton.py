@@ -176,7 +176,8 @@ async def test_sequences_that_time_out_are_ended_too(
 ) -> None:
     service = WatchingService(monkeypatch)
     options = SequenceOptions(length=1000)
-    columns, _ = await run(triton, service, scheme, concurrency(2), options, requests=400, timeout_ns=MS // 2)
+    # Long before an answer can be there: Triton 2.51 can die of a cancellation that comes just as it answers.
+    columns, _ = await run(triton, service, scheme, concurrency(2), options, requests=40, timeout_ns=MS // 10)
     sent = [place for place, was_sent in service.ended_places if was_sent]
     assert {place.sequence_id for place in sent if place.start} == {place.sequence_id for place in sent if place.end}
     assert Outcome.TIMEOUT in columns.outcome
