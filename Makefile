@@ -50,13 +50,15 @@ check: $(VENV)/.installed-dev
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
 
+# Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
-	@echo "==> tests (the first run makes the embedded Triton's environment: about a minute more)"
-	@$(BIN)/pytest -m "not e2e and not soak"
+	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
+	@tests/halves "triton and not e2e and not soak" "not triton and not e2e and not soak"
 
+# The image is built beside the other proofs.
 e2e: $(VENV)/.installed-dev
-	@echo "==> longer proofs, end to end (some minutes)"
-	@$(BIN)/pytest -m e2e
+	@echo "==> longer proofs, end to end (some ten minutes)"
+	@tests/halves "e2e and not image" "e2e and image"
 
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes"

@@ -22,7 +22,7 @@ from exporter.demo.triton import EmbeddedTriton, free_ports
 from tests.daemon.running import QUICK
 from tests.e2e.image import IMAGE, Buildah, available
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.image, pytest.mark.timeout(1800)]
 USER = 10001
 PATIENCE_SECONDS = 120.0
 

@@ -26,7 +26,10 @@ from tests.builders import make_probe, make_target
 from tests.servers.process import running
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(shutil.which("java") is None, reason="TorchServe needs java")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("java") is None and os.environ.get("CI") != "true", reason="TorchServe needs java"),
+]
 
 SERVICE = TorchServeService()
 
