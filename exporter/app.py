@@ -20,10 +20,11 @@ from exporter.discovery.follow import Discovery
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
-from exporter.model import Sink, SkipReason
 from exporter.on_demand import OnDemand
-from exporter.probe import NS, Probe
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
 from exporter.reload import Loaded, ProbeSet, Reloader, read, summary
+from exporter.result import Sink
 from exporter.schedule.actions import ProbeActions
 from exporter.schedule.gate import Gate
 from exporter.schedule.ledger import Ledger
@@ -40,6 +41,7 @@ from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
+from exporter.units import NS
 from exporter.web.access import WebAccess
 from exporter.web.actions import action_routes
 from exporter.web.app import WebSources, create_app

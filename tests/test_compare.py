@@ -13,11 +13,12 @@ import pytest
 from exporter.cli import run
 from exporter.compare import Request, run_compare
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
-from exporter.probe import NS, LoadLevel
+from exporter.probe import LoadLevel
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
 from exporter.sinks.archive_columns import LEVELS, WINDOWS
 from exporter.sinks.archive_rows import level_rows, window_rows
 from exporter.sinks.result_json import json_text
+from exporter.units import NS
 from tests.builders import MS, concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result, rate
 

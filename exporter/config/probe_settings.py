@@ -41,8 +41,9 @@ from exporter.config.levels import (
 )
 from exporter.config.quantities import duration, ratio
 from exporter.input_files import InputFiles
-from exporter.probe import NS, Distribution, LoadLevel, Mode, Search, SearchKind
+from exporter.probe import Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.timing_files import TimingFile
+from exporter.units import NS
 
 DATATYPES = (
     "BOOL",

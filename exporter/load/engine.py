@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from exporter.errors import TransportError
+from exporter.facts import ServerReading, ServerSnapshot
 from exporter.load.abandoned import Abandoned
 from exporter.load.guard import Stop
 from exporter.load.health import Health, find_cpu_stat
@@ -25,20 +26,13 @@ from exporter.load.queue_watch import queue_watched
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import FirstCall, Sender
 from exporter.load.sequence_flight import SequenceFlight
-from exporter.model import (
-    ConnectionTimes,
-    LevelEnd,
-    Outcome,
-    Reason,
-    RecordColumns,
-    ServerReading,
-    ServerSnapshot,
-    Window,
-)
+from exporter.outcome import Outcome, Reason
 from exporter.payload import Step
-from exporter.probe import NS, Mode, WindowMode
+from exporter.probe import Mode, WindowMode
 from exporter.server.poller import Poller
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
+from exporter.units import NS
+from exporter.window import ConnectionTimes, LevelEnd, RecordColumns, Window
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
 """Hands an event over. While it waits the load goes on, in a window that gets longer: the next edge comes after."""

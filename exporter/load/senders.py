@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from exporter.load.alarm import Alarm
-from exporter.model import Outcome
-from exporter.probe import NS, OverloadPolicy
+from exporter.outcome import Outcome
+from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
+from exporter.units import NS
 
 Offer = Callable[[Call, int, int], bool]
 """Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no room or the level ends."""

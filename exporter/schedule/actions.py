@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from exporter.errors import TritonCanaryError
 from exporter.logs import fields
-from exporter.model import SkipReason
+from exporter.outcome import SkipReason
 from exporter.probe import Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate

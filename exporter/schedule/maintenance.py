@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from exporter.probe import Maintenance, Probe
+from exporter.limits import Maintenance
+from exporter.probe import Probe
 from exporter.schedule.slots import SECOND_US, CronTimes
 
 _NS_PER_US = 1000

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.model import DurationStat, ModelStatistics
-from exporter.probe import NS
+from exporter.facts import DurationStat, ModelStatistics
 from exporter.server.metrics import find_samples
+from exporter.units import NS
 
 _US: Final = 1000
 

@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
-from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
+from exporter.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.outcome import Outcome
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe
+from exporter.target import Target
 from exporter.transport.answer import Answer
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]

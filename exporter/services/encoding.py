@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
 from exporter.errors import InputError, TransportError
-from exporter.model import ModelFacts, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Tensors
 from exporter.transport.headers import read_headers

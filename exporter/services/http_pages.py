@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import Reason
-from exporter.probe import NS, Target
+from exporter.outcome import Reason
 from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton_clients import transport_reason
+from exporter.target import Target
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
+from exporter.units import NS
 from exporter.wire.http1 import request_head
 
 _REASONS = {

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason, TensorSpec
-from exporter.probe import InputOptions, Probe, Target
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Reason
+from exporter.probe import InputOptions, Probe
 from exporter.services.base import EncodedRequest, Placer, SharedRequests, Tensors, TraceSettings
 from exporter.services.channels import connections
+from exporter.target import Target
 
 
 class PlainService:

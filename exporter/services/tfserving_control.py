@@ -13,8 +13,9 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import ModelFacts, Reason, ServerSnapshot
-from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
+from exporter.facts import ModelFacts, ServerSnapshot
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services import tfserving_pb2 as pb
 from exporter.services.http_pages import Page, ask
 from exporter.services.page_statistics import PageStatistics
@@ -22,7 +23,9 @@ from exporter.services.plain import PlainControl
 from exporter.services.tfserving_messages import Told, available, model_facts, model_spec
 from exporter.services.triton_clients import check_connection, transport_reason
 from exporter.services.triton_credentials import grpc_credentials
+from exporter.target import Target
 from exporter.transport.headers import read_headers
+from exporter.units import NS
 
 _M = TypeVar("_M", bound=Message)
 

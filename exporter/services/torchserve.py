@@ -16,13 +16,15 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason, ServerSnapshot, TensorSpec
-from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
+from exporter.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import make_channel
 from exporter.services.encoding import checked, http_request
 from exporter.services.page_statistics import PageStatistics
 from exporter.services.plain import PlainControl, PlainService
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
 

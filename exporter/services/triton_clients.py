@@ -22,15 +22,17 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import ModelFacts, Outcome, Reason
-from exporter.probe import NS, Target
+from exporter.facts import ModelFacts
+from exporter.outcome import Outcome, Reason
 from exporter.services.base import Call, Tensors, TraceSettings
 from exporter.services.channels import make_channel
 from exporter.services.triton_answers import output_tensors
 from exporter.services.triton_credentials import grpc_credentials
+from exporter.target import Target
 from exporter.transport.dial import reason_text
 from exporter.transport.headers import read_headers
 from exporter.transport.tls import client_context
+from exporter.units import NS
 
 _M = TypeVar("_M", bound=Message)
 

@@ -16,11 +16,14 @@ from typing import Protocol
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import PreflightError
-from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
-from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
+from exporter.facts import ModelFacts, ModelKey, ServerSnapshot
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
+from exporter.target import Target
+from exporter.units import NS
 
 MAX_COMPOSING_MODELS = 16
 """A cap on series, and on what is asked for at each window's edge."""

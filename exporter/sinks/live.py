@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from exporter.model import Load
+from exporter.limits import Load
 from exporter.probe import Probe
 from exporter.sinks.families import EXPORTER_PREFIX
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model import WindowSummary
-from exporter.probe import NS, LoadLevel, Mode, Probe, WindowMode
+from exporter.probe import LoadLevel, Mode, Probe, WindowMode
+from exporter.result import WindowSummary
 from exporter.sweep.stability import Stability
+from exporter.units import NS
 
 if TYPE_CHECKING:
     from rich.console import Console

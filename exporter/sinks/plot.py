@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.analysis.knee import knee
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, Measurement, SweepResult
+from exporter.result import LatencySummary, Measurement, SweepResult
 from exporter.sinks.report_lines import number, percentile_name
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from exporter.model import Measurement, ModelFacts, SweepResult
+from exporter.facts import ModelFacts
 from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import Measurement, SweepResult
 from exporter.sinks.report_lines import (
     ReportOptions,
     level_lines,

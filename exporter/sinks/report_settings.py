@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.model import ModelFacts
+from exporter.facts import ModelFacts
 from exporter.probe import Distribution, Mode, Probe, SearchKind, WindowMode
 from exporter.sinks.report_lines import ReportOptions, number, percentile_name
 

@@ -34,22 +34,15 @@ from exporter.analysis.windows import (
     summarise_window,
     throughput,
 )
-from exporter.model import (
-    Measurement,
-    ModelFacts,
-    ModelStatistics,
-    Outcome,
-    Reason,
-    RecordColumns,
-    Repeat,
-    Window,
-    WindowSummary,
-    sum_checked,
-)
-from exporter.probe import NS, LoadLevel, Mode, Probe
+from exporter.facts import ModelFacts, ModelStatistics
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import Measurement, Repeat, WindowSummary
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
 from exporter.server.statistics import ServerDelta, add_deltas, difference
 from exporter.sweep.stability import Stability, judge
+from exporter.units import NS
+from exporter.window import RecordColumns, Window, sum_checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.model import LevelVerdict, Load, Measurement, SkipReason, SweepStatus
-from exporter.probe import NS, Signal
+from exporter.limits import Load
+from exporter.outcome import SkipReason, SweepStatus
+from exporter.probe import Signal
+from exporter.result import LevelVerdict, Measurement
 from exporter.sinks.board import ProbeView
 from exporter.sinks.samples import percentile_text
+from exporter.units import NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from exporter.analysis.baseline import Floats, SignalBaseline, locations, make_baseline, threshold, worse_by
 from exporter.analysis.baseline_key import load_hash
 from exporter.analysis.baseline_verdict import Counts, TierState, scaled, take
-from exporter.probe import NS, PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
+from exporter.probe import PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
+from exporter.units import NS
 from tests.builders import MS, concurrency, make_probe, make_target
 
 HOUR = 3600.0

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis.join import breakdown, contradiction, foreign_ratio, foreign_requests, our_share
-from exporter.model import DurationStat, ModelStatistics, Outcome, ServerSnapshot, Window
-from exporter.probe import NS
+from exporter.facts import DurationStat, ModelStatistics, ServerSnapshot
+from exporter.outcome import Outcome
+from exporter.units import NS
+from exporter.window import Window
 from tests.builders import MS, make_columns, make_window
 
 

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from exporter.facts import TensorSpec
 from exporter.load import checker as checker_module
 from exporter.load.abandoned import Abandoned
 from exporter.load.checker import Checker
 from exporter.load.data import Data
 from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import Checked, LevelEnd, Outcome, Reason, TensorSpec, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import Step
 from exporter.probe import Validation
 from exporter.transport.answer import Answer
+from exporter.window import Checked, LevelEnd, Window
 from tests.builders import concurrency, make_facts
 from tests.load.fakes import FakeService, always, make_plan
 

@@ -21,9 +21,10 @@ from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level, first_channels
 from exporter.load.protocol import LevelPlan, LevelStarted, MemberEvent
 from exporter.load.recorder import Recorder
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import Distribution, LoadLevel, Mode, OverloadPolicy
 from exporter.services.base import EncodedRequest
+from exporter.window import LevelEnd, RecordColumns, Window
 from tests.builders import MS, concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 

@@ -9,13 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from exporter.facts import ServerReading
 from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, ServerReading, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel
 from exporter.server.poller import Poller
 from exporter.services.base import EncodedRequest
+from exporter.window import LevelEnd, RecordColumns, Window
 from tests.builders import MS, concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 

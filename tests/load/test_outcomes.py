@@ -16,15 +16,19 @@ from typing import Any
 import grpc
 import pytest
 
+from exporter.facts import ModelFacts
 from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
-from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
+from exporter.target import Target, TlsOptions
 from exporter.transport.answer import Answer
+from exporter.units import NS
+from exporter.window import LevelEnd, Window
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
 from tests.builders import MS, concurrency, make_facts, make_target

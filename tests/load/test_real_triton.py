@@ -12,11 +12,14 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
+from exporter.facts import ServerSnapshot
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import LevelEnd, Outcome, Reason, ServerSnapshot, Window
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.units import NS
+from exporter.window import LevelEnd, Window
 from tests.builders import MS, concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 

@@ -16,13 +16,16 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, RecordColumns, Window
-from exporter.probe import NS, LoadLevel, MeasurementOptions, SequenceOptions, StopRules, Target
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, MeasurementOptions, SequenceOptions, StopRules
 from exporter.services import triton_sequence
 from exporter.services.base import Call, EncodedRequest, Listener, Place, Placer
 from exporter.services.triton import TritonService
+from exporter.target import Target
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc
 from exporter.transport.http_channel import HttpChannel
+from exporter.units import NS
+from exporter.window import LevelEnd, RecordColumns, Window
 from tests.builders import MS, concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 

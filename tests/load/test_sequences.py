@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.load.sequences import MAX_ID, Sequences, Turn
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from exporter.probe import SequenceOptions
 
 ONE_STEP = ((0,),)

@@ -13,13 +13,15 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, SequenceOptions, StopRules
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, SequenceOptions, StopRules
 from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton import TritonService
 from exporter.services.triton_sequence import _append
 from exporter.services.triton_stream import read_answer
+from exporter.units import NS
+from exporter.window import LevelEnd, RecordColumns, Window
 from tests.builders import MS, concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 from tests.transport.scripted import Ended

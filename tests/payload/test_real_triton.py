@@ -22,8 +22,10 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
-from exporter.model import Checked, LevelEnd, Outcome, Reason, Window
-from exporter.probe import NS, InputOptions, MeasurementOptions, Probe, StopRules, Validation
+from exporter.outcome import Outcome, Reason
+from exporter.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
+from exporter.units import NS
+from exporter.window import Checked, LevelEnd, Window
 from tests.builders import MS, concurrency, make_probe, make_target
 
 MODELS = Path(__file__).parent / "models"

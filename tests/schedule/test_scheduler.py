@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from exporter.model import SkipReason
-from exporter.probe import NS, Probe, Schedule
+from exporter.outcome import SkipReason
+from exporter.probe import Probe, Schedule
 from exporter.schedule import admission
 from exporter.schedule.phase import ProbeKey, probe_key
 from exporter.schedule.scheduler import Scheduler
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model import GpuReading, GpuSource, ServerReading
-from exporter.probe import NS
+from exporter.facts import GpuReading, GpuSource, ServerReading
 from exporter.server import metrics
 from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
+from exporter.units import NS
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
@@ -257,7 +257,7 @@ async def test_an_untrusted_server(tmp_path: Path) -> None:
 
 
 async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
-    from exporter.probe import TlsOptions
+    from exporter.target import TlsOptions
 
     certificates = make_certificates(tmp_path)
     async with serving(answer(GOOD), certificates.server_context()) as port:

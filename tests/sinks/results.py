@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.model import (
-    ClientHealth,
-    DurationStat,
-    LatencySummary,
-    Measurement,
-    ModelStatistics,
-    Outcome,
-    PercentileValue,
-    Reason,
-    SweepResult,
-    SweepStatus,
-    WindowCounts,
-)
-from exporter.probe import NS, LoadLevel, Mode, Probe
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome, Reason, SweepStatus
+from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowCounts
 from exporter.sinks.live import ExporterFacts
+from exporter.units import NS
+from exporter.window import ClientHealth
 from tests.builders import MS, concurrency, make_facts, make_probe
 
 

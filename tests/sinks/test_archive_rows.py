@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import DurationStat, LatencySummary, ModelStatistics, Outcome, Reason, SweepResult, SweepStatus
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import LoadLevel, Mode
+from exporter.result import LatencySummary, SweepResult
 from exporter.sinks.archive_columns import LEVELS, PERF_ANALYZER_COLUMNS, WINDOWS, Table
 from exporter.sinks.archive_rows import iso_time, level_rows, window_rows
 from tests.builders import make_facts, make_probe, make_target

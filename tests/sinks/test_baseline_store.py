@@ -19,11 +19,13 @@ from exporter.analysis.baseline import SignalBaseline
 from exporter.analysis.baseline_key import baseline_key
 from exporter.analysis.baseline_state import LevelState, LoadState, Pin, ProbeBaselines, Row, VersionState
 from exporter.analysis.baseline_verdict import TierState
-from exporter.model import Measurement, SweepStatus
-from exporter.probe import NS, BaselineOptions, Schedule, Signal
+from exporter.outcome import SweepStatus
+from exporter.probe import BaselineOptions, Schedule, Signal
+from exporter.result import Measurement
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
 from exporter.sinks.baseline_store import BaselineStore, JudgedSinks, baseline_path
 from exporter.sinks.board import Board
+from exporter.units import NS
 from tests.builders import make_probe
 from tests.sinks.results import make_counts, make_measurement, make_result, make_summary
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, PercentileValue, SweepResult
 from exporter.probe import MeasurementOptions
+from exporter.result import LatencySummary, PercentileValue, SweepResult
 from exporter.sinks.plot import SUFFIXES, draw, write_plot
 from tests.builders import MS, concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result

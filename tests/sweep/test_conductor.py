@@ -9,25 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 import pytest
 
 from exporter.errors import PreflightError, WorkerLostError
+from exporter.facts import ModelFacts
+from exporter.limits import Load
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
-from exporter.model import (
-    ConnectionTimes,
-    LevelEnd,
-    Load,
-    Measurement,
-    ModelFacts,
-    Outcome,
-    Reason,
-    SkipReason,
-    SweepResult,
-    SweepStatus,
-    Window,
-    WindowCounts,
-    WindowSummary,
-)
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.probe import (
     MAX_SEARCH_LEVELS,
-    NS,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
@@ -38,9 +25,12 @@ from exporter.probe import (
     SequenceOptions,
     StopRules,
 )
+from exporter.result import Measurement, SweepResult, WindowCounts, WindowSummary
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
+from exporter.units import NS
+from exporter.window import ConnectionTimes, LevelEnd, Window
 from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]

@@ -10,8 +10,9 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import Measurement, Outcome, Reason, SweepResult, SweepStatus
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.result import Measurement, SweepResult
 from exporter.sweep.conductor import Sweep
 from tests.builders import MS, concurrency
 from tests.load.fakes import request_rate

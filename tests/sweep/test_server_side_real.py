@@ -17,11 +17,13 @@ import tritonclient.http
 import tritonclient.http.aio
 
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.facts import ModelFacts
 from exporter.load.local_worker import LocalWorker
-from exporter.model import Measurement, ModelFacts, SweepResult, WindowSummary
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sweep.conductor import Sweep, Watcher
 from exporter.sweep.stability import Stability
+from exporter.units import NS
 from tests.builders import MS, concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 

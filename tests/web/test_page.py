@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.model import Load, Reason, SkipReason, SweepStatus
+from exporter.limits import Load
+from exporter.outcome import Reason, SkipReason, SweepStatus
 from exporter.sinks.board import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status

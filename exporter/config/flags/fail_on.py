@@ -14,7 +14,7 @@ from exporter.config.text import as_number, shown
 
 if TYPE_CHECKING:
     # numpy comes with the core types, and a parser of flags does without it.
-    from exporter.model import Measurement
+    from exporter.result import Measurement
 
 _FORM = re.compile(r"\s*(?P<metric>[a-z_]+|p\d{1,2}(\.\d{1,6})?)\s*(?P<sign>[<>]=?)\s*(?P<value>\S.*?)\s*", re.ASCII)
 _EXAMPLES = "'p95>50ms', 'mean>=10ms', 'max>1s', 'throughput<100/s' or 'error_ratio>1%'"

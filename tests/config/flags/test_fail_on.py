@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.config.flags.fail_on import parse_condition
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from tests.sinks.results import make_measurement, make_summary
 
 MS = 1_000_000
