@@ -9,13 +9,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import (
-    InputSettings,
-    ProbeSettings,
-    ScheduleSettings,
-    SequenceSettings,
-    percentiles_of,
-)
+from exporter.config.input_settings import InputSettings
+from exporter.config.load_settings import SequenceSettings
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Door

@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from exporter.config.probe_settings import DATATYPES
+from exporter.config.input_settings import DATATYPES
 from exporter.errors import PreflightError, ProtocolError
 from exporter.facts import ModelFacts, TensorSpec
 from exporter.outcome import Outcome, Reason
