@@ -224,7 +224,6 @@ class Daemon:
         return ExporterFacts(
             version=__version__,
             next_run=self._scheduler.next_run,
-            paused=lambda probe: bool(self._gate.pause(probe)),
             last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
             clock_jumps=lambda: self._scheduler.clock_jumps,
             workers=lambda: self._pool.alive,

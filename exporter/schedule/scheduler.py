@@ -126,13 +126,10 @@ class Scheduler:
         self._apply(others)
         return refused or self._admission.state(probe)
 
-    def pause(self, probe: Probe) -> None:
-        """The probe is skipped from now on; a running sweep goes on."""
-        self._apply(self._admission.pause(probe))
-
-    def resume(self, probe: Probe) -> None:
-        """The probe runs again from its next slot on."""
-        self._admission.resume(probe)
+    def ask_again(self, probe: Probe) -> None:
+        """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now; a sweep
+        that runs goes on."""
+        self._apply(self._admission.ask_again(probe))
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Starts nothing more, skips those who wait, cancels the running sweeps and awaits their end.

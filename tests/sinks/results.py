@@ -119,7 +119,6 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
     values: dict[str, Any] = {
         "version": "0.1.0",
         "next_run": lambda probe: 1_700_000_060.0,
-        "paused": lambda probe: False,
         "last_tick_unix_s": lambda: 1_700_000_012.5,
         "clock_jumps": lambda: 0,
         "workers": lambda: 2,

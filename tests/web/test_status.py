@@ -22,7 +22,7 @@ NOW = 1_700_000_042.0
 
 
 def status(view: ProbeView, **changes: Any) -> ProbeStatus:
-    values: dict[str, Any] = {"next_run_unix_s": NOW + 30, "paused": False}
+    values: dict[str, Any] = {"next_run_unix_s": NOW + 30}
     return probe_status(view, NOW, **(values | changes))
 
 
