@@ -11,10 +11,8 @@ from exporter.facts import DurationStat, ModelFacts, ModelStatistics, ServerSnap
 from exporter.outcome import Outcome
 from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, Schedule
 from exporter.target import Target
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import RecordColumns, Window
-
-MS = 1_000_000
 
 
 def make_target(**changes: Any) -> Target:

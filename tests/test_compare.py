@@ -18,8 +18,8 @@ from exporter.result import LatencySummary, Measurement, PercentileValue, SweepR
 from exporter.sinks.archive_columns import LEVELS, WINDOWS
 from exporter.sinks.archive_rows import level_rows, window_rows
 from exporter.sinks.result_json import json_text
-from exporter.units import NS
-from tests.builders import MS, concurrency, make_facts, make_probe
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result, rate
 
 NOON = datetime(2025, 11, 21, 12, tzinfo=UTC).timestamp()

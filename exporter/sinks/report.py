@@ -17,6 +17,7 @@ from exporter.sinks.report_lines import (
     stabilizing_latency_us,
 )
 from exporter.sinks.report_settings import settings_lines
+from exporter.units import MS
 
 
 class Report:
@@ -52,7 +53,7 @@ class Report:
         for measurement in result.measurements:
             yield _summary_line(measurement, percentile)
         if result.best is not None:
-            limit_ms = number(self._probe.measurement.latency_threshold_ns / 1e6)
+            limit_ms = number(self._probe.measurement.latency_threshold_ns / MS)
             yield f"Best within {limit_ms} msec: {_load(result.best.level)}"
 
     def _print(self, lines: Iterable[str]) -> None:

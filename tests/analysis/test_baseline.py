@@ -14,8 +14,8 @@ from exporter.analysis.baseline import Floats, SignalBaseline, locations, make_b
 from exporter.analysis.baseline_key import load_hash
 from exporter.analysis.baseline_verdict import Counts, TierState, scaled, take
 from exporter.probe import PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
-from exporter.units import NS
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 
 HOUR = 3600.0
 WEEK: Floats = np.arange(2016) * np.float64(300)

@@ -16,8 +16,8 @@ from exporter.analysis.baseline_judge import accept, judge, latest_version, pin_
 from exporter.analysis.baseline_state import LevelState, LoadState
 from exporter.probe import BaselineOptions, Probe, Schedule, Signal
 from exporter.result import LevelVerdict, SignalVerdict
-from exporter.units import NS
-from tests.builders import MS, concurrency, make_facts, make_probe
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result, make_summary
 
 P50, P99, THROUGHPUT = Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT

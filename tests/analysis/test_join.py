@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from exporter.analysis.join import breakdown, contradiction, foreign_ratio, foreign_requests, our_share
 from exporter.facts import DurationStat, ModelStatistics, ServerSnapshot
 from exporter.outcome import Outcome
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import Window
-from tests.builders import MS, make_columns, make_window
+from tests.builders import make_columns, make_window
 
 
 def server(count: int, request: int, queue: int, infer: int, *, hit: int = 0, fail: int = 0) -> ModelStatistics:

@@ -32,10 +32,9 @@ from exporter.probe import (
     WindowMode,
 )
 from exporter.target import Header, Resolve, Target, TlsOptions
-from exporter.units import NS
+from exporter.units import MS, NS
 
 GOOD = Path(__file__).parent / "good"
-MS = NS // 1000
 
 
 def test_the_full_example() -> None:

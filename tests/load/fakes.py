@@ -19,7 +19,8 @@ from exporter.probe import DEFAULT_INPUT, InputOptions, LoadLevel, MeasurementOp
 from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors, TraceSettings
 from exporter.target import Target
 from exporter.transport.answer import Answer
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS
+from tests.builders import concurrency, make_facts, make_probe, make_target
 
 
 @dataclass(frozen=True)

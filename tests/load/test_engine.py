@@ -24,8 +24,9 @@ from exporter.load.recorder import Recorder
 from exporter.outcome import Outcome, Reason
 from exporter.probe import Distribution, LoadLevel, Mode, OverloadPolicy
 from exporter.services.base import EncodedRequest
+from exporter.units import MS
 from exporter.window import LevelEnd, RecordColumns, Window
-from tests.builders import MS, concurrency
+from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 
 OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED

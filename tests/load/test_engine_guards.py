@@ -17,8 +17,9 @@ from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel
 from exporter.server.poller import Poller
 from exporter.services.base import EncodedRequest
+from exporter.units import MS
 from exporter.window import LevelEnd, RecordColumns, Window
-from tests.builders import MS, concurrency
+from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 
 GOOD_REQUESTS = 200

@@ -16,7 +16,8 @@ from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
 from exporter.result import Measurement
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 
 Data = list[Any]

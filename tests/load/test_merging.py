@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from exporter.facts import ServerReading
 from exporter.load.merging import Merger
+from exporter.units import MS
 from exporter.window import ClientHealth, Window
-from tests.builders import MS, make_columns, make_snapshot
+from tests.builders import make_columns, make_snapshot
 
 GRID = 1_000_000 * MS
 WINDOW = 100 * MS

@@ -27,11 +27,11 @@ from exporter.services.channels import connections, make_channel
 from exporter.sweep.level import LevelRun
 from exporter.target import Target, TlsOptions
 from exporter.transport.answer import Answer
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
-from tests.builders import MS, concurrency, make_facts, make_target
+from tests.builders import concurrency, make_facts, make_target
 from tests.load.fakes import FakeService, make_plan, request_rate
 from tests.transport import grpc_peers
 from tests.transport.certificates import Certificates, make_certificates

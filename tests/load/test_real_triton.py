@@ -18,9 +18,9 @@ from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.load.worker_pool import WorkerPool
 from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
-from tests.builders import MS, concurrency, make_probe, make_target
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 
 

@@ -10,7 +10,7 @@ from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Periodic
 from exporter.outcome import Outcome
 from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
-from tests.builders import MS
+from exporter.units import MS
 
 OK, DOWN, BUSY = Outcome.OK, Outcome.CONNECT_ERROR, Outcome.OVERLOAD
 

@@ -24,9 +24,9 @@ from exporter.services.triton import TritonService
 from exporter.target import Target
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc
 from exporter.transport.http_channel import HttpChannel
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, RecordColumns, Window
-from tests.builders import MS, concurrency, make_probe, make_target
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 
 Sent = tuple[int, Place]

@@ -30,9 +30,9 @@ from exporter.services.triton import TritonService
 from exporter.services.triton_shared_memory import output_size
 from exporter.services.triton_shared_requests import share
 from exporter.sweep.conductor import Sweep
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.load.fakes import request_rate
 from tests.transport.scripted import Ended
 

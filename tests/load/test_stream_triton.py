@@ -20,9 +20,9 @@ from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton import TritonService
 from exporter.services.triton_sequence import _append
 from exporter.services.triton_stream import read_answer
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, RecordColumns, Window
-from tests.builders import MS, concurrency, make_probe, make_target
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 from tests.transport.scripted import Ended
 

@@ -24,9 +24,9 @@ from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
 from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import Checked, LevelEnd, Window
-from tests.builders import MS, concurrency, make_probe, make_target
+from tests.builders import concurrency, make_probe, make_target
 
 MODELS = Path(__file__).parent / "models"
 DOORS = ("http", "grpc")

@@ -27,9 +27,9 @@ from exporter.result import SweepResult
 from exporter.services.triton_library import check_version
 from exporter.sweep.conductor import Sweep
 from exporter.target import Target
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import LevelEnd, RecordColumns, Window
-from tests.builders import MS, concurrency, make_probe
+from tests.builders import concurrency, make_probe
 from tests.load.fakes import request_rate
 
 

@@ -9,9 +9,9 @@ from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import LoadLevel, Mode, Probe
 from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowCounts
 from exporter.sinks.live import ExporterFacts
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import ClientHealth
-from tests.builders import MS, concurrency, make_facts, make_probe
+from tests.builders import concurrency, make_facts, make_probe
 
 
 def rate(value: int) -> LoadLevel:

@@ -13,7 +13,8 @@ from exporter.errors import ConfigError
 from exporter.probe import MeasurementOptions
 from exporter.result import LatencySummary, PercentileValue, SweepResult
 from exporter.sinks.plot import SUFFIXES, draw, write_plot
-from tests.builders import MS, concurrency, make_probe
+from exporter.units import MS
+from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result
 
 

@@ -19,9 +19,9 @@ from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
 from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, LoadLevel, Mode, Probe
 from exporter.sinks.profile_export import ExportingWorker, ProfileExport, exporting, tensor_value
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import ConnectionTimes, LevelEnd
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
 from tests.sinks.results import rate
 
 AHEAD_NS = 1_700_000_000 * NS

@@ -10,7 +10,8 @@ from exporter.facts import DurationStat
 from exporter.outcome import Outcome, SweepStatus
 from exporter.sinks.result_json import document, json_text
 from exporter.target import Header
-from tests.builders import MS, make_probe, make_target
+from exporter.units import MS
+from tests.builders import make_probe, make_target
 from tests.sinks.results import make_measurement, make_result, make_statistics, rate
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_per_second", "_watts", "_joules", "_celsius", "_hertz", "_hash")

@@ -20,8 +20,8 @@ from exporter.sinks import families
 from exporter.sinks.board import ProbeView
 from exporter.sinks.lines import Format, Lines, header, label, labels
 from exporter.sinks.samples import level_blocks, metrics_instance, percentile_text
-from exporter.units import NS
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 from tests.sinks.results import make_measurement, make_result, make_statistics, make_summary, rate
 
 

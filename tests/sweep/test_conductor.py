@@ -29,9 +29,9 @@ from exporter.result import Measurement, SweepResult, WindowCounts, WindowSummar
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
-from exporter.units import NS
+from exporter.units import MS, NS
 from exporter.window import ConnectionTimes, LevelEnd, Window
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_target, make_window
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
 """What the worker tells as the n-th window of a level; None: it waits for ever."""

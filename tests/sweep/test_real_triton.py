@@ -14,7 +14,8 @@ from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.result import Measurement, SweepResult
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency
+from exporter.units import MS
+from tests.builders import concurrency
 from tests.load.fakes import request_rate
 from tests.load.test_real_triton import probe_of
 

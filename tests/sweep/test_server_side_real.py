@@ -23,8 +23,8 @@ from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
 from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sweep.conductor import Sweep, Watcher
 from exporter.sweep.stability import Stability
-from exporter.units import NS
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.config.flags.readers import number
 from exporter.config.quantities import parse_duration, parse_ratio
 from exporter.config.text import as_number, shown
+from exporter.units import MS
 
 if TYPE_CHECKING:
     # numpy comes with the core types, and a parser of flags does without it.
@@ -63,7 +64,7 @@ class Condition:
     def _shown(self, value: float) -> str:
         if self.metric == "throughput":
             return f"{value:.6g}/s"
-        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / 1_000_000:.6g}ms"
+        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / MS:.6g}ms"
 
 
 def parse_condition(given: str) -> Condition:
