@@ -74,7 +74,6 @@ class SkipReason(enum.StrEnum):
     MISFIRE = "misfire"
     BUDGET = "budget"
     PAUSED = "paused"
-    ASLEEP = "asleep"
     SHUTDOWN = "shutdown"
 
 

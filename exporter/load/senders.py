@@ -162,7 +162,7 @@ class CountedLoop(ClosedLoop):
         offer: Offer,
         count: int,
         on_finished: Callable[[], None],
-        on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+        on_overload: OverloadPolicy,
     ) -> None:
         super().__init__(calls, self._offer_counted, lambda: None, on_overload)
         self._offer_any = offer

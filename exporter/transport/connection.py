@@ -124,11 +124,6 @@ class Connection:
             self._flush()
         return not self._queue and self._write_error is None
 
-    @property
-    def unsent_bytes(self) -> int:
-        """How much is still waiting for the kernel."""
-        return sum(len(part) for part in self._queue)
-
     def _flush(self) -> None:
         """Sends until the queue is empty or the kernel wants no more."""
         send_some = self._send_some_tls if self._is_tls else self._send_some_plain

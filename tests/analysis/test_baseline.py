@@ -97,8 +97,6 @@ def test_ratio_of_two_baselines() -> None:
 
 # --- K of M ----------------------------------------------------------------------------------------------------------
 
-FIVE_MINUTES = 300 * NS
-
 
 @pytest.mark.parametrize(
     ("tier", "minutes", "counts"),

@@ -19,7 +19,6 @@ from exporter.units import NS
 
 GOOD = Path(__file__).parent / "good"
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-MINIMAL = yaml.safe_load((GOOD / "minimal.yaml").read_text())
 FULL = yaml.safe_load((GOOD / "full.yaml").read_text())
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

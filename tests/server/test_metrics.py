@@ -195,8 +195,8 @@ async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     writer.close()
 
 
-async def read_from(port: int, scheme: str = "http", host: str = "127.0.0.1") -> ServerReading:
-    page = MetricsPage(make_target(metrics_url=f"{scheme}://{host}:{port}/metrics"), "resnet", "")
+async def read_from(port: int, scheme: str = "http") -> ServerReading:
+    page = MetricsPage(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
     reading = await asyncio.to_thread(page.read)
     page.close()
     return reading

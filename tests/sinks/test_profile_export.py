@@ -26,7 +26,6 @@ from tests.sinks.results import rate
 
 AHEAD_NS = 1_700_000_000 * NS
 FACTS = make_facts(inputs=(TensorSpec("INPUT0", "INT32", (2,)),))
-ZEROS = InputOptions(source="random", seed=1)
 
 
 class FakeWorker:

@@ -55,9 +55,9 @@ class Crowd:
         self.writers: list[asyncio.StreamWriter] = []
         self.readers: list[asyncio.StreamReader] = []
 
-    async def come(self, count: int, data: bytes = b"", limit: int = 2**16) -> None:
+    async def come(self, count: int, data: bytes = b"") -> None:
         for _ in range(count):
-            reader, writer = await asyncio.open_connection(*self._place, limit=limit)
+            reader, writer = await asyncio.open_connection(*self._place)
             writer.write(data)
             self.readers.append(reader)
             self.writers.append(writer)
