@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,13 +21,6 @@ from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
 from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str) -> Probe:

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,6 @@ def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
     with EmbeddedTriton(triton_environment, models=MODELS) as server:
         yield server
         server.kill()
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str, options: InputOptions, **changes: Any) -> Probe:

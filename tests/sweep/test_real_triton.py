@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +20,6 @@ from tests.load.test_real_triton import probe_of
 
 NOISY = 1.0
 """The machine under the tests is anybody's: windows may differ by so much and are stable still."""
-
-
-@pytest.fixture
-async def pool() -> AsyncIterator[WorkerPool]:
-    it = WorkerPool(1)
-    yield it
-    await it.close()
 
 
 def probe(

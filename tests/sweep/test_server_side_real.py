@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import shutil
 import time
-from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,6 @@ from exporter.sweep.stability import Stability
 from exporter.units import MS, NS
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, **changes: Any) -> Probe:
