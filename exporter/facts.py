@@ -1,6 +1,6 @@
 """What the server says: of its model, of what it did, and of the hardware under it.
 
-All of them are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds on the monotonic clock.
+The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds on the monotonic clock.
 """
 
 from __future__ import annotations

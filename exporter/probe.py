@@ -1,6 +1,6 @@
 """What to measure: a probe and all that belongs to it, as the configuration or a command line said it.
 
-All of them are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a sweep found, in figures, and who takes it in (`Sink`).
 
-All of them are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock.
+The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock.
 """
 
 from __future__ import annotations

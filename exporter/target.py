@@ -1,6 +1,6 @@
 """Where a probe's server is: its address, how it is reached, and as whom.
 
-All of them are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Units that names are given in: `_ns` is integer nanoseconds, inside; `_seconds` is for people and for metrics."""
+"""How long the units of time are. Inside, durations are integer nanoseconds (`_ns`); outside, seconds (`_seconds`)."""
 
 NS = 1_000_000_000
 """Nanoseconds in a second."""

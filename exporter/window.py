@@ -1,6 +1,6 @@
 """What the client saw, in one measurement interval: each request, its own health, the answers that it checked.
 
-All of them are frozen, and can be pickled, since they cross the border from the worker process. A name carries its
+The types are frozen, and can be pickled, since they cross the border from the worker process. A name carries its
 unit: `_ns` is integer nanoseconds on the monotonic clock.
 """
 

@@ -1,6 +1,6 @@
 """The whole configuration, and its sections that are about the daemon itself.
 
-The single source of the reference page, with `target_settings` and `probe_settings`.
+The single source of the reference page, with the modules of the other sections (`*_settings`).
 """
 
 from __future__ import annotations

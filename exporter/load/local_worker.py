@@ -1,4 +1,4 @@
-"""The daemon's handle of a worker process on this machine, and the pool that keeps such processes warm."""
+"""The daemon's handle of a worker process on this machine: starts it, commands it, and ends it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Readings at intervals, in a thread of their own, so that a slow page never holds up the load.
 
-Owns the thread and its time table; knows nothing of what is read.
+Owns the thread and its timetable; knows nothing of what is read.
 """
 
 from __future__ import annotations

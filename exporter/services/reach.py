@@ -1,4 +1,4 @@
-"""Whether a server can be reached, before it is asked anything; and what it means for a sweep that it can not."""
+"""Whether a server can be reached, before it is asked anything; and what it means for a sweep if it cannot."""
 
 from __future__ import annotations
 
