@@ -104,28 +104,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        guard = TokenGuard(settings.web.api_token_file)
-        baseline_actions = BaselineActions(self._baselines, self._running_probes)
-        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
-        on_demand = OnDemand(
-            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
-        )
-        sources = WebSources(
-            self._board,
-            self._page,
-            facts,
-            healthy=self._is_healthy,
-            ready=lambda: self._ready,
-            routes=[
-                *baseline_routes(baseline_actions, guard),
-                *action_routes(probe_actions, guard),
-                *config_routes(self._reloader.reload, self._reloader.shown, guard),
-                *probe_routes(ProbePage(settings.web.probe, on_demand.find, on_demand.run)),
-            ],
-            access=access,
-            guard=guard,
-        )
-        self._web = WebServer(create_app(sources), settings.web.host, settings.web.port, access.door)
+        self._web = self._web_server(facts)
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
@@ -216,6 +195,32 @@ class Daemon:
         self._spawn(self._reloader.refresh())
 
     # --- what the web side asks --------------------------------------------------------------------------------------
+
+    def _web_server(self, facts: ExporterFacts) -> WebServer:
+        """The pages, and the paths by which something is changed, each with what it acts on."""
+        web = self._settings.web
+        guard = TokenGuard(web.api_token_file)
+        baseline_actions = BaselineActions(self._baselines, self._running_probes)
+        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
+        on_demand = OnDemand(
+            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+        )
+        sources = WebSources(
+            self._board,
+            self._page,
+            facts,
+            healthy=self._is_healthy,
+            ready=lambda: self._ready,
+            routes=[
+                *baseline_routes(baseline_actions, guard),
+                *action_routes(probe_actions, guard),
+                *config_routes(self._reloader.reload, self._reloader.shown, guard),
+                *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
+            ],
+            access=self._access,
+            guard=guard,
+        )
+        return WebServer(create_app(sources), web.host, web.port, self._access.door)
 
     def _is_healthy(self) -> bool:
         return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
