@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -40,10 +39,8 @@ APP = Starlette(routes=[Route("/metrics", _page), Route("/huge", _huge)])
 
 
 @pytest.fixture
-async def address() -> AsyncIterator[str]:
-    server = WebServer(APP, "127.0.0.1", 0)
-    yield await server.start()
-    await server.stop()
+def app() -> Starlette:
+    return APP
 
 
 class Crowd:
