@@ -5,14 +5,15 @@ from __future__ import annotations
 from exporter.facts import ModelFacts
 from exporter.payload.dataset import Dataset, Tensors, round_robin
 from exporter.payload.generate import generate
+from exporter.payload.json_file import Progress
 from exporter.payload.read import read_dataset
 from exporter.probe import InputOptions
 
 
-def make_dataset(facts: ModelFacts, options: InputOptions) -> Dataset:
+def make_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
     """What the probe sends to this model, generated or read. Raises InputError."""
     if options.source == "files":
-        return read_dataset(facts, options)
+        return read_dataset(facts, options, progress)
     return generate(facts, options)
 
 

@@ -31,7 +31,7 @@ def check_files(paths: Sequence[str], progress: Progress | None = None) -> None:
         faults.raise_if_any()
 
 
-def read_dataset(facts: ModelFacts, options: InputOptions) -> Dataset:
+def read_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
     """The data in the files of `options.paths`. Raises InputError with every fault found, the first ones in full."""
     files = _find(options.paths)
     if options.files_digest and files.digest != options.files_digest:
@@ -42,7 +42,7 @@ def read_dataset(facts: ModelFacts, options: InputOptions) -> Dataset:
     if files.is_directory:
         return _from_directory(files.paths, facts, options)
     faults = Faults()
-    return _from_json_files(_read_json_files(files.paths, faults), facts, options, faults)
+    return _from_json_files(_read_json_files(files.paths, faults, progress), facts, options, faults)
 
 
 def _find(paths: Sequence[str]) -> InputFiles:
@@ -55,7 +55,7 @@ def _find(paths: Sequence[str]) -> InputFiles:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _read_json_files(paths: Sequence[Path], faults: Faults, progress: Progress | None = None) -> list[RawFile]:
+def _read_json_files(paths: Sequence[Path], faults: Faults, progress: Progress | None) -> list[RawFile]:
     """The files as far as they can be used. Raises InputError if they do not fit together."""
     files = [file for path in paths if (file := read_json_file(path, faults, progress)) is not None]
     for file in files[1:]:

@@ -17,9 +17,7 @@ import grpc
 import pytest
 
 from exporter.facts import ModelFacts
-from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
-from exporter.load.protocol import LevelPlan, MemberEvent
+from exporter.load.protocol import LevelPlan
 from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel, Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
@@ -34,6 +32,7 @@ from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
 from tests.builders import concurrency, make_facts, make_target
 from tests.load.fakes import FakeService, make_plan, request_rate
+from tests.load.levels import events_of
 from tests.transport import grpc_peers
 from tests.transport.certificates import Certificates
 from tests.transport.scripted import OK as OK_ANSWER
@@ -86,24 +85,8 @@ def plan_for(target: Target, level: LoadLevel, **changes: Any) -> LevelPlan:
 
 
 async def run(plan: LevelPlan, windows: int = 1000) -> tuple[list[Window], LevelEnd]:
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-        if isinstance(event, Window) and event.index >= windows:
-            level.stop()
-
-    service = Doors()
-    level = Level(
-        plan,
-        service=service,
-        control=service.control(plan.probe.target, NS),
-        by_place=[[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]],
-        abandoned=Abandoned(),
-        publish=publish,
-    )
-    async with asyncio.timeout(20):
-        await level.run()
+    requests = [GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]
+    events = await events_of(plan, Doors(), requests, stop_at=windows)
     end = events[-1]
     assert isinstance(end, LevelEnd)
     return [event for event in events if isinstance(event, Window)], end
