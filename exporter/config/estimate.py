@@ -16,7 +16,7 @@ from exporter.config.settings import Settings
 from exporter.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.units import NS
 
-_PROBE_SERIES = 34
+_PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3
 _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
