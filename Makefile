@@ -15,9 +15,9 @@ SHELL := bash
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
 	@echo "make test    lint, type-check, import contracts and all tests"
+	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive"
-	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"

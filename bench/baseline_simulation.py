@@ -24,7 +24,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from exporter.analysis.baseline import Floats, locations, make_baseline, threshold
 from exporter.analysis.baseline_verdict import Counts, scaled
-from exporter.probe import NS, BaselineOptions, Signal, Tier
+from exporter.probe import BaselineOptions, Signal, Tier
+from exporter.units import NS
 
 Flags = npt.NDArray[np.bool_]
 

@@ -29,7 +29,9 @@ from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, measure, ratio_cells, s
 from exporter.demo.environment import TritonEnvironment, make_environment
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.local_worker import LocalWorker
-from exporter.probe import NS, Probe, Target
+from exporter.probe import Probe
+from exporter.target import Target
+from exporter.units import NS
 
 CONCURRENCIES = (1, 4)
 ELEMENTS = 16

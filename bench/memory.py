@@ -16,7 +16,7 @@ from bench.rounds import Aim, table
 from bench.setting import DOORS, Setting
 from bench.throughput import SMALL
 from exporter.load.local_worker import LocalWorker
-from exporter.model import LevelEnd, Window
+from exporter.window import LevelEnd, Window
 
 CONCURRENCY = 32
 DEFAULT_REQUESTS = 250_000

@@ -15,23 +15,16 @@ import numpy as np
 from bench.programs import BenchError
 from exporter.demo.triton import ADDRESS
 from exporter.errors import PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.protocol import LevelEvent, LevelPlan, Worker
-from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import (
-    NS,
-    Distribution,
-    InputOptions,
-    LoadLevel,
-    MeasurementOptions,
-    Mode,
-    Probe,
-    Schedule,
-    StopRules,
-    Target,
-)
+from exporter.probe import Distribution, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Schedule, StopRules
 from exporter.services import KINDS
 from exporter.services.base import EncodedRequest
+from exporter.target import Target
+from exporter.units import NS
+from exporter.window import LevelEnd, RecordColumns, Window
 
 NO_LIMIT = 1 << 50
 """The bench's own lengths bound a level: no budget of requests or of nanoseconds (13 days) does."""

@@ -9,8 +9,8 @@ import random
 import sys
 from collections.abc import Iterable
 
-from exporter.model import LatencySummary, Measurement, PercentileValue, SweepResult
 from exporter.probe import LoadLevel, Probe
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult
 from exporter.sinks.board import Board
 from exporter.sinks.page import MetricsPage
 from exporter.web.app import WebSources, create_app

@@ -16,7 +16,7 @@ from bench.rounds import table
 from bench.setting import Setting
 from bench.throughput import SMALL
 from exporter.load.pacing import every_nth, poisson
-from exporter.probe import NS
+from exporter.units import NS
 
 SEEDS = 20
 GAPS = 20_000

@@ -31,7 +31,7 @@ from bench.programs import BenchError, tell
 from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.local_worker import LocalWorker
-from exporter.model import SweepResult
+from exporter.result import SweepResult
 from exporter.sweep.conductor import Sweep
 
 DOORS = ("http", "grpc")

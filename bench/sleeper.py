@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from bench.programs import BenchError
-from exporter.probe import NS
+from exporter.units import NS
 
 
 async def sleep_beside(rate: float, seconds: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from bench.throughput import SMALL
 from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import Worker
-from exporter.probe import NS
+from exporter.units import NS
 
 CONCURRENCY = 32
 ONE, TWO = "1", "2"

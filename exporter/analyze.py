@@ -20,10 +20,12 @@ from exporter.config.flags.help import help_text
 from exporter.config.flags.printed import print_document
 from exporter.config.quantities import format_duration
 from exporter.errors import ConfigError
+from exporter.facts import ModelFacts
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure
-from exporter.model import Measurement, ModelFacts, Reason, SweepResult, WindowSummary
+from exporter.outcome import Reason
 from exporter.probe import LoadLevel, Probe
+from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sinks.live_report import LiveReport
 from exporter.sinks.plot import SUFFIXES, require_plotting, write_plot
 from exporter.sinks.profile_export import ProfileExport, exporting

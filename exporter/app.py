@@ -20,10 +20,11 @@ from exporter.discovery.follow import Discovery
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
 from exporter.logs import configure, fields
-from exporter.model import Sink, SkipReason
 from exporter.on_demand import OnDemand
-from exporter.probe import NS, Probe
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
 from exporter.reload import Loaded, ProbeSet, Reloader, read, summary
+from exporter.result import Sink
 from exporter.schedule.actions import ProbeActions
 from exporter.schedule.gate import Gate
 from exporter.schedule.ledger import Ledger
@@ -40,6 +41,7 @@ from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
+from exporter.units import NS
 from exporter.web.access import WebAccess
 from exporter.web.actions import action_routes
 from exporter.web.app import WebSources, create_app
@@ -102,28 +104,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
-        guard = TokenGuard(settings.web.api_token_file)
-        baseline_actions = BaselineActions(self._baselines, self._running_probes)
-        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
-        on_demand = OnDemand(
-            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
-        )
-        sources = WebSources(
-            self._board,
-            self._page,
-            facts,
-            healthy=self._is_healthy,
-            ready=lambda: self._ready,
-            routes=[
-                *baseline_routes(baseline_actions, guard),
-                *action_routes(probe_actions, guard),
-                *config_routes(self._reloader.reload, self._reloader.shown, guard),
-                *probe_routes(ProbePage(settings.web.probe, on_demand.find, on_demand.run)),
-            ],
-            access=access,
-            guard=guard,
-        )
-        self._web = WebServer(create_app(sources), settings.web.host, settings.web.port, access.door)
+        self._web = self._web_server(facts)
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
@@ -215,6 +196,32 @@ class Daemon:
 
     # --- what the web side asks --------------------------------------------------------------------------------------
 
+    def _web_server(self, facts: ExporterFacts) -> WebServer:
+        """The pages, and the paths by which something is changed, each with what it acts on."""
+        web = self._settings.web
+        guard = TokenGuard(web.api_token_file)
+        baseline_actions = BaselineActions(self._baselines, self._running_probes)
+        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
+        on_demand = OnDemand(
+            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+        )
+        sources = WebSources(
+            self._board,
+            self._page,
+            facts,
+            healthy=self._is_healthy,
+            ready=lambda: self._ready,
+            routes=[
+                *baseline_routes(baseline_actions, guard),
+                *action_routes(probe_actions, guard),
+                *config_routes(self._reloader.reload, self._reloader.shown, guard),
+                *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
+            ],
+            access=self._access,
+            guard=guard,
+        )
+        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+
     def _is_healthy(self) -> bool:
         return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
 
@@ -222,7 +229,6 @@ class Daemon:
         return ExporterFacts(
             version=__version__,
             next_run=self._scheduler.next_run,
-            paused=lambda probe: bool(self._gate.pause(probe)),
             last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
             clock_jumps=lambda: self._scheduler.clock_jumps,
             workers=lambda: self._pool.alive,

@@ -44,7 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"triton-canary {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    serve = commands.add_parser("serve", help="run the daemon", description="Runs the daemon until SIGTERM or SIGINT.")
+    _add_serve(commands.add_parser("serve", help="run the daemon"))
+    # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
+    analyze_help = "measure a model from the command line, as perf_analyzer does"
+    _add_analyze(commands.add_parser("analyze", help=analyze_help, prefix_chars="\0", add_help=False))
+    _add_check_config(commands.add_parser("check-config", help="check a configuration"))
+    _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
+    _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
+    _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
+    _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.description = "Runs the daemon until SIGTERM or SIGINT."
     _add_config(serve)
     serve.add_argument(
         "--shard",
@@ -61,42 +74,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
 
-    # Its flags are perf_analyzer's, which argparse can't read: no character begins an option of this parser.
-    analyze = commands.add_parser(
-        "analyze",
-        help="measure a model from the command line, as perf_analyzer does",
-        prefix_chars="\0",
-        add_help=False,
-    )
+
+def _add_analyze(analyze: argparse.ArgumentParser) -> None:
     analyze.add_argument("words", nargs="*")
     analyze.set_defaults(command=_analyze)
 
-    check = commands.add_parser(
-        "check-config",
-        help="check a configuration",
-        description="Says ok, with an estimate of series and of sweep time against the interval, or all errors.",
-    )
+
+def _add_check_config(check: argparse.ArgumentParser) -> None:
+    check.description = "Says ok, with an estimate of series and of sweep time against the interval, or all errors."
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.set_defaults(command=_check_config)
 
-    health = commands.add_parser(
-        "health",
-        help="ask the running daemon whether it is well",
-        description="Exit status 0 if the daemon's scheduler runs, else 1: for HEALTHCHECK and the like.",
-    )
+
+def _add_health(health: argparse.ArgumentParser) -> None:
+    health.description = "Exit status 0 if the daemon's scheduler runs, else 1: for HEALTHCHECK and the like."
     health.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     health.set_defaults(command=_health)
 
-    _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
 
-    demo = commands.add_parser(
-        "demo",
-        help="a real Triton with sample models, probed by the daemon",
-        description="Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C.",
-    )
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
     demo.set_defaults(command=_demo)
-    _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
-    return parser
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:

@@ -7,11 +7,7 @@ a server can go wrong before there is anything to record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    # numpy comes with the core types, and a check of a configuration does without it.
-    from exporter.model import Outcome, Reason
+from exporter.outcome import Outcome, Reason
 
 
 class TritonCanaryError(Exception):

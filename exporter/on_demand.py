@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from exporter.logs import fields
-from exporter.model import Reason, Sink, SkipReason, SweepResult, WindowCounts
-from exporter.probe import NS, BaselineOptions, Probe, WindowMode
+from exporter.outcome import Reason, SkipReason
+from exporter.probe import BaselineOptions, Probe, WindowMode
+from exporter.result import Sink, SweepResult, WindowCounts
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
+from exporter.units import NS
 
 _log = logging.getLogger("exporter.on_demand")
 

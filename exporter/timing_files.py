@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from exporter.units import MS, US
+
 MAX_ENTRIES = 1_000_000
 """Entries of one file. A schedule's requests, one each, then fit into the records of a level."""
 
@@ -25,8 +27,6 @@ _DATA_SUFFIX = ".json"
 _MAX_MS = 10**12
 _MAX_BYTES = 32 * 2**20
 _SHOWN_LENGTH = 40
-_NS_PER_MS = 1_000_000
-_NS_PER_US = 1_000
 _MICROSECONDS = re.compile(rb"\d{1,12}")
 _MILLISECONDS = re.compile(rb"(\d{1,12})(?:\.(\d{1,6}))?")
 
@@ -73,7 +73,7 @@ def read_schedule(path: str) -> TimingFile:
     earliest_ns = 0
     for number, entry_ns in enumerate(file.entries_ns, 1):
         if entry_ns < earliest_ns:
-            found, before = entry_ns / _NS_PER_MS, earliest_ns / _NS_PER_MS
+            found, before = entry_ns / MS, earliest_ns / MS
             raise ValueError(f"{path}:{number}: found {found:g}: is before the line ahead of it, {before:g}")
         earliest_ns = entry_ns
     return file
@@ -82,7 +82,7 @@ def read_schedule(path: str) -> TimingFile:
 def _interval_ns(line: bytes) -> int:
     if not _MICROSECONDS.fullmatch(line):
         raise ValueError("must be a whole number of microseconds, 0 or more")
-    return int(line) * _NS_PER_US
+    return int(line) * US
 
 
 def _moment_ns(line: bytes) -> int:
@@ -90,7 +90,7 @@ def _moment_ns(line: bytes) -> int:
     if match is None:
         raise ValueError("must be milliseconds after the start, as 1500 or 0.25")
     whole, part = match.groups()
-    return int(whole) * _NS_PER_MS + int((part or b"").ljust(6, b"0"))
+    return int(whole) * MS + int((part or b"").ljust(6, b"0"))
 
 
 def _read(path: str, entry_of: Callable[[bytes], int]) -> TimingFile:
@@ -119,7 +119,7 @@ def _read_steps(path: str) -> TimingFile:
     for index, (before, moment) in enumerate(pairwise(moments_ms), 1):
         if moment < before:
             raise ValueError(f"{path}: step {index}: timestamp {moment} is before that of the step ahead, {before}")
-    return TimingFile(path, hashlib.sha256(content).hexdigest(), tuple(_NS_PER_MS * each for each in moments_ms))
+    return TimingFile(path, hashlib.sha256(content).hexdigest(), tuple(MS * each for each in moments_ms))
 
 
 def _step_ms(path: str, index: int, step: Any) -> int:

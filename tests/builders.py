@@ -7,19 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from exporter.model import (
-    DurationStat,
-    ModelFacts,
-    ModelStatistics,
-    Outcome,
-    RecordColumns,
-    ServerSnapshot,
-    TensorSpec,
-    Window,
-)
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Mode, Probe, Schedule, Target
-
-MS = 1_000_000
+from exporter.facts import DurationStat, ModelFacts, ModelStatistics, ServerSnapshot, TensorSpec
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, Schedule
+from exporter.target import Target
+from exporter.units import MS, NS
+from exporter.window import RecordColumns, Window
 
 
 def make_target(**changes: Any) -> Target:

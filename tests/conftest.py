@@ -1,9 +1,10 @@
-"""Fixtures for the whole suite: the embedded real Triton, shared by all tests that can share it."""
+"""Fixtures for the whole suite. The embedded real Triton is shared by all tests that can share it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,10 @@ from hypothesis import settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.load.local_worker import LocalWorker
+from exporter.load.worker_pool import WorkerPool
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
+from tests.transport.certificates import Certificates, make_certificates
 
 # A test's time is the machine's affair: no example fails for having taken long.
 settings.register_profile("untimed", deadline=None)
@@ -96,6 +100,42 @@ def triton_factory(triton_environment: TritonEnvironment) -> Iterator[TritonFact
             return server
 
         yield make
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[LocalWorker]:
+    """A worker process of the test's own."""
+    it = await LocalWorker.spawn()
+    yield it
+    await it.kill()
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[WorkerPool]:
+    """Workers for one sweep at a time, of the test's own."""
+    it = WorkerPool(1)
+    yield it
+    await it.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of the tests' own authority, for the whole session: nobody changes the files."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB. Without the right to mount one the test is skipped; in CI it fails."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no small file system can be mounted: {mounted.stderr.decode()}")
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from exporter.config.flags.assembly import PLOT_ENDINGS
 from exporter.config.flags.fail_on import parse_condition
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.model import Outcome, Reason, SweepStatus
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.sinks.plot import SUFFIXES
 from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result

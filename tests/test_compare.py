@@ -13,12 +13,13 @@ import pytest
 from exporter.cli import run
 from exporter.compare import Request, run_compare
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
-from exporter.probe import NS, LoadLevel
+from exporter.probe import LoadLevel
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
 from exporter.sinks.archive_columns import LEVELS, WINDOWS
 from exporter.sinks.archive_rows import level_rows, window_rows
 from exporter.sinks.result_json import json_text
-from tests.builders import MS, concurrency, make_facts, make_probe
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result, rate
 
 NOON = datetime(2025, 11, 21, 12, tzinfo=UTC).timestamp()

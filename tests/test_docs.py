@@ -41,3 +41,9 @@ def test_each_flag_of_the_load_and_the_input_has_a_row() -> None:
     text = "".join((DOCS / page).read_text() for page in TABLES)
     flags = {flag.name for flag in (*MEASUREMENT, *INPUT) if not flag.use_instead}
     assert sorted(flag for flag in flags if not re.search(rf"`{flag}[ `]", text)) == []
+
+
+def test_the_architecture_names_rooms_that_there_are() -> None:
+    named = re.findall(r"`([\w/.]+(?:\.py|/))`", (DOCS / "architecture.md").read_text())
+    assert len(set(named)) > 50
+    assert [room for room in named if not (TESTS.parent / "exporter" / room).exists()] == []

@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 import pytest
 
 from exporter.errors import WorkerLostError
+from exporter.limits import GroupBudget
 from exporter.load.protocol import Worker
-from exporter.model import Reason, SkipReason, SweepResult
 from exporter.on_demand import OnDemand
-from exporter.probe import NS, GroupBudget, Probe
+from exporter.outcome import Reason, SkipReason
+from exporter.probe import Probe
+from exporter.result import SweepResult
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.board import Board
 from exporter.sweep.conductor import Borrow
 from exporter.sweep.preflight import Pins
+from exporter.units import NS
 from tests.builders import make_probe
 
 PROBE = make_probe()

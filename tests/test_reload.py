@@ -13,12 +13,13 @@ import yaml
 
 from exporter.config import build_probes
 from exporter.errors import ConfigError
-from exporter.model import Outcome, SkipReason
-from exporter.probe import NS, Probe, Schedule
+from exporter.outcome import Outcome, SkipReason
+from exporter.probe import Probe, Schedule
 from exporter.reload import Changes, Loaded, ProbeSet, Reloader, read, summary
 from exporter.schedule.scheduler import Scheduler
 from exporter.sinks.baseline_store import BaselineStore
 from exporter.sinks.board import Board
+from exporter.units import NS
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 from tests.sinks.results import make_counts, make_measurement, make_result

@@ -34,8 +34,8 @@ def metric(name: str, selector: str, **labels: str) -> str:
     return f"triton_canary_{name}{{{', '.join((selector, *more))}}}"
 
 
-def lightest(expr: str, selector: str = FLEET) -> str:
+def lightest(expr: str) -> str:
     """The series of a probe's lightest level: what a user of an idle server feels."""
-    levels = metric("level_value", selector)
+    levels = metric("level_value", FLEET)
     least = f"min by ({BY_PROBE}) ({levels})"
     return f"{expr} and on ({BY_LEVEL}) ({levels} == on ({BY_PROBE}) group_left () {least})"

@@ -22,8 +22,9 @@ from exporter.analysis.baseline_state import (
     level_key,
 )
 from exporter.analysis.join import FOREIGN_LIMIT_RATIO, foreign_ratio
-from exporter.model import LevelVerdict, Measurement, SignalVerdict, SweepResult
-from exporter.probe import NS, BaselineOptions, Probe, Signal
+from exporter.probe import BaselineOptions, Probe, Signal
+from exporter.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
+from exporter.units import NS
 
 _DAY_S = 86_400.0
 _VERSION_ROWS = 24

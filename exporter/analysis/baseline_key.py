@@ -7,7 +7,8 @@ import json
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from exporter.probe import Probe, Target
+from exporter.probe import Probe
+from exporter.target import Target
 
 _NO_LOAD = frozenset(
     {

@@ -12,7 +12,8 @@ import numpy as np
 
 from exporter.analysis.baseline import Floats, SignalBaseline, make_baseline
 from exporter.analysis.baseline_verdict import TierState
-from exporter.probe import NS, BaselineOptions, Signal, Tier
+from exporter.probe import BaselineOptions, Signal, Tier
+from exporter.units import NS
 
 ROWS = 2016
 """Sweeps kept of a pin's length: one every 5 minutes for 7 days. Of more frequent ones, some are left out."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exporter.probe import NS, Tier
+from exporter.probe import Tier
+from exporter.units import NS
 
 _LEAST_BAD, _LEAST_OF = 3, 4
 """However long the interval: a single sweep decides nothing."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.model import DurationStat, ModelStatistics, Outcome, RecordColumns, Window
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome
+from exporter.window import RecordColumns, Window
 
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be somebody else's before its means say nothing of ours."""

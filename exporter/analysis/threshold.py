@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exporter.model import LatencySummary, Measurement, Outcome
-from exporter.probe import NS, Distribution, Mode, Probe, Slo
+from exporter.outcome import Outcome
+from exporter.probe import Distribution, Mode, Probe, Slo
+from exporter.result import LatencySummary, Measurement
+from exporter.units import NS
 
 EDGE_REQUESTS = 1
 """The moments at which a rate's requests are due and the edges of the windows do not meet: so many requests less than

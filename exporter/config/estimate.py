@@ -13,9 +13,10 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.probe import MAX_SEARCH_LEVELS, NS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.units import NS
 
-_PROBE_SERIES = 34
+_PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3
 _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from exporter.config.document import Block
 from exporter.config.environment import Overlay, Path
+from exporter.config.fields import is_section
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
 from exporter.config.text import MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
@@ -171,7 +172,7 @@ def model_at(path: Path) -> type[BaseModel] | None:
     for key in path:
         shape = DefaultsSettings if (shape, key) == (Settings, "defaults") else _inner_type(bare_type(shape), key)
     shape = bare_type(shape)
-    return shape if _is_model(shape) else None
+    return shape if is_section(shape) else None
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -189,17 +190,13 @@ def bare_type(annotation: Any) -> Any:
 
 
 def _inner_type(shape: Any, key: str | int) -> Any:
-    if _is_model(shape):
+    if is_section(shape):
         field = fields_by_key(shape).get(str(key))
         return field.annotation if field else None
     arguments = typing.get_args(shape)
     if typing.get_origin(shape) is tuple:
         return arguments[0]
     return arguments[1] if typing.get_origin(shape) is dict else None
-
-
-def _is_model(shape: Any) -> bool:
-    return isinstance(shape, type) and issubclass(shape, BaseModel)
 
 
 def _keys(path: Path) -> list[str]:

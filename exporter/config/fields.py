@@ -59,6 +59,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=_key, hide_input_in_errors=True)
 
 
+def is_section(shape: object) -> bool:
+    """Whether a field of this type is a mapping of known keys."""
+    return isinstance(shape, type) and issubclass(shape, BaseModel)
+
+
 def exactly_one(choices: Mapping[str, object]) -> None:
     """Raises ValueError unless one of the keys, and only one, has a value."""
     given = [key for key, value in choices.items() if value not in (None, "")]

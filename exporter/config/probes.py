@@ -9,37 +9,29 @@ from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.probe_settings import (
-    InputSettings,
-    ProbeSettings,
-    ScheduleSettings,
-    SequenceSettings,
-    percentiles_of,
-)
+from exporter.config.input_settings import InputSettings
+from exporter.config.load_settings import SequenceSettings
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Door
+from exporter.limits import GroupBudget, Maintenance
 from exporter.probe import (
-    NS,
-    GroupBudget,
-    Header,
     InputOptions,
-    Maintenance,
     MeasurementOptions,
     OverloadPolicy,
     Probe,
-    Resolve,
     Schedule,
     SequenceOptions,
     ServerSettings,
     Slo,
     StopRules,
-    Target,
-    TlsOptions,
     Unit,
     Validation,
     WindowMode,
 )
+from exporter.target import Header, Resolve, Target, TlsOptions
+from exporter.units import NS
 
 DEFAULT_ID_RANGE = 2**32 - 1
 """As in perf_analyzer."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.config.faults import bare_type, fields_by_key
-from exporter.config.fields import OneOf
+from exporter.config.fields import OneOf, is_section
 from exporter.config.inputs import Parameter
 from exporter.config.levels import Levels
 from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
@@ -64,7 +64,7 @@ def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
         shape, suffix = bare_type(arguments[0]), "[]"
     elif typing.get_origin(shape) is dict:
         shape, suffix = bare_type(arguments[1]), ".NAME"
-    return (shape, suffix) if _is_section(shape) else (None, "")
+    return (shape, suffix) if is_section(shape) else (None, "")
 
 
 def _value(annotation: Any, outer_marks: list[Any]) -> str:
@@ -80,17 +80,13 @@ def _value(annotation: Any, outer_marks: list[Any]) -> str:
         return f"list, each: {_value(arguments[0], [])}"
     if origin is dict:
         return "section" if arguments[1] is Any else f"mapping, each: {_value(arguments[1], [])}"
-    return "section" if _is_section(shape) else _TYPE_NAMES[shape] + _bounds(marks)
+    return "section" if is_section(shape) else _TYPE_NAMES[shape] + _bounds(marks)
 
 
 def _marked(mark: object) -> str:
     if isinstance(mark, Quantity):
         return f"{mark.noun}, {mark.text(mark.low)} to {mark.text(mark.high)}"
     return _choices(mark.choices) if isinstance(mark, OneOf) else ""
-
-
-def _is_section(shape: object) -> bool:
-    return isinstance(shape, type) and issubclass(shape, BaseModel)
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:

@@ -1,6 +1,6 @@
 """The whole configuration, and its sections that are about the daemon itself.
 
-The single source of the reference page, with `target_settings` and `probe_settings`.
+The single source of the reference page, with the modules of the other sections (`*_settings`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.config.fields import PathText, Section
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.quantities import duration, ratio, size
 from exporter.config.target_settings import TargetSettings
-from exporter.probe import NS
+from exporter.units import NS
 
 _DAY_NS = 86_400 * NS
 

@@ -21,7 +21,7 @@ from pydantic import (
 from exporter.config import text
 from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, exactly_one
 from exporter.config.quantities import duration
-from exporter.probe import NS
+from exporter.units import NS
 
 IN_PROCESS = "triton_in_process"
 KINDS = ("triton", IN_PROCESS, "oip", "tfserving", "torchserve")

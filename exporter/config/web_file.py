@@ -7,6 +7,7 @@ What we can't do as Go does it is refused with words, never ignored.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,10 +58,13 @@ CIPHERS = {
 """Go's names of cipher suites, which the file uses, and OpenSSL's; those of TLS 1.3 can't be chosen in either."""
 
 
-def _cipher(given: str) -> str:
-    if given not in CIPHERS:
-        raise ValueError(f"must be one of {', '.join(CIPHERS)}")
-    return given
+def _one_of(choices: Collection[str]) -> AfterValidator:
+    def validate(given: str) -> str:
+        if given not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return given
+
+    return AfterValidator(validate)
 
 
 def _hash(given: str) -> str:
@@ -75,12 +79,6 @@ def _user(given: str) -> str:
     return given
 
 
-def _header(given: str) -> str:
-    if given not in HEADERS:
-        raise ValueError(f"must be one of {', '.join(HEADERS)}")
-    return given
-
-
 class TlsServerSettings(Section):
     """How we serve over TLS. Paths are relative to the file's folder."""
 
@@ -91,7 +89,7 @@ class TlsServerSettings(Section):
     client_allowed_sans: tuple[StrictStr, ...] = ()
     min_version: Version = "TLS12"
     max_version: Version = "TLS13"
-    cipher_suites: tuple[Annotated[StrictStr, AfterValidator(_cipher)], ...] = ()
+    cipher_suites: tuple[Annotated[StrictStr, _one_of(CIPHERS)], ...] = ()
     prefer_server_cipher_suites: StrictBool = True
 
     @model_validator(mode="after")
@@ -110,9 +108,9 @@ class HttpServerSettings(Section):
     """Headers of every answer. We serve HTTP/1.1 alone, which `http2` does not change."""
 
     http2: StrictBool = True
-    headers: dict[
-        Annotated[StrictStr, AfterValidator(_header)], Annotated[StrictStr, AfterValidator(text.header_value)]
-    ] = Field(default={})
+    headers: dict[Annotated[StrictStr, _one_of(HEADERS)], Annotated[StrictStr, AfterValidator(text.header_value)]] = (
+        Field(default={})
+    )
 
 
 class WebFile(Section):

@@ -15,7 +15,8 @@ from exporter.config.checks import MAX_LABELS
 from exporter.config.probes import build_target, hashed
 from exporter.config.target_settings import TargetSettings
 from exporter.discovery.found import Found
-from exporter.probe import Probe, Resolve, Target
+from exporter.probe import Probe
+from exporter.target import Resolve, Target
 
 
 @dataclass(frozen=True, slots=True)

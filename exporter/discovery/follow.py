@@ -18,7 +18,8 @@ from exporter.discovery.expand import expand, replicas
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Answer, Source, read
 from exporter.logs import fields
-from exporter.probe import NS, Probe
+from exporter.probe import Probe
+from exporter.units import NS
 
 MODELS_REFRESH_NS = 30 * NS
 """How often a repository index is read."""

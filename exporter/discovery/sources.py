@@ -20,10 +20,11 @@ from urllib3.exceptions import HTTPError
 
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
 from exporter.errors import PreflightError, TransportError
-from exporter.probe import NS, Header, Target
 from exporter.services import KINDS
+from exporter.target import Header, Target
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
+from exporter.units import NS
 
 MAX_LIST_BYTES = 8 << 20
 HTTP_LIMIT_SECONDS = 10.0

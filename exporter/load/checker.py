@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from exporter.errors import ProtocolError
-from exporter.model import Checked, ModelFacts
+from exporter.facts import ModelFacts
 from exporter.payload import Comparison, Step, compare
-from exporter.probe import NS, Validation
+from exporter.probe import Validation
 from exporter.services.base import Service
 from exporter.transport.answer import Answer
+from exporter.units import NS
+from exporter.window import Checked
 
 MAX_WAITING = 1024
 MAX_WAITING_BYTES = 16 << 20

@@ -13,8 +13,9 @@ from exporter import logs
 from exporter.errors import InputError
 from exporter.load.protocol import LevelPlan
 from exporter.payload import Dataset, Step, make_dataset, round_robin
-from exporter.probe import NS, Mode, Validation
+from exporter.probe import Mode, Validation
 from exporter.services.base import Control
+from exporter.units import NS
 
 PROGRESS_GAP_NS = 5 * NS
 """How often a large file that is being read tells how far it is."""

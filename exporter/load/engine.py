@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import math
 import time
@@ -25,29 +24,20 @@ from exporter.load.queue_watch import queue_watched
 from exporter.load.recorder import MAX_ROWS
 from exporter.load.senders import FirstCall, Sender
 from exporter.load.sequence_flight import SequenceFlight
-from exporter.model import (
-    ConnectionTimes,
-    LevelEnd,
-    Outcome,
-    Reason,
-    RecordColumns,
-    ServerReading,
-    ServerSnapshot,
-    Window,
-)
+from exporter.load.window_cutter import WindowCutter
+from exporter.outcome import Outcome, Reason
 from exporter.payload import Step
-from exporter.probe import NS, Mode, WindowMode
+from exporter.probe import Mode, WindowMode
 from exporter.server.poller import Poller
 from exporter.services.base import Call, Channel, Control, EncodedRequest, Service
+from exporter.units import NS
+from exporter.window import ConnectionTimes, LevelEnd, Window
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
 """Hands an event over. While it waits the load goes on, in a window that gets longer: the next edge comes after."""
 
 DRAIN_LIMIT_NS = 2 * NS
 """How long the requests in flight are awaited once a level ends, if their own time-out is not shorter."""
-
-SNAPSHOT_LIMIT_NS = 2 * NS
-"""How long a window's edge waits for the server's statistics and metrics, if the window is not shorter."""
 
 OPEN_LOOP_FIRST_CHANNELS = 8
 OPEN_LOOP_FIRST_NS = 20_000_000
@@ -96,7 +86,6 @@ class Level:
         pollers: Sequence[Poller] = (),
     ) -> None:
         self._plan = plan
-        self._control = control
         self._abandoned = abandoned
         self._publish = publish
         self._pollers = pollers
@@ -108,26 +97,22 @@ class Level:
             plan, service=service, by_place=by_place, steps=steps, streams=streams, abandoned=abandoned
         )
         self._channels = self._make_calls(service, places_in_flight(plan))
+        self._windows = WindowCutter(plan, self._flight, self._guard, abandoned, control=control, pollers=pollers)
         self._sender: Sender | None = None
         self._go_ns: int | None = None
         self._is_warmed_up = False
         self._is_measuring_count = False
-        self._index = 0
-        self._edge_ns = 0
         self._grid_ns = 0
-        self._edge_sent = 0
-        self._edge_unsent = 0
-        self._snapshot: ServerSnapshot | None = None
 
     async def run(self) -> None:
         """Runs the level to its end; the last event published is LevelEnd. Raises what `publish` raises."""
-        self._health = Health(find_cpu_stat())
+        health = Health(find_cpu_stat())
         try:
             with _no_garbage_collection(), queue_watched(self._plan.probe, self._pollers, self._flight.stop):
-                end = await self._run()
+                end = await self._run(health)
         finally:
             self._flight.close()
-            self._health.close()
+            health.close()
             await asyncio.gather(*(channel.close() for channel in self._channels))
         await self._publish(end)
 
@@ -156,8 +141,8 @@ class Level:
 
     # --- the level's course ------------------------------------------------------------------------------------------
 
-    async def _run(self) -> LevelEnd:
-        self._edge_ns = time.monotonic_ns()
+    async def _run(self, health: Health) -> LevelEnd:
+        self._windows.begin(health)
         time_budget = asyncio.get_running_loop().call_later(
             self._plan.max_duration_ns / NS, lambda: self._flight.stop(self._guard.out_of_time())
         )
@@ -225,7 +210,7 @@ class Level:
             plan, flight = self._plan, self._flight
             self._launch(lambda: make_counted(plan, flight, count, self._warm_up_ended), time.monotonic_ns())
             while self._flight.stopped is None and not self._is_warmed_up:
-                await self._warm_up_until(self._edge_ns + self._options.window_ns, MAX_ROWS)
+                await self._warm_up_window()
             self._is_warmed_up = False
 
     def _warm_up_ended(self) -> None:
@@ -239,17 +224,17 @@ class Level:
         while self._flight.stopped is None:
             missing = count - self._guard.answers
             if missing > 0:
-                await self._warm_up_until(self._edge_ns + self._options.window_ns, len(self._flight.recorder) + missing)
+                await self._warm_up_window(rows=len(self._flight.recorder) + missing)
             elif time.monotonic_ns() < until_ns:
-                await self._warm_up_until(until_ns, MAX_ROWS)
+                await self._warm_up_window(until_ns=until_ns)
             else:
                 return
 
-    async def _warm_up_until(self, due_ns: int, rows: int) -> None:
-        """Warms up until then, or until so many rows are held; in windows, so that counters move and rows are let
-        go."""
-        edge_ns = self._edge_ns + self._options.window_ns
-        await self._until(min(due_ns, edge_ns), rows)
+    async def _warm_up_window(self, *, until_ns: int | None = None, rows: int = MAX_ROWS) -> None:
+        """Warms up until then, or until so many rows are held, but for a window at most: so that counters move and rows
+        are let go."""
+        edge_ns = self._windows.edge_ns + self._options.window_ns
+        await self._until(edge_ns if until_ns is None else min(until_ns, edge_ns), rows)
         if time.monotonic_ns() >= edge_ns or self._flight.recorder.is_full:
             await self._publish(self._cut(warm_up=True))
 
@@ -281,10 +266,10 @@ class Level:
     async def _until_edge(self) -> bool:
         """Waits until the window is to end. False if that is because the level is."""
         if self._options.request_count:
-            await self._until(self._edge_ns + self._plan.max_duration_ns)
+            await self._until(self._windows.edge_ns + self._plan.max_duration_ns)
         elif self._options.window_mode is WindowMode.COUNT:
             limit_ns = COUNT_WINDOW_LIMIT * self._options.window_ns
-            await self._until(self._edge_ns + limit_ns, self._options.window_requests)
+            await self._until(self._windows.edge_ns + limit_ns, self._options.window_requests)
         else:
             await self._until(self._next_edge_ns())
         return self._flight.stopped is None
@@ -305,16 +290,17 @@ class Level:
         the same; one that was late leaves out an edge that is less than half a window ahead."""
         window_ns = self._options.window_ns
         if self._plan.members == 1:
-            return self._edge_ns + window_ns
-        edges = (2 * (self._edge_ns - self._grid_ns) + 3 * window_ns) // (2 * window_ns)
+            return self._windows.edge_ns + window_ns
+        edges = (2 * (self._windows.edge_ns - self._grid_ns) + 3 * window_ns) // (2 * window_ns)
         return self._grid_ns + edges * window_ns
 
+    def _cut(self, warm_up: bool) -> Window:
+        unsent = self._sender.unsent if self._sender is not None else 0
+        return self._windows.cut(warm_up=warm_up, unsent=unsent, by_requests=self._is_measuring_count)
+
     async def _end_window(self, window: Window) -> None:
-        """Asks the server for its statistics and metrics, and publishes a window that was cut. By then the next one has
-        begun."""
-        after, readings = await asyncio.gather(self._take_snapshot(), self._take_readings())
-        before, self._snapshot = self._snapshot, after
-        await self._publish(dataclasses.replace(window, before=before, after=after, readings=readings))
+        """Publishes a window that was cut, with what the server says at its end. By then the next one has begun."""
+        await self._publish(await self._windows.asked(window))
         # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
         gc.collect(0)
 
@@ -336,65 +322,12 @@ class Level:
         abandoned = self._abandoned.count(time.monotonic_ns())
         return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
 
-    # --- windows -----------------------------------------------------------------------------------------------------
-
-    def _cut(self, warm_up: bool) -> Window:
-        """Ends the window at this moment and begins the next; without its snapshots yet."""
-        checker = self._flight.checker
-        checked = checker.take() if checker is not None else None
-        edge_ns, columns = time.monotonic_ns(), self._flight.recorder.drain()
-        start_ns, end_ns = self._edge_ns, edge_ns
-        if self._is_measuring_count and len(columns):
-            start_ns, end_ns = _first_to_last(columns, start_ns)
-        sent = self._guard.sent
-        unsent = self._sender.unsent if self._sender is not None else 0
-        window = Window(
-            index=self._index,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            columns=columns,
-            sent=sent - self._edge_sent,
-            unsent=unsent - self._edge_unsent,
-            in_flight=self._flight.in_flight + self._abandoned.count(end_ns),
-            health=self._health.sample(),
-            warm_up=warm_up,
-            error_text=self._flight.error_text,
-            checked=checked,
-        )
-        self._index += 1
-        self._edge_ns, self._edge_sent, self._edge_unsent = edge_ns, sent, unsent
-        self._flight.error_text = ""
-        return window
-
-    async def _take_snapshot(self) -> ServerSnapshot | None:
-        if self._plan.member > 0:
-            return None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._snapshot_limit_ns / NS):
-                return await self._control.snapshot(self._plan.facts)
-        return None
-
-    async def _take_readings(self) -> tuple[ServerReading, ...]:
-        found = await asyncio.gather(*(poller.edge(self._snapshot_limit_ns) for poller in self._pollers))
-        return tuple(reading for readings in found for reading in readings)
-
-    @property
-    def _snapshot_limit_ns(self) -> int:
-        return min(self._plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
-
 
 def first_channels(plan: LevelPlan) -> int:
     """How many channels are opened ahead for this part of an open loop. A schedule says no rate."""
     if plan.level.mode is Mode.SCHEDULE:
         return OPEN_LOOP_FIRST_CHANNELS
     return max(OPEN_LOOP_FIRST_CHANNELS, math.ceil(plan.level.value / plan.members * OPEN_LOOP_FIRST_NS / NS))
-
-
-def _first_to_last(columns: RecordColumns, start_ns: int) -> tuple[int, int]:
-    """From when the first of these requests was sent (not before `start_ns`) to when the last one ended: a request
-    count's time, without what the engine took before and after."""
-    first_ns = int(columns.sent_ns.min(where=columns.sent_ns > 0, initial=columns.last_ns.max()))
-    return max(first_ns, start_ns), int(columns.last_ns.max())
 
 
 @contextlib.contextmanager

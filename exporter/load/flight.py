@@ -17,9 +17,9 @@ from exporter.load.checker import Checker
 from exporter.load.guard import Guard, Stop
 from exporter.load.recorder import MAX_ROWS, Recorder
 from exporter.load.senders import Sender
-from exporter.model import Outcome, Reason
-from exporter.probe import NS
+from exporter.outcome import Outcome, Reason
 from exporter.services.base import Call, EncodedRequest
+from exporter.units import NS
 
 SCAN_GAP_MIN_NS = 1_000_000
 """Deadlines closer together than this are seen to at once."""

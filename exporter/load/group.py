@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from exporter.facts import ModelFacts
 from exporter.load.merging import Merger
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent, Worker
 from exporter.load.sharing import join_ends, share_plan
-from exporter.model import LevelEnd, ModelFacts, Reason, Window
+from exporter.outcome import Reason
 from exporter.probe import Probe
+from exporter.window import LevelEnd, Window
 
 MEET_LEAD_NS = 20_000_000
 """How far ahead the moment lies at which all go on: each must have been told by then."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.model import Outcome, Reason
-from exporter.probe import NS, StopRules
+from exporter.outcome import Outcome, Reason
+from exporter.probe import StopRules
+from exporter.units import NS
 
 PENDING_MIN_GROWTH = 16
 """A queue that has grown by less, however steadily, is noise."""

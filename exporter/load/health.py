@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from exporter.load.kernel import Timer
-from exporter.model import ClientHealth
+from exporter.window import ClientHealth
 
 PROBE_PERIOD_NS = 50_000_000
 """Twenty wake-ups a second: about 0.1 % of a core."""

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 
-from exporter.probe import NS
+from exporter.units import NS
 
 _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC

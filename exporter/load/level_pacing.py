@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from exporter.errors import PreflightError
 from exporter.load import pacing
 from exporter.load.protocol import LevelPlan
-from exporter.model import Reason
+from exporter.outcome import Reason
 from exporter.probe import Distribution, LoadLevel, Mode
 from exporter.timing_files import TimingFile, read_intervals, read_schedule
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.load.protocol import LevelPlan
-from exporter.model import Reason
+from exporter.outcome import Reason
 from exporter.probe import Probe
 
 _HEAD: Final = struct.Struct("<IQ")

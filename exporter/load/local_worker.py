@@ -1,4 +1,4 @@
-"""The daemon's handle of a worker process on this machine, and the pool that keeps such processes warm."""
+"""The daemon's handle of a worker process on this machine: starts it, commands it, and ends it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from exporter.errors import PreflightError, WorkerLostError
+from exporter.facts import ModelFacts
 from exporter.load.link import (
     Answer,
     Command,
@@ -24,9 +25,10 @@ from exporter.load.link import (
     receive,
 )
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
-from exporter.model import LevelEnd, ModelFacts, Reason, Window
+from exporter.outcome import Reason
 from exporter.payload.regions import remove_orphans
 from exporter.probe import Probe
+from exporter.window import LevelEnd, Window
 
 START_LIMIT_SECONDS = 60.0
 """A cold disk and a busy machine can make the imports take long."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from exporter.model import ClientHealth, RecordColumns, Window, sum_checked
+from exporter.window import ClientHealth, RecordColumns, Window, sum_checked
 
 EARLY_NS = 5_000_000
 """A cut this much before an edge of the grid, or less, is meant for it. The shortest window is twenty times as long."""

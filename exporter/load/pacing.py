@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from exporter.probe import NS
+from exporter.units import NS
 
 
 def constant(rate_per_second: float) -> Iterator[int]:

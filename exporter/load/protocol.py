@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from exporter.model import ConnectionTimes, LevelEnd, ModelFacts, Window
+from exporter.facts import ModelFacts
 from exporter.probe import LoadLevel, Probe
+from exporter.window import ConnectionTimes, LevelEnd, Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+from exporter.facts import ServerReading
 from exporter.load.guard import QueueGuard, Stop
-from exporter.model import ServerReading
 from exporter.probe import Probe
 from exporter.server.poller import Poller
 

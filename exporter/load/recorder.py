@@ -15,8 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from exporter.model import Outcome, RecordColumns
+from exporter.outcome import Outcome
 from exporter.services.base import Call
+from exporter.window import RecordColumns
 
 _COLUMNS = (
     "intended_ns",

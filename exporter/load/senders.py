@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from exporter.load.alarm import Alarm
-from exporter.model import Outcome
-from exporter.probe import NS, OverloadPolicy
+from exporter.outcome import Outcome
+from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
+from exporter.units import NS
 
 Offer = Callable[[Call, int, int], bool]
 """Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no room or the level ends."""
@@ -161,7 +162,7 @@ class CountedLoop(ClosedLoop):
         offer: Offer,
         count: int,
         on_finished: Callable[[], None],
-        on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+        on_overload: OverloadPolicy,
     ) -> None:
         super().__init__(calls, self._offer_counted, lambda: None, on_overload)
         self._offer_any = offer

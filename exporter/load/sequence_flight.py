@@ -11,7 +11,7 @@ from exporter.load.flight import Flight
 from exporter.load.guard import Guard
 from exporter.load.recorder import DetailRecorder
 from exporter.load.sequences import Sequences, Turn
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest, Placer
 
 _REFUSALS = (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)

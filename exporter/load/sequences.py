@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from exporter.probe import DEFAULT_SEQUENCE_LENGTH, SequenceOptions
 from exporter.services.base import Place
 

@@ -12,18 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from exporter.errors import InputError, PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.abandoned import Abandoned
 from exporter.load.data import Data
 from exporter.load.engine import Level, Publish
 from exporter.load.level_flight import places_in_flight
 from exporter.load.protocol import LevelPlan
-from exporter.model import ModelFacts, Reason
+from exporter.outcome import Reason
 from exporter.payload import Step
-from exporter.probe import NS, Probe, Target
+from exporter.probe import Probe
 from exporter.server.poller import Poller
 from exporter.server.readers import open_readers
 from exporter.services.base import Control, Service, SharedRequests
+from exporter.target import Target
 from exporter.transport.dial import settle
+from exporter.units import NS
 
 SHOWN_FAULTS = 5
 """Faults of the input that a sweep tells: its text stands in the log, on the page and in the archive."""

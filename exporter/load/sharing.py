@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from exporter.load.protocol import LevelPlan
-from exporter.model import LevelEnd, Reason
+from exporter.outcome import Reason
 from exporter.probe import Mode, SequenceOptions
+from exporter.window import LevelEnd
 
 
 def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:

@@ -35,8 +35,9 @@ from exporter.load.link import (
 )
 from exporter.load.protocol import MemberEvent
 from exporter.load.session import Session
-from exporter.model import LevelEnd, Reason
+from exporter.outcome import Reason
 from exporter.services.base import Service
+from exporter.window import LevelEnd
 
 SEND_TIMEOUT_SECONDS = 60.0
 """A daemon that takes nothing for so long is not alive any more."""

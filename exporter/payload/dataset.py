@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import InputError
-from exporter.model import ModelFacts
+from exporter.facts import ModelFacts
 from exporter.payload.shapes import shape_text
 
 Tensor = npt.NDArray[np.generic]

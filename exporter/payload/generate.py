@@ -13,7 +13,7 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from exporter.errors import InputError
-from exporter.model import ModelFacts
+from exporter.facts import ModelFacts
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.shapes import elements, request_shapes, shape_text
 from exporter.probe import InputOptions

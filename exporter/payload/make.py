@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.model import ModelFacts
+from exporter.facts import ModelFacts
 from exporter.payload.dataset import Dataset, Tensors, round_robin
 from exporter.payload.generate import generate
 from exporter.payload.json_file import Progress

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.errors import InputError
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.input_files import InputFiles, find_input_files
-from exporter.model import ModelFacts, TensorSpec
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.faults import Faults
 from exporter.payload.json_file import Progress, RawFile, RawStep, read_json_file

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from exporter.errors import InputError
-from exporter.model import ModelFacts, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.probe import InputOptions
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from exporter.errors import TritonCanaryError
 from exporter.logs import fields
-from exporter.model import SkipReason
+from exporter.outcome import SkipReason
 from exporter.probe import Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate
@@ -71,11 +71,10 @@ class ProbeActions:
         try:
             if action is Action.PAUSE:
                 self._pauses.add(probe_key(probe))
-                self._scheduler.pause(probe)
+                self._scheduler.ask_again(probe)
                 return "paused; a sweep that runs goes on"
             if action is Action.RESUME:
                 self._pauses.discard(probe_key(probe))
-                self._scheduler.resume(probe)
                 still = self._gate.pause(probe)
                 return f"resumed, and {still}" if still else "resumed; it runs from its next slot on"
         except OSError as error:

@@ -13,9 +13,10 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from exporter.model import SkipReason
-from exporter.probe import NS, Probe
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
 from exporter.schedule.phase import ProbeKey, probe_key
+from exporter.units import NS
 
 WAIT_SLACK_NS = NS
 """Added to a probe's interval when it waits its turn. The next occurrence inherits the place in line, and must not
@@ -47,12 +48,11 @@ def extra_of(probe: Probe) -> Probe:
 
 
 class ProbeState(enum.StrEnum):
-    """What a probe is doing. A probe that runs while it is paused is `running`."""
+    """What a probe is doing."""
 
     IDLE = "idle"
     WAITING = "waiting"
     RUNNING = "running"
-    PAUSED = "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,6 @@ class Admission:
         self._busy_groups: set[str] = set()
         self._line: dict[ProbeKey, _Waiter] = {}  # in order of arrival
         self._deadlines: list[tuple[int, ProbeKey]] = []  # a heap; entries of probes that left the line stay until due
-        self._paused: set[ProbeKey] = set()
         self._draining = False
 
     def offer(self, probe: Probe, now_ns: int) -> list[Decision]:
@@ -94,8 +93,6 @@ class Admission:
         key = probe_key(probe)
         if self._draining:
             decisions.append(Skip(probe, SkipReason.SHUTDOWN))
-        elif key in self._paused:
-            decisions.append(Skip(probe, SkipReason.PAUSED))
         elif key in self._group_of_running:
             decisions.append(Skip(probe, SkipReason.OVERLAP))
         elif key in self._line:
@@ -115,8 +112,6 @@ class Admission:
         extra = extra_of(probe)
         if self._draining:
             return SkipReason.SHUTDOWN
-        if probe_key(probe) in self._paused:
-            return SkipReason.PAUSED
         if (reason := self._refuse(probe)) is not None:
             return reason
         if not self._may_start(extra):
@@ -155,20 +150,18 @@ class Admission:
             heapq.heappop(self._deadlines)
         return None
 
-    def pause(self, probe: Probe) -> list[Decision]:
-        """From now on the probe is skipped when due; one that waits is skipped now, one that runs goes on."""
-        key = probe_key(probe)
-        self._paused.add(key)
-        waiter = self._line.pop(key, None)
-        return [] if waiter is None else [Skip(waiter.probe, SkipReason.PAUSED)]
-
-    def resume(self, probe: Probe) -> None:
-        """The probe runs again when it is due next."""
-        self._paused.discard(probe_key(probe))
+    def ask_again(self, probe: Probe) -> list[Decision]:
+        """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now, and not
+        when its turn comes. One that runs goes on."""
+        waiter = self._line.get(probe_key(probe))
+        if waiter is None or (reason := self._refuse(waiter.probe)) is None:
+            return []
+        del self._line[probe_key(probe)]
+        return [Skip(waiter.probe, reason)]
 
     def replace(self, probes: Mapping[ProbeKey, Probe]) -> list[Decision]:
         """From now on there are these probes alone. Those in line keep their place, under what they have become; those
-        that are gone are skipped, and no longer paused. Sweeps that run are the caller's affair."""
+        that are gone are skipped. Sweeps that run are the caller's affair."""
         decisions: list[Decision] = []
         for key, waiter in list(self._line.items()):
             probe = probes.get(key)
@@ -179,7 +172,6 @@ class Admission:
                 decisions.append(self._leave_line(key, probe))
             else:
                 self._line[key] = replace(waiter, probe=probe)
-        self._paused &= probes.keys()
         return decisions
 
     def drain(self) -> list[Decision]:
@@ -194,9 +186,7 @@ class Admission:
         key = probe_key(probe)
         if key in self._group_of_running:
             return ProbeState.RUNNING
-        if key in self._line:
-            return ProbeState.WAITING
-        return ProbeState.PAUSED if key in self._paused else ProbeState.IDLE
+        return ProbeState.WAITING if key in self._line else ProbeState.IDLE
 
     def _may_start(self, probe: Probe) -> bool:
         return len(self._group_of_running) < self._limit and probe.target.group not in self._busy_groups

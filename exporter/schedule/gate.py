@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from exporter.model import SkipReason
+from exporter.outcome import SkipReason
 from exporter.probe import Probe
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar

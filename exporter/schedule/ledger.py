@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.model import Load, SkipReason, SweepResult, WindowCounts
-from exporter.probe import NS, GroupBudget, Probe
+from exporter.limits import GroupBudget, Load
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
+from exporter.result import SweepResult, WindowCounts
 from exporter.schedule.phase import ProbeKey, probe_key
+from exporter.units import NS
 
 _K = TypeVar("_K")
 
@@ -38,7 +41,7 @@ class _Charge:
 
 
 class Ledger:
-    """A `Sink` (exporter.model): sweeps are charged as they end. For one thread."""
+    """A `Sink` (exporter.result): sweeps are charged as they end. For one thread."""
 
     def __init__(self, budget: GroupBudget, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.budget = budget

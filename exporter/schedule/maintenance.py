@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from exporter.probe import Maintenance, Probe
+from exporter.limits import Maintenance
+from exporter.probe import Probe
 from exporter.schedule.slots import SECOND_US, CronTimes
-
-_NS_PER_US = 1000
+from exporter.units import US
 
 
 class MaintenanceCalendar:
@@ -25,7 +25,7 @@ class MaintenanceCalendar:
 
     def until(self, probe: Probe) -> float | None:
         """When the maintenance of the probe that holds now ends, in Unix seconds; None if none holds."""
-        now_us = self._wall_ns() // _NS_PER_US
+        now_us = self._wall_ns() // US
         ends = [window.end_us(now_us) for window in self._windows if _concerns(window.maintenance, probe)]
         return max((end_us / SECOND_US for end_us in ends if end_us is not None), default=None)
 
@@ -34,7 +34,7 @@ class _Window:
     def __init__(self, maintenance: Maintenance) -> None:
         self.maintenance = maintenance
         self._times = CronTimes(maintenance.cron, maintenance.timezone)
-        self._duration_us = maintenance.duration_ns // _NS_PER_US
+        self._duration_us = maintenance.duration_ns // US
         self._looked_up_us = 0
         self._begin_us: int | None = -self._duration_us
 

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
-from exporter.model import SkipReason
-from exporter.probe import NS, Probe
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
 from exporter.schedule.admission import Admission, Decision, ProbeState, Skip, Start, extra_of
 from exporter.schedule.clock import Clocks, ClockWatch
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path
 from exporter.schedule.timetable import Timetable
+from exporter.units import NS
 
 _log = logging.getLogger(__name__)
 
@@ -125,13 +126,10 @@ class Scheduler:
         self._apply(others)
         return refused or self._admission.state(probe)
 
-    def pause(self, probe: Probe) -> None:
-        """The probe is skipped from now on; a running sweep goes on."""
-        self._apply(self._admission.pause(probe))
-
-    def resume(self, probe: Probe) -> None:
-        """The probe runs again from its next slot on."""
-        self._admission.resume(probe)
+    def ask_again(self, probe: Probe) -> None:
+        """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now; a sweep
+        that runs goes on."""
+        self._apply(self._admission.ask_again(probe))
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Starts nothing more, skips those who wait, cancels the running sweeps and awaits their end.

@@ -17,9 +17,9 @@ from apscheduler.triggers.cron import CronTrigger
 
 from exporter.probe import Probe
 from exporter.schedule.phase import probe_path, spread
+from exporter.units import US
 
 SECOND_US = 1_000_000
-_NS_PER_US = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -40,9 +40,9 @@ class IntervalSlots:
 
     def __init__(self, probe: Probe) -> None:
         self._path = probe_path(probe)
-        self.interval_us = max(1, probe.schedule.interval_ns // _NS_PER_US)
+        self.interval_us = max(1, probe.schedule.interval_ns // US)
         self._phase_us = spread(self._path, self.interval_us)
-        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+        self._jitter_us = probe.schedule.jitter_ns // US
 
     def next_after(self, after_us: int) -> int:
         index = (after_us - self._phase_us) // self.interval_us + 1
@@ -98,7 +98,7 @@ class CronSlots:
         """Raises as `CronTimes`."""
         self._path = probe_path(probe)
         self._times = CronTimes(probe.schedule.cron, probe.schedule.timezone)
-        self._jitter_us = probe.schedule.jitter_ns // _NS_PER_US
+        self._jitter_us = probe.schedule.jitter_ns // US
 
     def next_after(self, after_us: int) -> int | None:
         nominal_us = self._times.next_after(after_us)

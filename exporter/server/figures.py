@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from exporter.model import GpuFigures, GpuReading, GpuSource, ModelStatistics, ServerMetrics, ServerReading
-from exporter.probe import NS
+from exporter.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
+from exporter.result import GpuFigures, ServerMetrics
 from exporter.server import MAX_GPUS
+from exporter.units import NS
 
 _AS_FIELDS = ("pending_requests", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
 _ENERGY_SOURCES = (GpuSource.NVML, GpuSource.DCGM, GpuSource.TRITON)

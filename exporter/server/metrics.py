@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from exporter.model import GpuReading, GpuSource, ServerReading
-from exporter.probe import NS, Target
+from exporter.facts import GpuReading, GpuSource, ServerReading
 from exporter.server import MAX_GPUS
+from exporter.target import Target
+from exporter.units import NS
 
 TIMEOUT_NS = 2 * NS
 """How long a page may take, from connecting to its last byte."""

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.model import DurationStat, ModelStatistics
-from exporter.probe import NS
+from exporter.facts import DurationStat, ModelStatistics
 from exporter.server.metrics import find_samples
-
-_US: Final = 1000
+from exporter.units import NS, US
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,11 @@ class _Take:
 _FAMILIES: Final[Mapping[str, tuple[_Take, ...]]] = {
     # TorchServe: running sums, in microseconds.
     "ts_inference_requests_total": (_Take("success"),),
-    "ts_inference_latency_microseconds": (_Take("success", _US),),
-    "ts_queue_latency_microseconds": (_Take("queue", _US),),
+    "ts_inference_latency_microseconds": (_Take("success", US),),
+    "ts_queue_latency_microseconds": (_Take("queue", US),),
     # TensorFlow Serving: a histogram, in microseconds.
     ":tensorflow:serving:request_latency_count": (_Take("success"),),
-    ":tensorflow:serving:request_latency_sum": (_Take("success", _US),),
+    ":tensorflow:serving:request_latency_sum": (_Take("success", US),),
     # MLServer: a summary, in seconds, and counters.
     "model_infer_request_success_total": (_Take("success"),),
     "model_infer_request_failure_total": (_Take("fail"),),

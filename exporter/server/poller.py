@@ -1,6 +1,6 @@
 """Readings at intervals, in a thread of their own, so that a slow page never holds up the load.
 
-Owns the thread and its time table; knows nothing of what is read.
+Owns the thread and its timetable; knows nothing of what is read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from exporter.model import ServerReading
-from exporter.probe import NS
+from exporter.facts import ServerReading
+from exporter.units import NS
 
 MAX_READINGS = 1000
 """Kept for a window; a longer one at a short interval loses its first ones."""

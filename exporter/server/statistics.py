@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain, pairwise
 
-from exporter.model import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
+from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 
 _DURATIONS = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default, DurationStat))
 

@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.model import ModelFacts, Outcome, ServerSnapshot, TensorSpec
-from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
+from exporter.facts import ModelFacts, ServerSnapshot
+from exporter.outcome import Outcome
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe
+from exporter.target import Target
 from exporter.transport.answer import Answer
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
@@ -210,8 +212,3 @@ class Service(Protocol):
 
     def connections(self, target: Target, in_flight: int) -> int:
         """How many channels serve `in_flight` calls at once."""
-
-
-def input_specs(facts: ModelFacts) -> tuple[TensorSpec, ...]:
-    """The inputs that a request must carry: all but the optional ones."""
-    return tuple(spec for spec in facts.inputs if not spec.optional)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.probe import Target
 from exporter.services.base import Channel, Listener
+from exporter.target import Target
 from exporter.transport.grpc_channel import INFER_METHOD, GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 

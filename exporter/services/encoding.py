@@ -11,9 +11,10 @@ import numpy.typing as npt
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
 from exporter.errors import InputError, TransportError
-from exporter.model import ModelFacts, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Tensors
+from exporter.services.reach import transport_reason
 from exporter.transport.headers import read_headers
 from exporter.wire.codings import compress
 from exporter.wire.grpc_messages import frame_message
@@ -44,8 +45,6 @@ def http_request(
     try:
         every += read_headers(probe.target.headers)
     except TransportError as error:
-        from exporter.services.triton_clients import transport_reason
-
         raise transport_reason(error) from error
     if probe.input.compression != "none":
         # As Triton's client does it: the whole body, and the length of its JSON part is what it is when unpacked.

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import Reason
-from exporter.probe import NS, Target
+from exporter.outcome import Reason
 from exporter.services.base import Call, EncodedRequest
-from exporter.services.triton_clients import transport_reason
+from exporter.services.reach import no_answer, transport_reason
+from exporter.target import Target
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
+from exporter.units import NS
 from exporter.wire.http1 import request_head
 
 _REASONS = {
@@ -75,8 +76,7 @@ async def ask(target: Target, path: str, timeout_ns: int, method: str = "GET") -
     except TransportError as error:
         raise transport_reason(error) from error
     except TimeoutError as error:
-        text = f"{url} accepts connections and did not answer within {timeout_ns / NS:g} s"
-        raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
+        raise no_answer(url, timeout_ns) from error
     finally:
         await channel.close()
     if isinstance(result, TransportError):

@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from exporter.errors import InputError, PreflightError, ProtocolError
-from exporter.model import ModelFacts, Reason, ServerSnapshot, TensorSpec
-from exporter.probe import InputOptions, Probe, Target
+from exporter.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.outcome import Reason
+from exporter.probe import InputOptions, Probe
 from exporter.services.base import Control, EncodedRequest, Tensors
 from exporter.services.encoding import Tensor, checked, http_request, refuse_not_finite, request_ids, strings
 from exporter.services.page_statistics import PageStatistics
@@ -22,6 +23,7 @@ from exporter.services.plain import PlainService, model_inputs
 from exporter.services.triton import TritonService, infer_path
 from exporter.services.triton_control import TritonControl
 from exporter.services.triton_model import latest_version
+from exporter.target import Target
 from exporter.transport.answer import Answer
 
 _BINARY: Final = "binary_tensor_data"

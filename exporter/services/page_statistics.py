@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from exporter.model import ModelFacts, ServerSnapshot
-from exporter.probe import Target
+from exporter.facts import ModelFacts, ServerSnapshot
 from exporter.server.metrics import MetricsPage, PageError
 from exporter.server.page_statistics import parse_statistics
+from exporter.target import Target
 
 
 class PageStatistics:

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason, TensorSpec
-from exporter.probe import InputOptions, Probe, Target
+from exporter.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.outcome import Reason
+from exporter.probe import InputOptions, Probe
 from exporter.services.base import EncodedRequest, Placer, SharedRequests, Tensors, TraceSettings
 from exporter.services.channels import connections
+from exporter.services.page_statistics import PageStatistics
+from exporter.target import Target
 
 
 class PlainService:
@@ -35,11 +38,19 @@ class PlainService:
 
 
 class PlainControl:
-    """The same of a `Control`."""
+    """The same of a `Control`. Such servers tell statistics on their metrics page alone, if at all."""
 
     def __init__(self, target: Target, timeout_ns: int) -> None:
         self._target = target
         self._timeout_ns = timeout_ns
+        self._page = PageStatistics(target)
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        """What the metrics page says, where the target names it."""
+        return await self._page.snapshot(facts)
+
+    async def close(self) -> None:
+        self._page.close()
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
         _refuse(self._target, "reference model")

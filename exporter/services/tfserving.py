@@ -10,12 +10,13 @@ import json
 from collections.abc import Sequence
 
 from exporter.errors import ProtocolError
-from exporter.model import ModelFacts
-from exporter.probe import Probe, Target
+from exporter.facts import ModelFacts
+from exporter.probe import Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request
 from exporter.services.plain import PlainService
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
 

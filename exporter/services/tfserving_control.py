@@ -13,16 +13,18 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import ModelFacts, Reason, ServerSnapshot
-from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
+from exporter.facts import ModelFacts
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services import tfserving_pb2 as pb
 from exporter.services.http_pages import Page, ask
-from exporter.services.page_statistics import PageStatistics
 from exporter.services.plain import PlainControl
+from exporter.services.reach import check_connection, no_answer, transport_reason
 from exporter.services.tfserving_messages import Told, available, model_facts, model_spec
-from exporter.services.triton_clients import check_connection, transport_reason
 from exporter.services.triton_credentials import grpc_credentials
+from exporter.target import Target
 from exporter.transport.headers import read_headers
+from exporter.units import NS
 
 _M = TypeVar("_M", bound=Message)
 
@@ -42,10 +44,6 @@ _REASONS = {
 class TfServingControl(PlainControl):
     """A `Control` (services.base)."""
 
-    def __init__(self, target: Target, timeout_ns: int) -> None:
-        super().__init__(target, timeout_ns)
-        self._page = PageStatistics(target)
-
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
@@ -55,17 +53,8 @@ class TfServingControl(PlainControl):
             async with asyncio.timeout(self._timeout_ns / NS):
                 told = await tell(model, version)
         except TimeoutError as error:
-            seconds = self._timeout_ns / NS
-            text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
-            raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
+            raise no_answer(self._target.url, self._timeout_ns) from error
         return model_facts(model, version, told, options, self._page.there)
-
-    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """What the monitoring page says, where the target names it."""
-        return await self._page.snapshot(facts)
-
-    async def close(self) -> None:
-        self._page.close()
 
     # --- gRPC --------------------------------------------------------------------------------------------------------
 

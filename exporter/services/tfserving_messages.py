@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tritonclient.utils import triton_to_np_dtype
 
 from exporter.errors import PreflightError
-from exporter.model import ModelFacts, Reason, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Reason
 from exporter.probe import InputOptions
 from exporter.services import tfserving_pb2 as pb
 from exporter.services.encoding import Tensor, raw, refuse_not_finite

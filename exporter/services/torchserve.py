@@ -16,13 +16,14 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason, ServerSnapshot, TensorSpec
-from exporter.probe import DEFAULT_INPUT, InputOptions, Probe, Target
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
 from exporter.services.channels import make_channel
 from exporter.services.encoding import checked, http_request
-from exporter.services.page_statistics import PageStatistics
 from exporter.services.plain import PlainControl, PlainService
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
 
@@ -61,10 +62,6 @@ class TorchServeService(PlainService):
 class TorchServeControl(PlainControl):
     """A `Control` (services.base)."""
 
-    def __init__(self, target: Target, timeout_ns: int) -> None:
-        super().__init__(target, timeout_ns)
-        self._page = PageStatistics(target)
-
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
@@ -84,13 +81,6 @@ class TorchServeControl(PlainControl):
             server_name="TorchServe",
             asked_version=version,
         )
-
-    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """What the metrics page says, where the target names it."""
-        return await self._page.snapshot(facts)
-
-    async def close(self) -> None:
-        self._page.close()
 
     async def _check_health(self) -> None:
         from exporter.services.http_pages import ask

@@ -15,11 +15,12 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import InputError
-from exporter.model import ModelFacts, TensorSpec, request_priority
-from exporter.probe import Probe, Target
+from exporter.facts import ModelFacts, TensorSpec, request_priority
+from exporter.probe import Probe
 from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
 from exporter.services.channels import connections, make_channel
 from exporter.services.encoding import checked, grpc_request, http_request, raw, refuse_not_finite, request_ids
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.transport.grpc_stream import GrpcStreamChannel
 

@@ -22,47 +22,21 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import PreflightError, TransportError
-from exporter.model import ModelFacts, Outcome, Reason
-from exporter.probe import NS, Target
-from exporter.services.base import Call, Tensors, TraceSettings
-from exporter.services.channels import make_channel
+from exporter.facts import ModelFacts
+from exporter.outcome import Reason
+from exporter.services.base import Tensors, TraceSettings
+from exporter.services.reach import check_connection, transport_reason
 from exporter.services.triton_answers import output_tensors
 from exporter.services.triton_credentials import grpc_credentials
+from exporter.target import Target
 from exporter.transport.dial import reason_text
 from exporter.transport.headers import read_headers
 from exporter.transport.tls import client_context
+from exporter.units import NS
 
 _M = TypeVar("_M", bound=Message)
 
-_TRANSPORT_REASONS = {
-    Outcome.CONNECT_ERROR: Reason.UNREACHABLE,
-    Outcome.TLS_ERROR: Reason.TLS,
-    Outcome.TIMEOUT: Reason.PREFLIGHT_TIMEOUT,
-    Outcome.AUTH_ERROR: Reason.AUTH,
-}
 _MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
-
-
-def transport_reason(error: TransportError, url: str = "") -> PreflightError:
-    """A connection that could not be made, as the reason of a failed sweep; its text begins with `url`, if given."""
-    text = f"{url}: {error}" if url else str(error)
-    return PreflightError(_TRANSPORT_REASONS.get(error.outcome, Reason.PROTOCOL), text)
-
-
-def _ignore(_call: Call) -> None:
-    """Listens to a channel on which nothing is sent."""
-
-
-async def check_connection(target: Target) -> None:
-    """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused certificate
-    and garbage alike. Raises PreflightError."""
-    channel = make_channel(target, _ignore)
-    try:
-        await channel.open()
-    except TransportError as error:
-        raise transport_reason(error, target.url) from error
-    finally:
-        await channel.close()
 
 
 class TritonClient:

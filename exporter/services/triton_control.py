@@ -16,11 +16,15 @@ from typing import Protocol
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import PreflightError
-from exporter.model import ModelFacts, ModelKey, Reason, ServerSnapshot
-from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
+from exporter.facts import ModelFacts, ModelKey, ServerSnapshot
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.base import Tensors, TraceSettings
+from exporter.services.reach import no_answer
 from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
+from exporter.target import Target
+from exporter.units import NS
 
 MAX_COMPOSING_MODELS = 16
 """A cap on series, and on what is asked for at each window's edge."""
@@ -57,14 +61,12 @@ class TritonControl:
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
         """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
-        seconds = self._timeout_ns / NS
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._timeout_ns / NS):
                 return await self._preflight(model, version, composing, options)
         except TimeoutError as error:
             await self._disconnect()
-            text = f"{self._target.url} accepts connections and did not answer within {seconds:g} s"
-            raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
+            raise no_answer(self._target.url, self._timeout_ns) from error
         except BaseException:
             await self._disconnect()
             raise

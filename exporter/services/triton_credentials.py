@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Target
+from exporter.outcome import Outcome
+from exporter.target import Target
 from exporter.transport.dial import dial
 from exporter.transport.tls import certificate_names
 from exporter.transport.tls_files import certificate_pem, key_pem, read_file

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.errors import InputError, PreflightError, TransportError
-from exporter.model import ModelFacts, Outcome, Reason
-from exporter.probe import Probe, Target
+from exporter.facts import ModelFacts
+from exporter.outcome import Outcome, Reason
+from exporter.probe import Probe
 from exporter.services.base import (
     Call,
     Channel,
@@ -31,6 +32,7 @@ from exporter.services.triton_in_process_control import InProcess, InProcessCont
 from exporter.services.triton_library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
 from exporter.services.triton_sequence import SequenceWords
 from exporter.services.triton_server import Prepared, Template, TritonServer, read_response, version_number
+from exporter.target import Target
 from exporter.transport.answer import Answer
 
 MAX_SPARES = 64

@@ -16,8 +16,9 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason
-from exporter.probe import DEFAULT_INPUT, NS, InputOptions, Target
+from exporter.facts import ModelFacts
+from exporter.outcome import Reason
+from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.encoding import MARK, checked, raw
 from exporter.services.triton_answers import read_answer
@@ -32,7 +33,9 @@ from exporter.services.triton_server import (
     read_response,
     version_number,
 )
+from exporter.target import Target
 from exporter.transport.answer import Answer
+from exporter.units import NS
 
 UNLOAD_LIMIT_SECONDS = 10.0
 

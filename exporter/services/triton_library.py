@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import PreflightError
-from exporter.model import Outcome, Reason
+from exporter.outcome import Outcome, Reason
 
 API_MAJOR, API_MINOR = 1, 31
 """The major version must be this one, the minor at least this: it has all that is used here."""

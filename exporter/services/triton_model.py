@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from exporter.model import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, TensorSpec
+from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, TensorSpec
 
 _HASH_LENGTH = 12
 _STATISTICS_EXTENSION = "statistics"

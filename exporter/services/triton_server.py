@@ -22,9 +22,8 @@ import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
 from exporter.errors import PreflightError
-from exporter.model import Reason
+from exporter.outcome import Reason
 from exporter.payload.regions import Claim
-from exporter.probe import Target
 from exporter.services.triton_handover import Handover, Taker
 from exporter.services.triton_library import (
     DATATYPES,
@@ -34,6 +33,7 @@ from exporter.services.triton_library import (
     TritonError,
     TritonLibrary,
 )
+from exporter.target import Target
 
 LIBRARY = "lib/libtritonserver.so"
 EXIT_LIMIT_SECONDS = 5

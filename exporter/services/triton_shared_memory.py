@@ -16,7 +16,8 @@ import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import ModelFacts, Reason, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Reason
 from exporter.payload.regions import (
     CUDA_DEVICE,
     PREFIX,
@@ -27,8 +28,10 @@ from exporter.payload.regions import (
     exists,
     remove_orphans,
 )
-from exporter.probe import NS, InputOptions, Probe, Target
+from exporter.probe import InputOptions, Probe
 from exporter.services.triton_clients import TritonClient
+from exporter.target import Target
+from exporter.units import NS
 
 _ALIGNMENT = 64
 _PROBE_BYTES = 4096

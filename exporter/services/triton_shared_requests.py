@@ -11,7 +11,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2
 
-from exporter.model import ModelFacts, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Tensors
 from exporter.services.encoding import checked, raw

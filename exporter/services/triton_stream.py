@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tritonclient.grpc import service_pb2
 
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from exporter.services.base import EncodedRequest
 from exporter.services.triton_sequence import append_parameters
 from exporter.transport.grpc_stream import StreamMessage, StreamProtocol

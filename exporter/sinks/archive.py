@@ -16,8 +16,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from exporter.logs import fields
-from exporter.model import SkipReason, SweepResult, WindowCounts
-from exporter.probe import NS, Probe
+from exporter.outcome import SkipReason
+from exporter.probe import Probe
+from exporter.result import SweepResult, WindowCounts
 from exporter.sinks.archive_columns import LEVELS, WINDOWS
 from exporter.sinks.archive_files import (
     ArchiveLock,
@@ -28,6 +29,7 @@ from exporter.sinks.archive_files import (
     stored_files,
 )
 from exporter.sinks.archive_rows import level_rows, window_rows
+from exporter.units import NS
 
 _log = logging.getLogger(__name__)
 

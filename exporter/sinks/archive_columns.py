@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 
 SCHEMA_VERSION = 1
 """The first cell of every row. It grows when the meaning of a column changes or when the columns do."""

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from exporter.analysis.averages import average_ns, average_us, microseconds, network_us
-from exporter.model import ClientHealth, LatencySummary, Measurement, Outcome, SweepResult, WindowSummary
-from exporter.probe import NS, LoadLevel, Mode
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, Mode
+from exporter.result import LatencySummary, Measurement, SweepResult, WindowSummary
 from exporter.sinks.archive_columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
 from exporter.sinks.archive_server import server_side_cells
+from exporter.units import NS
+from exporter.window import ClientHealth
 
 
 def iso_time(unix_s: float) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from exporter.model import GpuFigures, Measurement, ModelStatistics, ServerMetrics
+from exporter.facts import ModelStatistics
+from exporter.result import GpuFigures, Measurement, ServerMetrics
 from exporter.sinks.archive_columns import Cell
 
 

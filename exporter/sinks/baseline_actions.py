@@ -10,9 +10,10 @@ from exporter.analysis.baseline_judge import accept, latest_version, pin_now, wo
 from exporter.analysis.baseline_state import LevelState, LoadState, VersionState
 from exporter.errors import TritonCanaryError
 from exporter.logs import fields
-from exporter.probe import NS, Probe, Signal
+from exporter.probe import Probe, Signal
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
 from exporter.sinks.baseline_store import BaselineStore, kept_as
+from exporter.units import NS
 
 _log = logging.getLogger("exporter.audit")
 

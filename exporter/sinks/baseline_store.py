@@ -19,8 +19,9 @@ from exporter.analysis.baseline_judge import judge
 from exporter.analysis.baseline_key import baseline_key
 from exporter.analysis.baseline_state import LevelState, LoadState, ProbeBaselines, VersionState
 from exporter.logs import fields
-from exporter.model import Sink, SkipReason, SweepResult, WindowCounts
+from exporter.outcome import SkipReason
 from exporter.probe import Probe
+from exporter.result import Sink, SweepResult, WindowCounts
 from exporter.sinks.archive_files import safe_name
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
 

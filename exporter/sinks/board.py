@@ -11,19 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exporter.model import (
-    DURATION_BUCKETS_SECONDS,
-    Measurement,
-    ModelFacts,
-    Outcome,
-    Reason,
-    SkipReason,
-    SweepResult,
-    SweepStatus,
-    WindowCounts,
-)
-from exporter.probe import NS, LoadLevel, Probe
+from exporter.facts import ModelFacts
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
+from exporter.probe import LoadLevel, Probe
+from exporter.result import DURATION_BUCKETS_SECONDS, Measurement, SweepResult, WindowCounts
 from exporter.sinks.statefile import LastTimes, ProbeKey, StateFile
+from exporter.units import NS
 
 RESULT_LIFE_INTERVALS = 3
 """A result expires this many intervals of its probe after its sweep ended."""
@@ -116,7 +109,7 @@ class _Entry:
 
 
 class Board:
-    """Implements `exporter.model.Sink`. All methods belong to one thread; the views may be read in any.
+    """Implements `exporter.result.Sink`. All methods belong to one thread; the views may be read in any.
 
     `now` is the wall clock, for stamps; `monotonic` the clock by which results expire. Without a `state_file` nothing
     is kept over a restart.

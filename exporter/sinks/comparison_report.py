@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.analysis.comparison import Comparison, LevelComparison, Ratio, judge
+from exporter.units import MS
 
 _CLOSED_LOOPS = ("concurrency", "periodic")
 """Loads in which throughput is the server's doing; in the others it is what was asked for."""
@@ -37,7 +38,7 @@ def table(comparison: Comparison, tolerance: float) -> Iterator[str]:
             yield f"| {name} | inferences/s | {figures} | {_ratio_cells(level.throughput)} | {verdict} |"
         for percentile, ratio in level.latency.items():
             verdict = judge(ratio, tolerance, more_is_better=False)
-            figures = f"{ratio.first / 1e6:.4g} ms | {ratio.second / 1e6:.4g} ms"
+            figures = f"{ratio.first / MS:.4g} ms | {ratio.second / MS:.4g} ms"
             yield f"| {name} | p{percentile:g} latency | {figures} | {_ratio_cells(ratio)} | {verdict} |"
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from exporter.analysis.comparison import Figures, LevelSample
 from exporter.errors import ConfigError
-from exporter.probe import NS
 from exporter.sinks.archive_columns import PERCENTILES, percentile_text, unescape
 from exporter.sinks.result_json import SCHEMA, SCHEMA_VERSION
+from exporter.units import NS
 
 _LEVELS, _WINDOWS = ".levels.csv", ".windows.csv"
 

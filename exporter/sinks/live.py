@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from exporter.model import Load
+from exporter.limits import Load
 from exporter.probe import Probe
 from exporter.sinks.families import EXPORTER_PREFIX
 
@@ -40,12 +40,12 @@ COLLECTORS = (
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
     return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
-    why a probe is paused, `load` what its sweeps of the last hour caused, `budgets_used` what part of each budget of
-    each group that is; `discovery` tells by source whether its last reading worked, and how many it has found."""
+    why a probe is paused ("": it is not), `load` what its sweeps of the last hour caused, `budgets_used` what part of
+    each budget of each group that is; `discovery` tells by source whether its last reading worked, and how many it has
+    found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
-    paused: Callable[[Probe], bool]
     last_tick_unix_s: Callable[[], float]
     clock_jumps: Callable[[], int]
     workers: Callable[[], int]

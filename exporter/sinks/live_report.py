@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.model import WindowSummary
-from exporter.probe import NS, LoadLevel, Mode, Probe, WindowMode
+from exporter.probe import LoadLevel, Mode, Probe, WindowMode
+from exporter.result import WindowSummary
 from exporter.sweep.stability import Stability
+from exporter.units import MS, NS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _REFRESHES_PER_SECOND = 8
-_MS = 1_000_000
 
 
 class LiveReport:
@@ -87,7 +87,7 @@ def window_line(probe: Probe, done: Progress, summary: WindowSummary, verdict: S
         percentile = options.stability_percentile
         name = "mean" if percentile is None else f"p{percentile:g}"
         value_ns = summary.latency.mean_ns if percentile is None else summary.latency.at(percentile)
-        parts.append(f"{name} {value_ns / _MS:.3f} ms")
+        parts.append(f"{name} {value_ns / MS:.3f} ms")
     if done.windows > 1 and verdict.spread_ratio is not None:
         parts.append(f"spread {verdict.spread_ratio - 1:.1%} of {options.stability_ratio:.1%}")
     left_ns = least_left_ns(probe, done)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client.core import GaugeMetricFamily
 
-from exporter.model import SweepResult
-from exporter.probe import NS
+from exporter.result import SweepResult
 from exporter.sinks import families as f
 from exporter.sinks.board import Board
 from exporter.sinks.lines import Format, header
 from exporter.sinks.samples import ProbeExtras, level_blocks, state_blocks
+from exporter.units import NS
 
 CONTENT_TYPE = Format.TEXT.content_type
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 from prometheus_client import Metric, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from exporter.sinks.board import Board
+from exporter.sinks.board import Board, ProbeView
 from exporter.sinks.lines import Format
 from exporter.sinks.live import CollectorErrors, ExporterFacts, RuntimeCollectors, facts_metrics, page_metrics
 from exporter.sinks.prometheus import ProbeRow, ProbeSamples
@@ -96,14 +96,12 @@ class MetricsPage:
         self._thread.shutdown(wait=True)
 
     def _rows(self) -> list[ProbeRow]:
-        return [
-            ProbeRow(
-                view,
-                self._asked(partial(self._facts.next_run, view.probe)),
-                self._asked(partial(self._facts.paused, view.probe)),
-            )
-            for view in self._board.probes()
-        ]
+        return [self._row(view) for view in self._board.probes()]
+
+    def _row(self, view: ProbeView) -> ProbeRow:
+        pause = self._asked(partial(self._facts.pause, view.probe))
+        next_run_unix_s = self._asked(partial(self._facts.next_run, view.probe))
+        return ProbeRow(view, next_run_unix_s, paused=None if pause is None else pause != "")
 
     def _asked(self, ask: Callable[[], _T]) -> _T | None:
         try:

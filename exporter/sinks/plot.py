@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from exporter.analysis.knee import knee
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, Measurement, SweepResult
+from exporter.result import LatencySummary, Measurement, SweepResult
 from exporter.sinks.report_lines import number, percentile_name
+from exporter.units import MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """File names that mean a picture."""
-
-_MS = 1e6
-"""Nanoseconds in a millisecond."""
 
 
 def require_plotting() -> None:
@@ -53,7 +51,7 @@ def draw(result: SweepResult) -> Figure:
     axes = figure.add_subplot()
     for percentile in sorted({p.percentile for _, latency in measurements for p in latency.percentiles}):
         points = [
-            (measurement.throughput, entry.value_ns / _MS)
+            (measurement.throughput, entry.value_ns / MS)
             for measurement, latency in measurements
             for entry in latency.percentiles
             if entry.percentile == percentile
@@ -64,7 +62,7 @@ def draw(result: SweepResult) -> Figure:
     threshold_ns = result.probe.measurement.latency_threshold_ns
     if threshold_ns:
         axes.axhline(
-            threshold_ns / _MS, color="tab:red", linestyle="--", label=f"threshold {number(threshold_ns / _MS)} ms"
+            threshold_ns / MS, color="tab:red", linestyle="--", label=f"threshold {number(threshold_ns / MS)} ms"
         )
     axes.set_xlabel("throughput, inferences a second")
     axes.set_ylabel("latency, milliseconds")
@@ -89,7 +87,7 @@ def _mark_levels(axes: Axes, measurements: list[tuple[Measurement, LatencySummar
         text = measurement.level.label if measurement.stable else f"{measurement.level.label}?"
         axes.annotate(
             text,
-            (measurement.throughput, highest_ns / _MS),
+            (measurement.throughput, highest_ns / MS),
             textcoords="offset points",
             xytext=(0, 6),
             ha="center",

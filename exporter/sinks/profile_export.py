@@ -20,11 +20,13 @@ import numpy.typing as npt
 
 from exporter import __version__
 from exporter.errors import ConfigError, InputError
+from exporter.facts import ModelFacts
 from exporter.load.protocol import LevelEvent, LevelPlan, Worker
-from exporter.model import ModelFacts, Outcome, RecordColumns, Window
+from exporter.outcome import Outcome
 from exporter.payload import make_steps
 from exporter.probe import LoadLevel, Mode, Probe
 from exporter.sinks.report_lines import level_rate
+from exporter.window import RecordColumns, Window
 
 MAX_ELEMENTS = 1024
 """Inputs with more elements are left out: they would be written again for every request."""

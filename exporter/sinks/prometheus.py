@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from exporter.model import SweepResult
-from exporter.probe import Target
+from exporter.result import SweepResult
 from exporter.sinks.board import ProbeView
 from exporter.sinks.families import PAGE_ORDER, Family, by_sample_name
 from exporter.sinks.lines import Block, Format, header
 from exporter.sinks.replicas import by_pattern, replica_blocks
 from exporter.sinks.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
+from exporter.target import Target
 
 _log = logging.getLogger(__name__)
 

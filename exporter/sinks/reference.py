@@ -52,7 +52,6 @@ def _told() -> list[Metric]:
     facts = ExporterFacts(
         version="",
         next_run=lambda _probe: None,
-        paused=lambda _probe: False,
         last_tick_unix_s=lambda: 0.0,
         clock_jumps=lambda: 0,
         workers=lambda: 0,

@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from exporter.probe import NS, LoadLevel
+from exporter.probe import LoadLevel
 from exporter.sinks import families as f
 from exporter.sinks.board import ProbeView
 from exporter.sinks.lines import Block, Lines, labels
+from exporter.units import NS
 
 MEDIAN = 50.0
 

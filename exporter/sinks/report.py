@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from exporter.model import Measurement, ModelFacts, SweepResult
+from exporter.facts import ModelFacts
 from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import Measurement, SweepResult
 from exporter.sinks.report_lines import (
     ReportOptions,
     level_lines,
@@ -16,6 +17,7 @@ from exporter.sinks.report_lines import (
     stabilizing_latency_us,
 )
 from exporter.sinks.report_settings import settings_lines
+from exporter.units import MS
 
 
 class Report:
@@ -51,7 +53,7 @@ class Report:
         for measurement in result.measurements:
             yield _summary_line(measurement, percentile)
         if result.best is not None:
-            limit_ms = number(self._probe.measurement.latency_threshold_ns / 1e6)
+            limit_ms = number(self._probe.measurement.latency_threshold_ns / MS)
             yield f"Best within {limit_ms} msec: {_load(result.best.level)}"
 
     def _print(self, lines: Iterable[str]) -> None:

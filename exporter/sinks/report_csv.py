@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.analysis.averages import average_us, has_cache, microseconds, network_us, server_rest_us
-from exporter.model import GpuFigures, Measurement, ModelStatistics, SweepResult
-from exporter.probe import NS, Mode, Probe
+from exporter.facts import ModelStatistics
+from exporter.probe import Mode, Probe
+from exporter.result import GpuFigures, Measurement, SweepResult
 from exporter.sinks.report_lines import level_rate, number, percentile_name, shown_percentiles
+from exporter.units import NS
 
 
 @dataclass(frozen=True, slots=True)

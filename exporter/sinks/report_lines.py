@@ -17,17 +17,11 @@ from exporter.analysis.averages import (
     microseconds,
     server_averages,
 )
-from exporter.model import (
-    GpuFigures,
-    LatencySummary,
-    Measurement,
-    ModelFacts,
-    ModelStatistics,
-    Outcome,
-    PercentileValue,
-    WindowSummary,
-)
-from exporter.probe import NS, LoadLevel, Mode, Probe
+from exporter.facts import ModelFacts, ModelStatistics
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import GpuFigures, LatencySummary, Measurement, PercentileValue, WindowSummary
+from exporter.units import NS
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Those that perf_analyzer always tells."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.model import ModelFacts
+from exporter.facts import ModelFacts
 from exporter.probe import Distribution, Mode, Probe, SearchKind, WindowMode
 from exporter.sinks.report_lines import ReportOptions, number, percentile_name
+from exporter.units import MS
 
-_MS = 1_000_000
 """Nanoseconds in a millisecond, perf_analyzer's unit for limits and windows."""
 
 
@@ -47,7 +47,7 @@ def _window_lines(probe: Probe) -> Iterator[str]:
     if counts:
         yield f"  Minimum number of samples in each window: {measurement.window_requests}"
     else:
-        yield f"  Measurement window: {number(measurement.window_ns / _MS)} msec"
+        yield f"  Measurement window: {number(measurement.window_ns / MS)} msec"
 
 
 def _range_lines(probe: Probe) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _range_lines(probe: Probe) -> Iterator[str]:
         values = [probe.search.start, probe.search.end]
     if mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE) or len(values) == 1:
         return
-    yield f"  Latency limit: {number(probe.measurement.latency_threshold_ns / _MS)} msec"
+    yield f"  Latency limit: {number(probe.measurement.latency_threshold_ns / MS)} msec"
     if values[-1] == 0:
         return
     if mode is Mode.CONCURRENCY:

@@ -14,8 +14,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from exporter import __version__
-from exporter.model import Outcome, SweepResult
-from exporter.probe import NS, Header
+from exporter.outcome import Outcome
+from exporter.result import SweepResult
+from exporter.target import Header
+from exporter.units import NS
 
 SCHEMA = "triton-canary-result"
 SCHEMA_VERSION = 1

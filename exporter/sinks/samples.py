@@ -11,20 +11,16 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
-from exporter.model import (
-    DURATION_BUCKETS_SECONDS,
-    LatencySummary,
-    LevelVerdict,
-    Measurement,
-    ModelStatistics,
-    Outcome,
-    request_priority,
-)
-from exporter.probe import NS, Mode, Probe, Signal, Slo, Target
+from exporter.facts import ModelStatistics, request_priority
+from exporter.outcome import Outcome
+from exporter.probe import Mode, Probe, Signal, Slo
+from exporter.result import DURATION_BUCKETS_SECONDS, LatencySummary, LevelVerdict, Measurement
 from exporter.sinks import families as f
 from exporter.sinks.board import HistogramCounts, ProbeView
 from exporter.sinks.lines import Block, Lines, label, labels, number
 from exporter.sinks.server_samples import add_server_side
+from exporter.target import Target
+from exporter.units import NS
 
 OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
 _LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)

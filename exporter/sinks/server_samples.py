@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from exporter.model import GpuFigures, Measurement, ModelStatistics
-from exporter.probe import NS
+from exporter.facts import ModelStatistics
+from exporter.result import GpuFigures, Measurement
 from exporter.sinks import families as f
 from exporter.sinks.lines import Lines, label, labels
+from exporter.units import NS
 
 
 def add_server_side(lines: Lines, level_labels: str, measurement: Measurement) -> None:

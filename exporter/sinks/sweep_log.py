@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from exporter.logs import fields
-from exporter.model import Measurement, Reason, SkipReason, SweepResult, WindowCounts
-from exporter.probe import NS, Probe
+from exporter.outcome import Reason, SkipReason
+from exporter.probe import Probe
+from exporter.result import Measurement, SweepResult, WindowCounts
+from exporter.units import NS
 
 log = logging.getLogger("exporter.sweeps")
 

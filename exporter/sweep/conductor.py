@@ -18,27 +18,19 @@ from typing import Protocol
 from exporter import logs
 from exporter.analysis.windows import add_outcomes, count_window
 from exporter.errors import PreflightError, WorkerLostError
+from exporter.facts import ModelFacts
+from exporter.limits import Load
 from exporter.load.protocol import LevelPlan, LevelStarted, Worker
-from exporter.model import (
-    ConnectionTimes,
-    LevelEnd,
-    Load,
-    Measurement,
-    ModelFacts,
-    Outcome,
-    Reason,
-    Sink,
-    SweepResult,
-    SweepStatus,
-    Window,
-    WindowSummary,
-)
-from exporter.probe import NS, LoadLevel, Probe, Search
+from exporter.outcome import Outcome, Reason, SweepStatus
+from exporter.probe import LoadLevel, Probe, Search
+from exporter.result import Measurement, Sink, SweepResult, WindowSummary
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
 from exporter.sweep.settings import server_settings
 from exporter.sweep.stability import Stability
+from exporter.units import NS
+from exporter.window import ConnectionTimes, LevelEnd, Window
 
 _log = logging.getLogger(__name__)
 

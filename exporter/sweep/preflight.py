@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.errors import PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.protocol import Worker
-from exporter.model import ModelFacts, Reason
-from exporter.probe import Mode, Probe, Resolve, SequenceOptions
+from exporter.outcome import Reason
+from exporter.probe import Mode, Probe, SequenceOptions
+from exporter.target import Resolve
 
 
 class Pins:

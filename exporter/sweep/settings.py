@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from exporter.errors import PreflightError
 from exporter.logs import fields
-from exporter.model import Reason
-from exporter.probe import NS, Probe, Target
+from exporter.outcome import Reason
+from exporter.probe import Probe
 from exporter.services import KINDS
 from exporter.services.base import Control, TraceSettings
+from exporter.target import Target
+from exporter.units import NS
 
 RESTORE_LIMIT_NS = 5 * NS
 """How long the settings may take to put back, however the sweep ended."""

@@ -1,0 +1,1 @@
+"""Bytes between a socket and a protocol core: connections, TLS, names, and the channels that carry calls."""

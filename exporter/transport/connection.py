@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from exporter.probe import Target
+from exporter.target import Target
 from exporter.transport.dial import dial
 
 Buffer = bytes | memoryview
@@ -123,11 +123,6 @@ class Connection:
         if idle:
             self._flush()
         return not self._queue and self._write_error is None
-
-    @property
-    def unsent_bytes(self) -> int:
-        """How much is still waiting for the kernel."""
-        return sum(len(part) for part in self._queue)
 
     def _flush(self) -> None:
         """Sends until the queue is empty or the kernel wants no more."""

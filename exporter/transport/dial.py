@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import NS, Resolve, Target
+from exporter.outcome import Outcome
+from exporter.target import Resolve, Target
 from exporter.transport import resolve
 from exporter.transport.tls import certificate_expiry_unix_s, client_context
+from exporter.units import NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Target
+from exporter.outcome import Outcome
+from exporter.target import Target
 from exporter.transport.grpc_link import GrpcLink
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter import __version__
 from exporter.errors import ProtocolError, TransportError
-from exporter.model import Outcome
-from exporter.probe import NS, Target
+from exporter.outcome import Outcome
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.transport.headers import read_headers
+from exporter.units import NS
 from exporter.wire.grpc import OK, Rpc, request_block
 from exporter.wire.http2 import Abort
 from exporter.wire.http2 import Connection as Http2Connection

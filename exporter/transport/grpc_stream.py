@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.model import Outcome
-from exporter.probe import Target
+from exporter.outcome import Outcome
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Header
+from exporter.outcome import Outcome
+from exporter.target import Header
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 """A token of RFC 9110 section 5.6.2."""

@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from exporter.errors import ProtocolError, TransportError
-from exporter.model import Outcome
-from exporter.probe import NS, Target
+from exporter.outcome import Outcome
+from exporter.target import Target
 from exporter.transport.answer import Answer
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
+from exporter.units import NS
 from exporter.wire.http1 import Http1Client
 
 if TYPE_CHECKING:

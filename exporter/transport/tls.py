@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Target, TlsOptions
+from exporter.outcome import Outcome
+from exporter.target import Target, TlsOptions
 from exporter.transport.der import content
 from exporter.transport.tls_files import certificate_pem, key_pem, path_in_memory
 

@@ -126,7 +126,6 @@ class _Handlers:
                 view,
                 now_unix_s,
                 facts.next_run(view.probe),
-                paused=facts.paused(view.probe),
                 pause=facts.pause(view.probe),
                 load=facts.load(view.probe),
             )

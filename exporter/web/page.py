@@ -143,7 +143,7 @@ def _badges(status: ProbeStatus) -> str:
     parts = [f'<span class="badge {_look(status)}">{escape(status.state)}</span>']
     if status.running and status.state != "running":
         parts.append('<span class="badge running">running</span>')
-    if status.paused:
+    if status.pause:
         parts.append(f'<span class="badge" title="{escape(status.pause)}">paused</span>')
     return " ".join(parts)
 
@@ -211,7 +211,7 @@ def _ago(age_seconds: float | None) -> str:
 
 
 def _next_text(status: ProbeStatus, now_unix_s: float) -> str:
-    return "paused" if status.paused else words.until(status.next_run_unix_s, now_unix_s)
+    return "paused" if status.pause else words.until(status.next_run_unix_s, now_unix_s)
 
 
 def _skips(status: ProbeStatus) -> str:

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.model import SkipReason, SweepResult
+from exporter.outcome import SkipReason
 from exporter.probe import Probe
+from exporter.result import SweepResult
 from exporter.sinks.on_demand_page import CONTENT_TYPE, on_demand_page
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"

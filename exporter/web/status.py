@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.model import LevelVerdict, Load, Measurement, SkipReason, SweepStatus
-from exporter.probe import NS, Signal
+from exporter.limits import Load
+from exporter.outcome import SkipReason, SweepStatus
+from exporter.probe import Signal
+from exporter.result import LevelVerdict, Measurement
 from exporter.sinks.board import ProbeView
 from exporter.sinks.samples import percentile_text
+from exporter.units import NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class ProbeStatus:
     `state` is the status of the last sweep (ok, unstable, failed, aborted); before the first one since the start it is
     running, waiting (it ran before the restart) or never. `age_seconds` is since the last sweep ended, None = never.
     `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire. `load` is
-    what its sweeps of the last hour caused; `pause` says why it is paused.
+    what its sweeps of the last hour caused; `pause` says why it is paused, "": it is not.
     """
 
     name: str
@@ -50,7 +53,6 @@ class ProbeStatus:
     reason: str
     reason_text: str
     running: bool
-    paused: bool
     age_seconds: float | None
     results_age_seconds: float | None
     next_run_unix_s: float | None
@@ -71,7 +73,7 @@ class ProbeStatus:
             "reason": self.reason,
             "reason_text": self.reason_text,
             "running": self.running,
-            "paused": self.paused,
+            "paused": bool(self.pause),
             "pause": self.pause,
             "load_last_hour": {"requests": self.load.requests, "seconds": round(self.load.duration_ns / NS, 3)},
             "age_seconds": self.age_seconds,
@@ -99,7 +101,6 @@ def probe_status(
     now_unix_s: float,
     next_run_unix_s: float | None,
     *,
-    paused: bool,
     pause: str = "",
     load: Load | None = None,
 ) -> ProbeStatus:
@@ -115,7 +116,6 @@ def probe_status(
         reason=result.reason.value if result else "",
         reason_text=result.reason_text if result else "",
         running=view.running_since_unix_s is not None,
-        paused=paused,
         age_seconds=max(0.0, now_unix_s - view.last_run_unix_s) if view.last_run_unix_s else None,
         results_age_seconds=max(0.0, now_unix_s - measured.started_unix_s - measured.duration_ns / NS)
         if measured

@@ -26,8 +26,7 @@ class TlsDoor(ssl.SSLContext):
 
     def __init__(self, settings: TlsServerSettings) -> None:
         """Raises ConfigError for files that can't be used."""
-        self._current = make_context(settings)
-        self.allowed_names = frozenset(settings.client_allowed_sans)
+        self.change(settings)
 
     def change(self, settings: TlsServerSettings) -> None:
         """New connections are made by these settings and by what is in their files now. Raises ConfigError, and then

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis.averages import average_ns, average_us, has_cache, server_averages
-from exporter.model import DurationStat, ModelStatistics
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.units import US
 from tests.builders import make_facts
-
-US = 1000
 
 
 def test_example_with_a_cache() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from exporter.analysis.baseline import Floats, SignalBaseline, locations, make_baseline, threshold, worse_by
 from exporter.analysis.baseline_key import load_hash
 from exporter.analysis.baseline_verdict import Counts, TierState, scaled, take
-from exporter.probe import NS, PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.probe import PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 
 HOUR = 3600.0
 WEEK: Floats = np.arange(2016) * np.float64(300)
@@ -95,8 +96,6 @@ def test_ratio_of_two_baselines() -> None:
 
 
 # --- K of M ----------------------------------------------------------------------------------------------------------
-
-FIVE_MINUTES = 300 * NS
 
 
 @pytest.mark.parametrize(

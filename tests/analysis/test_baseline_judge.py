@@ -14,9 +14,10 @@ import pytest
 
 from exporter.analysis.baseline_judge import accept, judge, latest_version, pin_now
 from exporter.analysis.baseline_state import LevelState, LoadState
-from exporter.model import LevelVerdict, SignalVerdict
-from exporter.probe import NS, BaselineOptions, Probe, Schedule, Signal
-from tests.builders import MS, concurrency, make_facts, make_probe
+from exporter.probe import BaselineOptions, Probe, Schedule, Signal
+from exporter.result import LevelVerdict, SignalVerdict
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.results import make_measurement, make_result, make_summary
 
 P50, P99, THROUGHPUT = Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT

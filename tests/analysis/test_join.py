@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis.join import breakdown, contradiction, foreign_ratio, foreign_requests, our_share
-from exporter.model import DurationStat, ModelStatistics, Outcome, ServerSnapshot, Window
-from exporter.probe import NS
-from tests.builders import MS, make_columns, make_window
+from exporter.facts import DurationStat, ModelStatistics, ServerSnapshot
+from exporter.outcome import Outcome
+from exporter.units import MS, NS
+from exporter.window import Window
+from tests.builders import make_columns, make_window
 
 
 def server(count: int, request: int, queue: int, infer: int, *, hit: int = 0, fail: int = 0) -> ModelStatistics:

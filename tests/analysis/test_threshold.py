@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from exporter.analysis.threshold import Threshold, keeps_threshold, threshold_of
-from exporter.model import Outcome
-from exporter.probe import NS, Distribution, LoadLevel, MeasurementOptions, Mode, Slo
-from tests.builders import MS, concurrency, make_probe
+from exporter.outcome import Outcome
+from exporter.probe import Distribution, LoadLevel, MeasurementOptions, Mode, Slo
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_summary, rate
 
 OK, ERROR, CANCELLED = Outcome.OK, Outcome.SERVER_ERROR, Outcome.CANCELLED

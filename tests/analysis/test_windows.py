@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis import windows
-from exporter.model import DURATION_BUCKETS_SECONDS, Outcome, RecordColumns
-from exporter.probe import NS, Slo
-from tests.builders import MS, concurrency, make_columns, make_probe, make_window
+from exporter.outcome import Outcome
+from exporter.probe import Slo
+from exporter.result import DURATION_BUCKETS_SECONDS
+from exporter.units import MS, NS
+from exporter.window import RecordColumns
+from tests.builders import concurrency, make_columns, make_probe, make_window
 
 OK, TIMEOUT, SERVER_ERROR, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.CANCELLED
 

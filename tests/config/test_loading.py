@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from exporter.config import Settings, build_probes, load
 from exporter.config.reference import reference
 from exporter.errors import ConfigError
-from exporter.probe import NS
+from exporter.units import NS
 
 GOOD = Path(__file__).parent / "good"
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-MINIMAL = yaml.safe_load((GOOD / "minimal.yaml").read_text())
 FULL = yaml.safe_load((GOOD / "full.yaml").read_text())
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

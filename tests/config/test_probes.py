@@ -14,16 +14,13 @@ from exporter.config.probes import build_target
 from exporter.config.target_settings import TargetSettings
 from exporter.errors import ConfigError
 from exporter.probe import (
-    NS,
     Distribution,
-    Header,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
     Mode,
     OverloadPolicy,
     Probe,
-    Resolve,
     Schedule,
     Search,
     SearchKind,
@@ -31,14 +28,13 @@ from exporter.probe import (
     ServerSettings,
     Slo,
     StopRules,
-    Target,
-    TlsOptions,
     Unit,
     WindowMode,
 )
+from exporter.target import Header, Resolve, Target, TlsOptions
+from exporter.units import MS, NS
 
 GOOD = Path(__file__).parent / "good"
-MS = NS // 1000
 
 
 def test_the_full_example() -> None:

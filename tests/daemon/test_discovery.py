@@ -36,19 +36,15 @@ def write_list(path: Path, *addresses: str) -> None:
     path.write_text(json.dumps([{"targets": list(addresses), "labels": {"rack": "r1", "__meta_x": "y"}}]))
 
 
-def test_replicas_models_pauses_and_budgets(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    port = urlsplit(triton.http_url).port
-    one, two = f"127.0.0.1:{port}", f"localhost:{port}"
-    found = tmp_path / "replicas.json"
-    write_list(found, one, two)
-    (tmp_path / "token").write_text(TOKEN)
-    configuration: dict[str, Any] = {
-        "web": {"listen": "127.0.0.1:0", "api_token_file": str(tmp_path / "token")},
+def configuration(folder: Path, triton: EmbeddedTriton) -> dict[str, Any]:
+    """A fleet whose replicas are in the folder's lists, and a server all of whose models are in maintenance."""
+    return {
+        "web": {"listen": "127.0.0.1:0", "api_token_file": str(folder / "token")},
         "targets": [
             {
                 "name": "fleet",
                 "url": "http://pattern",
-                "discover": {"file_sd": [str(tmp_path / "*.json")], "labels": ["rack"], "refresh": "1s"},
+                "discover": {"file_sd": [str(folder / "*.json")], "labels": ["rack"], "refresh": "1s"},
             },
             {"name": "alone", "url": triton.grpc_url, "group": "127.0.0.1"},
         ],
@@ -62,8 +58,16 @@ def test_replicas_models_pauses_and_budgets(triton: EmbeddedTriton, tmp_path: Pa
             "measurement": {"window": "100ms", "stability": "100%", "max_windows": 3},
         },
     }
+
+
+def test_replicas_models_pauses_and_budgets(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    port = urlsplit(triton.http_url).port
+    one, two = f"127.0.0.1:{port}", f"localhost:{port}"
+    found = tmp_path / "replicas.json"
+    write_list(found, one, two)
+    (tmp_path / "token").write_text(TOKEN)
     first, second = f"delay/{one}", f"delay/{two}"
-    with RunningDaemon(tmp_path, configuration) as daemon:
+    with RunningDaemon(tmp_path, configuration(tmp_path, triton)) as daemon:
         daemon.wait_for(lambda: {first, second, "every/delay", "every/vad"} < names(daemon))
         for name in (first, second):
             daemon.wait_for_state(name, "", "unstable")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -20,16 +18,6 @@ def descendants(root: int) -> set[int]:
 def alive(pids: set[int]) -> set[int]:
     """Those of `pids` that still run; ended ones that nobody waited for do not."""
     return pids & _parents().keys()
-
-
-def becomes_true(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Waits until the condition holds; False if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def _parents() -> dict[int, int]:

@@ -18,7 +18,8 @@ import requests
 from exporter.demo import command
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
 from exporter.demo.triton import free_ports
-from tests.demo.processes import alive, becomes_true, descendants
+from tests.demo.processes import alive, descendants
+from tests.waiting import becomes_true
 
 RUN_DEMO = """
 import sys

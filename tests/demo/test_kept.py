@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from exporter.demo.kept import KeptProcess
-from tests.demo.processes import alive, becomes_true, descendants
+from tests.demo.processes import alive, descendants
+from tests.waiting import becomes_true
 
 STUBBORN_TREE = """
 import os, signal, subprocess, sys, time

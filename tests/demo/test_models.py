@@ -18,7 +18,6 @@ from exporter.demo.triton import EmbeddedTriton
 Array = npt.NDArray[Any]
 
 RAMP = np.arange(16, dtype=np.float32)
-ONES = np.ones(16, np.float32)
 DATATYPES = {np.dtype(np.float32): "FP32", np.dtype(np.int32): "INT32"}
 
 
@@ -65,17 +64,17 @@ def test_identity_takes_any_length(infer: Any, shape: tuple[int, int]) -> None:
 
 def test_delay_is_the_configured_one_or_the_requests_own(infer: Any, triton: EmbeddedTriton) -> None:
     for parameters, expected_ms in ({}, 10), ({"delay_ms": 30}, 30), ({"delay_ms": 0}, 0):
-        before = compute_ns(triton, "delay")
+        before = compute_ns(triton)
         (got,) = infer("delay", {"INPUT0": RAMP[None]}, ["OUTPUT0"], parameters=parameters)
-        took_ms = (compute_ns(triton, "delay") - before) / 1e6
+        took_ms = (compute_ns(triton) - before) / 1e6
         np.testing.assert_array_equal(got, RAMP[None])
         assert took_ms >= expected_ms
     assert took_ms < 10, "a delay of 0 was not taken over the configured one"
 
 
-def compute_ns(triton: EmbeddedTriton, model: str) -> int:
+def compute_ns(triton: EmbeddedTriton) -> int:
     client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
-    statistics = client.get_inference_statistics(model)["model_stats"][0]["inference_stats"]
+    statistics = client.get_inference_statistics("delay")["model_stats"][0]["inference_stats"]
     client.close()
     return int(statistics["compute_infer"]["ns"])
 

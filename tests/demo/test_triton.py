@@ -15,7 +15,8 @@ from exporter.demo import triton as module
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
 from tests.conftest import TritonFactory
-from tests.demo.processes import alive, becomes_true, descendants
+from tests.demo.processes import alive, descendants
+from tests.waiting import becomes_true
 
 SAMPLE_MODELS = {"accumulator", "addsub", "cached_delay", "delay", "identity", "pipeline", "repeat", "vad"}
 PYTHON_MODELS = SAMPLE_MODELS - {"pipeline"}

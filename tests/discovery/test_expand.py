@@ -12,8 +12,9 @@ from exporter.analysis.baseline_key import baseline_key
 from exporter.config import Settings, load
 from exporter.discovery.expand import Expanded, expand
 from exporter.discovery.found import Found
-from exporter.probe import Probe, Resolve
+from exporter.probe import Probe
 from exporter.sinks.baseline_store import kept_as
+from exporter.target import Resolve
 
 FLEET = {
     "name": "fleet",

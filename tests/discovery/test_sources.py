@@ -16,9 +16,10 @@ from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Source, read
 from exporter.errors import PreflightError
-from exporter.model import Reason
-from exporter.probe import NS, Header
+from exporter.outcome import Reason
 from exporter.services import KINDS
+from exporter.target import Header
+from exporter.units import NS
 from tests.builders import make_target
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]

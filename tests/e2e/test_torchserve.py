@@ -18,10 +18,13 @@ import pytest
 
 from exporter.demo.triton import free_ports
 from exporter.errors import PreflightError
-from exporter.model import ModelFacts, Outcome, Reason
-from exporter.probe import NS, Header, InputOptions, Probe
+from exporter.facts import ModelFacts
+from exporter.outcome import Outcome, Reason
+from exporter.probe import InputOptions, Probe
 from exporter.server.statistics import difference
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
+from exporter.target import Header
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.servers.process import running
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of

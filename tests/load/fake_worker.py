@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 
 from exporter.errors import InputError, PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.worker_main import main
-from exporter.model import ModelFacts, Outcome, Reason
+from exporter.outcome import Outcome, Reason
 from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Tensors
 from tests.load.fakes import FakeService, Reply, always

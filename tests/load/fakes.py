@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from exporter.errors import ProtocolError, TransportError
+from exporter.facts import ModelFacts, ServerSnapshot
 from exporter.load.protocol import LevelPlan
-from exporter.model import ModelFacts, Outcome, ServerSnapshot
-from exporter.probe import DEFAULT_INPUT, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, StopRules, Target
+from exporter.outcome import Outcome
+from exporter.probe import DEFAULT_INPUT, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, StopRules
 from exporter.services.base import Call, EncodedRequest, Listener, Place, SharedRequests, Tensors, TraceSettings
+from exporter.target import Target
 from exporter.transport.answer import Answer
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS
+from tests.builders import concurrency, make_facts, make_probe, make_target
 
 
 @dataclass(frozen=True)

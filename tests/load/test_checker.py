@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from exporter.facts import TensorSpec
 from exporter.load import checker as checker_module
-from exporter.load.abandoned import Abandoned
 from exporter.load.checker import Checker
 from exporter.load.data import Data
-from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import Checked, LevelEnd, Outcome, Reason, TensorSpec, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import Step
 from exporter.probe import Validation
 from exporter.transport.answer import Answer
+from exporter.window import Checked, LevelEnd, Window
 from tests.builders import concurrency, make_facts
 from tests.load.fakes import FakeService, always, make_plan
+from tests.load.levels import events_of
 
 
 def floats(*values: float) -> Any:
@@ -39,25 +40,8 @@ def steps(*expected: float, inputs: Sequence[float] = ()) -> list[Step]:
 
 
 async def run(plan: LevelPlan, service: FakeService, given: list[Step], windows: int = 3) -> list[MemberEvent]:
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-        if isinstance(event, Window) and event.index >= windows:
-            level.stop()
-
-    level = Level(
-        plan,
-        service=service,
-        control=service.control(plan.probe.target, 0),
-        by_place=[service.encode(plan.probe, plan.facts, [step.inputs for step in given], "s")],
-        abandoned=Abandoned(),
-        publish=publish,
-        steps=given,
-    )
-    async with asyncio.timeout(20):
-        await level.run()
-    return events
+    encoded = service.encode(plan.probe, plan.facts, [step.inputs for step in given], "s")
+    return await events_of(plan, service, encoded, stop_at=windows, steps=given)
 
 
 def counted(events: list[MemberEvent]) -> tuple[Counter[Outcome], Checked]:

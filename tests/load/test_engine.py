@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,16 @@ from exporter.load.abandoned import Abandoned
 from exporter.load.engine import Level, first_channels
 from exporter.load.protocol import LevelPlan, LevelStarted, MemberEvent
 from exporter.load.recorder import Recorder
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import Distribution, LoadLevel, Mode, OverloadPolicy
 from exporter.services.base import EncodedRequest
-from tests.builders import MS, concurrency
+from exporter.units import MS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
+from tests.load.levels import OnEvent, events_of
 
 OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED
-OnEvent = Callable[[Level, MemberEvent], Awaitable[None] | None]
 
 
 class Run:
@@ -71,27 +73,20 @@ async def run_level(
     gapless: bool = True,
 ) -> Run:
     """Runs the level; stops it once `stop_after` measured windows have come."""
-    events: list[MemberEvent] = []
+    measured = 0
 
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
+    async def count(level: Level, event: MemberEvent) -> None:
+        nonlocal measured
         if on_event is not None and (waiting := on_event(level, event)) is not None:
             await waiting
-        if stop_after is not None and sum(isinstance(e, Window) and not e.warm_up for e in events) >= stop_after:
+        measured += isinstance(event, Window) and not event.warm_up
+        if stop_after is not None and measured >= stop_after:
             level.stop()
 
-    level = Level(
-        plan,
-        service=service,
-        control=service.control(plan.probe.target, MS),
-        by_place=[[EncodedRequest(b"", bytes([step])) for step in range(requests)]],
-        abandoned=abandoned if abandoned is not None else Abandoned(),
-        publish=publish,
-        streams=streams,
+    encoded = [EncodedRequest(b"", bytes([step])) for step in range(requests)]
+    events = await events_of(
+        plan, service, encoded, on_event=count, on_level=on_level, abandoned=abandoned, streams=streams
     )
-    on_level(level)
-    async with asyncio.timeout(20):
-        await level.run()
     return Run(service, events, gapless=gapless)
 
 

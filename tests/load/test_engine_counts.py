@@ -11,9 +11,11 @@ import pytest
 
 from exporter.load.engine import COUNT_WINDOW_LIMIT
 from exporter.load.protocol import LevelPlan
-from exporter.model import Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel, WindowMode
-from tests.builders import MS, concurrency
+from exporter.units import MS
+from exporter.window import RecordColumns, Window
+from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
 from tests.load.test_engine import Run, run_level
 

@@ -9,15 +9,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
+from exporter.facts import ServerReading
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, ServerReading, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel
 from exporter.server.poller import Poller
 from exporter.services.base import EncodedRequest
-from tests.builders import MS, concurrency
+from exporter.units import MS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, always, make_plan, request_rate
+from tests.load.levels import events_of
 
 GOOD_REQUESTS = 200
 LIMIT_MS = 40
@@ -33,23 +35,8 @@ class FakePoller:
 
 
 async def run_level(plan: LevelPlan, service: FakeService, poller: FakePoller | None = None) -> list[MemberEvent]:
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-
-    level = Level(
-        plan,
-        service=service,
-        control=service.control(plan.probe.target, MS),
-        by_place=[[EncodedRequest(b"", b"x")]],
-        abandoned=Abandoned(),
-        publish=publish,
-        pollers=[cast(Poller, poller)] if poller else (),
-    )
-    async with asyncio.timeout(20):
-        await level.run()
-    return events
+    pollers = [cast(Poller, poller)] if poller else ()
+    return await events_of(plan, service, [EncodedRequest(b"", b"x")], pollers=pollers)
 
 
 def rows_of(events: list[MemberEvent]) -> RecordColumns:

@@ -12,10 +12,12 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import Measurement, Outcome, Reason
+from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
+from exporter.result import Measurement
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 
 Data = list[Any]

@@ -18,10 +18,12 @@ from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import Distribution, LoadLevel, Mode
 from exporter.timing_files import read_schedule
-from tests.builders import MS, concurrency, make_facts, make_target
+from exporter.units import MS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency, make_facts, make_target
 from tests.load.fakes import make_plan, request_rate
 from tests.load.test_local_worker import FAKE_WORKER, probe, run
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.load.guard import Guard, QueueGuard, Stop
-from exporter.model import Outcome, Reason
-from exporter.probe import NS, StopRules
+from exporter.outcome import Outcome, Reason
+from exporter.probe import StopRules
+from exporter.units import NS
 
 E, OK = Outcome.SERVER_ERROR, Outcome.OK
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.load.kernel import Timer
-from tests.builders import MS
+from exporter.units import MS
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.load.link import Answer, Command, EndSweep, encode, receive
-from exporter.model import Window
+from exporter.window import Window
 from tests.builders import make_window
 
 

@@ -17,8 +17,9 @@ import pytest
 from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
-from exporter.model import LevelEnd, Outcome, Reason, Window
+from exporter.outcome import Outcome, Reason
 from exporter.probe import Probe
+from exporter.window import LevelEnd, Window
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.load.fakes import make_plan
 

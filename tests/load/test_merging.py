@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.facts import ServerReading
 from exporter.load.merging import Merger
-from exporter.model import ClientHealth, ServerReading, Window
-from tests.builders import MS, make_columns, make_snapshot
+from exporter.units import MS
+from exporter.window import ClientHealth, Window
+from tests.builders import make_columns, make_snapshot
 
 GRID = 1_000_000 * MS
 WINDOW = 100 * MS

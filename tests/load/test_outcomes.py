@@ -16,21 +16,25 @@ from typing import Any
 import grpc
 import pytest
 
-from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
-from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
-from exporter.probe import NS, LoadLevel, Probe, Target, TlsOptions
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Placer, SharedRequests, Tensors
-from exporter.services.channels import connections, make_channel
+from exporter.facts import ModelFacts
+from exporter.load.protocol import LevelPlan
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, Probe
+from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
+from exporter.services.channels import make_channel
+from exporter.services.plain import PlainService
 from exporter.sweep.level import LevelRun
+from exporter.target import Target, TlsOptions
 from exporter.transport.answer import Answer
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, Window
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
-from tests.builders import MS, concurrency, make_facts, make_target
+from tests.builders import concurrency, make_facts, make_target
 from tests.load.fakes import FakeService, make_plan, request_rate
+from tests.load.levels import events_of
 from tests.transport import grpc_peers
-from tests.transport.certificates import Certificates, make_certificates
+from tests.transport.certificates import Certificates
 from tests.transport.scripted import OK as OK_ANSWER
 from tests.transport.scripted import REQUEST, Script, read_request, reset, serving
 
@@ -41,24 +45,13 @@ REQUESTS = 9
 GRPC_REQUEST = EncodedRequest(b"", frame_message(b"question"))
 
 
-class Doors:
+class Doors(PlainService):
     """A service without a control plane: the real channels, and one request that means nothing."""
 
     def control(self, target: Target, timeout_ns: int) -> Control:
         return FakeService().control(target, timeout_ns)
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
-        raise NotImplementedError
-
-    async def check_shared_memory(self, probe: Probe) -> None:
-        raise NotImplementedError
-
-    async def share(
-        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
-    ) -> SharedRequests:
-        raise NotImplementedError
-
-    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         raise NotImplementedError
 
     def channel(
@@ -68,9 +61,6 @@ class Doors:
 
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
         raise AssertionError
-
-    def connections(self, target: Target, in_flight: int) -> int:
-        return connections(target, in_flight)
 
 
 def plan_for(target: Target, level: LoadLevel, **changes: Any) -> LevelPlan:
@@ -95,24 +85,8 @@ def plan_for(target: Target, level: LoadLevel, **changes: Any) -> LevelPlan:
 
 
 async def run(plan: LevelPlan, windows: int = 1000) -> tuple[list[Window], LevelEnd]:
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-        if isinstance(event, Window) and event.index >= windows:
-            level.stop()
-
-    service = Doors()
-    level = Level(
-        plan,
-        service=service,
-        control=service.control(plan.probe.target, NS),
-        by_place=[[GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]],
-        abandoned=Abandoned(),
-        publish=publish,
-    )
-    async with asyncio.timeout(20):
-        await level.run()
+    requests = [GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]
+    events = await events_of(plan, Doors(), requests, stop_at=windows)
     end = events[-1]
     assert isinstance(end, LevelEnd)
     return [event for event in events if isinstance(event, Window)], end
@@ -229,11 +203,6 @@ async def test_refused() -> None:
     counts, texts = await outcomes_of(make_target(port=port))
     assert counts == {OK: 4, Outcome.CONNECT_ERROR: 5}
     assert f"connect_error: cannot connect to 127.0.0.1:{port}: connection refused" in texts
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 async def test_tls_failure(certificates: Certificates) -> None:

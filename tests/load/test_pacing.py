@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.load.pacing import constant, every_nth, level_seed, looped, poisson, scheduled
-from exporter.probe import NS
+from exporter.units import NS
 
 rates = st.floats(min_value=0.001, max_value=1e6, allow_nan=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -12,20 +11,16 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
+from exporter.facts import ServerSnapshot
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import LevelEnd, Outcome, Reason, ServerSnapshot, Window
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, Window
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str) -> Probe:

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.load.recorder import DetailRecorder, Recorder
-from exporter.model import Outcome, RecordColumns
+from exporter.outcome import Outcome
 from exporter.services.base import Call
+from exporter.window import RecordColumns
 
 
 def call(number: int) -> Call:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from exporter.load.senders import ClosedLoop, FirstCall, OpenLoop, Periodic
-from exporter.model import Outcome
+from exporter.outcome import Outcome
 from exporter.probe import OverloadPolicy
 from exporter.services.base import Call
-from tests.builders import MS
+from exporter.units import MS
 
 OK, DOWN, BUSY = Outcome.OK, Outcome.CONNECT_ERROR, Outcome.OVERLOAD
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.model import Outcome, Reason
+from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel, SequenceOptions
 from tests.builders import concurrency
 from tests.load.fakes import FakeService, Reply, Script, always, make_plan, request_rate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,18 +12,20 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
-from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, RecordColumns, Window
-from exporter.probe import NS, LoadLevel, MeasurementOptions, SequenceOptions, StopRules, Target
+from exporter.load.protocol import LevelPlan
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, MeasurementOptions, SequenceOptions, StopRules
 from exporter.services import triton_sequence
 from exporter.services.base import Call, EncodedRequest, Listener, Place, Placer
 from exporter.services.triton import TritonService
+from exporter.target import Target
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc
 from exporter.transport.http_channel import HttpChannel
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
+from tests.load.levels import events_of
 
 Sent = tuple[int, Place]
 
@@ -108,22 +109,9 @@ async def run(
     control = service.control(target, 5 * NS)
     facts = await control.preflight("accumulator", "")
     steps = [{"INPUT0": np.array([[number]], np.int32)} for number in (1, 10, 100, 1000, 10000)]
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-
-    run_level = Level(
-        LevelPlan("sweep", probe, facts, level, requests, 20 * NS),
-        service=service,
-        control=control,
-        by_place=[service.encode(probe, facts, steps, "sweep")],
-        streams=[(0, 1, 2), (3, 4)],
-        abandoned=Abandoned(),
-        publish=publish,
-    )
-    async with asyncio.timeout(30):
-        await run_level.run()
+    plan = LevelPlan("sweep", probe, facts, level, requests, 20 * NS)
+    encoded = service.encode(probe, facts, steps, "sweep")
+    events = await events_of(plan, service, encoded, control=control, streams=[(0, 1, 2), (3, 4)])
     await control.close()
     end = events[-1]
     assert isinstance(end, LevelEnd)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from exporter.facts import ModelFacts
 from exporter.load.protocol import MemberEvent
 from exporter.load.session import Session
-from exporter.model import LevelEnd, ModelFacts
-from exporter.probe import Probe, Resolve, Target
+from exporter.probe import Probe
 from exporter.services.base import EncodedRequest, Listener, Tensors
+from exporter.target import Resolve, Target
 from exporter.transport import resolve
 from exporter.transport.resolve import Address
+from exporter.window import LevelEnd
 from tests.builders import make_facts, make_target
 from tests.load.fakes import FakeChannel, FakeControl, FakeService, make_plan
 

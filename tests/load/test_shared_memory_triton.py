@@ -16,19 +16,23 @@ import tritonclient.http.aio
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
+from exporter.facts import TensorSpec
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import LevelEnd, Outcome, Reason, SweepResult, SweepStatus, TensorSpec, Window
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.payload import make_steps
 from exporter.payload.regions import FOLDER, PREFIX, SystemRegion
-from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
+from exporter.result import SweepResult
 from exporter.services.base import Call
 from exporter.services.triton import TritonService
 from exporter.services.triton_shared_memory import output_size
 from exporter.services.triton_shared_requests import share
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, Window
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.load.fakes import request_rate
 from tests.transport.scripted import Ended
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.load.sharing import join_ends, share_plan
-from exporter.model import LevelEnd, Reason
+from exporter.outcome import Reason
 from exporter.probe import LoadLevel, Mode, SequenceOptions
+from exporter.window import LevelEnd
 from tests.builders import concurrency
 from tests.load.fakes import make_plan, request_rate
 

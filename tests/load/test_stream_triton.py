@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import numpy as np
@@ -10,18 +9,19 @@ import pytest
 
 from exporter.analysis.windows import first_responses_ns, inter_responses_ns
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.abandoned import Abandoned
-from exporter.load.engine import Level
 from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, SequenceOptions, StopRules
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, SequenceOptions, StopRules
 from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton import TritonService
 from exporter.services.triton_sequence import _append
 from exporter.services.triton_stream import read_answer
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
+from tests.load.levels import events_of
 from tests.transport.scripted import Ended
 
 
@@ -57,24 +57,9 @@ async def run(
     control = service.control(target, 5 * NS)
     facts = await control.preflight(model, "")
     encoded = service.encode(probe, facts, make_steps(facts, InputOptions()), "sweep")
-    events: list[MemberEvent] = []
-
-    async def publish(event: MemberEvent) -> None:
-        events.append(event)
-
     requests_ = [with_text_parameters(request, **(parameters or {})) for request in encoded]
     plan = LevelPlan("sweep", probe, facts, level, requests, 20 * NS)
-    run_level = Level(
-        plan,
-        service=service,
-        control=control,
-        by_place=[requests_],
-        abandoned=Abandoned(),
-        publish=publish,
-        streams=[range(len(requests_))],
-    )
-    async with asyncio.timeout(30):
-        await run_level.run()
+    events = await events_of(plan, service, requests_, control=control, streams=[range(len(requests_))])
     await control.close()
     return RecordColumns.concatenate([event.columns for event in events if isinstance(event, Window)]), events
 

@@ -10,7 +10,7 @@ from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import Worker
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import Reason
+from exporter.outcome import Reason
 
 
 class FakeWorker:

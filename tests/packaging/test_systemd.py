@@ -13,7 +13,7 @@ import pytest
 
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
-from exporter.probe import NS
+from exporter.units import NS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "packaging" / "systemd" / "triton-canary.service"

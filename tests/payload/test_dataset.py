@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import InputError
-from exporter.model import TensorSpec
+from exporter.facts import TensorSpec
 from exporter.payload import Dataset, Step, batch, round_robin
 from tests.builders import make_facts
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tritonclient.utils import np_to_triton_dtype
 
 from exporter.errors import InputError
-from exporter.model import ModelFacts, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.payload import make_steps
 from exporter.probe import InputOptions
 from tests.builders import make_facts

@@ -17,7 +17,7 @@ import resource, sys
 from exporter.payload import make_dataset
 from exporter.probe import InputOptions
 from tests.builders import make_facts
-from exporter.model import TensorSpec
+from exporter.facts import TensorSpec
 facts = make_facts(inputs=(TensorSpec("INPUT0", "FP32", (-1,)),))
 peak_kb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before_kb = peak_kb()

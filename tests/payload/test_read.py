@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import InputError
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.input_files import find_input_files
-from exporter.model import ModelFacts, TensorSpec
 from exporter.payload import Dataset, check_files, make_dataset
 from exporter.payload.faults import Faults
 from exporter.payload.json_file import read_json_file

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import PreflightError
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
-from exporter.model import Checked, LevelEnd, Outcome, Reason, Window
-from exporter.probe import NS, InputOptions, MeasurementOptions, Probe, StopRules, Validation
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.outcome import Outcome, Reason
+from exporter.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
+from exporter.units import MS, NS
+from exporter.window import Checked, LevelEnd, Window
+from tests.builders import concurrency, make_probe, make_target
 
 MODELS = Path(__file__).parent / "models"
 DOORS = ("http", "grpc")
@@ -35,13 +37,6 @@ def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
     with EmbeddedTriton(triton_environment, models=MODELS) as server:
         yield server
         server.kill()
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str, options: InputOptions, **changes: Any) -> Probe:

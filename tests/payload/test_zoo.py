@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import InputError
-from exporter.model import TensorSpec
+from exporter.facts import TensorSpec
 from exporter.payload import check_files, make_dataset
 from exporter.probe import InputOptions
 from tests.builders import make_facts

@@ -7,10 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from exporter.model import SkipReason
-from exporter.probe import NS, Probe, Schedule
+from exporter.outcome import SkipReason
+from exporter.probe import Probe, Schedule
 from exporter.schedule.admission import WAIT_SLACK_NS, Admission, Decision, ProbeState, Skip, Start
 from exporter.schedule.phase import ProbeKey, probe_key
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 
 INTERVAL_NS = 60 * NS
@@ -134,25 +135,19 @@ def test_who_is_refused_when_its_turn_comes_makes_room_for_the_next() -> None:
     assert admission.next_expiry_ns() is None
 
 
-def test_a_paused_probe_is_skipped_until_it_is_resumed() -> None:
-    admission = Admission(1)
-    assert admission.pause(A1) == []
-    assert admission.state(A1) is ProbeState.PAUSED
-    assert admission.offer(A1, 0) == [Skip(A1, SkipReason.PAUSED)]
-    admission.resume(A1)
-    assert admission.offer(A1, 1) == [Start(A1)]
-
-
-def test_a_pause_ends_a_wait_but_no_run() -> None:
-    admission = Admission(1)
+def test_who_is_refused_while_it_waits_is_skipped_when_that_is_told_and_a_run_goes_on() -> None:
+    paused: set[Probe] = set()
+    admission = Admission(1, lambda probe: SkipReason.PAUSED if probe in paused else None)
     admission.offer(A1, 0)
     admission.offer(A2, 1)
-    assert admission.pause(A1) == []
-    assert admission.pause(A2) == [Skip(A2, SkipReason.PAUSED)]
+    assert admission.ask_again(A2) == []
+    paused |= {A1, A2}
+    assert admission.ask_again(A1) == []
+    assert admission.ask_again(A2) == [Skip(A2, SkipReason.PAUSED)]
     assert admission.next_expiry_ns() is None
-    assert [admission.state(A1), admission.state(A2)] == ["running", "paused"]
+    assert [admission.state(A1), admission.state(A2)] == ["running", "idle"]
     assert admission.finished(A1, 2) == []
-    assert admission.state(A1) is ProbeState.PAUSED
+    assert admission.offer(A1, 3) == [Skip(A1, SkipReason.PAUSED)]
 
 
 def test_draining_skips_who_waits_and_who_comes() -> None:
@@ -188,7 +183,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.admission = Admission(self.LIMIT)
+        self.admission = Admission(self.LIMIT, self.refusal)
         self.now_ns = 0
         self.running: dict[ProbeKey, Probe] = {}
         self.waiting: deque[ProbeKey] = deque()
@@ -197,6 +192,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.draining = False
         self.offers = 0
         self.answers = 0
+
+    def refusal(self, probe: Probe) -> SkipReason | None:
+        return SkipReason.PAUSED if probe_key(probe) in self.paused else None
 
     def apply(self, decisions: list[Decision]) -> None:
         self.answers += len(decisions)
@@ -263,14 +261,13 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(probe=st.sampled_from(PROBES))
     def pause(self, probe: Probe) -> None:
         self.paused.add(probe_key(probe))
-        decisions = self.admission.pause(probe)
+        decisions = self.admission.ask_again(probe)
         self.apply(decisions)
         self.waiting = deque(key for key in self.waiting if key != probe_key(probe))
 
     @rule(probe=st.sampled_from(PROBES))
     def resume(self, probe: Probe) -> None:
         self.paused.discard(probe_key(probe))
-        self.admission.resume(probe)
 
     @precondition(lambda self: self.offers > 20)
     @rule()
@@ -306,8 +303,6 @@ class AdmissionMachine(RuleBasedStateMachine):
                 if key in self.running
                 else ProbeState.WAITING
                 if key in self.waiting
-                else ProbeState.PAUSED
-                if key in self.paused
                 else ProbeState.IDLE
             )
             assert self.admission.state(probe) is expected

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from exporter.model import SkipReason
-from exporter.probe import NS, Probe, Schedule
+from exporter.outcome import SkipReason
+from exporter.probe import Probe, Schedule
 from exporter.schedule import admission
 from exporter.schedule.phase import ProbeKey, probe_key
 from exporter.schedule.scheduler import Scheduler
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 
@@ -30,7 +31,8 @@ class Stage:
         self.fake = FakeClocks()
         self.events: list[str] = []
         self.ends: dict[str, asyncio.Future[None]] = {}
-        self.scheduler = Scheduler(self._run, self._skip, concurrent_sweeps, self.fake.clocks)
+        self.paused: set[Probe] = set()
+        self.scheduler = Scheduler(self._run, self._skip, concurrent_sweeps, self.fake.clocks, refuse=self._refusal)
 
     async def due(self, *probes: Probe) -> None:
         for probe in probes:
@@ -50,6 +52,9 @@ class Stage:
 
     def states(self, *probes: Probe) -> list[str]:
         return [self.scheduler.state(probe).value for probe in probes]
+
+    def _refusal(self, probe: Probe) -> SkipReason | None:
+        return SkipReason.PAUSED if probe in self.paused else None
 
     async def _run(self, probe: Probe) -> None:
         self.events.append(f"start {probe.name}")
@@ -115,11 +120,12 @@ async def test_a_sweep_that_raises_is_logged_and_makes_room(stage: Stage, caplog
 
 async def test_pause_and_resume(stage: Stage) -> None:
     await stage.due(A1, A2)
-    stage.scheduler.pause(A2)
-    assert stage.states(A1, A2) == ["running", "paused"]
+    stage.paused.add(A2)
+    stage.scheduler.ask_again(A2)
+    assert stage.states(A1, A2) == ["running", "idle"]
     await stage.due(A2)
     await stage.end(A1)
-    stage.scheduler.resume(A2)
+    stage.paused.clear()
     await stage.due(A2)
     assert stage.events == ["start a1", "paused a2", "paused a2", "end a1", "start a2"]
 
@@ -273,7 +279,7 @@ async def test_no_extra_sweep_of_a_paused_probe_nor_after_the_drain(stage: Stage
     async def work(probe: Probe) -> None:
         raise AssertionError("it must not run")
 
-    stage.scheduler.pause(A1)
+    stage.paused.add(A1)
     assert stage.scheduler.run_extra(A1, work) is SkipReason.PAUSED
     await stage.scheduler.drain(1)
     assert stage.scheduler.run_extra(B1, work) is SkipReason.SHUTDOWN

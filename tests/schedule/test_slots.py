@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probe import NS, Probe, Schedule
+from exporter.probe import Probe, Schedule
 from exporter.schedule.slots import (
     SECOND_US,
     CronSlots,
@@ -18,6 +18,7 @@ from exporter.schedule.slots import (
     slots_of,
     to_us,
 )
+from exporter.units import NS
 from tests.builders import make_probe
 
 NOW_US = 1_750_000_000 * SECOND_US

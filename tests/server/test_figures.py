@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.model import GpuFigures, GpuReading, GpuSource, ModelStatistics, ServerMetrics, ServerReading
-from exporter.probe import NS
+from exporter.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
+from exporter.result import GpuFigures, ServerMetrics
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
+from exporter.units import NS
 
 TRITON, NVML = GpuSource.TRITON, GpuSource.NVML
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model import GpuReading, GpuSource, ServerReading
-from exporter.probe import NS
+from exporter.facts import GpuReading, GpuSource, ServerReading
 from exporter.server import metrics
 from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
+from exporter.units import NS
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
@@ -195,8 +195,8 @@ async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     writer.close()
 
 
-async def read_from(port: int, scheme: str = "http", host: str = "127.0.0.1") -> ServerReading:
-    page = MetricsPage(make_target(metrics_url=f"{scheme}://{host}:{port}/metrics"), "resnet", "")
+async def read_from(port: int, scheme: str = "http") -> ServerReading:
+    page = MetricsPage(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
     reading = await asyncio.to_thread(page.read)
     page.close()
     return reading
@@ -257,7 +257,7 @@ async def test_an_untrusted_server(tmp_path: Path) -> None:
 
 
 async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
-    from exporter.probe import TlsOptions
+    from exporter.target import TlsOptions
 
     certificates = make_certificates(tmp_path)
     async with serving(answer(GOOD), certificates.server_context()) as port:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from exporter.model import DurationStat, ModelStatistics
-from exporter.probe import NS
+from exporter.facts import DurationStat, ModelStatistics
 from exporter.server.metrics import PageError
 from exporter.server.page_statistics import parse_statistics
+from exporter.units import NS
 
 TORCHSERVE = """\
 # TYPE ts_inference_requests_total counter

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from exporter.model import ServerReading
-from exporter.probe import NS
+from exporter.facts import ServerReading
 from exporter.server.poller import Poller
+from exporter.units import NS
 
 
 class Numbers:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
+from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 from exporter.server.statistics import (
     NOTHING_MOVED,
     RESET,
@@ -17,8 +17,8 @@ from exporter.server.statistics import (
 from tests.builders import make_facts
 
 
-def stats(name: str = "m", version: str = "1", count: int = 0, each_ns: int = 10) -> ModelStatistics:
-    duration = DurationStat(count, count * each_ns)
+def stats(name: str = "m", version: str = "1", count: int = 0) -> ModelStatistics:
+    duration = DurationStat(count, count * 10)
     return ModelStatistics(name, version, count * 2, count, success=duration, queue=duration)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from exporter.model import ModelFacts, Outcome
-from exporter.probe import NS, Probe, Target
+from exporter.facts import ModelFacts
+from exporter.outcome import Outcome
+from exporter.probe import Probe
 from exporter.services.base import Call, Service, Tensors
+from exporter.target import Target
+from exporter.units import NS
 
 TIMEOUT_NS = 5 * NS
 

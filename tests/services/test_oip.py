@@ -12,7 +12,8 @@ from tritonclient.grpc import service_pb2
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.errors import InputError, PreflightError, ProtocolError
-from exporter.model import ModelFacts, Reason, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Reason
 from exporter.payload import make_steps
 from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.oip import OipService

@@ -13,13 +13,16 @@ import pytest
 
 from exporter.demo.triton import free_ports
 from exporter.errors import PreflightError
+from exporter.facts import TensorSpec
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
-from exporter.model import Outcome, Reason, TensorSpec, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, MeasurementOptions, Probe
+from exporter.probe import InputOptions, MeasurementOptions, Probe
 from exporter.server.statistics import difference
 from exporter.services.oip import OipService
+from exporter.units import NS
+from exporter.window import Window
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.process import running
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of

@@ -12,14 +12,16 @@ import grpc
 import numpy as np
 import pytest
 
-from exporter.config.probe_settings import DATATYPES
+from exporter.config.input_settings import DATATYPES
 from exporter.errors import PreflightError, ProtocolError
-from exporter.model import ModelFacts, Outcome, Reason, TensorSpec
+from exporter.facts import ModelFacts, TensorSpec
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import Header, InputOptions, Probe
+from exporter.probe import InputOptions, Probe
 from exporter.services import tfserving_pb2 as pb
 from exporter.services.tfserving import PREDICT, TfServingService
 from exporter.services.tfserving_messages import MAX_BATCH_SIZE, model_spec, read_tensor, write_tensor
+from exporter.target import Header
 from exporter.transport.answer import Answer
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of

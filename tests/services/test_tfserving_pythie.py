@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from exporter.demo.triton import free_ports
-from exporter.model import Outcome, TensorSpec
+from exporter.facts import TensorSpec
+from exporter.outcome import Outcome
 from exporter.payload import make_dataset, make_steps
 from exporter.probe import InputOptions
 from exporter.services.tfserving import TfServingService

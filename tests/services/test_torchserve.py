@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 
 from exporter.errors import InputError, PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
-from exporter.model import LevelEnd, ModelFacts, Outcome, Reason, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_dataset, make_steps
-from exporter.probe import NS, Header, InputOptions, MeasurementOptions, StopRules
+from exporter.probe import InputOptions, MeasurementOptions, StopRules
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
+from exporter.target import Header
 from exporter.transport.answer import Answer
+from exporter.units import NS
+from exporter.window import LevelEnd, Window
 from tests.builders import concurrency, make_probe, make_target
 from tests.services.asking import facts_of
 from tests.services.test_triton_control import pages

@@ -18,12 +18,14 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.errors import InputError, PreflightError
-from exporter.model import Reason, TensorSpec
+from exporter.facts import TensorSpec
+from exporter.outcome import Reason
 from exporter.payload import make_steps
-from exporter.probe import Header, InputOptions
+from exporter.probe import InputOptions
 from exporter.services import KINDS
 from exporter.services.base import EncodedRequest
 from exporter.services.triton import TritonService, infer_path
+from exporter.target import Header
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 from exporter.wire.http1 import decompress

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from exporter.errors import PreflightError
-from exporter.model import Reason
-from exporter.probe import NS, Header, TlsOptions
+from exporter.outcome import Reason
 from exporter.services.triton_control import TritonControl
+from exporter.target import Header, TlsOptions
+from exporter.units import NS
 from tests.builders import make_facts, make_target
 from tests.transport.certificates import Certificates, make_certificates
 from tests.transport.scripted import Script, serving

@@ -16,25 +16,20 @@ import pytest
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import MODELS
 from exporter.errors import PreflightError
+from exporter.facts import TensorSpec
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import LevelEnd, Outcome, Reason, RecordColumns, SweepResult, SweepStatus, TensorSpec, Window
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.payload.regions import CLAIMED_PREFIX, FOLDER
-from exporter.probe import (
-    NS,
-    InputOptions,
-    LoadLevel,
-    MeasurementOptions,
-    Probe,
-    SequenceOptions,
-    StopRules,
-    Target,
-    Validation,
-)
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules, Validation
+from exporter.result import SweepResult
 from exporter.services.triton_library import check_version
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency, make_probe
+from exporter.target import Target
+from exporter.units import MS, NS
+from exporter.window import LevelEnd, RecordColumns, Window
+from tests.builders import concurrency, make_probe
 from tests.load.fakes import request_rate
 
 

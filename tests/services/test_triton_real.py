@@ -18,16 +18,20 @@ from tritonclient.http import InferResult
 
 from exporter.demo.triton import MODELS, EmbeddedTriton, free_ports
 from exporter.errors import PreflightError
+from exporter.facts import TensorSpec
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import LevelPlan
-from exporter.model import Outcome, Reason, TensorSpec, Window
+from exporter.outcome import Outcome, Reason
 from exporter.payload import make_steps
-from exporter.probe import NS, InputOptions, MeasurementOptions, Target, TlsOptions
+from exporter.probe import InputOptions, MeasurementOptions
 from exporter.services.base import Call
 from exporter.services.triton import TritonService
 from exporter.services.triton_control import TritonControl
+from exporter.target import Target, TlsOptions
 from exporter.transport.grpc_channel import INFER_METHOD
 from exporter.transport.http_channel import HttpChannel
+from exporter.units import NS
+from exporter.window import Window
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.certificates import make_certificates

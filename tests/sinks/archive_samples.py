@@ -8,22 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.model import (
-    ClientHealth,
-    ConnectionTimes,
-    DurationStat,
-    LatencySummary,
-    Measurement,
-    ModelStatistics,
-    Outcome,
-    OutputError,
-    PercentileValue,
-    Reason,
-    SweepResult,
-    SweepStatus,
-    WindowSummary,
-)
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import InputOptions
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
+from exporter.window import ClientHealth, ConnectionTimes, OutputError
 from tests.builders import concurrency, make_facts, make_probe
 
 NOON = 1_700_049_600.25

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.model import (
-    ClientHealth,
-    DurationStat,
-    LatencySummary,
-    Measurement,
-    ModelStatistics,
-    Outcome,
-    PercentileValue,
-    Reason,
-    SweepResult,
-    SweepStatus,
-    WindowCounts,
-)
-from exporter.probe import NS, LoadLevel, Mode, Probe
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome, Reason, SweepStatus
+from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowCounts
 from exporter.sinks.live import ExporterFacts
-from tests.builders import MS, concurrency, make_facts, make_probe
+from exporter.units import MS, NS
+from exporter.window import ClientHealth
+from tests.builders import concurrency, make_facts, make_probe
 
 
 def rate(value: int) -> LoadLevel:
@@ -127,7 +119,6 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
     values: dict[str, Any] = {
         "version": "0.1.0",
         "next_run": lambda probe: 1_700_000_060.0,
-        "paused": lambda probe: False,
         "last_tick_unix_s": lambda: 1_700_000_012.5,
         "clock_jumps": lambda: 0,
         "workers": lambda: 2,

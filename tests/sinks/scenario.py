@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.model import (
-    ConnectionTimes,
-    DurationStat,
-    GpuFigures,
-    GpuSource,
-    LevelVerdict,
-    Outcome,
-    OutputError,
-    Reason,
-    ServerMetrics,
-    SignalVerdict,
-    SkipReason,
-    SweepStatus,
-)
-from exporter.probe import NS, InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
+from exporter.facts import DurationStat, GpuSource
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
+from exporter.probe import InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
+from exporter.result import GpuFigures, LevelVerdict, ServerMetrics, SignalVerdict
 from exporter.sinks.board import Board
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS, NS
+from exporter.window import ConnectionTimes, OutputError
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.sinks.results import Clock, make_counts, make_measurement, make_result, make_statistics, make_summary, rate
 
 HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model import SweepResult
-from exporter.probe import NS
+from exporter.result import SweepResult
 from exporter.sinks import archive as archive_module
 from exporter.sinks.archive import CsvArchive
 from exporter.sinks.archive_columns import LEVELS
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.sinks.archive_samples import DAY, NOON, make_failed_sweep, make_sweep, read_rows
 

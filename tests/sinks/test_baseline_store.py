@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +17,16 @@ from exporter.analysis.baseline import SignalBaseline
 from exporter.analysis.baseline_key import baseline_key
 from exporter.analysis.baseline_state import LevelState, LoadState, Pin, ProbeBaselines, Row, VersionState
 from exporter.analysis.baseline_verdict import TierState
-from exporter.model import Measurement, SweepStatus
-from exporter.probe import NS, BaselineOptions, Schedule, Signal
+from exporter.outcome import SweepStatus
+from exporter.probe import BaselineOptions, Schedule, Signal
+from exporter.result import Measurement
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
 from exporter.sinks.baseline_store import BaselineStore, JudgedSinks, baseline_path
 from exporter.sinks.board import Board
+from exporter.units import NS
 from tests.builders import make_probe
 from tests.sinks.results import make_counts, make_measurement, make_result, make_summary
+from tests.waiting import becomes_true
 
 BEGIN = 1_767_225_600.0
 
@@ -201,38 +202,17 @@ def test_hostile_names_stay_in_the_directory(tmp_path: Path) -> None:
         assert baseline_path(tmp_path, name).parent == tmp_path
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True)
-    if mounted.returncode != 0:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no small file system can be mounted: {mounted.stderr.decode()}")
-        pytest.skip("mounting a small file system takes root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_full_disk_keeps_the_file_that_there_was(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     store, path = BaselineStore(small_disk), baseline_path(small_disk, "addsub")
     store.put("addsub", make_baselines())
-    wait_for(path.exists)
+    assert becomes_true(path.exists)
     kept = path.read_bytes()
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * (200 * 1024))
     for errors in (1, 2):
         store.put("addsub", make_baselines(rows=2016))
-        wait_for(lambda errors=errors: store.write_errors == errors)  # type: ignore[misc]
+        assert becomes_true(lambda errors=errors: store.write_errors == errors)  # type: ignore[misc]
     assert path.read_bytes() == kept
     assert [record.message for record in caplog.records] == ["baseline file cannot be written"]
     assert "No space left on device" in caplog.records[0].fields["error"]  # type: ignore[attr-defined]
@@ -261,7 +241,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            wait_for(baseline_path(tmp_path, "addsub").exists)
+            assert becomes_true(baseline_path(tmp_path, "addsub").exists)
             for _ in range(20 + 37 * attempt):
                 process.stdout.readline()
             os.kill(process.pid, signal.SIGKILL)

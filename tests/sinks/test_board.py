@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model import Outcome, Reason, SkipReason, SweepStatus
-from exporter.probe import NS, Probe, Slo
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
+from exporter.probe import Probe, Slo
 from exporter.sinks.board import Board, ProbeView
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.sinks.results import Clock, make_counts, make_measurement, make_result
 
 ENDED = 1_700_000_012.0  # of make_result

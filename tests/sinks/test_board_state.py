@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model import SweepStatus
+from exporter.outcome import SweepStatus
 from exporter.sinks.board import Board
 from exporter.sinks.statefile import LastTimes, ProbeKey, StateFile
 from tests.builders import make_probe

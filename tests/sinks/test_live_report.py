@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.sinks.live_report import LiveReport, Progress, least_left_ns, window_line
 from exporter.sweep.stability import Stability
+from exporter.units import NS
 from tests.builders import concurrency, make_probe
 from tests.sinks.archive_samples import make_window_summary
 from tests.sinks.results import make_summary

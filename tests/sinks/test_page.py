@@ -321,7 +321,7 @@ def fail(*_: object) -> int:
         ("workers", "workers", "triton_canary_exporter_workers"),
         ("config_hash", "config", "triton_canary_exporter_probes"),
         ("clock_jumps", "scheduler", "triton_canary_exporter_clock_jumps_total"),
-        ("paused", "scheduler", "triton_canary_paused"),
+        ("pause", "scheduler", "triton_canary_paused"),
     ],
 )
 async def test_a_failing_collector_costs_its_own_metrics_and_is_counted(

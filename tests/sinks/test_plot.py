@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from exporter.errors import ConfigError
-from exporter.model import LatencySummary, PercentileValue, SweepResult
 from exporter.probe import MeasurementOptions
+from exporter.result import LatencySummary, PercentileValue, SweepResult
 from exporter.sinks.plot import SUFFIXES, draw, write_plot
-from tests.builders import MS, concurrency, make_probe
+from exporter.units import MS
+from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result
 
 

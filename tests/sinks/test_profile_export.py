@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 
 from exporter.errors import ConfigError
+from exporter.facts import ModelFacts, TensorSpec
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
-from exporter.model import ConnectionTimes, LevelEnd, ModelFacts, Outcome, Reason, TensorSpec
-from exporter.probe import NS, InputOptions, LoadLevel, Mode, Probe
+from exporter.outcome import Outcome, Reason
+from exporter.probe import InputOptions, LoadLevel, Mode, Probe
 from exporter.sinks.profile_export import ExportingWorker, ProfileExport, exporting, tensor_value
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_window
+from exporter.units import MS, NS
+from exporter.window import ConnectionTimes, LevelEnd
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
 from tests.sinks.results import rate
 
 AHEAD_NS = 1_700_000_000 * NS
 FACTS = make_facts(inputs=(TensorSpec("INPUT0", "INT32", (2,)),))
-ZEROS = InputOptions(source="random", seed=1)
 
 
 class FakeWorker:

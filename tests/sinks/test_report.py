@@ -8,30 +8,17 @@ from typing import Any
 
 import pytest
 
-from exporter.model import (
-    ClientHealth,
-    ConnectionTimes,
-    DurationStat,
-    GpuFigures,
-    GpuSource,
-    LatencySummary,
-    Measurement,
-    ModelFacts,
-    ModelStatistics,
-    Outcome,
-    PercentileValue,
-    Reason,
-    SweepResult,
-    WindowSummary,
-)
+from exporter.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
+from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.result import GpuFigures, LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
 from exporter.sinks.report import Report
 from exporter.sinks.report_lines import ReportOptions, number
-from tests.builders import MS, concurrency, make_facts, make_probe, make_target
+from exporter.units import MS, US
+from exporter.window import ClientHealth, ConnectionTimes
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.sinks import perf_analyzer_output as theirs
 from tests.sinks.results import make_measurement, make_result, make_summary, rate
-
-US = 1000
 
 
 def latency(mean_us: int, stddev_us: int, count: int, **percentiles_us: int) -> LatencySummary:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.model import DurationStat, GpuFigures, GpuSource, ModelStatistics, PercentileValue, SweepResult
+from exporter.facts import DurationStat, GpuSource, ModelStatistics
 from exporter.probe import LoadLevel, MeasurementOptions, Mode
+from exporter.result import GpuFigures, PercentileValue, SweepResult
 from exporter.sinks.report_csv import CsvOptions, main_table, write_csv
 from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.perf_analyzer_output import HEADERS

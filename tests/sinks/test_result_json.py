@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from exporter.model import DurationStat, Outcome, SweepStatus
-from exporter.probe import Header
+from exporter.facts import DurationStat
+from exporter.outcome import Outcome, SweepStatus
 from exporter.sinks.result_json import document, json_text
-from tests.builders import MS, make_probe, make_target
+from exporter.target import Header
+from exporter.units import MS
+from tests.builders import make_probe, make_target
 from tests.sinks.results import make_measurement, make_result, make_statistics, rate
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_per_second", "_watts", "_joules", "_celsius", "_hertz", "_hash")

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.model import DurationStat, Measurement, ModelStatistics, Outcome
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Mode, Search, SearchKind, Slo
+from exporter.facts import DurationStat, ModelStatistics
+from exporter.outcome import Outcome
+from exporter.probe import LoadLevel, MeasurementOptions, Mode, Search, SearchKind, Slo
+from exporter.result import Measurement
 from exporter.sinks import families
 from exporter.sinks.board import ProbeView
 from exporter.sinks.lines import Format, Lines, header, label, labels
 from exporter.sinks.samples import level_blocks, metrics_instance, percentile_text
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 from tests.sinks.results import make_measurement, make_result, make_statistics, make_summary, rate
 
 

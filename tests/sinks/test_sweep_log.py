@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model import Measurement, OutputError, Reason, SkipReason, SweepResult, SweepStatus
-from exporter.probe import NS
+from exporter.outcome import Reason, SkipReason, SweepStatus
+from exporter.result import Measurement, SweepResult
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.level import LevelRun
+from exporter.units import NS
+from exporter.window import OutputError
 from tests.builders import concurrency, make_facts, make_probe, make_window
 
 

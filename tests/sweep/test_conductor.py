@@ -9,25 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 import pytest
 
 from exporter.errors import PreflightError, WorkerLostError
+from exporter.facts import ModelFacts
+from exporter.limits import Load
 from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
-from exporter.model import (
-    ConnectionTimes,
-    LevelEnd,
-    Load,
-    Measurement,
-    ModelFacts,
-    Outcome,
-    Reason,
-    SkipReason,
-    SweepResult,
-    SweepStatus,
-    Window,
-    WindowCounts,
-    WindowSummary,
-)
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.probe import (
     MAX_SEARCH_LEVELS,
-    NS,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
@@ -38,10 +25,13 @@ from exporter.probe import (
     SequenceOptions,
     StopRules,
 )
+from exporter.result import Measurement, SweepResult, WindowCounts, WindowSummary
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_target, make_window
+from exporter.units import MS, NS
+from exporter.window import ConnectionTimes, LevelEnd, Window
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
 """What the worker tells as the n-th window of a level; None: it waits for ever."""

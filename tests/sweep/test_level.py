@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model import GpuFigures, GpuReading, GpuSource, Measurement, Outcome, Reason, ServerReading
-from exporter.probe import NS, InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
+from exporter.facts import GpuReading, GpuSource, ServerReading
+from exporter.outcome import Outcome, Reason
+from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
+from exporter.result import GpuFigures, Measurement
 from exporter.sweep.level import LevelRun
-from tests.builders import MS, concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
 
 
 def run_of(*latency_lists: list[float], **probe_changes: object) -> LevelRun:

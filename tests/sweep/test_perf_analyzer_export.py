@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.model import Measurement, Reason, RecordColumns, Window
+from exporter.outcome import Reason
 from exporter.probe import MeasurementOptions
+from exporter.result import Measurement
 from exporter.sweep.level import LevelRun
+from exporter.window import RecordColumns, Window
 from tests.builders import concurrency, make_facts, make_probe
 
 RECORDED = Path(__file__).parent / "perf_analyzer"

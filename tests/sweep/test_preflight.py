@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from exporter.errors import PreflightError
+from exporter.facts import ModelFacts
 from exporter.load.protocol import LevelEvent, LevelPlan
-from exporter.model import ModelFacts, Reason
-from exporter.probe import Probe, Resolve
+from exporter.outcome import Reason
+from exporter.probe import Probe
 from exporter.sweep.preflight import Pins
+from exporter.target import Resolve
 from tests.builders import make_facts, make_probe, make_target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,22 +9,17 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from exporter.load.worker_pool import WorkerPool
-from exporter.model import Measurement, Outcome, Reason, SweepResult, SweepStatus
+from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.result import Measurement, SweepResult
 from exporter.sweep.conductor import Sweep
-from tests.builders import MS, concurrency
+from exporter.units import MS
+from tests.builders import concurrency
 from tests.load.fakes import request_rate
 from tests.load.test_real_triton import probe_of
 
 NOISY = 1.0
 """The machine under the tests is anybody's: windows may differ by so much and are stable still."""
-
-
-@pytest.fixture
-async def pool() -> AsyncIterator[WorkerPool]:
-    it = WorkerPool(1)
-    yield it
-    await it.close()
 
 
 def probe(

@@ -21,9 +21,8 @@ def visited(
     keeps: Callable[[float], bool],
     *,
     mode: Mode = Mode.CONCURRENCY,
-    max_in_flight: int = 256,
 ) -> list[float]:
-    search = visits(Search(kind, mode, *span), max_in_flight)
+    search = visits(Search(kind, mode, *span), max_in_flight=256)
     values = [next(search)]
     while True:
         try:

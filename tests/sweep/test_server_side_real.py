@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import shutil
 import time
-from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,15 @@ import tritonclient.http
 import tritonclient.http.aio
 
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.facts import ModelFacts
 from exporter.load.local_worker import LocalWorker
-from exporter.model import Measurement, ModelFacts, SweepResult, WindowSummary
-from exporter.probe import NS, LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sweep.conductor import Sweep, Watcher
 from exporter.sweep.stability import Stability
-from tests.builders import MS, concurrency, make_probe, make_target
+from exporter.units import MS, NS
+from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
-
-
-@pytest.fixture
-async def worker() -> AsyncIterator[LocalWorker]:
-    it = await LocalWorker.spawn()
-    yield it
-    await it.kill()
 
 
 def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, **changes: Any) -> Probe:

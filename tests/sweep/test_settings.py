@@ -13,12 +13,13 @@ import pytest
 
 from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.errors import PreflightError
-from exporter.model import Reason
-from exporter.probe import NS, Probe, ServerSettings
+from exporter.outcome import Reason
+from exporter.probe import Probe, ServerSettings
 from exporter.services.base import TraceSettings
 from exporter.services.triton_control import TritonControl
 from exporter.sweep import settings as module
 from exporter.sweep.settings import server_settings, trace_settings
+from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.conftest import TritonFactory
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from exporter.model import Outcome
-from exporter.probe import NS, Target
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest
+from exporter.target import Target
 from exporter.transport.grpc_channel import INFER_METHOD, GrpcChannel
+from exporter.units import NS
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2_frames import (

@@ -9,9 +9,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from exporter.model import Outcome
-from exporter.probe import Target
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest
+from exporter.target import Target
 from tests.builders import make_target
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -13,10 +13,11 @@ from hpack import Decoder
 
 from exporter.demo.triton import free_ports
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import NS, Header
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest
+from exporter.target import Header
 from exporter.transport.grpc_channel import INFER_METHOD
+from exporter.units import NS
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2_frames import (

@@ -15,9 +15,9 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from exporter.demo.triton import EmbeddedTriton, free_ports
-from exporter.model import Outcome
-from exporter.probe import TlsOptions
+from exporter.outcome import Outcome
 from exporter.services.base import EncodedRequest
+from exporter.target import TlsOptions
 from exporter.wire.grpc_messages import frame_message
 from tests.transport.certificates import Certificates
 from tests.transport.grpc_peers import ECHO, Bench

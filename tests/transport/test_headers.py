@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Header
+from exporter.outcome import Outcome
+from exporter.target import Header
 from exporter.transport.headers import read_headers
 
 

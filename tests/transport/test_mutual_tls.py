@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from exporter.demo.triton import free_ports
-from exporter.model import Outcome
-from exporter.probe import TlsOptions
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest
+from exporter.target import TlsOptions
 from exporter.transport.http_channel import HttpChannel
 from exporter.transport.tls_files import read_file
 from exporter.wire.grpc_messages import frame_message

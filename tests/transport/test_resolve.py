@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Resolve, Target
+from exporter.outcome import Outcome
 from exporter.services.base import Call
 from exporter.services.channels import connections, make_channel
+from exporter.target import Resolve, Target
 from exporter.transport import resolve
 from exporter.transport.dial import dial, settle
 from exporter.transport.resolve import Address, addresses

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from exporter.errors import TransportError
-from exporter.model import Outcome
-from exporter.probe import Target, TlsOptions
+from exporter.outcome import Outcome
 from exporter.services.base import Call, EncodedRequest
+from exporter.target import Target, TlsOptions
 from exporter.transport.connection import Connection
 from exporter.transport.der import content
 from exporter.transport.http_channel import HttpChannel

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from starlette.applications import Starlette
 
 from exporter.sinks.page import MetricsPage
 from exporter.web.app import WebSources, create_app
+from exporter.web.server import WebServer
 from tests.sinks.results import make_exporter_facts
 from tests.sinks.scenario import make_scenario
 
@@ -40,3 +41,11 @@ def app(signs: Signs) -> Iterator[Starlette]:
         )
     )
     page.close()
+
+
+@pytest.fixture
+async def address(app: Starlette) -> AsyncIterator[str]:
+    """Where the application is served, as host:port."""
+    server = WebServer(app, "127.0.0.1", 0)
+    yield await server.start()
+    await server.stop()

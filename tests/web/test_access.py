@@ -25,14 +25,9 @@ from exporter.web.auth import TokenGuard
 from exporter.web.server import WebServer
 from tests.sinks.results import make_exporter_facts
 from tests.sinks.scenario import make_scenario
-from tests.transport.certificates import Certificates, make_certificates
+from tests.transport.certificates import Certificates
 
 PATHS = ("/", "/metrics", "/api/status", "/style.css", "/nowhere")
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from starlette.applications import Starlette
 
 from exporter.baseline_command import Command, CommandError, run
 from exporter.cli import run as run_cli
-from exporter.probe import NS, BaselineOptions, Probe, Schedule
+from exporter.probe import BaselineOptions, Probe, Schedule
 from exporter.sinks.baseline_actions import BaselineActions
 from exporter.sinks.baseline_file import encode
 from exporter.sinks.baseline_store import BaselineStore
+from exporter.units import NS
 from exporter.web.auth import TOKEN_VARIABLE, TokenGuard
 from exporter.web.baseline import baseline_routes
 from exporter.web.server import WebServer

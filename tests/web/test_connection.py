@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -40,10 +39,8 @@ APP = Starlette(routes=[Route("/metrics", _page), Route("/huge", _huge)])
 
 
 @pytest.fixture
-async def address() -> AsyncIterator[str]:
-    server = WebServer(APP, "127.0.0.1", 0)
-    yield await server.start()
-    await server.stop()
+def app() -> Starlette:
+    return APP
 
 
 class Crowd:
@@ -55,9 +52,9 @@ class Crowd:
         self.writers: list[asyncio.StreamWriter] = []
         self.readers: list[asyncio.StreamReader] = []
 
-    async def come(self, count: int, data: bytes = b"", limit: int = 2**16) -> None:
+    async def come(self, count: int, data: bytes = b"") -> None:
         for _ in range(count):
-            reader, writer = await asyncio.open_connection(*self._place, limit=limit)
+            reader, writer = await asyncio.open_connection(*self._place)
             writer.write(data)
             self.readers.append(reader)
             self.writers.append(writer)

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.model import Load, Reason, SkipReason, SweepStatus
+from exporter.limits import Load
+from exporter.outcome import Reason, SkipReason, SweepStatus
 from exporter.sinks.board import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status
@@ -64,7 +65,7 @@ def told(status: SweepStatus | None = None, name: str = "addsub", **changes: obj
         result = make_result(probe, status, facts=make_facts(version="3"))
         usable = result if result.usable else None
         view = ProbeView(probe, result=result, measured=usable, facts=result.facts, last_run_unix_s=1_700_000_012.0)
-    return replace(probe_status(view, NOW, NOW + 18, paused=False), **changes)  # type: ignore[arg-type]
+    return replace(probe_status(view, NOW, NOW + 18), **changes)  # type: ignore[arg-type]
 
 
 def test_the_rows_of_a_probe() -> None:
@@ -129,7 +130,7 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
         measured=make_result(probe, measurements=(measured,)),
         running_since_unix_s=1.0,
     )
-    html = status_page([probe_status(view, NOW, None, paused=True, pause="in maintenance")], FACTS)
+    html = status_page([probe_status(view, NOW, None, pause="in maintenance")], FACTS)
     assert '<span class="badge" title="in maintenance">paused</span>' in html
     page = Reader(html)
     assert page.rows[1][1:3] == ["ok running paused", "concurrency 1 unstable client-limited"]
@@ -171,7 +172,7 @@ def test_everything_from_outside_is_escaped() -> None:
     probe = make_probe(name=EVIL, model=EVIL, target=make_target(name=EVIL), levels=())
     result = make_result(probe, SweepStatus.FAILED, reason_text=EVIL, facts=make_facts(version=EVIL))
     view = ProbeView(probe, result=result, facts=result.facts)
-    html = status_page([probe_status(view, NOW, None, paused=False)], replace(FACTS, version=EVIL))
+    html = status_page([probe_status(view, NOW, None)], replace(FACTS, version=EVIL))
     page = Reader(html)
     assert "script" not in page.tags
     assert page.rows[1][0] == f"{EVIL}{EVIL} · {EVIL} v{EVIL}"

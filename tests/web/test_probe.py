@@ -10,9 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from exporter.model import Reason, SkipReason, SweepResult, SweepStatus
 from exporter.on_demand import shortened
-from exporter.probe import NS, MeasurementOptions, Probe, StopRules, WindowMode
+from exporter.outcome import Reason, SkipReason, SweepStatus
+from exporter.probe import MeasurementOptions, Probe, StopRules, WindowMode
+from exporter.result import SweepResult
+from exporter.units import NS
 from exporter.web.probe import TIMEOUT_HEADER, ProbePage, probe_routes, scrape_seconds
 from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result

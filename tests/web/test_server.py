@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -14,13 +13,6 @@ from starlette.applications import Starlette
 
 from exporter.web import connection
 from exporter.web.server import ListenError, WebServer
-
-
-@pytest.fixture
-async def address(app: Starlette) -> AsyncIterator[str]:
-    server = WebServer(app, "127.0.0.1", 0)
-    yield await server.start()
-    await server.stop()
 
 
 async def exchange(address: str, data: bytes) -> bytes:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.model import LevelVerdict, Outcome, Reason, SignalVerdict, SkipReason, SweepResult, SweepStatus
+from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.probe import Signal
+from exporter.result import LevelVerdict, SignalVerdict, SweepResult
 from exporter.sinks.board import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, is_failing, probe_status
@@ -21,7 +22,7 @@ NOW = 1_700_000_042.0
 
 
 def status(view: ProbeView, **changes: Any) -> ProbeStatus:
-    values: dict[str, Any] = {"next_run_unix_s": NOW + 30, "paused": False}
+    values: dict[str, Any] = {"next_run_unix_s": NOW + 30}
     return probe_status(view, NOW, **(values | changes))
 
 

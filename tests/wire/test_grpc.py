@@ -209,7 +209,6 @@ def test_large_message_is_kept_only_as_far_as_it_came() -> None:
 
 # --- statuses --------------------------------------------------------------------------------------------------------
 
-PUSHBACK = "grpc-retry-pushback-ms"
 HTML = {":status": "502", "content-type": "text/html"}
 
 
@@ -320,7 +319,6 @@ def test_reset(code: int, status: Status) -> None:
     assert run(headers(GRPC) + frame(RST_STREAM, 0, 1, code.to_bytes(4, "big"))).status == status
 
 
-TAIL = {"grpc-status": "0"}
 PIECES = st.one_of(
     st.builds(
         headers, st.sampled_from([GRPC, GZIP, HTML, {":status": "100"}, {"grpc-status": "0"}]), end=st.booleans()

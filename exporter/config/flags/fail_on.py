@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from exporter.config.flags.readers import number
 from exporter.config.quantities import parse_duration, parse_ratio
 from exporter.config.text import as_number, shown
+from exporter.units import MS
 
 if TYPE_CHECKING:
     # numpy comes with the core types, and a parser of flags does without it.
-    from exporter.model import Measurement
+    from exporter.result import Measurement
 
 _FORM = re.compile(r"\s*(?P<metric>[a-z_]+|p\d{1,2}(\.\d{1,6})?)\s*(?P<sign>[<>]=?)\s*(?P<value>\S.*?)\s*", re.ASCII)
 _EXAMPLES = "'p95>50ms', 'mean>=10ms', 'max>1s', 'throughput<100/s' or 'error_ratio>1%'"
@@ -63,7 +64,7 @@ class Condition:
     def _shown(self, value: float) -> str:
         if self.metric == "throughput":
             return f"{value:.6g}/s"
-        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / 1_000_000:.6g}ms"
+        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / MS:.6g}ms"
 
 
 def parse_condition(given: str) -> Condition:

@@ -13,7 +13,8 @@ from exporter.config.flags.command_line import read
 from exporter.config.flags.fail_on import parse_condition
 from exporter.config.flags.printed import print_document
 from exporter.errors import ConfigError
-from exporter.probe import NS, Mode
+from exporter.probe import Mode
+from exporter.units import NS
 
 TARGET: dict[str, Any] = {"name": "server", "kind": "triton", "url": "http://localhost"}
 PROBE: dict[str, Any] = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from exporter.config.flags.fail_on import parse_condition
-from exporter.model import Outcome
+from exporter.outcome import Outcome
+from exporter.units import MS
 from tests.sinks.results import make_measurement, make_summary
-
-MS = 1_000_000
 
 
 @pytest.mark.parametrize(

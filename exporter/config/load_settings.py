@@ -1,0 +1,178 @@
+"""What a user may say of the load: its levels, and the sequences of its requests. What files say is in `levels`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    model_validator,
+)
+
+from exporter.config import text
+from exporter.config.fields import (
+    Section,
+    exactly_one,
+)
+from exporter.config.levels import (
+    Levels,
+    parse_concurrency,
+    parse_intervals_file,
+    parse_periodic,
+    parse_request_rate,
+    parse_schedule_file,
+)
+from exporter.config.quantities import ratio
+from exporter.probe import Distribution, LoadLevel, Mode, Search, SearchKind
+from exporter.timing_files import TimingFile
+from exporter.units import NS
+
+_MAX_ID = 10**18 - 1
+"""The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""
+
+
+def _levels(parse: Callable[[object, str], Levels]) -> PlainValidator:
+    """What a range means depends on the search, whose field therefore comes first."""
+
+    def validate(given: object, info: ValidationInfo) -> Levels:
+        return parse(given, info.data.get("search", "every"))
+
+    return PlainValidator(validate)
+
+
+class SequenceSettings(Section):
+    """Sequences: requests with an id, and a flag at the first and at the last. Sequence models get them anyway."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
+        default=4,
+        description="How many are under way at once in an open loop. A closed loop has one for each request in flight.",
+    )
+    length: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="Requests in a sequence. 0: as many as its stream of input data has; 20 without such."
+    )
+    length_variation_ratio: Annotated[float, ratio("0%", "100%")] = Field(
+        default=0.2, alias="length_variation", description="How much longer or shorter than `length` one may be."
+    )
+    start_id: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="The first id; at random by default, so that two clients do not meet in one sequence."
+    )
+    id_range: Annotated[StrictInt, Field(ge=0, le=_MAX_ID)] = Field(
+        default=0, description="How many ids are used in turn, from `start_id` on; 4294967295 where only that is given."
+    )
+    serial: StrictBool = Field(
+        default=False,
+        description="Whether a sequence never has more than one request in flight. In an open loop it otherwise may, "
+        "but for its first and its last request.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.id_range and not self.start_id:
+            raise ValueError("id_range needs start_id")
+        return self
+
+
+class LoadSettings(Section):
+    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `intervals_file` or `schedule_file`."""
+
+    search: Literal["every", "linear", "binary"] = Field(
+        default="every",
+        description="What is run of a range: `every` level; or up to the first that is unstable or above "
+        "`measurement.latency_threshold` (`linear`); or, by halving, down to one step below and above the highest that "
+        "keeps it (`binary`).",
+    )
+    concurrency: Annotated[Levels, _levels(parse_concurrency)] | None = Field(
+        default=None,
+        description="Closed loop: requests in flight at once. A number, a list, or `start:end[:step]`; for a linear "
+        "search the end may be 0: open.",
+    )
+    request_rate: Annotated[Levels, _levels(parse_request_rate)] | None = Field(
+        default=None, description="Open loop: requests a second. Written as `concurrency` is."
+    )
+    distribution: Literal["constant", "poisson"] = Field(
+        default="constant", description="How the requests of a rate are spread: evenly, or at random."
+    )
+    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
+        default=0, description="The seed of `poisson`; each level has a schedule of its own, the same in each sweep."
+    )
+    intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
+        default=None,
+        description="Open loop: the gaps between requests, one whole number of microseconds a line, over and over. "
+        "The level bears the file's name, without its ending.",
+    )
+    schedule_file: Annotated[TimingFile, PlainValidator(parse_schedule_file)] | None = Field(
+        default=None,
+        description="Open loop: when requests are sent, in milliseconds after the start, one a line, ascending; or a "
+        "JSON file of input data whose steps have a `timestamp`. Run once and measured whole. The level bears the "
+        "file's name, without its ending.",
+    )
+    periodic_concurrency: Annotated[tuple[int, int, int], PlainValidator(parse_periodic)] | None = Field(
+        default=None,
+        description="Closed loop over streams, run once and measured whole: `start:end:step`. `start` requests, and "
+        "`step` more each time that the last ones added have had `request_period` responses, until `end` were sent.",
+    )
+    request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=10, description="Responses to each request before the next step of `periodic_concurrency`."
+    )
+    workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
+        default=1, description="Processes that share each level, for loads above what one core can make."
+    )
+    sequences: SequenceSettings | None = Field(default=None, description="The requests' sequences.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        choices = {
+            "concurrency": self.concurrency,
+            "request_rate": self.request_rate,
+            "intervals_file": self.intervals_file,
+            "schedule_file": self.schedule_file,
+            "periodic_concurrency": self.periodic_concurrency,
+        }
+        exactly_one(choices)
+        return self
+
+    @property
+    def levels(self) -> tuple[LoadLevel, ...]:
+        """The levels with their labels."""
+        if self.concurrency:
+            values = self.concurrency.values
+            return tuple(LoadLevel(Mode.CONCURRENCY, value, text.as_number(value)) for value in values)
+        if self.periodic_concurrency:
+            start, end, step = self.periodic_concurrency
+            label = f"{start}:{end}:{step}"
+            period = self.request_period
+            return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
+        if file := self.intervals_file:
+            mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
+            return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
+        if file := self.schedule_file:
+            requests, last_ns = float(len(file.entries_ns)), file.entries_ns[-1]
+            return (
+                LoadLevel(
+                    Mode.SCHEDULE,
+                    requests,
+                    file.stem,
+                    file=file.path,
+                    file_digest=file.digest,
+                    duration_ns=last_ns,
+                ),
+            )
+        distribution = Distribution(self.distribution)
+        return tuple(
+            LoadLevel(Mode.REQUEST_RATE, value, text.as_number(value), distribution, self.seed)
+            for value in (self.request_rate.values if self.request_rate else ())
+        )
+
+    @property
+    def searched(self) -> Search | None:
+        """The search for the highest level that keeps the threshold, if there is to be one."""
+        for mode, levels in ((Mode.CONCURRENCY, self.concurrency), (Mode.REQUEST_RATE, self.request_rate)):
+            if levels is not None and levels.span is not None:
+                span = levels.span
+                return Search(SearchKind(self.search), mode, span.start, span.end, span.step)
+        return None

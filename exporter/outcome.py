@@ -1,0 +1,85 @@
+"""How a request ends, how a sweep does, and why one that was due did not run. Closed lists: they are label values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+
+class Outcome(enum.IntEnum):
+    """How one request ended. Closed: these are label values and the codes of the record columns."""
+
+    OK = 0
+    TIMEOUT = 1
+    CONNECT_ERROR = 2
+    TLS_ERROR = 3
+    PROTOCOL_ERROR = 4
+    CLIENT_ERROR = 5
+    AUTH_ERROR = 6
+    OVERLOAD = 7
+    SERVER_ERROR = 8
+    WRONG_OUTPUT = 9
+    SEQUENCE_CONFLICT = 10
+    CANCELLED = 11
+
+    @property
+    def label(self) -> str:
+        """The outcome as a label value and as text for people."""
+        return self.name.lower()
+
+
+class SweepStatus(enum.StrEnum):
+    """How a sweep ended. `ok` and `unstable` give usable data (`up` 1), the others do not (`up` 0)."""
+
+    OK = "ok"
+    UNSTABLE = "unstable"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+class Reason(enum.StrEnum):
+    """Why a sweep was not ok. Closed: label values; the free text beside them goes to log, page and archive."""
+
+    NONE = ""
+    UNSTABLE = "unstable"
+    # failed: the server or the model is not fit to be measured
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    AUTH = "auth"
+    PREFLIGHT_TIMEOUT = "preflight_timeout"
+    PROTOCOL = "protocol"
+    SERVER_NOT_LIVE = "server_not_live"
+    SERVER_NOT_READY = "server_not_ready"
+    MODEL_UNKNOWN = "model_unknown"
+    MODEL_NOT_READY = "model_not_ready"
+    BAD_INPUT = "bad_input"
+    UNSUPPORTED = "unsupported"
+    # aborted: it ran, and was stopped
+    NO_VALID_REQUESTS = "no_valid_requests"
+    ERROR_RATIO = "error_ratio"
+    REQUEST_BUDGET = "request_budget"
+    TIME_BUDGET = "time_budget"
+    LATENCY = "latency"
+    PENDING_QUEUE = "pending_queue"
+    DEADLINE = "deadline"
+    WORKER_CRASH = "worker_crash"
+    SHUTDOWN = "shutdown"
+    INTERNAL = "internal"
+
+
+class SkipReason(enum.StrEnum):
+    """Why a sweep that was due did not run. A skip is our own decision and never changes `up`."""
+
+    OVERLAP = "overlap"
+    MISFIRE = "misfire"
+    BUDGET = "budget"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+
+
+def error_ratio(outcomes: Mapping[Outcome, int]) -> float | None:
+    """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
+    judged = sum(count for outcome, count in outcomes.items() if outcome is not Outcome.CANCELLED)
+    if judged == 0:
+        return None
+    return (judged - outcomes.get(Outcome.OK, 0)) / judged

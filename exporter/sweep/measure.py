@@ -1,0 +1,211 @@
+"""From the judged windows of a level to its measurement: the client's figures, joined with the server's. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.analysis.client import is_client_limited, worst_health
+from exporter.analysis.join import (
+    FOREIGN_LIMIT_RATIO,
+    Breakdown,
+    breakdown,
+    contradiction,
+    foreign_ratio,
+    foreign_requests,
+    our_share,
+)
+from exporter.analysis.latency import summarise
+from exporter.analysis.threshold import keeps_threshold
+from exporter.analysis.windows import (
+    ended_sequences,
+    first_responses_ns,
+    inter_responses_ns,
+    latencies_ns,
+    outcome_counts,
+    response_times_ns,
+    send_lags_ns,
+    throughput,
+)
+from exporter.facts import ModelFacts, ModelStatistics
+from exporter.outcome import Outcome, Reason
+from exporter.probe import LoadLevel, Mode, Probe
+from exporter.result import LatencySummary, Measurement, Repeat, WindowSummary
+from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
+from exporter.server.statistics import ServerDelta, add_deltas, difference
+from exporter.sweep.stability import Stability
+from exporter.units import NS
+from exporter.window import RecordColumns, Window, sum_checked
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The judged windows of one run of the level, what they came to, and why that is not stable."""
+
+    windows: tuple[Window, ...]
+    verdict: Stability
+    unstable_text: str
+
+
+class Judged:
+    """What is measured: the judged windows of all runs of a level, of which there is one at least, as if they were one.
+    Requests are pooled; what lay between the runs is in no figure."""
+
+    def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel, runs: Sequence[Run]) -> None:
+        self.probe = probe
+        self.facts = facts
+        self.level = level
+        self.runs = runs
+        self.windows = [window for run in runs for window in run.windows]
+        self.columns = RecordColumns.concatenate([window.columns for window in self.windows])
+        self.duration_ns = sum(window.duration_ns for window in self.windows)
+        deltas = [_server_delta(run.windows, facts) for run in runs]
+        self.delta = add_deltas([found for found, _ in deltas])
+        """What the server did in the windows."""
+        self.foreign = None if self.delta.model is None else _add_known([count for _, count in deltas])
+        """How many of its requests in them were somebody else's."""
+
+    @property
+    def spread_ratio(self) -> float | None:
+        """The widest spread of the runs; None where one has none."""
+        known = [spread for run in self.runs if (spread := run.verdict.spread_ratio) is not None]
+        return max(known) if len(known) == len(self.runs) else None
+
+    def summary(self, values_ns: npt.NDArray[np.int64]) -> LatencySummary | None:
+        """With the probe's percentiles."""
+        return summarise(values_ns, self.probe.measurement.percentiles)
+
+
+def measure(judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason, reason_text: str) -> Measurement:
+    """The level's figures. `summaries` are of all its windows; `reason` says why it was cut short or is not stable,
+    none if all its runs were."""
+    found = _with_details(judged, _main_figures(judged, summaries, reason, reason_text))
+    return replace(found, threshold_met=keeps_threshold(judged.probe, found))
+
+
+def _main_figures(
+    judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason, reason_text: str
+) -> Measurement:
+    """What every level has: its load, its latency, and where that went."""
+    columns, duration_ns = judged.columns, judged.duration_ns
+    sent = sum(window.sent for window in judged.windows)
+    unsent = sum(window.unsent for window in judged.windows)
+    outcomes = outcome_counts(columns)
+    latency = judged.summary(latencies_ns(columns))
+    is_open_loop = judged.level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
+    timeout_ns = judged.probe.measurement.request_timeout_ns
+    send_ns, receive_ns = _client_parts_ns(columns)
+    parts = _breakdown(judged, latency, send_ns, receive_ns)
+    health = worst_health([window.health for window in judged.windows])
+    return Measurement(
+        level=judged.level,
+        stable=reason is Reason.NONE,
+        reason=reason,
+        reason_text=reason_text,
+        windows_run=len(summaries),
+        windows_merged=len(judged.windows),
+        duration_ns=duration_ns,
+        throughput=throughput(outcomes.get(Outcome.OK, 0), judged.probe.input.batch_size, duration_ns),
+        offered=sent * NS / duration_ns if duration_ns else 0.0,
+        unsent_ratio=unsent / (sent + unsent) if sent + unsent else 0.0,
+        latency=latency,
+        response_time=judged.summary(response_times_ns(columns, timeout_ns)) if is_open_loop else None,
+        send_lag=judged.summary(send_lags_ns(columns)) if is_open_loop else None,
+        outcomes=outcomes,
+        responses=int(columns.responses.sum()),
+        spread_ratio=judged.spread_ratio,
+        breakdown_ns=parts.components_ns if latency else {},
+        negative_remainder_ns=parts.negative_remainder_ns if latency else 0.0,
+        client_send_ns=send_ns,
+        client_receive_ns=receive_ns,
+        server=judged.delta.model,
+        foreign_requests=judged.foreign,
+        health=health,
+        client_limited=is_client_limited(health, duration_ns),
+        window_summaries=summaries,
+        bytes_out=int(columns.bytes_out.sum()),
+        bytes_in=int(columns.bytes_in.sum()),
+    )
+
+
+def _with_details(judged: Judged, found: Measurement) -> Measurement:
+    """And what only some have: repeats, checked answers, sequences, streams, and what the server's page tells."""
+    columns, delta, probe = judged.columns, judged.delta, judged.probe
+    checked = sum_checked(window.checked for window in judged.windows)
+    readings = [reading for window in judged.windows for reading in window.readings]
+    has_sequences = judged.facts.sequence or probe.sequences is not None
+    return replace(
+        found,
+        repeats=tuple(_repeat(run, probe) for run in judged.runs) if len(judged.runs) > 1 else (),
+        composing=delta.composing,
+        server_note=delta.note,
+        server_metrics=server_metrics(readings),
+        gpu=gpu_figures(readings),
+        energy_per_inference_joules=energy_per_inference_joules(
+            readings, delta.model, judged.duration_ns, found.throughput
+        ),
+        validated=checked.answers if checked else None,
+        output_error=checked.error if checked else None,
+        output_difference=checked.difference if checked else "",
+        sequences=ended_sequences(columns) if has_sequences else None,
+        first_response=judged.summary(first_responses_ns(columns)) if probe.streaming else None,
+        inter_response=judged.summary(inter_responses_ns(columns)) if probe.streaming else None,
+    )
+
+
+def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
+    # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
+    told = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
+    composing = judged.delta.composing if judged.facts.ensemble else None
+    return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, told, composing)
+
+
+def _repeat(run: Run, probe: Probe) -> Repeat:
+    columns = RecordColumns.concatenate([window.columns for window in run.windows])
+    duration_ns = sum(window.duration_ns for window in run.windows)
+    latencies = latencies_ns(columns)
+    return Repeat(
+        throughput=throughput(len(latencies), probe.input.batch_size, duration_ns),
+        latency=summarise(latencies, probe.measurement.percentiles),
+        stable=run.verdict.stable,
+    )
+
+
+def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerDelta, int | None]:
+    """What the server did in the windows of one run, and how many of its requests were not ours. Figures
+    that can't be of our requests are left out, and the reason is said."""
+    delta = difference([windows[0].before, *(window.after for window in windows)], facts)
+    share = our_share(RecordColumns.concatenate([window.columns for window in windows]), windows)
+    if delta.model is None or share is None:
+        return delta, None
+    # A decoupled model's requests are counted as the server ends them, which is not when their answers do.
+    note = "" if facts.decoupled else contradiction(delta.model, share)
+    if note:
+        return ServerDelta(note=note), None
+    return delta, foreign_requests(delta.model, share.requests, share.edge)
+
+
+def _add_known(counts: Sequence[int | None]) -> int | None:
+    """The sum; None if one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _only_ours(server: ModelStatistics | None, foreign: int | None) -> ModelStatistics | None:
+    """The server's figures, if they are of our own requests and not of somebody else's."""
+    if server is None or foreign_ratio(server, foreign or 0) > FOREIGN_LIMIT_RATIO:
+        return None
+    return server
+
+
+def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
+    """Mean time of handing a request to the socket, and from the first byte of its answer to the last; ok ones."""
+    ok = columns.outcome == Outcome.OK
+    if not np.any(ok):
+        return 0.0, 0.0
+    send = columns.send_done_ns[ok] - columns.sent_ns[ok]
+    receive = columns.last_ns[ok] - columns.first_ns[ok]
+    return float(send.mean()), float(receive.mean())
