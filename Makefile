@@ -16,7 +16,8 @@ help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
-	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive"
+	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
+	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
 	@echo "make check   the same without the tests"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
@@ -59,7 +60,7 @@ e2e: $(VENV)/.installed-dev
 	@$(BIN)/pytest -m e2e
 
 soak: $(VENV)/.installed-dev
-	@echo "==> ten minutes of scrapes"
+	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
 	@$(BIN)/pytest -m soak
 
 format: $(VENV)/.installed-dev
