@@ -80,7 +80,6 @@ def test_tensorflow_serving(port: int, capsys: pytest.CaptureFixture[str]) -> No
     assert found.get("server") is None
     assert float(table()[0]["Inferences/Second"]) == pytest.approx(found["inferences_per_second"], rel=1e-5)
     assert len(export["requests"]) >= found["outcomes"]["ok"] > 0
-    assert export["requests"][0]["request_inputs"] == {"size": [1, 2, 1], "fruit": ["apple", "apple", "none"]}
     assert json.loads(Path("export.json").read_text())["service_kind"] == "tfserving"
 
 

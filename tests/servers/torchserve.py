@@ -60,12 +60,12 @@ class TorchServe:
     inference: int
     management: int
     metrics: int
-    tokens: bool
+    tokens: bool = False
 
     @classmethod
     def prepared(cls, environment: Path, folder: Path, *, tokens: bool = False) -> Self:
         """Writes its files."""
-        server = cls(environment, folder, *free_ports(3), tokens)
+        server = cls(environment, folder, *free_ports(3), tokens=tokens)
         (folder / "handler.py").write_text(HANDLER)
         (folder / "config.properties").write_text(
             CONFIG.format(inference=server.inference, management=server.management, metrics=server.metrics)

@@ -84,7 +84,7 @@ async def test_facts_and_values(service: Service) -> None:
         (tensors,) = make_steps(facts, OPTIONS)
         outputs = await answer_to(service, probe, facts, tensors)
     assert facts.inputs == (TensorSpec("x", "FP32", (3,)),)
-    np.testing.assert_array_equal(outputs["OUTPUT"], tensors["x"] * np.float32(2))
+    np.testing.assert_array_equal(outputs["OUTPUT"], tensors["x"].astype(np.float32) * 2)
 
 
 async def test_failures(service: Service) -> None:

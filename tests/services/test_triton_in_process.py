@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -36,7 +37,6 @@ from exporter.services.triton_library import check_version
 from exporter.sweep.conductor import Sweep
 from tests.builders import MS, concurrency, make_probe
 from tests.load.fakes import request_rate
-
 
 # One worker for all tests that need nothing else of it: what a sweep loads is gone with its end.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -88,6 +88,18 @@ async def sweep(pool: WorkerPool, it: Probe) -> SweepResult:
         return await Sweep(it, []).run(lambda: pool.lend(it.workers))
 
 
+async def sweeping(pool: WorkerPool, it: Probe) -> tuple[asyncio.Task[SweepResult], set[Path]]:
+    """A sweep whose Triton runs by now, and the shared memory that this has with its models."""
+    running = asyncio.create_task(sweep(pool, it))
+    regions: set[Path] = set()
+    while not (regions or running.done()):
+        await asyncio.sleep(0.02)
+        for worker in pool._busy:
+            maps = Path(f"/proc/{worker.pid}/maps").read_text()
+            regions = {Path(path) for path in re.findall(rf"{FOLDER}/{CLAIMED_PREFIX}\S*", maps)}
+    return running, regions
+
+
 def repository(folder: Path, *models: str) -> Path:
     for model in models:
         shutil.copytree(MODELS / model, folder / model, ignore=shutil.ignore_patterns("__pycache__"))
@@ -121,11 +133,12 @@ async def test_sweeps_one_after_the_other_in_one_worker(triton_installation: Pat
         assert abs(counted - seen) <= 5 + 0.05 * seen  # the edges are cut at a loop's pace
     assert result.connection.connect_ns is None
     assert result.connection.cold_first_request_ns is not None
-    again = await sweep(pool, probe(target(triton_installation), "pipeline"))
+    running, regions = await sweeping(pool, probe(target(triton_installation), "pipeline"))
+    again = await running
     assert again.status is SweepStatus.OK, again.reason_text
     assert len(again.measurements[0].composing) >= 2
     assert pool.restarts == {"crash": 0, "deadline": 0, "worn": 0}  # this test is the first
-    assert list(FOLDER.glob(f"{CLAIMED_PREFIX}*")) == []
+    assert [path for path in regions if path.exists()] == []
 
 
 async def test_values(triton_installation: Path, pool: WorkerPool, tmp_path: Path) -> None:
@@ -211,15 +224,13 @@ async def test_a_crash_is_an_outcome_of_the_sweep(triton_installation: Path, poo
     it = probe(
         target(triton_installation), "addsub", measurement=MeasurementOptions(window_ns=200 * MS, max_windows=100)
     )
-    running = asyncio.create_task(sweep(pool, replace(it, stop=StopRules(max_requests=10_000_000))))
-    while not list(FOLDER.glob(f"{CLAIMED_PREFIX}*")):
-        await asyncio.sleep(0.05)
+    running, regions = await sweeping(pool, replace(it, stop=StopRules(max_requests=10_000_000)))
     (worker,) = pool._busy
     os.kill(worker.pid, signal.SIGSEGV)
     result = await running
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
     assert result.reason_text == "worker ended by signal 11 (SIGSEGV)"
-    assert list(FOLDER.glob(f"{CLAIMED_PREFIX}*")) == []
+    assert [path for path in regions if path.exists()] == []
     assert (await sweep(pool, probe(target(triton_installation), "addsub"))).status is SweepStatus.OK
 
 
@@ -253,19 +264,30 @@ def _some_other_library() -> str:
     return str(_ctypes.__file__)
 
 
+FAILS = """
+class TritonPythonModel:
+    def initialize(self, args):
+        with open("{path}", "a") as file:
+            file.write(".")
+        raise OSError("no such weights")
+"""
+
+
 async def test_a_model_that_does_not_load_says_why(
     triton_installation: Path, worker: LocalWorker, tmp_path: Path
 ) -> None:
-    models = repository(tmp_path, "addsub", "identity", "delay")
+    """A model that fails is tried once: it would fail again, and may have taken long."""
+    models = repository(tmp_path / "models", "addsub", "identity", "delay")
     config = models / "identity" / "config.pbtxt"
     config.write_text(config.read_text().replace('backend: "python"', 'backend: "nonesuch"'))
-    (models / "delay" / "1" / "model.py").write_text("raise ImportError('no such weights')")
+    (models / "delay" / "1" / "model.py").write_text(FAILS.format(path=tmp_path / "tries"))
     reason, text = await failure(worker, probe(target(triton_installation, models), "identity"))
     assert reason is Reason.MODEL_NOT_READY
     assert "nonesuch" in text
     reason, text = await failure(worker, probe(target(triton_installation, models), "delay"))
     assert reason is Reason.MODEL_NOT_READY
     assert "no such weights" in text
+    assert (tmp_path / "tries").read_text() == "."
     reason, text = await failure(worker, probe(target(triton_installation, models), "missing"))
     assert reason is Reason.MODEL_UNKNOWN
     assert f"model 'missing' is not known to file://{models}; it knows: addsub, delay, identity" in text
