@@ -17,7 +17,8 @@ help:
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
-	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive"
+	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
+	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
@@ -61,7 +62,7 @@ e2e: $(VENV)/.installed-dev
 	@tests/halves "e2e and not image" "e2e and image"
 
 soak: $(VENV)/.installed-dev
-	@echo "==> ten minutes of scrapes"
+	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
 	@$(BIN)/pytest -m soak
 
 format: $(VENV)/.installed-dev

@@ -83,6 +83,24 @@ def triton(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def triton_installation(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks as Triton does where it is installed, for those who load its library."""
+    folder = tmp_path_factory.mktemp("tritonserver")
+    triton_environment.link_installation(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def triton_variables(triton_environment: TritonEnvironment) -> Iterator[None]:
+    """What a Triton with Python models needs of its environment, for a worker that has one in its process."""
+    variables = triton_environment.variables()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PATH", "LD_LIBRARY_PATH"):
+            patch.setenv(name, variables[name])
+        yield
+
+
 @pytest.fixture
 def triton_factory(triton_environment: TritonEnvironment) -> Iterator[TritonFactory]:
     """Makes servers of the test's own, which the test starts. After it they are killed, which is quicker than stopping

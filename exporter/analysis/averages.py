@@ -28,6 +28,16 @@ def average_us(stat: DurationStat) -> int:
     return microseconds(average_ns(stat))
 
 
+def part_us(server: ModelStatistics, part: str) -> int | None:
+    """The average of what is named after a field of the statistics, `queue` or one that begins with `compute_`. None
+    where the server tells of its requests but not of that: other kinds than Triton's tell their requests' time alone,
+    or also the queue's."""
+    stat: DurationStat = getattr(server, part)
+    tells_queue = bool(server.queue.count or server.queue.ns or server.cache_hit.count)
+    told = tells_queue if part == "queue" else server.tells_computing
+    return average_us(stat) if told or server.success.count == 0 else None
+
+
 def has_cache(facts: ModelFacts | None, composing: Sequence[ModelStatistics]) -> bool:
     """Whether the model, or one that it is made of, has a response cache. Of those only their counts are known here."""
     if facts is not None and facts.response_cache:
@@ -95,11 +105,13 @@ def ensemble_averages(server: ModelStatistics, composing: Sequence[ModelStatisti
 
 def network_us(measurement: Measurement) -> int | None:
     """`Network+Server Send/Recv` of the `-f` file: what is left of the mean latency after the client's and the server's
-    own parts (report_writer.cc, 178-189). None without latency or server figures."""
-    if measurement.server is None or measurement.latency is None:
+    own parts (report_writer.cc, 178-189). None without latency or server figures, or where the server does not tell its
+    computing, which would count as the network's."""
+    server = measurement.server
+    if server is None or measurement.latency is None or part_us(server, "compute_infer") is None:
         return None
     wait_ns = int(measurement.latency.mean_ns) - int(measurement.client_send_ns) - int(measurement.client_receive_ns)
-    return microseconds(max(0, wait_ns - _accounted_ns(measurement.server)))
+    return microseconds(max(0, wait_ns - _accounted_ns(server)))
 
 
 def server_rest_us(server: ModelStatistics) -> int:

@@ -104,6 +104,7 @@ _QUICK: dict[str, tuple[Any, ...]] = {
     "ServerOptionsSetCacheDirectory": (c_void_p, c_char_p),
     "ServerOptionsSetBackendConfig": (c_void_p, c_char_p, c_char_p, c_char_p),
     "ServerOptionsSetModelControlMode": (c_void_p, c_int),
+    "ServerOptionsSetModelLoadRetryCount": (c_void_p, c_uint32),
     "ServerOptionsSetStrictModelConfig": (c_void_p, c_bool),
     "ServerOptionsSetStrictReadiness": (c_void_p, c_bool),
     "ServerOptionsSetExitTimeout": (c_void_p, c_uint32),

@@ -257,6 +257,7 @@ class TritonServer:
             ("CacheDirectory", str(directory / "caches").encode()),
             ("BackendConfig", b"python", b"shm-region-prefix-name", self._claim.name.encode()),
             ("ModelControlMode", MODEL_CONTROL_EXPLICIT),
+            ("ModelLoadRetryCount", 0),  # not 0 by default: a model that fails was seen to be tried 85 times
             ("StrictModelConfig", False),
             ("StrictReadiness", False),
             ("ExitTimeout", EXIT_LIMIT_SECONDS),

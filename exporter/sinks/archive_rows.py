@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from exporter.analysis.averages import average_ns, average_us, microseconds, network_us
+from exporter.analysis.averages import average_ns, average_us, microseconds, network_us, part_us
 from exporter.outcome import Outcome
 from exporter.probe import LoadLevel, Mode
 from exporter.result import LatencySummary, Measurement, SweepResult, WindowSummary
@@ -277,15 +277,16 @@ def _client_averages(measurement: Measurement, latency: LatencySummary) -> dict[
 
 
 def _server_averages(measurement: Measurement, *, response_cache: bool) -> dict[str, Cell]:
-    """Each average by the part's own count, and 0 where the count is 0, as perf_analyzer has it."""
+    """Each average by the part's own count, and 0 where the count is 0, as perf_analyzer has it; none where the server
+    does not tell it."""
     server = measurement.server
     if server is None:
         return {}
     cells: dict[str, Cell] = {
-        "Server Queue": average_us(server.queue),
-        "Server Compute Input": average_us(server.compute_input),
-        "Server Compute Infer": average_us(server.compute_infer),
-        "Server Compute Output": average_us(server.compute_output),
+        "Server Queue": part_us(server, "queue"),
+        "Server Compute Input": part_us(server, "compute_input"),
+        "Server Compute Infer": part_us(server, "compute_infer"),
+        "Server Compute Output": part_us(server, "compute_output"),
     }
     if response_cache:
         cells["Server Cache Hit"] = average_us(server.cache_hit)

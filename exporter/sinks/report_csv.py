@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.analysis.averages import average_us, has_cache, microseconds, network_us, server_rest_us
+from exporter.analysis.averages import average_us, has_cache, microseconds, network_us, part_us, server_rest_us
 from exporter.facts import ModelStatistics
 from exporter.probe import Mode, Probe
 from exporter.result import GpuFigures, Measurement, SweepResult
@@ -131,12 +131,15 @@ def _server_columns(*, cache: bool) -> list[Column]:
     def of(cell: Callable[[ModelStatistics], int]) -> Callable[[Measurement], str]:
         return lambda m: "" if m.server is None else str(cell(m.server))
 
+    def part(name: str) -> Callable[[Measurement], str]:
+        return lambda m: "" if m.server is None else _cell(part_us(m.server, name))
+
     columns: list[Column] = [
         ("Network+Server Send/Recv", _network),
-        ("Server Queue", of(lambda s: average_us(s.queue))),
-        ("Server Compute Input", of(lambda s: average_us(s.compute_input))),
-        ("Server Compute Infer", of(lambda s: average_us(s.compute_infer))),
-        ("Server Compute Output", of(lambda s: average_us(s.compute_output))),
+        ("Server Queue", part("queue")),
+        ("Server Compute Input", part("compute_input")),
+        ("Server Compute Infer", part("compute_infer")),
+        ("Server Compute Output", part("compute_output")),
     ]
     if cache:
         columns += [
@@ -171,7 +174,10 @@ def _has_cache(result: SweepResult) -> bool:
 
 
 def _network(measurement: Measurement) -> str:
-    value = network_us(measurement)
+    return _cell(network_us(measurement))
+
+
+def _cell(value: int | None) -> str:
     return "" if value is None else str(value)
 
 

@@ -26,10 +26,11 @@ class ServerEnvironmentError(Exception):
 @dataclass(frozen=True)
 class ServerPackages:
     """What is installed for a server: all that `NAME.txt` beside this file lists, and nothing else. `size` is what it
-    takes on disk, for people who wait."""
+    takes on disk, for people who wait; `program` what must be on the PATH beside it."""
 
     name: str
     size: str
+    program: str = ""
 
     @property
     def requirements(self) -> Path:
@@ -42,6 +43,8 @@ class ServerPackages:
 
     def make(self, progress: Callable[[str], None]) -> Path:
         """The finished environment's folder. Several processes may call this at once. Raises ServerEnvironmentError."""
+        if self.program and shutil.which(self.program) is None:
+            raise ServerEnvironmentError(f"{self.name} needs {self.program}, which is not on the PATH")
         if (self.root / MADE).exists():
             return self.root
         self.root.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,7 @@ class ServerPackages:
 
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
-TORCHSERVE = ServerPackages("torchserve", "1.1 GB")
+TORCHSERVE = ServerPackages("torchserve", "1.1 GB", program="java")
 FIXTURES = {"mlserver": MLSERVER, "pythie_serving": PYTHIE_SERVING, "torchserve": TORCHSERVE}
 """By the names of the fixtures that give their folders."""
 

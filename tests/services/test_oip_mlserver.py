@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from exporter.demo.triton import free_ports
 from exporter.errors import PreflightError
 from exporter.facts import TensorSpec
 from exporter.load.local_worker import LocalWorker
@@ -24,74 +21,29 @@ from exporter.services.oip import OipService
 from exporter.units import NS
 from exporter.window import Window
 from tests.builders import concurrency, make_probe, make_target
-from tests.servers.process import running
+from tests.servers.mlserver import MlServer
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
 
 SERVICE = OipService()
 DOORS = ["http", "grpc"]
 
-MODELS = """
-from mlserver import MLModel
-from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.types import InferenceResponse
-
-
-class AddSub(MLModel):
-    async def predict(self, payload):
-        a, b = (NumpyCodec.decode_input(entry) for entry in payload.inputs)
-        outputs = [NumpyCodec.encode_output("SUM", a + b), NumpyCodec.encode_output("DIFFERENCE", a - b)]
-        return InferenceResponse(model_name=self.name, outputs=outputs)
-
-
-class Shout(MLModel):
-    async def predict(self, payload):
-        words = [word.upper() for word in StringCodec.decode_input(payload.inputs[0])]
-        return InferenceResponse(model_name=self.name, outputs=[StringCodec.encode_output("LOUD", words)])
-"""
-TENSORS = {
-    "inputs": [{"name": name, "datatype": "FP32", "shape": [-1, 4]} for name in ("A", "B")],
-    "outputs": [{"name": name, "datatype": "FP32", "shape": [-1, 4]} for name in ("SUM", "DIFFERENCE")],
-}
-
-
-@dataclass(frozen=True)
-class MlServer:
-    http: int
-    grpc: int
-    metrics: int
-
-    def probe(self, scheme: str, model: str = "addsub", **changes: Any) -> Probe:
-        target = make_target(
-            name="mlserver",
-            kind="oip",
-            scheme=scheme,
-            port=self.grpc if scheme == "grpc" else self.http,
-            metrics_url=f"http://127.0.0.1:{self.metrics}/metrics",
-        )
-        return make_probe(**{"target": target, "model": model, **changes})
-
 
 @pytest.fixture(scope="module")
 def server(mlserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlServer]:
-    folder = tmp_path_factory.mktemp("mlserver")
-    found = MlServer(*free_ports(3))
-    settings = {
-        "host": "127.0.0.1",
-        "http_port": found.http,
-        "grpc_port": found.grpc,
-        "metrics_port": found.metrics,
-        "parallel_workers": 0,
-    }
-    (folder / "settings.json").write_text(json.dumps(settings))
-    for name, implementation, tensors in (("addsub", "AddSub", TENSORS), ("shout", "Shout", {})):
-        model = folder / name
-        model.mkdir()
-        (model / "models.py").write_text(MODELS)
-        (model / "model-settings.json").write_text(
-            json.dumps({"name": name, "implementation": f"models.{implementation}", **tensors})
-        )
-    with running([str(mlserver / "bin" / "mlserver"), "start", "."], (found.http, found.grpc, found.metrics), folder):
-        yield found
+    server = MlServer.prepared(mlserver, tmp_path_factory.mktemp("mlserver"))
+    with server.running():
+        yield server
+
+
+def probe_of(server: MlServer, scheme: str, model: str = "addsub", **changes: Any) -> Probe:
+    target = make_target(
+        name="mlserver",
+        kind="oip",
+        scheme=scheme,
+        port=server.grpc if scheme == "grpc" else server.http,
+        metrics_url=server.metrics_url,
+    )
+    return make_probe(**{"target": target, "model": model, **changes})
 
 
 OPTIONS = InputOptions(shapes=(("A", (2, 4)), ("B", (2, 4))))
@@ -99,7 +51,7 @@ OPTIONS = InputOptions(shapes=(("A", (2, 4)), ("B", (2, 4))))
 
 @pytest.mark.parametrize("scheme", DOORS)
 async def test_facts_and_values(server: MlServer, scheme: str) -> None:
-    probe = server.probe(scheme, input=OPTIONS)
+    probe = probe_of(server, scheme, input=OPTIONS)
     facts = await facts_of(SERVICE, probe.target, probe)
     assert facts.inputs == (TensorSpec("A", "FP32", (-1, 4)), TensorSpec("B", "FP32", (-1, 4)))
     assert (facts.name, facts.server_name, facts.server_version, facts.max_batch_size) == (
@@ -119,18 +71,18 @@ async def test_facts_and_values(server: MlServer, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", DOORS)
 async def test_a_model_that_tells_no_inputs(server: MlServer, scheme: str) -> None:
     options = InputOptions(datatypes=(("WORDS", "BYTES"),), shapes=(("WORDS", (2, 1)),), string_data="hällo")
-    probe = server.probe(scheme, "shout", input=options)
+    probe = probe_of(server, scheme, "shout", input=options)
     facts = await facts_of(SERVICE, probe.target, probe)
     outputs = await answer_to(SERVICE, probe, facts, make_steps(facts, options)[0])
     assert outputs["LOUD"].ravel().tolist() == ["HÄLLO".encode()] * 2
     with pytest.raises(PreflightError, match="does not tell the inputs of model 'shout'") as caught:
-        await facts_of(SERVICE, probe.target, server.probe(scheme, "shout"))
+        await facts_of(SERVICE, probe.target, probe_of(server, scheme, "shout"))
     assert caught.value.reason is Reason.BAD_INPUT
 
 
 @pytest.mark.parametrize("scheme", DOORS)
 async def test_a_model_that_nobody_knows(server: MlServer, scheme: str) -> None:
-    probe = server.probe(scheme, "nope", version="3")
+    probe = probe_of(server, scheme, "nope", version="3")
     with pytest.raises(PreflightError, match="model 'nope' version 3 is not known to") as caught:
         await facts_of(SERVICE, probe.target, probe)
     assert caught.value.reason is Reason.MODEL_UNKNOWN
@@ -138,7 +90,7 @@ async def test_a_model_that_nobody_knows(server: MlServer, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", DOORS)
 async def test_a_request_that_the_server_refuses(server: MlServer, scheme: str) -> None:
-    probe = server.probe(scheme, input=OPTIONS)
+    probe = probe_of(server, scheme, input=OPTIONS)
     facts = await facts_of(SERVICE, probe.target, probe)
     outcome, text = await answer_to(SERVICE, probe, facts, {"A": np.zeros((1, 4), np.float32)})
     assert outcome in (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)
@@ -146,7 +98,7 @@ async def test_a_request_that_the_server_refuses(server: MlServer, scheme: str) 
 
 
 async def test_statistics_from_the_metrics_page(server: MlServer) -> None:
-    probe = server.probe("grpc", input=OPTIONS)
+    probe = probe_of(server, "grpc", input=OPTIONS)
     control = SERVICE.control(probe.target, TIMEOUT_NS)
     facts = await control.preflight("addsub", "", (), OPTIONS)
     assert facts.has_statistics
@@ -163,7 +115,7 @@ async def test_statistics_from_the_metrics_page(server: MlServer) -> None:
 
 @pytest.mark.parametrize("scheme", DOORS)
 async def test_a_level_by_a_worker(server: MlServer, scheme: str) -> None:
-    probe = server.probe(scheme, input=OPTIONS, measurement=MeasurementOptions(window_ns=NS // 4))
+    probe = probe_of(server, scheme, input=OPTIONS, measurement=MeasurementOptions(window_ns=NS // 4))
     worker = await LocalWorker.spawn()
     facts = await worker.preflight(probe)
     outcomes: list[int] = []

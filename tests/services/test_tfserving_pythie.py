@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.demo.triton import free_ports
 from exporter.facts import TensorSpec
 from exporter.outcome import Outcome
 from exporter.payload import make_dataset, make_steps
@@ -20,32 +19,17 @@ from exporter.probe import InputOptions
 from exporter.services.tfserving import TfServingService
 from exporter.wire.grpc_messages import MESSAGE_PREFIX
 from tests.builders import make_facts, make_probe, make_target
-from tests.servers.process import running
+from tests.servers.pythie_serving import PythieServing
 from tests.services.asking import answer_to, facts_of
 
 SERVICE = TfServingService()
 
-CONFIG = 'model_config_list { config { name: "prices" base_path: "table" model_platform: "table" } }'
-METADATA = {
-    "feature_names": ["size", "fruit"],
-    "target_name": "price",
-    "data_type": {"size": "int", "fruit": "str", "price": "int"},
-    "default_value": -1,
-}
-TABLE = "size,fruit,price\n1,apple,10\n2,apple,25\n2,Äpfel,5000000000\n"
-
 
 @pytest.fixture(scope="module")
 def port(pythie_serving: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("pythie")
-    (folder / "models.config").write_text(CONFIG)
-    (folder / "table").mkdir()
-    (folder / "table" / "metadata.json").write_text(json.dumps(METADATA))
-    (folder / "table" / "prices.csv").write_text(TABLE)
-    (port,) = free_ports(1)
-    command = [str(pythie_serving / "bin" / "pythie-serving"), "models.config", "--port", str(port)]
-    with running([*command, "--maximum-concurrent-rpcs", "-1"], [port], folder):
-        yield port
+    server = PythieServing.prepared(pythie_serving, tmp_path_factory.mktemp("pythie"))
+    with server.running():
+        yield server.port
 
 
 OPTIONS = InputOptions(datatypes=(("fruit", "BYTES"), ("size", "INT64")), shapes=(("fruit", (3, 1)), ("size", (3, 1))))

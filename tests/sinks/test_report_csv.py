@@ -89,6 +89,23 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
     assert main_table(result(latency=only_p50), CsvOptions()).splitlines()[1].endswith(",1,,,")
 
 
+@pytest.mark.parametrize(
+    ("statistics", "cells"),
+    [
+        (server(success=300), ",,,,"),  # MLServer, TensorFlow Serving
+        (server(success=300, queue=40), ",40,,,"),  # TorchServe
+        (server(success=300, compute_input=1, compute_infer=200, compute_output=2), "9,,1,200,2"),  # KServe
+        (server(success=300, queue=0, compute_input=0, compute_infer=0, compute_output=0), "212,0,0,0,0"),
+        (server(success=1, cache_hit=1), "211,0,0,0,0"),  # all from Triton's response cache
+        (server(requests=0), "212,0,0,0,0"),
+    ],
+)
+def test_what_a_server_does_not_tell_is_an_empty_cell(statistics: ModelStatistics, cells: str) -> None:
+    latency = make_summary(0.2, mean_ns=250_900.0)
+    found = result(latency=latency, server=statistics, client_send_ns=37_100.0, client_receive_ns=999.0)
+    assert main_table(found, CsvOptions()).splitlines()[1].split(",")[3:8] == cells.split(",")
+
+
 def test_rows_are_by_ascending_throughput_and_unstable_ones_only_if_asked_for() -> None:
     found = result(concurrency(1), concurrency(2), concurrency(4))
     rates = (300.0, 100.0, 200.0)

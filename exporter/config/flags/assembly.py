@@ -367,5 +367,9 @@ def _input(draft: Draft) -> None:
         draft.put("--input-data", "input.paths", paths)
     elif zero:
         draft.put("--input-data", "input.source", "zero")
-    for name, key in {"--shape": "input.shapes", "--request-parameter": "input.parameters"}.items():
+    for name, key in {
+        "--shape": "input.shapes",
+        "--tensor-datatype": "input.datatypes",
+        "--request-parameter": "input.parameters",
+    }.items():
         draft.put_part(name, key, dict)

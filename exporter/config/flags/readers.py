@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from exporter.config.input_settings import DATATYPES
 from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
 
@@ -106,6 +107,14 @@ def shape(given: str) -> tuple[str, list[int]]:
         return name, [whole(1)(dimension) for dimension in dimensions.split(",")]
     except ValueError:
         raise ValueError(f"found {shown(given)}: each dimension must be a whole number of 1 or more") from None
+
+
+def datatype(given: str) -> tuple[str, str]:
+    """An input's name and its datatype: `x:FP32`. A name may itself hold colons."""
+    name, _, found = given.rpartition(":")
+    if not name or found not in DATATYPES:
+        raise ValueError(f"found {shown(given)}: must be an input's name and its datatype, as x:FP32 or words:BYTES")
+    return name, found
 
 
 @dataclass(frozen=True, slots=True)

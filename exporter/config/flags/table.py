@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from exporter.config.flags import readers as read
 from exporter.config.flags.fail_on import parse_condition
-from exporter.config.flags.flag import Flag, Key, Setting
+from exporter.config.flags.flag import Flag, Key, Part, Setting
 from exporter.config.flags.table_load import MEASUREMENT, MODEL
 from exporter.config.flags.table_request import INPUT, SERVER
 
@@ -30,6 +30,12 @@ _REPORT = (
 )
 
 _OWN = (
+    Flag(
+        ("--tensor-datatype",),
+        "NAME:TYPE",
+        "The datatype of an input that the server does not tell (oip, tfserving), as x:FP32. Once for each input.",
+        Part("`input.datatypes`", read.datatype, repeats=True),
+    ),
     Flag(
         ("--unit",),
         "NAME:PER",

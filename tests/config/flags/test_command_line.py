@@ -262,6 +262,11 @@ LINES: list[tuple[str, Changes, Changes]] = [
             "input": {"batch_size": 1, "source": "files", "paths": ["a.json"]},
         },
     ),
+    (
+        "-m m --service-kind tfserving --tensor-datatype a:b:INT64 --tensor-datatype x:FP32 --shape x:2 --shape a:b:1",
+        {"kind": "tfserving", "url": "http://localhost:8501"},
+        {"input": {"datatypes": {"a:b": "INT64", "x": "FP32"}, "shapes": {"x": [2], "a:b": [1]}}},
+    ),
     ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost:8501"}, {}),
     ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost:8500"}, {}),
     ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h:8080"}, {}),

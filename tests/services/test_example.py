@@ -1,0 +1,124 @@
+"""The example of docs/service-kinds.md, as it stands there: a service kind for a server that takes the raw tensor."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from asyncio import StreamReader, StreamWriter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.errors import PreflightError, ProtocolError
+from exporter.facts import TensorSpec
+from exporter.load.protocol import LevelPlan, MemberEvent
+from exporter.load.session import Session
+from exporter.outcome import Outcome, Reason
+from exporter.payload import make_steps
+from exporter.probe import InputOptions, MeasurementOptions, Probe
+from exporter.services.base import Service
+from exporter.transport.answer import Answer
+from exporter.units import NS
+from exporter.window import LevelEnd, Window
+from tests.builders import concurrency, make_facts, make_probe, make_target
+from tests.services.asking import answer_to, facts_of
+from tests.transport.scripted import serving
+
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 60
+
+OPTIONS = InputOptions(datatypes=(("x", "FP32"),), shapes=(("x", (3,)),))
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    [found] = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "service-kinds.md").read_text(), re.DOTALL | re.M)
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def service(text: str, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    path = tmp_path_factory.mktemp("example") / "raw_example.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Service = module.RawService()
+    return made
+
+
+async def doubling(reader: StreamReader, writer: StreamWriter) -> None:
+    """A server that has one model, `a b`, which doubles its tensor."""
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        tensor = np.frombuffer(await reader.readexactly(int(length[1]) if length else 0), np.float32)
+        status, body = (b"200", (tensor * 2).tobytes()) if b" /models/a%20b " in head else (b"404", b"no such model")
+        writer.write(b"HTTP/1.1 %s x\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+
+
+def probe_of(port: int, model: str = "a b") -> Probe:
+    return make_probe(
+        target=make_target(kind="raw", port=port),
+        model=model,
+        input=OPTIONS,
+        measurement=MeasurementOptions(window_ns=NS // 10),
+    )
+
+
+def test_it_is_as_short_as_it_is_said_to_be_and_as_clean_as_the_rest(text: str) -> None:
+    assert text.count("\n") <= MAX_LINES
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["check"], ["format", "--check"]):
+        arguments = ["--stdin-filename", "exporter/services/raw.py", "-"]
+        done = subprocess.run([*ruff, *command, *arguments], cwd=ROOT, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_facts_and_values(service: Service) -> None:
+    async with serving(doubling) as port:
+        probe = probe_of(port)
+        facts = await facts_of(service, probe.target, probe)
+        (tensors,) = make_steps(facts, OPTIONS)
+        outputs = await answer_to(service, probe, facts, tensors)
+    assert facts.inputs == (TensorSpec("x", "FP32", (3,)),)
+    np.testing.assert_array_equal(outputs["OUTPUT"], tensors["x"].astype(np.float32) * 2)
+
+
+async def test_failures(service: Service) -> None:
+    async with serving(doubling) as port:
+        probe = probe_of(port, "nope")
+        with pytest.raises(PreflightError, match="HTTP 404: no such model") as caught:
+            await facts_of(service, probe.target, probe)
+        tensors = {"x": np.zeros(3, np.float32)}
+        assert await answer_to(service, probe, make_facts(inputs=(TensorSpec("x", "FP32", (3,)),)), tensors) == (
+            Outcome.CLIENT_ERROR,
+            "HTTP 404: no such model",
+        )
+    assert caught.value.reason is Reason.MODEL_UNKNOWN
+    with pytest.raises(ProtocolError, match="an answer that is no tensor"):
+        service.read_answer(make_facts(), Answer((b"abc",)))
+
+
+async def test_a_level(service: Service) -> None:
+    """The engine runs it with no more than that."""
+    events: list[MemberEvent] = []
+
+    async def publish(event: MemberEvent) -> None:
+        events.append(event)
+
+    async with serving(doubling) as port:
+        probe = probe_of(port)
+        session = Session({"raw": service})
+        facts = await session.preflight(probe)
+        await session.run_level(LevelPlan("sweep", probe, facts, concurrency(2), 200, 20 * NS), publish)
+        await session.end_sweep()
+    outcomes = [code for event in events if isinstance(event, Window) for code in event.columns.outcome.tolist()]
+    assert len(outcomes) == 200
+    assert set(outcomes) == {int(Outcome.OK)}
+    assert isinstance(events[-1], LevelEnd)
