@@ -18,7 +18,7 @@ from exporter.config.probe_settings import (
 )
 from exporter.config.settings import Settings
 from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
-from exporter.config.text import Door
+from exporter.config.text import DEFAULT_PORTS, Door
 from exporter.probe import (
     NS,
     GroupBudget,
@@ -67,7 +67,7 @@ def build_target(settings: TargetSettings) -> Target:
         kind=settings.kind,
         scheme=door.scheme,
         host=door.host,
-        port=door.port,
+        port=door.port or DEFAULT_PORTS.get(settings.kind, {}).get(door.scheme, 0),
         group=settings.group or (IN_PROCESS if in_process else door.host),
         path=door.path,
         metrics_url=settings.metrics_url or "",

@@ -34,6 +34,7 @@ from exporter.model import (
     WindowSummary,
 )
 from exporter.probe import NS, LoadLevel, Probe, Search
+from exporter.redaction import redacted
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
@@ -300,7 +301,8 @@ class Sweep:
             probe=self._probe,
             status=self._status(reason),
             reason=reason,
-            reason_text=text,
+            # The worker hides what it sent; this is for what was asked of the server from here.
+            reason_text=redacted(text),
             started_unix_s=self._started_unix_s,
             duration_ns=time.monotonic_ns() - self._started_ns,
             facts=self._facts,

@@ -261,13 +261,13 @@ LINES: list[tuple[str, Changes, Changes]] = [
             "input": {"batch_size": 1, "source": "files", "paths": ["a.json"]},
         },
     ),
-    ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost:8501"}, {}),
-    ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost:8500"}, {}),
-    ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h:8080"}, {}),
+    ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost"}, {}),
+    ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost"}, {}),
+    ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h"}, {}),
     ("-m m --service-kind oip -u https://h/x", {"kind": "oip", "url": "https://h/x"}, {}),
     (
         "-m m --service-kind oip -i grpc -u h --collect-metrics",
-        {"kind": "oip", "url": "grpc://h:8081", "metrics_url": "http://h:8082/metrics"},
+        {"kind": "oip", "url": "grpc://h", "metrics_url": "http://h:8082/metrics"},
         {},
     ),
     # those that their users know
