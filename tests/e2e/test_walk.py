@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.config import load
 from exporter.demo.triton import free_ports
 from tests.e2e.prometheus import Prometheus
 
@@ -161,10 +162,16 @@ def alertmanager_config(clone: Path, webhook: str) -> str:
     return yaml.safe_dump(config)
 
 
-def test_what_the_walk_reads_is_there() -> None:
+def test_what_the_walk_reads_is_there(tmp_path: Path) -> None:
     """Quick, so that a page that was changed is noticed before the long test."""
     assert blocks("README.md", "Try it")[0] == "make demo"
-    assert [text.split()[0] for text in blocks("README.md", "Use it")[:2]] == ["pip", "targets:"]
+    commands, smallest = blocks("README.md", "Use it")[:2]
+    assert [line.split()[:2] for line in commands.splitlines()][1:] == [
+        ["triton-canary", "check-config"],
+        ["triton-canary", "serve"],
+    ]
+    (tmp_path / "canary.yaml").write_text(smallest)
+    assert [probe.name for probe in load(tmp_path / "canary.yaml", {}).probes] == ["resnet50"]
     assert len(blocks("docs/install.md", "pip")[0].splitlines()) == 3
     prometheus, commands = blocks("docs/install.md", "Prometheus and alerts")
     assert prometheus.startswith("# prometheus.yml\n")
