@@ -36,6 +36,7 @@ from exporter.sinks.archive import CsvArchive
 from exporter.sinks.baseline_actions import BaselineActions
 from exporter.sinks.baseline_store import BaselineStore, JudgedSinks
 from exporter.sinks.board import Board
+from exporter.sinks.directory_lock import DirectoryLock
 from exporter.sinks.live import ExporterFacts
 from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
@@ -76,7 +77,10 @@ class Daemon:
         configure(settings.log.level, settings.log.format)
         self._ready = False
         self._stop = asyncio.Event()
-        self._board = Board(Path(settings.data_directory) / "state.json")
+        data = Path(settings.data_directory)
+        self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
+        claim = self._lock.acquire
+        self._board = Board(data / "state.json", claim=claim)
         self._archive = CsvArchive(
             settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
         )
@@ -84,7 +88,7 @@ class Daemon:
         self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
-        self._baselines = BaselineStore(Path(settings.data_directory) / "baselines")
+        self._baselines = BaselineStore(data / "baselines", claim=claim)
         self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
@@ -93,7 +97,7 @@ class Daemon:
             max_sweeps=settings.limits.sweeps_per_worker,
         )
         self._calendar = MaintenanceCalendar(build_maintenance(settings))
-        self._pauses = Pauses(Path(settings.data_directory) / "pauses.json")
+        self._pauses = Pauses(data / "pauses.json", claim)
         self._gate = Gate(self._pauses, self._calendar, self._ledger)
         self._scheduler = Scheduler(
             self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
@@ -109,6 +113,7 @@ class Daemon:
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
         self._listen_to_signals()
+        self._claim_data()
         address = await self._web.start()
         if self._settings.archive.enabled:
             self._archive.start()
@@ -141,9 +146,18 @@ class Daemon:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
         await asyncio.to_thread(self._baselines.close)
+        self._lock.release()
         await self._web.stop()
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
+
+    def _claim_data(self) -> None:
+        """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            path = self._settings.data_directory
+            log.warning("data directory cannot be written", extra=fields(path=path, error=error))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -237,6 +251,7 @@ class Daemon:
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
             archive_error=lambda: self._archive.last_error,
+            data_error=lambda: self._lock.refusal,
             config_hash=lambda: self._reloader.hash,
             config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
             config_reload_success_unix_s=lambda: self._reloader.success_unix_s,

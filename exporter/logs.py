@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from exporter.redaction import redacted
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+%[]{},<>")
 
 
@@ -48,7 +50,7 @@ class LogfmtFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return " ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items())
+        return redacted(" ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items()))
 
     @staticmethod
     def _value(value: object) -> str:
@@ -61,4 +63,4 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return json.dumps(_event(record, self), default=str, ensure_ascii=False)
+        return redacted(json.dumps(_event(record, self), default=str, ensure_ascii=False))

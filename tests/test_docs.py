@@ -1,4 +1,5 @@
-"""The pages that name tests as their proof name such as there are, and leave out no flag."""
+"""The pages that name tests as their proof name such as there are, and leave out no flag; links lead somewhere, and
+versions are the code's."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import pytest
 
 from exporter.config.flags.table_load import MEASUREMENT
 from exporter.config.flags.table_request import INPUT
+from exporter.schedule import pauses
+from exporter.sinks import archive_columns, baseline_file, statefile
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
@@ -47,3 +50,49 @@ def test_the_architecture_names_rooms_that_there_are() -> None:
     named = re.findall(r"`([\w/.]+(?:\.py|/))`", (DOCS / "architecture.md").read_text())
     assert len(set(named)) > 50
     assert [room for room in named if not (TESTS.parent / "exporter" / room).exists()] == []
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+ROOT = TESTS.parent
+MARKDOWN = sorted(
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("helm/**/*.md")], key=lambda path: path.relative_to(ROOT)
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Those of its headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path), link
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in text] == []
+
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+
+def test_the_versions_that_upgrading_tells() -> None:
+    assert "In this release all of them are 1." in (DOCS / "upgrading.md").read_text()
+    versions = (
+        archive_columns.SCHEMA_VERSION,
+        baseline_file.FORMAT_VERSION,
+        statefile._FORMAT_VERSION,
+        pauses._FORMAT_VERSION,
+    )
+    assert set(versions) == {1}

@@ -14,7 +14,7 @@ from exporter.config.load_settings import SequenceSettings
 from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
-from exporter.config.text import Door
+from exporter.config.text import DEFAULT_PORTS, Door
 from exporter.limits import GroupBudget, Maintenance
 from exporter.probe import (
     InputOptions,
@@ -59,7 +59,7 @@ def build_target(settings: TargetSettings) -> Target:
         kind=settings.kind,
         scheme=door.scheme,
         host=door.host,
-        port=door.port,
+        port=door.port or DEFAULT_PORTS.get(settings.kind, {}).get(door.scheme, 0),
         group=settings.group or (IN_PROCESS if in_process else door.host),
         path=door.path,
         metrics_url=settings.metrics_url or "",

@@ -11,8 +11,8 @@ import yaml
 
 from exporter.config.loading import join
 from exporter.config.text import SECRET_HEADER, SECRET_SECTIONS, without_url_secrets
+from exporter.redaction import HIDDEN
 
-HIDDEN = "<secret>"
 _SOURCES = frozenset({"env", "file"})
 """Where a hidden value comes from is no secret."""
 

@@ -119,8 +119,9 @@ class TargetSettings(Section):
     )
     url: Annotated[text.Door, PlainValidator(text.parse_door)] | None = Field(
         default=None,
-        description="`scheme://host[:port][/path]`; http (port 8000 by default), https (443), grpc or grpcs (8001). "
-        "Required, but for `triton_in_process`, which has none.",
+        description="`scheme://host[:port][/path]`; the scheme is http, https, grpc or grpcs. The port is by default "
+        "443 with https, and else the kind's own: Triton's 8000 and 8001 (gRPC), of `oip` 8080 and 8081, of TensorFlow "
+        "Serving 8501 and 8500, TorchServe's 8080. Required, but for `triton_in_process`, which has none.",
     )
     group: LabelValue = Field(
         default="",

@@ -14,8 +14,15 @@ from decimal import Decimal
 from urllib.parse import SplitResult, urlsplit
 
 MAX_LABEL_LENGTH = 128
-DEFAULT_PORTS = {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 8001}
-"""Triton's own; https stands for a proxy, since Triton's HTTP door has no TLS."""
+DEFAULT_PORTS = {
+    "triton": {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 8001},
+    "oip": {"http": 8080, "https": 443, "grpc": 8081, "grpcs": 8081},
+    "tfserving": {"http": 8501, "https": 443, "grpc": 8500, "grpcs": 8500},
+    "torchserve": {"http": 8080, "https": 443},
+}
+"""Where servers are found by default, by kind and scheme; those of `oip` are MLServer's and KServe's. https stands for
+a proxy: Triton's HTTP door, for one, has no TLS."""
+_SCHEMES = tuple(DEFAULT_PORTS["triton"])
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -128,7 +135,7 @@ def timezone(given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The parts of a url. `path` is "" or begins with "/" and ends with none."""
+    """The parts of a url. `port` is 0 where there is none; `path` is "" or begins with "/" and ends with none."""
 
     scheme: str
     host: str
@@ -137,12 +144,12 @@ class Door:
 
 
 def parse_door(given: object) -> Door:
-    """A target's url: `http|https|grpc|grpcs://host[:port][/path]`. The port defaults to DEFAULT_PORTS."""
-    parts, port = _split(given, tuple(DEFAULT_PORTS))
+    """A target's url: `http|https|grpc|grpcs://host[:port][/path]`."""
+    parts, port = _split(given, _SCHEMES)
     path = parts.path.rstrip("/")
     if path and parts.scheme.startswith("grpc"):
         raise ValueError("a gRPC url has no path; write scheme://host:port")
-    return Door(parts.scheme, (parts.hostname or "").rstrip("."), port or DEFAULT_PORTS[parts.scheme], path)
+    return Door(parts.scheme, (parts.hostname or "").rstrip("."), port or 0, path)
 
 
 def web_page(given: str) -> str:

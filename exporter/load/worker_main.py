@@ -14,12 +14,14 @@ import sys
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import uvloop
 
 from exporter import logs
 from exporter.errors import PreflightError
+from exporter.load.border import without_secrets
 from exporter.load.kernel import die_with_parent, map_big_arrays
 from exporter.load.link import (
     Answer,
@@ -131,6 +133,7 @@ class Host:
         await self._session.run_level(what.plan, publish)
 
     async def _send(self, answer: Answer) -> None:
+        answer = replace(answer, what=without_secrets(answer.what))
         await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, answer)
 
     def _send_now(self, answer: Answer) -> None:

@@ -7,22 +7,25 @@ It owns the file. It must not know what a pause does.
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from exporter.errors import ConfigError
 from exporter.schedule.phase import ProbeKey
+from exporter.whole_file import replace_file
 
 _FORMAT_VERSION = 1
 
 
 class Pauses:
-    """Names (target, probe) in one JSON file, replaced atomically at each change. For one thread."""
+    """Names (target, probe) in one JSON file, replaced atomically at each change. For one thread. `claim` is asked
+    before each write, and raises OSError while the file is another daemon's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, claim: Callable[[], object] = lambda: None) -> None:
         """Raises ConfigError if there is a file that can't be read: pauses that are lost without a word are load that
         somebody did not want."""
         self._path = path
+        self._claim = claim
         self._paused = _read(path)
 
     def __contains__(self, key: ProbeKey) -> bool:
@@ -39,14 +42,9 @@ class Pauses:
     def _write(self, paused: frozenset[ProbeKey]) -> None:
         if paused == self._paused:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            rows = [{"target": target, "probe": probe} for target, probe in sorted(paused)]
-            json.dump({"version": _FORMAT_VERSION, "paused": rows}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        self._claim()
+        rows = [{"target": target, "probe": probe} for target, probe in sorted(paused)]
+        replace_file(self._path, json.dumps({"version": _FORMAT_VERSION, "paused": rows}, indent=1))
         self._paused = paused
 
 

@@ -17,6 +17,8 @@ from exporter.transport.tls_files import certificate_pem, key_pem, read_file
 
 ChannelOptions = list[tuple[str, Any]]
 
+_DIRECT = ("grpc.enable_http_proxy", 0)
+"""The load goes by no proxy that the environment names, and nor do the questions about it."""
 _SYSTEM_CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
@@ -24,9 +26,10 @@ async def grpc_credentials(target: Target) -> tuple[Any, ChannelOptions]:
     """Credentials (None without TLS) and the channel options that belong to them. Files are read now. Raises
     TransportError."""
     if not target.is_tls:
-        return None, [("grpc.default_authority", target.authority)]
+        return None, [_DIRECT, ("grpc.default_authority", target.authority)]
     try:
-        return await _tls_credentials(target)
+        credentials, options = await _tls_credentials(target)
+        return credentials, [_DIRECT, *options]
     except OSError as error:
         raise TransportError(Outcome.TLS_ERROR, str(error)) from error
 

@@ -20,15 +20,9 @@ from exporter.outcome import SkipReason
 from exporter.probe import Probe
 from exporter.result import SweepResult, WindowCounts
 from exporter.sinks.archive_columns import LEVELS, WINDOWS
-from exporter.sinks.archive_files import (
-    ArchiveLock,
-    append_rows,
-    prune,
-    repair_latest,
-    safe_name,
-    stored_files,
-)
+from exporter.sinks.archive_files import append_rows, prune, repair_latest, safe_name, stored_files
 from exporter.sinks.archive_rows import level_rows, window_rows
+from exporter.sinks.directory_lock import DirectoryLock
 from exporter.units import NS
 
 _log = logging.getLogger(__name__)
@@ -58,7 +52,7 @@ class CsvArchive:
         self._max_age_ns = max_age_ns
         self._max_size_bytes = max_size_bytes
         self._wall_clock = wall_clock
-        self._lock = ArchiveLock(directory)
+        self._lock = DirectoryLock(directory, "archive")
         self._queue: queue.Queue[SweepResult | threading.Event | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._closed = False

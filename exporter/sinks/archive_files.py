@@ -1,4 +1,4 @@
-"""The archive's files: one a probe, day and table, each of whole lines only; and the lock of the whole archive.
+"""The archive's files: one a probe, day and table, each of whole lines only.
 
 Blocking, for one thread. Knows nothing of what a row means. Errors of the file system are raised as OSError.
 """
@@ -6,7 +6,6 @@ Blocking, for one thread. Knows nothing of what a row means. Errors of the file 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import logging
@@ -199,56 +198,3 @@ def prune(directory: Path, today: date, oldest_kept: date, max_size_bytes: int) 
             file.path.parent.rmdir()
             file.path.parent.parent.rmdir()
     return Pruned(size, removed, error)
-
-
-# --- one writer ------------------------------------------------------------------------------------------------------
-
-
-class LockHeldError(OSError):
-    """Another process writes this archive."""
-
-
-class ArchiveLock:
-    """Held by the one process that writes the archive. The kernel lets go of it when that process ends, however it
-    ends; the process id inside the file is for people."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / ".lock"
-        self._fd: int | None = None
-
-    def acquire(self) -> bool:
-        """Takes the lock if it is not ours already; says whether it was taken just now. LockHeldError names who has
-        it."""
-        if self._still_held():
-            return False
-        self.release()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()} {os.uname().nodename}\n".encode(), 0)
-        except BlockingIOError:
-            holder = os.pread(fd, 300, 0).decode(errors="replace").strip()
-            os.close(fd)
-            raise LockHeldError(f"another process writes this archive: {holder or 'unknown'}") from None
-        except OSError:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return True
-
-    def _still_held(self) -> bool:
-        """Whether we have the lock, and on the file that another process would find: not if somebody removed it."""
-        if self._fd is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._fd), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        """Lets go of the lock if it is held."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None

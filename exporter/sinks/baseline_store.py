@@ -7,7 +7,6 @@ logged and counted. Only the running daemon writes.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from exporter.probe import Probe
 from exporter.result import Sink, SweepResult, WindowCounts
 from exporter.sinks.archive_files import safe_name
 from exporter.sinks.baseline_file import DamagedBaselineError, decode, encode
+from exporter.whole_file import replace_file
 
 _log = logging.getLogger("exporter.baseline")
 
@@ -33,14 +33,17 @@ _KEPT_KEYS = 10_000
 
 
 class BaselineStore:
-    """All methods belong to one thread but `write_errors`. `now` is the wall clock."""
+    """All methods belong to one thread but `write_errors`. `now` is the wall clock. `claim` is asked before each write,
+    and raises OSError while the files are another daemon's."""
 
-    def __init__(self, directory: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, directory: Path, now: Callable[[], float] = time.time, claim: Callable[[], object] = lambda: None
+    ) -> None:
         self.now = now
         self._directory = directory
         self._states: dict[str, ProbeBaselines] = {}
         self._keys: dict[str, tuple[Probe, str]] = {}
-        self._writer = _Writer(directory)
+        self._writer = _Writer(directory, claim)
 
     @property
     def write_errors(self) -> int:
@@ -169,8 +172,9 @@ def _copy_version(state: VersionState) -> VersionState:
 class _Writer:
     """Writes files in a thread of its own; of several versions of one file in short order only the last."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, claim: Callable[[], object]) -> None:
         self.errors = 0
+        self._claim = claim
         self._directory = directory
         self._lock = threading.Lock()
         self._pending: dict[str, ProbeBaselines] = {}
@@ -206,14 +210,9 @@ class _Writer:
 
     def _write(self, probe: str, baselines: ProbeBaselines) -> None:
         path = baseline_path(self._directory, probe)
-        temporary = path.with_name(path.name + ".tmp")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(encode(probe, baselines))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            self._claim()
+            replace_file(path, encode(probe, baselines))
         except Exception as error:
             self.errors += 1
             if not self._failing:

@@ -112,7 +112,7 @@ class Board:
     """Implements `exporter.result.Sink`. All methods belong to one thread; the views may be read in any.
 
     `now` is the wall clock, for stamps; `monotonic` the clock by which results expire. Without a `state_file` nothing
-    is kept over a restart.
+    is kept over a restart; `claim` is the file's.
     """
 
     def __init__(
@@ -121,11 +121,12 @@ class Board:
         now: Callable[[], float] = time.time,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        claim: Callable[[], object] = lambda: None,
     ) -> None:
         self._now = now
         self._monotonic = monotonic
         self._entries: dict[str, _Entry] = {}
-        self._state_file = StateFile(state_file) if state_file else None
+        self._state_file = StateFile(state_file, claim=claim) if state_file else None
         self._kept = self._state_file.load() if self._state_file else {}
 
     @property

@@ -58,6 +58,7 @@ class ExporterFacts:
     config_reload_successful: Callable[[], bool]
     config_reload_success_unix_s: Callable[[], float]
     baseline_write_errors: Callable[[], int] = lambda: 0
+    data_error: Callable[[], str] = str
     config_notices: Callable[[], Sequence[str]] = tuple
     pause: Callable[[Probe], str] = lambda _probe: ""
     load: Callable[[Probe], Load] = lambda _probe: Load()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from exporter.whole_file import replace_file
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +40,18 @@ class LastTimes:
 
 
 class StateFile:
-    """Keeps `LastTimes` by probe in one JSON file, replaced atomically. Not for use by two daemons at once."""
+    """Keeps `LastTimes` by probe in one JSON file, replaced atomically. `claim` is asked before each write, and raises
+    OSError while the file is another daemon's."""
 
-    def __init__(self, path: Path, seconds_between_writes: float = _SECONDS_BETWEEN_WRITES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        seconds_between_writes: float = _SECONDS_BETWEEN_WRITES,
+        claim: Callable[[], object] = lambda: None,
+    ) -> None:
         self._path = path
         self._pause_s = seconds_between_writes
+        self._claim = claim
         self._lock = threading.Lock()
         self._pending: dict[ProbeKey, LastTimes] | None = None
         self._writing = False
@@ -98,14 +106,9 @@ class StateFile:
             self._closing.wait(self._pause_s)
 
     def _write(self, times: Mapping[ProbeKey, LastTimes]) -> None:
-        temporary = self._path.with_name(self._path.name + ".tmp")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(_encode(times.items()))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            self._claim()
+            replace_file(self._path, _encode(times.items()))
         except OSError as error:
             self._write_errors += 1
             if not self._failing:

@@ -23,6 +23,7 @@ from exporter.limits import Load
 from exporter.load.protocol import LevelPlan, LevelStarted, Worker
 from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import LoadLevel, Probe, Search
+from exporter.redaction import redacted
 from exporter.result import Measurement, Sink, SweepResult, WindowSummary
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
@@ -292,7 +293,8 @@ class Sweep:
             probe=self._probe,
             status=self._status(reason),
             reason=reason,
-            reason_text=text,
+            # The worker hides what it sent; this is for what was asked of the server from here.
+            reason_text=redacted(text),
             started_unix_s=self._started_unix_s,
             duration_ns=time.monotonic_ns() - self._started_ns,
             facts=self._facts,

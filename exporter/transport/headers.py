@@ -1,6 +1,7 @@
 """Header values: given, or read from the environment or a file at the moment of use.
 
-Owns that a secret is read late, never kept, and never shown in a text; and that no value can end its own line.
+Owns that a secret is read late, never kept to be sent again, and never shown in a text; and that no value can end its
+own line.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from exporter.errors import TransportError
 from exporter.outcome import Outcome
+from exporter.redaction import remember_secret
 from exporter.target import Header
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -42,6 +44,8 @@ def _value(header: Header) -> str:
             raise _error(header, f"the file {header.file} cannot be read: {text}") from None
         if not value:
             raise _error(header, f"the file {header.file} is empty")
+    if header.env or header.file:
+        remember_secret(value)
     value = header.prefix + value
     if not _NAME.match(header.name):
         raise _error(header, "the name holds characters that a header name may not hold")

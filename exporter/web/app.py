@@ -101,7 +101,12 @@ class _Handlers:
     async def status_page(self, _request: Request) -> Response:
         told = self._sources.facts
         facts = PageFacts(
-            told.version, self._sources.ready(), self._sources.now(), told.archive_error(), told.config_notices()
+            told.version,
+            self._sources.ready(),
+            self._sources.now(),
+            told.archive_error(),
+            told.config_notices(),
+            told.data_error(),
         )
         page = await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
         return HTMLResponse(page, headers={"Cache-Control": "no-store"})
@@ -111,6 +116,7 @@ class _Handlers:
             "ready": self._sources.ready(),
             "version": self._sources.facts.version,
             "archive_error": self._sources.facts.archive_error(),
+            "data_error": self._sources.facts.data_error(),
             "config_notices": list(self._sources.facts.config_notices()),
         }
         body = await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)

@@ -41,6 +41,7 @@ class PageFacts:
     now_unix_s: float
     archive_error: str = ""
     config_notices: Sequence[str] = ()
+    data_error: str = ""
 
 
 def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
@@ -72,7 +73,8 @@ def status_page(statuses: Sequence[ProbeStatus], facts: PageFacts) -> str:
 
 def _notices(facts: PageFacts) -> str:
     archive = [f"The archive is not written: {facts.archive_error}"] if facts.archive_error else []
-    return "".join(f'<p class="notice">{escape(text)}</p>' for text in [*facts.config_notices, *archive])
+    data = [f"State, pauses and baselines are not kept: {facts.data_error}"] if facts.data_error else []
+    return "".join(f'<p class="notice">{escape(text)}</p>' for text in [*facts.config_notices, *data, *archive])
 
 
 def _severity(status: ProbeStatus) -> int:

@@ -45,7 +45,7 @@ def test_it_goes_over_the_file() -> None:
 
 def test_lists_are_given_whole() -> None:
     found = load_with(TARGETS='[{"name": "t", "kind": "triton", "url": "grpc://h"}]', PROBES=f"[{PROBE}]")
-    assert [target.url and target.url.port for target in found.targets] == [8001]
+    assert [target.url and target.url.scheme for target in found.targets] == ["grpc"]
     assert [probe.name for probe in found.probes] == ["p"]
 
 

@@ -150,6 +150,22 @@ def hash_with(tmp_path: Path, section: str, **changes: object) -> str:
     return build_probes(load(tmp_path / "canary.yaml", {}))[0].config_hash
 
 
+@pytest.mark.parametrize(
+    ("kind", "ports"),
+    [
+        ("triton", {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 8001}),
+        ("oip", {"http": 8080, "https": 443, "grpc": 8081, "grpcs": 8081}),
+        ("tfserving", {"http": 8501, "https": 443, "grpc": 8500, "grpcs": 8500}),
+        ("torchserve", {"http": 8080, "https": 443}),
+    ],
+)
+def test_each_kind_has_its_own_ports(kind: str, ports: dict[str, int]) -> None:
+    for scheme, port in ports.items():
+        settings = {"name": "t", "kind": kind}
+        assert build_target(TargetSettings.model_validate(settings | {"url": f"{scheme}://h"})).port == port
+        assert build_target(TargetSettings.model_validate(settings | {"url": f"{scheme}://h:99"})).port == 99
+
+
 def test_a_triton_in_this_process(tmp_path: Path) -> None:
     given: dict[str, object] = {"name": "here", "kind": "triton_in_process"}
     given |= {"server_directory": "/opt/tritonserver", "model_repository": "/models"}

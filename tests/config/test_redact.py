@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from exporter.config.redact import HIDDEN, shown_configuration
+from exporter.config.redact import shown_configuration
+from exporter.redaction import HIDDEN
 
 SECRET = "s3cr3t-planted"
 

@@ -4,17 +4,21 @@ the next sweep works again by itself. The table of docs/operations.md is what th
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.demo.triton import EmbeddedTriton
+from exporter.sinks.baseline_file import decode
 from tests.conftest import TritonFactory
 from tests.daemon.running import RunningDaemon
 
+COLLECTOR_ERRORS = "triton_canary_exporter_collector_errors_total"
 FINE = ("", "unstable")
 """A sweep that gave usable data: on a busy machine figures may well differ from window to window."""
 
@@ -141,6 +145,39 @@ def test_two_daemons_on_one_archive(triton: EmbeddedTriton, tmp_path: Path) -> N
         holder.stop()
         # The archive is free: the other one writes by itself.
         other.wait_for(lambda: other.value("triton_canary_exporter_archive_rows_total"))
+
+
+def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    data = tmp_path / "data"
+    shared = {"data_directory": str(data), "archive": {"enabled": False}}
+    with (
+        RunningDaemon(tmp_path / "one", configuration(triton) | shared) as first,
+        RunningDaemon(tmp_path / "two", configuration(triton) | shared) as second,
+    ):
+        assert str(first.pid) in second.wait_for_log("data directory cannot be written")["error"]
+        notice = f"State, pauses and baselines are not kept: another process writes this data directory: {first.pid} "
+        assert notice in second.get("/")[1].decode()
+        assert notice not in first.get("/")[1].decode()
+        for daemon in (first, second):
+            assert_well(daemon)
+        for collector in ("state_file", "baselines"):
+            second.wait_for(partial(second.value, COLLECTOR_ERRORS, collector=collector))
+            assert first.value(COLLECTOR_ERRORS, collector=collector) == 0.0
+        # What the alert TritonCanaryProbeInTwoExporters counts: one series in both, but for the instance.
+        ours, theirs = (
+            {key for key in daemon.metrics() if key[0] == "triton_canary_interval_seconds"}
+            for daemon in (first, second)
+        )
+        assert ours == theirs != set()
+        first.stop()
+        # The folder is free: the other one keeps its state by itself.
+        second.wait_for(lambda: "not kept" not in second.get("/")[1].decode())
+        assert (data / ".daemon.lock").read_text().startswith(f"{second.pid} ")
+    assert json.loads((data / "state.json").read_text())["probes"][0]["probe"] == "probe"
+    decode((data / "baselines" / "probe.baseline").read_text(), "probe")
+    assert sorted(path.name for path in data.iterdir()) == [".daemon.lock", "baselines", "state.json"]
 
 
 def _holder(first: RunningDaemon, second: RunningDaemon) -> RunningDaemon:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bcrypt
 import pytest
@@ -226,3 +228,70 @@ def with_value(document: Any, path: tuple[str | int, ...], value: object) -> Any
         assert isinstance(key, int)
         return [with_value(each, tuple(rest), value) if i == key else each for i, each in enumerate(document)]
     return {**document, key: with_value(document.get(key, {}), tuple(rest), value)}
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """A server that says back what it was told: to any question, or, below /ready, to inference alone."""
+
+    protocol_version = "HTTP/1.1"
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/ready"):
+            tensors = [{"name": "x", "datatype": "FP32", "shape": [1]}]
+            self._answer(200, {"name": "m", "platform": "p", "versions": [], "inputs": tensors, "outputs": tensors})
+        else:
+            self._refuse(401)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._refuse(500)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
+        pass
+
+    def _refuse(self, status: int) -> None:
+        said = self.headers["Authorization"]
+        self.seen.append(said)
+        self._answer(status, {"error": f"{'x' * 200}, not authorized: {said} {said}"})
+
+    def _answer(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The url of such a server; what it saw is in `Echo.seen`."""
+    monkeypatch.setattr(Echo, "seen", [])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_says_our_secret_back(echo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY_TEST_SECRET", f"{SECRET}-environment")
+    headers = {"Authorization": {"env": "CANARY_TEST_SECRET", "prefix": "Bearer "}}
+    doors = {"asked": {"url": echo}, "loaded": {"url": f"{echo}/ready", "kind": "oip"}}
+    configuration: dict[str, Any] = {
+        "targets": [{"name": name, "headers": headers, "group": name, **door} for name, door in doors.items()],
+        "probes": [{"name": name, "target": name, "model": "m", "load": {"concurrency": 2}} for name in doors],
+        "log": {"level": "debug"},
+    }
+    with RunningDaemon(tmp_path, configuration) as daemon:
+        asked, loaded = daemon.wait_for_state("asked", "auth"), daemon.wait_for_state("loaded", "error_ratio")
+        for text in (asked["reason_text"], loaded["reason_text"]):
+            assert "not authorized: Bearer <secret>" in text
+        said = [daemon.get(path)[1] for path in ("/", "/metrics", "/api/status")]
+    assert set(Echo.seen) == {f"Bearer {SECRET}-environment"}
+    said += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    said.append(daemon.log_path.read_bytes())
+    assert [text for text in said if SECRET[:8].encode() in text] == []
+    assert sum(b"<secret>" in text for text in said) >= 3

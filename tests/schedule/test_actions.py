@@ -152,7 +152,7 @@ async def test_what_is_refused_changes_nothing(stage: Stage) -> None:
 
 
 async def test_a_pause_that_cannot_be_kept_is_refused(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "pauses.json.tmp").mkdir()
+    (tmp_path / "pauses.json").mkdir()
     status, text = await stage.post("a/pause")
     assert status == 500
     assert text.startswith("the pause cannot be kept over a restart: ")

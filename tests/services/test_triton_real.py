@@ -216,6 +216,19 @@ async def test_a_settled_target_is_asked_at_its_address(triton: EmbeddedTriton, 
     await channel.close()
 
 
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_no_proxy_of_the_environment_is_asked(
+    triton: EmbeddedTriton, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens where the environment says that the proxy is."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    control = TritonService().control(door(triton, scheme), 5 * NS)
+    assert (await control.preflight("addsub", "")).name == "addsub"
+    await control.close()
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one model in three versions, of which all are served."""

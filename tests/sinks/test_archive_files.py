@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from exporter.sinks.archive_columns import Table
 from exporter.sinks.archive_files import (
-    ArchiveLock,
-    LockHeldError,
     append_rows,
     prune,
     repair_latest,
@@ -252,28 +250,3 @@ def test_a_file_that_cannot_be_removed_does_not_keep_the_others(
     assert (pruned.size, pruned.removed) == (100, 1)
     assert isinstance(pruned.error, PermissionError)
     assert kept(tmp_path) == ["t/p/2025-11-01.levels.csv"]
-
-
-# --- the lock --------------------------------------------------------------------------------------------------------
-
-
-def test_the_lock_is_taken_once_and_names_its_holder(tmp_path: Path) -> None:
-    directory = tmp_path / "new" / "archive"
-    first, second = ArchiveLock(directory), ArchiveLock(directory)
-    assert first.acquire()
-    assert not first.acquire()
-    with pytest.raises(LockHeldError, match=str(os.getpid())):
-        second.acquire()
-    first.release()
-    assert second.acquire()
-    second.release()
-
-
-def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:
-    lock = ArchiveLock(tmp_path)
-    lock.acquire()
-    (tmp_path / ".lock").unlink()
-    assert lock.acquire()
-    with pytest.raises(LockHeldError):
-        ArchiveLock(tmp_path).acquire()
-    lock.release()

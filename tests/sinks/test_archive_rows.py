@@ -16,7 +16,7 @@ from exporter.facts import DurationStat, ModelStatistics
 from exporter.outcome import Outcome, Reason, SweepStatus
 from exporter.probe import LoadLevel, Mode
 from exporter.result import LatencySummary, SweepResult
-from exporter.sinks.archive_columns import LEVELS, PERF_ANALYZER_COLUMNS, WINDOWS, Table
+from exporter.sinks.archive_columns import LEVELS, PERF_ANALYZER_COLUMNS, SCHEMA_VERSION, WINDOWS, Table
 from exporter.sinks.archive_rows import iso_time, level_rows, window_rows
 from tests.builders import make_facts, make_probe, make_target
 from tests.sinks import scenario
@@ -393,6 +393,20 @@ def test_every_column_is_explained(table: Table) -> None:
     named = [re.escape(name) for name in re.findall(r"`([^`\n]+)`", text)]
     pattern = re.compile("|".join(re.sub(r"<\w+>", r"[\\w.]+", name) for name in named))
     assert [column for column in table.columns if not pattern.fullmatch(column)] == []
+
+
+def test_no_column_is_explained_that_there_is_not() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "archive.md").read_text(encoding="utf-8")
+    assert f"| `schema_version` | {SCHEMA_VERSION}. " in text
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    for table in (LEVELS, WINDOWS):
+        (section,) = (each for each in sections if each.startswith(f"Rows of `{table.name}.csv`"))
+        cells = re.findall(r"^\| (`[^|]+) \|", section, flags=re.MULTILINE)
+        named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+        assert len(named) > 10
+        for name in named:
+            pattern = re.sub(r"<\w+>", r"[\\w.]+", re.escape(name)).replace("…", ".+")
+            assert any(re.fullmatch(pattern, column) for column in table.columns), name
 
 
 def test_without_streams_and_sequences() -> None:

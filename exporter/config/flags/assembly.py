@@ -28,17 +28,8 @@ DEFAULT_METRICS_PAGES = {
     "tfserving": "8501/monitoring/prometheus/metrics",
     "torchserve": "8082/metrics",
 }
-DEFAULT_PORTS = {
-    "oip": {"http": 8080, "grpc": 8081},
-    "tfserving": {"http": 8501, "grpc": 8500},
-    "torchserve": {"http": 8080},
-}
-"""Where servers that are no Triton are found by default; those of `oip` are MLServer's and KServe's."""
-
 DEFAULT_SERVER_DIRECTORY = "/opt/tritonserver"
 _IN_PROCESS_KIND = "--service-kind=triton_c_api"
-_PORT = re.compile(r":\d+(/|$)|/")
-"""A url with a path says where its port is, too, or means the scheme's."""
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _LOADS = {
     "--concurrency-range": "load.concurrency",
@@ -151,9 +142,6 @@ def _door(draft: Draft) -> str:
         scheme = "grpcs"
     if "--ssl-grpc-use-ssl" in draft.parts and scheme != "grpcs":
         draft.fault("--ssl-grpc-use-ssl", "needs -i grpc; for HTTPS write -u https://host:port")
-    port = DEFAULT_PORTS.get(draft.value("target.kind") or "", {}).get(scheme)
-    if port is not None and not _PORT.search(rest):
-        rest = f"{rest}:{port}"
     draft.put("-u", "target.url", f"{scheme}://{rest}")
     return scheme
 

@@ -264,16 +264,16 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ),
     (
         "-m m --service-kind tfserving --tensor-datatype a:b:INT64 --tensor-datatype x:FP32 --shape x:2 --shape a:b:1",
-        {"kind": "tfserving", "url": "http://localhost:8501"},
+        {"kind": "tfserving", "url": "http://localhost"},
         {"input": {"datatypes": {"a:b": "INT64", "x": "FP32"}, "shapes": {"x": [2], "a:b": [1]}}},
     ),
-    ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost:8501"}, {}),
-    ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost:8500"}, {}),
-    ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h:8080"}, {}),
+    ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost"}, {}),
+    ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost"}, {}),
+    ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h"}, {}),
     ("-m m --service-kind oip -u https://h/x", {"kind": "oip", "url": "https://h/x"}, {}),
     (
         "-m m --service-kind oip -i grpc -u h --collect-metrics",
-        {"kind": "oip", "url": "grpc://h:8081", "metrics_url": "http://h:8082/metrics"},
+        {"kind": "oip", "url": "grpc://h", "metrics_url": "http://h:8082/metrics"},
         {},
     ),
     # those that their users know

@@ -1,0 +1,29 @@
+"""No text leaves a worker with a secret in it, and no figure is changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exporter.load.border import without_secrets
+from exporter.load.link import Failure
+from exporter.load.protocol import LevelWaiting
+from exporter.outcome import Reason
+from exporter.redaction import remember_secret
+from exporter.window import Checked, LevelEnd
+from tests.builders import make_facts, make_window
+
+SECRET = "border-0123456789"
+
+
+def test_texts_and_nothing_else() -> None:
+    remember_secret(SECRET)
+    told, shown = f"HTTP 500: {SECRET}", "HTTP 500: <secret>"
+    failure = Failure(True, Reason.AUTH, told)
+    end = LevelEnd(Reason.ERROR_RATIO, told, 7, 1)
+    window = make_window(latencies_ms=(1.0, 2.0), error_text=told, checked=Checked(3, 1, difference=told))
+    assert without_secrets(failure) == replace(failure, text=shown)
+    assert without_secrets(end) == replace(end, text=shown)
+    cleaned = without_secrets(window)
+    assert cleaned == replace(window, error_text=shown, checked=Checked(3, 1, difference=shown))
+    for same in (make_facts(), LevelWaiting(), None):
+        assert without_secrets(same) is same
