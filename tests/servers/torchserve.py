@@ -65,7 +65,8 @@ class TorchServe:
     @classmethod
     def prepared(cls, environment: Path, folder: Path, *, tokens: bool = False) -> Self:
         """Writes its files."""
-        server = cls(environment, folder, *free_ports(3), tokens=tokens)
+        inference, management, metrics = free_ports(3)
+        server = cls(environment, folder, inference, management, metrics, tokens)
         (folder / "handler.py").write_text(HANDLER)
         (folder / "config.properties").write_text(
             CONFIG.format(inference=server.inference, management=server.management, metrics=server.metrics)
