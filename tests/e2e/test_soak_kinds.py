@@ -32,8 +32,9 @@ POLL_SECONDS = 2.0
 BAND = 4.0
 """How far the median latency may be from that of the time before: on a busy machine, with a server that starts."""
 
-COUNT_TOLERANCE = 0.15
-"""Of a sweep's 60 requests: those under way at the windows' edges, more where the machine is slow just then."""
+COUNT_TOLERANCE = 0.25
+"""Of a sweep's 60 requests: those under way at the windows' edges, where a busy machine also reads a server's own count
+late. What was answered wrong, refused or lost has no tolerance."""
 
 KILLED = "mlserver"
 COUNTED = ("triton", "in-process", "torchserve")
