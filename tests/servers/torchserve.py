@@ -45,8 +45,8 @@ CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
 metrics_address=http://127.0.0.1:{metrics}
-grpc_inference_port={grpc_inference}
-grpc_management_port={grpc_management}
+grpc_inference_port={grpc[0]}
+grpc_management_port={grpc[1]}
 default_workers_per_model=1
 load_models=double.mar
 metrics_mode=prometheus
@@ -67,16 +67,15 @@ class TorchServe:
     @classmethod
     def prepared(cls, environment: Path, folder: Path, *, tokens: bool = False) -> Self:
         """Writes its files."""
-        inference, management, metrics, *grpc = free_ports(5)
+        inference, management, metrics = free_ports(3)
         server = cls(environment, folder, inference, management, metrics, tokens)
         (folder / "handler.py").write_text(HANDLER)
         (folder / "config.properties").write_text(
             CONFIG.format(
-                inference=inference,
-                management=management,
-                metrics=metrics,
-                grpc_inference=grpc[0],
-                grpc_management=grpc[1],  # nobody asks there, but two servers would both open the usual ports
+                inference=server.inference,
+                management=server.management,
+                metrics=server.metrics,
+                grpc=free_ports(2),  # nobody asks there, but two servers would both open the usual ports
             )
         )
         archiver = str(environment / "bin" / "torch-model-archiver")
