@@ -54,7 +54,7 @@ class Load:
             level=own_load.concurrency(1),
             window_seconds=seconds / WINDOWS,
         )
-        return replace(base, target=replace(base.target, kind=self.kind), input=self.inputs)
+        return replace(base, target=replace(base.target, kind=self.kind, gpu="off"), input=self.inputs)
 
 
 def make_loads(mlserver: MlServer, server: TorchServe) -> list[Load]:

@@ -169,6 +169,12 @@ def pythie_serving(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tensorflow_protobuf(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with the generated classes of TensorFlow's messages."""
+    return _folder(request, "tensorflow_protobuf")
+
+
+@pytest.fixture(scope="session")
 def torchserve(request: pytest.FixtureRequest) -> Path:
     """The folder of an environment with TorchServe."""
     return _folder(request, "torchserve")

@@ -63,8 +63,14 @@ class ServerPackages:
 
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
+TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")
 TORCHSERVE = ServerPackages("torchserve", "1.1 GB", program="java")
-FIXTURES = {"mlserver": MLSERVER, "pythie_serving": PYTHIE_SERVING, "torchserve": TORCHSERVE}
+FIXTURES = {
+    "mlserver": MLSERVER,
+    "pythie_serving": PYTHIE_SERVING,
+    "tensorflow_protobuf": TENSORFLOW_PROTOBUF,
+    "torchserve": TORCHSERVE,
+}
 """By the names of the fixtures that give their folders."""
 
 

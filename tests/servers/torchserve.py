@@ -45,6 +45,8 @@ CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
 metrics_address=http://127.0.0.1:{metrics}
+grpc_inference_port={grpc[0]}
+grpc_management_port={grpc[1]}
 default_workers_per_model=1
 load_models=double.mar
 metrics_mode=prometheus
@@ -69,7 +71,12 @@ class TorchServe:
         server = cls(environment, folder, inference, management, metrics, tokens)
         (folder / "handler.py").write_text(HANDLER)
         (folder / "config.properties").write_text(
-            CONFIG.format(inference=server.inference, management=server.management, metrics=server.metrics)
+            CONFIG.format(
+                inference=server.inference,
+                management=server.management,
+                metrics=server.metrics,
+                grpc=free_ports(2),  # nobody asks there, but two servers would both open the usual ports
+            )
         )
         archiver = str(environment / "bin" / "torch-model-archiver")
         arguments = ["--model-name", "double", "--version", "1.0", "--handler", "handler.py", "--export-path", "."]

@@ -1,5 +1,5 @@
 """The kind `tfserving` against pythie-serving, a server of the same protocol, and its messages against TensorFlow's own
-classes, which that server brings along."""
+generated classes."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ SPECS = tuple(
 )
 THEIRS = """
 import json, sys
-import numpy as np
-from google.protobuf import wrappers_pb2
+from importlib import import_module
 
-from pythie_serving.tensorflow_proto.tensorflow.core.framework import tensor_pb2, types_pb2
-from pythie_serving.tensorflow_proto.tensorflow_serving.apis import predict_pb2
+prefix = sys.argv[1]
+types_pb2 = import_module(f"{prefix}tensorflow.core.framework.types_pb2")
+predict_pb2 = import_module(f"{prefix}tensorflow_serving.apis.predict_pb2")
 
 given = json.load(sys.stdin)
 request = predict_pb2.PredictRequest()
@@ -105,7 +105,8 @@ print(request.SerializeToString(deterministic=True).hex())
 CODES = {"FP16": "DT_HALF", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE", "BYTES": "DT_STRING"}
 
 
-def test_messages_are_tensorflows_byte_for_byte(pythie_serving: Path) -> None:
+def test_messages_are_tensorflows_byte_for_byte(tensorflow_protobuf: Path, pythie_serving: Path) -> None:
+    """As its package of generated classes writes them, and as those do that pythie-serving brings along."""
     facts = make_facts(name="m", inputs=SPECS, max_batch_size=0)
     probe = make_probe(target=make_target(kind="tfserving", scheme="grpc"), model="m", version="7")
     (inputs,) = make_steps(facts, InputOptions())
@@ -120,7 +121,7 @@ def test_messages_are_tensorflows_byte_for_byte(pythie_serving: Path) -> None:
             "" if is_text else tensor.tobytes().hex(),
             [word.hex() for word in tensor.ravel()] if is_text else [],
         )
-    python = str(pythie_serving / "bin" / "python")
-
-    theirs = subprocess.run([python, "-c", THEIRS], input=json.dumps(given), capture_output=True, text=True, check=True)
-    assert request.body[MESSAGE_PREFIX.size :].hex() == theirs.stdout.strip()
+    for folder, prefix in ((tensorflow_protobuf, ""), (pythie_serving, "pythie_serving.tensorflow_proto.")):
+        command = [str(folder / "bin" / "python"), "-c", THEIRS, prefix]
+        theirs = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
+        assert request.body[MESSAGE_PREFIX.size :].hex() == theirs.stdout.strip(), prefix
