@@ -54,12 +54,12 @@ check: $(VENV)/.installed-dev
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/halves "triton and not e2e and not soak" "not triton and not e2e and not soak"
+	@tests/beside "triton and not e2e and not soak" "not triton and not e2e and not soak"
 
-# The image is built beside the other proofs.
+# The image and the walk through the documents take long each, and wait much.
 e2e: $(VENV)/.installed-dev
-	@echo "==> longer proofs, end to end (some ten minutes)"
-	@tests/halves "e2e and not image" "e2e and image"
+	@echo "==> longer proofs, end to end (a quarter of an hour)"
+	@tests/beside "e2e and not image and not walk" "e2e and image" "e2e and walk"
 
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"

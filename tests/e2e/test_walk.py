@@ -179,6 +179,7 @@ def test_what_the_walk_reads_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.walk
 @pytest.mark.timeout(1800)
 def test_from_a_fresh_clone_to_an_alert(tmp_path: Path) -> None:
     if missing := [tool for tool in NEEDED if shutil.which(tool) is None]:
