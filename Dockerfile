@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Any image with Python 3.11 or newer, its venv module, CA certificates and time zones serves as a base.
-ARG BASE=docker.io/library/python:3.12-slim-bookworm
+ARG BASE=python:3.12-slim-bookworm
 
 # --- what is installed, and pip, which stays behind ------------------------------------------------------------------
 FROM ${BASE} AS build
