@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.analyze_side_by_side import Finding, Run, cases, compare, differences, is_off, rows, run_tool
+from bench.analyze_side_by_side import Finding, Run, cases, compare, differences, is_off, rows, run_tool, verdict
 from bench.models import delayed_models
 from bench.printed_report import forms, parse_levels
 from bench.programs import BenchError
@@ -57,7 +57,7 @@ def test_equal_reports() -> None:
     found = compare([pair])
     assert (differences(*pair), len(found), is_off([pair])) == ([], 11, False)
     [row] = rows(cases()[0], 1, found)
-    assert row[1:] == ["1", "1", "1.0000", "1.000 1.000 1.000 1.000", "1.000", "ok"]
+    assert row[1:] == ["1", "1", "1.0000", "1.000 1.000 1.000 1.000", "1.000", "", "ok"]
 
 
 def test_what_is_off_is_named() -> None:
@@ -102,11 +102,28 @@ def test_of_several_runs_the_medians_count_and_one_without_a_warning_is_enough()
     ],
 )
 def test_limits(figure: str, theirs: float, ours: float, holds: bool) -> None:
-    assert Finding("1", figure, theirs, ours).holds is holds
+    assert Finding("1", figure, theirs, ours, (theirs, theirs)).holds is holds
 
 
 def test_ratio_where_theirs_is_nothing() -> None:
-    assert (Finding("1", "server queue", 0, 0).ratio, Finding("1", "server queue", 0, 9).ratio) == (1.0, 0.0)
+    assert [Finding("1", "server queue", 0, ours, (0, 0)).ratio for ours in (0, 9)] == [1.0, 0.0]
+
+
+def test_what_perf_analyzer_s_own_runs_part_by_is_not_off() -> None:
+    def theirs(p99: int) -> Run:
+        return run(PLAIN.replace("14717", str(p99)))
+
+    ours = run(PLAIN.replace("14717", "16000").replace("11516", "12500"))
+    found = compare([(theirs(p99), ours) for p99 in (13000, 14717, 16100)])
+    by_figure = {finding.figure: (finding.holds, finding.is_noise, finding.is_off) for finding in found}
+    assert by_figure["p99"] == (False, True, False)
+    assert by_figure["p50"] == (False, False, True)
+    assert by_figure["p95"] == (True, False, False)
+    [row] = rows(cases()[0], 3, found)
+    assert row[-2:] == ["p99 14717 (13000 to 16100) / 16000", "p50 11516 / 12500"]
+    assert verdict(found) == (
+        "9 of 11 figures are within their limits, 1 more within what perf_analyzer's own runs part by, and 1 off"
+    )
 
 
 def test_each_pair_of_choices_is_measured() -> None:
