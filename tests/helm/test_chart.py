@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections import Counter
@@ -14,24 +15,30 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
+from exporter.baseline_command import Command
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.schedule.sharding import Shard
+from tests.helm import values_table
 from tests.helm.chart import CHART, NAMES, ROOT, Document, container, notes, one, render, values_of
 from tests.helm.schemas import VERSIONS, check
 
 ALWAYS = ["ConfigMap", "Pod", "Service", "ServiceAccount", "StatefulSet"]
 MORE = {
+    "configsecret": ["Ingress"],
     "default": [],
     "exposed": ["HTTPRoute", "Ingress"],
     "monitoring": ["ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "PrometheusRule", "ServiceMonitor"],
     "networkpolicy": ["NetworkPolicy"],
+    "ondemand": ["ServiceMonitor"],
     "persistence": [],
     "pod": ["ConfigMap", "ConfigMap"],
     "secrets": [],
     "shards": ["PodDisruptionBudget"],
     "tls": ["ServiceMonitor"],
 }
+OF_OTHERS = {"configsecret", "persistence"}
+"""Here the configuration is somebody else's object."""
 FULLNAME = "rel-triton-canary"
 
 
@@ -43,7 +50,7 @@ FULLNAME = "rel-triton-canary"
 def test_helm_finds_nothing_to_say(name: str, version: str) -> None:
     report = lint(CHART, values_of(name), strict=True, kube_version=f"v{version}.0")
     assert report["errors"] == []
-    # An icon is recommended; we have none.
+    # An icon is recommended, by its address; we have none to name.
     assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
 
 
@@ -51,7 +58,7 @@ def test_helm_finds_nothing_to_say(name: str, version: str) -> None:
 def test_what_is_rendered_is_all_of_it_and_valid(name: str) -> None:
     documents = render(values_of(name))
     expected = Counter(ALWAYS + MORE[name])
-    if name == "persistence":  # its ConfigMap is somebody else's
+    if name in OF_OTHERS:
         expected -= Counter(["ConfigMap"])
     assert Counter(document["kind"] for document in documents) == expected
     for document in documents:
@@ -96,7 +103,7 @@ def test_the_pod_may_nothing_that_it_need_not(name: str) -> None:
     assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container(documents).keys()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"persistence"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - OF_OTHERS))
 def test_the_daemon_takes_its_configuration(name: str, tmp_path: Path) -> None:
     (text,) = [
         document["data"]["canary.yaml"]
@@ -158,6 +165,10 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
     compare(values, schema, "")
 
 
+def scraping(*probes: Document) -> Document:
+    return {"config": {"web": {"probe": True}}, "serviceMonitor": {"enabled": True, "probes": list(probes)}}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -169,12 +180,44 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"configReload": "sometimes"}, "configReload"),
         ({"serviceMonitor": {"interval": "30"}}, "interval"),
+        ({"serviceMonitor": {"interval": "30s1h"}}, "interval"),
+        ({"serviceMonitor": {"interval": ""}}, "interval"),
+        ({"serviceMonitor": {"probes": [{"target": "a", "module": "b"}]}}, "interval"),
+        ({"serviceMonitor": {"probes": [{"target": "a", "probe": "b", "interval": "5m"}]}}, "probe"),
+        ({"service": {"sessionAffinity": "ByCookie"}}, "sessionAffinity"),
         ({"secretMounts": [{"name": "asr"}]}, "secretName"),
         ({"persistence": {"size": "much"}}, "size"),
         ({"config": {"data_directory": "/data"}}, "config.data_directory: the chart sets it; see persistence"),
         ({"config": {"web": {"listen": ":80"}}}, "config.web.listen: the chart sets it; see service.port"),
         ({"shards": 2, "persistence": {"enabled": True, "existingClaim": "one"}}, "every shard needs its own"),
         ({"webConfig": {"tls": True}}, "webConfig.tls needs webConfig.existingSecret"),
+        (
+            {"existingConfigMap": "a", "configExistingSecret": "b"},
+            "existingConfigMap, configExistingSecret: the configuration is in one of them",
+        ),
+        (
+            {"serviceMonitor": {"enabled": True, "interval": "5s", "scrapeTimeout": "10s"}},
+            "serviceMonitor.scrapeTimeout: 10s is longer than the interval, 5s, and prometheus-operator refuses that",
+        ),
+        (
+            {"serviceMonitor": {"enabled": True, "interval": "1m30s", "scrapeTimeout": "90001ms"}},
+            "serviceMonitor.scrapeTimeout: 90001ms is longer than the interval, 1m30s",
+        ),
+        (
+            scraping(
+                {"target": "a", "module": "b", "interval": "1m"},
+                {"target": "a", "module": "c", "interval": "1m", "scrapeTimeout": "1h"},
+            ),
+            "serviceMonitor.probes[1].scrapeTimeout: 1h is longer than the interval, 1m",
+        ),
+        (
+            scraping({"target": "a", "module": "b", "interval": "1m"}) | {"shards": 2},
+            "serviceMonitor.probes: all shards would be asked",
+        ),
+        (
+            scraping({"target": "a", "module": "b", "interval": "1m"}) | {"config": {"probes": []}},
+            "serviceMonitor.probes needs config.web.probe: true",
+        ),
         (
             {"prometheusRule": {"enabled": True, "alerts": {"TritonCanaryStail": {"enabled": False}}}},
             "prometheusRule.alerts.TritonCanaryStail: there is no such alert; there are TritonCanaryExporterDown, ",
@@ -184,6 +227,34 @@ def test_the_schema_knows_the_values_and_no_others() -> None:
 def test_wrong_values_are_refused(values: Document, said: str) -> None:
     with pytest.raises(HelmError, match=re.escape(said)):
         render(values)
+
+
+@pytest.mark.parametrize("key", ["app.kubernetes.io/name", "app.kubernetes.io/instance"])
+@pytest.mark.parametrize("place", ["commonLabels", "podLabels", "service.labels"])
+def test_what_pods_are_selected_by_is_the_charts(place: str, key: str) -> None:
+    """Kubernetes refuses a StatefulSet that doesn't select its own pods."""
+    labels: Document = {key: "x"}
+    for part in reversed(place.split(".")):
+        labels = {part: labels}
+    with pytest.raises(HelmError, match=re.escape(f"{place}: {key} is what the pods are selected by")):
+        render(labels)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(HelmError) as caught:
+        render({"webConfig": {"tls": True}, "commonLabels": {"app.kubernetes.io/name": "x"}})
+    assert "webConfig.tls needs" in str(caught.value)
+    assert "commonLabels: " in str(caught.value)
+
+
+def test_other_labels_go_to_all() -> None:
+    documents = render({"commonLabels": {"app.kubernetes.io/component": "canary", "team": "a"}})
+    for labels in (
+        one(documents, "Service")["metadata"]["labels"],
+        one(documents, "StatefulSet")["spec"]["template"]["metadata"]["labels"],
+    ):
+        assert (labels["app.kubernetes.io/component"], labels["team"]) == ("canary", "a")
+        assert labels["app.kubernetes.io/name"] == "triton-canary"
 
 
 def test_image_names() -> None:
@@ -234,6 +305,8 @@ def test_volumes_of_each_kind() -> None:
     assert data("default")["data"] == {"name": "data", "emptyDir": {"sizeLimit": "2Gi"}}
     assert data("persistence")["data"]["persistentVolumeClaim"] == {"claimName": "canary-data"}
     assert data("persistence")["config"]["configMap"] == {"name": "canary-configuration"}
+    secret = {"secretName": "canary-configuration", "defaultMode": 0o440}
+    assert data("configsecret")["config"] == {"name": "config", "secret": secret}
     assert "data" not in data("shards")
     assert data("shards")["baselines"]["persistentVolumeClaim"] == {"claimName": "canary-baselines"}
     (claim,) = one(render(values_of("shards")), "StatefulSet")["spec"]["volumeClaimTemplates"]
@@ -273,14 +346,85 @@ def test_the_alerts_know_the_job() -> None:
     assert "triton-canary" in service["metadata"]["labels"][monitor["jobLabel"]]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["endpoints"]
-    assert parse_duration(endpoint["scrapeTimeout"]) < parse_duration(endpoint["interval"])
+    assert endpoint["interval"] == "30s"
+    assert "scrapeTimeout" not in endpoint  # Prometheus's own is never longer than the interval
+
+
+@pytest.mark.parametrize("interval", ["10s", "10001ms", "1m", "1h30m", "1d"])
+def test_a_scrape_may_take_as_long_as_its_interval(interval: str) -> None:
+    values = {"serviceMonitor": {"enabled": True, "interval": interval, "scrapeTimeout": "10s"}}
+    (endpoint,) = one(render(values), "ServiceMonitor")["spec"]["endpoints"]
+    assert parse_duration(endpoint["scrapeTimeout"]) <= parse_duration(endpoint["interval"])
+
+
+def test_scrapes_that_measure_are_set_apart(tmp_path: Path) -> None:
+    documents = render(values_of("ondemand"))
+    metrics, *probes = one(documents, "ServiceMonitor")["spec"]["endpoints"]
+    cluster = {"targetLabel": "cluster", "replacement": "west"}
+    assert metrics == {
+        "path": "/metrics",
+        "port": "http",
+        "scheme": "http",
+        "interval": "30s",
+        "honorLabels": False,
+        "relabelings": [cluster],
+    }
+    first, second = probes
+    assert first == {
+        "path": "/probe",
+        "params": {"target": ["triton"], "module": ["resnet50"]},
+        "port": "http",
+        "scheme": "http",
+        "interval": "5m",
+        "scrapeTimeout": "20s",
+        "honorLabels": True,
+        "relabelings": [
+            cluster,
+            {"targetLabel": "job", "replacement": "triton-on-demand"},
+            {"targetLabel": "target", "sourceLabels": ["__param_target"]},
+            {"targetLabel": "probe", "sourceLabels": ["__param_module"]},
+        ],
+    }
+    assert (second["params"]["module"], "scrapeTimeout" in second) == (["bert"], False)
+
+    # The daemon has them, and the page is on.
+    path = tmp_path / "canary.yaml"
+    path.write_text(one(documents, "ConfigMap")["data"]["canary.yaml"])
+    settings = load(path, {})
+    assert settings.web.probe
+    known = {(probe.target, probe.name) for probe in settings.probes}
+    assert {(each["params"]["target"][0], each["params"]["module"][0]) for each in probes} <= known
+    # And a 429 of theirs isn't taken for a daemon that is down.
+    down = 'up{job=~".*triton-canary.*"}'
+    assert down in (ROOT / "dashboards" / "rules" / "triton-canary.rules.yaml").read_text()
+    assert not re.fullmatch(".*triton-canary.*", "triton-on-demand")
+
+
+def test_scrapes_that_measure_go_by_tls_with_the_others() -> None:
+    values = values_of("tls") | {"config": values_of("ondemand")["config"]}
+    values["serviceMonitor"] = values["serviceMonitor"] | {"probes": [{"target": "a", "module": "b", "interval": "5m"}]}
+    metrics, probe = one(render(values), "ServiceMonitor")["spec"]["endpoints"]
+    for key in ("scheme", "tlsConfig", "basicAuth"):
+        assert probe[key] == metrics[key]
+    assert probe["scheme"] == "https"
+
+
+def test_a_browser_may_stay_with_its_pod() -> None:
+    assert one(render(values_of("configsecret")), "Service")["spec"]["sessionAffinity"] == "ClientIP"
+    assert "sessionAffinity" not in one(render({}), "Service")["spec"]
 
 
 def test_the_network_policy_lets_through_what_is_needed() -> None:
     policy = one(render(values_of("networkpolicy")), "NetworkPolicy")["spec"]
     (way_in,) = policy["ingress"]
     assert way_in["ports"] == [{"port": "http", "protocol": "TCP"}]
-    assert way_in["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    monitoring, tests = way_in["from"]
+    assert monitoring["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    # `helm test` runs beside the daemon.
+    pod = one(render(values_of("networkpolicy")), "Pod")["metadata"]
+    assert list(tests) == ["podSelector"]
+    assert tests["podSelector"]["matchLabels"].items() <= pod["labels"].items()
+    assert pod["namespace"] == "canary"
     names, servers = policy["egress"]
     assert {port["port"] for port in names["ports"]} == {53}
     assert [port["port"] for port in servers["ports"]] == [8000, 8001, 8002]
@@ -297,6 +441,59 @@ def test_the_route_of_the_gateway_api() -> None:
         "hostnames": ["canary.example.com"],
         "rules": [{"backendRefs": [{"name": FULLNAME, "port": 80}]}],
     }
+
+
+# --- the README ------------------------------------------------------------------------------------------------------
+
+
+def test_every_value_is_explained() -> None:
+    assert [value.path for value in values_table.values() if len(value.comment) < 8] == []
+
+
+def test_the_table_has_every_value_with_its_default() -> None:
+    known = {value.path: value for value in values_table.values()}
+    assert known["serviceMonitor.interval"].default == '"30s"'
+    assert known["serviceMonitor.interval"].comment.startswith("How often /metrics is read")
+    assert known["securityContext"].default is not None  # one value: its keys have no comments of their own
+    assert "drop" in known["securityContext"].default
+    assert known["service"].default is None
+
+    def reached(given: Document, path: str) -> bool:
+        for key, value in given.items():
+            below = f"{path}{key}"
+            default = known[below].default
+            assert reached(value, f"{below}.") if default is None else json.loads(default) == value
+        return True
+
+    assert reached(yaml.safe_load((CHART / "values.yaml").read_text()), "")
+
+
+def test_the_readme_has_the_table() -> None:
+    """`python -m tests.helm.values_table` writes it."""
+    readme = values_table.README.read_text()
+    assert readme == values_table.with_table(readme)
+
+
+def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[Command] = []
+
+    def run(command: Command) -> str:
+        commands.append(command)
+        return ""
+
+    monkeypatch.setattr("exporter.baseline_command.run", run)
+    text = values_table.README.read_text().replace("\\\n", " ")
+    for line in re.findall(r" exec \S+ -- +triton-canary (baseline [^>\n]+)", text):
+        assert cli.run(line.split()) == 0
+    assert [command.action for command in commands] == ["export", "import", "import"]
+    values = {"apiToken": {"existingSecret": "t"}, "webConfig": {"existingSecret": "w", "tls": True}}
+    pod = container(render(values))
+    mounts = [mount["mountPath"] for mount in pod["volumeMounts"]]
+    for command in commands[1:]:
+        assert str(command.file) == "/tmp/asr.baseline"  # the root is read-only
+        assert {"name": "TRITON_CANARY_WEB__API_TOKEN_FILE", "value": str(command.token_file)} in pod["env"]
+    assert (commands[1].url, commands[2].url) == ("http://127.0.0.1:9787", "https://127.0.0.1:9787")
+    assert {"/tmp", str(commands[2].ca_file and commands[2].ca_file.parent)} <= set(mounts)
 
 
 def test_the_versions_are_one() -> None:

@@ -18,16 +18,20 @@ app.kubernetes.io/name: {{ include "triton-canary.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{- define "triton-canary.labels" -}}
-{{ include "triton-canary.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/component: exporter
-app.kubernetes.io/part-of: triton-canary
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{/* What the pod of `helm test` is known by: the Service must not take it for a daemon. */}}
+{{- define "triton-canary.testLabels" -}}
+app.kubernetes.io/name: triton-canary-test
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
+
+{{- define "triton-canary.labels" -}}
+{{- $ours := dict
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/component" "exporter"
+  "app.kubernetes.io/part-of" "triton-canary"
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- merge (include "triton-canary.selectorLabels" . | fromYaml) .Values.commonLabels $ours | toYaml }}
 {{- end }}
 
 {{/* The metadata of an object, from a dict: root, and name, namespace, labels, annotations of its own. */}}
@@ -83,11 +87,78 @@ imagePullSecrets:
 {{- toPrettyJson .Values.config }}
 {{- end }}
 
+{{/* What all endpoints of the ServiceMonitor have in common; from a dict: root, interval, scrapeTimeout, honorLabels,
+relabelings. */}}
+{{- define "triton-canary.endpoint" -}}
+port: http
+scheme: {{ include "triton-canary.scheme" .root }}
+interval: {{ .interval }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+honorLabels: {{ .honorLabels }}
+{{- with .relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- range $key := list "tlsConfig" "basicAuth" "metricRelabelings" }}
+{{- with get $.root.Values.serviceMonitor $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Of a duration as Prometheus writes it. */}}
+{{- define "triton-canary.milliseconds" -}}
+{{- $units := dict "d" 86400000 "h" 3600000 "m" 60000 "s" 1000 "ms" 1 }}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 }}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | atoi) (get $units (regexFind "[a-z]+" .))) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
+{{/* What the schema can't say; all that is wrong at once. */}}
 {{- define "triton-canary.check" -}}
-{{- if and .Values.persistence.existingClaim (gt (int .Values.shards) 1) }}
-{{- fail "persistence.existingClaim is one volume, and every shard needs its own: leave it empty, or have one shard" }}
+{{- $sharded := gt (int .Values.shards) 1 }}
+{{- $wrong := list }}
+{{- if and .Values.existingConfigMap .Values.configExistingSecret }}
+{{- $wrong = append $wrong "existingConfigMap, configExistingSecret: the configuration is in one of them; leave the other empty" }}
+{{- end }}
+{{- if and .Values.persistence.existingClaim $sharded }}
+{{- $wrong = append $wrong "persistence.existingClaim is one volume, and every shard needs its own: leave it empty, or have one shard" }}
 {{- end }}
 {{- if and .Values.webConfig.tls (not .Values.webConfig.existingSecret) }}
-{{- fail "webConfig.tls needs webConfig.existingSecret, which holds the certificate" }}
+{{- $wrong = append $wrong "webConfig.tls needs webConfig.existingSecret, which holds the certificate" }}
+{{- end }}
+{{- range $place, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "service.labels" .Values.service.labels }}
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
+{{- if hasKey $labels $key }}
+{{- $wrong = append $wrong (printf "%s: %s is what the pods are selected by, and the chart's; see nameOverride" $place $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.serviceMonitor }}
+{{- if .enabled }}
+{{- $scrapes := list (merge (dict "place" "serviceMonitor") .) }}
+{{- range $index, $probe := .probes }}
+{{- $scrapes = append $scrapes (merge (dict "place" (printf "serviceMonitor.probes[%d]" $index)) $probe) }}
+{{- end }}
+{{- range $scrapes }}
+{{- if gt (include "triton-canary.milliseconds" (.scrapeTimeout | default "") | atoi) (include "triton-canary.milliseconds" .interval | atoi) }}
+{{- $wrong = append $wrong (printf "%s.scrapeTimeout: %s is longer than the interval, %s, and prometheus-operator refuses that" .place .scrapeTimeout .interval) }}
+{{- end }}
+{{- end }}
+{{- if and .probes $sharded }}
+{{- $wrong = append $wrong "serviceMonitor.probes: all shards would be asked, and all but one know nothing of the probe: have one shard" }}
+{{- end }}
+{{- if and .probes (not (or $.Values.existingConfigMap $.Values.configExistingSecret)) (not ($.Values.config.web | default dict).probe) }}
+{{- $wrong = append $wrong "serviceMonitor.probes needs config.web.probe: true; without it /probe is off" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with $wrong }}
+{{- fail (join "\n" .) }}
 {{- end }}
 {{- end }}
