@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
@@ -39,6 +41,42 @@ def configuration(triton: EmbeddedTriton) -> dict[str, Any]:
             },
         ],
     }
+
+
+def test_the_figures_of_analyze_are_the_daemons(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    """One probe on two ways: measured by a command line, and printed by it for the daemon. Counts and labels are the
+    same, times as far as one run is like another."""
+    words = [
+        "-m",
+        "delay",
+        "--concurrency-range",
+        "1:2",
+        "--request-count",
+        "60",
+        "--warmup-request-count",
+        "4",
+        "--percentile",
+        "97.5",
+    ]
+    command = [sys.executable, "-m", "exporter", "analyze", *words, "-u", triton.http_url]
+    printed = subprocess.run([*command, "--print-probe"], check=True, capture_output=True, text=True).stdout
+    subprocess.run([*command, "--json", str(tmp_path / "own.json")], check=True, capture_output=True)
+    own = {each["level"]["label"]: each for each in json.loads((tmp_path / "own.json").read_text())["measurements"]}
+    with RunningDaemon(tmp_path, yaml.safe_load(printed)) as daemon:
+        status = daemon.wait_for_state("delay", "")
+        daemon.wait_for(lambda: list((tmp_path / "data").rglob("*.levels.csv")))
+        rows = {row["level"]: row for row in read_rows(tmp_path, "server", "delay")}
+    levels = {each["level"]: each for each in status["levels"]}
+    assert list(own) == list(levels) == list(rows) == ["1", "2"]
+    for label, ours in own.items():
+        theirs, row = levels[label], rows[label]
+        assert (ours["outcomes"], int(row["outcome_ok"])) == ({"ok": 60}, 60)
+        assert ours["warm_up_requests"] == int(row["warm_up_requests"]) == 5
+        percentiles = {f"{each['percentile']:g}": each["value_seconds"] for each in ours["latency"]["percentiles"]}
+        assert set(theirs["percentiles"]) == set(percentiles)
+        assert "97.5" in percentiles
+        assert theirs["percentiles"]["50"] == pytest.approx(percentiles["50"], rel=0.5)
+        assert theirs["throughput"] == pytest.approx(ours["inferences_per_second"], rel=0.5)
 
 
 def read_rows(folder: Path, target: str, probe: str) -> list[dict[str, str]]:
