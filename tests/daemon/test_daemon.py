@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.cli import run
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
 
@@ -43,24 +44,17 @@ def configuration(triton: EmbeddedTriton) -> dict[str, Any]:
     }
 
 
-def test_the_figures_of_analyze_are_the_daemons(triton: EmbeddedTriton, tmp_path: Path) -> None:
+def test_the_figures_of_analyze_are_the_daemons(
+    triton: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One probe on two ways: measured by a command line, and printed by it for the daemon. Counts and labels are the
     same, times as far as one run is like another."""
-    words = [
-        "-m",
-        "delay",
-        "--concurrency-range",
-        "1:2",
-        "--request-count",
-        "60",
-        "--warmup-request-count",
-        "4",
-        "--percentile",
-        "97.5",
-    ]
-    command = [sys.executable, "-m", "exporter", "analyze", *words, "-u", triton.http_url]
-    printed = subprocess.run([*command, "--print-probe"], check=True, capture_output=True, text=True).stdout
-    subprocess.run([*command, "--json", str(tmp_path / "own.json")], check=True, capture_output=True)
+    line = f"-m delay -u {triton.http_url} --concurrency-range 1:2 --request-count 60 --warmup-request-count 4"
+    words = ["analyze", *line.split(), "--percentile=97.5"]
+    assert run([*words, "--print-probe"]) == 0
+    printed = capsys.readouterr().out
+    command = [sys.executable, "-m", "exporter", *words, "--json", str(tmp_path / "own.json")]
+    subprocess.run(command, check=True, capture_output=True)
     own = {each["level"]["label"]: each for each in json.loads((tmp_path / "own.json").read_text())["measurements"]}
     with RunningDaemon(tmp_path, yaml.safe_load(printed)) as daemon:
         status = daemon.wait_for_state("delay", "")
