@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,16 +47,17 @@ EXIT_INTERRUPTED = 130
 
 def run_analyze(words: Sequence[str]) -> int:
     """Runs the command with the words after its name; returns its exit code."""
+    code = EXIT_OK
     try:
         code = _run_command(words)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our lines wants no more. What is still buffered must not be tried again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CANNOT_WRITE
     except OSError as error:
-        _say(f"cannot write: {error}")
-        return EXIT_CANNOT_WRITE
+        # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
+        if code == EXIT_OK and not isinstance(error, BrokenPipeError):
+            _say(f"cannot write: {error}")
+        # What is still buffered must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or EXIT_CANNOT_WRITE
     return code
 
 
@@ -65,6 +66,8 @@ def _run_command(words: Sequence[str]) -> int:
         line = parse(words)
     except ConfigError as error:
         return _refuse(error)
+    for notice in line.notices:
+        _say(notice)
     if line.options.help:
         print(help_text())
     elif line.options.version:
@@ -79,13 +82,11 @@ def _run_command(words: Sequence[str]) -> int:
 
 def _measure(line: CommandLine, probe: Probe) -> int:
     configure("info" if len(line.options.verbosity) > 1 else "warning", "logfmt")
-    for notice in line.notices:
-        _say(notice)
     if line.options.verbosity:
         _say(_limits(probe))
     os.environ.update(line.environment)
     try:
-        if _plot_path(line.options):
+        if _plot_paths(line.options):
             require_plotting()
         path = line.options.profile_export_path
         export = ProfileExport(Path(path)) if path else None
@@ -93,11 +94,8 @@ def _measure(line: CommandLine, probe: Probe) -> int:
         return _refuse(error)
     with _Display(probe, _report_options(line, probe)) as display:
         result = asyncio.run(_run(probe, display, export))
-        display.finish(result)
-    _write_files(result, line.options)
-    if export:
-        export.close("triton_c_api" if probe.target.in_process else probe.target.kind)
-    return exit_code(result, line.options)
+        written = [_is_written(name, write) for name, write in _outputs(display, result, line.options, export)]
+    return exit_code(result, line.options, written=all(written))
 
 
 async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
@@ -186,9 +184,10 @@ class _Display:
                 self._broken = error
 
 
-def exit_code(result: SweepResult, options: RunOptions) -> int:
+def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> int:
     """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
-    nothing, that before a met condition, and that before being unstable."""
+    nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
+    A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
         _say(f"interrupted: {len(measured)} level(s) measured")
@@ -199,29 +198,64 @@ def exit_code(result: SweepResult, options: RunOptions) -> int:
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:
         _say(f"--fail-on: {finding}")
+    unstable = [measurement for measurement in result.measurements if not measurement.stable]
     if result.reason is not Reason.NONE:
         _say(f"{result.reason}: {result.reason_text}")
+    elif unstable:
+        _say(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
     if met:
         return EXIT_FAIL_ON
-    return EXIT_OK if result.reason is Reason.NONE else EXIT_UNSTABLE
+    if not written:
+        return EXIT_CANNOT_WRITE
+    return EXIT_UNSTABLE if unstable or result.reason is not Reason.NONE else EXIT_OK
 
 
-def _write_files(result: SweepResult, options: RunOptions) -> None:
-    plot_path = _plot_path(options)
-    if options.output_path and options.output_path != plot_path:
-        csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
-        if not write_csv(Path(options.output_path), result, csv):
-            _say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
-    if plot_path and not write_plot(Path(plot_path), result):
-        _say(f"{plot_path}: not written: no request was ok")
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+
+def _outputs(
+    display: _Display, result: SweepResult, options: RunOptions, export: ProfileExport | None
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """All that is to be written at the end, each under the name that a failure is told by."""
+    yield "the report", partial(display.finish, result)
+    plots = _plot_paths(options)
+    if options.output_path and options.output_path not in plots:
+        yield options.output_path, partial(_write_csv, result, options)
+    for path in plots:
+        yield path, partial(_write_plot, path, result)
     if options.json_path:
-        Path(options.json_path).write_text(json_text(result), encoding="utf-8")
+        yield options.json_path, lambda: Path(options.json_path).write_text(json_text(result), encoding="utf-8")
+    if export:
+        target = result.probe.target
+        yield options.profile_export_path, partial(export.close, "triton_c_api" if target.in_process else target.kind)
 
 
-def _plot_path(options: RunOptions) -> str:
-    if options.plot_path:
-        return options.plot_path
-    return options.output_path if options.output_path.endswith(SUFFIXES) else ""
+def _is_written(name: str, write: Callable[[], object]) -> bool:
+    """Each output is tried by itself: one that fails must not cost the others."""
+    try:
+        write()
+    except BrokenPipeError:  # whoever read it wants no more
+        return False
+    except OSError as error:
+        _say(f"{name}: cannot write: {error.strerror or error}")
+        return False
+    return True
+
+
+def _write_csv(result: SweepResult, options: RunOptions) -> None:
+    csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
+    if not write_csv(Path(options.output_path), result, csv):
+        _say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
+
+
+def _write_plot(path: str, result: SweepResult) -> None:
+    if not write_plot(Path(path), result):
+        _say(f"{path}: not written: no request was ok")
+
+
+def _plot_paths(options: RunOptions) -> list[str]:
+    asked = [options.plot_path, options.output_path if options.output_path.endswith(SUFFIXES) else ""]
+    return list(dict.fromkeys(filter(None, asked)))
 
 
 def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:

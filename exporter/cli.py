@@ -101,7 +101,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.description = (
         "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, in "
         "words and as a Markdown table. Exit status 0: not worse; 5: worse, beyond the tolerance; 3: bad options; "
-        "4: no level is on both sides."
+        "4: no level has figures on both sides."
     )
     compare.add_argument(
         "paths", nargs="+", type=Path, metavar="SOURCE", help="a result (analyze --json), an archive's folder or file"
@@ -116,7 +116,11 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--after", default="", metavar="WHEN", help="likewise")
     compare.add_argument(
-        "--percentile", action="append", type=_percentile, metavar="P", help="of latency (default: 50, 95 and 99)"
+        "--percentile",
+        action="append",
+        type=_percentile,
+        metavar="P",
+        help="of latency (default: all of both sides)",
     )
     compare.add_argument(
         "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="what is not worse yet (default: 5%%)"
@@ -232,7 +236,7 @@ def _show_progress(path: Path, read: int, size: int) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from exporter.compare import DEFAULT_PERCENTILES, Request, run_compare
+    from exporter.compare import Request, run_compare
     from exporter.errors import ConfigError
 
     try:
@@ -244,7 +248,7 @@ def _compare(options: argparse.Namespace) -> int:
                 before=options.before,
                 after=options.after,
                 levels=tuple(options.level),
-                percentiles=tuple(options.percentile or DEFAULT_PERCENTILES),
+                percentiles=tuple(options.percentile) if options.percentile else None,
                 tolerance=options.tolerance,
             )
         )

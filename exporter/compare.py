@@ -14,13 +14,12 @@ from exporter.sinks.comparison_sources import StoredLevel, read_source
 
 Select = Callable[[StoredLevel], bool]
 
-DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to compare. `before` and `after` are each a time range "FROM..TO", where either end may be left out, or the
-    beginning of a hash of the model's or the probe's configuration. `tolerance` is a ratio."""
+    beginning of a hash of the model's or the probe's configuration. `percentiles` None are all that both sides have.
+    `tolerance` is a ratio."""
 
     paths: tuple[Path, ...]
     probes: tuple[str, ...] = ()
@@ -28,13 +27,13 @@ class Request:
     before: str = ""
     after: str = ""
     levels: tuple[str, ...] = ()
-    percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
+    percentiles: tuple[float, ...] | None = None
     tolerance: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The second side and each further one against the first, in words and as Markdown. `nothing`: no level is on both
+    """The second side and each further one against the first, in words and as Markdown. `nothing`: no figure is on both
     sides of any."""
 
     words: str
@@ -53,7 +52,7 @@ def run_compare(request: Request) -> Answer:
     """Reads, compares and words it. Raises ConfigError for what can't be read or selects nothing."""
     first, *others = _sides(request)
     comparisons = [compare(first, other, request.percentiles) for other in others]
-    nothing = all(not comparison.levels for comparison in comparisons)
+    nothing = not any(comparison.verdicts(request.tolerance) for comparison in comparisons)
     return Answer(
         words="\n".join(line for each in comparisons for line in words(each, request.tolerance)),
         markdown="\n\n".join("\n".join(table(each, request.tolerance)) for each in comparisons if each.levels),

@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -217,6 +218,80 @@ def test_a_search_ends_at_the_threshold(server: EmbeddedTriton, capsys: pytest.C
     assert "Best within 10 msec: Concurrency: 1" in out
 
 
+def test_a_limit_that_the_first_level_is_above(
+    server: EmbeddedTriton, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The level is told and why it fell out, and a search ends there. The model takes 2 ms at least."""
+    line = f"-m inception_graphdef --concurrency-range 1:8 --percentile 95 -l 1 --json {tmp_path / 'perf.json'}"
+    assert analyze(line, server) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [text for text in lines if text.startswith("Request concurrency")] == ["Request concurrency: 1"]
+    [measurement] = json.loads((tmp_path / "perf.json").read_text())["measurements"]
+    assert measurement["threshold_met"] is False
+    [p95] = [each["value_seconds"] for each in measurement["latency"]["percentiles"] if each["percentile"] == 95]
+    assert p95 > 0.002
+    assert f"[WARNING] Above the latency limit: latency p95 {round(p95 * 1e9) // 1000} usec" in lines
+    assert lines[-1] == "Best within 1 msec: no level"
+
+
+def test_throughput_in_a_unit_of_ones_own(
+    server: EmbeddedTriton, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = f"-m inception_graphdef --unit seconds_of_audio:0.3 --json {tmp_path / 'perf.json'}"
+    assert analyze(line, server) == 0
+    [measurement] = json.loads((tmp_path / "perf.json").read_text())["measurements"]
+    in_unit = measurement["throughput_in_unit"]
+    assert in_unit["unit"] == "seconds_of_audio"
+    assert in_unit["units_per_second"] == pytest.approx(0.3 * measurement["inferences_per_second"])
+    assert f"    Throughput: {in_unit['units_per_second']:g} seconds_of_audio/sec" in capsys.readouterr().out
+
+
+def test_one_output_that_can_not_be_written_costs_no_other(
+    server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "-m inception_graphdef -f /dev/full --plot perf.png --json perf.json"
+    assert analyze(f"{line} --profile-export-file export.json", server) == 1
+    error = capsys.readouterr().err
+    assert error == "triton-canary analyze: /dev/full: cannot write: No space left on device\n"
+    assert Path("perf.png").stat().st_size > 0
+    assert json.loads(Path("perf.json").read_text())["status"] == "ok"
+    assert len(json.loads(Path("export.json").read_text())["experiments"]) == 1
+
+
+@pytest.mark.parametrize(("closed", "more", "code"), [(True, "--fail-on p50>1us", 5), (False, "", 1)])
+def test_a_report_that_nobody_takes_costs_no_file(
+    server: EmbeddedTriton, tmp_path: Path, closed: bool, more: str, code: int
+) -> None:
+    """A pipe that was closed, as by `head`, and a full disk."""
+    words = f"-m inception_graphdef -f x.csv --json y.json --profile-export-file e.json {QUICK} {more}".split()
+    command = [sys.executable, "-m", "exporter", "analyze", *words, "-u", f"localhost:{server.http_port}"]
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    with Path("/dev/full").open("wb") as full:
+        stdout = subprocess.PIPE if closed else full
+        with subprocess.Popen(
+            command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        ) as process:
+            if process.stdout is not None:
+                process.stdout.close()
+            assert process.stderr is not None
+            told = [text for text in process.stderr if "--fail-on" not in text]
+    assert process.returncode == code
+    full_disk = "triton-canary analyze: the report: cannot write: No space left on device\n"
+    assert told == ([] if closed else [full_disk])
+    assert (tmp_path / "x.csv").read_text().startswith("Concurrency,Inferences/Second,")
+    assert json.loads((tmp_path / "y.json").read_text())["status"] == "ok"
+    assert len(json.loads((tmp_path / "e.json").read_text())["experiments"]) == 1
+
+
+def test_a_plot_in_each_of_two_places(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert analyze("-m inception_graphdef -f a.png --plot b.svg", server) == 0
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in Path("b.svg").read_bytes()
+
+
 def test_a_condition_for_pipelines(server: EmbeddedTriton, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze("-m inception_graphdef --fail-on p50>1us --fail-on error_ratio>0%", server) == 5
     error = capsys.readouterr().err
@@ -254,11 +329,20 @@ def test_interrupted(server: EmbeddedTriton) -> None:
 # --- without a server -------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_measured_nothing_does_not_bar_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run_analyze(["-m", "m", "-u", "localhost:1", "--profile-export-file", "e.json"]) == 4
+        assert not Path("e.json").exists()
+
+
 def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_analyze(["--precentile=95", "-p", "0"]) == 3
     assert capsys.readouterr().err.splitlines() == [
         "triton-canary analyze: --precentile: unknown flag; did you mean --percentile?",
-        "triton-canary analyze: -p: found '0': must be a whole number of 1 or more",
+        "triton-canary analyze: -p: found '0': must be a whole number from 100 to 3600000 (milliseconds)",
         "triton-canary analyze: -m: is required: the model to measure",
     ]
 
@@ -279,6 +363,13 @@ def test_what_measures_nothing(line: str, begin: str, capsys: pytest.CaptureFixt
     assert error == ""
 
 
+def test_what_is_said_of_a_printed_probe_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_analyze(["-m", "m", "--print-probe", "-z", "--max-threads", "4"]) == 0
+    out, error = capsys.readouterr()
+    assert out.startswith("# The same measurement for the daemon.")
+    assert [text.split(": ")[1] for text in error.splitlines()] == ["-z", "--max-threads"]
+
+
 def test_what_ends_like_a_picture_is_one() -> None:
     assert PLOT_ENDINGS == SUFFIXES
 
@@ -294,6 +385,7 @@ def test_a_reader_that_goes_away() -> None:
 
 
 STABLE = make_measurement(concurrency(1))
+SHAKY = make_measurement(concurrency(2), stable=False, threshold_met=False, reason_text="level 2: not the same twice")
 NO_ANSWER = make_measurement(concurrency(2), latency=None, outcomes={Outcome.TIMEOUT: 5}, stable=False)
 P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
 
@@ -303,6 +395,8 @@ P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
     [
         (SweepStatus.OK, Reason.NONE, (STABLE,), RunOptions(), 0),
         (SweepStatus.OK, Reason.NONE, (STABLE,), P50_IS_4MS, 5),
+        (SweepStatus.OK, Reason.NONE, (STABLE, SHAKY), RunOptions(), 2),
+        (SweepStatus.OK, Reason.NONE, (STABLE, SHAKY), P50_IS_4MS, 5),
         (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), RunOptions(), 2),
         (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), P50_IS_4MS, 5),
         (SweepStatus.ABORTED, Reason.ERROR_RATIO, (STABLE, NO_ANSWER), RunOptions(), 2),
@@ -317,3 +411,10 @@ def test_exit_codes(
 ) -> None:
     result = make_result(make_probe(), status, reason=reason, reason_text="why", measurements=measurements)
     assert exit_code(result, options) == code
+    # What could not be written is worse than being unstable, and no more.
+    assert exit_code(result, options, written=False) == (code if code > 2 else 1)
+
+
+def test_which_level_of_a_search_is_unstable_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(make_result(make_probe(), measurements=(STABLE, SHAKY)), RunOptions()) == 2
+    assert capsys.readouterr().err == "triton-canary analyze: unstable: level 2: not the same twice\n"

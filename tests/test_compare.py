@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,58 @@ def test_worse_has_a_status_of_its_own(two: tuple[Path, Path], capsys: pytest.Ca
     assert run(["compare", *map(str, reversed(two)), "--tolerance=50%", "--percentile=50"]) == 5
     assert run(["compare", *map(str, reversed(two)), "--tolerance=44", "--percentile=99.9"]) == 0
     assert run(["compare", *map(str, two), "--level=2"]) == 3, "one of them has it not"
+
+
+def test_a_side_that_answered_nothing_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = measured(concurrency(1), (0.0, 0.0), stable=False)
+    silent = replace(silent, latency=None, window_summaries=())
+    sides = {"a": sweep(measured(concurrency(1), SLOW)), "b": sweep(silent)}
+    archives = [save_archive(tmp_path / name, result) for name, result in sides.items()]
+    results = [save_result(tmp_path / f"{name}.json", result) for name, result in sides.items()]
+    for paths in (archives, results):
+        assert run(["compare", *map(str, paths)]) == 5
+        assert capsys.readouterr().out.splitlines() == [
+            "concurrency 1: b has no ok request, and a has",
+            "b is worse than a, beyond a tolerance of 5 %.",
+            "",
+            "| load | figure | a | b | ratio | 95 % interval | |",
+            "|---|---|---:|---:|---:|---|---|",
+            "| concurrency 1 (not stable) | any ok request | yes | no | | | worse |",
+        ]
+        assert run(["compare", *map(str, reversed(paths))]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("concurrency 1: b has no ok request, and a has\na is not worse than b")
+        assert "| no | yes | | | better |" in out
+        assert run(["compare", str(paths[1]), str(paths[1])]) == 4
+        out = capsys.readouterr().out
+        assert "neither " in out
+        assert "No figure of " in out
+
+
+@pytest.mark.parametrize(
+    ("second", "conclusion"),
+    [
+        (SLOW, "b is not worse than a, within a tolerance of 5 %."),
+        ((80.0, 120.0, 100.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is unclear"),
+        ((60.0, 120.0, 90.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is unclear"),
+        ((50.0, 51.0, 49.0), "b is worse than a, beyond a tolerance of 5 %."),
+    ],
+)
+def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequence[float], conclusion: str) -> None:
+    paths = [
+        save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
+        for name, values in (("a", SLOW), ("b", second))
+    ]
+    answer = run_compare(Request(tuple(paths), percentiles=(50.0,)))
+    assert answer.words.splitlines()[-1].startswith(conclusion)
+    assert answer.worse == conclusion.startswith("b is worse")
+
+
+def test_each_percentile_is_compared_unless_some_are_asked_for(two: tuple[Path, Path]) -> None:
+    words = run_compare(Request(two, levels=("1",))).words
+    assert [part.split()[0] for part in words.splitlines()[1].split(": ")[1].split("; ")] == [
+        *("p50", "p95", "p97.5", "p99")
+    ]
 
 
 def test_nothing_in_common(tmp_path: Path) -> None:

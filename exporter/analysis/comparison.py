@@ -80,7 +80,8 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class LevelComparison:
-    """One level on both sides. `throughput` and `latency` (by percentile) are absent where a side has no figure."""
+    """One level on both sides. `throughput` and `latency` (by percentile) are absent where a side has no figure: with
+    no ok request it has none, and `answered` says which side had any."""
 
     subject: str
     mode: str
@@ -88,9 +89,12 @@ class LevelComparison:
     throughput: Ratio | None
     latency: Mapping[float, Ratio]
     stable: bool
+    answered: tuple[bool, bool] = (True, True)
 
     def verdicts(self, tolerance: float) -> list[Verdict]:
-        """Of all figures of the level."""
+        """Of all figures of the level; where one side alone answered, that is the only one, and it is clear."""
+        if self.answered[0] != self.answered[1]:
+            return [Verdict.WORSE if self.answered[0] else Verdict.BETTER]
         verdicts = [judge(ratio, tolerance, more_is_better=False) for ratio in self.latency.values()]
         if self.throughput is not None:
             verdicts.append(judge(self.throughput, tolerance, more_is_better=True))
@@ -106,9 +110,13 @@ class Comparison:
     levels: tuple[LevelComparison, ...]
     unmatched: tuple[str, ...]
 
+    def verdicts(self, tolerance: float) -> list[Verdict]:
+        """Of all figures of all levels."""
+        return [verdict for level in self.levels for verdict in level.verdicts(tolerance)]
+
     def is_worse(self, tolerance: float) -> bool:
         """Whether any figure of the second side is worse than the first's."""
-        return any(Verdict.WORSE in level.verdicts(tolerance) for level in self.levels)
+        return Verdict.WORSE in self.verdicts(tolerance)
 
 
 def judge(ratio: Ratio, tolerance: float, *, more_is_better: bool) -> Verdict:
@@ -120,9 +128,10 @@ def judge(ratio: Ratio, tolerance: float, *, more_is_better: bool) -> Verdict:
     return Verdict.SAME if all(abs(bound - 1.0) <= tolerance for bound in bounds) else Verdict.UNCLEAR
 
 
-def compare(first: Side, second: Side, percentiles: Iterable[float]) -> Comparison:
-    """Compares the levels that both sides have, in the first side's order."""
-    wanted = list(percentiles)
+def compare(first: Side, second: Side, percentiles: Iterable[float] | None = None) -> Comparison:
+    """Compares the levels that both sides have, in the first side's order: at these percentiles, or at all that both
+    sides have."""
+    wanted = None if percentiles is None else list(percentiles)
     ours, theirs = _by_level(first.samples), _by_level(second.samples)
     levels = tuple(_compare_level(key, ours[key], theirs[key], wanted) for key in ours if key in theirs)
     unmatched = [f"{' '.join(filter(None, key))} (only {first.name})" for key in ours if key not in theirs]
@@ -141,10 +150,10 @@ def _by_level(samples: Iterable[LevelSample]) -> dict[_Key, list[LevelSample]]:
 
 
 def _compare_level(
-    key: _Key, first: Sequence[LevelSample], second: Sequence[LevelSample], percentiles: Iterable[float]
+    key: _Key, first: Sequence[LevelSample], second: Sequence[LevelSample], percentiles: Iterable[float] | None
 ) -> LevelComparison:
     latency = {}
-    for percentile in percentiles:
+    for percentile in sorted(_percentiles(first) & _percentiles(second)) if percentiles is None else percentiles:
         found = ratio(first, second, lambda figures, p=percentile: figures.percentiles_ns.get(p))  # type: ignore[misc]
         if found is not None:
             latency[percentile] = found
@@ -155,8 +164,17 @@ def _compare_level(
         label=label,
         throughput=ratio(first, second, lambda figures: figures.throughput),
         latency=latency,
+        answered=(_answered(first), _answered(second)),
         stable=all(sample.stable for sample in (*first, *second)),
     )
+
+
+def _percentiles(samples: Iterable[LevelSample]) -> set[float]:
+    return {percentile for sample in samples for percentile in sample.figures.percentiles_ns}
+
+
+def _answered(samples: Iterable[LevelSample]) -> bool:
+    return any(sample.figures.throughput > 0.0 for sample in samples)
 
 
 def ratio(

@@ -50,8 +50,13 @@ def keeps_threshold(probe: Probe, measurement: Measurement) -> bool | None:
     threshold = threshold_of(probe)
     if threshold is None:
         return None
-    times = measurement.latency if measurement.level.mode is Mode.CONCURRENCY else measurement.response_time
-    return is_within(threshold, measurement, times) and is_reached(measurement, probe.measurement.min_reached_ratio)
+    within = is_within(threshold, measurement, judged_times(measurement))
+    return within and is_reached(measurement, probe.measurement.min_reached_ratio)
+
+
+def judged_times(measurement: Measurement) -> LatencySummary | None:
+    """The times that must keep a threshold: latency in a closed loop, response time in an open one."""
+    return measurement.latency if measurement.level.mode is Mode.CONCURRENCY else measurement.response_time
 
 
 def is_within(threshold: Threshold, measurement: Measurement, times: LatencySummary | None) -> bool:
@@ -76,12 +81,15 @@ def is_reached(measurement: Measurement, min_reached_ratio: float) -> bool:
     - in the other open loops, all that were due: those sent and those that could not be;
     - in a closed loop, all that ended.
     """
-    level, ok = measurement.level, measurement.outcomes.get(Outcome.OK, 0)
-    if level.mode is Mode.CONCURRENCY:
+    if measurement.level.mode is Mode.CONCURRENCY:
         return 1 - (measurement.error_ratio or 0.0) >= min_reached_ratio
-    seconds = measurement.duration_ns / NS
+    ok, seconds = measurement.outcomes.get(Outcome.OK, 0), measurement.duration_ns / NS
+    return ok + EDGE_REQUESTS >= min_reached_ratio * asked_per_second(measurement) * seconds
+
+
+def asked_per_second(measurement: Measurement) -> float:
+    """The requests a second that an open loop asked for."""
+    level = measurement.level
     if level.mode is Mode.REQUEST_RATE and level.distribution is Distribution.CONSTANT:
-        asked = level.value * seconds
-    else:
-        asked = measurement.offered * seconds / (1 - min(measurement.unsent_ratio, 1 - 1e-9))
-    return ok + EDGE_REQUESTS >= min_reached_ratio * asked
+        return level.value
+    return measurement.offered / (1 - min(measurement.unsent_ratio, 1 - 1e-9))

@@ -26,6 +26,8 @@ from exporter.units import NS
 
 MAX_PERCENTILES = 10
 _KEPT_PERCENTILES = (50.0, 99.0)
+WINDOW = duration("100ms", "1h")
+LATENCY_THRESHOLD = duration("0s", "1h")
 
 
 class ScheduleSettings(Section):
@@ -54,9 +56,7 @@ class ScheduleSettings(Section):
 class MeasurementSettings(Section):
     """How a level is measured."""
 
-    window_ns: Annotated[int, duration("100ms", "1h")] = Field(
-        default=5 * NS, description="The length of one measurement window."
-    )
+    window_ns: Annotated[int, WINDOW] = Field(default=5 * NS, description="The length of one measurement window.")
     stability_ratio: Annotated[float, ratio("0.1%", "1000%")] = Field(
         default=0.1,
         alias="stability",
@@ -102,7 +102,7 @@ class MeasurementSettings(Section):
     repeats: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
         default=1, description="How many times the whole sweep is run; a level's figures are of all of them together."
     )
-    latency_threshold_ns: Annotated[int, duration("0s", "1h")] = Field(
+    latency_threshold_ns: Annotated[int, LATENCY_THRESHOLD] = Field(
         default=0,
         description="The latency that a level must keep: its mean, or `stability_percentile`; at a rate from the "
         "intended send time on. 0 is none.",

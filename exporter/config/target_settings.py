@@ -58,6 +58,7 @@ class HeaderSettings(Section):
 
 
 VERIFY = ("full", "peer", "none")
+METRICS_INTERVAL = duration("100ms", "5m")
 
 
 def _truth_as_text(given: object) -> object:
@@ -148,7 +149,7 @@ class TargetSettings(Section):
     streams_per_connection: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
         default=32, description="gRPC: how many requests share one connection. Over HTTP each has its own."
     )
-    metrics_interval_ns: Annotated[int, duration("100ms", "5m")] = Field(
+    metrics_interval_ns: Annotated[int, METRICS_INTERVAL] = Field(
         default=NS, description="How often `metrics_url`, and the driver, are read while a level runs."
     )
     gpu: Literal["auto", "off"] = Field(

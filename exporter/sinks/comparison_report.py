@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.analysis.comparison import Comparison, LevelComparison, Ratio, judge
+from exporter.analysis.comparison import Comparison, LevelComparison, Ratio, Verdict, judge
 from exporter.units import MS
 
 _CLOSED_LOOPS = ("concurrency", "periodic")
@@ -12,9 +12,12 @@ _CLOSED_LOOPS = ("concurrency", "periodic")
 
 
 def words(comparison: Comparison, tolerance: float) -> Iterator[str]:
-    """Two lines a level: on throughput, and on each percentile."""
+    """Two lines a level: on throughput, and on each percentile. Of one that a side did not answer one line."""
     a, b = comparison.first, comparison.second
     for level in comparison.levels:
+        if not all(level.answered):
+            yield f"{level_name(level)}: {_silence(a, b, level)}"
+            continue
         flag = "" if level.stable else " (not stable on both sides)"
         if level.throughput is not None:
             yield f"{level_name(level)}: {_throughput_words(a, b, level, level.throughput)}{flag}"
@@ -32,6 +35,10 @@ def table(comparison: Comparison, tolerance: float) -> Iterator[str]:
     yield "|---|---|---:|---:|---:|---|---|"
     for level in comparison.levels:
         name = _cell(level_name(level) + ("" if level.stable else " (not stable)"))
+        if not all(level.answered):
+            cells = " | ".join("yes" if answered else "no" for answered in level.answered)
+            yield f"| {name} | any ok request | {cells} | | | {' '.join(level.verdicts(tolerance))} |"
+            continue
         if level.throughput is not None:
             verdict = judge(level.throughput, tolerance, more_is_better=True)
             figures = f"{level.throughput.first:.6g} | {level.throughput.second:.6g}"
@@ -56,6 +63,14 @@ def _throughput_words(a: str, b: str, level: LevelComparison, ratio: Ratio) -> s
     return f"{b} is {_times(ratio)} as fast as {a}{_bounds(ratio)}"
 
 
+def _silence(a: str, b: str, level: LevelComparison) -> str:
+    """Which side had no ok request."""
+    if not any(level.answered):
+        return f"neither {a} nor {b} has an ok request"
+    silent, other = (b, a) if level.answered[0] else (a, b)
+    return f"{silent} has no ok request, and {other} has"
+
+
 def _times(ratio: Ratio) -> str:
     return f"{ratio.value:.2f} times"
 
@@ -78,10 +93,17 @@ def _ratio_cells(ratio: Ratio) -> str:
 
 
 def _conclusion(comparison: Comparison, tolerance: float) -> str:
-    limit = f"a tolerance of {tolerance * 100:g} %"
-    if comparison.is_worse(tolerance):
-        return f"{comparison.second} is worse than {comparison.first}, beyond {limit}."
-    return f"{comparison.second} is not worse than {comparison.first}, within {limit}."
+    a, b, verdicts = comparison.first, comparison.second, comparison.verdicts(tolerance)
+    percent, unclear = f"{tolerance * 100:g} %", verdicts.count(Verdict.UNCLEAR)
+    if Verdict.WORSE in verdicts:
+        return f"{b} is worse than {a}, beyond a tolerance of {percent}."
+    if not verdicts:
+        return f"No figure of {b} can be compared with one of {a}."
+    if unclear:
+        are = "is" if unclear == 1 else "are"
+        counts = f"{unclear} of {len(verdicts)} {are} unclear: more windows would tell"
+        return f"No figure of {b} is shown to be worse than that of {a} beyond {percent}; {counts}."
+    return f"{b} is not worse than {a}, within a tolerance of {percent}."
 
 
 def _cell(text: str) -> str:

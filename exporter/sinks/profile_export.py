@@ -91,13 +91,16 @@ class ProfileExport:
         self._write(f'],"window_boundaries":{json.dumps(self._boundaries)}{failed}}}')
 
     def close(self, service_kind: str = "triton") -> None:
-        """Ends the file. Raises the first OSError that writing it met."""
+        """Ends the file, or takes it away where no level was started: an empty one would only bar the next run. Raises
+        the first OSError that writing it met."""
         self._write(f'],"version":{json.dumps(__version__)},"service_kind":{json.dumps(service_kind)},"endpoint":""}}')
         try:
             self._file.close()
         except OSError as error:
             self._error = self._error or error
-        if self._error is not None:
+        if not self._levels:
+            self._path.unlink(missing_ok=True)
+        elif self._error is not None:
             raise OSError(self._error.errno, self._error.strerror, str(self._path)) from self._error
 
     def _requests(self, columns: RecordColumns) -> Iterator[str]:

@@ -52,9 +52,10 @@ class Report:
         yield f"Inferences/Second vs. Client {judged} Batch Latency"
         for measurement in result.measurements:
             yield _summary_line(measurement, percentile)
-        if result.best is not None:
-            limit_ms = number(self._probe.measurement.latency_threshold_ns / MS)
-            yield f"Best within {limit_ms} msec: {_load(result.best.level)}"
+        limit_ns = self._probe.measurement.latency_threshold_ns
+        if limit_ns:
+            best = "no level" if result.best is None else _load(result.best.level)
+            yield f"Best within {number(limit_ns / MS)} msec: {best}"
 
     def _print(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -42,7 +42,7 @@ def write_csv(path: Path, result: SweepResult, options: CsvOptions) -> list[Path
     if not measurements:
         return []
     texts = {path: main_table(result, options)}
-    for model in measurements[0].composing:
+    for model in {(each.name, each.version): each for row in measurements for each in row.composing}.values():
         texts[path.with_name(f"{model.name}_v{model.version}.{path.name}")] = composing_table(result, model, options)
     for each, text in texts.items():
         each.write_text(text, encoding="utf-8", newline="")

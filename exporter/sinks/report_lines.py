@@ -17,6 +17,7 @@ from exporter.analysis.averages import (
     microseconds,
     server_averages,
 )
+from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
 from exporter.facts import ModelFacts, ModelStatistics
 from exporter.outcome import Outcome
 from exporter.probe import LoadLevel, Mode, Probe
@@ -98,6 +99,7 @@ def level_lines(
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
     yield from _warning_lines(measurement)
+    yield from _threshold_lines(probe, measurement)
 
 
 def _head_lines(level: LoadLevel) -> Iterator[str]:
@@ -133,6 +135,8 @@ def _client_lines(
         per_second = measurement.sequences * NS / measurement.duration_ns if measurement.duration_ns else 0.0
         yield f"    Sequence count: {measurement.sequences} ({number(per_second)} seq/sec)"
     yield f"    Throughput: {number(measurement.throughput)} infer/sec"
+    if probe.unit is not None:
+        yield f"    Throughput: {number(measurement.throughput * probe.unit.per_inference)} {probe.unit.name}/sec"
     if decoupled and measurement.duration_ns:
         rate = measurement.responses * NS / measurement.duration_ns
         yield f"    Response Throughput: {number(rate)} infer/sec"
@@ -324,3 +328,24 @@ def _warning_lines(measurement: Measurement) -> Iterator[str]:
         )
     if not measurement.stable:
         yield f"[WARNING] Not stable: {measurement.reason_text or 'the last windows do not agree'}"
+
+
+def _threshold_lines(probe: Probe, measurement: Measurement) -> Iterator[str]:
+    """Why the level did not keep the threshold."""
+    threshold, times = threshold_of(probe), judged_times(measurement)
+    if threshold is None or measurement.threshold_met is not False:
+        return
+    closed = measurement.level.mode is Mode.CONCURRENCY
+    if times is not None and not is_within(threshold, measurement, times):
+        figure = "mean" if threshold.percentile is None else percentile_name(threshold.percentile)
+        value_ns = times.mean_ns if threshold.percentile is None else times.at(threshold.percentile)
+        name = "latency" if closed else "response time"
+        yield f"[WARNING] Above the latency limit: {name} {figure} {microseconds(value_ns)} usec"
+    if is_reached(measurement, probe.measurement.min_reached_ratio):
+        return
+    ok = measurement.outcomes.get(Outcome.OK, 0)
+    if closed:
+        yield f"[WARNING] Asked load not reached: {(measurement.error_ratio or 0.0) * 100:.3g}% of the requests failed"
+    else:
+        per_second = ok * NS / measurement.duration_ns if measurement.duration_ns else 0.0
+        yield f"[WARNING] Asked rate not reached: {number(per_second)} of {number(asked_per_second(measurement))}/s"

@@ -15,7 +15,8 @@ from typing import Any
 
 from exporter import __version__
 from exporter.outcome import Outcome
-from exporter.result import SweepResult
+from exporter.probe import Unit
+from exporter.result import Measurement, SweepResult
 from exporter.target import Header
 from exporter.units import NS
 
@@ -34,12 +35,21 @@ def document(result: SweepResult) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "written_by": f"triton-canary {__version__}",
         **_plain(result),
+        "measurements": [_measurement(measurement, result.probe.unit) for measurement in result.measurements],
     }
 
 
 def json_text(result: SweepResult) -> str:
     """The document as text, which ends its last line."""
     return json.dumps(document(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _measurement(measurement: Measurement, unit: Unit | None) -> dict[str, Any]:
+    """With its throughput in the probe's own unit, which the core types leave to who tells it."""
+    in_unit = None
+    if unit is not None:
+        in_unit = {"unit": unit.name, "units_per_second": measurement.throughput * unit.per_inference}
+    return {**_fields(measurement), "throughput_in_unit": _plain(in_unit)}
 
 
 def _plain(value: Any) -> Any:

@@ -68,10 +68,36 @@ def test_levels_are_matched_and_what_is_left_is_named() -> None:
     assert found.unmatched == ("concurrency 2 (only A)", "concurrency 8 (only B)")
 
 
-def test_a_level_that_answered_nothing_has_no_ratio() -> None:
-    empty = LevelSample("", "concurrency", "1", False, Figures(0.0, {}), (Figures(0.0, {}), Figures(0.0, {})))
-    [level] = compare(Side("A", (sample([1, 1]),)), Side("B", (empty,)), [95.0]).levels
-    assert (level.throughput, level.latency, level.verdicts(0.05)) == (None, {}, [])
+EMPTY = LevelSample("", "concurrency", "1", False, Figures(0.0, {}), (Figures(0.0, {}), Figures(0.0, {})))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answered", "verdicts"),
+    [
+        (sample([1, 1]), EMPTY, (True, False), [Verdict.WORSE]),
+        (EMPTY, sample([1, 1]), (False, True), [Verdict.BETTER]),
+        (EMPTY, EMPTY, (False, False), []),
+    ],
+)
+def test_a_level_that_answered_nothing_has_no_ratio(
+    first: LevelSample, second: LevelSample, answered: tuple[bool, bool], verdicts: list[Verdict]
+) -> None:
+    found = compare(Side("A", (first,)), Side("B", (second,)), [95.0])
+    [level] = found.levels
+    assert (level.throughput, level.latency, level.answered) == (None, {}, answered)
+    assert level.verdicts(0.05) == verdicts
+    assert found.is_worse(0.99) == (Verdict.WORSE in verdicts)
+
+
+def test_all_percentiles_that_both_sides_have() -> None:
+    def side(name: str, *percentiles: float) -> Side:
+        figures = Figures(1.0, dict.fromkeys(percentiles, 1e6))
+        return Side(name, (LevelSample("", "concurrency", "1", True, figures, (figures, figures)),))
+
+    [level] = compare(side("A", 99.9, 50.0, 90.0, 95.0), side("B", 90.0, 97.5, 99.9, 50.0)).levels
+    assert list(level.latency) == [50.0, 90.0, 99.9]
+    [level] = compare(side("A", 50.0), side("B", 97.5)).levels
+    assert list(level.latency) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from exporter.cli import run
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
 
@@ -39,6 +42,35 @@ def configuration(triton: EmbeddedTriton) -> dict[str, Any]:
             },
         ],
     }
+
+
+def test_the_figures_of_analyze_are_the_daemons(
+    triton: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One probe on two ways: measured by a command line, and printed by it for the daemon. Counts and labels are the
+    same, times as far as one run is like another."""
+    line = f"-m delay -u {triton.http_url} --concurrency-range 1:2 --request-count 60 --warmup-request-count 4"
+    words = ["analyze", *line.split(), "--percentile=97.5"]
+    assert run([*words, "--print-probe"]) == 0
+    printed = capsys.readouterr().out
+    command = [sys.executable, "-m", "exporter", *words, "--json", str(tmp_path / "own.json")]
+    subprocess.run(command, check=True, capture_output=True)
+    own = {each["level"]["label"]: each for each in json.loads((tmp_path / "own.json").read_text())["measurements"]}
+    with RunningDaemon(tmp_path, yaml.safe_load(printed)) as daemon:
+        status = daemon.wait_for_state("delay", "")
+        daemon.wait_for(lambda: list((tmp_path / "data").rglob("*.levels.csv")))
+        rows = {row["level"]: row for row in read_rows(tmp_path, "server", "delay")}
+    levels = {each["level"]: each for each in status["levels"]}
+    assert list(own) == list(levels) == list(rows) == ["1", "2"]
+    for label, ours in own.items():
+        theirs, row = levels[label], rows[label]
+        assert (ours["outcomes"], int(row["outcome_ok"])) == ({"ok": 60}, 60)
+        assert ours["warm_up_requests"] == int(row["warm_up_requests"]) == 5
+        percentiles = {f"{each['percentile']:g}": each["value_seconds"] for each in ours["latency"]["percentiles"]}
+        assert set(theirs["percentiles"]) == set(percentiles)
+        assert "97.5" in percentiles
+        assert theirs["percentiles"]["50"] == pytest.approx(percentiles["50"], rel=0.5)
+        assert theirs["throughput"] == pytest.approx(ours["inferences_per_second"], rel=0.5)
 
 
 def read_rows(folder: Path, target: str, probe: str) -> list[dict[str, str]]:

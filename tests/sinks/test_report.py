@@ -10,7 +10,18 @@ import pytest
 
 from exporter.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
 from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.probe import (
+    Distribution,
+    InputOptions,
+    LoadLevel,
+    MeasurementOptions,
+    Mode,
+    Probe,
+    Search,
+    SearchKind,
+    Unit,
+    WindowMode,
+)
 from exporter.result import GpuFigures, LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
 from exporter.sinks.report import Report
 from exporter.sinks.report_lines import ReportOptions, number
@@ -246,6 +257,13 @@ def test_decoupled_model() -> None:
     assert lines[lines.index("  Server: ") - 1] == "    "
 
 
+def test_throughput_in_a_unit_of_ones_own() -> None:
+    lines = printed(make_probe(unit=Unit("seconds_of_audio", 0.3)), PLAIN).splitlines()
+    at = lines.index("    Throughput: 85.2522 infer/sec")
+    assert lines[at + 1] == "    Throughput: 25.5757 seconds_of_audio/sec"
+    assert "seconds_of_audio" not in printed(make_probe(), PLAIN)
+
+
 def test_sequences_and_streams() -> None:
     measurement = replace(
         PLAIN,
@@ -290,6 +308,59 @@ def test_summary_names_the_best_level_and_the_first_connection() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0] == "First connection: connect 250 usec, first request 9000 usec"
     assert lines[-1] == "Best within 8 msec: Concurrency: 1"
+
+
+def test_summary_says_that_no_level_kept_the_limit() -> None:
+    probe = make_probe(measurement=MeasurementOptions(latency_threshold_ns=MS))
+    text = printed(probe, make_measurement(threshold_met=False))
+    assert text.endswith(", latency 5000 usec\nBest within 1 msec: no level\n")
+    assert "Best within" not in printed(make_probe(), make_measurement())
+
+
+@pytest.mark.parametrize(
+    ("level", "percentile", "changes", "expected"),
+    [
+        (concurrency(4), None, {}, ["[WARNING] Above the latency limit: latency mean 5000 usec"]),
+        (concurrency(4), 95.0, {}, ["[WARNING] Above the latency limit: latency p95 12000 usec"]),
+        (
+            concurrency(4),
+            None,
+            {"latency": make_summary(0.5), "outcomes": {Outcome.OK: 950, Outcome.TIMEOUT: 50}},
+            ["[WARNING] Asked load not reached: 5% of the requests failed"],
+        ),
+        (
+            rate(4096),
+            95.0,
+            {"outcomes": {Outcome.OK: 8235}, "response_time": make_summary(0.125)},
+            ["[WARNING] Asked rate not reached: 2745 of 4096/s"],
+        ),
+        (
+            rate(100),
+            95.0,
+            {"outcomes": {Outcome.OK: 150}, "latency": make_summary(0.25)},
+            [
+                "[WARNING] Above the latency limit: response time p95 15000 usec",
+                "[WARNING] Asked rate not reached: 50 of 100/s",
+            ],
+        ),
+        (
+            replace(rate(100), distribution=Distribution.POISSON),
+            None,
+            {"outcomes": {Outcome.OK: 300}, "offered": 150.0, "unsent_ratio": 0.25, "response_time": make_summary(0.5)},
+            ["[WARNING] Asked rate not reached: 100 of 200/s"],
+        ),
+        (rate(100), None, {"threshold_met": True}, []),
+        (rate(100), None, {"threshold_met": None}, []),
+    ],
+)
+def test_why_a_level_did_not_keep_the_limit(
+    level: LoadLevel, percentile: float | None, changes: dict[str, Any], expected: list[str]
+) -> None:
+    """The limit is 2 ms; the level lasts 3 s."""
+    options = MeasurementOptions(latency_threshold_ns=2 * MS, stability_percentile=percentile)
+    measurement = make_measurement(level, **({"threshold_met": False, "outcomes": {Outcome.OK: 300}} | changes))
+    lines = printed(make_probe(levels=(level,), measurement=options), measurement).splitlines()
+    assert [line for line in lines if line.startswith(("[WARNING] Above", "[WARNING] Asked"))] == expected
 
 
 def test_verbose_response_time_of_an_open_loop() -> None:

@@ -141,6 +141,26 @@ def test_composing_models_have_files_of_their_own_beside_it(tmp_path: Path) -> N
     assert (folder / "perf.csv").read_text().startswith("Concurrency,Inferences/Second,")
 
 
+def test_each_composing_model_of_any_level_has_a_file(tmp_path: Path) -> None:
+    """The row of lowest throughput may be the one that lacks it."""
+    addsub, identity = (replace(server(requests=10, success=300), name=name) for name in ("addsub", "identity"))
+    found = result(concurrency(1), concurrency(2), concurrency(4), server=server(requests=10, success=600))
+    measurements = tuple(
+        replace(measurement, throughput=rate_, composing=composing)
+        for measurement, rate_, composing in zip(
+            found.measurements, (100.0, 200.0, 300.0), ((), (addsub,), (addsub, identity)), strict=True
+        )
+    )
+    paths = write_csv(tmp_path / "x.csv", replace(found, measurements=measurements), CsvOptions())
+    assert [path.name for path in paths] == ["x.csv", "addsub_v1.x.csv", "identity_v1.x.csv"]
+    assert [row.split(",")[:2] for row in paths[1].read_text().splitlines()[1:]] == [
+        *(["1", ""], ["2", "200"], ["4", "300"])
+    ]
+    assert [row.split(",")[:2] for row in paths[2].read_text().splitlines()[1:]] == [
+        *(["1", ""], ["2", ""], ["4", "300"])
+    ]
+
+
 def test_composing_models_of_a_cached_one_and_of_a_level_that_lacks_them(tmp_path: Path) -> None:
     cached = replace(server(requests=4, success=37, cache_hit=5, cache_miss=58), name="addsub")
     found = result(concurrency(1), concurrency(2), server=server(requests=4, success=600), composing=(cached,))

@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter.facts import DurationStat
 from exporter.outcome import Outcome, SweepStatus
+from exporter.probe import Unit
 from exporter.sinks.result_json import document, json_text
 from exporter.target import Header
 from exporter.units import MS
@@ -98,6 +99,16 @@ def test_figures() -> None:
     assert level["server"]["queue"] == {"count": 10, "seconds": 0.025}
     assert level["health"] == {"loop_lag_seconds": 0.0005, "cpu_ratio": 0.25, "throttled_seconds": 0.0}
     assert plain["probe"]["measurement"]["window_seconds"] == 1.0
+
+
+def test_throughput_in_a_unit_of_ones_own() -> None:
+    measurements = (make_measurement(throughput=100.0), make_measurement(throughput=float("nan")))
+    plain = document(make_result(make_probe(unit=Unit("seconds_of_audio", 0.3)), measurements=measurements))
+    assert [each["throughput_in_unit"] for each in plain["measurements"]] == [
+        {"unit": "seconds_of_audio", "units_per_second": 30.0},
+        {"unit": "seconds_of_audio", "units_per_second": None},
+    ]
+    assert document(make_result())["measurements"][0]["throughput_in_unit"] is None
 
 
 def test_secrets_stay_here() -> None:

@@ -172,7 +172,10 @@ def _grpc_only(draft: Draft, scheme: str, in_process: bool) -> None:
     is_grpc = scheme.startswith("grpc")
     for name, key in {"--streaming": "streaming", "--grpc-compression-algorithm": "input.compression"}.items():
         if name in draft.parts and not (is_grpc or (in_process and name == "--streaming")):
-            draft.fault(name, "needs -i grpc")
+            if draft.parts[name] == "none":
+                draft.notices.append(f"{name}: has no effect without -i grpc")
+            else:
+                draft.fault(name, "needs -i grpc")
         elif draft.parts.get(name) not in (None, "none"):
             draft.put_part(name, key)
 
@@ -290,13 +293,18 @@ def _search(draft: Draft, load: str) -> None:
         draft.put("--latency-threshold", "load.search", "linear")
 
 
+def _put_if(useful: bool, draft: Draft, name: str, key: str, needed: str) -> None:
+    """Sets a key where its flag means anything; where `needed` is missing that is no fault, as in perf_analyzer."""
+    if useful:
+        draft.put_part(name, key)
+    elif name in draft.parts:
+        draft.notices.append(f"{name}: has no effect without {needed}")
+
+
 def _of_rates(draft: Draft, load: str) -> None:
     open_loop = load in ("--request-rate-range", "--request-intervals", "--fixed-schedule")
-    if "--request-distribution" in draft.parts:
-        if load == "--request-rate-range":
-            draft.put_part("--request-distribution", "load.distribution")
-        else:
-            draft.notices.append("--request-distribution: has no effect without --request-rate-range")
+    of_rate = load == "--request-rate-range"
+    _put_if(of_rate, draft, "--request-distribution", "load.distribution", "--request-rate-range")
     if "--num-of-sequences" in draft.parts:
         if open_loop:
             draft.put_part("--num-of-sequences", "load.sequences.count")
@@ -326,6 +334,9 @@ def _of_streams(draft: Draft, load: str) -> None:
 
 
 def _measurement(draft: Draft, options: RunOptions) -> None:
+    counted = draft.value("measurement.window_mode") == "count"
+    key, needed = "measurement.window_requests", "--measurement-mode=count_windows"
+    _put_if(counted, draft, "--measurement-request-count", key, needed)
     trials = draft.parts.get("--max-trials")
     if trials is not None:
         draft.put("--max-trials", "measurement.max_windows", trials)
@@ -355,6 +366,9 @@ def _input(draft: Draft) -> None:
         draft.put("--input-data", "input.paths", paths)
     elif zero:
         draft.put("--input-data", "input.source", "zero")
+    shared = draft.value("input.shared_memory") not in (None, "none")
+    key, needed = "input.output_shared_memory_size", "--shared-memory"
+    _put_if(shared, draft, "--output-shared-memory-size", key, needed)
     for name, key in {
         "--shape": "input.shapes",
         "--tensor-datatype": "input.datatypes",

@@ -31,7 +31,8 @@ _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?/s", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One condition. `metric` is mean, max, throughput (inferences a second), error_ratio, or latency, which has a
-    `percentile`; `limit` is in nanoseconds for latencies."""
+    `percentile`; `limit` is in nanoseconds for latencies. In an open loop these are judged by response time, as a
+    threshold is: a server that can't follow shows there."""
 
     text: str
     metric: str
@@ -47,24 +48,26 @@ class Condition:
             return f"{self.text}: level {measurement.level.label} has no such figure, since no request was ok"
         if not _SIGNS[self.sign](value, self.limit):
             return None
-        return f"{self.text}: level {measurement.level.label} has {self._shown(value)}"
+        return f"{self.text}: level {measurement.level.label} has {self._shown(value, measurement)}"
 
     def _value(self, measurement: Measurement) -> float | None:
         if self.metric == "throughput":
             return measurement.throughput
         if self.metric == "error_ratio":
             return measurement.error_ratio
-        latency = measurement.latency
-        if latency is None:
+        if measurement.latency is None:
             return None
+        times = measurement.response_time or measurement.latency
         if self.percentile is not None:
-            return latency.at(self.percentile)
-        return latency.mean_ns if self.metric == "mean" else latency.max_ns
+            return times.at(self.percentile)
+        return times.mean_ns if self.metric == "mean" else times.max_ns
 
-    def _shown(self, value: float) -> str:
+    def _shown(self, value: float, measurement: Measurement) -> str:
         if self.metric == "throughput":
             return f"{value:.6g}/s"
-        return f"{100 * value:.3g}%" if self.metric == "error_ratio" else f"{value / MS:.6g}ms"
+        if self.metric == "error_ratio":
+            return f"{100 * value:.3g}%"
+        return f"{value / MS:.6g}ms{' (response time)' if measurement.response_time else ''}"
 
 
 def parse_condition(given: str) -> Condition:

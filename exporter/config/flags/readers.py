@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.config.input_settings import DATATYPES
+from exporter.config.quantities import Quantity
 from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
+from exporter.units import MS
 
 _OUR_NAMES = {"triton_c_api": IN_PROCESS}
 """Kinds by perf_analyzer's names."""
@@ -57,9 +59,17 @@ def number(given: str) -> float:
     return value
 
 
-def milliseconds(given: str) -> str:
-    """A duration above 0 in milliseconds, as the configuration writes it."""
-    return f"{whole(1)(given)}ms"
+def milliseconds(limits: Quantity) -> Callable[[str], str]:
+    """A duration in milliseconds, as the configuration writes it, within the limits that its key has there."""
+    low, high = math.ceil(limits.low / MS), math.floor(limits.high / MS)
+
+    def read(given: str) -> str:
+        try:
+            return f"{whole(low, high)(given)}ms"
+        except ValueError as error:
+            raise ValueError(f"{error} (milliseconds)") from None
+
+    return read
 
 
 def percentage(given: str) -> str:
@@ -224,9 +234,15 @@ def unit(given: str) -> dict[str, object]:
     return {"name": name, "per_inference": value}
 
 
-def threshold(given: str) -> str | None:
+def threshold(limits: Quantity) -> Callable[[str], str | None]:
     """A latency threshold in milliseconds; 0 is none."""
-    return milliseconds(given) if whole(0)(given) else None
+    in_milliseconds = milliseconds(limits)
+
+    def read(given: str) -> str | None:
+        value = in_milliseconds(given)
+        return None if value == "0ms" else value
+
+    return read
 
 
 def service_kind(given: str) -> str:

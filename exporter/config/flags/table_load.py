@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.config.flags import readers as read
 from exporter.config.flags.flag import Flag, Key, NoEffect, Part, Refused, Setting
+from exporter.config.probe_settings import LATENCY_THRESHOLD, WINDOW
 
 _NO_THREADS = "one event loop carries all requests: there are no threads to limit"
 
@@ -25,8 +26,8 @@ MODEL = (
     Flag(
         ("--service-kind",),
         "KIND",
-        "What serves the model: triton (default), tfserving, torchserve, or oip: another server of the Open Inference "
-        "Protocol.",
+        "What serves the model: triton (default), triton_c_api: a Triton in our own process, tfserving, torchserve, or "
+        "oip: another server of the Open Inference Protocol.",
         Key("target.kind", read.service_kind),
     ),
     Flag(("--endpoint",), "PATH", "The path of an OpenAI server.", NoEffect("it is for --service-kind=openai alone")),
@@ -67,7 +68,7 @@ MEASUREMENT = (
         ("--measurement-interval", "-p"),
         "MS",
         "The length of a measurement window in milliseconds; 5000 by default.",
-        Key("measurement.window", read.milliseconds),
+        Key("measurement.window", read.milliseconds(WINDOW)),
     ),
     Flag(
         ("--measurement-mode",),
@@ -79,7 +80,7 @@ MEASUREMENT = (
         ("--measurement-request-count",),
         "N",
         "The requests of a count window; 50 by default.",
-        Key("measurement.window_requests", read.whole(1)),
+        Part("`measurement.window_requests`", read.whole(1)),
     ),
     Flag(
         ("--concurrency-range",),
@@ -133,7 +134,7 @@ MEASUREMENT = (
         ("--latency-threshold", "-l"),
         "MS",
         "The levels end at the first whose latency is above this; 0, the default, is no limit.",
-        Part("`measurement.latency_threshold`, `load.search`", read.threshold),
+        Part("`measurement.latency_threshold`, `load.search`", read.threshold(LATENCY_THRESHOLD)),
     ),
     Flag(
         ("--binary-search",),
@@ -163,7 +164,7 @@ MEASUREMENT = (
         ("--request-count",),
         "N",
         "Measures exactly so many requests, in one window; 0, the default, is none.",
-        Key("measurement.request_count", read.whole(1)),
+        Key("measurement.request_count", read.whole(0)),
     ),
     Flag(
         ("--warmup-request-count",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.config.flags import readers as read
 from exporter.config.flags.flag import Flag, Key, NoEffect, Part, Refused
+from exporter.config.target_settings import METRICS_INTERVAL
 
 _DER_CERTIFICATE = "openssl x509 -inform DER -in client.der -out client.pem"
 _DER_KEY = "openssl pkey -inform DER -in client.key.der -out client.key.pem"
@@ -57,7 +58,7 @@ INPUT = (
         ("--output-shared-memory-size",),
         "BYTES",
         "Shared memory for each output that varies in size; 102400 by default.",
-        Key("input.output_shared_memory_size", read.whole(1)),
+        Part("`input.output_shared_memory_size`", read.whole(1)),
     ),
     Flag(
         ("--sequence-length",),
@@ -200,7 +201,7 @@ SERVER = (
         ("--metrics-interval",),
         "MS",
         "How often it is read, in milliseconds; 1000 by default.",
-        Part("`target.metrics_interval`", read.milliseconds),
+        Part("`target.metrics_interval`", read.milliseconds(METRICS_INTERVAL)),
     ),
     Flag(
         ("--enable-mpi",),

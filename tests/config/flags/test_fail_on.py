@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.config.flags.fail_on import parse_condition
 from exporter.outcome import Outcome
 from exporter.units import MS
-from tests.sinks.results import make_measurement, make_summary
+from tests.sinks.results import make_measurement, make_summary, rate
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,24 @@ def test_when_a_condition_is_met(text: str, finding: str | None) -> None:
     found = parse_condition(text).finding(MEASURED)
     assert (found is None) == (finding is None)
     assert (finding or "") in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("p50>4ms", "p50>4ms: level 50 has 12ms (response time)"),
+        ("p99.9>=96ms", "p99.9>=96ms: level 50 has 96ms (response time)"),
+        ("p50>12ms", None),
+        ("mean>5ms", "mean>5ms: level 50 has 15ms (response time)"),
+        ("max>40ms", "max>40ms: level 50 has 120ms (response time)"),
+        ("throughput<100/s", "throughput<100/s: level 50 has 80/s"),
+        ("error_ratio>1%", "error_ratio>1%: level 50 has 2%"),
+    ],
+)
+def test_at_a_rate_response_time_is_judged(text: str, finding: str | None) -> None:
+    """Fast once they were sent, and late all the same."""
+    measured = replace(MEASURED, level=rate(50), response_time=make_summary(p50_ms=12.0))
+    assert parse_condition(text).finding(measured) == finding
 
 
 def test_no_figure_is_no_comfort() -> None:
