@@ -6,6 +6,7 @@ Imports are made where they are used: `triton-canary --help` must answer at once
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -172,6 +173,9 @@ def _baseline(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # Who asks for a reload while the daemon starts, which reads the file in any case, must not kill it: a second of
+    # imports and loading lies before the loop has a handler.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from exporter.app import serve
     from exporter.errors import TritonCanaryError
     from exporter.schedule.sharding import Shard

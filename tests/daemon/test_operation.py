@@ -100,6 +100,29 @@ def test_of_many_probes_one_changes(tmp_path: Path) -> None:
         assert daemon.get("/-/reload", method="POST")[0] == 403
 
 
+def ignores_hang_ups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(ignored, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def test_hang_ups_while_it_starts(tmp_path: Path) -> None:
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as a shell or systemd leaves it to the daemon
+    daemon = RunningDaemon(tmp_path, many())
+
+    def hang_up() -> bool:
+        os.kill(daemon.pid, signal.SIGHUP)
+        return any(event.get("msg") == "ready" for event in daemon.log_events())
+
+    try:
+        daemon.launch()
+        daemon.wait_for(lambda: ignores_hang_ups(daemon.pid))
+        daemon.wait_for(hang_up)
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
+    assert daemon.stop() == 0
+
+
 # --- /probe ----------------------------------------------------------------------------------------------------------
 
 
