@@ -159,7 +159,7 @@ def web_page(given: str) -> str:
 
 
 def parse_address(given: object) -> tuple[str, int]:
-    """Host and port of `host:port`, `[::1]:port` or `host`; port 0 where there is none."""
+    """Host, in lower case, and port of `host:port`, `[::1]:port` or `host`; port 0 where there is none."""
     if not isinstance(given, str) or not given.isascii():
         raise ValueError("must be host:port")
     host, colon, port = given.rpartition(":") if not given.endswith("]") else (given, "", "")
@@ -169,7 +169,7 @@ def parse_address(given: object) -> tuple[str, int]:
     known = _is_ipv6(bare) if bare != host else _HOST_NAME.fullmatch(host)
     if not known or (colon and not (port.isdigit() and 0 < int(port[:6]) <= 65535)):
         raise ValueError("must be host:port")
-    return bare, int(port) if colon else 0
+    return bare.lower(), int(port) if colon else 0
 
 
 def parse_listen(given: str) -> tuple[str, int]:

@@ -38,13 +38,19 @@ class SourceState:
 class Discovery:
     """Holds the lists. Its methods belong to the event loop's thread, but `probes_of`, which any may call.
 
-    `on_change` is called when the probes may have become others."""
+    `on_change` is called when the probes may have become others. `measured` says of a group whether it is this
+    daemon's: the cap is over what is its own, since another daemon has another history, and would leave out others."""
 
     def __init__(
-        self, on_change: Callable[[], None], read_source: Callable[[Source], Awaitable[Answer]] = read
+        self,
+        on_change: Callable[[], None],
+        read_source: Callable[[Source], Awaitable[Answer]] = read,
+        *,
+        measured: Callable[[str], bool] = lambda _group: True,
     ) -> None:
         self._on_change = on_change
         self._read = read_source
+        self._measured = measured
         self._settings: Settings | None = None
         self._states: dict[Source, SourceState] = {}
         self._tasks: dict[Source, asyncio.Task[None]] = {}
@@ -54,10 +60,10 @@ class Discovery:
         """Probes left out to keep limits.max_discovered."""
 
     def probes_of(self, settings: Settings) -> tuple[Probe, ...]:
-        """The probes of these settings, with what is known by now. Their sources are followed from now on, in the place
-        of those of the settings before. Answers at once."""
+        """The probes of these settings that are measured here, with what is known by now. Their sources are followed
+        from now on, in the place of those of the settings before. Answers at once."""
         states = dict(self._states)
-        expanded = expand(settings, _addresses(states), _models(states), self._present)
+        expanded = expand(settings, _addresses(states), _models(states), self._present, self._measured)
         if expanded.dropped != self.dropped:
             _log.warning(
                 "limits.max_discovered keeps probes out", extra=fields(dropped=expanded.dropped, before=self.dropped)
