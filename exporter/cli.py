@@ -155,6 +155,13 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="PEM file of the authorities to trust; the system's by default"
     )
+    parser.add_argument(
+        "--cert-file",
+        type=Path,
+        metavar="FILE",
+        help="PEM file of a certificate to show, where the daemon asks for one",
+    )
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
     parser.set_defaults(command=_baseline)
 
 
@@ -164,7 +171,10 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
         return EXIT_BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file")
+    if options.key_file and not options.cert_file:
+        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+        return EXIT_BAD_OPTIONS
+    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:

@@ -252,6 +252,11 @@ def test_a_daemon_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the daemon cannot be asked at http://127.0.0.1:1/api/baseline/addsub" in capsys.readouterr().err
 
 
+def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["baseline", "show", "addsub", "--key-file", "k"]) == 3
+    assert capsys.readouterr().err == "triton-canary: --key-file needs --cert-file beside it\n"
+
+
 @pytest.mark.parametrize("arguments", [["import", "addsub"], ["pin", "addsub", "file"]])
 def test_only_import_takes_a_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", *arguments]) == 3
