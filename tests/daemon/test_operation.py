@@ -163,6 +163,7 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
     hashed = bcrypt.hashpw(f"{SECRET}-password".encode(), bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"alice": hashed}}))
     monkeypatch.setenv("CANARY_TEST_SECRET", f"{SECRET}-environment")
+    monkeypatch.setenv("TRITON_CANARY_DEFAULTS__INPUT__PARAMETERS", json.dumps({"tenant": f"{SECRET}-inherited"}))
     configuration: dict[str, Any] = {
         "targets": [
             {
@@ -173,7 +174,24 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
                     "Authorization": {"env": "CANARY_TEST_SECRET", "prefix": f"{SECRET}-prefix "},
                     "X-Api-Key": {"file": str(tmp_path / "header")},
                 },
-            }
+            },
+            {
+                "name": "listed",
+                "url": "http://pattern",
+                "discover": {
+                    "http_sd": {
+                        "url": f"http://127.0.0.1:{refused_port()}",
+                        "headers": {"X-Plain": f"{SECRET}-listed", "X-Api-Key": {"env": "CANARY_TEST_SECRET"}},
+                    }
+                },
+            },
+            {
+                "name": "managed",
+                "kind": "torchserve",
+                "url": f"http://127.0.0.1:{refused_port()}",
+                "management_url": f"http://127.0.0.1:{refused_port()}",
+                "management_headers": {"X-Plain": f"{SECRET}-managed", "X-Api-Key": {"env": "CANARY_TEST_SECRET"}},
+            },
         ],
         "probes": [
             {
@@ -182,7 +200,8 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
                 "model": "m",
                 "load": {"concurrency": 1},
                 "input": {"string_data": f"{SECRET}-data", "parameters": {"user": f"{SECRET}-parameter"}},
-            }
+            },
+            {"name": "on-listed", "target": "listed", "model": "m", "load": {"concurrency": 1}},
         ],
         "web": {"listen": "127.0.0.1:0", "api_token_file": str(tmp_path / "token")},
         "log": {"level": "debug"},
@@ -199,6 +218,7 @@ def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> N
     daemon, token = secretive, bearer(f"{SECRET}-token")
     hashed = yaml.safe_load((tmp_path / "web.yml").read_text())["basic_auth_users"]["alice"]
     daemon.wait_for_log("sweep ended", probe="p")
+    daemon.wait_for_log("discovery failed", source="addresses of listed")
     said = [daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config", "/api/baseline/p")]
     said += [daemon.get("/", bearer(f"{SECRET}-wrong"))[1]]
     said += [daemon.get(f"/probe?target={SECRET}&module={SECRET}", token)[1]]
@@ -219,6 +239,8 @@ def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> N
         assert hashed.encode() not in told_text
 
 
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
+
 BROKEN: list[tuple[tuple[str | int, ...], object]] = [
     (("targets", 0, "url"), f"http://me:{SECRET}@127.0.0.1:8000"),
     (("targets", 0, "url"), f"http://127.0.0.1:8000/?key={SECRET}"),
@@ -238,6 +260,34 @@ BROKEN: list[tuple[tuple[str | int, ...], object]] = [
     (("probes", 0, "input", "string_data"), [SECRET]),
     (("web", "api_token"), SECRET),
     (("web", "api_token_file"), [SECRET]),
+    (("web", "api_token_file"), f"{SECRET}\n"),
+    *(
+        (("targets", 0, "tls", key), document)
+        for key in ("key_file", "cert_file", "ca_file", "server_name")
+        for document in (PEM, PEM.replace("\n", " "), [PEM], {"pem": PEM})
+    ),
+    (("targets", 0, "tls"), PEM),
+    (("targets", 0, "tls"), [PEM]),
+    (("targets", 0, "tls", "key_file"), [SECRET]),
+    (("targets", 0, "tls", "key_file"), f"/run/secrets/key\t{SECRET}"),
+    (("targets", 0, "tls", "password"), SECRET),
+    *(
+        (("targets", 1, "discover", "http_sd", "url"), url)
+        for url in (f"http://me:{SECRET}@h/list", f"http://h/list?token={SECRET}", [f"http://h/?{SECRET}"], {SECRET: 1})
+    ),
+    *(
+        ((*headers, *key), value)
+        for headers in (("targets", 1, "discover", "http_sd", "headers"), ("targets", 2, "management_headers"))
+        for key, value in (
+            ((), SECRET),
+            ((), [SECRET]),
+            (("Authorization",), f"Bearer {SECRET}"),
+            (("X-Plain",), [SECRET]),
+            (("X-Plain",), {"value": SECRET}),
+            (("X-Plain",), {"env": [SECRET]}),
+            (("X-Plain",), {"file": f"{SECRET}\n"}),
+        )
+    ),
 ]
 """Values of the wrong kind, or in the wrong place."""
 
