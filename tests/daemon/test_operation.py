@@ -100,6 +100,40 @@ def test_of_many_probes_one_changes(tmp_path: Path) -> None:
         assert daemon.get("/-/reload", method="POST")[0] == 403
 
 
+def test_a_reload_leaves_what_a_probe_has_measured(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    """One probe has run and counted; another of the same server is changed."""
+    probes = [
+        {"name": name, "target": "t", "model": "delay", "load": {"concurrency": levels}, "schedule": {"every": "1h"}}
+        for name, levels in (("stays", [1, 2]), ("changes", [1]))
+    ]
+    configuration = {"targets": [{"name": "t", "url": triton.http_url}], "probes": probes}
+    with RunningDaemon(tmp_path, configuration) as daemon:
+        for name in ("stays", "changes"):
+            daemon.wait_for_state(name, "", "unstable")
+        before, samples, due = daemon.status("stays"), samples_of(daemon, "stays"), planned(daemon)
+        others = daemon.status("changes")
+        document = yaml.safe_load(daemon.config_path.read_text())
+        document["probes"][1]["load"] = {"concurrency": [1, 3]}
+        daemon.config_path.write_text(yaml.safe_dump(document))
+        event = daemon.wait_for_log("probes changed")
+        assert (event["changed"], event["unchanged"], event["added"], event["removed"]) == ("1", "1", "0", "0")
+        sent = daemon.value("triton_canary_requests_total", probe="stays", outcome="ok")
+        assert sent is not None
+        assert sent > 10
+        assert samples_of(daemon, "stays") == samples
+        assert planned(daemon) == due
+        after = daemon.status("stays")
+        assert [level["level"] for level in after["levels"]] == ["1", "2"]
+        assert without_age(after) == without_age(before)
+        # The changed one keeps its count, and the results of the level that it still has.
+        assert [level["level"] for level in daemon.status("changes")["levels"]] == ["1"]
+        assert daemon.value("triton_canary_sweeps_total", probe="changes", status=others["state"]) == 1
+
+
+def without_age(status: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in status.items() if not key.endswith("age_seconds")}
+
+
 def ignores_hang_ups(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
