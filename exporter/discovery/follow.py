@@ -100,7 +100,7 @@ class Discovery:
         """Reads the sources that there are now, and no others."""
         if self._loop is None or self._settings is None:
             return
-        wanted = sources_of(self._settings, _addresses(self._states))
+        wanted = sources_of(self._settings, _addresses(self._states), self._measured)
         for source in self._tasks.keys() - set(wanted):
             self._tasks.pop(source).cancel()
         before = {_where(source): self._states.pop(source) for source in self._states.keys() - set(wanted)}
@@ -139,9 +139,13 @@ class Discovery:
             _log.warning("discovery failed", extra=fields(source=_name(source), error=text, kept=kept))
 
 
-def sources_of(settings: Settings, addresses: Mapping[str, Sequence[Found]]) -> list[Source]:
+def sources_of(
+    settings: Settings,
+    addresses: Mapping[str, Sequence[Found]],
+    measured: Callable[[str], bool] = lambda _group: True,
+) -> list[Source]:
     """What must be read for these settings: the lists of targets, and the models of all targets, those in the lists
-    included, on which a probe wants all."""
+    included, that are `measured` here and on which a probe wants all."""
     sources: list[Source] = []
     with_models = {probe.target for probe in settings.probes if probe.models}
     for pattern in settings.targets:
@@ -153,7 +157,8 @@ def sources_of(settings: Settings, addresses: Mapping[str, Sequence[Found]]) -> 
             else:
                 sources.append(make(dns=discover.dns, files=discover.file_sd))
         if pattern.name in with_models:
-            sources += [Source(target, MODELS_REFRESH_NS) for target in replicas(pattern, addresses)]
+            own = (target for target in replicas(pattern, addresses) if measured(target.group))
+            sources += [Source(target, MODELS_REFRESH_NS) for target in own]
     return sources
 
 
