@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from exporter import __version__
-from exporter.config import Settings, build_budget, build_maintenance
+from exporter.config import build_budget, build_maintenance
+from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
 from exporter.load.local_worker import LocalWorker
 from exporter.load.worker_pool import WorkerPool
@@ -71,8 +72,8 @@ class Daemon:
     def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
-        self._discovery = Discovery(self._discovered)
-        loaded = read(config_path, self._probes_of)
+        self._discovery = Discovery(self._discovered, measured=shard.has)
+        loaded = read(config_path, self._discovery.probes_of)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
         self._ready = False
@@ -103,7 +104,7 @@ class Daemon:
             self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
         )
         self._probe_set = ProbeSet(self._board, self._scheduler)
-        self._reloader = Reloader(config_path, loaded, self._probes_of, self._take)
+        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
         self._access = access
         self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
@@ -186,9 +187,6 @@ class Daemon:
         self._calendar.configure(build_maintenance(loaded.settings))
         self._probe_set.apply(loaded.probes)
 
-    def _probes_of(self, settings: Settings) -> list[Probe]:
-        return self._shard.part(self._discovery.probes_of(settings))
-
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
@@ -215,7 +213,9 @@ class Daemon:
         web = self._settings.web
         guard = TokenGuard(web.api_token_file)
         baseline_actions = BaselineActions(self._baselines, self._running_probes)
-        probe_actions = ProbeActions(self._scheduler, self._gate, self._pauses, self._running_probes)
+        probe_actions = ProbeActions(
+            self._scheduler, self._gate, self._pauses, self._running_probes, lambda: patterns(self._reloader.settings)
+        )
         on_demand = OnDemand(
             self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
         )

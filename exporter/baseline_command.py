@@ -23,7 +23,8 @@ class CommandError(TritonCanaryError):
 @dataclass(frozen=True, slots=True)
 class Command:
     """One call. `url` is the daemon's; `level` "" is all levels; `file` is read by import; `ca_file` holds the
-    authorities to trust, the system's by default."""
+    authorities to trust, the system's by default; `cert_file` our own certificate, with its key or with that in
+    `key_file`."""
 
     action: str
     probe: str
@@ -32,6 +33,8 @@ class Command:
     file: Path | None = None
     token_file: Path | None = None
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
 
 def run(command: Command) -> str:
@@ -66,6 +69,8 @@ def _ask(command: Command, method: str, url: str, body: str = "") -> str:
         # A proxy is for the world outside; netrc must not put another authorization in the token's place.
         session.trust_env = False
         session.verify = str(command.ca_file) if command.ca_file else True
+        if command.cert_file:
+            session.cert = str(command.cert_file), str(command.key_file or command.cert_file)
         try:
             response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
         except (requests.RequestException, OSError) as error:

@@ -6,6 +6,7 @@ Imports are made where they are used: `triton-canary --help` must answer at once
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -158,6 +159,13 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="PEM file of the authorities to trust; the system's by default"
     )
+    parser.add_argument(
+        "--cert-file",
+        type=Path,
+        metavar="FILE",
+        help="PEM file of a certificate to show, where the daemon asks for one",
+    )
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
     parser.set_defaults(command=_baseline)
 
 
@@ -167,7 +175,10 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
         return EXIT_BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file")
+    if options.key_file and not options.cert_file:
+        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+        return EXIT_BAD_OPTIONS
+    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
@@ -176,6 +187,9 @@ def _baseline(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # Who asks for a reload while the daemon starts, which reads the file in any case, must not kill it: a second of
+    # imports and loading lies before the loop has a handler.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from exporter.app import serve
     from exporter.errors import TritonCanaryError
     from exporter.schedule.sharding import Shard

@@ -19,6 +19,7 @@ from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
 from exporter.units import NS
+from exporter.web.probe import NoSweep
 
 _log = logging.getLogger("exporter.on_demand")
 
@@ -78,7 +79,7 @@ class OnDemand:
         """The configured probe of these names."""
         return next((p for p in self._probes() if (p.target.name, p.name) == (target, name)), None)
 
-    async def run(self, probe: Probe, seconds: float) -> SweepResult | SkipReason:
+    async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
         short = shortened(probe, seconds)
         ear = _Ear(self._sinks)
@@ -89,7 +90,7 @@ class OnDemand:
 
         started = self._scheduler.run_extra(probe, work)
         if isinstance(started, SkipReason):
-            return started
+            return self._no_sweep(probe, started)
         _, running = await asyncio.wait({started}, timeout=seconds)
         if running:
             started.cancel(f"not done within {seconds:g} s")
@@ -98,6 +99,11 @@ class OnDemand:
         self._ledger.charge(result)
         self._tell(result)
         return result
+
+    def _no_sweep(self, probe: Probe, reason: SkipReason) -> NoSweep:
+        if reason is not SkipReason.OVERLAP:
+            return NoSweep[reason.name]
+        return NoSweep.GROUP_BUSY if self._scheduler.is_busy(probe.target.group) else NoSweep.ALL_BUSY
 
     def _tell(self, result: SweepResult) -> None:
         _log.info(

@@ -149,14 +149,17 @@ class Reloader:
         return self._loaded.hash
 
     def shown(self) -> str:
-        """The last good configuration as YAML, without anything secret."""
-        return shown_configuration(self._path, self._loaded.data)
+        """The last good configuration as YAML, without anything secret. A comment on top names what of it is not in
+        force."""
+        text = shown_configuration(self._path, self._loaded.data)
+        keys = ", ".join(self.restart_keys)
+        return f"# Changed, and in force only after a restart: {keys}\n{text}" if keys else text
 
     @property
     def restart_keys(self) -> tuple[str, ...]:
         """The sections that differ from those the daemon was started with, and are in force only after a restart."""
-        started, now = self._first.settings, self._loaded.settings
-        return tuple(key for key in _NEED_RESTART if getattr(started, key) != getattr(now, key))
+        started, now = map(_built_once, (self._first.settings, self._loaded.settings))
+        return tuple(key for key in _NEED_RESTART if started[key] != now[key])
 
     async def reload(self, why: str) -> ConfigError | None:
         """Reads the file and takes it, if it is good; else says what is wrong, and all stays as it was."""
@@ -209,6 +212,12 @@ class Reloader:
             return _digest(self._path.read_bytes())
         except (OSError, ValueError):
             return ""
+
+
+def _built_once(settings: Settings) -> dict[str, object]:
+    """The sections that are taken at the start alone. The cap of discovery is asked for each time."""
+    sections = {key: getattr(settings, key) for key in _NEED_RESTART}
+    return sections | {"limits": settings.limits.model_copy(update={"max_discovered": 0})}
 
 
 def summary(error: ConfigError) -> str:

@@ -21,7 +21,8 @@ from exporter.sinks.board import Board
 from exporter.sweep.conductor import Borrow
 from exporter.sweep.preflight import Pins
 from exporter.units import NS
-from tests.builders import make_probe
+from exporter.web.probe import NoSweep
+from tests.builders import make_probe, make_target
 
 PROBE = make_probe()
 
@@ -31,13 +32,17 @@ class Desk:
 
     def __init__(self) -> None:
         self.lost = False
+        self.refusal: SkipReason | None = None
         self.board = Board(None)
         self.board.configure([PROBE])
         self.ledger = Ledger(GroupBudget(duty_ratio=0.01))
-        self.scheduler = Scheduler(self._scheduled, lambda probe, reason: None, 1, refuse=self.ledger.refusal)
+        self.scheduler = Scheduler(self._scheduled, lambda probe, reason: None, 1, refuse=self._refuse)
         self.on_demand = OnDemand(
             self.scheduler, lambda: [PROBE], self._lend, [self.board], pins=Pins(), ledger=self.ledger
         )
+
+    def _refuse(self, probe: Probe) -> SkipReason | None:
+        return self.refusal or self.ledger.refusal(probe)
 
     async def _scheduled(self, probe: Probe) -> None:
         raise AssertionError("none is due")
@@ -79,13 +84,22 @@ async def test_what_takes_too_long_is_ended(desk: Desk) -> None:
 async def test_one_that_the_budget_has_no_room_for_does_not_run(desk: Desk) -> None:
     desk.ledger.budget = GroupBudget(requests_per_hour=1, duty_ratio=1 / 3600 / NS)
     await desk.on_demand.run(PROBE, 0.02)
-    assert await desk.on_demand.run(PROBE, 0.02) is SkipReason.BUDGET
+    assert await desk.on_demand.run(PROBE, 0.02) is NoSweep.BUDGET
+
+
+async def test_none_runs_while_paused_nor_at_the_end(desk: Desk) -> None:
+    desk.refusal = SkipReason.PAUSED
+    assert await desk.on_demand.run(PROBE, 0.02) is NoSweep.PAUSED
+    await desk.scheduler.drain(1)
+    assert await desk.on_demand.run(PROBE, 0.02) is NoSweep.SHUTDOWN
 
 
 async def test_a_second_one_is_refused_meanwhile_and_welcome_after(desk: Desk) -> None:
     first = asyncio.create_task(desk.on_demand.run(PROBE, 0.05))
     await asyncio.sleep(0)
-    assert await desk.on_demand.run(PROBE, 0.05) is SkipReason.OVERLAP
+    assert await desk.on_demand.run(PROBE, 0.05) is NoSweep.GROUP_BUSY
+    elsewhere = make_probe(target=make_target(name="elsewhere", group="elsewhere"))
+    assert await desk.on_demand.run(elsewhere, 0.05) is NoSweep.ALL_BUSY  # one sweep at a time, whosever it is
     await first
     assert isinstance(await desk.on_demand.run(PROBE, 0.01), SweepResult)
 

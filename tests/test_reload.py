@@ -244,6 +244,19 @@ async def test_what_needs_a_restart_is_said(desk: Desk) -> None:
     desk.path.write_bytes(document("a", limits={"concurrent_sweeps": 3}, log={"level": "debug"}))
     assert await desk.reloader.reload("test") is None
     assert desk.reloader.restart_keys == ("limits",)
+    comment, _, shown = desk.reloader.shown().partition("\n")
+    assert comment == "# Changed, and in force only after a restart: limits"
+    assert yaml.safe_load(shown)["limits"] == {"concurrent_sweeps": 3}
+    desk.path.write_bytes(document("a", limits={"concurrent_sweeps": 3}, web={"listen": ":1"}))
+    assert await desk.reloader.reload("test") is None
+    assert desk.reloader.shown().startswith("# Changed, and in force only after a restart: web, limits\n")
+
+
+async def test_the_cap_of_discovery_needs_no_restart(desk: Desk) -> None:
+    desk.path.write_bytes(document("a", limits={"max_discovered": 3}))
+    assert await desk.reloader.reload("test") is None
+    assert (desk.reloader.settings.limits.max_discovered, desk.reloader.restart_keys) == (3, ())
+    assert "#" not in desk.reloader.shown()
 
 
 async def test_the_probes_of_the_present_settings_can_be_taken_again(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from exporter.config.environment import Overlay, Path
 from exporter.config.fields import is_section
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
-from exporter.config.text import MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
+from exporter.config.text import KEY_FILE, MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
 
 _SENTENCES = {
     "string_type": "must be text",
@@ -42,6 +42,8 @@ _SENTENCES = {
     "too_long": "must have at most {max_length} entries",
     "literal_error": "must be {expected}",
 }
+_STRUCTURES = frozenset({"tuple_type", "dict_type", "model_type", "model_attributes_type"})
+_BROKEN = "text that begins as a mapping or list, and is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,20 @@ def schema_fault(places: Places, error: ErrorDetails) -> Fault:
     given, problem = error["input"], _problem(error)
     if isinstance(given, dict) and error["type"] == "value_error":
         return places.fault(path, problem)
-    found = "a hidden value" if _is_hidden(path) else shown(given)
+    found = "a hidden value" if _is_hidden(path) else _BROKEN if _is_broken(error) else shown(given)
     return places.fault(path, f"found {found}: {problem}")
+
+
+def _is_broken(error: ErrorDetails) -> bool:
+    """Whether it is text in the place of a mapping or list, and was meant for one: anything may be in it."""
+    given = error["input"]
+    return error["type"] in _STRUCTURES and isinstance(given, str) and given.lstrip()[:1] in ("{", "[")
 
 
 def _is_hidden(path: Path) -> bool:
     """Whether what stands there may be a secret, which is never shown."""
-    return any(key in SECRET_SECTIONS or SECRET_HEADER.search(key) for key in path if isinstance(key, str))
+    hidden = {*SECRET_SECTIONS, KEY_FILE}
+    return any(key in hidden or SECRET_HEADER.search(key) for key in path if isinstance(key, str))
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -83,7 +83,8 @@ class LimitsSettings(Section):
         default=0.5, alias="group_duty", description="The part of any hour in which sweeps of a group may run."
     )
     max_discovered: Annotated[StrictInt, Field(ge=0, le=10_000)] = Field(
-        default=100, description="Probes that discovery may add; what is found beyond them is left out."
+        default=100,
+        description="Probes that discovery may add in this daemon (shard); what is found beyond them is left out.",
     )
     shutdown_timeout_ns: Annotated[int, duration("1s", "10m")] = Field(
         default=10 * NS, description="How long a shutdown may take."

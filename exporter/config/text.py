@@ -28,14 +28,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_CONTENT = re.compile(r"[\x00-\x1f\x7f]|-----BEGIN ")
+"""What is in no path, but in what is in a file: several lines, or a PEM document, whose lines YAML may have joined."""
 _USERINFO = re.compile(r"^([^/]*//|).*@", re.DOTALL)
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
 
 SECRET_HEADER = re.compile(r"authorization|token|api[-_]?key|secret|passw|credential|cookie|signature", re.IGNORECASE)
-SECRET_SECTIONS = frozenset({"headers", "parameters", "string_data"})
+SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data"})
 """Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
+KEY_FILE = "key_file"
+"""A key of ours that names a file: what is wrong there may be the file's content, and is not shown."""
 SECRET_VALUE = re.compile(r"(bearer|basic) ", re.IGNORECASE)
 
 _HEADERS_OF_CLIENTS = """
@@ -110,9 +114,9 @@ def header_value(given: str) -> str:
 
 
 def path_text(given: str) -> str:
-    """A file's path as text."""
-    if "\0" in given:
-        raise ValueError("must be a path")
+    """A file's path as text; not what is in the file, which may be a secret."""
+    if _CONTENT.search(given):
+        raise ValueError("must be a path, without control characters; what is in the file does not stand here")
     return given
 
 
@@ -159,7 +163,7 @@ def web_page(given: str) -> str:
 
 
 def parse_address(given: object) -> tuple[str, int]:
-    """Host and port of `host:port`, `[::1]:port` or `host`; port 0 where there is none."""
+    """Host, in lower case, and port of `host:port`, `[::1]:port` or `host`; port 0 where there is none."""
     if not isinstance(given, str) or not given.isascii():
         raise ValueError("must be host:port")
     host, colon, port = given.rpartition(":") if not given.endswith("]") else (given, "", "")
@@ -169,7 +173,7 @@ def parse_address(given: object) -> tuple[str, int]:
     known = _is_ipv6(bare) if bare != host else _HOST_NAME.fullmatch(host)
     if not known or (colon and not (port.isdigit() and 0 < int(port[:6]) <= 65535)):
         raise ValueError("must be host:port")
-    return bare, int(port) if colon else 0
+    return bare.lower(), int(port) if colon else 0
 
 
 def parse_listen(given: str) -> tuple[str, int]:
@@ -201,6 +205,12 @@ def shown(given: object) -> str:
         return str(given).lower()
     if not isinstance(given, str):
         return as_number(given) if isinstance(given, int | float) else repr(given)
+    return _shown_text(given)
+
+
+def _shown_text(given: str) -> str:
+    if _CONTENT.search(given):
+        return "text that is no single line, or the content of a file"
     text = without_url_secrets(given)
     return repr(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…")
 

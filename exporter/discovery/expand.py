@@ -6,7 +6,7 @@ pattern a probe `NAME/HOST:PORT` there. A probe with `models: all-ready` is one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -41,9 +41,11 @@ def expand(
     addresses: Mapping[str, Sequence[Found]],
     models: Mapping[str, Sequence[str]],
     present: Collection[str] = (),
+    measured: Callable[[str], bool] = lambda _group: True,
 ) -> Expanded:
-    """`addresses` by the target that discovers them, `models` by target, replicas included. Where there are too many,
-    the probes named in `present` stay, so that who comes last is left out and nothing flaps."""
+    """`addresses` by the target that discovers them, `models` by target, replicas included; only of groups that are
+    `measured` here. Where there are too many of those, the probes named in `present` stay, so that who comes last is
+    left out and nothing flaps."""
     patterns = {target.name: target for target in settings.targets}
     all_ready = {probe.name for probe in settings.probes if probe.models}
     static: list[Probe] = []
@@ -52,6 +54,8 @@ def expand(
     for probe in build_probes(settings):
         pattern = patterns[probe.target.name]
         for place in _places(pattern, probe.target, addresses):
+            if not measured(place.target.group):
+                continue
             for model in models.get(place.target.name, ()) if probe.name in all_ready else (probe.model,):
                 made = _made(probe, place, model)
                 order.append(made)
@@ -64,6 +68,12 @@ def expand(
     return Expanded(tuple(probe for probe in order if probe.name in chosen), len(candidates) - len(kept))
 
 
+def patterns(settings: Settings) -> list[tuple[str, str]]:
+    """The names (target, probe) in the configuration that stand for any number of probes."""
+    discovering = {target.name for target in settings.targets if target.discover is not None}
+    return [(probe.target, probe.name) for probe in settings.probes if probe.models or probe.target in discovering]
+
+
 def replicas(pattern: TargetSettings, addresses: Mapping[str, Sequence[Found]]) -> list[Target]:
     """The targets that a target of the configuration stands for now."""
     return [place.target for place in _places(pattern, build_target(pattern), addresses)]
@@ -73,8 +83,12 @@ def _places(pattern: TargetSettings, target: Target, addresses: Mapping[str, Seq
     if pattern.discover is None:
         yield _Place(target)
         return
+    seen: set[str] = set()
     for found in addresses.get(pattern.name, ()):
-        yield _place(pattern, target, found)
+        place = _place(pattern, target, found)
+        if place.suffix not in seen:  # a list may have one address with the pattern's port, and without one
+            seen.add(place.suffix)
+            yield place
 
 
 def _place(pattern: TargetSettings, target: Target, found: Found) -> _Place:

@@ -38,13 +38,19 @@ class SourceState:
 class Discovery:
     """Holds the lists. Its methods belong to the event loop's thread, but `probes_of`, which any may call.
 
-    `on_change` is called when the probes may have become others."""
+    `on_change` is called when the probes may have become others. `measured` says of a group whether it is this
+    daemon's: the cap is over what is its own, since another daemon has another history, and would leave out others."""
 
     def __init__(
-        self, on_change: Callable[[], None], read_source: Callable[[Source], Awaitable[Answer]] = read
+        self,
+        on_change: Callable[[], None],
+        read_source: Callable[[Source], Awaitable[Answer]] = read,
+        *,
+        measured: Callable[[str], bool] = lambda _group: True,
     ) -> None:
         self._on_change = on_change
         self._read = read_source
+        self._measured = measured
         self._settings: Settings | None = None
         self._states: dict[Source, SourceState] = {}
         self._tasks: dict[Source, asyncio.Task[None]] = {}
@@ -54,10 +60,10 @@ class Discovery:
         """Probes left out to keep limits.max_discovered."""
 
     def probes_of(self, settings: Settings) -> tuple[Probe, ...]:
-        """The probes of these settings, with what is known by now. Their sources are followed from now on, in the place
-        of those of the settings before. Answers at once."""
+        """The probes of these settings that are measured here, with what is known by now. Their sources are followed
+        from now on, in the place of those of the settings before. Answers at once."""
         states = dict(self._states)
-        expanded = expand(settings, _addresses(states), _models(states), self._present)
+        expanded = expand(settings, _addresses(states), _models(states), self._present, self._measured)
         if expanded.dropped != self.dropped:
             _log.warning(
                 "limits.max_discovered keeps probes out", extra=fields(dropped=expanded.dropped, before=self.dropped)
@@ -94,7 +100,7 @@ class Discovery:
         """Reads the sources that there are now, and no others."""
         if self._loop is None or self._settings is None:
             return
-        wanted = sources_of(self._settings, _addresses(self._states))
+        wanted = sources_of(self._settings, _addresses(self._states), self._measured)
         for source in self._tasks.keys() - set(wanted):
             self._tasks.pop(source).cancel()
         before = {_where(source): self._states.pop(source) for source in self._states.keys() - set(wanted)}
@@ -133,9 +139,13 @@ class Discovery:
             _log.warning("discovery failed", extra=fields(source=_name(source), error=text, kept=kept))
 
 
-def sources_of(settings: Settings, addresses: Mapping[str, Sequence[Found]]) -> list[Source]:
+def sources_of(
+    settings: Settings,
+    addresses: Mapping[str, Sequence[Found]],
+    measured: Callable[[str], bool] = lambda _group: True,
+) -> list[Source]:
     """What must be read for these settings: the lists of targets, and the models of all targets, those in the lists
-    included, on which a probe wants all."""
+    included, that are `measured` here and on which a probe wants all."""
     sources: list[Source] = []
     with_models = {probe.target for probe in settings.probes if probe.models}
     for pattern in settings.targets:
@@ -147,7 +157,8 @@ def sources_of(settings: Settings, addresses: Mapping[str, Sequence[Found]]) -> 
             else:
                 sources.append(make(dns=discover.dns, files=discover.file_sd))
         if pattern.name in with_models:
-            sources += [Source(target, MODELS_REFRESH_NS) for target in replicas(pattern, addresses)]
+            own = (target for target in replicas(pattern, addresses) if measured(target.group))
+            sources += [Source(target, MODELS_REFRESH_NS) for target in own]
     return sources
 
 

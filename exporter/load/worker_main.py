@@ -152,10 +152,11 @@ class Host:
 
 def main(kinds: Mapping[str, Service]) -> None:
     """The process from its start to its end."""
-    # The daemon decides when it ends: a Ctrl-C, or a stop of the whole service, reaches both, and must not cut off
-    # the sweep that the daemon is about to end in order.
+    # The daemon decides when it ends: a Ctrl-C, a hang-up, or a stop of the whole service, reaches both, and must not
+    # cut off the sweep that the daemon goes on with, or is about to end in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     die_with_parent()
     map_big_arrays()
     _, descriptor, log_format, cpus = sys.argv

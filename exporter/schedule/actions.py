@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from exporter.errors import TritonCanaryError
 from exporter.logs import fields
@@ -13,7 +14,7 @@ from exporter.probe import Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate
 from exporter.schedule.pauses import Pauses
-from exporter.schedule.phase import probe_key
+from exporter.schedule.phase import ProbeKey, configured_key, probe_key
 from exporter.schedule.scheduler import Scheduler
 
 _log = logging.getLogger("exporter.audit")
@@ -44,43 +45,83 @@ class RefusedError(TritonCanaryError):
         self.fault = fault
 
 
-class ProbeActions:
-    """For the loop's thread alone. `probes` gives the probes that there are now."""
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What a name stands for: one probe, or a pattern of the configuration with all that there is of it now."""
 
-    def __init__(self, scheduler: Scheduler, gate: Gate, pauses: Pauses, probes: Callable[[], Sequence[Probe]]) -> None:
+    key: ProbeKey
+    probes: Sequence[Probe]
+    is_pattern: bool = False
+
+
+class ProbeActions:
+    """For the loop's thread alone. `probes` gives the probes that there are now, `patterns` the names in the
+    configuration that stand for any number of them."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        gate: Gate,
+        pauses: Pauses,
+        probes: Callable[[], Sequence[Probe]],
+        patterns: Callable[[], Collection[ProbeKey]] = tuple,
+    ) -> None:
         self._scheduler = scheduler
         self._gate = gate
         self._pauses = pauses
         self._probes = probes
+        self._patterns = patterns
 
     def act(self, action: Action, name: str, *, by: str = "") -> str:
         """Does it, and says what was done. Raises RefusedError, with nothing changed."""
-        probe = next((probe for probe in self._probes() if probe.name == name), None)
-        if probe is None:
-            raise RefusedError(Fault.UNKNOWN, f"there is no probe {name!r}")
-        told = {"action": action.value, "target": probe.target.name, "probe": name, "by": by}
+        told = {"action": action.value, "target": "", "probe": name, "by": by}
         try:
-            done = self._do(action, probe)
+            chosen = self._choose(name)
+            told["target"] = chosen.key[0]
+            done = self._do(action, chosen)
         except RefusedError as error:
             _log.warning("probe action refused", extra=fields(**told, error=str(error)))
             raise
         _log.info("probe action", extra=fields(**told, done=done))
         return done
 
-    def _do(self, action: Action, probe: Probe) -> str:
+    def _choose(self, name: str) -> _Chosen:
+        probes = self._probes()
+        for probe in probes:
+            if probe.name == name:
+                return _Chosen(probe_key(probe), [probe])
+        for key in self._patterns():
+            if key[1] == name:
+                return _Chosen(key, [probe for probe in probes if configured_key(probe_key(probe)) == key], True)
+        raise RefusedError(Fault.UNKNOWN, f"there is no probe {name!r}")
+
+    def _do(self, action: Action, chosen: _Chosen) -> str:
         try:
             if action is Action.PAUSE:
-                self._pauses.add(probe_key(probe))
-                self._scheduler.ask_again(probe)
-                return "paused; a sweep that runs goes on"
+                return self._pause(chosen)
             if action is Action.RESUME:
-                self._pauses.discard(probe_key(probe))
-                still = self._gate.pause(probe)
-                return f"resumed, and {still}" if still else "resumed; it runs from its next slot on"
+                return self._resume(chosen)
         except OSError as error:
             text = f"the pause cannot be kept over a restart: {error}"
             raise RefusedError(Fault.INTERNAL, text) from error
-        return self._sweep_now(probe)
+        if chosen.is_pattern:
+            raise RefusedError(Fault.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one")
+        return self._sweep_now(chosen.probes[0])
+
+    def _pause(self, chosen: _Chosen) -> str:
+        self._pauses.add(chosen.key)
+        for probe in chosen.probes:
+            self._scheduler.ask_again(probe)
+        return f"paused{_number(chosen)}; a sweep that runs goes on"
+
+    def _resume(self, chosen: _Chosen) -> str:
+        if chosen.is_pattern:
+            self._pauses.discard_all(key for key in self._pauses if configured_key(key) == chosen.key)
+        else:
+            self._pauses.discard_all([chosen.key])
+        if still := next(filter(None, map(self._gate.pause, chosen.probes)), ""):
+            return f"resumed{_number(chosen)}, and {still}"
+        return f"resumed{_number(chosen)}; it runs from its next slot on"
 
     def _sweep_now(self, probe: Probe) -> str:
         if why := self._gate.pause(probe):
@@ -94,3 +135,7 @@ class ProbeActions:
             raise RefusedError(Fault.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now")
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
         raise RefusedError(Fault.CONFLICT, text)
+
+
+def _number(chosen: _Chosen) -> str:
+    return f", with all that is found of it, now {len(chosen.probes)}" if chosen.is_pattern else ""

@@ -188,6 +188,10 @@ class Admission:
             return ProbeState.RUNNING
         return ProbeState.WAITING if key in self._line else ProbeState.IDLE
 
+    def is_busy(self, group: str) -> bool:
+        """Whether a sweep of the group runs."""
+        return group in self._busy_groups
+
     def _may_start(self, probe: Probe) -> bool:
         return len(self._group_of_running) < self._limit and probe.target.group not in self._busy_groups
 

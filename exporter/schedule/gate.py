@@ -12,7 +12,7 @@ from exporter.probe import Probe
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
-from exporter.schedule.phase import probe_key
+from exporter.schedule.phase import configured_key, probe_key
 
 
 class Gate:
@@ -29,8 +29,11 @@ class Gate:
 
     def pause(self, probe: Probe) -> str:
         """Why the probe is paused, in words; "" if it is not."""
-        if probe_key(probe) in self._pauses:
+        key = probe_key(probe)
+        if key in self._pauses:
             return "paused by hand"
+        if (pattern := configured_key(key)) in self._pauses:
+            return f"paused by hand, with all of {pattern[1]}"
         until_unix_s = self._calendar.until(probe)
         if until_unix_s is None:
             return ""

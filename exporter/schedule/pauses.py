@@ -7,7 +7,7 @@ It owns the file. It must not know what a pause does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from exporter.errors import ConfigError
@@ -18,8 +18,9 @@ _FORMAT_VERSION = 1
 
 
 class Pauses:
-    """Names (target, probe) in one JSON file, replaced atomically at each change. For one thread. `claim` is asked
-    before each write, and raises OSError while the file is another daemon's."""
+    """Names (target, probe), of probes or of patterns of the configuration, in one JSON file, replaced atomically at
+    each change. For one thread. `claim` is asked before each write, and raises OSError while the file is another
+    daemon's."""
 
     def __init__(self, path: Path, claim: Callable[[], object] = lambda: None) -> None:
         """Raises ConfigError if there is a file that can't be read: pauses that are lost without a word are load that
@@ -31,13 +32,16 @@ class Pauses:
     def __contains__(self, key: ProbeKey) -> bool:
         return key in self._paused
 
+    def __iter__(self) -> Iterator[ProbeKey]:
+        return iter(self._paused)
+
     def add(self, key: ProbeKey) -> None:
         """Raises OSError, with nothing changed, if it can't be kept."""
         self._write(self._paused | {key})
 
-    def discard(self, key: ProbeKey) -> None:
+    def discard_all(self, keys: Iterable[ProbeKey]) -> None:
         """Likewise."""
-        self._write(self._paused - {key})
+        self._write(self._paused.difference(keys))
 
     def _write(self, paused: frozenset[ProbeKey]) -> None:
         if paused == self._paused:

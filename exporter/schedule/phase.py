@@ -21,6 +21,13 @@ def probe_key(probe: Probe) -> ProbeKey:
     return probe.target.name, probe.name
 
 
+def configured_key(key: ProbeKey) -> ProbeKey:
+    """The names in the configuration under which the probe of these was discovered, or its own: configured names have
+    no slash."""
+    target, probe = key
+    return target.partition("/")[0], probe.partition("/")[0]
+
+
 def probe_path(probe: Probe) -> str:
     """The probe as "target/probe", for logs and as the seed of its phase."""
     return f"{probe.target.name}/{probe.name}"

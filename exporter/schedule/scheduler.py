@@ -97,6 +97,10 @@ class Scheduler:
         """What the probe is doing."""
         return self._admission.state(probe)
 
+    def is_busy(self, group: str) -> bool:
+        """Whether a sweep of the group runs."""
+        return self._admission.is_busy(group)
+
     def due(self, probe: Probe) -> None:
         """The probe is due now: it runs, waits its turn, or is skipped."""
         self._apply(self._admission.offer(probe, self._clocks.monotonic_ns()))

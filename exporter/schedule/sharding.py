@@ -7,11 +7,9 @@ between those. By group, never by probe: its lock, its order and its budget hold
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exporter.probe import Probe
 from exporter.schedule.phase import spread
 
 MAX_SHARDS = 1000
@@ -45,10 +43,6 @@ class Shard:
     def has(self, group: str) -> bool:
         """Whether this group is measured here."""
         return shard_of(group, self.count) == self.index
-
-    def part(self, probes: Iterable[Probe]) -> list[Probe]:
-        """Those of the probes that are measured here, in their order."""
-        return [probe for probe in probes if self.has(probe.target.group)]
 
 
 @lru_cache(maxsize=4096)

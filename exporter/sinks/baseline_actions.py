@@ -48,16 +48,22 @@ class BaselineActions:
     def act(self, action: str, name: str, *, level: str = "", document: str = "", by: str = "") -> list[str]:
         """Does it, at one level or at all; says what was done. What it changes shows with the next sweep. Raises
         ActionError, with nothing changed."""
-        probe = self._probe(name)
-        if action == "import":
-            done = self._import(probe, document)
-        elif action == "clear":
-            done = self._clear(probe, level)
-        else:
-            done = self._decide(probe, action, level)
+        told = {"action": action, "probe": name, "baseline_level": level, "by": by}
+        try:
+            done = self._do(action, self._probe(name), level, document)
+        except ActionError as error:
+            _log.warning("baseline change refused", extra=fields(**told, error=str(error)))
+            raise
         self._store.changed(name)
-        _log.info("baseline changed", extra=fields(action=action, probe=name, baseline_level=level, done=done, by=by))
+        _log.info("baseline changed", extra=fields(**told, done=done))
         return done
+
+    def _do(self, action: str, probe: Probe, level: str, document: str) -> list[str]:
+        if action == "import":
+            return self._import(probe, document)
+        if action == "clear":
+            return self._clear(probe, level)
+        return self._decide(probe, action, level)
 
     def _probe(self, name: str) -> Probe:
         for probe in self._probes():

@@ -12,6 +12,7 @@ from exporter.sinks.samples import ProbeExtras, level_blocks, state_blocks
 from exporter.units import NS
 
 CONTENT_TYPE = Format.TEXT.content_type
+_WARNING = "This page causes load each time that it is read: a sweep on its target."
 
 
 def on_demand_page(result: SweepResult, limit_seconds: float) -> str:
@@ -32,7 +33,7 @@ def on_demand_page(result: SweepResult, limit_seconds: float) -> str:
 
 def _probe_metrics(result: SweepResult, limit_seconds: float) -> list[GaugeMetricFamily]:
     return [
-        GaugeMetricFamily("probe_success", "1 if the sweep got usable data, else 0.", value=result.usable),
+        GaugeMetricFamily("probe_success", f"1 if the sweep got usable data, else 0. {_WARNING}", value=result.usable),
         GaugeMetricFamily("probe_duration_seconds", "How long the sweep took.", value=result.duration_ns / NS),
         GaugeMetricFamily("probe_timeout_seconds", "How long it might have taken.", value=limit_seconds),
     ]

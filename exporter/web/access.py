@@ -168,8 +168,11 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
-            refusal = await self._refusal(Request(scope))
+            request = Request(scope)
+            refusal = await self._refusal(request)
             if refusal is not None:
+                if request.method == "POST":  # it would have changed something
+                    self._guard.tell(request, refusal.status_code, "who sent it may not even read")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.schedule.actions import Action, Fault, ProbeActions, RefusedError
-from exporter.web.auth import TokenGuard
+from exporter.web.auth import TokenGuard, address_of, refused
 
 _STATUS = {Fault.UNKNOWN: 404, Fault.CONFLICT: 409, Fault.BUDGET: 429, Fault.INTERNAL: 500}
 
@@ -26,14 +24,11 @@ class _Handlers:
         self._guard = guard
 
     async def act(self, request: Request) -> Response:
-        refusal = await asyncio.to_thread(self._guard.refusal, request.headers.get("authorization"))
-        if refusal is not None:
-            headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-            return PlainTextResponse(refusal.text + "\n", refusal.status, headers=headers)
+        if (refusal := await refused(self._guard, request)) is not None:
+            return refusal
         action = Action(request.url.path.rpartition("/")[2])
-        by = request.client.host if request.client else ""
         try:
-            done = self._actions.act(action, request.path_params["probe"], by=by)
+            done = self._actions.act(action, request.path_params["probe"], by=address_of(request))
         except RefusedError as error:
             return PlainTextResponse(f"{error}\n", _STATUS[error.fault])
         status = 202 if action is Action.SWEEP_NOW else 200

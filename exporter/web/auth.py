@@ -7,38 +7,61 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from exporter.logs import fields
+
 TOKEN_VARIABLE = "TRITON_CANARY_API_TOKEN"  # noqa: S105
+
+_AUDIT_SECONDS = 60.0
+_AUDIT_ADDRESSES = 30
+_SHOWN_PATH = 200
+
+_log = logging.getLogger("exporter.audit")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused: an HTTP status, and words for who sent it."""
+    """Why a request is refused: an HTTP status, and words for who sent it. `detail` is for the log alone."""
 
     status: int
     text: str
+    detail: str = ""
 
 
 class TokenGuard:
-    """Lets a request pass that bears the token of a file, or of the environment where there is no file."""
+    """Lets a request pass that bears the token of a file, or of the environment where there is no file. Keeps the lines
+    of the audit log about those that don't: one an address and minute, and 30 a minute in all, since strangers send
+    them."""
 
-    def __init__(self, token_file: str, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        token_file: str,
+        environ: Mapping[str, str] = os.environ,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._token_file = token_file
         self._environ = environ
+        self._monotonic_s = monotonic_s
+        self._minute_began_s = -_AUDIT_SECONDS
+        self._addresses: set[str] = set()
+        self._left_out = 0
 
     def refusal(self, authorization: str | None) -> Refusal | None:
         """Why a request with this Authorization header is refused; None if it may pass."""
         try:
             token = self._token()
         except (OSError, UnicodeDecodeError) as error:
-            return Refusal(503, f"web.api_token_file cannot be read: {error}")
+            why = (error.strerror or "it fails") if isinstance(error, OSError) else "it is not UTF-8 text"
+            return Refusal(503, f"web.api_token_file cannot be read: {why}", self._token_file)
         if not token:
             text = f"changes are refused: no token is configured; set web.api_token_file or {TOKEN_VARIABLE}"
             return Refusal(403, text)
@@ -46,6 +69,22 @@ class TokenGuard:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
             return Refusal(401, "the request bears no token, or not the right one: Authorization: Bearer <token>")
         return None
+
+    def tell(self, request: Request, status: int, text: str, detail: str = "") -> None:
+        """A line of the audit log about a request that may not change anything; of several alike, the first."""
+        now_s = self._monotonic_s()
+        if now_s - self._minute_began_s >= _AUDIT_SECONDS:
+            self._minute_began_s = now_s
+            self._addresses.clear()
+        by = address_of(request)
+        if by in self._addresses or len(self._addresses) >= _AUDIT_ADDRESSES:
+            self._left_out += 1
+            return
+        self._addresses.add(by)
+        error = f"{text}: {detail}" if detail else text
+        told = {"path": request.url.path[:_SHOWN_PATH], "by": by, "status": status, "error": error}
+        _log.warning("request refused", extra=fields(**told, left_out=self._left_out))
+        self._left_out = 0
 
     def _token(self) -> str:
         if self._token_file:
@@ -58,5 +97,11 @@ async def refused(guard: TokenGuard, request: Request) -> Response | None:
     refusal = await asyncio.to_thread(guard.refusal, request.headers.get("authorization"))
     if refusal is None:
         return None
+    guard.tell(request, refusal.status, refusal.text, refusal.detail)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     return PlainTextResponse(refusal.text + "\n", refusal.status, headers=headers)
+
+
+def address_of(request: Request) -> str:
+    """Whose request it is; "" where that can't be known."""
+    return request.client.host if request.client else ""

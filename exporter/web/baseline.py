@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.sinks.baseline_actions import ACTIONS, ActionError, BaselineActions
-from exporter.web.auth import TokenGuard, refused
+from exporter.web.auth import TokenGuard, address_of, refused
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -49,14 +49,16 @@ class _Handlers:
         action = request.url.path.rpartition("/")[2]
         body = await _body(request)
         if body is None:
-            return PlainTextResponse("the document is too large, or is not UTF-8 text\n", 413)
+            text = "the document is too large, or is not UTF-8 text"
+            self._guard.tell(request, 413, text)
+            return PlainTextResponse(f"{text}\n", 413)
         try:
             done = self._actions.act(
                 action,
                 request.path_params["probe"],
                 level=request.query_params.get("level", ""),
                 document=body,
-                by=request.client.host if request.client else "",
+                by=address_of(request),
             )
         except ActionError as error:
             return _refused(error)

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.errors import ConfigError
-from exporter.web.auth import TokenGuard, refused
+from exporter.web.auth import TokenGuard, address_of, refused
 
 Reload = Callable[[str], Awaitable[ConfigError | None]]
 """Reloads for the reason given; returns what is wrong with the new configuration."""
@@ -27,8 +27,7 @@ def config_routes(reload: Reload, shown: Callable[[], str], guard: TokenGuard) -
     async def post(request: Request) -> Response:
         if (refusal := await refused(guard, request)) is not None:
             return refusal
-        by = request.client.host if request.client else "unknown"
-        error = await reload(f"request of {by}")
+        error = await reload(f"request of {address_of(request) or 'unknown'}")
         if error is None:
             return PlainTextResponse("Reloaded\n")
         return PlainTextResponse(f"Not reloaded, the old configuration stays in force:\n{error}\n", 500)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from typing import Any, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -27,6 +27,17 @@ MAX_UNREAD_ANSWERS = 16
 """Answers that lie in our memory because their clients do not read them. A page can have tens of MB."""
 
 
+class Guest(Protocol):
+    """Who has a place in the crowd: a connection, or who is still at the door."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of it is under way."""
+
+
 class Crowd(ServerState):
     """All connections, by what they do, the longest first in each kind. `allowed_names` are the names of which a
     client's certificate must bear one; empty: any."""
@@ -34,13 +45,13 @@ class Crowd(ServerState):
     def __init__(self) -> None:
         super().__init__()
         self.allowed_names: frozenset[str] = frozenset()
-        self._inside: dict[Connection, None] = {}
-        self._waiting: dict[Connection, None] = {}
-        self._unread: dict[Connection, None] = {}
+        self._inside: dict[Guest, None] = {}
+        self._waiting: dict[Guest, None] = {}
+        self._unread: dict[Guest, None] = {}
 
-    def enter(self, newcomer: Connection) -> None:
-        """There is one more. If that is one too many, the one goes that has waited longest for a head, else one that
-        is kept alive without a request, else the newcomer."""
+    def enter(self, newcomer: Guest) -> None:
+        """There is one more. If that is one too many, the one goes that has waited longest for a handshake's end or a
+        head, else one that is kept alive without a request, else the newcomer."""
         if len(self._inside) >= MAX_CONNECTIONS:
             idle = (each for each in self._inside if each.is_idle)
             goes = next(iter(self._waiting), None) or next(idle, newcomer)
@@ -50,9 +61,14 @@ class Crowd(ServerState):
                 return
         self._inside[newcomer] = None
 
-    def waits(self, connection: Connection) -> None:
-        """A head is awaited on it."""
-        self._waiting[connection] = None
+    def waits(self, guest: Guest) -> None:
+        """A handshake's end, or a head, is awaited of it."""
+        self._waiting[guest] = None
+
+    def end_waits(self) -> None:
+        """Nobody is waited for any more."""
+        for guest in tuple(self._waiting):
+            guest.transport.abort()
 
     def waits_no_more(self, connection: Connection) -> None:
         self._waiting.pop(connection, None)
@@ -66,11 +82,11 @@ class Crowd(ServerState):
     def has_read(self, connection: Connection) -> None:
         self._unread.pop(connection, None)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, guest: Guest) -> None:
         """It is over."""
-        self._inside.pop(connection, None)
-        self._waiting.pop(connection, None)
-        self._unread.pop(connection, None)
+        self._inside.pop(guest, None)
+        self._waiting.pop(guest, None)
+        self._unread.pop(guest, None)
 
 
 class Connection(H11Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.outcome import SkipReason
 from exporter.probe import Probe
 from exporter.result import SweepResult
 from exporter.sinks.on_demand_page import CONTENT_TYPE, on_demand_page
@@ -19,7 +19,16 @@ TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 _DEFAULT_SECONDS = 10.0  # Prometheus's own scrape_timeout
 _OFFSET_SECONDS = 0.5  # left for the way back
 _MIN_SECONDS, _MAX_SECONDS = 0.5, 60.0
-_BUSY = frozenset({SkipReason.OVERLAP, SkipReason.BUDGET})
+
+
+class NoSweep(enum.Enum):
+    """Why there is no sweep now: the status of the answer, and its words."""
+
+    GROUP_BUSY = 429, "another sweep of the group runs"
+    ALL_BUSY = 429, "sweeps of other groups run, as many at once as limits.concurrent_sweeps allows"
+    BUDGET = 429, "the group's budget of an hour has no room for a sweep now"
+    PAUSED = 503, "the probe is paused"
+    SHUTDOWN = 503, "the daemon is shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +38,12 @@ class ProbePage:
 
     enabled: bool
     find: Callable[[str, str], Probe | None]
-    run: Callable[[Probe, float], Awaitable[SweepResult | SkipReason]]
+    run: Callable[[Probe, float], Awaitable[SweepResult | NoSweep]]
 
 
 def probe_routes(page: ProbePage) -> list[Route]:
     """200 with `probe_success` 0 or 1; 400 for what isn't configured, 403 where the page is off, 405 for HEAD, 429
-    while the group is busy, 503 while the probe is paused or the daemon stops."""
+    where another sweep or the budget leaves no room, 503 while the probe is paused or the daemon stops."""
 
     async def get(request: Request) -> Response:
         if request.method != "GET":  # a HEAD would make a load and throw its result away
@@ -48,7 +57,7 @@ def probe_routes(page: ProbePage) -> list[Route]:
         if seconds is None:
             return PlainTextResponse(f"{TIMEOUT_HEADER} must be a number of seconds\n", 400)
         result = await page.run(probe, seconds)
-        if isinstance(result, SkipReason):
+        if isinstance(result, NoSweep):
             return _refused(result)
         return Response(on_demand_page(result, seconds), media_type=None, headers={"Content-Type": CONTENT_TYPE})
 
@@ -66,7 +75,6 @@ def scrape_seconds(header: str | None) -> float | None:
     return min(max(wanted - _OFFSET_SECONDS, _MIN_SECONDS), _MAX_SECONDS)
 
 
-def _refused(reason: SkipReason) -> Response:
-    if reason in _BUSY:
-        return PlainTextResponse("the group is busy with another sweep\n", 429, headers={"Retry-After": "5"})
-    return PlainTextResponse(f"no sweep now: {reason.value}\n", 503)
+def _refused(why: NoSweep) -> Response:
+    status, text = why.value
+    return PlainTextResponse(f"no sweep now: {text}\n", status, headers={"Retry-After": "5"} if status == 429 else {})

@@ -10,18 +10,17 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from exporter.errors import TritonCanaryError
 from exporter.web.connection import Connection, Crowd
+from exporter.web.doorway import Doorway
 from exporter.web.tls import TlsDoor
 
 _MAX_REQUEST_HEAD_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual scrape interval, so that a scraper keeps its connection
-_HANDSHAKE_SECONDS = 10.0
 _STOP_SECONDS = 2
 
 
@@ -79,19 +78,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own knows no deadline for the handshake."""
+        """In the place of uvicorn's own, whose TLS hides a client until its handshake is over."""
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
-        tls: dict[str, Any] = {}
-        if self._door is not None:
-            deadlines = {"ssl_handshake_timeout": _HANDSHAKE_SECONDS, "ssl_shutdown_timeout": _STOP_SECONDS}
-            tls = {"ssl": self._door, **deadlines}
         self.servers = [
-            await loop.create_server(self._connection, sock=sock, backlog=self.config.backlog, **tls)
-            for sock in sockets or ()
+            await loop.create_server(self._guest, sock=sock, backlog=self.config.backlog) for sock in sockets or ()
         ]
         self.started = True
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, which does not know of handshakes."""
+        self._crowd.end_waits()
+        await super().shutdown(sockets)
+
+    def _guest(self) -> Connection | Doorway:
+        return self._connection() if self._door is None else Doorway(self._door, self._crowd, self._connection)
 
     def _connection(self) -> Connection:
         if self._door is not None:

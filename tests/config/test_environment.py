@@ -111,6 +111,27 @@ def test_faults_name_the_variable(variables: dict[str, str], fault: str) -> None
     assert fault in faults_with(**variables)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TARGETS", '[{name: t, headers: {Authorization: "Bearer s3cr3t'),
+        ("TARGETS", '[{"name": "t", "url": "http://h", "headers": {"X": ["s3cr3t"]}}]'),
+        ("PROBES", '[{"name": "p", "input": {"string_data": ["s3cr3t"]}}]'),
+        ("DEFAULTS__INPUT", '{string_data: "s3cr3t'),
+        ("DEFAULTS__INPUT__PARAMETERS", "s3cr3t"),
+        ("WEB", '{"api_token": "s3cr3t'),
+        ("WEB__API_TOKEN", "s3cr3t"),
+        ("LOG__LEVEL", "-----BEGIN PRIVATE KEY-----\\ns3cr3t"),
+        ("TARGETS__0__HEADERS__X", "s3cr3t"),
+        ("SECRET", "s3cr3t"),
+    ],
+)
+def test_no_fault_shows_a_value_that_may_be_secret(name: str, value: str) -> None:
+    faults = faults_with(**{name: value})
+    assert any(f"TRITON_CANARY_{name}" in fault for fault in faults)
+    assert not any("s3cr3t" in fault for fault in faults)
+
+
 def test_values_are_read_as_in_the_file() -> None:
     texts = {"A": "5", "B": " 5s ", "C": "", "D": "[1, x]", "E": "[::]:5", "F": "true", "G": "null", "H": "{a"}
     environ = {f"TRITON_CANARY_{name}": text for name, text in texts.items()}

@@ -62,3 +62,12 @@ def test_credentials_in_urls_and_keys_that_sound_secret_are_hidden_wherever_they
         "password": HIDDEN,
         "basic": {"token": HIDDEN},
     }
+
+
+def test_headers_for_other_doors_are_hidden_too() -> None:
+    headers = f"{{X-Tenant: {SECRET}, X-Key: {{env: NAME, prefix: {SECRET}}}}}"
+    file = f"targets: [{{management_headers: {headers}, discover: {{http_sd: {{headers: {headers}}}}}}}]"
+    text = shown_configuration(Path("canary.yaml"), file.encode(), {})
+    hidden = {"X-Tenant": HIDDEN, "X-Key": {"env": "NAME", "prefix": HIDDEN}}
+    (target,) = yaml.safe_load(text)["targets"]
+    assert target == {"management_headers": hidden, "discover": {"http_sd": {"headers": hidden}}}

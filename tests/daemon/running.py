@@ -54,12 +54,16 @@ class RunningDaemon:
 
     def start(self) -> None:
         """Returns when it serves."""
+        self.launch()
+        event = self.wait_for_log("ready")
+        self.address = event["listen"]
+
+    def launch(self) -> None:
+        """Returns when there is a process."""
         command = [sys.executable, "-m", "exporter", "serve", "--config", str(self.config_path), *self._arguments]
         with self.log_path.open("ab") as log:
             self._log_begin = log.tell()
             self._process = subprocess.Popen(command, stderr=log)
-        event = self.wait_for_log("ready")
-        self.address = event["listen"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal, waits for the end, returns the exit status."""

@@ -107,3 +107,12 @@ def test_replicas_models_pauses_and_budgets(triton: EmbeddedTriton, tmp_path: Pa
         daemon.start()
         daemon.wait_for(lambda: second in names(daemon))
         assert daemon.value("triton_canary_paused", probe=second) == 1  # over a restart
+
+        # The pattern's own name is for what comes later, too.
+        assert post(daemon, f"/api/probes/{second}/resume")[0] == 200
+        assert daemon.value("triton_canary_paused", probe=second) == 0
+        assert post(daemon, "/api/probes/delay/pause")[0] == 200
+        write_list(found, one, two)
+        daemon.wait_for(lambda: first in names(daemon))
+        assert [daemon.value("triton_canary_paused", probe=name) for name in (first, second)] == [1, 1]
+        assert daemon.status(first)["pause"] == "paused by hand, with all of delay"

@@ -100,6 +100,63 @@ def test_of_many_probes_one_changes(tmp_path: Path) -> None:
         assert daemon.get("/-/reload", method="POST")[0] == 403
 
 
+def test_a_reload_leaves_what_a_probe_has_measured(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    """One probe has run and counted; another of the same server is changed."""
+    probes = [
+        {"name": name, "target": "t", "model": "delay", "load": {"concurrency": levels}, "schedule": {"every": "1h"}}
+        for name, levels in (("stays", [1, 2]), ("changes", [1]))
+    ]
+    configuration = {"targets": [{"name": "t", "url": triton.http_url}], "probes": probes}
+    with RunningDaemon(tmp_path, configuration) as daemon:
+        for name in ("stays", "changes"):
+            daemon.wait_for_state(name, "", "unstable")
+        before, samples, due = daemon.status("stays"), samples_of(daemon, "stays"), planned(daemon)
+        others = daemon.status("changes")
+        document = yaml.safe_load(daemon.config_path.read_text())
+        document["probes"][1]["load"] = {"concurrency": [1, 3]}
+        daemon.config_path.write_text(yaml.safe_dump(document))
+        event = daemon.wait_for_log("probes changed")
+        assert (event["changed"], event["unchanged"], event["added"], event["removed"]) == ("1", "1", "0", "0")
+        sent = daemon.value("triton_canary_requests_total", probe="stays", outcome="ok")
+        assert sent is not None
+        assert sent > 10
+        assert samples_of(daemon, "stays") == samples
+        assert planned(daemon) == due
+        after = daemon.status("stays")
+        assert [level["level"] for level in after["levels"]] == ["1", "2"]
+        assert without_age(after) == without_age(before)
+        # The changed one keeps its count, and the results of the level that it still has.
+        assert [level["level"] for level in daemon.status("changes")["levels"]] == ["1"]
+        assert daemon.value("triton_canary_sweeps_total", probe="changes", status=others["state"]) == 1
+
+
+def without_age(status: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in status.items() if not key.endswith("age_seconds")}
+
+
+def ignores_hang_ups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(ignored, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+def test_hang_ups_while_it_starts(tmp_path: Path) -> None:
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as a shell or systemd leaves it to the daemon
+    daemon = RunningDaemon(tmp_path, many())
+
+    def hang_up() -> bool:
+        os.kill(daemon.pid, signal.SIGHUP)
+        return any(event.get("msg") == "ready" for event in daemon.log_events())
+
+    try:
+        daemon.launch()
+        daemon.wait_for(lambda: ignores_hang_ups(daemon.pid))
+        daemon.wait_for(hang_up)
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
+    assert daemon.stop() == 0
+
+
 # --- /probe ----------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +197,7 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
     hashed = bcrypt.hashpw(f"{SECRET}-password".encode(), bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"alice": hashed}}))
     monkeypatch.setenv("CANARY_TEST_SECRET", f"{SECRET}-environment")
+    monkeypatch.setenv("TRITON_CANARY_DEFAULTS__INPUT__PARAMETERS", json.dumps({"tenant": f"{SECRET}-inherited"}))
     configuration: dict[str, Any] = {
         "targets": [
             {
@@ -150,7 +208,24 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
                     "Authorization": {"env": "CANARY_TEST_SECRET", "prefix": f"{SECRET}-prefix "},
                     "X-Api-Key": {"file": str(tmp_path / "header")},
                 },
-            }
+            },
+            {
+                "name": "listed",
+                "url": "http://pattern",
+                "discover": {
+                    "http_sd": {
+                        "url": f"http://127.0.0.1:{refused_port()}",
+                        "headers": {"X-Plain": f"{SECRET}-listed", "X-Api-Key": {"env": "CANARY_TEST_SECRET"}},
+                    }
+                },
+            },
+            {
+                "name": "managed",
+                "kind": "torchserve",
+                "url": f"http://127.0.0.1:{refused_port()}",
+                "management_url": f"http://127.0.0.1:{refused_port()}",
+                "management_headers": {"X-Plain": f"{SECRET}-managed", "X-Api-Key": {"env": "CANARY_TEST_SECRET"}},
+            },
         ],
         "probes": [
             {
@@ -159,7 +234,8 @@ def secretive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
                 "model": "m",
                 "load": {"concurrency": 1},
                 "input": {"string_data": f"{SECRET}-data", "parameters": {"user": f"{SECRET}-parameter"}},
-            }
+            },
+            {"name": "on-listed", "target": "listed", "model": "m", "load": {"concurrency": 1}},
         ],
         "web": {"listen": "127.0.0.1:0", "api_token_file": str(tmp_path / "token")},
         "log": {"level": "debug"},
@@ -176,6 +252,7 @@ def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> N
     daemon, token = secretive, bearer(f"{SECRET}-token")
     hashed = yaml.safe_load((tmp_path / "web.yml").read_text())["basic_auth_users"]["alice"]
     daemon.wait_for_log("sweep ended", probe="p")
+    daemon.wait_for_log("discovery failed", source="addresses of listed")
     said = [daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config", "/api/baseline/p")]
     said += [daemon.get("/", bearer(f"{SECRET}-wrong"))[1]]
     said += [daemon.get(f"/probe?target={SECRET}&module={SECRET}", token)[1]]
@@ -196,6 +273,8 @@ def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> N
         assert hashed.encode() not in told_text
 
 
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
+
 BROKEN: list[tuple[tuple[str | int, ...], object]] = [
     (("targets", 0, "url"), f"http://me:{SECRET}@127.0.0.1:8000"),
     (("targets", 0, "url"), f"http://127.0.0.1:8000/?key={SECRET}"),
@@ -215,6 +294,34 @@ BROKEN: list[tuple[tuple[str | int, ...], object]] = [
     (("probes", 0, "input", "string_data"), [SECRET]),
     (("web", "api_token"), SECRET),
     (("web", "api_token_file"), [SECRET]),
+    (("web", "api_token_file"), f"{SECRET}\n"),
+    *(
+        (("targets", 0, "tls", key), document)
+        for key in ("key_file", "cert_file", "ca_file", "server_name")
+        for document in (PEM, PEM.replace("\n", " "), [PEM], {"pem": PEM})
+    ),
+    (("targets", 0, "tls"), PEM),
+    (("targets", 0, "tls"), [PEM]),
+    (("targets", 0, "tls", "key_file"), [SECRET]),
+    (("targets", 0, "tls", "key_file"), f"/run/secrets/key\t{SECRET}"),
+    (("targets", 0, "tls", "password"), SECRET),
+    *(
+        (("targets", 1, "discover", "http_sd", "url"), url)
+        for url in (f"http://me:{SECRET}@h/list", f"http://h/list?token={SECRET}", [f"http://h/?{SECRET}"], {SECRET: 1})
+    ),
+    *(
+        ((*headers, *key), value)
+        for headers in (("targets", 1, "discover", "http_sd", "headers"), ("targets", 2, "management_headers"))
+        for key, value in (
+            ((), SECRET),
+            ((), [SECRET]),
+            (("Authorization",), f"Bearer {SECRET}"),
+            (("X-Plain",), [SECRET]),
+            (("X-Plain",), {"value": SECRET}),
+            (("X-Plain",), {"env": [SECRET]}),
+            (("X-Plain",), {"file": f"{SECRET}\n"}),
+        )
+    ),
 ]
 """Values of the wrong kind, or in the wrong place."""
 

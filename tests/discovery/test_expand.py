@@ -10,9 +10,10 @@ import yaml
 
 from exporter.analysis.baseline_key import baseline_key
 from exporter.config import Settings, load
-from exporter.discovery.expand import Expanded, expand
-from exporter.discovery.found import Found
+from exporter.discovery.expand import Expanded, expand, patterns
+from exporter.discovery.found import Found, parse_groups
 from exporter.probe import Probe
+from exporter.schedule.sharding import Shard
 from exporter.sinks.baseline_store import kept_as
 from exporter.target import Resolve
 
@@ -135,3 +136,65 @@ def test_a_cap_of_none_leaves_what_is_configured(tmp_path: Path) -> None:
         tmp_path, ASR, {"name": "one", "target": "alone", "model": "m"}, limits={"max_discovered": 0}
     )
     assert names(expand(settings, pods(*range(1, 200)), {})) == ["one"]
+
+
+def test_each_shard_has_the_cap_for_what_is_its_own(tmp_path: Path) -> None:
+    """Two daemons that found the same pods in another order: no group is left to nobody while there is room for it."""
+    settings = settings_of(tmp_path, ASR, limits={"max_discovered": 25})
+    shards, everybody = [Shard(index, 2) for index in range(2)], range(1, 41)
+    measured: list[str] = []
+    for shard, first_seen in zip(shards, (range(1, 21), range(21, 41)), strict=True):
+        before = names(expand(settings, pods(*first_seen), {}, (), shard.has))
+        after = expand(settings, pods(*everybody), {}, before, shard.has)
+        assert after.dropped == 0
+        assert all(shard.has(probe.target.group) for probe in after.probes)
+        measured += names(after)
+    assert sorted(measured) == sorted(f"asr/10.0.0.{number}:9001" for number in everybody)
+
+
+def test_over_the_cap_a_shard_counts_its_own(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, ASR, limits={"max_discovered": 5})
+    shards = [Shard(index, 2) for index in range(2)]
+    parts = [expand(settings, pods(*range(1, 41)), {}, (), shard.has) for shard in shards]
+    own = [sum(shard.has(f"10.0.0.{number}") for number in range(1, 41)) for shard in shards]
+    assert [len(part.probes) for part in parts] == [5, 5]
+    assert [part.dropped for part in parts] == [count - 5 for count in own]
+
+
+def test_a_shard_has_what_is_configured_by_group_and_in_its_order(tmp_path: Path) -> None:
+    doors = [(f"{door}-{number}", f"{door}://10.0.1.{number}") for number in range(20) for door in ("http", "grpc")]
+    path = tmp_path / "canary.yaml"
+    values = {
+        "targets": [{"name": name, "url": url} for name, url in doors],
+        "defaults": {"schedule": {"every": "5m"}, "load": {"concurrency": 1}},
+        "probes": [{"name": name, "target": name, "model": "m"} for name, _ in doors],
+    }
+    path.write_text(yaml.safe_dump(values))
+    parts = [expand(load(path, {}), {}, {}, (), Shard(index, 3).has).probes for index in range(3)]
+    for index, part in enumerate(parts):
+        expected = [name for name, _ in doors if Shard(index, 3).has(f"10.0.1.{name.partition('-')[2]}")]
+        assert [probe.name for probe in part] == expected
+    assert sum(map(len, parts)) == len(doors)
+
+
+@pytest.mark.parametrize(
+    ("listed", "found"),
+    [
+        (["a", "a:9001", "A:9001"], ["asr/a:9001"]),
+        (
+            ["a:9001", "a:1", "B.Example", "b.example:1"],
+            ["asr/a:1", "asr/a:9001", "asr/b.example:9001", "asr/b.example:1"],
+        ),
+        (["[FD00::1]", "[fd00::1]:9001"], ["asr/[fd00::1]:9001"]),
+    ],
+)
+def test_one_address_written_in_many_ways_is_one(listed: list[str], found: list[str], tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, ASR, target=FLEET | {"discover": {"file_sd": ["x.json"]}})
+    expanded = expand(settings, {"fleet": parse_groups([{"targets": listed}], ())}, {})
+    assert names(expanded) == found
+
+
+def test_which_names_are_patterns(tmp_path: Path) -> None:
+    every = {"name": "every", "target": "alone", "models": "all-ready"}
+    settings = settings_of(tmp_path, ASR, {"name": "one", "target": "alone", "model": "m"}, every)
+    assert patterns(settings) == [("fleet", "asr"), ("alone", "every")]

@@ -170,3 +170,9 @@ def test_sources(tmp_path: Path) -> None:
     assert (addresses.url, addresses.ca_file, addresses.labels) == ("http://sd.example/list", "ca.pem", ("zone",))
     assert addresses.headers[0].env == "TOKEN"
     assert (models.target.name, models.is_index) == ("alone", True)
+
+
+def test_a_shard_asks_its_own_servers_for_their_models(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, EVERY, EVERY | {"name": "all", "target": "alone"}, target=FLEET | DISCOVER)
+    sources = sources_of(settings, {"fleet": at(1, 2)}, lambda group: group == "10.0.0.2")
+    assert [source.target.name for source in sources] == ["fleet", "fleet/10.0.0.2:9001"]

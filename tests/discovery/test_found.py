@@ -18,6 +18,8 @@ from exporter.discovery.found import DiscoveryError, Found, parse_groups
         ("triton-0:8001", ("triton-0", 8001)),
         ("[fd00::1]:8001", ("fd00::1", 8001)),
         ("[fd00::1]", ("fd00::1", 0)),
+        ("Triton-0.Example:8001", ("triton-0.example", 8001)),
+        ("[FD00::A]:1", ("fd00::a", 1)),
     ],
 )
 def test_addresses(given: str, found: tuple[str, int]) -> None:

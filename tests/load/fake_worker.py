@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from exporter.errors import InputError, PreflightError
 from exporter.facts import ModelFacts
@@ -42,6 +43,12 @@ def hang_at_ten(number: int) -> Reply:
     return Reply()
 
 
+def breaks(then: Reply) -> FakeService:
+    """All is well until there is the file that FAKE_SERVER_BREAKS names: one moment for all workers."""
+    broken = Path(os.environ.get("FAKE_SERVER_BREAKS", "/nowhere"))
+    return FakeService(lambda _: then if broken.exists() else Reply(delay_ms=0.2))
+
+
 KINDS = {
     "fake": FakeService(always(delay_ms=1)),
     "fast": FakeService(),
@@ -52,6 +59,8 @@ KINDS = {
     "exits": FakeService(exit_at_ten),
     "fails": FakeService(fail_at_ten),
     "hangs": FakeService(hang_at_ten),
+    "begins_to_fail": breaks(Reply(Outcome.SERVER_ERROR, 0.2, "500 boom")),
+    "gets_slow": breaks(Reply(delay_ms=60)),
 }
 
 if __name__ == "__main__":

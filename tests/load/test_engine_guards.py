@@ -43,7 +43,10 @@ def rows_of(events: list[MemberEvent]) -> RecordColumns:
     return RecordColumns.concatenate([event.columns for event in events if isinstance(event, Window)])
 
 
-@pytest.mark.parametrize("load", [concurrency(1), concurrency(16), request_rate(1500)], ids=lambda load: load.label)
+LOADS = [concurrency(1), concurrency(16), concurrency(64), request_rate(1500), request_rate(5000)]
+
+
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.mode} {load.label}")
 async def test_a_server_that_gets_slow(load: LoadLevel) -> None:
     """Nothing is sent once 20 more answers were slow than were not. Before that an open loop goes on for as long as the
     first slow answers take: nobody can know sooner."""
@@ -59,7 +62,7 @@ async def test_a_server_that_gets_slow(load: LoadLevel) -> None:
     assert end.sent <= GOOD_REQUESTS + 20 + 128
 
 
-@pytest.mark.parametrize("load", [concurrency(16), request_rate(1500)], ids=lambda load: load.label)
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.mode} {load.label}")
 async def test_a_server_that_begins_to_fail(load: LoadLevel) -> None:
     service = FakeService(
         lambda n: Reply(delay_ms=0.2) if n < GOOD_REQUESTS else Reply(Outcome.SERVER_ERROR, 0.2, "500 boom")

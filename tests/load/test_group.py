@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import pytest
 
 from exporter.errors import PreflightError, WorkerLostError
 from exporter.load.group import WorkerGroup
+from exporter.load.guard import Guard
 from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted
+from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, MemberEvent
 from exporter.outcome import Outcome, Reason
-from exporter.probe import Distribution, LoadLevel, Mode
+from exporter.probe import Distribution, LoadLevel, Mode, StopRules
 from exporter.timing_files import read_schedule
 from exporter.units import MS
 from exporter.window import LevelEnd, RecordColumns, Window
@@ -133,6 +135,66 @@ async def test_a_stop_rule_of_one_ends_all(group: WorkerGroup) -> None:
     assert end.reason is Reason.ERROR_RATIO
     rows = sum(len(event.columns) for event in events if isinstance(event, Window))
     assert end.sent == rows < 100
+
+
+class RecordingWorker(LocalWorker):
+    """Keeps what it tells, before it is merged with what others tell."""
+
+    async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        self.windows: list[Window] = []
+        async for event in super().run_member(plan):
+            if isinstance(event, Window):
+                self.windows.append(event)
+            yield event
+
+
+def stopped_ns(rows: RecordColumns, rules: StopRules) -> float:
+    """When a guard stops over these requests."""
+    guard = Guard(rules, 10**9, 10**18)
+    for row in np.argsort(rows.last_ns, kind="stable"):
+        last_ns = int(rows.last_ns[row])
+        if guard.ended(Outcome(rows.outcome[row]), "", last_ns - int(rows.sent_ns[row])) is not None:
+            return last_ns
+    return math.inf
+
+
+BREAKING = [
+    ("begins_to_fail", concurrency(16), Reason.ERROR_RATIO),
+    ("begins_to_fail", request_rate(1500), Reason.ERROR_RATIO),
+    ("gets_slow", concurrency(16), Reason.LATENCY),
+    ("gets_slow", request_rate(1500), Reason.LATENCY),
+]
+
+
+async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
+    or until their own guards stop them."""
+    broken = tmp_path / "broken"
+    monkeypatch.setenv("FAKE_SERVER_BREAKS", str(broken))
+    workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
+    members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
+    group = WorkerGroup(members)
+    async with asyncio.timeout(60):
+        for kind, level, reason in BREAKING:
+            it = plan(level, kind, error_min_requests=20, max_latency_ns=40 * MS, max_in_flight=128)
+            end = None
+            async for event in group.run_level(it):
+                if isinstance(event, Window) and not event.warm_up:
+                    broken.touch()
+                end = event
+            await group.end_sweep()
+            broken.unlink()
+            assert isinstance(end, LevelEnd)
+            assert end.reason is reason
+            rows = [RecordColumns.concatenate([window.columns for window in member.windows]) for member in members]
+            stops = [stopped_ns(each, it.probe.stop) for each in rows]
+            assert math.isfinite(min(stops))
+            after_own = [int((each.sent_ns > stop).sum()) for each, stop in zip(rows, stops, strict=True)]
+            after_first = sum(int((each.sent_ns > min(stops)).sum()) for each in rows)
+            print(f"{kind}, {level.mode} {level.label}: {after_first} sent after the first member's stop")
+            assert after_own == [0, 0, 0, 0]
+            assert after_first <= 3 * (20 + 128 // 4)
+    await asyncio.gather(*(worker.kill() for worker in workers))
 
 
 async def test_too_little_to_share_is_left_to_one(group: WorkerGroup) -> None:

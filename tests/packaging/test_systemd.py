@@ -58,3 +58,8 @@ def test_it_writes_where_the_daemon_does_and_waits_as_long() -> None:
     assert parse_duration(f"{given['TimeoutStopSec'][0]}s") > Settings().limits.shutdown_timeout_ns + 5 * NS
     assert given["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert given["ExecStart"] == ["/opt/triton-canary/bin/triton-canary serve --config /etc/triton-canary/canary.yaml"]
+
+
+def test_a_hang_up_that_kills_is_no_clean_end() -> None:
+    given = directives()
+    assert (given["Restart"], given["RestartForceExitStatus"]) == (["on-failure"], ["SIGHUP"])

@@ -47,8 +47,11 @@ class Stage:
         self.scheduler = Scheduler(
             self._run, lambda p, r: self.skipped.append((p.name, r)), 2, self.fake.clocks, refuse=self.gate.refusal
         )
-        actions = ProbeActions(self.scheduler, self.gate, self.pauses, lambda: [A, B, REPLICA])
-        self.app = Starlette(routes=action_routes(actions, TokenGuard(str(folder / "token"), {})))
+        self.probes = [A, B, REPLICA]
+        actions = ProbeActions(self.scheduler, self.gate, self.pauses, lambda: self.probes, lambda: [("fleet", "asr")])
+        self.seconds = 0.0
+        guard = TokenGuard(str(folder / "token"), {}, lambda: self.seconds)
+        self.app = Starlette(routes=action_routes(actions, guard))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://canary")
 
     async def post(self, path: str) -> tuple[int, str]:
@@ -140,6 +143,53 @@ async def test_a_replica_has_a_slash_in_its_name(stage: Stage) -> None:
     assert list(stage.running) == ["asr/10.0.0.1:8001"]
 
 
+def replica(number: int) -> Probe:
+    where = f"10.0.0.{number}:8001"
+    return make_probe(name=f"asr/{where}", target=make_target(name=f"fleet/{where}", group=where))
+
+
+async def test_a_pattern_is_paused_with_all_that_will_be_found_of_it(stage: Stage, tmp_path: Path) -> None:
+    stage.probes = [A, replica(1), replica(2)]
+    text = "paused, with all that is found of it, now 2; a sweep that runs goes on"
+    assert await stage.post("asr/pause") == (200, text)
+    stage.probes = [A, replica(3)]  # all others are gone; this one has come
+    gate = Gate(Pauses(tmp_path / "pauses.json"), stage.calendar, stage.ledger)  # as after a restart
+    assert [gate.pause(probe) for probe in (A, replica(3))] == ["", "paused by hand, with all of asr"]
+    assert await stage.post("asr/10.0.0.3:8001/sweep-now") == (409, "the probe is paused by hand, with all of asr")
+    text = "resumed, and paused by hand, with all of asr"  # one of them alone can't be resumed, and that is said
+    assert await stage.post("asr/10.0.0.3:8001/resume") == (200, text)
+    await stage.post("asr/10.0.0.3:8001/pause")
+    text = "resumed, with all that is found of it, now 1; it runs from its next slot on"
+    assert await stage.post("asr/resume") == (200, text)
+    assert (list(stage.pauses), stage.gate.pause(replica(3))) == ([], "")
+
+
+async def test_a_pattern_of_which_nothing_is_found_yet(stage: Stage) -> None:
+    stage.probes = [A]
+    text = "paused, with all that is found of it, now 0; a sweep that runs goes on"
+    assert await stage.post("asr/pause") == (200, text)
+    assert stage.gate.pause(replica(1)) == "paused by hand, with all of asr"
+    assert stage.gate.pause(A) == ""
+
+
+async def test_a_pause_of_a_pattern_ends_the_waits(stage: Stage) -> None:
+    stage.probes = [replica(1), replica(2), replica(3)]
+    for probe in stage.probes:
+        stage.scheduler.due(probe)
+    await asyncio.sleep(0)
+    await stage.post("asr/pause")
+    assert sorted(stage.running) == ["asr/10.0.0.1:8001", "asr/10.0.0.2:8001"]
+    assert stage.skipped == [("asr/10.0.0.3:8001", SkipReason.PAUSED)]
+    for probe in stage.probes[:2]:
+        await stage.end(probe)
+
+
+async def test_a_pattern_cannot_be_swept_now(stage: Stage) -> None:
+    text = "the name stands for any number of probes; sweep-now takes that of one"
+    assert await stage.post("asr/sweep-now") == (409, text)
+    assert stage.running == {}
+
+
 async def test_what_is_refused_changes_nothing(stage: Stage) -> None:
     assert await stage.post("nobody/pause") == (404, "there is no probe 'nobody'")
     response = await stage.client.post("/api/probes/a/pause")
@@ -159,13 +209,63 @@ async def test_a_pause_that_cannot_be_kept_is_refused(stage: Stage, tmp_path: Pa
     assert stage.gate.pause(A) == ""
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, object]]]:
+    return [(record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
+
+
 async def test_the_audit_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "exporter.audit")
     await stage.post("a/pause")
     await stage.post("a/sweep-now")
-    told = [(record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
+    await stage.post("nobody/pause")
     whose = {"target": "door-of-a", "probe": "a", "by": "127.0.0.1"}
-    assert told == [
+    nobody = {"target": "", "probe": "nobody", "by": "127.0.0.1"}
+    assert told(caplog) == [
         ("probe action", {"action": "pause", **whose, "done": "paused; a sweep that runs goes on"}),
         ("probe action refused", {"action": "sweep-now", **whose, "error": "the probe is paused by hand"}),
+        ("probe action refused", {"action": "pause", **nobody, "error": "there is no probe 'nobody'"}),
     ]
+
+
+async def test_the_audit_log_of_those_without_the_token(
+    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "exporter.audit")
+
+    async def guess(path: str, address: str = "10.0.0.1") -> int:
+        transport = httpx.ASGITransport(stage.app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://canary") as client:
+            return (await client.post(path, headers={"Authorization": "Bearer guess"})).status_code
+
+    for _ in range(5):
+        assert await guess("/api/probes/a/pause") == 401
+    assert await guess("/api/probes/nobody/pause", "10.0.0.2") == 401
+    stage.seconds = 60.0
+    (tmp_path / "token").write_text("")
+    assert await guess("/api/probes/a/pause") == 403
+    stage.seconds = 120.0
+    (tmp_path / "token").unlink()
+    assert await guess(f"/api/probes/{'x' * 500}/pause") == 503
+    wrong = "the request bears no token, or not the right one: Authorization: Bearer <token>"
+    none = "changes are refused: no token is configured; set web.api_token_file or TRITON_CANARY_API_TOKEN"
+    unread = f"web.api_token_file cannot be read: No such file or directory: {tmp_path / 'token'}"
+    path, long_path = "/api/probes/a/pause", f"/api/probes/{'x' * 188}"
+    refused = [
+        {"path": path, "by": "10.0.0.1", "status": 401, "error": wrong, "left_out": 0},
+        {"path": "/api/probes/nobody/pause", "by": "10.0.0.2", "status": 401, "error": wrong, "left_out": 4},
+        {"path": path, "by": "10.0.0.1", "status": 403, "error": none, "left_out": 0},
+        {"path": long_path, "by": "10.0.0.1", "status": 503, "error": unread, "left_out": 0},
+    ]
+    assert told(caplog) == [("request refused", fields) for fields in refused]
+
+
+async def test_strangers_of_many_addresses_do_not_fill_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "exporter.audit")
+    for number in range(100):
+        transport = httpx.ASGITransport(stage.app, client=(f"10.0.1.{number}", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://canary") as client:
+            await client.post("/api/probes/a/pause")
+    assert len(caplog.records) == 30
+    stage.seconds = 60.0
+    await stage.client.post("/api/probes/a/pause")
+    assert told(caplog)[-1][1]["left_out"] == 70

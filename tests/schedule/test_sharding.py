@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.schedule.sharding import Shard, shard_of
-from tests.builders import make_probe, make_target
 
 GROUPS = [f"triton-{number}.example" for number in range(300)]
 
@@ -40,18 +38,6 @@ def test_shards_are_evenly_filled_and_the_same_in_every_process() -> None:
     assert all(900 <= size <= 1100 for size in sizes.values())
     # sha256sum of "a.example@0" begins with a39e, of "a.example@1" with 3711, of "a.example@2" with 4992.
     assert shard_of("a.example", 3) == 0
-
-
-def test_a_part_keeps_the_order_and_goes_by_group() -> None:
-    doors = [make_target(name=f"{group}-{door}", group=group) for group in GROUPS[:20] for door in ("http", "grpc")]
-    probes = [make_probe(name=f"p{number}", target=door) for number, door in enumerate(doors)]
-    parts = [Shard(index, 3).part(probes) for index in range(3)]
-    assert sum(map(len, parts)) == len(probes)
-    for part in parts:
-        numbers = [int(probe.name[1:]) for probe in part]
-        assert all(earlier < later for earlier, later in pairwise(numbers))
-        assert set(Counter(probe.target.group for probe in part).values()) == {2}
-    assert Shard().part(probes) == probes
 
 
 @pytest.mark.parametrize(("text", "index", "count"), [("0/1", 0, 1), ("2/3", 2, 3), ("999/1000", 999, 1000)])

@@ -106,6 +106,21 @@ async def test_who_may_not_read(
         assert (await client.get("/-/ready", headers=headers)).status_code == 200
 
 
+async def test_a_change_that_is_refused_before_its_path_is_told(
+    page: MetricsPage, web_file: Path, hashed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    web_file.write_text(f"basic_auth_users: {{alice: {hashed}}}")
+    (tmp_path / "token").write_text("the token")
+    async with client_of(make_app(page, WebAccess(web_file), str(tmp_path / "token"))) as client:
+        for method in ("GET", "POST"):
+            answer = await client.request(method, "/-/reload", headers={"Authorization": "Bearer wrong"})
+            assert answer.status_code == 401
+    (record,) = caplog.records
+    error = "who sent it may not even read"
+    told = {"path": "/-/reload", "by": "127.0.0.1", "status": 401, "error": error, "left_out": 0}
+    assert (record.name, record.fields) == ("exporter.audit", told)  # type: ignore[attr-defined]
+
+
 async def test_users_and_the_bearer_of_the_token_may_read(
     page: MetricsPage, web_file: Path, hashed: str, tmp_path: Path
 ) -> None:
@@ -333,3 +348,25 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     with pytest.raises(CommandError, match=said):  # this application has no baselines
         await asyncio.to_thread(run_command, command)
     await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("client", "404: "),
+        (None, "403: a client certificate that is allowed here is required"),
+        ("nowhere", "the daemon cannot be asked .*nowhere"),
+    ],
+)
+async def test_the_command_line_where_certificates_are_asked_for(
+    name: str | None, said: str, page: MetricsPage, web_file: Path, certificates: Certificates
+) -> None:
+    write_tls(
+        web_file, certificates, f", client_auth_type: RequireAndVerifyClientCert, client_ca_file: {certificates.ca}"
+    )
+    files = {"client": (certificates.client, certificates.client_key), "nowhere": (web_file.with_name("nowhere"), None)}
+    cert_file, key_file = files[name] if name else (None, None)
+    async with serving(page, WebAccess(web_file)) as url:
+        command = Command("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
+        with pytest.raises(CommandError, match=said):  # this application has no baselines
+            await asyncio.to_thread(run_command, command)

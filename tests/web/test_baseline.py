@@ -145,13 +145,24 @@ async def test_export_and_import(client: httpx.AsyncClient, store: BaselineStore
     ],
 )
 async def test_what_cannot_be_done(
-    client: httpx.AsyncClient, store: BaselineStore, path: str, status: int, text: str
+    client: httpx.AsyncClient,
+    store: BaselineStore,
+    path: str,
+    status: int,
+    text: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter.audit")
     sweep(store, 3)
     before = encode("addsub", store.state("addsub"))
     response = await client.post(f"/api/baseline/{path}", headers=BEARER, content="no document")
     assert (response.status_code, response.text) == (status, text)
     assert encode("addsub", store.state("addsub")) == before
+    (record,) = caplog.records
+    name, _, action = path.partition("?")[0].partition("/")
+    told = {"action": action, "probe": name, "baseline_level": path.partition("=")[2], "by": "127.0.0.1"}
+    assert record.getMessage() == "baseline change refused"
+    assert record.fields == {**told, "error": text.removesuffix("\n")}  # type: ignore[attr-defined]
 
 
 async def test_nothing_is_remembered_yet(client: httpx.AsyncClient) -> None:
@@ -190,7 +201,12 @@ def test_where_the_token_comes_from(tmp_path: Path) -> None:
     guard = TokenGuard(str(path), {TOKEN_VARIABLE: "x"})
     missing = guard.refusal("Bearer x")
     assert missing is not None
-    assert missing.status == 503
+    assert (missing.status, missing.text) == (503, "web.api_token_file cannot be read: No such file or directory")
+    assert missing.detail == str(path)
+    path.write_bytes(b"\xff\xfe")
+    unread = guard.refusal("Bearer x")
+    assert unread is not None
+    assert (unread.status, unread.text) == (503, "web.api_token_file cannot be read: it is not UTF-8 text")
     path.write_text("")
     empty = guard.refusal("Bearer ")
     assert empty is not None
@@ -234,6 +250,11 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
 def test_a_daemon_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", "show", "addsub", "--url", "http://127.0.0.1:1"]) == 1
     assert "the daemon cannot be asked at http://127.0.0.1:1/api/baseline/addsub" in capsys.readouterr().err
+
+
+def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["baseline", "show", "addsub", "--key-file", "k"]) == 3
+    assert capsys.readouterr().err == "triton-canary: --key-file needs --cert-file beside it\n"
 
 
 @pytest.mark.parametrize("arguments", [["import", "addsub"], ["pin", "addsub", "file"]])

@@ -56,10 +56,19 @@ async def test_a_bad_configuration_is_a_500_with_every_fault(client: httpx.Async
     ("method", "headers", "status"), [("GET", BEARER, 405), ("POST", {}, 401), ("POST", {"Authorization": "x"}, 401)]
 )
 async def test_others_cause_nothing(
-    method: str, headers: dict[str, str], status: int, client: httpx.AsyncClient, desk: Desk
+    method: str,
+    headers: dict[str, str],
+    status: int,
+    client: httpx.AsyncClient,
+    desk: Desk,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert (await client.request(method, "/-/reload", headers=headers)).status_code == status
     assert desk.reasons == []
+    told = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert [(fields["path"], fields["status"], fields["by"]) for fields in told] == (
+        [("/-/reload", 401, "127.0.0.1")] if status == 401 else []
+    )
 
 
 async def test_the_configuration_is_shown(client: httpx.AsyncClient) -> None:

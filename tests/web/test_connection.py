@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -18,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from exporter.config.web_file import TlsServerSettings
-from exporter.web import connection
+from exporter.web import connection, doorway
 from exporter.web.server import WebServer
 from exporter.web.tls import TlsDoor
 from tests.transport.certificates import make_certificates
@@ -124,6 +125,68 @@ async def test_silent_tls_clients(tmp_path: Path) -> None:
                 stack.callback(writer.close)
             assert await scrape(f"https://{address}", trusting) == 200
     await server.stop()
+
+
+@pytest.fixture
+async def tls_place(tmp_path: Path) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """Where the pages are served over TLS, and who trusts that."""
+    certificates = make_certificates(tmp_path)
+    settings = TlsServerSettings(cert_file=str(certificates.server), key_file=str(certificates.server_key))
+    server = WebServer(APP, "127.0.0.1", 0, TlsDoor(settings))
+    yield await server.start(), ssl.create_default_context(cafile=certificates.ca)
+    await server.stop()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01"], ids=["silent", "dripping"])
+async def test_who_shakes_no_hands_has_a_place_too(
+    data: bytes, tls_place: tuple[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four places one is a scraper's that is kept alive: the silent ones push out each other, never it."""
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
+    address, trusting = tls_place
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
+
+    async def scrape_again() -> None:
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"a page\n")).startswith(b"HTTP/1.1 200 ")
+
+    await scrape_again()
+    async with Crowd(address) as crowd:
+        await crowd.come(10, data)
+        await until(crowd.ended, 7)
+        assert await scrape(f"https://{address}", trusting) == 200
+        await until(crowd.ended, 8)
+        await scrape_again()
+    writer.close()
+
+
+async def until(count: Callable[[], Awaitable[int]], expected: int) -> None:
+    """Waits until so many are counted, and no more."""
+    async with asyncio.timeout(10):
+        while (found := await count()) < expected:
+            await asyncio.sleep(0.01)
+    assert found == expected
+
+
+async def test_a_client_that_shakes_no_hands_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    settings = TlsServerSettings(cert_file=str(certificates.server), key_file=str(certificates.server_key))
+    server = WebServer(APP, "127.0.0.1", 0, TlsDoor(settings))
+    async with Crowd(await server.start()) as crowd:
+        await crowd.come(3, b"\x16\x03\x01")
+        await asyncio.sleep(0)
+        await server.stop()
+        await until(crowd.ended, 3)
+
+
+async def test_a_handshake_that_takes_too_long_is_given_up(
+    tls_place: tuple[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorway, "HANDSHAKE_SECONDS", 0.05)
+    async with Crowd(tls_place[0]) as crowd:
+        await crowd.come(2)
+        await until(crowd.ended, 2)
 
 
 async def test_huge_heads_are_cut_off_and_others_are_served_meanwhile(address: str) -> None:

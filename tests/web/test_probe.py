@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from exporter.on_demand import shortened
-from exporter.outcome import Reason, SkipReason, SweepStatus
+from exporter.outcome import Reason, SweepStatus
 from exporter.probe import MeasurementOptions, Probe, StopRules, WindowMode
 from exporter.result import SweepResult
 from exporter.units import NS
-from exporter.web.probe import TIMEOUT_HEADER, ProbePage, probe_routes, scrape_seconds
+from exporter.web.probe import TIMEOUT_HEADER, NoSweep, ProbePage, probe_routes, scrape_seconds
 from tests.builders import concurrency, make_probe
 from tests.sinks.results import make_measurement, make_result
 
@@ -28,14 +28,14 @@ class Daemon:
 
     def __init__(self) -> None:
         self.asked: list[float] = []
-        self.answer: SweepResult | SkipReason = make_result(
+        self.answer: SweepResult | NoSweep = make_result(
             shortened(PROBE, 9.5), measurements=(make_measurement(concurrency(1)),)
         )
 
     def find(self, target: str, name: str) -> Probe | None:
         return PROBE if (target, name) == (PROBE.target.name, PROBE.name) else None
 
-    async def run(self, probe: Probe, seconds: float) -> SweepResult | SkipReason:
+    async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         assert probe is PROBE
         self.asked.append(seconds)
         return self.answer
@@ -64,6 +64,7 @@ async def test_the_page_of_a_sweep(client: httpx.AsyncClient, daemon: Daemon) ->
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = samples(answer.text)
     assert found["probe_success"] == 1
+    assert "# HELP probe_success 1 if the sweep got usable data, else 0. This page causes load each time" in answer.text
     assert isinstance(daemon.answer, SweepResult)
     assert found["probe_duration_seconds"] == daemon.answer.duration_ns / NS
     assert found["probe_timeout_seconds"] == 9.5
@@ -107,13 +108,19 @@ async def test_other_methods_get_no_load(method: str, client: httpx.AsyncClient,
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"),
-    [(SkipReason.OVERLAP, 429), (SkipReason.BUDGET, 429), (SkipReason.PAUSED, 503), (SkipReason.SHUTDOWN, 503)],
+    ("why", "status", "text"),
+    [
+        (NoSweep.GROUP_BUSY, 429, "another sweep of the group runs"),
+        (NoSweep.ALL_BUSY, 429, "sweeps of other groups run, as many at once as limits.concurrent_sweeps allows"),
+        (NoSweep.BUDGET, 429, "the group's budget of an hour has no room for a sweep now"),
+        (NoSweep.PAUSED, 503, "the probe is paused"),
+        (NoSweep.SHUTDOWN, 503, "the daemon is shutting down"),
+    ],
 )
-async def test_no_sweep_now(reason: SkipReason, status: int, client: httpx.AsyncClient, daemon: Daemon) -> None:
-    daemon.answer = reason
+async def test_no_sweep_now(why: NoSweep, status: int, text: str, client: httpx.AsyncClient, daemon: Daemon) -> None:
+    daemon.answer = why
     answer = await client.get("/probe", params=ASKED)
-    assert answer.status_code == status
+    assert (answer.status_code, answer.text) == (status, f"no sweep now: {text}\n")
     assert ("retry-after" in answer.headers) == (status == 429)
 
 
