@@ -29,6 +29,8 @@ MAX_PAGE_BYTES = 8 << 20
 """Triton has some 30 lines a model: enough for 2000 of them."""
 MAX_LINES = 2000
 """Lines of a page that concern us; one model has less than 100, a GPU less than 20."""
+_ESCAPED: Final = frozenset('"\\\n')
+"""What a label's value on a page is not written as it is."""
 _CHUNK_BYTES = 64 << 10
 _MAX_PLAUSIBLE = 2.0**63
 _MAX_TEXT = 120
@@ -221,13 +223,11 @@ def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerRe
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
 
 
-def find_samples(
-    text: str, known: Collection[str], of_a_model: Collection[str] = (), model: str = ""
-) -> Iterator[Sample]:
+def find_samples(text: str, known: Collection[str], of_a_model: Collection[str], model: str) -> Iterator[Sample]:
     """The samples by the `known` names with figures that can be true: only their lines are parsed, which costs a
-    hundred times what skipping does. Of those `of_a_model` the other models' are left out as far as that is cheap.
-    Raises PageError."""
-    mark = f'"{model}"' if model.isalnum() else ""
+    hundred times what skipping does. Of those `of_a_model` the other models' are left out, but where the model's name
+    is written otherwise on a page. Raises PageError."""
+    mark = "" if set(model) & _ESCAPED else f'"{model}"'
     taken = 0
     lines_seen = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -239,7 +239,7 @@ def find_samples(
             continue
         taken += 1
         if taken > MAX_LINES:
-            raise PageError(f"has more than {MAX_LINES} lines for one model")
+            raise PageError(f"has more than {MAX_LINES} lines that may concern the model")
         try:
             samples = [sample for family in text_string_to_metric_families(line) for sample in family.samples]
         except (ValueError, KeyError, IndexError) as error:
