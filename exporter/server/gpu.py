@@ -60,6 +60,8 @@ def _say_once(text: str) -> None:
 class Nvml:
     """A `Reader` (poller) of all GPUs and their MIG instances, at most MAX_GPUS of both."""
 
+    from_page = False
+
     def read(self) -> ServerReading:
         """What the driver says now."""
         asked_ns = time.monotonic_ns()

@@ -25,6 +25,7 @@ from exporter.sweep.stability import Stability
 from exporter.units import MS, NS
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
+from tests.transport.scripted import serving
 
 
 def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, **changes: Any) -> Probe:
@@ -181,6 +182,23 @@ async def test_a_dead_metrics_page_is_no_failure(
     assert page is not None
     assert (page.up, page.error, page.rates) == (False, "cannot connect: connection refused", {})
     assert page.failed == page.readings >= 4
+    assert "queue" in measurement.breakdown_ns
+
+
+async def test_a_silent_metrics_page_is_down_however_short_the_windows(
+    worker: LocalWorker, triton: EmbeddedTriton
+) -> None:
+    async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    probe = probe_of(triton, "delay", 1, window_ms=300)
+    async with serving(silence) as port:
+        target = dataclasses.replace(probe.target, metrics_url=f"http://127.0.0.1:{port}/metrics")
+        (measurement,) = (await swept(worker, dataclasses.replace(probe, target=target))).measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert (page.up, page.failed) == (False, page.readings)
+    assert page.error in ("was not there at the window's edge", "was not there within 2 s")
     assert "queue" in measurement.breakdown_ns
 
 
