@@ -34,6 +34,7 @@ from exporter.sinks.report_csv import CsvOptions, write_csv
 from exporter.sinks.report_lines import ReportOptions
 from exporter.sinks.result_json import json_text
 from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.settings import put_back_now
 from exporter.sweep.stability import Stability
 
 EXIT_OK = 0
@@ -107,6 +108,8 @@ async def _run(probe: Probe, display: _Display, export: ProfileExport | None) ->
 
     def on_signal(number: int) -> None:
         if interrupts:
+            for line in put_back_now():
+                _say(line)
             os._exit(128 + number)
         interrupts.append(asyncio.create_task(sweep.interrupt()))
 

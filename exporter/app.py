@@ -43,6 +43,7 @@ from exporter.sinks.page import MetricsPage
 from exporter.sinks.sweep_log import SweepLog
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
+from exporter.sweep.settings import put_back_now
 from exporter.units import NS
 from exporter.web.access import WebAccess
 from exporter.web.actions import action_routes
@@ -169,6 +170,8 @@ class Daemon:
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             # Asked twice: whoever asks has reasons not to wait. The workers end with this process.
+            for line in put_back_now():
+                log.error(line)
             os._exit(128 + number)
         log.info("signal received", extra=fields(signal=number.name))
         self._stop.set()

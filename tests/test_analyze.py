@@ -185,11 +185,20 @@ def test_metrics_and_a_verbose_csv(server: EmbeddedTriton, tmp_path: Path, monke
     page = f"--metrics-url localhost:{server.metrics_port}/metrics"
     line = f"-m resnet50_libtorch --collect-metrics {page} -f output.csv --verbose-csv"
     assert analyze(line, server) == 0
-    header = Path("output.csv").read_text().splitlines()[0].split(",")
-    assert header[-7:] == [
+    header, row = (line.split(",") for line in Path("output.csv").read_text().splitlines())
+    begin = header.index("Avg latency")
+    assert header[begin:] == [
         *("Avg latency", "request/response", "response wait"),
         *("Avg GPU Utilization", "Avg GPU Power Usage", "Max GPU Memory Usage", "Total GPU Memory"),
+        *("Max GPU Temperature (celsius)", "Avg GPU Clock (hertz)", "GPU Energy (joules)"),
+        *("Energy per Inference (joules)", "Max Pending Requests", "Avg Server CPU Utilization (ratio)"),
+        *("Max Server Memory (bytes)", "Foreign Requests (ratio)", "Batch Executions"),
     ]
+    cells = dict(zip(header, row, strict=True))
+    assert 0 <= float(cells["Avg Server CPU Utilization (ratio)"]) <= 1
+    assert int(cells["Max Server Memory (bytes)"]) > 1 << 20
+    assert cells["Foreign Requests (ratio)"] == "0"
+    assert cells["Batch Executions"].startswith("1:")
 
 
 def test_all_files_of_one_run(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

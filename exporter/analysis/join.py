@@ -36,7 +36,7 @@ COUNTED_FEWER = (
 @dataclass(frozen=True, slots=True)
 class OurShare:
     """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `answered`
-    were ok, give or take `edge`."""
+    were ok, give or take `edge`. A decoupled model's requests, too, are counted between their start and their end."""
 
     requests: int
     answered: int
@@ -56,12 +56,14 @@ def our_share(columns: RecordColumns, windows: Sequence[Window]) -> OurShare | N
         return None
     duration_ns = max(1, sum(window.duration_ns for window in windows))
     first_ns, last_ns = (before.asked_ns + before.answered_ns) / 2, (after.asked_ns + after.answered_ns) / 2
-    inside = columns.last_ns > first_ns
+    # What never came to a socket (no connection, no TLS) the server can't have counted.
+    sent = columns.sent_ns > 0
+    inside = sent & (columns.last_ns > first_ns)
     ok = columns.outcome == Outcome.OK
     later = max(0.0, last_ns - end_ns) / duration_ns
     asking_ns = (before.answered_ns - before.asked_ns) + max(0, after.answered_ns - end_ns)
     return OurShare(
-        requests=round(int(np.count_nonzero(inside)) + later * len(columns)),
+        requests=round(int(np.count_nonzero(inside)) + later * int(np.count_nonzero(sent))),
         answered=round(int(np.count_nonzero(inside & ok)) + later * int(np.count_nonzero(ok))),
         # A server counts a request a moment after it has answered it: one at least may be on the wrong side.
         edge=max(1, *(window.in_flight for window in windows)) + math.ceil(len(columns) * asking_ns / duration_ns),

@@ -176,7 +176,8 @@ class UnitSettings(Section):
 
 
 class ServerSettingsSection(Section):
-    """The server's trace settings of the model for the time of a sweep; put back afterwards."""
+    """The server's trace settings of the model for the time of a sweep; put back afterwards, also where the process is
+    told twice to end, but not where it is killed (SIGKILL)."""
 
     trace_level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] | None = Field(
         default=None, description="What is traced."

@@ -56,7 +56,8 @@ def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
             power_watts=_mean(_told(gpus, "power_watts")),
             memory_used_bytes=_largest(_told(gpus, "memory_used_bytes")),
             memory_total_bytes=next(iter(_told(gpus, "memory_total_bytes")), None),
-            energy_joules=_growth(_told(gpus, "energy_joules")),
+            # A counter that stands still has not been renewed: nothing takes 0 joules.
+            energy_joules=_growth(_told(gpus, "energy_joules")) or None,
             temperature_celsius=_largest(_told(gpus, "temperature_celsius")),
             clock_hertz=_mean(_told(gpus, "clock_hertz")),
             throttled=_throttled(gpus),
@@ -85,7 +86,7 @@ def energy_per_inference_joules(
 
 
 def _mean_watts(readings: Sequence[ServerReading], source: GpuSource, used: set[str]) -> float | None:
-    """Of the source's energy counters from the first reading to the last; None where one is missing or fell."""
+    """Of the source's energy counters; None where one is missing, fell or was not renewed often enough."""
     counters: dict[str, list[tuple[int, float]]] = {}
     for reading in readings:
         for gpu in reading.gpus:
@@ -97,8 +98,13 @@ def _mean_watts(readings: Sequence[ServerReading], source: GpuSource, used: set[
 
 
 def _watts(points: Sequence[tuple[int, float]]) -> float | None:
-    joules, ns = _growth([joules for _, joules in points]), points[-1][0] - points[0][0]
-    return None if joules is None or ns <= 0 else joules * NS / ns
+    """From the first change of the counter to the last. Triton renews its counters every 2 s, a DCGM exporter every
+    30 s as shipped: nothing can be said of the time from a reading to the change that follows."""
+    renewed = [point for before, point in pairwise(points) if point[1] != before[1]]
+    if _growth([joules for _, joules in points]) is None or len(renewed) < 2:
+        return None
+    (begin_ns, first), (end_ns, last) = renewed[0], renewed[-1]
+    return (last - first) * NS / (end_ns - begin_ns)
 
 
 def _once(readings: Iterable[ServerReading]) -> list[ServerReading]:

@@ -60,12 +60,15 @@ def _say_once(text: str) -> None:
 class Nvml:
     """A `Reader` (poller) of all GPUs and their MIG instances, at most MAX_GPUS of both."""
 
+    from_page = False
+
     def read(self) -> ServerReading:
         """What the driver says now."""
         asked_ns = time.monotonic_ns()
         try:
             gpus = tuple(gpu for gpu, _ in zip(_all(), range(MAX_GPUS), strict=False))
         except pynvml.NVMLError as error:
+            _say_once(f"the driver of this machine's GPUs cannot be read: {error}")
             return ServerReading(asked_ns, False, error=str(error))
         return ServerReading((asked_ns + time.monotonic_ns()) // 2, False, gpus=gpus)
 
@@ -78,16 +81,22 @@ class Nvml:
 def _all() -> Iterator[GpuReading]:
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = _asked(partial(pynvml.nvmlDeviceGetHandleByIndex, index))
-        if handle is None:  # fallen off the bus
+        uuid = None if handle is None else _uuid(handle)
+        if uuid is None:  # fallen off the bus
             continue
-        yield _gpu(handle)
+        yield _gpu(handle, uuid)
         yield from _mig_instances(handle)
 
 
-def _gpu(handle: Any) -> GpuReading:
+def _uuid(handle: Any) -> str | None:
+    uuid = _asked(partial(pynvml.nvmlDeviceGetUUID, handle))
+    return None if uuid is None else str(uuid)
+
+
+def _gpu(handle: Any, uuid: str) -> GpuReading:
     memory = _asked(partial(pynvml.nvmlDeviceGetMemoryInfo, handle))
     return GpuReading(
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        uuid=uuid,
         source=GpuSource.NVML,
         utilization_ratio=_scaled(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu, 0.01),
         power_watts=_scaled(partial(pynvml.nvmlDeviceGetPowerUsage, handle), 1e-3),
@@ -107,11 +116,12 @@ def _mig_instances(handle: Any) -> Iterator[GpuReading]:
         return
     for index in range(_asked(partial(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle)) or 0):
         instance = _asked(partial(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index))
-        if instance is None:
+        uuid = None if instance is None else _uuid(instance)
+        if uuid is None:
             continue
         memory = _asked(partial(pynvml.nvmlDeviceGetMemoryInfo, instance))
         yield GpuReading(
-            uuid=str(pynvml.nvmlDeviceGetUUID(instance)),
+            uuid=uuid,
             source=GpuSource.NVML,
             memory_used_bytes=None if memory is None else float(memory.used),
             memory_total_bytes=None if memory is None else float(memory.total),

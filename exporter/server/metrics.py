@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from exporter.facts import GpuReading, GpuSource, ServerReading
 from exporter.server import MAX_GPUS
+from exporter.server.page_session import PageSession
 from exporter.target import Target
 from exporter.units import NS
 
@@ -29,6 +30,8 @@ MAX_PAGE_BYTES = 8 << 20
 """Triton has some 30 lines a model: enough for 2000 of them."""
 MAX_LINES = 2000
 """Lines of a page that concern us; one model has less than 100, a GPU less than 20."""
+_ESCAPED: Final = frozenset('"\\\n')
+"""What a label's value on a page is not written as it is."""
 _CHUNK_BYTES = 64 << 10
 _MAX_PLAUSIBLE = 2.0**63
 _MAX_TEXT = 120
@@ -110,11 +113,13 @@ _OF_A_MODEL: Final = frozenset({*_MODEL_GAUGES, *_MODEL_COUNTERS, *_SUMMARIES, _
 class MetricsPage:
     """Reads the page of a target for one model, in whatever thread calls it; one call at a time."""
 
+    from_page = True
+
     def __init__(self, target: Target, model: str, version: str) -> None:
         self._url = target.metrics_url
         self._model = model
         self._version = version
-        self._session = requests.Session()
+        self._session = PageSession()
         # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
         self._session.headers["Accept-Encoding"] = "identity"
         self._session.max_redirects = 3
@@ -144,18 +149,16 @@ class MetricsPage:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-def _fetch(session: requests.Session, url: str, verify: bool | str, deadline_ns: int) -> str:
+def _fetch(session: PageSession, url: str, verify: bool | str, deadline_ns: int) -> str:
     """The page's text. Raises PageError."""
     try:
-        with session.get(url, stream=True, timeout=TIMEOUT_NS / NS, verify=verify) as response:
-            if response.status_code != 200:
-                raise PageError(f"answered {response.status_code}")
-            encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding != "identity":
-                raise PageError(f"is compressed ({encoding[:_MAX_TEXT]}), though asked not to be")
-            body = _read(response, deadline_ns)
+        with session.until(deadline_ns):
+            body = _fetch_body(session, url, verify)
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        raise PageError(_reason(error)) from error
+        raise PageError(_reason(error) if time.monotonic_ns() < deadline_ns else _late()) from error
+    if time.monotonic_ns() >= deadline_ns:
+        # A body whose length nobody told ends as if it were whole where its socket is shut.
+        raise PageError(_late())
     if body and not body.endswith(b"\n"):
         raise PageError("is cut off: its last line has no end")
     try:
@@ -164,25 +167,29 @@ def _fetch(session: requests.Session, url: str, verify: bool | str, deadline_ns:
         raise PageError(f"is no UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _read(response: requests.Response, deadline_ns: int) -> bytes:
-    """The body, in pieces as they come: a server that sends a byte a second is not waited for."""
-    body = bytearray()
-    while True:
-        piece = response.raw.read1(_CHUNK_BYTES, decode_content=False)
-        if not piece:
-            break
-        body += piece
-        if len(body) > MAX_PAGE_BYTES:
-            raise PageError(f"is larger than {MAX_PAGE_BYTES >> 20} MiB")
-        if time.monotonic_ns() > deadline_ns:
-            raise PageError(f"was not there within {TIMEOUT_NS / NS:g} s")
-    return bytes(body)
+def _fetch_body(session: PageSession, url: str, verify: bool | str) -> bytes:
+    with session.get(url, stream=True, timeout=TIMEOUT_NS / NS, verify=verify) as response:
+        if response.status_code != 200:
+            raise PageError(f"answered {response.status_code}")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise PageError(f"is compressed ({encoding[:_MAX_TEXT]}), though asked not to be")
+        body = bytearray()
+        while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+            body += piece
+            if len(body) > MAX_PAGE_BYTES:
+                raise PageError(f"is larger than {MAX_PAGE_BYTES >> 20} MiB")
+        return bytes(body)
+
+
+def _late() -> str:
+    return f"was not there within {TIMEOUT_NS / NS:g} s"
 
 
 def _reason(error: Exception) -> str:
     """An exception of requests or urllib3 in one short line."""
     if isinstance(error, requests.Timeout | ReadTimeoutError):
-        return f"was not there within {TIMEOUT_NS / NS:g} s"
+        return _late()
     if isinstance(error.__cause__, http.client.IncompleteRead):
         return "is cut off"
     if isinstance(error, requests.exceptions.SSLError):
@@ -221,13 +228,11 @@ def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerRe
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
 
 
-def find_samples(
-    text: str, known: Collection[str], of_a_model: Collection[str] = (), model: str = ""
-) -> Iterator[Sample]:
+def find_samples(text: str, known: Collection[str], of_a_model: Collection[str], model: str) -> Iterator[Sample]:
     """The samples by the `known` names with figures that can be true: only their lines are parsed, which costs a
-    hundred times what skipping does. Of those `of_a_model` the other models' are left out as far as that is cheap.
-    Raises PageError."""
-    mark = f'"{model}"' if model.isalnum() else ""
+    hundred times what skipping does. Of those `of_a_model` the other models' are left out, but where the model's name
+    is written otherwise on a page. Raises PageError."""
+    mark = "" if set(model) & _ESCAPED else f'"{model}"'
     taken = 0
     lines_seen = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -239,7 +244,7 @@ def find_samples(
             continue
         taken += 1
         if taken > MAX_LINES:
-            raise PageError(f"has more than {MAX_LINES} lines for one model")
+            raise PageError(f"has more than {MAX_LINES} lines that may concern the model")
         try:
             samples = [sample for family in text_string_to_metric_families(line) for sample in family.samples]
         except (ValueError, KeyError, IndexError) as error:

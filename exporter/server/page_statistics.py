@@ -51,7 +51,7 @@ def parse_statistics(text: str, model: str, version: str = "") -> tuple[ModelSta
     one. What it has of a version's requests has their count. Raises PageError for a page that is no metrics page."""
     counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     times_ns: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for sample in find_samples(text, _FAMILIES):
+    for sample in find_samples(text, _FAMILIES, _FAMILIES, model):
         found = _label(sample.labels, _VERSION_LABELS, version)
         if _label(sample.labels, _MODEL_LABELS, "") != model or version not in ("", found):
             continue

@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """Where readings come from."""
+    """Where readings come from; `from_page` as in a reading."""
+
+    from_page: bool
 
     def read(self) -> ServerReading:
         """One reading. Takes as long as it takes, never raises."""
@@ -57,7 +59,7 @@ class Poller:
 
     async def edge(self, limit_ns: int) -> tuple[ServerReading, ...]:
         """Reads now, and gives the readings from the last edge's to this one's, both included. One that is not there
-        within the limit is in the next edge's."""
+        within the limit is in the next edge's; if there is none at all since the last edge's, that is a failed one."""
         done: asyncio.Future[None] = self._loop.create_future()
         with self._changed:
             self._waiting.append(done)
@@ -68,8 +70,11 @@ class Poller:
         with self._changed:
             readings = tuple(self._readings)
             self._readings.clear()
+        if not readings:
+            late = "was not there at the window's edge"
+            readings = (ServerReading(time.monotonic_ns(), self._reader.from_page, error=late),)
         before = (self._last,) if self._last is not None else ()
-        self._last = readings[-1] if readings else self._last
+        self._last = readings[-1]
         return before + readings
 
     def close(self) -> None:

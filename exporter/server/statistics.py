@@ -14,21 +14,24 @@ SNAPSHOT_MISSING = "the server gave no statistics at a window's edge"
 NOTHING_MOVED = "the server's statistics of the model did not move"
 RESET = "the server's statistics began anew: it was restarted, or the model was loaded again"
 SEVERAL_VERSIONS = "the repeats were answered by several versions of the model"
+SEVERAL_CALLED = "several versions of the model were called, and which of them answered these requests is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDelta:
     """What the server did between the first and the last of some snapshots. `note` says why there is no `model` where
-    there could be one; without statistics at all it is empty."""
+    there could be one; without statistics at all it is empty. Where no version was asked for, `other_versions` of the
+    model moved, too."""
 
     model: ModelStatistics | None = None
     composing: tuple[ModelStatistics, ...] = ()
     note: str = ""
+    other_versions: tuple[str, ...] = ()
 
 
 def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) -> ServerDelta:
-    """What the model did from the first snapshot to the last: of its versions, where none was asked for, the one that
-    moved most.
+    """What the model did from the first snapshot to the last: of its versions, where none was asked for, the highest
+    that moved, since that is the one that a server sends such requests to. (So does perf_analyzer, and warns.)
 
     All snapshots in between are looked at, since a counter that began anew can have passed its old value by the last.
     """
@@ -39,11 +42,13 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
         return ServerDelta(note=SNAPSHOT_MISSING)
     if any(_began_anew(before, after) for before, after in pairwise(there)):
         return ServerDelta(note=RESET)
-    model = _moved(there[0], there[-1], ModelKey(facts.name, facts.asked_version))
-    if model is None:
+    moved = _moved(there[0], there[-1], ModelKey(facts.name, facts.asked_version))
+    if not moved:
         return ServerDelta(note=NOTHING_MOVED)
-    parts = (_moved(there[0], there[-1], key) for key in facts.composing)
-    return ServerDelta(model, tuple(part for part in parts if part is not None))
+    parts = (_moved(there[0], there[-1], key)[:1] for key in facts.composing)
+    return ServerDelta(
+        moved[0], tuple(chain.from_iterable(parts)), other_versions=tuple(other.version for other in moved[1:])
+    )
 
 
 def _began_anew(before: ServerSnapshot, after: ServerSnapshot) -> bool:
@@ -55,16 +60,20 @@ def _began_anew(before: ServerSnapshot, after: ServerSnapshot) -> bool:
     )
 
 
-def _moved(before: ServerSnapshot, after: ServerSnapshot, key: ModelKey) -> ModelStatistics | None:
-    """The difference of the model's version that moved most; None if none did."""
+def _moved(before: ServerSnapshot, after: ServerSnapshot, key: ModelKey) -> list[ModelStatistics]:
+    """The differences of the model's versions that moved, the highest version first."""
     earlier = {(entry.name, entry.version): entry for entry in before.models}
-    moved = [
+    deltas = [
         _subtract(entry, earlier.get((entry.name, entry.version), ModelStatistics(entry.name, entry.version)))
         for entry in after.models
         if entry.name == key.name and key.version in ("", entry.version)
     ]
-    busiest = max(moved, key=_requests, default=None)
-    return busiest if busiest is not None and _requests(busiest) > 0 else None
+    return sorted((delta for delta in deltas if _requests(delta) > 0), key=_rank, reverse=True)
+
+
+def _rank(delta: ModelStatistics) -> tuple[int, int]:
+    """Triton's versions are numbers; of other servers', which have no order, the busiest is the highest."""
+    return int(delta.version) if delta.version.isdecimal() else -1, _requests(delta)
 
 
 def _requests(delta: ModelStatistics) -> int:

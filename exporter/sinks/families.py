@@ -358,7 +358,7 @@ ENERGY = _family(
     "gauge",
     "energy_per_inference_joules",
     "Energy of the server's GPUs over the merged windows, idle power and other models included, by the model's "
-    "inferences." + _LAST + " Absent where no energy counter is told.",
+    "inferences." + _LAST + " Absent where no energy counter is told, or none was renewed twice.",
 )
 _PART: Final = (*L, "composing_model")
 _NO_PART = _LAST + " Absent for a model that calls no others; at most 16 that it calls."

@@ -1,7 +1,8 @@
 """perf_analyzer's `-f` file, and the files of composing models beside it: the same columns, order, sorting and values.
 
-Sources: its report_writer.cc, 69-240 for the file and 242-361 for composing models. Two differences: levels that are
-not stable can be let in, and composing models' files are written in whatever folder the file lies.
+Sources: its report_writer.cc, 69-240 for the file and 242-361 for composing models. Three differences: levels that are
+not stable can be let in, composing models' files are written in whatever folder the file lies, and after its last
+column, that of the GPUs' memory, come ours.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.analysis.averages import average_us, has_cache, microseconds, network_us, part_us, server_rest_us
+from exporter.analysis.join import foreign_ratio
 from exporter.facts import ModelStatistics
 from exporter.probe import Mode, Probe
-from exporter.result import GpuFigures, Measurement, SweepResult
+from exporter.result import GpuFigures, Measurement, ServerMetrics, SweepResult
+from exporter.sinks.report_gpus import gpus_of_one_source
 from exporter.sinks.report_lines import level_rate, number, percentile_name, shown_percentiles
 from exporter.units import NS
 
@@ -109,7 +112,7 @@ def _columns(result: SweepResult, options: CsvOptions) -> list[Column]:
             columns.append(("Avg latency", lambda m: "" if m.latency is None else str(microseconds(m.latency.mean_ns))))
         columns += [("request/response", lambda m: str(_request_response_us(m))), ("response wait", _response_wait)]
         if options.metrics:
-            columns += _gpu_columns()
+            columns += [*_gpu_columns(), *_own_columns()]
     return columns
 
 
@@ -160,9 +163,54 @@ def _gpu_columns() -> list[Column]:
 
 def _by_gpu(measurement: Measurement, figure: Callable[[GpuFigures], float | None]) -> str:
     """`uuid:value;` for each GPU that tells it, by uuid (report_writer.cc, 365-389)."""
-    ordered = sorted(measurement.gpu, key=lambda gpu: gpu.uuid)
-    told = [(gpu.uuid, value) for gpu in ordered if (value := figure(gpu)) is not None]
-    return "".join(f"{uuid}:{value if isinstance(value, int) else number(value)};" for uuid, value in told)
+    return _gpu_cell(gpus_of_one_source(measurement.gpu), figure)
+
+
+def _gpu_cell(gpus: Iterable[GpuFigures], figure: Callable[[GpuFigures], float | None]) -> str:
+    told = [(gpu.uuid, value) for gpu in gpus if (value := figure(gpu)) is not None]
+    return "".join(f"{uuid}:{_figure(value)};" for uuid, value in told)
+
+
+def _own_columns() -> list[Column]:
+    """What perf_analyzer does not have: of the GPUs what Triton never tells, of the server and of others' traffic."""
+    return [
+        ("Max GPU Temperature (celsius)", lambda m: _by_teller(m, lambda gpu: gpu.temperature_celsius)),
+        ("Avg GPU Clock (hertz)", lambda m: _by_teller(m, lambda gpu: _whole(gpu.clock_hertz))),
+        ("GPU Energy (joules)", lambda m: _by_teller(m, lambda gpu: gpu.energy_joules)),
+        ("Energy per Inference (joules)", lambda m: _figure(m.energy_per_inference_joules)),
+        ("Max Pending Requests", lambda m: _of_page(m, lambda page: page.pending_requests_max)),
+        ("Avg Server CPU Utilization (ratio)", lambda m: _of_page(m, lambda page: page.cpu_utilization_ratio)),
+        ("Max Server Memory (bytes)", lambda m: _of_page(m, lambda page: _whole(page.cpu_memory_used_bytes))),
+        ("Foreign Requests (ratio)", _foreign_ratio),
+        ("Batch Executions", _batch_executions),
+    ]
+
+
+def _by_teller(measurement: Measurement, figure: Callable[[GpuFigures], float | None]) -> str:
+    """As `_by_gpu`, of the first source that tells this figure."""
+    return _gpu_cell(gpus_of_one_source([gpu for gpu in measurement.gpu if figure(gpu) is not None]), figure)
+
+
+def _of_page(measurement: Measurement, figure: Callable[[ServerMetrics], float | None]) -> str:
+    return "" if measurement.server_metrics is None else _figure(figure(measurement.server_metrics))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else number(value)
+
+
+def _foreign_ratio(measurement: Measurement) -> str:
+    if measurement.server is None or measurement.foreign_requests is None:
+        return ""
+    return number(foreign_ratio(measurement.server, measurement.foreign_requests))
+
+
+def _batch_executions(measurement: Measurement) -> str:
+    """`size:executions;` for each batch size that the model was executed with."""
+    batches = () if measurement.server is None else measurement.server.batches
+    return "".join(f"{batch.size}:{batch.executions};" for batch in batches)
 
 
 def _whole(value: float | None) -> int | None:

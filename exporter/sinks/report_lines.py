@@ -22,6 +22,7 @@ from exporter.facts import ModelFacts, ModelStatistics
 from exporter.outcome import Outcome
 from exporter.probe import LoadLevel, Mode, Probe
 from exporter.result import GpuFigures, LatencySummary, Measurement, PercentileValue, WindowSummary
+from exporter.sinks.report_gpus import gpus_of_one_source
 from exporter.units import NS
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
@@ -292,13 +293,13 @@ def _ensemble_parts(averages: ServerAverages, *, cache: bool) -> str:
 
 
 def _gpu_lines(gpus: Sequence[GpuFigures]) -> Iterator[str]:
-    if len(gpus) > MAX_GPUS:
+    ordered = gpus_of_one_source(gpus)
+    if len(ordered) > MAX_GPUS:
         yield (
             "Too many GPUs on system to print out individual Prometheus metrics, "
             "use the CSV output feature to see metrics."
         )
         return
-    ordered = sorted(gpus, key=lambda gpu: gpu.uuid)
     yield "    Avg GPU Utilization:"
     yield from (
         f"      {g.uuid} : {number(g.utilization_ratio * 100)}%" for g in ordered if g.utilization_ratio is not None

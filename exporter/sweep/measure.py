@@ -1,7 +1,9 @@
-"""From the judged windows of a level to its measurement: the client's figures, joined with the server's. Pure."""
+"""From the judged windows of a level to its measurement: the client's figures, joined with the server's. Pure, but for
+a line in the log."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,14 +33,17 @@ from exporter.analysis.windows import (
     throughput,
 )
 from exporter.facts import ModelFacts, ModelStatistics
+from exporter.logs import fields
 from exporter.outcome import Outcome, Reason
 from exporter.probe import LoadLevel, Mode, Probe
 from exporter.result import LatencySummary, Measurement, Repeat, WindowSummary
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
-from exporter.server.statistics import ServerDelta, add_deltas, difference
+from exporter.server.statistics import SEVERAL_CALLED, ServerDelta, add_deltas, difference
 from exporter.sweep.stability import Stability
 from exporter.units import NS
 from exporter.window import RecordColumns, Window, sum_checked
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +186,12 @@ def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerD
     share = our_share(RecordColumns.concatenate([window.columns for window in windows]), windows)
     if delta.model is None or share is None:
         return delta, None
-    # A decoupled model's requests are counted as the server ends them, which is not when their answers do.
-    note = "" if facts.decoupled else contradiction(delta.model, share)
-    if note:
-        return ServerDelta(note=note), None
+    if note := contradiction(delta.model, share):
+        return ServerDelta(note=SEVERAL_CALLED if delta.other_versions else note), None
+    if delta.other_versions:
+        others = ", ".join(delta.other_versions)
+        told = fields(model=facts.name, version=delta.model.version, others=others)
+        _log.warning("several versions of the model were called: figures are of the highest", extra=told)
     return delta, foreign_requests(delta.model, share.requests, share.edge)
 
 

@@ -149,6 +149,18 @@ def test_our_share_is_of_the_time_between_the_snapshots() -> None:
     assert share.edge == 4 + 2 + 6  # in flight; 20 ms and 60 ms of asking at 100/s
 
 
+def test_requests_that_never_came_to_a_socket_hide_no_foreign_ones() -> None:
+    windows = measured(asked_at(0, 0), asked_at(1000, 1000))
+    columns = windows[0].columns
+    columns.outcome[80:] = Outcome.CONNECT_ERROR
+    columns.sent_ns[90:] = 0
+    share = our_share(columns, windows)
+    assert share is not None
+    # Ten connections broke after their request was sent: the server may have counted these.
+    assert (share.requests, share.answered) == (90, 80)
+    assert foreign_requests(server(100, 1, 0, 0), share.requests, share.edge) == 10
+
+
 @pytest.mark.parametrize("missing", [(None, asked_at(0, 1)), (asked_at(0, 1), None)])
 def test_no_share_without_both_snapshots(missing: tuple[ServerSnapshot | None, ServerSnapshot | None]) -> None:
     windows = measured(*missing)

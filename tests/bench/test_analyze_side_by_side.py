@@ -60,6 +60,13 @@ def test_equal_reports() -> None:
     assert row[1:] == ["1", "1", "1.0000", "1.000 1.000 1.000 1.000", "1.000", "", "ok"]
 
 
+def test_columns_of_our_own_come_after_perf_analyzers() -> None:
+    ours = Run(PLAIN, f"{HEADERS['plain']},Foreign Requests (ratio)")
+    assert differences(run(PLAIN), ours) == []
+    assert len(differences(ours, run(PLAIN))) == 1
+    assert len(differences(run(PLAIN), Run(PLAIN, f"{HEADERS['plain']}x"))) == 1
+
+
 def test_what_is_off_is_named() -> None:
     """Throughput 3 % off, p99 by more than 5 % and 200 us, the server's output part by more than 5 % and 50 us."""
     ours = PLAIN.replace("85.2522", "87.9").replace("14717", "15600").replace("output 289", "output 340")

@@ -1,10 +1,11 @@
-/* A small libnvidia-ml: two GPUs and one MIG instance, as the driver would tell of them. Energy grows at each call.
-   FAKE_NVML_BROKEN makes initialising fail as a driver that does not match its library does. */
+/* A small libnvidia-ml: two GPUs and one MIG instance, as the driver would tell of them, and two GPUs that are lost,
+   one of which still has a handle. Energy grows at each call. FAKE_NVML_BROKEN makes initialising fail as a driver that
+   does not match its library does, FAKE_NVML_GONE counting the GPUs as one that was unloaded. */
 typedef unsigned long long u64;
 typedef struct { u64 total, free, used; } memory_t;
 typedef struct { unsigned gpu, memory; } utilization_t;
-enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, LIB_RM_MISMATCH = 18, LOST = 15 };
-static struct { int number; } gpus[2] = {{0}, {1}}, mig = {2};
+enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, DRIVER_NOT_LOADED = 9, LIB_RM_MISMATCH = 18, LOST = 15 };
+static struct { int number; } gpus[2] = {{0}, {1}}, mig = {2}, lost = {3};
 static u64 millijoules = 1000;
 static int initialized = 0;
 extern char *getenv(const char *);
@@ -13,13 +14,17 @@ extern char *getenv(const char *);
 int nvmlInitWithFlags(unsigned flags) { if (getenv("FAKE_NVML_BROKEN")) return LIB_RM_MISMATCH; initialized++; return OK; }
 int nvmlShutdown(void) { initialized--; return OK; }
 int fake_initialized(void) { return initialized; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 3; return OK; }
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    *count = 4;
+    return getenv("FAKE_NVML_GONE") ? DRIVER_NOT_LOADED : OK;
+}
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
-    if (index == 2) return LOST; /* fallen off the bus */
-    *handle = &gpus[index];
+    if (index == 0) return LOST; /* fallen off the bus */
+    *handle = index == 1 ? &lost : &gpus[index - 2];
     return OK;
 }
 int nvmlDeviceGetUUID(void *h, char *uuid, unsigned length) {
+    if (NUMBER(h) == 3) return LOST;
     const char *names[3] = {"GPU-aaaa", "GPU-bbbb", "MIG-cccc"};
     const char *name = names[NUMBER(h)];
     for (unsigned i = 0; i < length && (uuid[i] = name[i]); i++) {}

@@ -109,15 +109,13 @@ def test_at_most_16_gpus_however_many_pages_name_others() -> None:
 
 
 def energy(source: GpuSource, **joules: tuple[float, float]) -> list[ServerReading]:
-    """Two readings, two seconds apart."""
-    return [
-        ServerReading(
-            (1 + 2 * index) * NS,
-            source is not NVML,
-            gpus=tuple(GpuReading(uuid, source, energy_joules=values[index]) for uuid, values in joules.items()),
-        )
-        for index in (0, 1)
-    ]
+    """Readings every second of counters that are renewed every two: at first to the first figure, then to the last."""
+
+    def at(index: int) -> tuple[GpuReading, ...]:
+        steps = {uuid: (first - 1, first, first, last, last) for uuid, (first, last) in joules.items()}
+        return tuple(GpuReading(uuid, source, energy_joules=values[index]) for uuid, values in steps.items())
+
+    return [ServerReading((1 + index) * NS, source is not NVML, gpus=at(index)) for index in range(5)]
 
 
 SERVED = ModelStatistics("m", "1", inference_count=300)
@@ -145,6 +143,28 @@ def test_energy_per_inference(
     readings: list[ServerReading], server: ModelStatistics | None, expected: float | None
 ) -> None:
     assert energy_per_inference_joules(readings, server, 3 * NS, 50.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("joules", "watts"),
+    [
+        pytest.param([700.0] * 9, None, id="constant: not renewed at all"),
+        pytest.param([700.0] * 4 + [1000.0] * 5, None, id="one step: of an unknown time"),
+        pytest.param([100.0, 100.0, 700.0, 700.0, 1300.0, 1300.0, 1900.0, 1900.0], 300.0, id="a step every 2 s"),
+        pytest.param([100.0, 700.0, 700.0, 1300.0, 1300.0, 1300.0, 1300.0], 300.0, id="it ends long after the last"),
+        pytest.param([100.0, 300.0, 600.0, 1000.0], 350.0, id="a step at each reading"),
+        pytest.param([700.0, 100.0, 400.0, 700.0], None, id="it fell at the first step"),
+    ],
+)
+def test_energy_of_a_counter_that_lags(joules: list[float], watts: float | None) -> None:
+    """One reading a second, one inference a second."""
+    readings = [page(at, (GpuReading("a", TRITON, energy_joules=value),)) for at, value in enumerate(joules)]
+    assert energy_per_inference_joules(readings, None, 0, 1.0) == watts
+
+
+def test_energy_that_was_not_told_anew_is_not_0() -> None:
+    readings = [page(at, (GpuReading("a", TRITON, energy_joules=700.0),)) for at in range(4)]
+    assert gpu_figures(readings) == (GpuFigures("a", TRITON),)
 
 
 def test_no_inference_no_energy_by_it() -> None:

@@ -106,6 +106,21 @@ def test_a_driver_that_does_not_match_its_library(
     ]
 
 
+@pytest.mark.usefixtures("nvml")
+def test_a_driver_that_cannot_be_read_is_one_log_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = open_nvml()
+    assert driver is not None
+    monkeypatch.setenv("FAKE_NVML_GONE", "1")
+    readings = [driver.read() for _ in range(3)]
+    driver.close()
+    assert [(reading.error, reading.gpus) for reading in readings] == [("Driver Not Loaded", ())] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "the driver of this machine's GPUs cannot be read: Driver Not Loaded"
+    ]
+
+
 @pytest.mark.usefixtures("no_library")
 def test_no_driver_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):

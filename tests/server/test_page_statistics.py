@@ -70,6 +70,16 @@ def test_versions_and_failures() -> None:
     assert (second.success, second.fail) == (DurationStat(5, NS // 4), DurationStat(1))
 
 
+def test_a_page_of_many_models() -> None:
+    page = "".join(
+        f'{family}{{model_name="my_model_{model}"}} {model}\n'
+        for family in ("request_predict_seconds_count", "request_predict_seconds_sum", "request_preprocess_seconds_sum")
+        for model in range(1000)
+    )
+    (found,) = parse_statistics(page, "my_model_77")
+    assert (found.success, found.compute_infer) == (DurationStat(77, 154 * NS), DurationStat(77, 77 * NS))
+
+
 def test_what_is_no_page() -> None:
     with pytest.raises(PageError, match="line 1 cannot be parsed"):
-        parse_statistics("request_predict_seconds_count{ 1\n", "m")
+        parse_statistics('request_predict_seconds_count{model_name="m" 1\n', "m")

@@ -9,12 +9,15 @@ import time
 import pytest
 
 from exporter.facts import ServerReading
+from exporter.server.figures import server_metrics
 from exporter.server.poller import Poller
 from exporter.units import NS
 
 
 class Numbers:
     """Counts its readings; held up while `gate` is shut."""
+
+    from_page = True
 
     def __init__(self) -> None:
         self.count = 0
@@ -68,21 +71,35 @@ async def test_an_edge_does_not_wait_for_ever_and_its_reading_comes_with_the_nex
     await poller.edge(5 * NS)
     reader.gate.clear()
     before = time.monotonic()
-    assert numbers(await poller.edge(NS // 50)) == [1]
+    first, late = await poller.edge(NS // 50)
     assert time.monotonic() - before < 2
+    assert first == ServerReading(1, True)
+    assert (late.from_page, late.error) == (True, "was not there at the window's edge")
     reader.gate.set()
     while reader.count < 2:
         await asyncio.sleep(0.005)
-    assert numbers(await poller.edge(5 * NS))[:2] == [1, 2]
+    assert numbers(await poller.edge(5 * NS))[:2] == [late.at_ns, 2]
     await closed(poller, reader)
+
+
+async def test_a_page_that_never_comes_is_a_failed_reading_at_each_edge() -> None:
+    """And so is not taken for a target without one, however short the windows."""
+    reader = Numbers()
+    reader.gate.clear()
+    poller = Poller(reader, 3600 * NS)
+    readings = [reading for _ in range(3) for reading in await poller.edge(NS // 100)]
+    await closed(poller, reader)
+    found = server_metrics(readings)
+    assert found is not None
+    assert (found.up, found.readings, found.failed) == (False, 3, 3)
 
 
 async def test_a_reader_that_breaks_ends_the_readings_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     reader = Numbers()
     reader.count = "no number"  # type: ignore[assignment]
     poller = Poller(reader, 3600 * NS)
-    assert await poller.edge(NS // 20) == ()
+    (first,) = await poller.edge(NS // 20)
     assert reader.closed.wait(5)
     assert "the server's readings end" in caplog.text
-    assert await poller.edge(NS // 100) == ()
+    assert [each.error for each in (first, *await poller.edge(NS // 100))] == ["was not there at the window's edge"] * 3
     poller.close()

@@ -43,13 +43,26 @@ def test_the_batch_sizes_seen() -> None:
     assert delta.model.batches == (BatchStat(4, 4, 440), BatchStat(8, 2, 800))
 
 
-@pytest.mark.parametrize(("asked", "found"), [("", ("2", 20)), ("1", ("1", 1))])
-def test_the_version_that_moved_most_or_that_was_asked_for(asked: str, found: tuple[str, int]) -> None:
-    before = snapshot(stats(version="1", count=5), stats(version="2", count=5))
-    after = snapshot(stats(version="1", count=6), stats(version="2", count=25))
+@pytest.mark.parametrize(
+    ("asked", "moved", "version", "others"),
+    [
+        ("", {"1": 1, "2": 20}, "2", ("1",)),
+        ("", {"1": 500, "2": 20}, "2", ("1",)),  # somebody else's traffic, and more of it
+        ("", {"9": 500, "10": 20, "11": 0}, "10", ("9",)),
+        ("", {"1": 500, "2": 0}, "1", ()),
+        ("1", {"1": 1, "2": 20}, "1", ()),
+        ("", {"v2": 500, "v10": 20, "v3": 0}, "v2", ("v10",)),  # another kind of server: no order is known
+    ],
+)
+def test_the_highest_version_that_moved_or_that_was_asked_for(
+    asked: str, moved: dict[str, int], version: str, others: tuple[str, ...]
+) -> None:
+    before = snapshot(*(stats(version=each, count=5) for each in moved))
+    after = snapshot(*(stats(version=each, count=5 + count) for each, count in moved.items()))
     delta = difference([before, after], replace(M, asked_version=asked))
     assert delta.model is not None
-    assert (delta.model.version, delta.model.success.count) == found
+    assert (delta.model.version, delta.model.success.count) == (version, moved[version])
+    assert delta.other_versions == others
 
 
 def test_a_version_that_is_new_starts_from_nothing() -> None:

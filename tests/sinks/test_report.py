@@ -187,6 +187,10 @@ def test_gpus() -> None:
     )
     assert block.endswith(expected)
     assert level_block(PLAIN, ReportOptions(metrics=True)).endswith(theirs.METRICS)
+    twice = (gpu, replace(gpu, source=GpuSource.NVML), GpuFigures("MIG-b", GpuSource.NVML, memory_used_bytes=1.0))
+    assert level_block(replace(PLAIN, gpu=twice), ReportOptions(metrics=True)) == block
+    nine = [replace(gpu, uuid=f"GPU-{i}", source=source) for i in range(9) for source in GpuSource]
+    assert "Too many GPUs" not in level_block(replace(PLAIN, gpu=tuple(nine)), ReportOptions(metrics=True))
     crowd = tuple(replace(gpu, uuid=f"GPU-{i}") for i in range(17))
     assert "Too many GPUs" in level_block(replace(PLAIN, gpu=crowd), ReportOptions(metrics=True))
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exporter.facts import DurationStat, GpuSource, ModelStatistics
+from exporter.facts import BatchStat, DurationStat, GpuSource, ModelStatistics
 from exporter.probe import LoadLevel, MeasurementOptions, Mode
-from exporter.result import GpuFigures, PercentileValue, SweepResult
+from exporter.result import GpuFigures, PercentileValue, ServerMetrics, SweepResult
 from exporter.sinks.report_csv import CsvOptions, main_table, write_csv
 from tests.builders import concurrency, make_facts, make_probe
 from tests.sinks.perf_analyzer_output import HEADERS
 from tests.sinks.results import make_measurement, make_result, make_summary, rate
 
 ALL = CsvOptions(verbose=True, metrics=True)
+OURS = (
+    "Max GPU Temperature (celsius)",
+    "Avg GPU Clock (hertz)",
+    "GPU Energy (joules)",
+    "Energy per Inference (joules)",
+    "Max Pending Requests",
+    "Avg Server CPU Utilization (ratio)",
+    "Max Server Memory (bytes)",
+    "Foreign Requests (ratio)",
+    "Batch Executions",
+)
+GPU_COLUMNS = ("Avg GPU Utilization", "Avg GPU Power Usage", "Max GPU Memory Usage", "Total GPU Memory")
 
 
 def server(requests: int = 10, **parts_us: int) -> ModelStatistics:
@@ -40,7 +54,6 @@ P95 = MeasurementOptions(stability_percentile=95.0)
         (result(), CsvOptions(), "plain"),
         (result(measurement=P95), CsvOptions(verbose=True), "verbose p95"),
         (result(facts={"response_cache": True}), CsvOptions(verbose=True), "cached"),
-        (result(), ALL, "metrics"),
         (result(), CsvOptions(metrics=True), "plain"),
         (result(facts={"decoupled": True}), CsvOptions(), "decoupled"),
         (result(rate(20)), CsvOptions(), "rate"),
@@ -49,6 +62,11 @@ P95 = MeasurementOptions(stability_percentile=95.0)
 )
 def test_headers_are_perf_analyzers(found: SweepResult, options: CsvOptions, header: str) -> None:
     assert main_table(found, options).splitlines()[0] == HEADERS[header]
+
+
+def test_our_columns_come_after_all_of_perf_analyzers() -> None:
+    header = main_table(result(), ALL).splitlines()[0]
+    assert header == f"{HEADERS['metrics']},{','.join(OURS)}"
 
 
 def test_header_without_statistics_and_with_a_percentile_of_ones_own() -> None:
@@ -77,9 +95,46 @@ def test_gpu_cells() -> None:
         GpuFigures("GPU-b", GpuSource.TRITON, 1.0, 250.123456, 8.0e9, 16.0e9),
         GpuFigures("GPU-a", GpuSource.TRITON, 0.45678912),
     )
-    row = main_table(result(gpu=gpus), ALL).splitlines()[1]
-    assert row.endswith(",GPU-a:0.456789;GPU-b:1;,GPU-b:250.123;,GPU-b:8000000000;,GPU-b:16000000000;")
-    assert main_table(result(), ALL).splitlines()[1].endswith(",,,,")
+    assert cells(result(gpu=gpus), *GPU_COLUMNS) == [
+        *("GPU-a:0.456789;GPU-b:1;", "GPU-b:250.123;", "GPU-b:8000000000;", "GPU-b:16000000000;")
+    ]
+    assert cells(result(), *GPU_COLUMNS) == [""] * 4
+
+
+def cells(found: SweepResult, *columns: str) -> list[str]:
+    """Of the first row."""
+    [row] = list(csv.DictReader(io.StringIO(main_table(found, ALL))))[:1]
+    return [row[column] for column in columns]
+
+
+NVML = (
+    GpuFigures("GPU-a", GpuSource.NVML, 0.51, 101.0, 1.0, 2.0, 900.0, 61.0, 1.41e9),
+    GpuFigures("MIG-c", GpuSource.NVML, memory_used_bytes=5.0, memory_total_bytes=6.0),
+)
+DCGM = (GpuFigures("GPU-a", GpuSource.DCGM, 0.52, 102.0, 3.0, 4.0, 800.0, 62.0),)
+TRITON = (GpuFigures("GPU-a", GpuSource.TRITON, 0.5, 100.0, 7.0, 8.0),)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ((*NVML, *DCGM, *TRITON), ("0.5", "100", "7", "8", "62", "1410000000", "800")),
+        ((*NVML, *DCGM), ("0.52", "102", "3", "4", "62", "1410000000", "800")),
+        ((*TRITON, *NVML), ("0.5", "100", "7", "8", "61", "1410000000", "900")),
+        (NVML, ("0.51", "101", "1", "2", "61", "1410000000", "900")),
+    ],
+)
+def test_a_gpu_is_told_once_whoever_tells_of_it(gpus: tuple[GpuFigures, ...], expected: tuple[str, ...]) -> None:
+    assert cells(result(gpu=gpus), *GPU_COLUMNS, *OURS[:3]) == [f"GPU-a:{value};" for value in expected]
+
+
+def test_our_cells() -> None:
+    page = ServerMetrics(4, 0, True, pending_requests_max=5.0, cpu_utilization_ratio=0.125, cpu_memory_used_bytes=3e10)
+    told = replace(server(success=130), batches=(BatchStat(1, 6, 600), BatchStat(4, 1, 90)))
+    found = result(server=told, foreign_requests=4, server_metrics=page, energy_per_inference_joules=1.25)
+    assert cells(found, *OURS[3:]) == ["1.25", "5", "0.125", "30000000000", "0.4", "1:6;4:1;"]
+    unknown = result(server=None, foreign_requests=None)
+    assert cells(unknown, *OURS) == [""] * 9
 
 
 def test_what_was_not_measured_is_an_empty_cell() -> None:

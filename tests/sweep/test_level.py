@@ -1,15 +1,17 @@
 """A level's windows become one measurement: what is merged, joined and said."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.facts import GpuReading, GpuSource, ServerReading
+from exporter.facts import DurationStat, GpuReading, GpuSource, ServerReading, ServerSnapshot
 from exporter.outcome import Outcome, Reason
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
 from exporter.result import GpuFigures, Measurement
+from exporter.server.statistics import SEVERAL_CALLED
 from exporter.sweep.level import LevelRun
 from exporter.units import MS, NS
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
@@ -314,6 +316,53 @@ def test_a_server_that_counted_too_few_gives_a_note_and_no_figure() -> None:
     assert (measurement.server, measurement.foreign_requests) == (None, None)
     assert measurement.server_note.startswith("the server counted 10 requests where it answered 20: ")
     assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_server_that_counted_too_few_of_a_decoupled_model_too(decoupled: bool) -> None:
+    run = LevelRun(make_probe(), make_facts(decoupled=decoupled), concurrency(1))
+    before, after = moved(v1=0), moved(v1=10)
+    run.add(make_window(latencies_ms=[10.0] * 20, before=before, after=after), 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.server is None
+    assert measurement.server_note.startswith("the server counted 10 requests where it answered 20: ")
+
+
+def moved(**counts: int) -> ServerSnapshot:
+    """Of versions 1 and 2, as they stand after so many requests."""
+    at_ns = (10 if not any(counts.values()) else 11) * NS
+    found = make_snapshot(at_ns, requests=0, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
+    (model,) = found.models
+    models = tuple(
+        replace(model, version=name[1:], success=DurationStat(5 + count, 4 * count * MS))
+        for name, count in counts.items()
+    )
+    return replace(found, models=models)
+
+
+@pytest.mark.parametrize(
+    ("v1", "v2", "served", "foreign", "note"),
+    [
+        (500, 20, "2", 0, ""),  # v1 is somebody else's, and busier
+        (20, 0, "1", 0, ""),
+        (0, 60, "2", 40, ""),
+        (20, 5, "", None, SEVERAL_CALLED),  # ours went to v1, whoever sent them there
+    ],
+)
+def test_the_version_that_answered(
+    v1: int, v2: int, served: str, foreign: int | None, note: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = LevelRun(make_probe(), make_facts(), concurrency(1))
+    window = make_window(latencies_ms=[10.0] * 20, before=moved(v1=0, v2=0), after=moved(v1=v1, v2=v2))
+    run.add(window, 1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert (measurement.server.version if measurement.server else "") == served
+    assert (measurement.foreign_requests, measurement.server_note) == (foreign, note)
+    assert [record.getMessage() for record in caplog.records] == (
+        ["several versions of the model were called: figures are of the highest"] if v1 and v2 and served else []
+    )
 
 
 def test_readings_of_the_judged_windows_alone() -> None:

@@ -18,6 +18,7 @@ import tritonclient.http.aio
 from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.facts import ModelFacts
 from exporter.load.local_worker import LocalWorker
+from exporter.outcome import Outcome
 from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
 from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sweep.conductor import Sweep, Watcher
@@ -25,10 +26,14 @@ from exporter.sweep.stability import Stability
 from exporter.units import MS, NS
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
+from tests.transport.scripted import serving
 
 
-def probe_of(triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, **changes: Any) -> Probe:
-    target = make_target(port=triton.http_port, metrics_url=triton.metrics_url, metrics_interval_ns=100 * MS)
+def probe_of(
+    triton: EmbeddedTriton, model: str, *levels: int, window_ms: float = 300, scheme: str = "http", **changes: Any
+) -> Probe:
+    port = triton.grpc_port if scheme == "grpc" else triton.http_port
+    target = make_target(scheme=scheme, port=port, metrics_url=triton.metrics_url, metrics_interval_ns=100 * MS)
     options = MeasurementOptions(window_ns=round(window_ms * MS), stability_ratio=1.0, request_timeout_ns=5 * NS)
     values: dict[str, Any] = {
         "target": target,
@@ -79,11 +84,23 @@ async def test_the_breakdown_of_the_delay_model(worker: LocalWorker, own_triton:
     assert alone.server.batches[0].executions == alone.server.execution_count
 
 
-async def test_alone_at_32_there_is_no_foreign_request(worker: LocalWorker, triton: EmbeddedTriton) -> None:
-    (measurement,) = (await swept(worker, probe_of(triton, "addsub", 32))).measurements
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_alone_at_32_there_is_no_foreign_request(
+    worker: LocalWorker, triton: EmbeddedTriton, scheme: str
+) -> None:
+    (measurement,) = (await swept(worker, probe_of(triton, "addsub", 32, scheme=scheme))).measurements
     assert measurement.server is not None
     assert measurement.foreign_requests == 0
     assert "queue" in measurement.breakdown_ns
+
+
+async def test_a_decoupled_model_is_counted_by_requests(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+    """As they begin, long before their last answers: no more are amiss than were in flight."""
+    probe = probe_of(triton, "repeat", 8, scheme="grpc", streaming=True)
+    (measurement,) = (await swept(worker, probe)).measurements
+    assert measurement.server is not None
+    assert measurement.server.success.count == pytest.approx(measurement.outcomes[Outcome.OK], abs=8)
+    assert (measurement.foreign_requests, measurement.server_note) == (0, "")
 
 
 async def test_the_parts_of_an_ensemble(worker: LocalWorker, triton: EmbeddedTriton) -> None:
@@ -119,7 +136,8 @@ async def test_named_composing_models_are_followed(worker: LocalWorker, triton: 
     assert "nobody" in unknown.reason_text
 
 
-async def test_a_second_client_is_foreign_traffic(worker: LocalWorker, triton: EmbeddedTriton) -> None:
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_a_second_client_is_foreign_traffic(worker: LocalWorker, triton: EmbeddedTriton, scheme: str) -> None:
     ended_unix_s: list[float] = []
 
     async def second_client() -> None:
@@ -133,7 +151,7 @@ async def test_a_second_client_is_foreign_traffic(worker: LocalWorker, triton: E
 
     other = asyncio.create_task(second_client())
     try:
-        (measurement,) = (await swept(worker, probe_of(triton, "addsub", 1, window_ms=700))).measurements
+        (measurement,) = (await swept(worker, probe_of(triton, "addsub", 1, window_ms=700, scheme=scheme))).measurements
     finally:
         other.cancel()
         await asyncio.gather(other, return_exceptions=True)
@@ -184,6 +202,23 @@ async def test_a_dead_metrics_page_is_no_failure(
     assert "queue" in measurement.breakdown_ns
 
 
+async def test_a_silent_metrics_page_is_down_however_short_the_windows(
+    worker: LocalWorker, triton: EmbeddedTriton
+) -> None:
+    async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    probe = probe_of(triton, "delay", 1, window_ms=300)
+    async with serving(silence) as port:
+        target = dataclasses.replace(probe.target, metrics_url=f"http://127.0.0.1:{port}/metrics")
+        (measurement,) = (await swept(worker, dataclasses.replace(probe, target=target))).measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert (page.up, page.failed) == (False, page.readings)
+    assert page.error in ("was not there at the window's edge", "was not there within 2 s")
+    assert "queue" in measurement.breakdown_ns
+
+
 async def reload(triton: EmbeddedTriton) -> None:
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     await client.unload_model("delay")
@@ -213,11 +248,11 @@ class FirstWindow:
 async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
     worker: LocalWorker, own_triton: EmbeddedTriton
 ) -> None:
-    for breaks, window_ms in ((reload, 1500), (restart, 4000)):
+    cases = ((reload, 1500, "http"), (reload, 1500, "grpc"), (restart, 4000, "http"))
+    for breaks, window_ms, scheme in cases:
         options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=2, max_windows=2)
-        probe = probe_of(
-            own_triton, "delay", 2, measurement=options, stop=StopRules(max_in_flight=2, max_error_ratio=1.0)
-        )
+        stop = StopRules(max_in_flight=2, max_error_ratio=1.0)
+        probe = probe_of(own_triton, "delay", 2, measurement=options, stop=stop, scheme=scheme)
         # So that its counters stand at something before.
         await swept(worker, probe_of(own_triton, "delay", 2))
         watcher = FirstWindow()

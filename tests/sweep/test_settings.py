@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from exporter.probe import Probe, ServerSettings
 from exporter.services.base import TraceSettings
 from exporter.services.triton_control import TritonControl
 from exporter.sweep import settings as module
-from exporter.sweep.settings import server_settings, trace_settings
+from exporter.sweep.settings import put_back_now, server_settings, trace_settings
 from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.conftest import TritonFactory
@@ -123,6 +126,35 @@ async def test_what_cannot_be_put_back_is_said(
     assert server.closed
 
 
+@pytest.mark.parametrize(
+    ("hangs", "fails", "lines"),
+    [
+        ((), (), 0),
+        ((3,), (), 1),
+        ((), (3,), 1),
+    ],
+    ids=["put back", "no answer", "refused"],
+)
+async def test_a_process_that_ends_at_once_puts_them_back_or_says_what_to(
+    hangs: tuple[int, ...], fails: tuple[int, ...], lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From inside the loop, as a signal's handler does."""
+    monkeypatch.setattr(module, "HURRIED_LIMIT_NS", NS // 2)
+    server: Any = Server(hangs=hangs, fails=fails)
+    assert put_back_now() == []
+    async with server_settings(PROBE, lambda target: server):
+        left = put_back_now()
+        assert server.now == {"trace_rate": "7" if lines else "1000"}
+    assert (
+        left
+        == [
+            "the trace settings of model 'addsub' at http://127.0.0.1:8000 may not be as they were before the sweep: "
+            "put back trace_rate=1000"
+        ][:lines]
+    )
+    assert put_back_now() == []
+
+
 def real_probe(triton: EmbeddedTriton, scheme: str) -> Probe:
     port = triton.grpc_port if scheme == "grpc" else triton.http_port
     return make_probe(target=make_target(scheme=scheme, port=port), model="identity", server_settings=WANTED)
@@ -136,6 +168,29 @@ async def test_on_a_real_triton(triton_factory: TritonFactory, tmp_path: Path) -
     triton.start()
     for scheme in ("http", "grpc"):
         await check_settings(real_probe(triton, scheme))
+        await check_second_signal(real_probe(triton, scheme))
+
+
+async def check_second_signal(probe: Probe) -> None:
+    """Both signals come while the program has something else to do than to end in order."""
+    door = f"-i {probe.target.protocol} -u {probe.target.host}:{probe.target.port}"
+    flags = f"-m identity --shape INPUT0:16 {door} --trace-level TIMESTAMPS --trace-rate 5 -p 10000"
+    command = [sys.executable, "-m", "exporter", "analyze", *flags.split()]
+    control = TritonControl(probe.target, 5 * NS)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        async with asyncio.timeout(30):
+            while await control.trace_settings("identity", NAMES) == AS_THE_SERVERS:
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            _, error = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    after = await control.trace_settings("identity", NAMES)
+    await control.close()
+    assert (process.returncode, error, after) in [(130, b"", AS_THE_SERVERS), (143, b"", AS_THE_SERVERS)]
 
 
 async def test_a_triton_that_cannot_trace_fails_the_sweep(triton: EmbeddedTriton) -> None:
