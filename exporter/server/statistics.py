@@ -43,7 +43,8 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
     if model is None:
         return ServerDelta(note=NOTHING_MOVED)
     parts = (_moved(there[0], there[-1], key) for key in facts.composing)
-    return ServerDelta(model, tuple(part for part in parts if part is not None))
+    # A model that is named with its version, and called without, is the same one.
+    return ServerDelta(model, tuple(dict.fromkeys(part for part in parts if part is not None)))
 
 
 def _began_anew(before: ServerSnapshot, after: ServerSnapshot) -> bool:
