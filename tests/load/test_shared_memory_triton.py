@@ -25,11 +25,13 @@ from exporter.payload import make_steps
 from exporter.payload.regions import FOLDER, PREFIX, SystemRegion
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
 from exporter.result import SweepResult
-from exporter.services.base import Call
+from exporter.services import triton_shared_requests
+from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton import TritonService
 from exporter.services.triton_shared_memory import output_size
 from exporter.services.triton_shared_requests import share
 from exporter.sweep.conductor import Sweep
+from exporter.target import Header
 from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
 from tests.builders import concurrency, make_facts, make_probe, make_target
@@ -103,6 +105,28 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
         assert call.bytes_in < 1000
     await channel.close()
     await shared.close()
+    await check_nothing_is_left(triton)
+
+
+async def test_a_request_that_cannot_be_made_leaves_nothing(
+    triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The regions are there by then: a header's secret that cannot be read is told as late as that."""
+    probe = probe_of(triton, "http")
+    control = TritonService().control(probe.target, 5 * NS)
+    facts = await control.preflight("addsub", "")
+    await control.close()
+    target = replace(probe.target, headers=(Header("X-Token", env="NO_SUCH_TOKEN"),))
+    steps = make_steps(facts, probe.input)
+
+    class Unmarked(TritonService):
+        def encode(self, *_: Any) -> list[EncodedRequest]:
+            assert len(our_files()) == 2
+            return super().encode(replace(probe, target=target), facts, steps, "sweep")
+
+    monkeypatch.setattr(triton_shared_requests, "TritonService", Unmarked)
+    with pytest.raises(PreflightError, match="NO_SUCH_TOKEN"):
+        await share(probe, facts, steps, "sweep", 4)
     await check_nothing_is_left(triton)
 
 
