@@ -246,6 +246,16 @@ def test_decoupled_model() -> None:
     assert lines[lines.index("  Server: ") - 1] == "    "
 
 
+def test_responses_per_request() -> None:
+    streamed = replace(PLAIN, responses_per_request=3.25)
+    line = "    Responses per request: 3.25"
+    for streaming, verbose in ((True, True), (True, False), (False, True)):
+        stream = io.StringIO()
+        report = Report(stream, make_probe(streaming=streaming), ReportOptions(verbose=verbose))
+        report.level_ended(streamed, make_facts())
+        assert (line in stream.getvalue().splitlines()) == (streaming and verbose)
+
+
 def test_sequences_and_streams() -> None:
     measurement = replace(
         PLAIN,
