@@ -317,3 +317,14 @@ def test_exit_codes(
 ) -> None:
     result = make_result(make_probe(), status, reason=reason, reason_text="why", measurements=measurements)
     assert exit_code(result, options) == code
+
+
+def test_all_faults_of_a_file_are_told_one_a_line(
+    server: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"data": [{"input": ["x"]}] * 8}))
+    assert analyze(f"-m streaming_acoustic --input-data {path}", server) == 4
+    prefix = f"triton-canary analyze: nothing measured: bad_input: {path}: stream 0, step "
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(prefix)]
+    assert [line.removeprefix(prefix).split(",")[0] for line in told] == [str(step) for step in range(8)]
