@@ -207,6 +207,33 @@ async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton) -> None:
 
 
 @pytest.mark.parametrize("scheme", DOORS)
+async def test_regions_that_the_server_still_uses_are_waited_for(triton: EmbeddedTriton, scheme: str) -> None:
+    """Triton refuses to let go of them while a request is under way: here one of 400 ms."""
+    service = TritonService()
+    probe = probe_of(
+        triton, scheme, "delay", input=InputOptions(shared_memory="system", parameters=(("delay_ms", "400"),))
+    )
+    control = service.control(probe.target, 5 * NS)
+    facts = await control.preflight("delay", "")
+    await control.close()
+    shared = await share(probe, facts, make_steps(facts, probe.input), "sweep", 1)
+    ended = Ended()
+    channel = service.channel(probe.target, ended)
+    await channel.open()
+    call = Call(0)
+    call.deadline_ns = time.monotonic_ns() + 5 * NS
+    channel.send(call, shared.by_place[0][0])
+    await asyncio.sleep(0.03)
+    closing = asyncio.create_task(shared.close())
+    await asyncio.sleep(0.02)
+    assert len(await regions_at_server(triton)) == 2
+    assert await ended.wait() == (Outcome.OK, "")
+    await closing
+    await channel.close()
+    await check_nothing_is_left(triton)
+
+
+@pytest.mark.parametrize("scheme", DOORS)
 async def test_orphans_at_the_server_are_removed_and_those_in_use_are_not(triton: EmbeddedTriton, scheme: str) -> None:
     orphan, other = SystemRegion(64), SystemRegion(64)
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
