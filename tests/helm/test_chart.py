@@ -16,7 +16,10 @@ from helm_python import HelmError, lint
 from exporter import __version__, cli
 from exporter.config import load
 from exporter.config.quantities import parse_duration
+from exporter.config.settings import Settings
+from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS
 from exporter.schedule.sharding import Shard
+from exporter.units import NS
 from tests.helm.chart import CHART, NAMES, ROOT, Document, container, notes, one, render, values_of
 from tests.helm.schemas import VERSIONS, check
 
@@ -274,6 +277,12 @@ def test_the_alerts_know_the_job() -> None:
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["endpoints"]
     assert parse_duration(endpoint["scrapeTimeout"]) < parse_duration(endpoint["interval"])
+
+
+def test_it_is_waited_for_as_long_as_its_end_may_take() -> None:
+    pod = one(render(values_of("default")), "StatefulSet")["spec"]["template"]["spec"]
+    longest_seconds = Settings().limits.shutdown_timeout_ns / NS + CLOSE_LIMIT_SECONDS
+    assert pod["terminationGracePeriodSeconds"] > longest_seconds + 5
 
 
 def test_the_network_policy_lets_through_what_is_needed() -> None:
