@@ -196,7 +196,8 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
         _say(f"interrupted: {len(measured)} level(s) measured")
         return EXIT_INTERRUPTED
     if not measured:
-        _say(f"nothing measured: {result.reason}: {result.reason_text}")
+        for text in result.input_faults or (result.reason_text,):
+            _say(f"nothing measured: {result.reason}: {text}")
         return EXIT_NOTHING_MEASURED
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:

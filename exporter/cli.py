@@ -233,11 +233,13 @@ def _check_config(options: argparse.Namespace) -> int:
     except ConfigError as error:
         return _complain(str(error))
     faults: list[str] = []
-    for paths in dict.fromkeys(probe.input.paths for probe in build_probes(settings) if probe.input.paths):
+    probes = build_probes(settings)
+    unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
+    for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
         try:
-            check_files(paths, _show_progress if sys.stderr.isatty() else None)
+            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
         except InputError as error:
-            faults += [*error.faults, *([f"and {error.more} more"] if error.more else [])]
+            faults += error.lines
     if faults:
         return _complain("\n".join(faults))
     print(report)

@@ -29,7 +29,12 @@ class InputError(TritonCanaryError):
     def __init__(self, *faults: str, more: int = 0) -> None:
         self.faults = faults
         self.more = more
-        super().__init__("; ".join([*faults, *([f"and {more} more"] if more else [])]))
+        super().__init__("; ".join(self.lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All faults, and the number of those that are only counted."""
+        return (*self.faults, *((f"and {self.more} more",) if self.more else ()))
 
     def first(self, shown: int) -> str:
         """The first faults as one text, with the number of the others."""
@@ -51,12 +56,14 @@ class TransportError(TritonCanaryError):
 
 class PreflightError(TritonCanaryError):
     """The server or the model is not fit to be measured; says under which reason the sweep fails, and what status the
-    server gave, by HTTP's number or gRPC's name, if it gave one."""
+    server gave, by HTTP's number or gRPC's name, if it gave one. `faults` are those of input, one by one, where the
+    text has only the first of them."""
 
-    def __init__(self, reason: Reason, text: str, status: str = "") -> None:
+    def __init__(self, reason: Reason, text: str, status: str = "", faults: tuple[str, ...] = ()) -> None:
         super().__init__(text)
         self.reason = reason
         self.status = status
+        self.faults = faults
 
 
 class WorkerLostError(TritonCanaryError):

@@ -31,6 +31,12 @@ class ModelKey:
     name: str
     version: str = ""
 
+    @classmethod
+    def parse(cls, text: str) -> ModelKey:
+        """MODEL or MODEL:VERSION. Versions are numbers: what else stands behind a colon is of the name."""
+        name, colon, version = text.rpartition(":")
+        return cls(name, version) if colon and name and version.isdecimal() else cls(text)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:

@@ -112,7 +112,8 @@ class Measurement:
     `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
     from it at most, and `output_difference` how the first wrong one was wrong.
 
-    `sequences` counts those that ended with an ok request, None where the probe sends none. `first_response` is from
+    `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
+    ended with an ok request, None where the probe sends none. `first_response` is from
     *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
     """
 
@@ -157,6 +158,7 @@ class Measurement:
     sequences: int | None = None
     first_response: LatencySummary | None = None
     inter_response: LatencySummary | None = None
+    responses_per_request: float | None = None
 
     @property
     def error_ratio(self) -> float | None:
@@ -217,7 +219,8 @@ class LevelVerdict:
 class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
-    `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent."""
+    `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
+    `input_faults` are all that were found in the input, where the text has only the first."""
 
     id: str
     probe: Probe
@@ -232,6 +235,7 @@ class SweepResult:
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     verdicts: tuple[LevelVerdict, ...] = ()
     sent: int = 0
+    input_faults: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:

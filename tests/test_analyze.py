@@ -427,3 +427,14 @@ def test_exit_codes(
 def test_which_level_of_a_search_is_unstable_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(make_result(make_probe(), measurements=(STABLE, SHAKY)), RunOptions()) == 2
     assert capsys.readouterr().err == "triton-canary analyze: unstable: level 2: not the same twice\n"
+
+
+def test_all_faults_of_a_file_are_told_one_a_line(
+    server: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"data": [{"input": ["x"]}] * 8}))
+    assert analyze(f"-m streaming_acoustic --input-data {path}", server) == 4
+    prefix = f"triton-canary analyze: nothing measured: bad_input: {path}: stream 0, step "
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(prefix)]
+    assert [line.removeprefix(prefix).split(",")[0] for line in told] == [str(step) for step in range(8)]

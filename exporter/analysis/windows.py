@@ -59,6 +59,12 @@ def ended_sequences(columns: RecordColumns) -> int:
     return int(np.count_nonzero(columns.sequence_end[columns.outcome == Outcome.OK]))
 
 
+def responses_per_request(columns: RecordColumns) -> float | None:
+    """The mean number of responses of the ok requests; None if there was none."""
+    responses = columns.responses[columns.outcome == Outcome.OK]
+    return float(responses.mean()) if len(responses) else None
+
+
 def first_responses_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
     """Sent to the first response, of the ok requests that had any."""
     chosen = (columns.outcome == Outcome.OK) & (columns.responses > 0)

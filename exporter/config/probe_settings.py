@@ -234,8 +234,8 @@ class ProbeSettings(DefaultsSettings):
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
     composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=16)] = Field(
         default=(),
-        description="Models that this one calls and its configuration does not tell, as from a Python backend; an "
-        "ensemble's are found. At most 16.",
+        description="Models, MODEL or MODEL:VERSION, that this one calls and its configuration does not tell, as from "
+        "a Python backend; an ensemble's are found. At most 16.",
     )
     server_settings: ServerSettingsSection | None = Field(
         default=None, description="Trace settings of the model for the time of a sweep."

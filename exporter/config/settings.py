@@ -87,7 +87,9 @@ class LimitsSettings(Section):
         description="Probes that discovery may add in this daemon (shard); what is found beyond them is left out.",
     )
     shutdown_timeout_ns: Annotated[int, duration("1s", "10m")] = Field(
-        default=10 * NS, description="How long a shutdown may take."
+        default=10 * NS,
+        description="How long a shutdown waits for sweeps and the archive. The worker of a sweep that was cut short "
+        "has 16 s more to end its sequences and take its shared memory back, and mostly needs none of them.",
     )
 
 

@@ -14,7 +14,9 @@ from exporter.window import LevelEnd, Window
 
 def without_secrets(what: object) -> object:
     """The answer, with no secret in its texts."""
-    if isinstance(what, Failure | LevelEnd):
+    if isinstance(what, Failure):
+        return replace(what, text=redacted(what.text), faults=tuple(map(redacted, what.faults)))
+    if isinstance(what, LevelEnd):
         return replace(what, text=redacted(what.text))
     if isinstance(what, Window):
         checked = what.checked

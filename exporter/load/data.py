@@ -84,11 +84,15 @@ async def ask_reference(plan: LevelPlan, validation: Validation, requests: list[
         raise InputError(text)
     if any(step.expected for step in requests):
         raise InputError("both the data and validation.reference_model say what is expected: keep one of them")
+    if plan.facts.decoupled:
+        text = f"model {plan.facts.name!r} is decoupled (any number of answers to a request)"
+        raise InputError(f"validation.reference_model: {text}, and is asked in a way that has one answer")
     outputs = [spec.name for spec in plan.facts.outputs]
+    timeout_ns = plan.probe.measurement.request_timeout_ns
     expecting = []
     for step in requests[:MAX_REFERENCE_REQUESTS]:
         model, version = validation.reference_model, validation.reference_version
-        found = await control.infer(plan.facts, model, version, step.inputs)
+        found = await control.infer(plan.facts, model, version, step.inputs, timeout_ns)
         if lacking := [name for name in outputs if name not in found]:
             raise InputError(f"reference model {model!r} has no output {lacking[0]!r}")
         expecting.append(replace(step, expected=({name: found[name] for name in outputs},)))

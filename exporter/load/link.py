@@ -70,6 +70,7 @@ class Failure:
     expected: bool
     reason: Reason
     text: str
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

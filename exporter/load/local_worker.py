@@ -205,7 +205,7 @@ class LocalWorker:
 
     def _error(self, failure: Failure) -> PreflightError | WorkerLostError:
         if failure.expected:
-            return PreflightError(failure.reason, failure.text)
+            return PreflightError(failure.reason, failure.text, faults=failure.faults)
         self._lose(failure.reason, failure.text)
         return WorkerLostError(failure.reason, failure.text)
 

@@ -3,6 +3,7 @@ ended. Knows nothing of how a sequence is encoded."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -65,15 +66,17 @@ class SequenceFlight(Flight):
         super().ended_with_answer(call)
 
     async def end_sequences(self, limit_ns: int) -> None:
-        """After `stop` and `drain`: ends all sequences that were begun, and waits at most so long for the answers.
+        """After `stop` and `drain`: ends all sequences that were begun, as many at a time as there are calls, and waits
+        at most so long for the answers.
 
         These few requests may be beyond the budget in flight: abandoned ones are still counted there, and a server
         that is not told goes on holding a place for each sequence.
         """
-        calls = iter(self.calls)
-        for turn in self._sequences.close():
-            self._send_end(next(calls), turn, limit_ns)
-        await self.drain(limit_ns)
+        turns = self._sequences.close()
+        while some := list(itertools.islice(turns, len(self.calls))):
+            for call, turn in zip(self.calls, some, strict=False):
+                self._send_end(call, turn, limit_ns)
+            await self.drain(limit_ns)
 
     def _take_turn(self) -> tuple[int, EncodedRequest]:
         assert self._chosen is not None

@@ -20,6 +20,7 @@ from exporter.load.level_flight import places_in_flight
 from exporter.load.protocol import LevelPlan
 from exporter.outcome import Reason
 from exporter.payload import Step
+from exporter.payload.faults import NOT_SEEN
 from exporter.probe import Probe
 from exporter.server.poller import Poller
 from exporter.server.readers import open_readers
@@ -29,7 +30,7 @@ from exporter.transport.dial import settle
 from exporter.units import NS
 
 SHOWN_FAULTS = 5
-"""Faults of the input that a sweep tells: its text stands in the log, on the page and in the archive."""
+"""Faults of the input that a sweep's text tells: it stands in the log, on the page and in the archive."""
 
 UNSHARE_LIMIT_NS = 10 * NS
 """How long the end of a level with shared memory waits at most for requests that were given up."""
@@ -94,7 +95,7 @@ class Session:
                 level.stop()
             await level.run()
         except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS)) from error
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS), faults=error.lines) from error
         finally:
             self._level = None
             if shared is not None:
@@ -158,4 +159,4 @@ def _refuse_expected(steps: Sequence[Step]) -> None:
     """Raises InputError if anything is expected of answers that go to shared memory, where nobody looks at them."""
     place = next((step.place for step in steps if step.expected), None)
     if place is not None:
-        raise InputError(f"{place}: says what is expected of answers, which input.shared_memory keeps from being seen")
+        raise InputError(f"{place}: {NOT_SEEN}")

@@ -16,8 +16,9 @@ MAX_SWEEPS = 100
 """Sweeps after which a worker is replaced, so that what a library leaks stays bounded."""
 
 
-CLOSE_LIMIT_SECONDS = 5.0
-"""How long a worker is waited for at the end. One that has nothing to see off answers at once."""
+CLOSE_LIMIT_SECONDS = 16.0
+"""How long a worker is waited for at the end: longer than a level may take to see its requests off, end its sequences
+and take its shared memory back. One that has nothing to see off answers at once."""
 
 
 class RestartReason(enum.StrEnum):

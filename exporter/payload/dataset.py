@@ -17,6 +17,9 @@ from exporter.errors import InputError
 from exporter.facts import ModelFacts
 from exporter.payload.shapes import shape_text
 
+MAX_COPIED_BYTES = 1 << 30
+"""Of requests in which steps stand several times. They are in memory twice: as tensors, and encoded."""
+
 Tensor = npt.NDArray[np.generic]
 Tensors = Mapping[str, Tensor]
 
@@ -47,12 +50,31 @@ def round_robin(steps: Sequence[Step], facts: ModelFacts, batch_size: int) -> li
     """The requests that are sent in turn until they begin again, with the batch dimension where the model has one.
 
     Element i of the k-th request is step (k * batch_size + i) mod steps, as in perf_analyzer, so that all steps are
-    sent equally often. Raises InputError where steps that meet in one batch do not fit together.
+    sent equally often: each stands in batch_size / gcd(steps, batch_size) of them. Raises InputError where steps that
+    meet in one batch do not fit together, or where so many copies are too much for the memory.
     """
     if facts.max_batch_size == 0:
         return list(steps)
     requests = len(steps) // math.gcd(len(steps), batch_size)
+    copies = requests * batch_size // len(steps)
+    if copies > 1:
+        _refuse_too_much(steps, batch_size, copies)
     return [batch(steps, index * batch_size, facts, batch_size) for index in range(requests)]
+
+
+def _refuse_too_much(steps: Sequence[Step], batch_size: int, copies: int) -> None:
+    size = copies * sum(
+        _bytes(tensor) for step in steps for part in (step.inputs, *step.expected) for tensor in part.values()
+    )
+    if size > MAX_COPIED_BYTES:
+        expected = f"expected at most {MAX_COPIED_BYTES} bytes of requests, found {size}"
+        cure = f"a number of steps that is a multiple of input.batch_size, {batch_size}, needs {copies} times less"
+        raise InputError(f"{_both(steps[0].place, steps[-1].place)}: {len(steps)} steps: {expected}: {cure}")
+
+
+def _bytes(tensor: Tensor) -> int:
+    """What the tensor takes in a request."""
+    return sum(map(len, tensor.ravel().tolist())) if tensor.dtype.hasobject else tensor.nbytes
 
 
 def batch(steps: Sequence[Step], first: int, facts: ModelFacts, batch_size: int) -> Step:

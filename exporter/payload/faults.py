@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from exporter.errors import InputError
 
+NOT_SEEN = "says what is expected of answers, which input.shared_memory keeps from being seen"
+
 SHOWN_FAULTS = 20
 """Faults that are told; the others are counted."""
 

@@ -11,23 +11,28 @@ from exporter.errors import InputError
 from exporter.facts import ModelFacts, TensorSpec
 from exporter.input_files import InputFiles, find_input_files
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
-from exporter.payload.faults import Faults
+from exporter.payload.faults import NOT_SEEN, Faults
 from exporter.payload.json_file import Progress, RawFile, RawStep, read_json_file
 from exporter.payload.json_tensor import RawTensor
 from exporter.payload.shapes import option_faults, shape_text, unknown_text
 from exporter.payload.values import convert, from_bytes, strings_to_bytes
 from exporter.probe import InputOptions
 
+_SHAPE_BESIDE = "give 'shape' beside 'content' in a JSON file"
+
 MAX_STEPS = 1_000_000
 """Steps of one probe's data; each becomes a request that is kept encoded."""
 
 
-def check_files(paths: Sequence[str], progress: Progress | None = None) -> None:
-    """Looks for what is wrong with input files whatever the model is. Raises InputError."""
+def check_files(paths: Sequence[str], progress: Progress | None = None, *, answers_seen: bool = True) -> None:
+    """Looks for what is wrong with input files whatever the model is. `answers_seen` is whether answers can be held
+    against what is expected. Raises InputError."""
     files = _find(paths)
     if not files.is_directory:
         faults = Faults()
-        _read_json_files(files.paths, faults, progress)
+        for file in _read_json_files(files.paths, faults, progress):
+            if file.expected is not None and not answers_seen:
+                faults.add(f"{file.path}: 'validation_data': {NOT_SEEN}")
         faults.raise_if_any()
 
 
@@ -152,18 +157,21 @@ class _Expected:
     specs: Mapping[str, TensorSpec]
     shapes: Mapping[str, tuple[int, ...]]
     required: tuple[str, ...]
+    cure: str
+    """What gives a shape of which several dimensions vary."""
 
     @classmethod
     def inputs(cls, facts: ModelFacts, options: InputOptions) -> _Expected:
         specs = {spec.name: spec for spec in facts.inputs}
         shapes = {spec.name: spec.shape for spec in facts.inputs} | dict(options.shapes)
-        return cls(facts.name, "input", specs, shapes, tuple(s.name for s in facts.inputs if not s.optional))
+        required = tuple(s.name for s in facts.inputs if not s.optional)
+        return cls(facts.name, "input", specs, shapes, required, f"{_SHAPE_BESIDE}, or input.shapes")
 
     @classmethod
     def outputs(cls, facts: ModelFacts) -> _Expected:
         """Those that are not given are not looked at. The shape of an output that varies is the file's to say."""
         specs = {spec.name: spec for spec in facts.outputs}
-        return cls(facts.name, "output", specs, {spec.name: spec.shape for spec in facts.outputs}, ())
+        return cls(facts.name, "output", specs, {spec.name: spec.shape for spec in facts.outputs}, (), _SHAPE_BESIDE)
 
     def tensors(self, place: str, raw: Mapping[str, RawTensor | None], faults: Faults) -> dict[str, Tensor]:
         """The tensors of a step; what does not fit goes to the faults."""
@@ -176,7 +184,7 @@ class _Expected:
             if tensor is None:
                 continue
             try:
-                found[name] = _tensor(spec, self.shapes[name], tensor)
+                found[name] = _tensor(spec, self.shapes[name], tensor, self.cure)
             except ValueError as error:
                 faults.add(f"{place}, tensor {name!r}: {error}")
         for name in self.required:
@@ -185,7 +193,7 @@ class _Expected:
         return found
 
 
-def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor) -> Tensor:
+def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor, cure: str) -> Tensor:
     """Raises ValueError."""
     if raw.shape is not None:
         fits = len(raw.shape) == len(shape) and all(w in (-1, got) for w, got in zip(shape, raw.shape, strict=True))
@@ -195,15 +203,15 @@ def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor) -> Tensor:
         shape = raw.shape
     is_raw = raw.data is not None
     flat = from_bytes(raw.data or b"", spec.datatype) if is_raw else convert(raw.elements or (), spec.datatype)
-    return flat.reshape(_whole(shape, len(flat)))
+    return flat.reshape(_whole(shape, len(flat), cure))
 
 
-def _whole(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The shape for so many elements: one dimension that varies follows from their number."""
+def _whole(shape: tuple[int, ...], count: int, cure: str) -> tuple[int, ...]:
+    """The shape for so many elements: one dimension that varies follows from their number. Raises ValueError, with the
+    cure where it does not."""
     varying = [axis for axis, size in enumerate(shape) if size < 0]
     if len(varying) > 1:
-        text = f"its shape {shape_text(shape)} has several dimensions that vary"
-        raise ValueError(f"{text}: give 'shape' beside 'content' in a JSON file, or input.shapes")
+        raise ValueError(f"its shape {shape_text(shape)} has several dimensions that vary: {cure}")
     fixed = math.prod(size for size in shape if size >= 0)
     if varying and fixed and count % fixed == 0:
         return (*shape[: varying[0]], count // fixed, *shape[varying[0] + 1 :])

@@ -45,9 +45,10 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
     moved = _moved(there[0], there[-1], ModelKey(facts.name, facts.asked_version))
     if not moved:
         return ServerDelta(note=NOTHING_MOVED)
-    parts = (_moved(there[0], there[-1], key)[:1] for key in facts.composing)
+    parts = chain.from_iterable(_moved(there[0], there[-1], key)[:1] for key in facts.composing)
+    # A model that is named with its version, and called without, is the same one.
     return ServerDelta(
-        moved[0], tuple(chain.from_iterable(parts)), other_versions=tuple(other.version for other in moved[1:])
+        moved[0], tuple(dict.fromkeys(parts)), other_versions=tuple(other.version for other in moved[1:])
     )
 
 

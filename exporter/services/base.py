@@ -159,9 +159,9 @@ class Control(Protocol):
         those that its configuration tells, and `options` say of its inputs what the server does not. Raises
         PreflightError with the reason if not."""
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
-        """The outputs of one request to another model that takes the same inputs, as `facts` have them. Raises
-        PreflightError."""
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
+        """The outputs of one request to another model that takes the same inputs, as `facts` have them, within this
+        time-out and not that of the other calls. Raises PreflightError."""
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not

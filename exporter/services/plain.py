@@ -52,7 +52,7 @@ class PlainControl:
     async def close(self) -> None:
         self._page.close()
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
         _refuse(self._target, "reference model")
 
     async def ready_models(self) -> tuple[str, ...]:

@@ -102,15 +102,16 @@ class TritonClient:
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         await self._ask("update_trace_settings", model, dict(settings))
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors:
-        """The outputs of one request to a model that takes the inputs of `facts`."""
+    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors, timeout_ns: int) -> Tensors:
+        """The outputs of one request to a model that takes the inputs of `facts`. Raises TimeoutError, too."""
         library: Any = tritonclient.grpc if self.target.is_grpc else tritonclient.http
         inputs = []
         for spec in facts.inputs:
             if spec.name in tensors:
                 inputs.append(library.InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype))
                 inputs[-1].set_data_from_numpy(tensors[spec.name])
-        return output_tensors(await self._ask("infer", model, inputs, version))
+        async with asyncio.timeout(timeout_ns / NS):
+            return output_tensors(await self._ask("infer", model, inputs, version, limited=False))
 
     # --- shared memory, `kind` system or cuda -------------------------------------------------------------------------
 
@@ -129,8 +130,9 @@ class TritonClient:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
-        async with _failures_mapped(self.target):
+    async def _ask(self, method: str, *arguments: Any, limited: bool = True) -> Any:
+        """Raises TimeoutError, too, unless the caller sets the limit."""
+        async with _failures_mapped(self.target), asyncio.timeout(self._timeout_ns / NS if limited else None):
             async with self._making:
                 if self._client is None:
                     self._headers = self._read_headers()
@@ -161,7 +163,7 @@ class TritonClient:
         if not target.is_grpc:
             return tritonclient.http.aio.InferenceServerClient(
                 target.settled_authority + target.path,
-                conn_timeout=self._timeout_ns / NS,
+                conn_timeout=None,  # it is of the whole call; `_ask` has its own
                 ssl=target.is_tls,
                 ssl_context=client_context(target, ("http/1.1",)) if target.is_tls else True,
             )

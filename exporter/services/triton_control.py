@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from exporter import logs
 from exporter.errors import PreflightError
 from exporter.facts import ModelFacts, ModelKey, ServerSnapshot
 from exporter.outcome import Reason
@@ -25,6 +27,8 @@ from exporter.services.triton_clients import TritonClient
 from exporter.services.triton_model import ensemble_steps, model_facts, model_statistics
 from exporter.target import Target
 from exporter.units import NS
+
+_log = logging.getLogger(__name__)
 
 MAX_COMPOSING_MODELS = 16
 """A cap on series, and on what is asked for at each window's edge."""
@@ -45,7 +49,9 @@ class Client(Protocol):
     async def repository_index(self) -> service_pb2.RepositoryIndexResponse: ...
     async def trace_settings(self, model: str) -> dict[str, str | list[str]]: ...
     async def set_trace(self, model: str, settings: TraceSettings) -> None: ...
-    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors: ...
+    async def infer(
+        self, facts: ModelFacts, model: str, version: str, tensors: Tensors, timeout_ns: int
+    ) -> Tensors: ...
 
 
 class TritonControl:
@@ -103,15 +109,14 @@ class TritonControl:
         """Changes the model's trace settings. Raises PreflightError."""
         await self._client.set_trace(model, settings)
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
         """The outputs of one request to another model. Raises PreflightError."""
-        seconds = self._timeout_ns / NS
         try:
-            async with asyncio.timeout(seconds):
-                return await self._client.infer(facts, model, version, inputs)
+            return await self._client.infer(facts, model, version, inputs, timeout_ns)
         except TimeoutError as error:
             await self._disconnect()
-            text = f"reference model {model!r} at {self._target.url} did not answer within {seconds:g} s"
+            limit = f"{timeout_ns / NS:g} s, measurement.request_timeout"
+            text = f"reference model {model!r} at {self._target.url} did not answer within {limit}"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
     async def close(self) -> None:
@@ -151,15 +156,20 @@ class TritonControl:
 
     async def _composing(self, config: model_config_pb2.ModelConfig, named: Sequence[str]) -> tuple[ModelKey, ...]:
         """The models that this one calls: an ensemble's steps, those named by the probe, and what all of these call in
-        turn. Each once, those called first first, at most MAX_COMPOSING_MODELS. Raises PreflightError for one that
-        the server does not have."""
+        turn. Each once, those called first first, at most MAX_COMPOSING_MODELS: the log names the others. Raises
+        PreflightError for one that the server does not have."""
         found: dict[ModelKey, None] = {}
-        waiting = deque([*ensemble_steps(config), *map(ModelKey, named)])
+        waiting = deque([*ensemble_steps(config), *map(ModelKey.parse, named)])
         while waiting and len(found) < MAX_COMPOSING_MODELS:
             key = waiting.popleft()
             if key not in found:
                 found[key] = None
                 waiting.extend(ensemble_steps(await self._client.model_config(key.name, key.version)))
+        if left_out := list(dict.fromkeys(key.name for key in waiting if key not in found)):
+            _log.warning(
+                "the model calls more models than are followed, and the figures of the others are missing",
+                extra=logs.fields(model=config.name, followed=len(found), left_out=", ".join(left_out)),
+            )
         return tuple(found)
 
     async def _broken_models(self) -> str:

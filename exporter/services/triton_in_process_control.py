@@ -6,7 +6,8 @@ Owns the order of loading and unloading, on a thread of its own, and how the lib
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.errors import InputError, PreflightError
-from exporter.facts import ModelFacts
+from exporter.facts import ModelFacts, ModelKey
 from exporter.outcome import Reason
 from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.base import Tensors, TraceSettings
@@ -115,14 +116,25 @@ class InProcessControl(TritonControl):
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
         """Loads the server and the models first, all within the time-out."""
+        async with self._loading(model):
+            await self._local.load((model, *(ModelKey.parse(named).name for named in composing)))
+        return await super().preflight(model, version, composing, options)
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
+        """Loads the model first, in the time of loading."""
+        async with self._loading(model):
+            await self._local.load_further(model, version)
+        return await super().infer(facts, model, version, inputs, timeout_ns)
+
+    @contextlib.asynccontextmanager
+    async def _loading(self, model: str) -> AsyncIterator[None]:
         seconds = self._timeout_ns / NS
         try:
             async with asyncio.timeout(seconds):
-                await self._local.load((model, *composing))
+                yield
         except TimeoutError as error:
             text = f"{self._target.url}: model {model!r} was not loaded within {seconds:g} s, target.connect_timeout"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
-        return await super().preflight(model, version, composing, options)
 
     async def close(self) -> None:
         """Unloads the server. Never raises."""
@@ -193,13 +205,16 @@ class InProcessClient:
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         raise self._no_trace()
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors) -> Tensors:
-        """The outputs of one request to a model that takes the inputs of `facts`, which is loaded if it is not."""
-        server = self._server
+    async def load_further(self, model: str, version: str) -> None:
+        """Loads another model, if it is not. Raises PreflightError."""
         if not await self.model_ready(model, version):
-            await self._load_model(server, model)
+            await self._load_model(self._server, model)
         if model in self.failures:
             raise PreflightError(Reason.MODEL_NOT_READY, f"{self.target.url}: {self.failures[model]}")
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, tensors: Tensors, timeout_ns: int) -> Tensors:
+        """The outputs of one request to a model that takes the inputs of `facts`. Raises TimeoutError, too."""
+        server = self._server
         name, number, request_id = model.encode(), version_number(version), f"{MARK}-reference".encode()
         template = Template(name, number, request_id, local_inputs(facts, tensors))
         answers: asyncio.Queue[bytes | TritonError] = asyncio.Queue()
@@ -215,7 +230,8 @@ class InProcessClient:
             server.send(server.prepare(template), take, None)
         except TritonError as error:
             raise self._failed(error) from error
-        answer = await answers.get()
+        async with asyncio.timeout(timeout_ns / NS):
+            answer = await answers.get()
         if isinstance(answer, TritonError):
             raise self._failed(answer)
         return read_answer(Answer([answer]))[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,12 @@ from exporter.units import NS
 
 _ALIGNMENT = 64
 _PROBE_BYTES = 4096
+
+RELEASE_LIMIT_NS = NS
+"""How long a server is waited for that still uses a region. Requests that were given up were waited for before."""
+
+_RELEASE_GAP_SECONDS = 0.02
+_IN_USE = "currently in use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +81,22 @@ class SharedMemory:
         """Removes what other processes left behind when they were killed, here and at the server.
 
         The server's list is only held against our own /dev/shm once it has opened a region of ours: else it would be
-        another machine's, where those regions may be in use.
+        another machine's, where those regions may be in use. What it is still answering to stays until the next time.
         """
         region, _ = self._make([_PROBE_BYTES])
         await self._register(region)
         remove_orphans()
         async with self._bounded():
-            for name in await self._client.shared_memory_regions(self._kind):
-                if name.startswith(PREFIX) and not exists(name):
-                    await self._client.unregister_shared_memory(self._kind, name)
+            registered = await self._client.shared_memory_regions(self._kind)
+        for name in registered:
+            if name.startswith(PREFIX) and not exists(name):
+                await self._unregister(name)
 
     async def close(self) -> None:
         """Unregisters and gives back all regions. Never raises: a server that is gone has forgotten them anyway."""
         for region in self._registered:
             with contextlib.suppress(PreflightError):
-                async with self._bounded():
-                    await self._client.unregister_shared_memory(self._kind, region.name)
+                await self._unregister(region.name)
         for region in self._regions:
             region.close()
         self._registered.clear()
@@ -122,6 +129,23 @@ class SharedMemory:
                     raise
                 text = f"input.shared_memory: {self._kind} needs a server that shares it with us: {error}"
                 raise PreflightError(Reason.UNSUPPORTED, text) from error
+
+    async def _unregister(self, name: str) -> None:
+        """Triton refuses what it still uses, which it may for a moment after the last answer went out: it is asked
+        again for a while. Raises PreflightError for other refusals."""
+        last_ns = time.monotonic_ns() + RELEASE_LIMIT_NS
+        while True:
+            try:
+                async with self._bounded():
+                    await self._client.unregister_shared_memory(self._kind, name)
+            except PreflightError as error:
+                if _IN_USE not in str(error):
+                    raise
+                if time.monotonic_ns() >= last_ns:
+                    return
+            else:
+                return
+            await asyncio.sleep(_RELEASE_GAP_SECONDS)
 
     @contextlib.asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:

@@ -53,15 +53,15 @@ async def share(
         sizes = [output_size(spec, facts, probe.input) for spec in facts.outputs]
         own_places = max(1, min(places, MAX_REQUESTS // len(steps)))
         room = await memory.place_outputs(sizes, own_places)
+        plain = TritonService().encode(probe, facts, [{} for _ in steps], sweep_id)
+        add = _add_grpc if probe.target.is_grpc else _add_http
+        by_place = []
+        for placed in room:
+            outputs: list[Placed] = [(spec, (), area) for spec, area in zip(facts.outputs, placed, strict=True)]
+            by_place.append([add(request, step, outputs) for request, step in zip(plain, inputs, strict=True)])
     except BaseException:
         await memory.close()
         raise
-    plain = TritonService().encode(probe, facts, [{} for _ in steps], sweep_id)
-    add = _add_grpc if probe.target.is_grpc else _add_http
-    by_place = []
-    for placed in room:
-        outputs: list[Placed] = [(spec, (), area) for spec, area in zip(facts.outputs, placed, strict=True)]
-        by_place.append([add(request, step, outputs) for request, step in zip(plain, inputs, strict=True)])
     return TritonSharedRequests(by_place, memory)
 
 

@@ -110,6 +110,7 @@ LEVEL_COLUMNS = (
     "unsent_ratio",
     "responses",
     "responses_per_second",
+    "responses_per_request",
     "sequences",
     "sequences_per_second",
     *_summary_columns("first_response_", intervals=True),

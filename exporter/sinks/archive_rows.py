@@ -156,6 +156,7 @@ def _streaming_cells(measurement: Measurement) -> dict[str, Cell]:
     return {
         "responses": measurement.responses,
         "responses_per_second": measurement.responses / seconds if seconds else None,
+        "responses_per_request": measurement.responses_per_request,
         "sequences": sequences,
         "sequences_per_second": sequences / seconds if seconds and sequences is not None else None,
         **_summary("first_response_", first, intervals=True),

@@ -141,6 +141,8 @@ def _client_lines(
     if decoupled and measurement.duration_ns:
         rate = measurement.responses * NS / measurement.duration_ns
         yield f"    Response Throughput: {number(rate)} infer/sec"
+    if options.verbose and probe.streaming and measurement.responses_per_request is not None:
+        yield f"    Responses per request: {number(measurement.responses_per_request)}"
     if options.verbose:
         yield f"    Avg client overhead: {measurement.health.cpu_ratio * 100:.2f}%"
     if measurement.latency is None:

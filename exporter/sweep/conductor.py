@@ -106,6 +106,7 @@ class Sweep:
         self._outcomes: dict[Outcome, int] = {}
         self._sent = 0
         self._sent_by_level = 0
+        self._input_faults: tuple[str, ...] = ()
 
     async def run(self, borrow: Borrow) -> SweepResult:
         """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
@@ -135,8 +136,8 @@ class Sweep:
                 await self._worker.stop_level()
 
     async def _clean_up(self, borrow: Borrow) -> None:
-        """A worker that was lost may have left shared memory behind, here and at the server: another one's preflight
-        removes it."""
+        """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
+        preflight removes it."""
         if self._probe.input.shared_memory == "none":
             return
         with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
@@ -145,6 +146,7 @@ class Sweep:
                 await worker.end_sweep()
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
+        """Raises WorkerLostError, also for a worker that had to be killed."""
         deadline_s = (self._max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
         try:
             async with asyncio.timeout(deadline_s):
@@ -152,10 +154,12 @@ class Sweep:
                     ended = await self._run_levels(worker)
                 except PreflightError as error:
                     ended = error.reason, str(error)
+                    self._input_faults = error.faults
                 await worker.end_sweep()
-        except TimeoutError:
+        except TimeoutError as error:
             await worker.kill()
-            return Reason.DEADLINE, f"the worker did not end the sweep within {deadline_s:.0f} s"
+            text = f"the worker did not end the sweep within {deadline_s:.0f} s"
+            raise WorkerLostError(Reason.DEADLINE, text) from error
         return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
@@ -302,6 +306,7 @@ class Sweep:
             connection=self._connection,
             outcomes=self._outcomes,
             sent=self._sent + self._sent_by_level,
+            input_faults=self._input_faults,
         )
 
     def _verdict(self) -> tuple[Reason, str]:

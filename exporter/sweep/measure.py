@@ -29,6 +29,7 @@ from exporter.analysis.windows import (
     latencies_ns,
     outcome_counts,
     response_times_ns,
+    responses_per_request,
     send_lags_ns,
     throughput,
 )
@@ -158,6 +159,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         sequences=ended_sequences(columns) if has_sequences else None,
         first_response=judged.summary(first_responses_ns(columns)) if probe.streaming else None,
         inter_response=judged.summary(inter_responses_ns(columns)) if probe.streaming else None,
+        responses_per_request=responses_per_request(columns),
     )
 
 

@@ -101,6 +101,7 @@ def test_times_of_single_responses() -> None:
     columns = replace(columns, response_ns=np.array([10, 15, 35, 20, 90, 7]) + start)
     assert windows.first_responses_ns(columns).tolist() == [10, 7]
     assert windows.inter_responses_ns(columns).tolist() == [5, 20]
+    assert windows.responses_per_request(columns) == pytest.approx(4 / 3)
     twice = RecordColumns.concatenate([columns, columns])
     assert windows.inter_responses_ns(twice).tolist() == [5, 20, 5, 20]
 
@@ -109,6 +110,8 @@ def test_without_a_stream_nothing_is_known_of_single_responses() -> None:
     assert windows.inter_responses_ns(make_columns([1.0, 2.0])).tolist() == []
     assert windows.inter_responses_ns(RecordColumns.empty()).tolist() == []
     assert windows.first_responses_ns(RecordColumns.empty()).tolist() == []
+    assert windows.responses_per_request(make_columns([1.0, 2.0])) == 1.0
+    assert windows.responses_per_request(RecordColumns.empty()) is None
 
 
 def test_ended_sequences() -> None:

@@ -103,3 +103,12 @@ def test_check_config_finds_what_needs_no_model(tmp_path: Path, capsys: pytest.C
     data_file(tmp_path, '{"data": [{"X": [1]}]}', "a.json")
     data_file(tmp_path, '{"data": [{"X": [1]}]}', "b.json")
     assert cli.run(["check-config", str(path)]) == 0
+
+
+def test_check_config_finds_answers_that_nobody_would_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = data_file(tmp_path, '{"data": [{"X": [1]}], "validation_data": [{"Y": [1]}]}', "a.json")
+    for shared, status in (("none", 0), ("system", 1)):
+        path = configure(tmp_path, f"input: {{source: files, paths: {json.dumps([data])}, shared_memory: {shared}}}")
+        assert cli.run(["check-config", str(path)]) == status
+    problem = "says what is expected of answers, which input.shared_memory keeps from being seen"
+    assert capsys.readouterr().err == f"{data}: 'validation_data': {problem}\n"

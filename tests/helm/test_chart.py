@@ -18,7 +18,10 @@ from exporter import __version__, cli
 from exporter.baseline_command import Command
 from exporter.config import load
 from exporter.config.quantities import parse_duration
+from exporter.config.settings import Settings
+from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS
 from exporter.schedule.sharding import Shard
+from exporter.units import NS
 from tests.helm import values_table
 from tests.helm.chart import CHART, NAMES, ROOT, Document, container, notes, one, render, values_of
 from tests.helm.schemas import VERSIONS, check
@@ -412,6 +415,12 @@ def test_scrapes_that_measure_go_by_tls_with_the_others() -> None:
 def test_a_browser_may_stay_with_its_pod() -> None:
     assert one(render(values_of("configsecret")), "Service")["spec"]["sessionAffinity"] == "ClientIP"
     assert "sessionAffinity" not in one(render({}), "Service")["spec"]
+
+
+def test_it_is_waited_for_as_long_as_its_end_may_take() -> None:
+    pod = one(render(values_of("default")), "StatefulSet")["spec"]["template"]["spec"]
+    longest_seconds = Settings().limits.shutdown_timeout_ns / NS + CLOSE_LIMIT_SECONDS
+    assert pod["terminationGracePeriodSeconds"] > longest_seconds + 5
 
 
 def test_the_network_policy_lets_through_what_is_needed() -> None:

@@ -61,6 +61,7 @@ class FakeService:
     snapshots: int = 0
     controls_open: int = 0
     inferred: list[tuple[str, str]] = field(default_factory=list)
+    infer_timeout_ns: int = 0
     broken_answers: bool = False
     answer_of: Callable[[bytes], bytes] = field(default=lambda body: body)
 
@@ -115,7 +116,8 @@ class FakeControl:
             raise self._service.preflight_error
         return make_facts(name=model)
 
-    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors) -> Tensors:
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
+        self._service.infer_timeout_ns = timeout_ns
         self._service.inferred.append((model, version))
         return {"OUTPUT0": inputs["INPUT0"]}
 

@@ -22,6 +22,8 @@ def test_texts_and_nothing_else() -> None:
     end = LevelEnd(Reason.ERROR_RATIO, told, 7, 1)
     window = make_window(latencies_ms=(1.0, 2.0), error_text=told, checked=Checked(3, 1, difference=told))
     assert without_secrets(failure) == replace(failure, text=shown)
+    faulty = replace(failure, faults=("one", told))
+    assert without_secrets(faulty) == replace(failure, text=shown, faults=("one", shown))
     assert without_secrets(end) == replace(end, text=shown)
     cleaned = without_secrets(window)
     assert cleaned == replace(window, error_text=shown, checked=Checked(3, 1, difference=shown))

@@ -191,6 +191,15 @@ async def test_a_reference_model_is_asked_once_for_each_request_of_a_sweep() -> 
     assert step.expected[0]["OUTPUT0"].tolist() == step.inputs["INPUT0"].tolist()
     assert (await data.requests(plan, control)).steps == [step]
     assert service.inferred == [("ref", "2")]
+    assert service.infer_timeout_ns == plan.probe.measurement.request_timeout_ns
+
+
+async def test_a_decoupled_model_is_not_held_against_a_reference() -> None:
+    service = FakeService()
+    plan = reference_plan(decoupled=True)
+    with pytest.raises(InputError, match=r"^validation\.reference_model: model 'addsub' is decoupled"):
+        await Data().requests(plan, service.control(plan.probe.target, 0))
+    assert service.inferred == []
 
 
 async def test_a_reference_model_without_the_output() -> None:

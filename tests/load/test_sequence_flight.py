@@ -70,6 +70,15 @@ async def test_all_sequences_are_ended(
     check_all_ended(found, slots)
 
 
+async def test_more_sequences_than_calls_are_ended_in_rounds() -> None:
+    options = SequenceOptions(count=5, length=1000)
+    found = await run(request_rate(1000), always(delay_ms=0.5), options, max_in_flight=2)
+    assert found.service.most_at_server <= 2
+    check_all_ended(found, 5)
+    ends = [json.loads(body)[3] for body in found.service.bodies]
+    assert sum(ends) == sum(ends[-5:]) == 5
+
+
 async def test_ends_are_in_the_columns() -> None:
     found = await run(concurrency(2), always(delay_ms=0.5), SequenceOptions(length=3, length_variation_ratio=0.0))
     ends = sum(json.loads(body)[3] for body in found.service.bodies)

@@ -18,6 +18,7 @@ from exporter.probe import LoadLevel, MeasurementOptions, SequenceOptions, StopR
 from exporter.services import triton_sequence
 from exporter.services.base import Call, EncodedRequest, Listener, Place, Placer
 from exporter.services.triton import TritonService
+from exporter.services.triton_answers import read_answer
 from exporter.target import Target
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc
 from exporter.transport.http_channel import HttpChannel
@@ -26,6 +27,8 @@ from exporter.window import LevelEnd, RecordColumns, Window
 from tests.builders import concurrency, make_probe, make_target
 from tests.load.fakes import request_rate
 from tests.load.levels import events_of
+
+DOORS = ["http", "grpc", "stream"]
 
 Sent = tuple[int, Place]
 
@@ -67,6 +70,10 @@ class WatchingService(TritonService):
     ) -> Any:
         def listen(call: Call) -> None:
             self.ended_places.append((self.carried[call][1], call.sent_ns > 0))
+            if streaming and call.outcome is Outcome.OK:
+                assert call.answer is not None
+                (outputs,) = read_answer(call.answer)
+                self.answers.append((self.carried[call], int(outputs["OUTPUT0"].item())))
             if not target.is_grpc and call.outcome is Outcome.OK:
                 client = channel.client
                 body, cut = client.body(), int(client.header("inference-header-content-length") or 0)
@@ -75,7 +82,9 @@ class WatchingService(TritonService):
             listener(call)
 
         channel: Any = (
-            super().channel(target, listen) if target.is_grpc else HttpChannel(target, listen, keep_body=True)
+            super().channel(target, listen, streaming=streaming, keep_answers=streaming)
+            if target.is_grpc
+            else HttpChannel(target, listen, keep_body=True)
         )
         send: Callable[[Call, EncodedRequest], None] = channel.send
 
@@ -88,6 +97,12 @@ class WatchingService(TritonService):
         return channel
 
 
+def door(triton: EmbeddedTriton, scheme: str) -> Target:
+    if scheme == "http":
+        return make_target(port=triton.http_port)
+    return make_target(scheme="grpc", port=triton.grpc_port)
+
+
 async def run(
     triton: EmbeddedTriton,
     service: WatchingService,
@@ -98,13 +113,14 @@ async def run(
     requests: int = 400,
     timeout_ns: int = 5 * NS,
 ) -> tuple[RecordColumns, LevelEnd]:
-    target = make_target(scheme=scheme, port=triton.grpc_port if scheme == "grpc" else triton.http_port)
+    target = door(triton, scheme)
     probe = make_probe(
         target=target,
         model="accumulator",
         measurement=MeasurementOptions(window_ns=200 * MS, request_timeout_ns=timeout_ns),
         stop=StopRules(max_in_flight=32, max_error_ratio=1.0),
         sequences=options,
+        streaming=scheme == "stream",
     )
     control = service.control(target, 5 * NS)
     facts = await control.preflight("accumulator", "")
@@ -121,7 +137,7 @@ async def run(
 NUMBERS = (1, 10, 100, 1000, 10000)
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("scheme", DOORS)
 @pytest.mark.parametrize(
     ("level", "options"),
     [
@@ -158,7 +174,7 @@ async def test_sums_are_right_for_every_id(
         assert {place.sequence_id for (_, place), _ in service.answers} == {1000, 1001, 1002}
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("scheme", DOORS)
 async def test_sequences_that_time_out_are_ended_too(
     triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
@@ -171,7 +187,7 @@ async def test_sequences_that_time_out_are_ended_too(
     assert Outcome.TIMEOUT in columns.outcome
 
 
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("scheme", DOORS)
 async def test_a_sequence_that_the_server_does_not_know_is_a_conflict(
     triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:

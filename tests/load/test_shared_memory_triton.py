@@ -25,11 +25,13 @@ from exporter.payload import make_steps
 from exporter.payload.regions import FOLDER, PREFIX, SystemRegion
 from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
 from exporter.result import SweepResult
-from exporter.services.base import Call
+from exporter.services import triton_shared_requests
+from exporter.services.base import Call, EncodedRequest
 from exporter.services.triton import TritonService
 from exporter.services.triton_shared_memory import output_size
 from exporter.services.triton_shared_requests import share
 from exporter.sweep.conductor import Sweep
+from exporter.target import Header
 from exporter.units import MS, NS
 from exporter.window import LevelEnd, Window
 from tests.builders import concurrency, make_facts, make_probe, make_target
@@ -106,6 +108,28 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
     await check_nothing_is_left(triton)
 
 
+async def test_a_request_that_cannot_be_made_leaves_nothing(
+    triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The regions are there by then: a header's secret that cannot be read is told as late as that."""
+    probe = probe_of(triton, "http")
+    control = TritonService().control(probe.target, 5 * NS)
+    facts = await control.preflight("addsub", "")
+    await control.close()
+    target = replace(probe.target, headers=(Header("X-Token", env="NO_SUCH_TOKEN"),))
+    steps = make_steps(facts, probe.input)
+
+    class Unmarked(TritonService):
+        def encode(self, *_: Any) -> list[EncodedRequest]:
+            assert len(our_files()) == 2
+            return super().encode(replace(probe, target=target), facts, steps, "sweep")
+
+    monkeypatch.setattr(triton_shared_requests, "TritonService", Unmarked)
+    with pytest.raises(PreflightError, match="NO_SUCH_TOKEN"):
+        await share(probe, facts, steps, "sweep", 4)
+    await check_nothing_is_left(triton)
+
+
 async def run_level(worker: LocalWorker, probe: Probe, level: LoadLevel) -> tuple[list[Window], LevelEnd]:
     facts = await worker.preflight(probe)
     windows: list[Window] = []
@@ -179,6 +203,33 @@ async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton) -> None:
     with pytest.raises(asyncio.CancelledError):
         await sweep
     await pool.close()
+    await check_nothing_is_left(triton)
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_regions_that_the_server_still_uses_are_waited_for(triton: EmbeddedTriton, scheme: str) -> None:
+    """Triton refuses to let go of them while a request is under way: here one of 400 ms."""
+    service = TritonService()
+    probe = probe_of(
+        triton, scheme, "delay", input=InputOptions(shared_memory="system", parameters=(("delay_ms", "400"),))
+    )
+    control = service.control(probe.target, 5 * NS)
+    facts = await control.preflight("delay", "")
+    await control.close()
+    shared = await share(probe, facts, make_steps(facts, probe.input), "sweep", 1)
+    ended = Ended()
+    channel = service.channel(probe.target, ended)
+    await channel.open()
+    call = Call(0)
+    call.deadline_ns = time.monotonic_ns() + 5 * NS
+    channel.send(call, shared.by_place[0][0])
+    await asyncio.sleep(0.03)
+    closing = asyncio.create_task(shared.close())
+    await asyncio.sleep(0.02)
+    assert len(await regions_at_server(triton)) == 2
+    assert await ended.wait() == (Outcome.OK, "")
+    await closing
+    await channel.close()
     await check_nothing_is_left(triton)
 
 

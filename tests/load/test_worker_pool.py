@@ -6,11 +6,15 @@ from typing import cast
 import pytest
 
 from exporter.errors import WorkerLostError
+from exporter.load.engine import DRAIN_LIMIT_NS
 from exporter.load.group import WorkerGroup
 from exporter.load.local_worker import LocalWorker
 from exporter.load.protocol import Worker
-from exporter.load.worker_pool import WorkerPool
+from exporter.load.session import UNSHARE_LIMIT_NS
+from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS, WorkerPool
 from exporter.outcome import Reason
+from exporter.services.triton_shared_memory import RELEASE_LIMIT_NS
+from exporter.units import NS
 
 
 class FakeWorker:
@@ -138,6 +142,11 @@ async def test_a_group_that_does_not_come_up_whole_gives_back_what_it_has(factor
     assert pool.alive == 1
     async with pool.lend():
         assert len(factory.made) == 1
+
+
+def test_close_waits_as_long_as_a_level_may_take_to_end() -> None:
+    """Its requests, then its sequences, then its shared memory: a region of inputs, and one of outputs."""
+    assert CLOSE_LIMIT_SECONDS * NS >= 2 * DRAIN_LIMIT_NS + UNSHARE_LIMIT_NS + 2 * RELEASE_LIMIT_NS
 
 
 async def test_close_ends_all_and_counts_none(factory: Factory) -> None:

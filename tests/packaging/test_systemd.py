@@ -13,6 +13,7 @@ import pytest
 
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
+from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS
 from exporter.units import NS
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,8 @@ def test_its_exposure_is_what_a_network_client_must_have() -> None:
 def test_it_writes_where_the_daemon_does_and_waits_as_long() -> None:
     given = directives()
     assert Path("/var/lib") / given["StateDirectory"][0] == Path(Settings.model_fields["data_directory"].default)
-    assert parse_duration(f"{given['TimeoutStopSec'][0]}s") > Settings().limits.shutdown_timeout_ns + 5 * NS
+    longest_ns = Settings().limits.shutdown_timeout_ns + round(CLOSE_LIMIT_SECONDS * NS)
+    assert parse_duration(f"{given['TimeoutStopSec'][0]}s") > longest_ns + 5 * NS
     assert given["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert given["ExecStart"] == ["/opt/triton-canary/bin/triton-canary serve --config /etc/triton-canary/canary.yaml"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import InputError
 from exporter.facts import TensorSpec
-from exporter.payload import Dataset, Step, batch, round_robin
+from exporter.payload import Dataset, Step, batch, dataset, round_robin
 from tests.builders import make_facts
 
 FACTS = make_facts(
@@ -51,6 +51,33 @@ def test_all_steps_are_sent_equally_often_and_in_turn(steps: int, batch_size: in
     flat = [value for request in requests for value in request]
     assert flat == [index % steps for index in range(len(flat))]
     assert len(set(Counter(flat).values())) == 1
+
+
+def test_so_many_copies_as_the_memory_has_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """65 steps of 10 numbers, and an expected one: with a batch of 32 each stands in 32 of 65 requests."""
+    steps = [
+        Step({"X": np.zeros(10, np.float32)}, ({"Y": np.zeros(1, np.int32)},), f"step {number}") for number in range(65)
+    ]
+    monkeypatch.setattr(dataset, "MAX_COPIED_BYTES", 65 * 44 * 32)
+    requests = round_robin(steps, FACTS, 32)
+    assert sum(tensor.nbytes for request in requests for tensor in request.inputs.values()) == 65 * 40 * 32
+    monkeypatch.setattr(dataset, "MAX_COPIED_BYTES", 65 * 44 * 32 - 1)
+    with pytest.raises(InputError) as caught:
+        round_robin(steps, FACTS, 32)
+    assert str(caught.value) == (
+        "step 0 and step 64: 65 steps: expected at most 91519 bytes of requests, found 91520: a number of steps that "
+        "is a multiple of input.batch_size, 32, needs 32 times less"
+    )
+    # Without a copy they are as many as the data is large.
+    assert len(round_robin(steps[:64], FACTS, 32)) == 2
+    assert len(round_robin(steps, FACTS, 1)) == 65
+
+
+def test_copies_of_texts_count_their_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MAX_COPIED_BYTES", 3 * 1000)
+    texts = [Step({"X": np.array([b"x" * 1001], np.object_)}, (), "a")]
+    with pytest.raises(InputError, match="found 3003: "):
+        round_robin(texts, FACTS, 3)
 
 
 def test_all_streams_are_sent() -> None:

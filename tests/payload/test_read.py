@@ -204,6 +204,17 @@ def test_a_directory(tmp_path: Path) -> None:
     assert [{name: tensor.tolist() for name, tensor in answer.items()} for answer in step.expected] == [{"S": [1, -1]}]
 
 
+def test_what_is_expected_in_a_shape_that_only_json_can_say(tmp_path: Path) -> None:
+    """There is no option for an output's shape, so none is named."""
+    model = facts(TensorSpec("X", "FP32", (1,)), outputs=(TensorSpec("S", "INT8", (-1, -1)),))
+    (tmp_path / "X").write_bytes(struct.pack("<f", 1.5))
+    (tmp_path / "S").write_bytes(b"\1\2\3\4")
+    with pytest.raises(InputError) as caught:
+        make_dataset(model, InputOptions(source="files", paths=(str(tmp_path),)))
+    problem = "its shape [-1,-1] has several dimensions that vary: give 'shape' beside 'content' in a JSON file"
+    assert str(caught.value) == f"{tmp_path}, tensor 'S': {problem}"
+
+
 @pytest.mark.parametrize(
     ("names", "problem"),
     [

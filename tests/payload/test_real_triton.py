@@ -210,3 +210,7 @@ async def test_bad_data_fails_the_sweep_with_its_faults(
             "and 17 more",
         ]
     )
+    # For whoever sits before it: as many as check-config would tell.
+    assert len(caught.value.faults) == 21
+    assert str(caught.value).split("; ")[:5] == list(caught.value.faults[:5])
+    assert caught.value.faults[-2:] == (f"{place} 10: expected a tensor for input 'X', found none", "and 2 more")

@@ -43,6 +43,16 @@ def test_the_batch_sizes_seen() -> None:
     assert delta.model.batches == (BatchStat(4, 4, 440), BatchStat(8, 2, 800))
 
 
+def test_a_model_that_is_called_by_two_names_is_one() -> None:
+    facts = replace(M, composing=(ModelKey("a", "1"), ModelKey("a"), ModelKey("a", "2")))
+    before, after = (
+        snapshot(stats(), stats("a"), stats("a", "2")),
+        snapshot(stats(count=1), stats("a", "1", 7), stats("a", "2", 3)),
+    )
+    found = difference([before, after], facts).composing
+    assert [(part.name, part.version, part.success.count) for part in found] == [("a", "1", 7), ("a", "2", 3)]
+
+
 @pytest.mark.parametrize(
     ("asked", "moved", "version", "others"),
     [

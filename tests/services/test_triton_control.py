@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 from asyncio import StreamReader as Reader
@@ -183,6 +184,30 @@ async def test_token_that_cannot_be_read() -> None:
             Reason.AUTH,
             "header 'X-Token': the environment variable NO_SUCH_TOKEN is not set",
         )
+
+
+async def test_models_beyond_those_that_are_followed_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    steps = [{"model_name": f"part{number}", "model_version": -1} for number in range(19)]
+    script = pages(
+        {
+            **LIVE,
+            **META,
+            "/v2/models/m/ready": (200, ""),
+            "/v2/models/m": (200, '{"name":"m","versions":["1"],"platform":"ensemble","inputs":[],"outputs":[]}'),
+            "/v2/models/m/config": (200, json.dumps({"name": "m", "ensemble_scheduling": {"step": steps}})),
+            **{f"/v2/models/part{number}/config": (200, "{}") for number in range(19)},
+        }
+    )
+    async with serving(script) as port:
+        control = TritonControl(make_target(port=port), 5 * NS)
+        facts = await control.preflight("m", "")
+        await control.close()
+    assert [key.name for key in facts.composing] == [f"part{number}" for number in range(16)]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the model calls more models than are followed, and the figures of the others are missing"
+    )
+    assert record.__dict__["fields"] == {"model": "m", "followed": 16, "left_out": "part16, part17, part18"}
 
 
 @pytest.mark.parametrize("script", [silence, garbage, close_at_once, pages({})])

@@ -86,6 +86,7 @@ def make_measurement(**changes: Any) -> Measurement:
         "send_lag": make_summary(3),
         "outcomes": {outcome: 300 - int(outcome) for outcome in Outcome},
         "responses": 1200,
+        "responses_per_request": 3.25,
         "spread_ratio": 1.05,
         "breakdown_ns": {
             "client_send": 37_000.0,

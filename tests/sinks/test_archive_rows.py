@@ -135,6 +135,7 @@ LEVEL_ROW = {
     "unsent_ratio": "0.01",
     "responses": "1200",
     "responses_per_second": "400.0",
+    "responses_per_request": "3.25",
     "sequences": "60",
     "sequences_per_second": "20.0",
     "first_response_p99_ns": "198000000",

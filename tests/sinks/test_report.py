@@ -268,6 +268,16 @@ def test_throughput_in_a_unit_of_ones_own() -> None:
     assert "seconds_of_audio" not in printed(make_probe(), PLAIN)
 
 
+def test_responses_per_request() -> None:
+    streamed = replace(PLAIN, responses_per_request=3.25)
+    line = "    Responses per request: 3.25"
+    for streaming, verbose in ((True, True), (True, False), (False, True)):
+        stream = io.StringIO()
+        report = Report(stream, make_probe(streaming=streaming), ReportOptions(verbose=verbose))
+        report.level_ended(streamed, make_facts())
+        assert (line in stream.getvalue().splitlines()) == (streaming and verbose)
+
+
 def test_sequences_and_streams() -> None:
     measurement = replace(
         PLAIN,

@@ -27,6 +27,7 @@ COUNTS = {
         "percentile",
         "count",
         "responses",
+        "responses_per_request",
         "index",
         "sent",
         "unsent",

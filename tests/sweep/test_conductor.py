@@ -194,6 +194,10 @@ async def test_a_sequence_model_is_sent_sequences() -> None:
     result, _ = await sweep(worker, make_probe())
     assert result.status is SweepStatus.OK
     assert [plan.probe.sequences for plan in worker.plans] == [SequenceOptions()]
+    # No more than there are calls, with which they are ended.
+    narrow = make_probe(stop=StopRules(max_in_flight=2), levels=(LoadLevel(Mode.REQUEST_RATE, 10.0, "10"),))
+    await sweep(worker, narrow)
+    assert worker.plans[-1].probe.sequences == SequenceOptions(count=2)
     own = SequenceOptions(length=5)
     await sweep(worker, make_probe(sequences=own))
     assert worker.plans[-1].probe.sequences is own
@@ -551,5 +555,22 @@ async def test_what_a_lost_worker_shared_is_removed_by_another(shared_memory: st
     probe = make_probe(input=InputOptions(shared_memory=shared_memory))
     result = await Sweep(probe, []).run(LostBorrow(second))
     assert (result.reason, result.reason_text) == (Reason.WORKER_CRASH, "gone")
+    assert (second.calls == ["end_sweep"]) == cleaned
+    assert second.plans == []
+
+
+@pytest.mark.parametrize(("shared_memory", "cleaned"), [("system", True), ("none", False)])
+async def test_so_is_what_one_that_missed_its_deadline_shared(
+    monkeypatch: pytest.MonkeyPatch, shared_memory: str, cleaned: bool
+) -> None:
+    monkeypatch.setattr(conductor, "PREFLIGHT_MARGIN_NS", NS // 10)
+    second = ScriptedWorker(steady)
+    borrow = LostBorrow(second)
+    borrow.workers[0] = silent = ScriptedWorker(lambda plan, index: None)
+    probe = make_probe(input=InputOptions(shared_memory=shared_memory), stop=StopRules(max_duration_ns=NS // 20))
+    result = await Sweep(probe, []).run(borrow)
+    assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.DEADLINE)
+    assert result.reason_text == "the worker did not end the sweep within 0 s"
+    assert silent.calls == ["kill"]
     assert (second.calls == ["end_sweep"]) == cleaned
     assert second.plans == []

@@ -124,16 +124,19 @@ async def test_the_parts_of_an_ensemble(worker: LocalWorker, triton: EmbeddedTri
 
 
 async def test_named_composing_models_are_followed(worker: LocalWorker, triton: EmbeddedTriton) -> None:
-    result = await swept(worker, probe_of(triton, "delay", 1, composing_models=("pipeline", "vad")))
+    named = ("pipeline:1", "vad", "addsub:1")
+    result = await swept(worker, probe_of(triton, "delay", 1, composing_models=named))
     assert result.facts is not None
-    assert [key.name for key in result.facts.composing] == ["pipeline", "vad", "addsub", "identity"]
+    followed = [("pipeline", "1"), ("vad", ""), ("addsub", "1"), ("addsub", ""), ("identity", "")]
+    assert [(key.name, key.version) for key in result.facts.composing] == followed
     # None of them was called: nothing is told of them, and the delay model is no ensemble.
     (measurement,) = result.measurements
     assert measurement.composing == ()
     assert "compute_infer" in measurement.breakdown_ns
-    unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=("nobody",)))
-    assert unknown.measurements == ()
-    assert "nobody" in unknown.reason_text
+    for name, said in (("nobody", "nobody"), ("addsub:7", "version 7")):
+        unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=(name,)))
+        assert unknown.measurements == ()
+        assert said in unknown.reason_text
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
