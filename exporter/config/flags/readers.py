@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.config.input_settings import DATATYPES
-from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
+from exporter.kinds import IN_PROCESS, KINDS
 
 _OUR_NAMES = {"triton_c_api": IN_PROCESS}
 """Kinds by perf_analyzer's names."""
