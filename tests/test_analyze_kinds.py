@@ -111,10 +111,10 @@ def test_mlserver(oip: MlServer, door: str, capsys: pytest.CaptureFixture[str]) 
     }
     write_data([content], [expected])
     line = f"-m addsub --service-kind oip -i {door} -b 1 -u localhost:{getattr(oip, door)} --input-data data.json"
-    page = f"--collect-metrics --metrics-url {oip.metrics_url}"
-    assert run_analyze([*line.split(), *page.split(), *FILES.split(), *QUICK.split()]) == 0
+    page = f"--collect-metrics --metrics-url {oip.metrics_url} -p 500 -s 1000"
+    assert run_analyze([*line.split(), *page.split(), *FILES.split()]) == 0
     out = capsys.readouterr().out
-    assert "  Server: \n    Successful request count: " in out
+    assert "  Server: \n    Successful request count: " in out, out
     assert "Execution count" not in out
     found = measurement()
     assert found["validated"] == found["outcomes"]["ok"] > 0
