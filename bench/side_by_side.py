@@ -128,7 +128,7 @@ def figures_of(result: SweepResult) -> Figures:
     if result.usable:
         [measurement] = result.measurements
         latency, server = measurement.latency, measurement.server
-        if latency is not None and server is not None:
+        if latency is not None and server is not None and server.inference_count and server.execution_count:
             batch_size = server.inference_count / server.execution_count
             return Figures(measurement.throughput, latency.mean_ns / 1000, batch_size)
     raise BenchError(f"our sweep ended as {result.status}, {result.reason}: {result.reason_text}")

@@ -100,14 +100,15 @@ class BatchStat:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """Cumulative statistics of one version of one model, or the difference of two such."""
+    """Cumulative statistics of one version of one model, or the difference of two such. None: the server does not tell
+    it. Pages that count requests tell neither how many inferences were in them nor how many executions were made."""
 
     name: str
     version: str
-    inference_count: int = 0
-    execution_count: int = 0
+    inference_count: int | None = 0
+    execution_count: int | None = 0
     success: DurationStat = DurationStat()
-    fail: DurationStat = DurationStat()
+    fail: DurationStat | None = DurationStat()
     queue: DurationStat = DurationStat()
     compute_input: DurationStat = DurationStat()
     compute_infer: DurationStat = DurationStat()
@@ -115,6 +116,11 @@ class ModelStatistics:
     cache_hit: DurationStat = DurationStat()
     cache_miss: DurationStat = DurationStat()
     batches: tuple[BatchStat, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """Those that the server counted: answered ones, and failed ones where it tells them."""
+        return self.success.count + (self.fail.count if self.fail else 0)
 
     @property
     def tells_computing(self) -> bool:

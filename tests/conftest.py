@@ -157,6 +157,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def kserve(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with KServe's model server."""
+    return _folder(request, "kserve")
+
+
+@pytest.fixture(scope="session")
 def mlserver(request: pytest.FixtureRequest) -> Path:
     """The folder of an environment with MLServer."""
     return _folder(request, "mlserver")

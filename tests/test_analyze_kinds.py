@@ -13,6 +13,7 @@ import pytest
 
 from exporter.analyze import run_analyze
 from exporter.demo.triton import MODELS
+from tests.servers.mlserver import MlServer
 from tests.servers.pythie_serving import PythieServing
 
 QUICK = "-p 100 -s 1000"
@@ -87,6 +88,40 @@ def test_a_server_that_does_not_tell_the_inputs(port: int, capsys: pytest.Captur
     line = f"-m prices --service-kind tfserving -i grpc -u localhost:{port}"
     assert run_analyze([*line.split(), *QUICK.split()]) == 4
     assert "does not tell the inputs of model 'prices'" in capsys.readouterr().err
+
+
+# --- the Open Inference Protocol --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def oip(mlserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlServer]:
+    server = MlServer.prepared(mlserver, tmp_path_factory.mktemp("mlserver"))
+    with server.running():
+        yield server
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_mlserver(oip: MlServer, door: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through both doors, with values that are right; its page tells how long requests took, and no parts of that."""
+    a, b = [list(range(start, start + 4)) for start in (0, 10)]
+    content = {name: {"content": row, "shape": [1, 4]} for name, row in {"A": a, "B": b}.items()}
+    expected = {
+        name: {"content": row, "shape": [1, 4]}
+        for name, row in {"SUM": [10, 12, 14, 16], "DIFFERENCE": [-10, -10, -10, -10]}.items()
+    }
+    write_data([content], [expected])
+    line = f"-m addsub --service-kind oip -i {door} -b 1 -u localhost:{getattr(oip, door)} --input-data data.json"
+    page = f"--collect-metrics --metrics-url {oip.metrics_url} -p 500 -s 1000"
+    assert run_analyze([*line.split(), *page.split(), *FILES.split()]) == 0
+    out = capsys.readouterr().out
+    assert "  Server: \n    Successful request count: " in out, out
+    assert "Execution count" not in out
+    found = measurement()
+    assert found["validated"] == found["outcomes"]["ok"] > 0
+    server = found["server"]
+    assert server["success"]["count"] == pytest.approx(found["outcomes"]["ok"], rel=0.5)
+    assert 0 < server["success"]["seconds"] / server["success"]["count"] < found["latency"]["mean_seconds"]
+    assert (server["inference_count"], server["execution_count"], server["fail"]["count"]) == (None, None, 0)
 
 
 # --- Triton in this process -------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def our_share(columns: RecordColumns, windows: Sequence[Window]) -> OurShare | N
 
 def foreign_requests(server: ModelStatistics, ours: int, edge: int) -> int:
     """Requests that the server counted and we did not send. A difference of up to `edge` is none: 0."""
-    surplus = server.success.count + server.fail.count - ours
+    surplus = server.requests - ours
     return surplus if surplus > edge else 0
 
 
@@ -85,7 +85,7 @@ def contradiction(server: ModelStatistics, share: OurShare) -> str:
 
 def foreign_ratio(server: ModelStatistics, foreign: int) -> float:
     """The foreign part of what the server counted, 0..1."""
-    return foreign / max(1, server.success.count + server.fail.count)
+    return foreign / max(1, server.requests)
 
 
 def breakdown(

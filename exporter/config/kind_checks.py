@@ -1,6 +1,7 @@
 """What must hold between a target's kind and the rest: not every kind of server can do all that a probe can ask.
 
-Pure. What is refused here would fail at each request, or be left out without a word.
+Pure. What is refused here would fail at each request, or be left out without a word. What a kind has and lacks stands
+in `exporter.kinds`; here is how a probe asks for it.
 """
 
 from __future__ import annotations
@@ -10,64 +11,66 @@ from typing import Final
 
 from exporter.config.environment import Path
 from exporter.config.probe_settings import ProbeSettings
-from exporter.config.target_settings import IN_PROCESS, TargetSettings
+from exporter.config.target_settings import TargetSettings
+from exporter.config.text import shown
+from exporter.kinds import IN_PROCESS, KINDS
 
-_PLAIN: Final = ("oip", "tfserving", "torchserve")
-_NO_TENSORS: Final = ("tfserving", "torchserve")
-
-_REFUSED: Final[Mapping[Path, tuple[Callable[[ProbeSettings], object], tuple[str, ...]]]] = {
-    ("models",): (lambda probe: probe.models, (*_NO_TENSORS, IN_PROCESS)),
-    ("streaming",): (lambda probe: probe.streaming, _PLAIN),
-    ("composing_models",): (lambda probe: probe.composing_models, _PLAIN),
-    ("server_settings",): (lambda probe: probe.server_settings, _PLAIN),
-    ("load", "sequences"): (lambda probe: probe.load.sequences, _PLAIN),
-    ("input", "shared_memory"): (lambda probe: probe.input.shared_memory != "none", _PLAIN),
-    ("validation", "reference_model"): (lambda probe: probe.validation and probe.validation.reference_model, _PLAIN),
-    ("input", "parameters"): (lambda probe: probe.input.parameters, _NO_TENSORS),
-    ("input", "compression"): (lambda probe: probe.input.compression != "none", ("torchserve",)),
+ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
+    "models": lambda probe: probe.models,
+    "streaming": lambda probe: probe.streaming,
+    "composing_models": lambda probe: probe.composing_models,
+    "load.workers": lambda probe: _unless(probe.load.workers, 1),
+    "load.sequences": lambda probe: probe.load.sequences,
+    "input.batch_size": lambda probe: _unless(probe.input.batch_size, 1),
+    "input.format": lambda probe: _unless(probe.input.format, "binary"),
+    "input.output_format": lambda probe: _unless(probe.input.output_format, "binary"),
+    "input.compression": lambda probe: _unless(probe.input.compression, "none"),
+    "input.shared_memory": lambda probe: _unless(probe.input.shared_memory, "none"),
+    "input.parameters": lambda probe: probe.input.parameters,
+    "input.datatypes": lambda probe: probe.input.datatypes,
+    "input.signature": lambda probe: "signature" in probe.input.model_fields_set,
+    "input.content_type": lambda probe: probe.input.content_type,
+    "server_settings": lambda probe: probe.server_settings,
+    "validation.reference_model": lambda probe: probe.validation and probe.validation.reference_model,
 }
-"""Keys, whether a probe gives them, and the kinds that have no such thing."""
+"""Keys of a probe that not all kinds have, and what it asks for there, if it does."""
 
-_OWN: Final[Mapping[Path, tuple[Callable[[ProbeSettings], object], tuple[str, ...]]]] = {
-    ("input", "datatypes"): (lambda probe: probe.input.datatypes, ("oip", "tfserving")),
-    ("input", "signature"): (lambda probe: "signature" in probe.input.model_fields_set, ("tfserving",)),
-    ("input", "content_type"): (lambda probe: probe.input.content_type, ("torchserve",)),
-}
-"""Keys, whether a probe gives them, and the only kinds for which they mean something."""
+
+def _unless(given: object, default: object) -> object:
+    return None if given == default else given
 
 
 def kind_faults(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
     """What the probe asks for that a target of this kind cannot do."""
-    for path, (given, kinds) in _REFUSED.items():
-        if kind in kinds and given(probe):
-            yield path, f"the target's kind is {kind}, which has no such thing"
-    for path, (given, kinds) in _OWN.items():
-        if kind not in kinds and given(probe):
-            yield path, f"is for targets of kind {' and '.join(kinds)}; this one's is {kind}"
-    if kind == IN_PROCESS:
-        yield from _in_process(probe)
-
-
-def _in_process(probe: ProbeSettings) -> Iterator[tuple[Path, str]]:
-    """What is of a connection, or of a server that several share."""
-    for key in ("format", "output_format", "compression", "shared_memory"):
-        if (given := getattr(probe.input, key)) not in ("binary", "none"):
-            yield ("input", key), f"found '{given}': the target's Triton is in this process, nothing is sent"
-    if probe.load.workers > 1:
-        yield ("load", "workers"), f"found {probe.load.workers}: each would load a Triton of its own; give 1"
-    if probe.server_settings is not None:
-        yield ("server_settings",), "have no meaning: the target's Triton is in this process, and does not trace"
+    for key, asked in ASKED.items():
+        given = asked(probe)
+        if not given:
+            continue
+        path = tuple(key.split("."))
+        if key in KINDS[kind].lacks:
+            yield path, KINDS[kind].lacks[key].format(kind=kind, given=shown(given))
+        elif problem := _not_its_own(key, kind):
+            yield path, problem
 
 
 def target_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
     """What the target says that does not go with its kind."""
-    if target.kind == "torchserve" and target.scheme.startswith("grpc"):
-        yield ("url",), "a target of kind torchserve is asked over http or https"
+    ports = KINDS[target.kind].ports
+    if ports and target.scheme and target.scheme not in ports:
+        yield ("url",), f"a target of kind {target.kind} is asked over {' or '.join(ports)}"
     for key in ("management_url", "management_headers"):
-        if target.kind != "torchserve" and getattr(target, key):
-            yield (key,), f"is for targets of kind torchserve; this one's is {target.kind}"
+        if getattr(target, key) and (problem := _not_its_own(key, target.kind)):
+            yield (key,), problem
     if target.management_headers and not target.management_url:
         yield ("management_headers",), "needs management_url beside it"
+
+
+def _not_its_own(key: str, kind: str) -> str:
+    """What is wrong with the key where only other kinds have it; "" if nothing is."""
+    owners = [name for name, each in KINDS.items() if key in each.own]
+    if not owners or kind in owners:
+        return ""
+    return f"is for targets of kind {' and '.join(owners)}; this one's is {kind}"
 
 
 def place_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:

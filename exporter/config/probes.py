@@ -13,8 +13,9 @@ from exporter.config.input_settings import InputSettings
 from exporter.config.load_settings import SequenceSettings
 from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
-from exporter.config.target_settings import IN_PROCESS, HeaderSettings, TargetSettings, TlsSettings
-from exporter.config.text import DEFAULT_PORTS, Door
+from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
+from exporter.config.text import Door
+from exporter.kinds import IN_PROCESS, KINDS
 from exporter.limits import GroupBudget, Maintenance
 from exporter.probe import (
     InputOptions,
@@ -59,7 +60,7 @@ def build_target(settings: TargetSettings) -> Target:
         kind=settings.kind,
         scheme=door.scheme,
         host=door.host,
-        port=door.port or DEFAULT_PORTS.get(settings.kind, {}).get(door.scheme, 0),
+        port=door.port or KINDS[settings.kind].ports.get(door.scheme, 0),
         group=settings.group or (IN_PROCESS if in_process else door.host),
         path=door.path,
         metrics_url=settings.metrics_url or "",

@@ -21,11 +21,8 @@ from pydantic import (
 from exporter.config import text
 from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, exactly_one
 from exporter.config.quantities import duration
+from exporter.kinds import KINDS
 from exporter.units import NS
-
-IN_PROCESS = "triton_in_process"
-KINDS = ("triton", IN_PROCESS, "oip", "tfserving", "torchserve")
-"""The service kinds that a target can name."""
 
 
 class HeaderSettings(Section):
@@ -112,7 +109,7 @@ class TargetSettings(Section):
     """A server's door."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
-    kind: Annotated[str, OneOf(KINDS)] = Field(
+    kind: Annotated[str, OneOf(tuple(KINDS))] = Field(
         default="triton",
         description="What serves there: Triton, Triton as a library in our own process (`triton_in_process`), another "
         "server of the Open Inference Protocol (`oip`), TensorFlow Serving, or TorchServe. See "

@@ -14,15 +14,7 @@ from decimal import Decimal
 from urllib.parse import SplitResult, urlsplit
 
 MAX_LABEL_LENGTH = 128
-DEFAULT_PORTS = {
-    "triton": {"http": 8000, "https": 443, "grpc": 8001, "grpcs": 8001},
-    "oip": {"http": 8080, "https": 443, "grpc": 8081, "grpcs": 8081},
-    "tfserving": {"http": 8501, "https": 443, "grpc": 8500, "grpcs": 8500},
-    "torchserve": {"http": 8080, "https": 443},
-}
-"""Where servers are found by default, by kind and scheme; those of `oip` are MLServer's and KServe's. https stands for
-a proxy: Triton's HTTP door, for one, has no TLS."""
-_SCHEMES = tuple(DEFAULT_PORTS["triton"])
+_SCHEMES = ("http", "https", "grpc", "grpcs")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")

@@ -72,7 +72,7 @@ def energy_per_inference_joules(
 ) -> float | None:
     """Joules of all GPUs over the inferences that the server made of the model in the same time: by its own count where
     it has statistics, else by ours. Where Triton tells which GPUs it uses, only these. None where nobody tells."""
-    if server is not None and duration_ns > 0 and server.inference_count > 0:
+    if server is not None and duration_ns > 0 and server.inference_count:
         inferences_per_second = server.inference_count * NS / duration_ns
     if inferences_per_second <= 0:
         return None

@@ -1,46 +1,20 @@
 """A model's cumulative statistics, from the metrics pages of servers that have no statistics call. Pure.
 
-Owns the families of TorchServe, TensorFlow Serving, MLServer and KServe that count requests and sum up their times.
+Which families count requests and sum up their times says `exporter.kinds`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from exporter.facts import DurationStat, ModelStatistics
+from exporter.kinds import KINDS, Take
 from exporter.server.metrics import find_samples
-from exporter.units import NS, US
 
-
-@dataclass(frozen=True, slots=True)
-class _Take:
-    """To which of a model's statistics a family adds: to its count, or, with the nanoseconds that its unit has, to its
-    time."""
-
-    name: str
-    unit_ns: int = 0
-
-
-_FAMILIES: Final[Mapping[str, tuple[_Take, ...]]] = {
-    # TorchServe: running sums, in microseconds.
-    "ts_inference_requests_total": (_Take("success"),),
-    "ts_inference_latency_microseconds": (_Take("success", US),),
-    "ts_queue_latency_microseconds": (_Take("queue", US),),
-    # TensorFlow Serving: a histogram, in microseconds.
-    ":tensorflow:serving:request_latency_count": (_Take("success"),),
-    ":tensorflow:serving:request_latency_sum": (_Take("success", US),),
-    # MLServer: a summary, in seconds, and counters.
-    "model_infer_request_success_total": (_Take("success"),),
-    "model_infer_request_failure_total": (_Take("fail"),),
-    "model_infer_request_duration_sum": (_Take("success", NS),),
-    # KServe: histograms of the parts of a request, in seconds.
-    "request_predict_seconds_count": (_Take("success"),),
-    "request_preprocess_seconds_sum": (_Take("success", NS), _Take("compute_input", NS)),
-    "request_predict_seconds_sum": (_Take("success", NS), _Take("compute_infer", NS)),
-    "request_postprocess_seconds_sum": (_Take("success", NS), _Take("compute_output", NS)),
+_FAMILIES: Final[Mapping[str, tuple[Take, ...]]] = {
+    name: takes for kind in KINDS.values() for name, takes in kind.families.items()
 }
 _MODEL_LABELS: Final = ("model_name", "model")
 _VERSION_LABELS: Final = ("model_version", "version")
@@ -76,9 +50,10 @@ def _statistics(model: str, version: str, counts: Mapping[str, int], times_ns: M
     return ModelStatistics(
         name=model,
         version=version,
-        inference_count=requests,
+        inference_count=counts.get("inferences"),
+        execution_count=None,
         success=stat("success"),
-        fail=DurationStat(counts.get("fail", 0)),
+        fail=DurationStat(counts["fail"]) if "fail" in counts else None,
         queue=stat("queue"),
         compute_input=stat("compute_input"),
         compute_infer=stat("compute_infer"),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from itertools import chain, pairwise
+from typing import Any
 
 from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 
-_DURATIONS = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default, DurationStat))
+_FIGURES = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default, int | DurationStat))
+"""What counts, all but the batches."""
 
 SNAPSHOT_MISSING = "the server gave no statistics at a window's edge"
 NOTHING_MOVED = "the server's statistics of the model did not move"
+NOTHING_TOLD = "the server's statistics, or its metrics page, tell nothing of this model, or of the version asked for"
 RESET = "the server's statistics began anew: it was restarted, or the model was loaded again"
 SEVERAL_VERSIONS = "the repeats were answered by several versions of the model"
 SEVERAL_CALLED = "several versions of the model were called, and which of them answered these requests is not known"
@@ -42,9 +46,11 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
         return ServerDelta(note=SNAPSHOT_MISSING)
     if any(_began_anew(before, after) for before, after in pairwise(there)):
         return ServerDelta(note=RESET)
-    moved = _moved(there[0], there[-1], ModelKey(facts.name, facts.asked_version))
+    key = ModelKey(facts.name, facts.asked_version)
+    moved = _moved(there[0], there[-1], key)
     if not moved:
-        return ServerDelta(note=NOTHING_MOVED)
+        told = any(_is(entry, key) for entry in there[-1].models)
+        return ServerDelta(note=NOTHING_MOVED if told else NOTHING_TOLD)
     parts = chain.from_iterable(_moved(there[0], there[-1], key)[:1] for key in facts.composing)
     # A model that is named with its version, and called without, is the same one.
     return ServerDelta(
@@ -67,18 +73,18 @@ def _moved(before: ServerSnapshot, after: ServerSnapshot, key: ModelKey) -> list
     deltas = [
         _subtract(entry, earlier.get((entry.name, entry.version), ModelStatistics(entry.name, entry.version)))
         for entry in after.models
-        if entry.name == key.name and key.version in ("", entry.version)
+        if _is(entry, key)
     ]
-    return sorted((delta for delta in deltas if _requests(delta) > 0), key=_rank, reverse=True)
+    return sorted((delta for delta in deltas if delta.requests > 0), key=_rank, reverse=True)
 
 
 def _rank(delta: ModelStatistics) -> tuple[int, int]:
     """Triton's versions are numbers; of other servers', which have no order, the busiest is the highest."""
-    return int(delta.version) if delta.version.isdecimal() else -1, _requests(delta)
+    return int(delta.version) if delta.version.isdecimal() else -1, delta.requests
 
 
-def _requests(delta: ModelStatistics) -> int:
-    return delta.success.count + delta.fail.count
+def _is(entry: ModelStatistics, key: ModelKey) -> bool:
+    return entry.name == key.name and key.version in ("", entry.version)
 
 
 def add_deltas(parts: Sequence[ServerDelta]) -> ServerDelta:
@@ -97,7 +103,7 @@ def add_deltas(parts: Sequence[ServerDelta]) -> ServerDelta:
 
 
 def _sum(parts: Sequence[ModelStatistics]) -> ModelStatistics:
-    first, *others = parts
+    first = parts[0]
     batches: dict[int, BatchStat] = {}
     for batch in chain.from_iterable(part.batches for part in parts):
         known = batches.get(batch.size, BatchStat(batch.size))
@@ -106,22 +112,33 @@ def _sum(parts: Sequence[ModelStatistics]) -> ModelStatistics:
         )
     return replace(
         first,
-        inference_count=sum(part.inference_count for part in parts),
-        execution_count=sum(part.execution_count for part in parts),
         batches=tuple(batches[size] for size in sorted(batches)),
-        **{name: sum((getattr(part, name) for part in others), getattr(first, name)) for name in _DURATIONS},
+        **{name: reduce(_plus, (getattr(part, name) for part in parts)) for name in _FIGURES},
     )
 
 
 def _subtract(after: ModelStatistics, before: ModelStatistics) -> ModelStatistics:
-    durations = {name: getattr(after, name) - getattr(before, name) for name in _DURATIONS}
-    return replace(
-        after,
-        inference_count=after.inference_count - before.inference_count,
-        execution_count=after.execution_count - before.execution_count,
-        batches=tuple(_batches(after, before)),
-        **durations,
-    )
+    differences = {name: _minus(getattr(after, name), getattr(before, name)) for name in _FIGURES}
+    return replace(after, batches=tuple(_batches(after, before)), **differences)
+
+
+def _plus(one: Any, other: Any) -> Any:
+    """The sum of two counts or durations; what one of them does not tell is nothing, and what neither tells is not
+    told."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other
+
+
+def _minus(after: Any, before: Any) -> Any:
+    """The difference: a page can begin to tell something with the first request that it counts. What is told no more
+    fell, if it had counted."""
+    if before is None:
+        return after
+    nothing = type(before)()
+    if after is None:
+        return None if before == nothing else nothing - before
+    return after - before
 
 
 def _batches(after: ModelStatistics, before: ModelStatistics) -> Iterator[BatchStat]:
@@ -134,5 +151,5 @@ def _batches(after: ModelStatistics, before: ModelStatistics) -> Iterator[BatchS
 
 
 def _fell(delta: ModelStatistics) -> bool:
-    stats: list[DurationStat] = [getattr(delta, name) for name in _DURATIONS]
-    return min(delta.inference_count, delta.execution_count, *(min(stat.count, stat.ns) for stat in stats)) < 0
+    told = [figure for name in _FIGURES if (figure := getattr(delta, name)) is not None]
+    return min(min(figure.count, figure.ns) if isinstance(figure, DurationStat) else figure for figure in told) < 0

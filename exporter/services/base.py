@@ -1,7 +1,7 @@
 """What a service kind is: the seam between the load engine and a server's protocol.
 
-A kind is one module that implements `Service` and one line in `exporter.services.KINDS`. The engine, the pacers and
-the conductor see nothing of a server but this.
+A kind is one module that implements `Service`, one line in `exporter.services.KINDS`, and one entry in
+`exporter.kinds`, for the configuration. The engine, the pacers and the conductor see nothing of a server but this.
 """
 
 from __future__ import annotations

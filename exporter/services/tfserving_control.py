@@ -90,8 +90,9 @@ class TfServingControl(PlainControl):
             answer = await call(_METADATA, asked, pb.GetModelMetadataResponse.FromString)
         if answer is None:
             return Told(versions)
+        version = str(answer.model_spec.version.value) if answer.model_spec.HasField("version") else ""
         try:
-            return Told(versions, pb.SignatureDefMap.FromString(answer.metadata[_SIGNATURES].value))
+            return Told(versions, pb.SignatureDefMap.FromString(answer.metadata[_SIGNATURES].value), version)
         except DecodeError as error:
             raise PreflightError(Reason.PROTOCOL, f"{target.url}: its signatures cannot be read: {error}") from error
 
@@ -103,7 +104,9 @@ class TfServingControl(PlainControl):
         versions = available(statuses, model, self._target.url)
         page = await self._page_of(f"{path}/metadata")
         with contextlib.suppress(KeyError, TypeError):
-            return Told(versions, _message(page, pb.SignatureDefMap(), lambda told: told["metadata"][_SIGNATURES]))
+            signatures = _message(page, pb.SignatureDefMap(), lambda told: told["metadata"][_SIGNATURES])
+            spec = _message(page, pb.ModelSpec(), lambda told: told.get("model_spec", {}))
+            return Told(versions, signatures, str(spec.version.value) if spec.HasField("version") else "")
         raise PreflightError(Reason.PROTOCOL, f"{page.url} answered without signatures")
 
     async def _page_of(self, path: str) -> Page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -126,11 +126,19 @@ def _from_json(value: Any, datatype: str) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the server told of a model: the versions that can be asked, and its signatures; None where it tells of
-    none. Servers that know the protocol in part tell neither."""
+    """What the server told of a model: the versions that can be asked, and its signatures with the version that they
+    are of; None and "" where it tells of none. Servers that know the protocol in part tell neither."""
 
     versions: tuple[int, ...] = ()
     signatures: pb.SignatureDefMap | None = None
+    version: str = ""
+
+    def answering(self, asked: str) -> str:
+        """The version that answers a request for `asked`: by its number, by a label that only the server can resolve,
+        or, without either, the newest; "" where nobody says."""
+        if asked.isdigit():
+            return asked
+        return self.version or (str(max(self.versions)) if self.versions and not asked else "")
 
 
 def available(statuses: pb.GetModelStatusResponse, model: str, url: str) -> tuple[int, ...]:
@@ -154,15 +162,17 @@ def model_facts(model: str, version: str, told: Told, options: InputOptions, has
     signature = _signature(model, told, options.signature)
     infos = list(signature.inputs.values()) if signature else []
     batched = bool(infos) and all(_shape(info)[:1] == (-1,) for info in infos)
-    inputs = _specs(signature.inputs, batched) if signature else ()
-    newest = str(max(told.versions)) if told.versions else ""
+    if options.batch_size > 1 and not batched:
+        text = f"no batch dimension is told of model {model!r}, one that comes first in all of its inputs and varies"
+        cure = "give whole shapes in input.shapes, and batch_size 1"
+        raise PreflightError(Reason.BAD_INPUT, f"input.batch_size {options.batch_size}: {text}: {cure}")
     return ModelFacts(
         name=model,
-        version=version if version.isdigit() else newest,
+        version=told.answering(version),
         platform="tensorflow",
         backend="",
         max_batch_size=MAX_BATCH_SIZE if batched else 0,
-        inputs=model_inputs(model, inputs, options),
+        inputs=_inputs(model, signature.inputs, batched, options) if signature else model_inputs(model, (), options),
         outputs=_specs(signature.outputs, batched) if signature else (),
         has_statistics=has_statistics,
         asked_version=version if version.isdigit() else "",
@@ -178,6 +188,20 @@ def _signature(model: str, told: Told, name: str) -> pb.SignatureDef | None:
         text = f"model {model!r} has no signature {name!r}; input.signature can be: {names}"
         raise PreflightError(Reason.BAD_INPUT, text)
     return signatures[name]
+
+
+def _inputs(
+    model: str, infos: Mapping[str, pb.TensorInfo], batched: bool, options: InputOptions
+) -> tuple[TensorSpec, ...]:
+    """An input of unknown rank has a datatype and no shape: that must be given. Raises PreflightError."""
+    specs = _specs(infos, batched)
+    told = [spec for spec in specs if not infos[spec.name].tensor_shape.unknown_rank]
+    if options.datatypes or len(told) == len(specs):
+        return model_inputs(model, told, options)
+    without_shape = tuple((spec.name, spec.datatype) for spec in specs if spec not in told)
+    given = model_inputs(model, (), replace(options, datatypes=without_shape))
+    by_name = {spec.name: spec for spec in (*told, *given)}
+    return tuple(by_name[spec.name] for spec in specs)
 
 
 def _specs(infos: Mapping[str, pb.TensorInfo], batched: bool) -> tuple[TensorSpec, ...]:

@@ -33,6 +33,8 @@ FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
 FORM: Final = "multipart/form-data"
 _PART = "data"
 """The form's field, as perf_analyzer and most handlers have it."""
+_SERVING: Final = ("Healthy", "Partial Healthy")
+"""What a server says of itself that answers for some of its models, or for all."""
 
 
 class TorchServeService(PlainService):
@@ -83,16 +85,20 @@ class TorchServeControl(PlainControl):
         )
 
     async def _check_health(self) -> None:
+        """Whether the server is up. What it says of its health is of all its models together: it fails the sweep only
+        where nobody tells of this one's workers."""
         from exporter.services.http_pages import ask
 
         page = await ask(self._target, "/ping", self._timeout_ns)
-        if page.status in (200, 500) and b"status" in page.body:
-            status = page.json().get("status", "")
-            if status != "Healthy":
-                text = f"the server at {self._target.url} says that it is {status or 'in no known state'!r}"
-                raise PreflightError(Reason.SERVER_NOT_READY, text)
-        elif not page.is_ok:
-            raise _refused(page)
+        if page.status not in (200, 500) or b"status" not in page.body:
+            if not page.is_ok:
+                raise _refused(page)
+            return
+        status = page.json().get("status", "")
+        if status not in _SERVING and not self._target.management_url:
+            text = f"the server at {self._target.url} says that it is {status or 'in no known state'!r}"
+            cure = "give management_url, which tells of this one's workers"
+            raise PreflightError(Reason.SERVER_NOT_READY, f"{text}, which can be of any of its models; {cure}")
 
     async def _check_model(self, model: str, version: str) -> None:
         """The door's description of a prediction is there for models that are."""

@@ -185,7 +185,7 @@ def _server_cells(measurement: Measurement) -> dict[str, Cell]:
     if server:
         cells |= {
             "server_request_count": server.success.count,
-            "server_failed_count": server.fail.count,
+            "server_failed_count": server.fail.count if server.fail else None,
             "server_inference_count": server.inference_count,
             "server_execution_count": server.execution_count,
             "server_request_mean_ns": average_ns(server.success) if server.success.count else None,

@@ -28,7 +28,7 @@ def server_side_cells(measurement: Measurement) -> dict[str, Cell]:
 def _part(part: ModelStatistics) -> dict[str, Any]:
     return {
         "requests": part.success.count,
-        "failed": part.fail.count,
+        "failed": part.fail.count if part.fail else None,
         "executions": part.execution_count,
         "request_ns": part.success.ns,
         "queue_ns": part.queue.ns,

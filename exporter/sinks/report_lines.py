@@ -248,8 +248,9 @@ def _model_lines(
     if server.success.count == 0:
         yield f"{indent}  Request count: 0"
         return
-    yield f"{indent}  Inference count: {server.inference_count}"
-    if server.execution_count or server.tells_computing:
+    if server.inference_count is not None:
+        yield f"{indent}  Inference count: {server.inference_count}"
+    if server.execution_count is not None:
         yield f"{indent}  Execution count: {server.execution_count}"
     if cache:
         yield f"{indent}  Cache hit count: {server.cache_hit.count}"

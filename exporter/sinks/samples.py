@@ -218,15 +218,14 @@ def _add_grounds(lines: Lines, level_labels: str, measurement: Measurement) -> N
 
 def _add_server(lines: Lines, level_labels: str, server: ModelStatistics, foreign: int | None) -> None:
     lookups = server.cache_hit.count + server.cache_miss.count
-    requests = server.success.count + server.fail.count
     if server.success.count > 0:
         lines.add(f.SERVER_REQUEST_MEAN, level_labels, server.success.ns / server.success.count / NS)
-    if server.execution_count > 0:
+    if server.inference_count and server.execution_count:
         lines.add(f.SERVER_BATCH_SIZE, level_labels, server.inference_count / server.execution_count)
     if lookups > 0:
         lines.add(f.SERVER_CACHE_HIT_RATIO, level_labels, server.cache_hit.count / lookups)
-    if foreign is not None and requests > 0:
-        lines.add(f.FOREIGN_RATIO, level_labels, min(1.0, max(0, foreign) / requests))
+    if foreign is not None and server.requests > 0:
+        lines.add(f.FOREIGN_RATIO, level_labels, min(1.0, max(0, foreign) / server.requests))
 
 
 def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]) -> None:

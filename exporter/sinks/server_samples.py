@@ -56,5 +56,5 @@ def _add_part(lines: Lines, part_labels: str, part: ModelStatistics, duration_ns
         lines.add(f.COMPOSING_COMPUTE, part_labels, compute_ns / computing / NS)
     if part.success.count > 0:
         lines.add(f.COMPOSING_REQUEST, part_labels, part.success.ns / part.success.count / NS)
-    if duration_ns > 0:
+    if duration_ns > 0 and part.execution_count is not None:
         lines.add(f.COMPOSING_EXECUTIONS, part_labels, part.execution_count * NS / duration_ns)

@@ -104,6 +104,7 @@ class Sweep:
         self._measurements: dict[LoadLevel, Measurement] = {}
         self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
+        self._last_error = ""
         self._sent = 0
         self._sent_by_level = 0
         self._input_faults: tuple[str, ...] = ()
@@ -284,6 +285,7 @@ class Sweep:
         counts = await asyncio.to_thread(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
         self._sent_by_level += window.sent
+        self._last_error = window.error_text or self._last_error
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)
 
@@ -320,7 +322,9 @@ class Sweep:
         return Reason.NONE, ""
 
     def _outcome_text(self) -> str:
-        return ", ".join(f"{count} {outcome.label}" for outcome, count in self._outcomes.items()) or "none was answered"
+        counts = ", ".join(f"{count} {outcome.label}" for outcome, count in self._outcomes.items())
+        last = f"; last: {self._last_error}" if self._last_error else ""
+        return f"{counts or 'none was answered'}{last}"
 
     def _status(self, reason: Reason) -> SweepStatus:
         if reason is Reason.NONE:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from exporter.analyze import run_analyze
 from exporter.errors import PreflightError
-from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, Probe
+from exporter.load.worker_pool import WorkerPool
+from exporter.outcome import Outcome, Reason, SweepStatus
+from exporter.probe import InputOptions, MeasurementOptions, Probe
+from exporter.result import SweepResult
 from exporter.server.statistics import difference
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
+from exporter.sweep.conductor import Sweep
 from exporter.target import Header
 from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.servers.torchserve import TorchServe
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
+from tests.waiting import becomes_true
 
 pytestmark = pytest.mark.e2e
 
@@ -105,3 +111,77 @@ async def test_a_token_that_is_not_accepted(server: TorchServe) -> None:
     with pytest.raises(PreflightError, match="Token Authorization failed") as caught:
         await facts_of(SERVICE, probe.target, probe)
     assert caught.value.reason is Reason.AUTH
+
+
+# --- a model that is broken -------------------------------------------------------------------------------------------
+
+
+async def test_another_model_that_is_broken(torchserve: Path, tmp_path: Path) -> None:
+    """The server's health is that of all its models: this one is measured all the same, where its workers are told."""
+    server = TorchServe.prepared(torchserve, tmp_path, broken=True)
+    with server.running():
+        assert becomes_true(lambda: not server.says_it_is_healthy(), 60)
+        probe = probe_of(server)
+        facts = await facts_of(SERVICE, probe.target, probe)
+        outputs = await answer_to(SERVICE, probe, facts, {BODY: strings("[1, 2.5]")})
+        alone = replace(probe.target, management_url="")
+        with pytest.raises(PreflightError, match="'Unhealthy', which can be of any of its models; give management_url"):
+            await facts_of(SERVICE, alone, probe)
+        broken = probe_of(server, "broken")
+        with pytest.raises(PreflightError, match="model 'broken' has no worker that is ready") as caught:
+            await facts_of(SERVICE, broken.target, broken)
+    assert json.loads(outputs[OUTPUT][0]) == [2, 5]
+    assert caught.value.reason is Reason.MODEL_NOT_READY
+
+
+@pytest.fixture(scope="module")
+def hanging(torchserve: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServe]:
+    """Its workers can't import yaml, which TorchServe does not install by itself."""
+    server = TorchServe.prepared(torchserve, tmp_path_factory.mktemp("hanging"), hidden="yaml")
+    with server.running():
+        yield server
+
+
+async def swept(pool: WorkerPool, probe: Probe) -> SweepResult:
+    measurement = MeasurementOptions(window_ns=NS, request_timeout_ns=2 * NS)
+    body = InputOptions(shapes=((BODY, (1,)),), string_data="[1]")
+    probe = replace(probe, measurement=measurement, input=body)
+    return await Sweep(probe, []).run(lambda: pool.lend(probe.workers))
+
+
+async def test_healthy_and_hanging(hanging: TorchServe, pool: WorkerPool) -> None:
+    assert hanging.says_it_is_healthy()
+    probe = probe_of(hanging)
+    result = await swept(pool, replace(probe, target=replace(probe.target, management_url="")))
+    assert set(result.outcomes) <= {Outcome.TIMEOUT, Outcome.CANCELLED}
+    assert (result.status, result.reason) == (SweepStatus.FAILED, Reason.NO_VALID_REQUESTS)
+    assert result.reason_text.startswith("level 1: no request was ok (")
+    assert result.reason_text.endswith("; last: timeout: no answer within 2 s)")
+
+
+async def test_healthy_and_hanging_as_the_management_door_tells_it(hanging: TorchServe, pool: WorkerPool) -> None:
+    result = await swept(pool, probe_of(hanging))
+    assert (result.status, result.reason, result.sent) == (SweepStatus.FAILED, Reason.MODEL_NOT_READY, 0)
+    assert result.reason_text.startswith("model 'double' has no worker that is ready at http://127.0.0.1:")
+
+
+# --- by the command ---------------------------------------------------------------------------------------------------
+
+
+def test_analyze_by_the_line_of_perf_analyzer(
+    server: TorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own file of input, a file on the disk in a form, and each answer held against what is expected."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "row.json").write_text("[1, 2]")
+    data = {"data": [{FILE: ["row.json"]}], "validation_data": [{OUTPUT: ["[\n  2,\n  4\n]"]}]}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    line = f"-m double --service-kind torchserve -i http -u localhost:{server.inference} -b 1 -p 500"
+    more = f"-s 1000 --json perf.json --collect-metrics --metrics-url {server.metrics_url}"
+    token = ["-H", f"Authorization: Bearer {server.token('inference')}"] if server.tokens else []
+    assert run_analyze([*line.split(), "--input-data", "data.json", *more.split(), *token]) == 0
+    assert "Service Kind: TORCHSERVE" in capsys.readouterr().out
+    [found] = json.loads((tmp_path / "perf.json").read_text())["measurements"]
+    assert found["validated"] == found["outcomes"]["ok"] > 0
+    assert found["server"]["success"]["count"] == pytest.approx(found["outcomes"]["ok"], abs=2)
+    assert found["server"]["fail"] is None

@@ -43,14 +43,18 @@ request_postprocess_seconds_sum{model_name="m"} 0.002
 """
 
 
-def statistics(version: str, requests: int, ms: float, **parts_ms: float) -> ModelStatistics:
-    found = ModelStatistics("m", version, requests, success=DurationStat(requests, round(ms * NS / 1000)))
+def statistics(
+    version: str, requests: int, ms: float, *, inferences: int | None = None, **parts_ms: float
+) -> ModelStatistics:
+    """What no page tells is not told: of failures here, of executions anywhere; of inferences TorchServe alone does."""
+    time = DurationStat(requests, round(ms * NS / 1000))
+    found = ModelStatistics("m", version, inferences, None, success=time, fail=None)
     stats: dict[str, Any] = {name: DurationStat(requests, round(value * NS / 1000)) for name, value in parts_ms.items()}
     return replace(found, **stats)
 
 
 PAGES = [
-    (TORCHSERVE, "", (statistics("1.0", 4, 12.0005, queue=0.4),)),
+    (TORCHSERVE, "", (statistics("1.0", 4, 12.0005, inferences=4, queue=0.4),)),
     (TORCHSERVE, "2.0", ()),
     (TFSERVING, "", (statistics("", 4, 1.0),)),
     (TFSERVING, "7", (statistics("7", 4, 1.0),)),
@@ -68,6 +72,8 @@ def test_versions_and_failures() -> None:
     first, second = parse_statistics(MLSERVER, "m")
     assert (first.version, first.success.count, second.version) == ("v1", 2, "v2")
     assert (second.success, second.fail) == (DurationStat(5, NS // 4), DurationStat(1))
+    assert (first.fail, first.inference_count, first.execution_count) == (None, None, None)
+    assert (first.requests, second.requests) == (2, 6)
 
 
 def test_a_page_of_many_models() -> None:

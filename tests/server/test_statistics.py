@@ -7,6 +7,7 @@ import pytest
 from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 from exporter.server.statistics import (
     NOTHING_MOVED,
+    NOTHING_TOLD,
     RESET,
     SEVERAL_VERSIONS,
     SNAPSHOT_MISSING,
@@ -91,6 +92,38 @@ def test_composing_models_that_moved() -> None:
     assert [(part.name, part.version, part.success.count) for part in parts] == [("a", "1", 5), ("b", "2", 10)]
 
 
+UNTOLD = ModelStatistics("m", "1", None, None, success=DurationStat(2, 20), fail=None)
+FAILED = replace(UNTOLD, success=DurationStat(5, 50), fail=DurationStat(1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fail"),
+    [
+        ([UNTOLD], replace(UNTOLD, success=DurationStat(5, 50)), None),
+        ([], UNTOLD, None),
+        ([UNTOLD], FAILED, DurationStat(1)),
+        ([FAILED], replace(FAILED, success=DurationStat(6, 60), fail=DurationStat(4)), DurationStat(3)),
+    ],
+)
+def test_what_is_not_told_is_no_difference(
+    before: list[ModelStatistics], after: ModelStatistics, fail: DurationStat | None
+) -> None:
+    """But a page that tells of failures only once there is one has told of them all."""
+    delta = difference([snapshot(*before), snapshot(after)], M).model
+    assert delta is not None
+    assert (delta.fail, delta.inference_count, delta.execution_count) == (fail, None, None)
+
+
+def test_what_had_counted_and_is_not_told_any_more_began_anew() -> None:
+    later = replace(UNTOLD, success=DurationStat(9, 90))
+    assert difference([snapshot(FAILED), snapshot(later)], M).note == RESET
+
+
+def test_repeats_add_up_what_is_told() -> None:
+    total = add_deltas([ServerDelta(UNTOLD), ServerDelta(FAILED)]).model
+    assert total == replace(UNTOLD, success=DurationStat(7, 70), fail=DurationStat(1))
+
+
 ALL, FEW = stats(count=100), stats(count=30)
 
 
@@ -98,7 +131,14 @@ ALL, FEW = stats(count=100), stats(count=30)
     ("snapshots", "facts", "note"),
     [
         pytest.param([snapshot(ALL), snapshot(ALL)], M, NOTHING_MOVED, id="nothing moved"),
-        pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_MOVED, id="another model moved"),
+        pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_TOLD, id="another model moved"),
+        pytest.param([snapshot(), snapshot()], M, NOTHING_TOLD, id="nothing is told"),
+        pytest.param(
+            [snapshot(), snapshot(stats(version="2", count=7))],
+            replace(M, asked_version="1"),
+            NOTHING_TOLD,
+            id="another version moved",
+        ),
         pytest.param([None, snapshot(ALL)], M, SNAPSHOT_MISSING, id="no first snapshot"),
         pytest.param([snapshot(ALL), None], M, SNAPSHOT_MISSING, id="no last snapshot"),
         pytest.param([None, None], M, "", id="no statistics ever came"),

@@ -61,11 +61,13 @@ class ServerPackages:
         return self.root
 
 
+KSERVE = ServerPackages("kserve", "450 MB")
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
 TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")
 TORCHSERVE = ServerPackages("torchserve", "1.1 GB", program="java")
 FIXTURES = {
+    "kserve": KSERVE,
     "mlserver": MLSERVER,
     "pythie_serving": PYTHIE_SERVING,
     "tensorflow_protobuf": TENSORFLOW_PROTOBUF,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ class Double(BaseHandler):
             answers.append((torch.tensor(content) * 2).tolist())
         return answers
 """
+BROKEN = "raise ImportError('this model has no worker, ever')\n"
+BROKEN_SETTINGS = "minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 2\n"
+"""The server calls itself healthy while it tries to start a worker again: five minutes, if nobody says less."""
 CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
@@ -48,14 +52,16 @@ metrics_address=http://127.0.0.1:{metrics}
 grpc_inference_port={grpc[0]}
 grpc_management_port={grpc[1]}
 default_workers_per_model=1
-load_models=double.mar
+load_models={models}
 metrics_mode=prometheus
 """
 
 
 @dataclass(frozen=True)
 class TorchServe:
-    """A TorchServe that can be started, again and again, on the same ports. With `tokens` its doors ask for one."""
+    """A TorchServe that can be started, again and again, on the same ports. With `tokens` its doors ask for one; with
+    `broken` it has a second model, `broken`, whose workers end as they start; with `hidden` one of the packages that
+    all workers need cannot be imported, and none ever answers."""
 
     environment: Path
     folder: Path
@@ -63,24 +69,37 @@ class TorchServe:
     management: int
     metrics: int
     tokens: bool = False
+    broken: bool = False
+    hidden: str = ""
 
     @classmethod
-    def prepared(cls, environment: Path, folder: Path, *, tokens: bool = False) -> Self:
+    def prepared(
+        cls, environment: Path, folder: Path, *, tokens: bool = False, broken: bool = False, hidden: str = ""
+    ) -> Self:
         """Writes its files."""
         inference, management, metrics = free_ports(3)
-        server = cls(environment, folder, inference, management, metrics, tokens)
-        (folder / "handler.py").write_text(HANDLER)
+        server = cls(environment, folder, inference, management, metrics, tokens, broken, hidden)
+        models = {"double": HANDLER} | ({"broken": BROKEN} if broken else {})
         (folder / "config.properties").write_text(
             CONFIG.format(
                 inference=server.inference,
                 management=server.management,
                 metrics=server.metrics,
+                models=",".join(f"{model}.mar" for model in models),
                 grpc=free_ports(2),  # nobody asks there, but two servers would both open the usual ports
             )
         )
-        archiver = str(environment / "bin" / "torch-model-archiver")
-        arguments = ["--model-name", "double", "--version", "1.0", "--handler", "handler.py", "--export-path", "."]
-        subprocess.run([archiver, *arguments], cwd=folder, check=True)
+        for model, handler in models.items():
+            (folder / f"{model}_handler.py").write_text(handler)
+            archiver = str(environment / "bin" / "torch-model-archiver")
+            arguments = ["--model-name", model, "--version", "1.0", "--handler", f"{model}_handler.py"]
+            if model == "broken":
+                (folder / "broken.yaml").write_text(BROKEN_SETTINGS)
+                arguments += ["--config-file", "broken.yaml"]
+            subprocess.run([archiver, *arguments, "--export-path", "."], cwd=folder, check=True)
+        if hidden:
+            (folder / "hiding").mkdir()
+            (folder / "hiding" / f"{hidden}.py").write_text(f"raise ImportError('no module named {hidden}')\n")
         return server
 
     @property
@@ -97,20 +116,31 @@ class TorchServe:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The server, once its model has a worker."""
+        """The server, once its model has a worker, or, where that can never be, once it says that it is healthy."""
         programs = self.environment / "bin"
         command = [str(programs / "torchserve"), "--start", "--foreground", "--ncs", "--model-store", "."]
         command += ["--ts-config", "config.properties", *([] if self.tokens else ["--disable-token-auth"])]
         variables = {"PATH": f"{programs}:{os.environ['PATH']}", "TEMP": str(self.folder)}
+        if self.hidden:
+            variables["PYTHONPATH"] = str(self.folder / "hiding")
+        ready = self.says_it_is_healthy if self.hidden else self._has_worker
         ports = (self.inference, self.management, self.metrics)
         with running(command, ports, self.folder, variables) as process:
             deadline = time.monotonic() + READY_SECONDS
-            while not self._has_worker():
+            while not ready():
                 log = (self.folder / "server.log").read_text()
                 assert process.poll() is None, log
                 assert time.monotonic() < deadline, log
                 time.sleep(0.1)
             yield process
+
+    def says_it_is_healthy(self) -> bool:
+        """Its own word, of all its models."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/ping", timeout=10) as answer:
+                return bool(json.load(answer)["status"] == "Healthy")
+        except urllib.error.HTTPError:
+            return False
 
     def _has_worker(self) -> bool:
         """Whether a request to the model would be answered: importing torch takes its worker long."""

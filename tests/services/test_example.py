@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,9 +38,15 @@ OPTIONS = InputOptions(datatypes=(("x", "FP32"),), shapes=(("x", (3,)),))
 
 
 @pytest.fixture(scope="module")
-def text() -> str:
-    [found] = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "service-kinds.md").read_text(), re.DOTALL | re.M)
-    return str(found)
+def blocks() -> list[str]:
+    """The entry of the table, and the module."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "service-kinds.md").read_text(), re.DOTALL | re.M)
+
+
+@pytest.fixture(scope="module")
+def text(blocks: list[str]) -> str:
+    _, found = blocks
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +132,86 @@ async def test_a_level(service: Service) -> None:
     assert len(outcomes) == 200
     assert set(outcomes) == {int(Outcome.OK)}
     assert isinstance(events[-1], LevelEnd)
+
+
+CONFIGURED = """
+import asyncio, importlib.util, json, sys
+from pathlib import Path
+
+from exporter.kinds import KINDS, PLAIN, Kind
+
+KINDS.update(eval("{" + sys.argv[1] + "}"))
+
+from exporter.config.loading import load
+from exporter.config.probes import build_probes
+from exporter.errors import ConfigError
+from exporter.load.protocol import LevelPlan
+from exporter.load.session import Session
+
+spec = importlib.util.spec_from_file_location("raw_example", sys.argv[2])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+
+async def run(probe):
+    session = Session({"raw": module.RawService()})
+    plan = LevelPlan("s", probe, await session.preflight(probe), probe.levels[0], 50, 10**10)
+    outcomes = []
+
+    async def publish(event):
+        outcomes.extend(event.columns.outcome.tolist() if hasattr(event, "columns") else [])
+
+    await session.run_level(plan, publish)
+    await session.end_sweep()
+    return outcomes
+
+
+for name in sys.argv[3:]:
+    try:
+        probes = build_probes(load(Path(name), {}))
+    except ConfigError as error:
+        print(json.dumps(error.faults))
+    else:
+        print(json.dumps([probes[0].target.kind, asyncio.run(run(probes[0]))]))
+"""
+
+
+async def test_through_a_configuration(blocks: list[str], tmp_path: Path) -> None:
+    """With the entry and the module, and nothing else, `kind: raw` is a target's, and its probes are checked."""
+    entry, module = blocks
+    (tmp_path / "raw_example.py").write_text(module)
+    async with serving(doubling) as port:
+        document: dict[str, Any] = {
+            "targets": [{"name": "t", "kind": "raw", "url": f"http://127.0.0.1:{port}"}],
+            "probes": [
+                {
+                    "name": "p",
+                    "target": "t",
+                    "model": "a b",
+                    "schedule": {"every": "1m"},
+                    "load": {"concurrency": 2},
+                    "measurement": {"window": "100ms"},
+                    "input": {"datatypes": {"x": "FP32"}, "shapes": {"x": [3]}},
+                }
+            ],
+        }
+        (tmp_path / "good.yaml").write_text(json.dumps(document))
+        document["probes"][0]["streaming"] = True
+        document["probes"][0]["input"] |= {"batch_size": 2, "signature": "s"}
+        document["targets"][0]["url"] = f"grpc://127.0.0.1:{port}"
+        (tmp_path / "bad.yaml").write_text(json.dumps(document))
+        command = [sys.executable, "-c", CONFIGURED, entry, "raw_example.py", "good.yaml", "bad.yaml"]
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    (kind, outcomes), faults = map(json.loads, output.splitlines())
+    assert (kind, outcomes) == ("raw", [int(Outcome.OK)] * 50)
+    found = [fault.partition(": ")[2] for fault in faults]
+    assert found == [
+        "targets[0] (t).url: a target of kind raw is asked over http or https",
+        "probes[0] (p).streaming: the target's kind is raw, which has no such thing",
+        "probes[0] (p).input.batch_size: found 2: give whole shapes in input.shapes, and batch_size 1",
+        "probes[0] (p).input.signature: is for targets of kind tfserving; this one's is raw",
+    ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -20,7 +23,14 @@ from exporter.payload import make_steps
 from exporter.probe import InputOptions, Probe
 from exporter.services import tfserving_pb2 as pb
 from exporter.services.tfserving import PREDICT, TfServingService
-from exporter.services.tfserving_messages import MAX_BATCH_SIZE, model_spec, read_tensor, write_tensor
+from exporter.services.tfserving_messages import (
+    MAX_BATCH_SIZE,
+    Told,
+    model_facts,
+    model_spec,
+    read_tensor,
+    write_tensor,
+)
 from exporter.target import Header
 from exporter.transport.answer import Answer
 from tests.builders import make_facts, make_probe, make_target
@@ -159,6 +169,80 @@ async def test_a_server_that_only_predicts() -> None:
             await facts_of(SERVICE, probe.target, silent)
     assert (facts.inputs, facts.max_batch_size) == ((TensorSpec("x", "FP32", (2, 3)),), 0)
     np.testing.assert_allclose(outputs["y"], inputs["x"].astype(np.float64) * 2)
+
+
+def metadata_of(version: int) -> Callable[[bytes], bytes]:
+    answer = pb.GetModelMetadataResponse.FromString(metadata_answer(b""))
+    answer.model_spec.version.value = version
+    return lambda _request: bytes(answer.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("asked", "metadata", "served"),
+    [
+        ("stable", metadata_of(3), "3"),
+        ("stable", metadata_answer, ""),
+        ("stable", grpc.StatusCode.UNIMPLEMENTED, ""),
+        ("", metadata_of(3), "3"),
+        ("", metadata_answer, "12"),
+        ("7", metadata_of(3), "7"),
+    ],
+)
+async def test_the_version_that_answers(asked: str, metadata: Any, served: str) -> None:
+    """Which version bears a label only the server knows: 3 and 12 are ready, and it need not be the newest."""
+    options = InputOptions(datatypes=(("x", "FP32"),), shapes=(("x", (2, 3)),))
+    async with scripted(WHOLE | {METADATA: metadata}, version=asked, input=options) as probe:
+        facts = await facts_of(SERVICE, probe.target, probe)
+    assert (facts.version, facts.asked_version) == (served, asked if asked.isdigit() else "")
+
+
+def rankless() -> pb.SignatureDefMap:
+    signatures = pb.SignatureDefMap()
+    inputs = signatures.signature_def["serving_default"].inputs
+    inputs["x"].CopyFrom(tensor_info(pb.DT_FLOAT))
+    inputs["x"].tensor_shape.unknown_rank = True
+    inputs["n"].CopyFrom(tensor_info(pb.DT_INT32))
+    return signatures
+
+
+RANKLESS = Told(signatures=rankless())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        InputOptions(shapes=(("x", (1, 3)),)),
+        InputOptions(shapes=(("x", (1, 3)),), datatypes=(("n", "INT32"), ("x", "FP32"))),
+    ],
+)
+def test_an_input_of_unknown_rank_has_the_shape_that_is_given(options: InputOptions) -> None:
+    """A scalar beside it has told its shape."""
+    facts = model_facts("m", "", RANKLESS, options, False)
+    assert facts.inputs == (TensorSpec("n", "INT32", ()), TensorSpec("x", "FP32", (1, 3)))
+    (tensors,) = make_steps(facts, options)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {"n": (), "x": (1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "text"),
+    [
+        (
+            RANKLESS,
+            InputOptions(),
+            "input 'x' of model 'm': the server does not tell its shape: give it in",
+        ),
+        (Told(), InputOptions(batch_size=8), "input.batch_size 8: no batch dimension is told of model 'm'"),
+        (
+            Told(signatures=SIGNATURES),
+            InputOptions(batch_size=2, signature="whole"),
+            "comes first in all of its inputs and varies: give whole shapes in input.shapes, and batch_size 1",
+        ),
+    ],
+)
+def test_what_must_be_given(told: Told, options: InputOptions, text: str) -> None:
+    with pytest.raises(PreflightError, match=text) as caught:
+        model_facts("m", "", told, options, False)
+    assert caught.value.reason is Reason.BAD_INPUT
 
 
 REFUSALS: list[tuple[Handlers, Reason, str]] = [
@@ -301,6 +385,61 @@ REST_PAGES: dict[str, tuple[int, str]] = {
 }
 
 
+async def doubling(reader: StreamReader, writer: StreamWriter) -> None:
+    """A REST server with one model, `m`, which doubles its x; it refuses what it is told to by x itself."""
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split()[1].decode()
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        content = await reader.readexactly(int(length[1]) if length else 0)
+        status, body = REST_PAGES.get(path, (404, '{"error": "Malformed request"}'))
+        if path == "/v1/models/m:predict":
+            given = json.loads(content)
+            [status] = {value for row in given["inputs"]["x"] for value in row if value >= 400} or [200]
+            answer = {"outputs": (2 * np.array(given["inputs"]["x"])).tolist()}
+            body = json.dumps(answer if status == 200 else {"error": given["signature_name"]})
+        writer.write(f"HTTP/1.1 {int(status)} x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
+async def rest_prediction(x: list[list[float]], model: str = "m") -> Any:
+    async with serving(doubling) as port:
+        probe = make_probe(target=make_target(kind="tfserving", port=port), model="m")
+        facts = await facts_of(SERVICE, probe.target, probe)
+        return await answer_to(SERVICE, replace(probe, model=model), facts, {"x": np.array(x, np.float32)})
+
+
+async def test_a_prediction_over_rest_and_its_values() -> None:
+    outputs = await rest_prediction([[1, 2.5], [-3, 0]])
+    assert (list(outputs), outputs["y"].dtype) == (["y"], np.float32)
+    np.testing.assert_array_equal(outputs["y"], [[2, 5], [-6, 0]])
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (400, Outcome.CLIENT_ERROR),
+        (401, Outcome.AUTH_ERROR),
+        (404, Outcome.CLIENT_ERROR),
+        (412, Outcome.CLIENT_ERROR),
+        (429, Outcome.OVERLOAD),
+        (500, Outcome.SERVER_ERROR),
+        (503, Outcome.OVERLOAD),
+    ],
+)
+async def test_how_a_prediction_over_rest_fails(status: int, outcome: Outcome) -> None:
+    assert await rest_prediction([[1, status]]) == (
+        outcome,
+        f'HTTP {status}: {{"error": "serving_default"}}',
+    )
+
+
+async def test_a_model_that_is_gone_when_it_is_asked_over_rest() -> None:
+    assert await rest_prediction([[1, 2]], "n") == (
+        Outcome.CLIENT_ERROR,
+        'HTTP 404: {"error": "Malformed request"}',
+    )
+
+
 async def rest_facts(changes: dict[str, tuple[int, str]]) -> ModelFacts:
     async with serving(pages(REST_PAGES | changes)) as port:
         probe = make_probe(target=make_target(kind="tfserving", port=port), model="m")
@@ -311,6 +450,16 @@ async def test_facts_over_rest() -> None:
     facts = await rest_facts({})
     assert (facts.inputs, facts.outputs) == ((TensorSpec("x", "FP32", (2,)),), (TensorSpec("y", "FP32", (2,)),))
     assert (facts.version, facts.max_batch_size) == ("12", MAX_BATCH_SIZE)
+
+
+@pytest.mark.parametrize(("told", "served"), [({"version": "3"}, "3"), ({}, "")])
+async def test_the_version_of_a_label_over_rest(told: dict[str, str], served: str) -> None:
+    metadata = json.dumps(REST_METADATA | {"model_spec": {"name": "m", **told}})
+    labelled = {"/v1/models/m/labels/stable": REST_PAGES["/v1/models/m"]}
+    async with serving(pages(labelled | {"/v1/models/m/labels/stable/metadata": (200, metadata)})) as port:
+        probe = make_probe(target=make_target(kind="tfserving", port=port), model="m", version="stable")
+        facts = await facts_of(SERVICE, probe.target, probe)
+    assert facts.version == served
 
 
 @pytest.mark.parametrize(

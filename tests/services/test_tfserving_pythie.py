@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from exporter.facts import TensorSpec
 from exporter.outcome import Outcome
 from exporter.payload import make_dataset, make_steps
 from exporter.probe import InputOptions
-from exporter.services.tfserving import TfServingService
+from exporter.services import tfserving_pb2 as pb
+from exporter.services.tfserving import PREDICT, TfServingService
+from exporter.services.tfserving_messages import available
 from exporter.wire.grpc_messages import MESSAGE_PREFIX
 from tests.builders import make_facts, make_probe, make_target
 from tests.servers.pythie_serving import PythieServing
 from tests.services.asking import answer_to, facts_of
+from tests.services.test_tfserving import METADATA, STATUS, WHOLE, Handlers, scripted
 
 SERVICE = TfServingService()
 
@@ -122,6 +126,136 @@ def test_messages_are_tensorflows_byte_for_byte(tensorflow_protobuf: Path, pythi
             [word.hex() for word in tensor.ravel()] if is_text else [],
         )
     for folder, prefix in ((tensorflow_protobuf, ""), (pythie_serving, "pythie_serving.tensorflow_proto.")):
-        command = [str(folder / "bin" / "python"), "-c", THEIRS, prefix]
-        theirs = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
-        assert request.body[MESSAGE_PREFIX.size :].hex() == theirs.stdout.strip(), prefix
+        theirs = written_by(folder, THEIRS, prefix, given)
+        assert request.body[MESSAGE_PREFIX.size :].hex() == theirs, prefix
+
+
+def written_by(folder: Path, program: str, prefix: str = "", given: Any = None) -> Any:
+    """What a program prints that uses the generated classes in an environment."""
+    command = [str(folder / "bin" / "python"), "-c", program, prefix]
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+THEIR_QUESTIONS = """
+import json
+from pythie_serving.tensorflow_proto.tensorflow_serving.apis import (
+    get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+)
+
+status = get_model_status_pb2.GetModelStatusRequest()
+status.model_spec.name = "m"
+status.model_spec.version.value = 7
+metadata = get_model_metadata_pb2.GetModelMetadataRequest()
+metadata.model_spec.name = "m"
+metadata.model_spec.version_label = "stable"
+metadata.metadata_field.append("signature_def")
+predict = predict_pb2.PredictRequest()
+predict.model_spec.name = "m"
+predict.model_spec.version_label = "stable"
+predict.model_spec.signature_name = "other"
+print(json.dumps([each.SerializeToString(deterministic=True).hex() for each in (status, metadata, predict)]))
+"""
+
+
+async def test_questions_are_tensorflows_byte_for_byte(pythie_serving: Path) -> None:
+    """What preflight asks, as it went over the wire, and a request for a label. Of both packages only this one has all
+    that the status needs."""
+    theirs = [bytes.fromhex(each) for each in json.loads(written_by(pythie_serving, THEIR_QUESTIONS))]
+    seen: list[Any] = []
+    async with scripted(WHOLE, seen, version="7") as probe:
+        await facts_of(SERVICE, probe.target, probe)
+    status = {method: request for method, request, _ in seen}[STATUS]
+    seen.clear()
+    async with scripted(WHOLE, seen, version="stable") as probe:
+        await facts_of(SERVICE, probe.target, probe)
+        metadata = {method: request for method, request, _ in seen}[METADATA]
+        other = replace(probe, input=InputOptions(signature="other"))
+        (request,) = SERVICE.encode(other, make_facts(inputs=()), [{}], "s1")
+    assert [status, metadata, request.body[MESSAGE_PREFIX.size :]] == theirs
+
+
+THEIR_ANSWERS = """
+import json
+from pythie_serving.tensorflow_proto.tensorflow.core.framework import types_pb2
+from pythie_serving.tensorflow_proto.tensorflow_serving.apis import (
+    get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+)
+
+status = get_model_status_pb2.GetModelStatusResponse()
+status.model_version_status.add(version=3, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+failed = status.model_version_status.add(version=4, state=get_model_status_pb2.ModelVersionStatus.END)
+failed.status.error_code = 5
+failed.status.error_message = "no file"
+
+signatures = get_model_metadata_pb2.SignatureDefMap()
+signature = signatures.signature_def["serving_default"]
+signature.method_name = "tensorflow/serving/predict"
+for name, inout, dtype in (("x", signature.inputs, types_pb2.DT_FLOAT), ("y", signature.outputs, types_pb2.DT_INT64)):
+    inout[name].name = name + ":0"
+    inout[name].dtype = dtype
+    inout[name].tensor_shape.dim.add(size=-1, name="batch")
+    inout[name].tensor_shape.dim.add(size=3)
+signature.inputs["any"].dtype = types_pb2.DT_STRING
+signature.inputs["any"].tensor_shape.unknown_rank = True
+metadata = get_model_metadata_pb2.GetModelMetadataResponse()
+metadata.model_spec.name = "m"
+metadata.model_spec.version.value = 3
+metadata.metadata["signature_def"].Pack(signatures)
+
+predict = predict_pb2.PredictResponse()
+predict.model_spec.name = "m"
+listed = {
+    "float": (types_pb2.DT_FLOAT, "float_val", [1.5, -2.0]),
+    "double": (types_pb2.DT_DOUBLE, "double_val", [0.1]),
+    "int": (types_pb2.DT_INT32, "int_val", [-1, 2]),
+    "int8": (types_pb2.DT_INT8, "int_val", [-128]),
+    "uint16": (types_pb2.DT_UINT16, "int_val", [65535]),
+    "string": (types_pb2.DT_STRING, "string_val", [b"a", b"\\xff"]),
+    "int64": (types_pb2.DT_INT64, "int64_val", [-(2**63)]),
+    "bool": (types_pb2.DT_BOOL, "bool_val", [True, False]),
+    "half": (types_pb2.DT_HALF, "half_val", [0x3C00, 0xC000]),
+    "uint32": (types_pb2.DT_UINT32, "uint32_val", [2**32 - 1]),
+    "uint64": (types_pb2.DT_UINT64, "uint64_val", [2**64 - 1]),
+}
+for name, (dtype, field, values) in listed.items():
+    tensor = predict.outputs[name]
+    tensor.dtype = dtype
+    tensor.version_number = 1
+    getattr(tensor, field).extend(values)
+    tensor.tensor_shape.dim.add(size=2)
+print(json.dumps([each.SerializeToString().hex() for each in (status, metadata, predict)]))
+"""
+LISTED = {
+    "float": np.array([1.5, -2], np.float32),
+    "double": np.array([0.1, 0.1]),
+    "int": np.array([-1, 2], np.int32),
+    "int8": np.array([-128, -128], np.int8),
+    "uint16": np.array([65535, 65535], np.uint16),
+    "string": np.array([b"a", b"\xff"], np.object_),
+    "int64": np.array([-(2**63)] * 2, np.int64),
+    "bool": np.array([True, False]),
+    "half": np.array([1, -2], np.float16),
+    "uint32": np.array([2**32 - 1] * 2, np.uint32),
+    "uint64": np.array([2**64 - 1] * 2, np.uint64),
+}
+
+
+async def test_answers_that_tensorflows_classes_wrote(pythie_serving: Path) -> None:
+    """A status, signatures with a version, and a prediction whose values are listed, as each is understood here."""
+    answers = json.loads(written_by(pythie_serving, THEIR_ANSWERS))
+    status, metadata, prediction = map(bytes.fromhex, answers)
+    handlers: Handlers = {STATUS: lambda _: status, METADATA: lambda _: metadata, PREDICT: lambda _: prediction}
+    options = InputOptions(shapes=(("any", (2,)), ("x", (5, 3))))
+    async with scripted(handlers, version="stable", input=options) as probe:
+        facts = await facts_of(SERVICE, probe.target, probe)
+        outputs = await answer_to(SERVICE, probe, facts, {})
+    assert available(pb.GetModelStatusResponse.FromString(status), "m", "") == (3,)
+    assert pb.GetModelStatusResponse.FromString(status).model_version_status[1].status.error_message == "no file"
+    assert (facts.version, facts.max_batch_size) == ("3", 0)
+    assert facts.inputs == (TensorSpec("any", "BYTES", (2,)), TensorSpec("x", "FP32", (-1, 3)))
+    assert facts.outputs == (TensorSpec("y", "INT64", (-1, 3)),)
+    assert outputs.keys() == LISTED.keys()
+    for name, tensor in LISTED.items():
+        assert outputs[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(outputs[name], tensor)

@@ -124,8 +124,6 @@ TOKEN = '{"code": 400, "type": "InvalidKeyException", "message": "Token Authoriz
 UNKNOWN = '{"code": 404, "type": "ModelNotFoundException", "message": "Model not found: m"}'
 
 REFUSALS: list[tuple[dict[str, tuple[int, str]], Reason, str]] = [
-    ({"/ping": (500, '{"status": "Unhealthy"}')}, Reason.SERVER_NOT_READY, "says that it is 'Unhealthy'"),
-    ({"/ping": (200, '{"status": "Partial Healthy"}')}, Reason.SERVER_NOT_READY, "'Partial Healthy'"),
     ({"/ping": (503, "")}, Reason.SERVER_NOT_READY, "said HTTP 503"),
     ({"/ping": (401, "")}, Reason.AUTH, "said HTTP 401"),
     ({"/predictions/m": (404, UNKNOWN)}, Reason.MODEL_UNKNOWN, "Model not found: m"),
@@ -140,13 +138,46 @@ REFUSALS: list[tuple[dict[str, tuple[int, str]], Reason, str]] = [
 async def test_why_a_preflight_fails(changes: dict[str, tuple[int, str]], reason: Reason, text: str) -> None:
     management = {"/management/models/m": (200, json.dumps(WORKERS))}
     with pytest.raises(PreflightError, match=text) as caught:
-        await facts_with(management | changes, management_url="http://127.0.0.1:{}/management")
+        await facts_with(management | changes, management_url=MANAGEMENT)
     assert caught.value.reason is reason
+
+
+UNHEALTHY, PARTIAL = (500, '{"status": "Unhealthy"}'), (200, '{"status": "Partial Healthy"}')
+MANAGEMENT = "http://127.0.0.1:{}/management"
+
+
+@pytest.mark.parametrize(
+    ("ping", "status"),
+    [(UNHEALTHY, "'Unhealthy'"), ((200, '{"status": ""}'), "'in no known state'"), ((500, '{"status": 1}'), "1")],
+)
+async def test_a_server_whose_models_have_no_worker(ping: tuple[int, str], status: str) -> None:
+    text = f"says that it is {status}, which can be of any of its models; give management_url"
+    with pytest.raises(PreflightError, match=text) as caught:
+        await facts_with({"/ping": ping})
+    assert caught.value.reason is Reason.SERVER_NOT_READY
+
+
+@pytest.mark.parametrize("ping", [UNHEALTHY, PARTIAL, HEALTHY["/ping"]])
+async def test_with_the_management_door_this_models_workers_decide(ping: tuple[int, str]) -> None:
+    """The server's own word is of all its models, and another one's may be broken."""
+    facts = await facts_with(
+        {"/ping": ping, "/management/models/m": (200, json.dumps(WORKERS))}, management_url=MANAGEMENT
+    )
+    assert facts.version == "1.0"
+    with pytest.raises(PreflightError, match="model 'm' has no worker that is ready") as caught:
+        await facts_with(
+            {"/ping": ping, "/management/models/m": (200, json.dumps(NO_WORKER))}, management_url=MANAGEMENT
+        )
+    assert caught.value.reason is Reason.MODEL_NOT_READY
+
+
+async def test_without_it_some_healthy_models_are_enough() -> None:
+    assert (await facts_with({"/ping": PARTIAL})).name == "m"
 
 
 async def test_the_management_door_tells_the_version() -> None:
     management = {"/management/models/m": (200, json.dumps(WORKERS))}
-    facts = await facts_with(management, management_url="http://127.0.0.1:{}/management")
+    facts = await facts_with(management, management_url=MANAGEMENT)
     assert (facts.version, facts.max_batch_size, facts.has_statistics) == ("1.0", 0, False)
 
 
@@ -175,6 +206,7 @@ async def test_healthy_and_hanging() -> None:
     await worker.kill()
     end = events[-1]
     assert isinstance(end, LevelEnd)
-    assert end.reason in (Reason.ERROR_RATIO, Reason.NO_VALID_REQUESTS)
+    assert end.reason is Reason.ERROR_RATIO
+    assert end.text.endswith("; last: timeout: no answer within 0.1 s")
     outcomes = {code for event in events if isinstance(event, Window) for code in event.columns.outcome.tolist()}
     assert outcomes == {int(Outcome.TIMEOUT)}

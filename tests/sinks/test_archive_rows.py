@@ -290,6 +290,13 @@ def test_server_figures_without_any_event_are_0_as_perf_analyzer_has_them() -> N
     assert (row["Server Queue"], row["server_request_count"], row["server_request_mean_ns"]) == ("0", "0", "")
 
 
+def test_what_a_server_does_not_tell_is_an_empty_cell() -> None:
+    server = ModelStatistics("m", "1", None, None, success=DurationStat(5, 50), fail=None)
+    row = level_row(server=server)
+    cells = ("request", "failed", "inference", "execution")
+    assert [row[f"server_{name}_count"] for name in cells] == ["5", "", "", ""]
+
+
 def test_other_percentiles_share_one_json_column() -> None:
     summary = make_summary(percentiles=(50.0, 97.5, 99.99))
     row = level_row(latency=summary, response_time=None, send_lag=None)

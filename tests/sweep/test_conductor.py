@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -240,6 +241,19 @@ async def test_a_level_without_an_ok_request_ends_the_sweep() -> None:
     assert (result.status, result.reason) == (SweepStatus.FAILED, Reason.NO_VALID_REQUESTS)
     assert result.reason_text == "level 1: no request was ok (2 server_error, 1 ok)"
     assert len(worker.plans) == 1
+
+
+async def test_a_level_without_an_ok_request_says_why_the_last_one_failed() -> None:
+    """Of the windows that had one: the last is cut short by the level's end."""
+    texts = ["timeout: no answer within 60 s", ""]
+
+    def script(plan: LevelPlan, index: int) -> Window:
+        columns = make_columns([5.0], outcomes=[Outcome.TIMEOUT])
+        return replace(make_window(index, columns=columns), error_text=texts[index])
+
+    options = MeasurementOptions(window_ns=NS, max_windows=2, stability_windows=2)
+    result, _ = await sweep(ScriptedWorker(script), make_probe(measurement=options))
+    assert result.reason_text == "level 1: no request was ok (2 timeout, 1 ok; last: timeout: no answer within 60 s)"
 
 
 async def test_budgets_are_handed_from_level_to_level() -> None:

@@ -10,8 +10,8 @@ from exporter.config import text
 from exporter.config.flags.draft import Draft
 from exporter.config.flags.options import RunOptions
 from exporter.config.flags.readers import Range
-from exporter.config.target_settings import IN_PROCESS
 from exporter.config.text import shown
+from exporter.kinds import IN_PROCESS, KINDS, TRITON
 from exporter.timing_files import has_steps
 
 TARGET = "server"
@@ -22,12 +22,6 @@ MAX_IN_FLIGHT = 1024
 """Requests that the server may have at one time, unless a higher concurrency is asked for."""
 REQUEST_TIMEOUT = "1m"
 PLOT_ENDINGS = (".png", ".svg", ".pdf")
-DEFAULT_METRICS_PAGES = {
-    "triton": "8002/metrics",
-    "oip": "8082/metrics",
-    "tfserving": "8501/monitoring/prometheus/metrics",
-    "torchserve": "8082/metrics",
-}
 DEFAULT_SERVER_DIRECTORY = "/opt/tritonserver"
 _IN_PROCESS_KIND = "--service-kind=triton_c_api"
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -203,7 +197,7 @@ def _metrics_page(draft: Draft) -> None:
         return
     url = draft.parts.get("--metrics-url")
     if url is None:
-        page = DEFAULT_METRICS_PAGES.get(draft.value("target.kind") or "", DEFAULT_METRICS_PAGES["triton"])
+        page = KINDS[draft.value("target.kind") or TRITON].metrics_page or KINDS[TRITON].metrics_page
         name, url = "--collect-metrics", f"{_host(draft)}:{page}"
     else:
         name = "--metrics-url"

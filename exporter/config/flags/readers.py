@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from exporter.config.input_settings import DATATYPES
 from exporter.config.quantities import Quantity
-from exporter.config.target_settings import IN_PROCESS, KINDS
 from exporter.config.text import as_number, shown
+from exporter.kinds import IN_PROCESS, KINDS
 from exporter.units import MS
 
 _OUR_NAMES = {"triton_c_api": IN_PROCESS}

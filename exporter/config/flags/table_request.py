@@ -194,7 +194,8 @@ SERVER = (
     Flag(
         ("--metrics-url",),
         "URL",
-        "That page; port 8002 of the server, /metrics, by default.",
+        "That page; by default where the kind of server has it: Triton on port 8002, TorchServe and MLServer on 8082 "
+        "(/metrics), TensorFlow Serving on 8501 (/monitoring/prometheus/metrics).",
         Part("`target.metrics_url`", read.filled),
     ),
     Flag(
