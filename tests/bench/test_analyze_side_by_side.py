@@ -109,28 +109,29 @@ def test_of_several_runs_the_medians_count_and_one_without_a_warning_is_enough()
     ],
 )
 def test_limits(figure: str, theirs: float, ours: float, holds: bool) -> None:
-    assert Finding("1", figure, theirs, ours, (theirs, theirs)).holds is holds
+    assert Finding("1", figure, theirs, ours, (theirs, theirs), (ours, ours)).holds is holds
 
 
 def test_ratio_where_theirs_is_nothing() -> None:
-    assert [Finding("1", "server queue", 0, ours, (0, 0)).ratio for ours in (0, 9)] == [1.0, 0.0]
+    assert [Finding("1", "server queue", 0, ours, (0, 0), (ours, ours)).ratio for ours in (0, 9)] == [1.0, 0.0]
 
 
-def test_what_perf_analyzer_s_own_runs_part_by_is_not_off() -> None:
-    def theirs(p99: int) -> Run:
-        return run(PLAIN.replace("14717", str(p99)))
+def test_what_runs_of_both_overlap_in_is_not_off() -> None:
+    def pair(theirs: int, ours: int) -> tuple[Run, Run]:
+        return run(PLAIN.replace("14717", str(theirs))), run(
+            PLAIN.replace("14717", str(ours)).replace("11516", "12500")
+        )
 
-    ours = run(PLAIN.replace("14717", "16000").replace("11516", "12500"))
-    found = compare([(theirs(p99), ours) for p99 in (13000, 14717, 16100)])
+    found = compare([pair(13000, 15900), pair(14717, 16000), pair(16100, 16200)])
     by_figure = {finding.figure: (finding.holds, finding.is_noise, finding.is_off) for finding in found}
     assert by_figure["p99"] == (False, True, False)
     assert by_figure["p50"] == (False, False, True)
     assert by_figure["p95"] == (True, False, False)
     [row] = rows(cases()[0], 3, found)
-    assert row[-2:] == ["p99 14717 (13000 to 16100) / 16000", "p50 11516 / 12500"]
-    assert verdict(found) == (
-        "9 of 11 figures are within their limits, 1 more within what perf_analyzer's own runs part by, and 1 off"
-    )
+    assert row[-2:] == ["p99 14717 (13000 to 16100) / 16000 (15900 to 16200)", "p50 11516 / 12500"]
+    assert verdict(found) == ("9 of 11 figures are within their limits, 1 more are of runs that overlap, and 1 off")
+    apart = compare([pair(13000, 15900), pair(14717, 16000), pair(15800, 16200)])
+    assert [finding.figure for finding in apart if finding.is_off] == ["p50", "p99"]
 
 
 def test_each_pair_of_choices_is_measured() -> None:
