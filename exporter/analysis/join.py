@@ -85,7 +85,7 @@ def contradiction(server: ModelStatistics, share: OurShare) -> str:
 
 def foreign_ratio(server: ModelStatistics, foreign: int) -> float:
     """The foreign part of what the server counted, 0..1."""
-    return foreign / max(1, server.requests)
+    return min(1.0, max(0, foreign) / max(1, server.requests))
 
 
 def breakdown(

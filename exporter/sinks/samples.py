@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from exporter.analysis.join import foreign_ratio
 from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
 from exporter.facts import ModelStatistics, request_priority
 from exporter.outcome import Outcome
@@ -225,7 +226,7 @@ def _add_server(lines: Lines, level_labels: str, server: ModelStatistics, foreig
     if lookups > 0:
         lines.add(f.SERVER_CACHE_HIT_RATIO, level_labels, server.cache_hit.count / lookups)
     if foreign is not None and server.requests > 0:
-        lines.add(f.FOREIGN_RATIO, level_labels, min(1.0, max(0, foreign) / server.requests))
+        lines.add(f.FOREIGN_RATIO, level_labels, foreign_ratio(server, foreign))
 
 
 def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]) -> None:
