@@ -14,8 +14,8 @@ from hypothesis import settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.load.worker_pool import WorkerPool
+from exporter.worker.local import LocalWorker
+from exporter.worker.pool import WorkerPool
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
 

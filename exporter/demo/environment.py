@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.errors import TritonCanaryError
+from exporter.core.errors import TritonCanaryError
 
 Progress = Callable[[str], None]
 """Called with one line of text whenever there is something to tell while a long step runs."""
