@@ -23,7 +23,7 @@ from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
 
 PAGE = (Path(__file__).parent / "triton-2gpu-written.txt").read_text()
-"""Written by hand, with each family that we take; commands/analyze/report/test_gpus.py has one that a server printed."""
+"""Written by hand, with each family that we take; commands/analyze/report/test_gpus.py has one that a server wrote."""
 
 
 def test_the_page_of_a_triton_with_two_gpus() -> None:
