@@ -300,6 +300,13 @@ def _percentile(text: str) -> float:
         value = 0.0
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentile between 0 and 100")
+    if value < 1:
+        from exporter.config.quantities import checked_percentile
+
+        try:
+            checked_percentile(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
     return value
 
 

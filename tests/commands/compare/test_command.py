@@ -155,6 +155,12 @@ def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequen
     assert answer.worse == conclusion.startswith("b is worse")
 
 
+def test_a_ratio_is_no_percentile(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["compare", *map(str, two), "--percentile=0.95"])
+    assert "did you mean 95?" in capsys.readouterr().err
+
+
 def test_each_percentile_is_compared_unless_some_are_asked_for(two: tuple[Path, Path]) -> None:
     words = run_compare(Request(two, levels=("1",))).words
     assert [part.split()[0] for part in words.splitlines()[1].split(": ")[1].split("; ")] == [
