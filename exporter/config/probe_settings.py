@@ -60,13 +60,20 @@ class MeasurementSettings(Section):
     stability_ratio: Annotated[float, ratio("0.1%", "1000%")] = Field(
         default=0.1,
         alias="stability",
-        description="How far apart the judged windows may be: max/min of throughput and latency, less 1.",
+        description="How far apart the judged windows may be: max/min of latency, and in a closed loop of throughput, "
+        "less 1.",
     )
     stability_percentile: Percentile | None = Field(
         default=None, description="The percentile of latency that is judged; its mean by default."
     )
     stability_windows: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
         default=3, description="How many windows in a row must agree; they are merged into the result."
+    )
+    stability_rule: Literal["canary", "perf_analyzer"] = Field(
+        default="canary",
+        description="When windows agree. `canary`: they differ by no more than `stability` and chance explain, the "
+        "latency does not drift by more than a third of it, and in an open loop requests do not pile up. "
+        "`perf_analyzer`: max/min of throughput and latency is within `stability`, whatever chance does.",
     )
     max_windows: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         default=10, description="After so many the level is unstable."

@@ -26,6 +26,7 @@ from exporter.core.probe import (
     SequenceOptions,
     ServerSettings,
     Slo,
+    StabilityRule,
     StopRules,
     Unit,
     Validation,
@@ -95,6 +96,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
     levels = settings.load.levels
     measurement = settings.measurement.model_dump() | {
         "percentiles": percentiles_of(settings),
+        "stability_rule": StabilityRule(settings.measurement.stability_rule),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
     slo, unit, validation = settings.slo, settings.unit, settings.validation

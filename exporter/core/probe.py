@@ -44,6 +44,13 @@ class SearchKind(enum.StrEnum):
     BINARY = "binary"
 
 
+class StabilityRule(enum.StrEnum):
+    """What makes windows agree: see `sweep.stability`."""
+
+    CANARY = "canary"
+    PERF_ANALYZER = "perf_analyzer"
+
+
 class WindowMode(enum.StrEnum):
     """What ends a measurement window: its time, or so many requests that ended in it."""
 
@@ -95,7 +102,8 @@ class Search:
 @dataclass(frozen=True, slots=True)
 class MeasurementOptions:
     """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
-    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`.
+    `stability_ratio` on latency (its mean, or `stability_percentile`) and throughput, by `stability_rule`, at most
+    `max_windows`.
 
     Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
     none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
@@ -120,6 +128,7 @@ class MeasurementOptions:
     repeats: int = 1
     latency_threshold_ns: int = 0
     min_reached_ratio: float = 0.99
+    stability_rule: StabilityRule = StabilityRule.CANARY
 
 
 @dataclass(frozen=True, slots=True)

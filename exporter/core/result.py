@@ -173,7 +173,8 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class WindowSummary:
-    """One window in figures, after its columns are gone: a row of the windows file."""
+    """One window in figures, after its columns are gone: a row of the windows file. `waiting` requests were due at its
+    end, for want of a place in flight."""
 
     index: int
     start_unix_s: float
@@ -185,6 +186,7 @@ class WindowSummary:
     latency: LatencySummary | None
     judged: bool
     health: ClientHealth = ClientHealth()
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,10 @@ async def test_an_unstable_level_does_not_end_the_sweep() -> None:
     result, _ = await sweep(ScriptedWorker(script), probe)
     assert (result.status, result.reason, result.usable) == (SweepStatus.UNSTABLE, Reason.UNSTABLE, True)
     assert [(m.stable, m.windows_run) for m in result.measurements] == [(False, 5), (True, 3)]
-    assert result.reason_text == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed"
+    assert (
+        result.reason_text
+        == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed and chance explain"
+    )
 
 
 async def test_preflight_fails() -> None:

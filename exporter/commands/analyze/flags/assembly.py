@@ -81,6 +81,8 @@ def _names(draft: Draft) -> None:
     draft.default("stop.max_latency", "0s")
     draft.default("stop.pending_growth", 0)
     draft.default("measurement.request_timeout", REQUEST_TIMEOUT)
+    # Scripts that read perf_analyzer's report depend on its rule.
+    draft.default("measurement.stability_rule", "perf_analyzer")
 
 
 def _outputs(draft: Draft, options: RunOptions) -> None:
