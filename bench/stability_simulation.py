@@ -136,12 +136,12 @@ def closed_rows() -> list[list[str]]:
     """Servers in a closed loop: what of each rule's stable figure is too high."""
     random = np.random.default_rng(17)
     cases: list[tuple[str, float, Callable[[float], float]]] = [
-        *((f"constant {seconds:g} s", seconds, lambda _, s=seconds: s) for seconds in (0.75, 0.9, 1.4)),  # type: ignore[misc]
+        *((f"constant {seconds:g} s", seconds, lambda _, s=seconds: s) for seconds in (0.75, 0.9, 1.4)),
         *(
             (
                 f"20 ms, warming from {1 + high:g} times, {tau} s",
                 0.02,
-                lambda t, high=high, tau=tau: 0.02 * (1 + high * np.exp(-t / tau)) * random.lognormal(0, 0.02),  # type: ignore[misc]
+                lambda t, high=high, tau=tau: 0.02 * (1 + high * np.exp(-t / tau)) * random.lognormal(0, 0.02),
             )
             for high, tau in ((0.3, 22), (0.6, 22), (1.0, 22), (0.6, 40))
         ),

@@ -40,9 +40,8 @@ positive = st.floats(0.1, 1e9)
 def test_stable_is_max_over_min_of_the_last_three(windows: list[tuple[float, float]], limit: float) -> None:
     throughputs, latencies = [w[0] for w in windows], [w[1] for w in windows]
     ratios = [max(values[-3:]) / min(values[-3:]) for values in (throughputs, latencies)]
-    assert judge_like_perf_analyzer(throughputs, latencies, limit, 3).stable == all(
-        ratio <= 1 + limit for ratio in ratios
-    )
+    verdict = judge_like_perf_analyzer(throughputs, latencies, limit, 3)
+    assert verdict.stable == all(ratio <= 1 + limit for ratio in ratios)
 
 
 # --- our own rule -----------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ _OWN = (
     Flag(
         ("--stable-by",),
         "RULE",
-        "When windows agree: perf_analyzer (default), its max/min; canary, the daemon's rule, which allows for chance and "
-        "refuses a drift.",
+        "When windows agree: perf_analyzer (default), by its max/min; canary, by the daemon's rule, which allows for "
+        "chance and refuses a drift.",
         Key("measurement.stability_rule", read.one_of(perf_analyzer="perf_analyzer", canary="canary")),
     ),
     Flag(
