@@ -160,7 +160,7 @@ class Level:
             time_budget.cancel()
 
     async def _open_channels(self) -> None:
-        """Opens the first channel alone, so that its times are not those of a crowd, then the others."""
+        """Opens the first channel alone, so that its times are not those of many at once, then the others."""
         await self._channels[0].open()
         ahead = len(self._channels) if self._is_closed_loop else first_channels(self._plan)
         # One that fails is no reason to end: its calls open it again, and count as what comes of that.
