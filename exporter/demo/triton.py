@@ -117,11 +117,6 @@ class EmbeddedTriton:
             self._process.kill()
             self._process = None
 
-    def restart(self) -> None:
-        """Stops and starts it, on the same ports."""
-        self.stop()
-        self.start()
-
     def close(self) -> None:
         """Stops it and removes its temporary log."""
         self.stop()

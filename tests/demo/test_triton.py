@@ -69,7 +69,8 @@ def test_a_crash_leaves_as_little_and_a_start_after_it_keeps_the_ports(
     assert not regions(server)
     server.start()
     assert (server.http_url, server.grpc_url, server.metrics_url) == urls
-    server.restart()
+    server.stop()
+    server.start()
     assert (server.http_url, server.grpc_url, server.metrics_url) == urls
     assert requests.get(f"{server.http_url}/v2/health/ready", timeout=5).status_code == 200
 
