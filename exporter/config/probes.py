@@ -11,7 +11,7 @@ from typing import Any
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.input_settings import InputSettings
 from exporter.config.load_settings import SequenceSettings
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, max_in_flight_of, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Door
@@ -110,7 +110,9 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         measurement=MeasurementOptions(**measurement),
         input=_input(settings.input),
         stop=_stop(settings),
-        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
+        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,), slo.objective or 0.0)
+        if slo
+        else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
         workers=settings.load.workers,
         histogram=settings.histogram,
@@ -146,8 +148,12 @@ def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:
 def _stop(settings: ProbeSettings) -> StopRules:
     stop = settings.stop
     latency_ns = settings.measurement.request_timeout_ns // 2 if stop.max_latency_ns is None else stop.max_latency_ns
-    policy = {"on_overload": OverloadPolicy(stop.on_overload), "max_latency_ns": latency_ns}
-    return StopRules(**(stop.model_dump() | policy))
+    chosen = {
+        "on_overload": OverloadPolicy(stop.on_overload),
+        "max_latency_ns": latency_ns,
+        "max_in_flight": max_in_flight_of(settings),
+    }
+    return StopRules(**(stop.model_dump() | chosen))
 
 
 def _input(settings: InputSettings) -> InputOptions:

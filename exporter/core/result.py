@@ -173,8 +173,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class WindowSummary:
-    """One window in figures, after its columns are gone: a row of the windows file. `waiting` requests were due at its
-    end, for want of a place in flight."""
+    """One window in figures, after its columns are gone: a row of the windows file. `backlog_growth` is a window's."""
 
     index: int
     start_unix_s: float
@@ -186,7 +185,7 @@ class WindowSummary:
     latency: LatencySummary | None
     judged: bool
     health: ClientHealth = ClientHealth()
-    waiting: int = 0
+    backlog_growth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +226,8 @@ class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
-    `input_faults` are all that were found in the input, where the text has only the first."""
+    `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
+    arrivals, None without such: with it as `load.seed` the same moments come again."""
 
     id: str
     probe: Probe
@@ -243,6 +243,7 @@ class SweepResult:
     verdicts: tuple[LevelVerdict, ...] = ()
     sent: int = 0
     input_faults: tuple[str, ...] = ()
+    seed: int | None = None
 
     @property
     def usable(self) -> bool:

@@ -16,6 +16,8 @@ class LevelPlan:
     """All that a worker must know to run one level. The worker ends it by itself when `max_requests` have been sent,
     at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`.
 
+    `seed` is of random arrivals.
+
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
     """
@@ -28,6 +30,7 @@ class LevelPlan:
     max_duration_ns: int
     member: int = 0
     members: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

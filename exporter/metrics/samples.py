@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.join import foreign_ratio
-from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
+from exporter.analysis.threshold import is_within, judged_times, keeps_threshold, slo_threshold, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Mode, Probe, Signal, Slo
@@ -23,7 +23,6 @@ from exporter.metrics.exposition import Block, Lines, label, labels, number
 from exporter.metrics.server_samples import add_server_side
 from exporter.state.probe_state import HistogramCounts, ProbeView
 
-OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
 _LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
 """Those whose levels can be higher or lower than another."""
 
@@ -114,6 +113,7 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SLO_REQUESTS, slo_labels, counters.slo_requests, "_total")
         lines.add(f.SLO_BAD, slo_labels, counters.slo_bad, "_total")
         lines.add(f.SLO_THRESHOLD, slo_labels, slo.latency_ns / NS)
+        lines.add(f.SLO_OBJECTIVE, slo_labels, slo.objective_ratio)
     for level, histogram in counters.histograms.items():
         _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram)
     for (status, reason), count in counters.sweeps.items():
@@ -166,7 +166,7 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
         lines.add(f.LATENCY_STDDEV, level_labels, latency.stddev_ns / NS)
         lines.add(f.LATENCY_MIN, level_labels, latency.min_ns / NS)
         lines.add(f.LATENCY_MAX, level_labels, latency.max_ns / NS)
-    if measurement.level.mode in OPEN_LOOP_MODES:
+    if measurement.level.mode.is_open_loop:
         _add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
         _add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
     _add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
@@ -233,7 +233,7 @@ def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]
     for measurement in measurements:
         level = measurement.level
         if level.label in slo.levels:
-            met = is_within(slo_threshold(slo), measurement, measurement.latency)
+            met = is_within(slo_threshold(slo), measurement, judged_times(measurement))
             lines.add(f.SLO_MET, f"{p},{labels(mode=level.mode, level=level.label)}", met)
 
 

@@ -21,7 +21,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.probe import Distribution, LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult, WindowSummary
 from exporter.core.units import NS
@@ -97,6 +97,8 @@ class Sweep:
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+        # One schedule for all sweeps would be one sample of its distribution, over and over.
+        self._seed = secrets.randbits(32)
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._facts: ModelFacts | None = None
@@ -221,7 +223,15 @@ class Sweep:
             return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
         if time_left_ns <= 0:
             return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-        plan = LevelPlan(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns)
+        plan = LevelPlan(
+            self._id,
+            as_model_needs(self._probe, facts),
+            facts,
+            level,
+            requests_left,
+            time_left_ns,
+            seed=self._seed if level.seed is None else level.seed,
+        )
         end = await self._run_level(worker, plan, facts)
         if end.reason is not Reason.NONE:
             return end.reason, f"level {level.label}: {end.text}"
@@ -309,7 +319,14 @@ class Sweep:
             outcomes=self._outcomes,
             sent=self._sent + self._sent_by_level,
             input_faults=self._input_faults,
+            seed=self._recorded_seed,
         )
+
+    @property
+    def _recorded_seed(self) -> int | None:
+        """The seed of the sweep's random arrivals; None where it has none."""
+        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     def _verdict(self) -> tuple[Reason, str]:
         """What a sweep that ran to its end comes to."""

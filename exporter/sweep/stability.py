@@ -7,11 +7,8 @@
   still falls or rises from part to part is not stable, however little it moves from window to window; and what an open
   loop is offered is no finding.
 
-What chance explains is a matter of how many independent requests a window has. In a closed loop at most all places in
-flight are alike. In an open loop a queue keeps its length for long: by Little's law the mean number in flight is
-m = rate x latency, from which follow the utilization, m / (1 + m), and the time for which an M/M/1 queue stays alike
-(Whitt, Planning queueing simulations, 1989): (1 + u) / (1 - u)^2 service times. It is not estimated from the latencies,
-which could not tell a queue from a server that changed its pace.
+What chance explains is a matter of how many independent requests a window has: in a closed loop at most all places in
+flight are alike; in an open loop see `analysis.queueing`.
 """
 
 from __future__ import annotations
@@ -25,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.analysis.latency import percentile_index
+from exporter.analysis.queueing import queue_of
 from exporter.analysis.windows import latencies_ns
-from exporter.core.probe import Distribution, LoadLevel, MeasurementOptions, Mode
+from exporter.core.probe import LoadLevel, MeasurementOptions, Mode
 from exporter.core.result import WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import Window
@@ -107,7 +105,7 @@ class _Judged:
         self._unreached = 1 - options.min_reached_ratio
         self._percentile = options.stability_percentile
         self._places = level.value if level.mode is Mode.CONCURRENCY else 0.0
-        self._chance = _Queue(samples, sum(seconds), run, level)
+        self._chance = queue_of(level, run)
         pairs = len(samples) * (len(samples) - 1)
         self._z = NormalDist().inv_cdf(1 - FALSE_ALARM / max(pairs, 2)) / math.sqrt(2)
         """Of intervals of which any two do not touch each other, by chance, in one of 1 / FALSE_ALARM levels."""
@@ -145,10 +143,9 @@ class _Judged:
         ones and more than a queue of this length does by chance."""
         if self._places:
             return ""
-        piled_up = sum(window.sent - sum(window.outcomes.values()) for window in self._run)
-        piled_up += self._run[-1].waiting - self._run[0].waiting
+        piled_up = sum(window.sent + window.backlog_growth - sum(window.outcomes.values()) for window in self._run)
         allowed = self._unreached * sum(map(len, self._samples))
-        if piled_up <= max(allowed, 1 + _RARE_Z * self._chance.queue_deviation):
+        if piled_up <= max(allowed, 1 + _RARE_Z * self._chance.deviation):
             return ""
         return f"{piled_up} requests more were due than ended: the server does not keep up"
 
@@ -213,34 +210,3 @@ class _Judged:
             float(ordered[low]) if low >= 0 else 0.0,
             float(ordered[high]) if high < count else math.inf,
         )
-
-
-class _Queue:
-    """What chance does to the queue of an open loop, by Little's law from its quickest window: what an overloaded
-    server's queue has grown to explains nothing."""
-
-    def __init__(
-        self, samples: Sequence[Floats], seconds: float, run: Sequence[WindowSummary], level: LoadLevel
-    ) -> None:
-        means = [window.latency.mean_ns for window in run if window.latency is not None]
-        quickest = min(means, default=0.0) / NS
-        self._in_flight = sum(map(len, samples)) / max(seconds, 1e-9) * quickest
-        used = self._in_flight / (1 + self._in_flight)
-        # In heavy traffic a queue's variance goes with those of the gaps and of the service (Kingman).
-        arrivals = 1.0 if level.distribution is Distribution.POISSON else 0.0
-        service = min(1.0, *(float((sample.std() / sample.mean()) ** 2) for sample in samples))
-        self._scale = (arrivals + service) / 2
-        self._alike_seconds = self._scale * quickest / (1 + self._in_flight) * (1 + used) / (1 - used) ** 2
-
-    @property
-    def queue_deviation(self) -> float:
-        """Of the difference of the numbers in flight at two moments, far apart."""
-        return math.sqrt(2 * self._scale * self._in_flight * (1 + self._in_flight))
-
-    def alike(self, seconds: float) -> float:
-        """The variance of the mean latency over such a time, in variances of single latencies, by an exponential
-        autocorrelation: 1 for a time in which the queue hardly moves."""
-        ratio = self._alike_seconds / max(seconds, 1e-9)
-        if ratio > 100:
-            return 1.0
-        return 2 * ratio - 2 * ratio * ratio * (1 - math.exp(-1 / ratio)) if ratio > 1e-9 else 2e-9

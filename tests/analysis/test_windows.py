@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.analysis import windows
 from exporter.core.outcome import Outcome
-from exporter.core.probe import Slo
+from exporter.core.probe import LoadLevel, Mode, Slo
 from exporter.core.result import DURATION_BUCKETS_SECONDS
 from exporter.core.units import MS, NS
 from exporter.core.window import RecordColumns
@@ -90,6 +90,16 @@ def test_slo_counts_at_its_levels_only_and_every_failure_is_bad() -> None:
     other = windows.count_window(window, concurrency(2), probe)
     assert (named.slo_requests, named.slo_bad) == (4, 2)
     assert (other.slo_requests, other.slo_bad) == (0, 0)
+
+
+def test_at_a_rate_the_slo_counts_from_when_a_request_was_due_and_what_was_not_sent() -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 100.0, "1")
+    probe = make_probe(slo=Slo("fast", 4 * MS, 95.0, ("1",)))
+    window = make_window(columns=make_columns([1, 2, 3], lag_ms=2.0), unsent=5)
+    counts = windows.count_window(window, level, probe)
+    assert (counts.slo_requests, counts.slo_bad) == (8, 6)
+    times = windows.response_times_ns(window.columns, 100 * MS, window.unsent)
+    assert times.tolist() == [3 * MS, 4 * MS, 5 * MS, *[100 * MS] * 5]
 
 
 def test_times_of_single_responses() -> None:

@@ -135,15 +135,16 @@ def test_foreign_traffic_takes_the_servers_part_out_of_the_breakdown() -> None:
 def test_an_open_loop_tells_response_time_and_send_lag() -> None:
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100")
     run = LevelRun(make_probe(levels=(level,)), make_facts(), level)
-    run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1), 1000.0)
+    run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1, backlog_growth=2), 1000.0)
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert measurement.latency is not None
     assert measurement.response_time is not None
     assert measurement.send_lag is not None
-    assert (measurement.latency.max_ns, measurement.response_time.max_ns) == (10 * MS, 13 * MS)
+    assert (measurement.latency.max_ns, measurement.response_time.min_ns) == (10 * MS, 13 * MS)
+    assert measurement.response_time.max_ns == 10 * NS  # what was not sent, at the time-out
     assert measurement.send_lag.max_ns == 3 * MS
-    assert measurement.unsent_ratio == pytest.approx(0.5)
+    assert measurement.unsent_ratio == pytest.approx(0.75)
 
 
 def test_a_closed_loop_has_neither() -> None:

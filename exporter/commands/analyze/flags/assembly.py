@@ -10,6 +10,7 @@ from exporter.commands.analyze.flags.draft import Draft
 from exporter.commands.analyze.flags.options import RunOptions
 from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
+from exporter.config.probe_settings import default_in_flight
 from exporter.config.text import shown
 from exporter.core.kinds import IN_PROCESS, KINDS, TRITON
 from exporter.payload.timing_files import has_steps
@@ -244,7 +245,9 @@ def _load(draft: Draft) -> None:
     _of_streams(draft, load)
     highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
     top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
-    draft.default("stop.max_in_flight", max(MAX_IN_FLIGHT, int(top)))
+    rates = draft.parts["--request-rate-range"] if load == "--request-rate-range" else None
+    fastest = max(rates.start, rates.end or 0) if isinstance(rates, Range) else 0
+    draft.default("stop.max_in_flight", default_in_flight(fastest, max(MAX_IN_FLIGHT, int(top))))
 
 
 def _old_concurrency(draft: Draft) -> None:
