@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy.typing as npt
 from exporter.analysis.latency import summarise
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import DURATION_BUCKETS_SECONDS, WindowCounts, WindowSummary
+from exporter.core.result import WindowCounts, WindowSummary, duration_buckets
 from exporter.core.units import NS
 from exporter.core.window import RecordColumns, Window
 
-_BOUNDS_NS = np.array([round(bound * NS) for bound in DURATION_BUCKETS_SECONDS], dtype=np.int64)
+
+@functools.cache
+def _bounds_ns(per_decade: int) -> npt.NDArray[np.int64]:
+    return np.array([round(bound * NS) for bound in duration_buckets(per_decade)], dtype=np.int64)
 
 
 def outcome_counts(columns: RecordColumns) -> dict[Outcome, int]:
@@ -123,7 +127,8 @@ def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts
         slo_requests = len(window.columns) - outcomes.get(Outcome.CANCELLED, 0) + window.unsent
         slo_bad = slo_requests - _good_requests(window.columns, level, probe.slo.latency_ns)
     # side="left": a bucket's bound belongs to it, as in Prometheus's `le`.
-    buckets = np.bincount(np.searchsorted(_BOUNDS_NS, latencies, side="left"), minlength=len(_BOUNDS_NS) + 1)
+    bounds_ns = _bounds_ns(probe.buckets_per_decade)
+    buckets = np.bincount(np.searchsorted(bounds_ns, latencies, side="left"), minlength=len(bounds_ns) + 1)
     return WindowCounts(
         level=level,
         outcomes=outcomes,

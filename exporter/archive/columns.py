@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from exporter.core.outcome import Outcome
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 """The first cell of every row. It grows when the meaning of a column changes or when the columns do."""
 
 Cell = str | int | float | bool | None

@@ -14,12 +14,12 @@ from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.core.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.core.result import duration_buckets
 from exporter.core.units import NS
 
 _PROBE_SERIES = 33
-_SLO_PROBE_SERIES = 3
-_CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
-_HISTOGRAM_SERIES = 19
+_SLO_PROBE_SERIES = 4
+_CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 32, 47
 _COMPOSING_SERIES = 4
 _VALIDATION_SERIES = 2
 _BASELINE_SERIES = 25
@@ -171,7 +171,8 @@ def _series(probe: Probe) -> int:
             total += _CLOSED_LOOP_SERIES + more_percentiles * _CLOSED_LOOP_PERCENTILES
         else:
             total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
-        total -= 0 if probe.histogram else _HISTOGRAM_SERIES
+        # And +Inf, _count, _sum.
+        total += len(duration_buckets(probe.buckets_per_decade)) + 3 if probe.histogram else 0
         total += 1 if probe.unit else 0
         total += _COMPOSING_SERIES * len(probe.composing_models)
         total += _VALIDATION_SERIES if probe.validation or probe.input.paths else 0

@@ -233,7 +233,10 @@ class DefaultsSettings(Section):
         description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
         "take no other.",
     )
-    histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
+    histogram: StrictBool = Field(
+        default=True,
+        description="Whether histograms are exported: 47 series a level; see limits.histogram_buckets_per_decade.",
+    )
     baseline: BaselineSettings = Field(
         default_factory=BaselineSettings, description="What the levels are held against, and when that is a regression."
     )

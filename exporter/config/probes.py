@@ -48,7 +48,8 @@ _NO_DOOR = Door("", "127.0.0.1", 0, "")
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
     """The probes, in the order of the configuration; those of one target share it."""
     targets = {target.name: build_target(target) for target in settings.targets}
-    return tuple(_probe(probe, targets[probe.target]) for probe in settings.probes)
+    per_decade = settings.limits.histogram_buckets_per_decade
+    return tuple(_probe(probe, targets[probe.target], per_decade) for probe in settings.probes)
 
 
 def build_target(settings: TargetSettings) -> Target:
@@ -92,7 +93,7 @@ def _tls(settings: TlsSettings) -> TlsOptions:
     return TlsOptions(**(settings.model_dump() | verify))
 
 
-def _probe(settings: ProbeSettings, target: Target) -> Probe:
+def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
     levels = settings.load.levels
     measurement = settings.measurement.model_dump() | {
         "percentiles": percentiles_of(settings),
@@ -116,6 +117,7 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         unit=Unit(unit.name, unit.per_inference) if unit else None,
         workers=settings.load.workers,
         histogram=settings.histogram,
+        buckets_per_decade=per_decade,
         variant=settings.variant,
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),

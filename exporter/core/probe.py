@@ -350,6 +350,7 @@ class Probe:
     unit: Unit | None = None
     workers: int = 1
     histogram: bool = True
+    buckets_per_decade: int = 10
     variant: str = ""
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()

@@ -5,6 +5,7 @@ Pure: the same view gives the same lines. It must not know the page that they go
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from exporter.analysis.threshold import is_within, judged_times, keeps_threshold
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Mode, Probe, Signal, Slo
-from exporter.core.result import DURATION_BUCKETS_SECONDS, LatencySummary, LevelVerdict, Measurement
+from exporter.core.result import LatencySummary, LevelVerdict, Measurement, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
@@ -26,7 +27,10 @@ from exporter.state.probe_state import HistogramCounts, ProbeView
 _LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
 """Those whose levels can be higher or lower than another."""
 
-_LE = (*(number(bound) for bound in DURATION_BUCKETS_SECONDS), "+Inf")
+
+@functools.cache
+def _bounds(per_decade: int) -> tuple[str, ...]:
+    return (*(number(bound) for bound in duration_buckets(per_decade)), "+Inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SLO_THRESHOLD, slo_labels, slo.latency_ns / NS)
         lines.add(f.SLO_OBJECTIVE, slo_labels, slo.objective_ratio)
     for level, histogram in counters.histograms.items():
-        _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram)
+        _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram, view.probe)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
     lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
@@ -123,9 +127,10 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")
 
 
-def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts) -> None:
+def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts, probe: Probe) -> None:
     total = 0
-    for bound, total in zip(_LE, itertools.accumulate(histogram.bucket_counts), strict=True):
+    bounds = _bounds(probe.buckets_per_decade)
+    for bound, total in zip(bounds, itertools.accumulate(histogram.bucket_counts), strict=True):
         lines.add(f.DURATION, f"{level_labels},{label('le', bound)}", total, "_bucket")
     lines.add(f.DURATION, level_labels, total, "_count")
     lines.add(f.DURATION, level_labels, histogram.sum_ns / NS, "_sum")
