@@ -28,7 +28,7 @@ NOON = datetime(2025, 11, 21, 12, tzinfo=UTC).timestamp()
 
 def summary(p95_ms: float) -> LatencySummary:
     values = tuple(PercentileValue(p, round(p95_ms * p / 95 * MS), None, None) for p in (50.0, 95.0, 99.0, 97.5))
-    return LatencySummary(100, p95_ms * MS, 0.0, 0, 1, values)
+    return LatencySummary(10_000, p95_ms * MS, 0.0, 0, 1, values)
 
 
 def measured(level: LoadLevel, throughputs: Sequence[float], p95_ms: float = 10.0, **changes: Any) -> Measurement:
