@@ -28,7 +28,7 @@ from exporter.analysis.student import t_quantile, t_two_sided
 MIN_SWEEPS = 5
 """From so many sweeps on each side there are verdicts, from sweeps and not from windows."""
 BLOCKS = 8
-CORRELATION_SWEEPS = 10
+CORRELATION_SWEEPS = 5
 """From so many on something is known of how alike sweeps in a row are."""
 _MAX_CORRELATION = 0.98
 SIGNIFICANCE = 0.05
