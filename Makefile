@@ -28,8 +28,9 @@ help:
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "==> virtual environment in $(VENV) (once; about a minute)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m exporter.demo.machine product
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m exporter.demo.machine index
 	@$(PIP) install --progress-bar off -c constraints.txt -e . | awk '/^ *Downloading/ {print "    " $$2; fflush()} {last = $$0} END {print "    " substr(last, 1, 70)}'
 	@$(BIN)/triton-canary --version
 	@touch $@
@@ -39,7 +40,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
 	@touch $@
 
-demo: $(VENV)/.installed
+# What this machine lacks is reported before the first download.
+demo:
+	@$(PYTHON) -m exporter.demo.machine demo
+	@$(MAKE) --no-print-directory $(VENV)/.installed
 	@exec $(BIN)/triton-canary demo
 
 check: $(VENV)/.installed-dev

@@ -51,8 +51,8 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        rows = pb_utils.get_input_tensor_by_name(request, "input").as_numpy().shape[0]
-        return pb_utils.InferenceResponse([pb_utils.Tensor("output", np.zeros((rows, 1), np.float32))])
+        rows = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "input")).shape[0]
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("output", np.zeros((rows, 1), np.float32))])
 """
 SEQUENCES = "sequence_batching { oldest { max_candidate_sequences: 64 } }"
 MODELS = {

@@ -37,8 +37,8 @@ class TritonPythonModel:
     def execute(self, requests):
         with open("{path}") as file:
             time.sleep(float(file.read()) / 1000)
-        tensors = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", tensor)]) for tensor in tensors]
+        tensors = [pb_utils.get_input_tensor_by_name(request, "INPUT0") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", tensor)]) for tensor in tensors]
 """
 
 
