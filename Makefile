@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+# What pip downloads, as it does, and its last line, cut.
+PIP_LINES := sed -nu -e 's/^ *Downloading \([^ ]*\).*/    \1/p' -e 's/^\(Successfully .\{,58\}\).*/    \1/p'
 
 # A pipe fails with its first command, not only with its last.
 SHELL := bash
@@ -27,17 +29,17 @@ help:
 
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "==> virtual environment in $(VENV) (once; about a minute)"
+	@echo "==> virtual environment in $(VENV) (once; half a minute)"
 	@$(PYTHON) -m exporter.demo.machine product
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m exporter.demo.machine index
-	@$(PIP) install --progress-bar off -c constraints.txt -e . | awk '/^ *Downloading/ {print "    " $$2; fflush()} {last = $$0} END {print "    " substr(last, 1, 70)}'
+	@$(PIP) install --progress-bar off -c constraints.txt -e . | $(PIP_LINES)
 	@$(BIN)/triton-canary --version
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> tools for tests and checks (once)"
-	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | $(PIP_LINES)
 	@touch $@
 
 # What this machine lacks is reported before the first download.
