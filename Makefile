@@ -45,7 +45,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 # What this machine lacks is reported before the first download.
 demo:
 	@$(PYTHON) -m exporter.demo.machine demo
-	@$(MAKE) --no-print-directory $(VENV)/.installed
+	@$(MAKE) -s --no-print-directory $(VENV)/.installed
 	@exec $(BIN)/triton-canary demo
 
 check: $(VENV)/.installed-dev
