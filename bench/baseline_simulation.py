@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from exporter.analysis.baseline import Floats, locations, make_baseline, threshold
-from exporter.analysis.baseline_verdict import Counts, scaled
-from exporter.probe import BaselineOptions, Signal, Tier
-from exporter.units import NS
+from exporter.baseline.baseline import Floats, locations, make_baseline, threshold
+from exporter.baseline.verdict import Counts, scaled
+from exporter.core.probe import BaselineOptions, Signal, Tier
+from exporter.core.units import NS
 
 Flags = npt.NDArray[np.bool_]
 

@@ -23,11 +23,11 @@ from bench.models import DELAY, delayed_models
 from bench.programs import BenchError, tell
 from bench.rounds import spread, table
 from bench.sleeper import sleep_beside
+from exporter.core.units import MS
 from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
 from exporter.sweep.conductor import Sweep
-from exporter.units import MS
+from exporter.worker.local import LocalWorker
 
 DELAYS_MS = (10, 50, 100)
 JUDGED_FROM_MS = 50

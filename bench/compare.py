@@ -34,7 +34,7 @@ from bench.throughput import large, throughput
 from bench.workers import workers
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
+from exporter.worker.local import LocalWorker
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 

@@ -26,12 +26,12 @@ from bench import own_load, perf_analyzer
 from bench.models import IDENTITY, identity_models
 from bench.programs import BenchError, run_program, tell
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, measure, ratio_cells, spread, table
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.core.units import NS
 from exporter.demo.environment import TritonEnvironment, make_environment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.probe import Probe
-from exporter.target import Target
-from exporter.units import NS
+from exporter.worker.local import LocalWorker
 
 CONCURRENCIES = (1, 4)
 ELEMENTS = 16

@@ -21,10 +21,10 @@ from bench import own_load
 from bench.plain_client import BODY, SHAPE, run_plain_client
 from bench.programs import tell
 from bench.rounds import OURS, Case, measure, ratio_cells, spread, table
+from exporter.core.probe import InputOptions, Probe
 from exporter.demo.triton import ADDRESS
-from exporter.load.local_worker import LocalWorker
-from exporter.probe import InputOptions, Probe
 from exporter.services import torchserve
+from exporter.worker.local import LocalWorker
 from tests.servers.environment import MLSERVER, TORCHSERVE, ServerEnvironmentError
 from tests.servers.mlserver import MlServer
 from tests.servers.torchserve import TorchServe

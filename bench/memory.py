@@ -15,8 +15,8 @@ from bench.programs import BenchError, memory_bytes, tell
 from bench.rounds import Aim, table
 from bench.setting import DOORS, Setting
 from bench.throughput import SMALL
-from exporter.load.local_worker import LocalWorker
-from exporter.window import LevelEnd, Window
+from exporter.core.window import LevelEnd, Window
+from exporter.worker.local import LocalWorker
 
 CONCURRENCY = 32
 DEFAULT_REQUESTS = 250_000

@@ -13,18 +13,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.programs import BenchError
+from exporter.core.errors import PreflightError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import (
+    Distribution,
+    InputOptions,
+    LoadLevel,
+    MeasurementOptions,
+    Mode,
+    Probe,
+    Schedule,
+    StopRules,
+)
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.demo.triton import ADDRESS
-from exporter.errors import PreflightError
-from exporter.facts import ModelFacts
-from exporter.load.protocol import LevelEvent, LevelPlan, Worker
-from exporter.outcome import Outcome, Reason
+from exporter.engine.plan import LevelEvent, LevelPlan, Worker
 from exporter.payload import make_steps
-from exporter.probe import Distribution, InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Schedule, StopRules
 from exporter.services import KINDS
-from exporter.services.base import EncodedRequest
-from exporter.target import Target
-from exporter.units import NS
-from exporter.window import LevelEnd, RecordColumns, Window
+from exporter.transport.call import EncodedRequest
 
 NO_LIMIT = 1 << 50
 """The bench's own lengths bound a level: no budget of requests or of nanoseconds (13 days) does."""

@@ -9,14 +9,14 @@ import random
 import sys
 from collections.abc import Iterable
 
-from exporter.probe import LoadLevel, Probe
-from exporter.result import LatencySummary, Measurement, PercentileValue, SweepResult
-from exporter.sinks.board import Board
-from exporter.sinks.page import MetricsPage
+from exporter.core.probe import LoadLevel, Probe
+from exporter.core.result import LatencySummary, Measurement, PercentileValue, SweepResult
+from exporter.metrics.page import MetricsPage
+from exporter.state.probe_state import Board
 from exporter.web.app import WebSources, create_app
 from exporter.web.server import WebServer
 from tests.builders import concurrency, make_probe, make_target
-from tests.sinks.results import make_exporter_facts, make_measurement, make_result
+from tests.metrics.results import make_exporter_facts, make_measurement, make_result
 
 LEVELS = tuple(concurrency(value) for value in (1, 8))
 

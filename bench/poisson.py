@@ -15,8 +15,8 @@ from bench.programs import tell
 from bench.rounds import table
 from bench.setting import Setting
 from bench.throughput import SMALL
-from exporter.load.pacing import every_nth, poisson
-from exporter.units import NS
+from exporter.core.units import NS
+from exporter.engine.pacing import every_nth, poisson
 
 SEEDS = 20
 GAPS = 20_000

@@ -14,7 +14,7 @@ from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, spread, 
 from bench.setting import DOORS, Setting
 from bench.sleeper import sleep_beside
 from bench.throughput import SMALL
-from exporter.probe import Probe
+from exporter.core.probe import Probe
 
 RATES = (1000, 8000)
 OFF_LIMIT_PERCENT = Aim(0.1, at_least=False)

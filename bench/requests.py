@@ -17,7 +17,7 @@ from bench.programs import BenchError, run_program, tell
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, ratio_cells, table
 from bench.setting import Setting
 from bench.throughput import SMALL
-from exporter.probe import InputOptions, Probe, SequenceOptions
+from exporter.core.probe import InputOptions, Probe, SequenceOptions
 
 STEPS = 1000
 CONCURRENCY = 8

@@ -11,9 +11,9 @@ from pathlib import Path
 from bench import own_load, perf_analyzer
 from bench.models import CACHED_IDENTITY
 from bench.programs import BenchError
+from exporter.core.probe import LoadLevel, Probe
 from exporter.demo.triton import ADDRESS, EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.probe import LoadLevel, Probe
+from exporter.worker.local import LocalWorker
 
 DOORS = ("http", "grpc")
 

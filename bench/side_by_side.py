@@ -28,11 +28,11 @@ from statistics import median
 from bench import own_load, perf_analyzer
 from bench.models import DELAY, delay_models
 from bench.programs import BenchError, tell
+from exporter.core.result import SweepResult
 from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.result import SweepResult
 from exporter.sweep.conductor import Sweep
+from exporter.worker.local import LocalWorker
 
 DOORS = ("http", "grpc")
 CONCURRENCIES = (1, 2, 4)

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from bench.programs import BenchError
-from exporter.units import NS
+from exporter.core.units import NS
 
 
 async def sleep_beside(rate: float, seconds: float) -> tuple[float, float]:

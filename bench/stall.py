@@ -23,7 +23,7 @@ from bench.programs import BenchError
 from bench.rounds import OURS, PERF_ANALYZER, Case, Tool, measure, spread, table
 from bench.setting import DOORS, Setting
 from bench.throughput import SMALL
-from exporter.units import NS
+from exporter.core.units import NS
 
 RATE = 100
 STALL_SECONDS = 2.0

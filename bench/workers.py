@@ -12,10 +12,10 @@ from bench.models import CACHED_IDENTITY
 from bench.rounds import Case, Tool, measure, spread, table
 from bench.setting import DOORS, Setting
 from bench.throughput import SMALL
-from exporter.load.group import WorkerGroup
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import Worker
-from exporter.units import NS
+from exporter.core.units import NS
+from exporter.engine.plan import Worker
+from exporter.worker.group import WorkerGroup
+from exporter.worker.local import LocalWorker
 
 CONCURRENCY = 32
 ONE, TWO = "1", "2"

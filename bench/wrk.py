@@ -10,7 +10,7 @@ import re
 import tempfile
 
 from bench.programs import BenchError, run_program
-from exporter.services.base import EncodedRequest
+from exporter.transport.call import EncodedRequest
 
 _OWN_HEADERS = ("host", "content-length")
 """wrk makes these itself."""

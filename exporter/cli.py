@@ -175,7 +175,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from exporter.baseline_command import Command, CommandError, run
+    from exporter.commands.baseline import Command, CommandError, run
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
@@ -195,8 +195,8 @@ def _serve(options: argparse.Namespace) -> int:
     # Who asks for a reload while the daemon starts, which reads the file in any case, must not kill it: a second of
     # imports and loading lies before the loop has a handler.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from exporter.app import serve
-    from exporter.errors import TritonCanaryError
+    from exporter.core.errors import TritonCanaryError
+    from exporter.daemon.daemon import serve
     from exporter.schedule.sharding import Shard
 
     try:
@@ -212,7 +212,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _health(options: argparse.Namespace) -> int:
-    from exporter.health_command import UnhealthyError, check
+    from exporter.commands.health import UnhealthyError, check
 
     try:
         print(check(options.url))
@@ -222,14 +222,14 @@ def _health(options: argparse.Namespace) -> int:
 
 
 def _analyze(options: argparse.Namespace) -> int:
-    from exporter.analyze import run_analyze
+    from exporter.commands.analyze.command import run_analyze
 
     return run_analyze(options.words)
 
 
 def _check_config(options: argparse.Namespace) -> int:
     from exporter.config import build_probes, check_report, load
-    from exporter.errors import ConfigError, InputError
+    from exporter.core.errors import ConfigError, InputError
     from exporter.payload import check_files
 
     try:
@@ -257,8 +257,8 @@ def _show_progress(path: Path, read: int, size: int) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from exporter.compare import Request, run_compare
-    from exporter.errors import ConfigError
+    from exporter.commands.compare.command import Request, run_compare
+    from exporter.core.errors import ConfigError
 
     try:
         answer = run_compare(

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from exporter.facts import DurationStat, ModelFacts, ModelStatistics, ServerSnapshot, TensorSpec
-from exporter.outcome import Outcome
-from exporter.probe import LoadLevel, MeasurementOptions, Mode, Probe, Schedule
-from exporter.target import Target
-from exporter.units import MS, NS
-from exporter.window import RecordColumns, Window
+from exporter.core.facts import DurationStat, ModelFacts, ModelStatistics, ServerSnapshot, TensorSpec
+from exporter.core.outcome import Outcome
+from exporter.core.probe import LoadLevel, MeasurementOptions, Mode, Probe, Schedule
+from exporter.core.target import Target
+from exporter.core.units import MS, NS
+from exporter.core.window import RecordColumns, Window
 
 
 def make_target(**changes: Any) -> Target:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
+from exporter.demo.machine import TRITON_PYTHONS
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.load.worker_pool import WorkerPool
+from exporter.worker.local import LocalWorker
+from exporter.worker.pool import WorkerPool
+from tests.servers import numpy_1
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
 
@@ -25,6 +28,8 @@ settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
+NUMPY_1_FIXTURE = "numpy_1_environment"
+NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 
 
@@ -50,10 +55,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     progress = terminal.write_line if terminal else print
     if any(map(_needs_triton, session.items)):
-        try:
-            session.config.stash[ENVIRONMENT] = make_environment(progress)
-        except EmbeddedTritonError as error:
-            session.config.stash[ENVIRONMENT] = error
+        session.config.stash[ENVIRONMENT] = environment = _made(lambda: make_environment(progress))
+        if sys.version_info[:2] <= numpy_1.LAST_PYTHON and any(_needs(item, NUMPY_1_FIXTURE) for item in session.items):
+            session.config.stash[NUMPY_1] = (
+                _made(lambda: numpy_1.make_with_numpy_1(environment, progress))
+                if isinstance(environment, TritonEnvironment)
+                else environment
+            )
     folders: dict[str, Path | ServerEnvironmentError] = {}
     for name, packages in FIXTURES.items():
         if any(_needs(item, name) for item in session.items):
@@ -64,10 +72,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[SERVERS] = folders
 
 
+def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | EmbeddedTritonError:
+    try:
+        return make()
+    except EmbeddedTritonError as error:
+        return error
+
+
 @pytest.fixture(scope="session")
 def triton_environment(request: pytest.FixtureRequest) -> TritonEnvironment:
-    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails."""
-    environment = request.config.stash[ENVIRONMENT]
+    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails, unless the
+    wheel has nothing for this Python."""
+    if sys.version_info[:2] not in TRITON_PYTHONS:
+        pytest.skip("the embedded Triton has no Python backend for this Python")
+    return _environment(request, ENVIRONMENT)
+
+
+@pytest.fixture(scope="session")
+def numpy_1_environment(request: pytest.FixtureRequest, triton_environment: TritonEnvironment) -> TritonEnvironment:
+    """The same with numpy 1, for models with strings; likewise. Skipped in CI, too, with a Python that has no numpy 1."""
+    if sys.version_info[:2] > numpy_1.LAST_PYTHON:
+        pytest.skip(numpy_1.LACKING)
+    return _environment(request, NUMPY_1)
+
+
+def _environment(
+    request: pytest.FixtureRequest, key: pytest.StashKey[TritonEnvironment | EmbeddedTritonError]
+) -> TritonEnvironment:
+    environment = request.config.stash[key]
     if isinstance(environment, TritonEnvironment):
         return environment
     if os.environ.get("CI") == "true":

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config.flags.table_load import MEASUREMENT
-from exporter.config.flags.table_request import INPUT
+from exporter.archive import columns as archive_columns
+from exporter.baseline import file_format as baseline_file
+from exporter.commands.analyze.flags.table_load import MEASUREMENT
+from exporter.commands.analyze.flags.table_request import INPUT
 from exporter.schedule import pauses
-from exporter.sinks import archive_columns, baseline_file, statefile
+from exporter.state import state_file as statefile
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.facts import DurationStat, ModelFacts, ModelStatistics
-from exporter.result import Measurement
+from exporter.core.facts import DurationStat, ModelFacts, ModelStatistics
+from exporter.core.result import Measurement
 
 
 def average_ns(stat: DurationStat) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.window import ClientHealth
+from exporter.core.window import ClientHealth
 
 CPU_LIMIT_RATIO = 0.95
 """A worker is one event loop, so one core: at this part of it the loop has no time left."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.facts import DurationStat, ModelStatistics
-from exporter.outcome import Outcome
-from exporter.window import RecordColumns, Window
+from exporter.core.facts import DurationStat, ModelStatistics
+from exporter.core.outcome import Outcome
+from exporter.core.window import RecordColumns, Window
 
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be somebody else's before its means say nothing of ours."""

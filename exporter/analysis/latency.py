@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from exporter.result import LatencySummary, PercentileValue
+from exporter.core.result import LatencySummary, PercentileValue
 
 _Z95 = 1.959963984540054
 _EXACT_BELOW = 100.0

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from exporter.outcome import Outcome
-from exporter.probe import Distribution, Mode, Probe, Slo
-from exporter.result import LatencySummary, Measurement
-from exporter.units import NS
+from exporter.core.outcome import Outcome
+from exporter.core.probe import Distribution, Mode, Probe, Slo
+from exporter.core.result import LatencySummary, Measurement
+from exporter.core.units import NS
 
 EDGE_REQUESTS = 1
 """The moments at which a rate's requests are due and the edges of the windows do not meet: so many requests less than

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.analysis.latency import summarise
-from exporter.outcome import Outcome
-from exporter.probe import LoadLevel, Probe
-from exporter.result import DURATION_BUCKETS_SECONDS, WindowCounts, WindowSummary
-from exporter.units import NS
-from exporter.window import RecordColumns, Window
+from exporter.core.outcome import Outcome
+from exporter.core.probe import LoadLevel, Probe
+from exporter.core.result import DURATION_BUCKETS_SECONDS, WindowCounts, WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import RecordColumns, Window
 
 _BOUNDS_NS = np.array([round(bound * NS) for bound in DURATION_BUCKETS_SECONDS], dtype=np.int64)
 

@@ -8,8 +8,8 @@ from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from exporter.config.fields import Number, Section
 from exporter.config.quantities import duration, ratio
-from exporter.probe import PAGE, SLOW, WARN, BaselineOptions, Signal, Tier
-from exporter.units import NS
+from exporter.core.probe import PAGE, SLOW, WARN, BaselineOptions, Signal, Tier
+from exporter.core.units import NS
 
 _DAY_NS = 86_400 * NS
 

@@ -22,7 +22,7 @@ from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.config.target_checks import TARGET_CHECKS, Found
 from exporter.config.target_settings import TargetSettings
-from exporter.timing_files import has_steps
+from exporter.payload.timing_files import has_steps
 
 MAX_LABELS = 5
 

@@ -13,8 +13,8 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
-from exporter.units import NS
+from exporter.core.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.core.units import NS
 
 _PROBE_SERIES = 33
 _SLO_PROBE_SERIES = 3

@@ -22,7 +22,7 @@ from exporter.config.fields import (
     Section,
 )
 from exporter.config.inputs import Parameter, parse_parameter, parse_paths
-from exporter.input_files import InputFiles
+from exporter.payload.input_files import InputFiles
 
 DATATYPES = (
     "BOOL",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from exporter.config import text
-from exporter.input_files import InputFiles, find_input_files
+from exporter.payload.input_files import InputFiles, find_input_files
 
 Parameter = str | int | float | bool
 """The value of a request parameter."""

@@ -1,7 +1,7 @@
 """What must hold between a target's kind and the rest: not every kind of server can do all that a probe can ask.
 
 Pure. What is refused here would fail at each request, or be left out without a word. What a kind has and lacks stands
-in `exporter.kinds`; here is how a probe asks for it.
+in `exporter.core.kinds`; here is how a probe asks for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from exporter.config.environment import Path
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.target_settings import TargetSettings
 from exporter.config.text import shown
-from exporter.kinds import IN_PROCESS, KINDS
+from exporter.core.kinds import IN_PROCESS, KINDS
 
 ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "models": lambda probe: probe.models,

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from exporter.config import text
 from exporter.config.text import as_number
-from exporter.timing_files import TimingFile, read_intervals, read_schedule
+from exporter.payload.timing_files import TimingFile, read_intervals, read_schedule
 
 MAX_LEVELS = 1024
 """As many as anyone runs in a row; a slip of the pen has more. What they cost in series `check-config` says."""

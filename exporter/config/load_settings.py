@@ -28,9 +28,9 @@ from exporter.config.levels import (
     parse_schedule_file,
 )
 from exporter.config.quantities import ratio
-from exporter.probe import Distribution, LoadLevel, Mode, Search, SearchKind
-from exporter.timing_files import TimingFile
-from exporter.units import NS
+from exporter.core.probe import Distribution, LoadLevel, Mode, Search, SearchKind
+from exporter.core.units import NS
+from exporter.payload.timing_files import TimingFile
 
 _MAX_ID = 10**18 - 1
 """The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""

@@ -17,7 +17,7 @@ from exporter.config.fields import ONE_IS_REQUIRED
 from exporter.config.inherit import merged, with_inherited
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 _LISTS = ("targets", "probes", "maintenance")
 

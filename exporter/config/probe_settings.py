@@ -22,7 +22,7 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
-from exporter.units import NS
+from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
 _KEPT_PERCENTILES = (50.0, 99.0)

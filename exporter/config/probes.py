@@ -15,9 +15,9 @@ from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, perc
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Door
-from exporter.kinds import IN_PROCESS, KINDS
-from exporter.limits import GroupBudget, Maintenance
-from exporter.probe import (
+from exporter.core.kinds import IN_PROCESS, KINDS
+from exporter.core.limits import GroupBudget, Maintenance
+from exporter.core.probe import (
     InputOptions,
     MeasurementOptions,
     OverloadPolicy,
@@ -31,8 +31,8 @@ from exporter.probe import (
     Validation,
     WindowMode,
 )
-from exporter.target import Header, Resolve, Target, TlsOptions
-from exporter.units import NS
+from exporter.core.target import Header, Resolve, Target, TlsOptions
+from exporter.core.units import NS
 
 DEFAULT_ID_RANGE = 2**32 - 1
 """As in perf_analyzer."""

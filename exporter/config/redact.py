@@ -11,7 +11,7 @@ import yaml
 
 from exporter.config.loading import join
 from exporter.config.text import SECRET_HEADER, SECRET_SECTIONS, without_url_secrets
-from exporter.redaction import HIDDEN
+from exporter.core.redaction import HIDDEN
 
 _SOURCES = frozenset({"env", "file"})
 """Where a hidden value comes from is no secret."""

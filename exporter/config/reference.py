@@ -18,8 +18,8 @@ from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
 from exporter.config.text import Door, as_number
-from exporter.input_files import InputFiles
-from exporter.timing_files import TimingFile
+from exporter.payload.input_files import InputFiles
+from exporter.payload.timing_files import TimingFile
 
 _HEAD = "| key | value | default | meaning |\n|---|---|---|---|"
 _OWN_KEYS = [key for key in fields_by_key(ProbeSettings) if key not in fields_by_key(DefaultsSettings)]

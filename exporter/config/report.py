@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.config.estimate import Estimate, ProbeEstimate, estimate
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.units import NS
+from exporter.core.units import NS
 
 _HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
 

@@ -17,7 +17,7 @@ from exporter.config.fields import PathText, Section
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.quantities import duration, ratio, size
 from exporter.config.target_settings import TargetSettings
-from exporter.units import NS
+from exporter.core.units import NS
 
 _DAY_NS = 86_400 * NS
 

@@ -21,8 +21,8 @@ from pydantic import (
 from exporter.config import text
 from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, exactly_one
 from exporter.config.quantities import duration
-from exporter.kinds import KINDS
-from exporter.units import NS
+from exporter.core.kinds import KINDS
+from exporter.core.units import NS
 
 
 class HeaderSettings(Section):

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictStr, ValidationErr
 from exporter.config import text
 from exporter.config.document import Block, decoded_document
 from exporter.config.fields import PathText, Section
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 _BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}")
 _NOT_HERE = {

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from exporter.core.errors import TritonCanaryError
+from exporter.demo.child_process import KeptProcess
 from exporter.demo.config import archive_folder, demo_config
 from exporter.demo.environment import EmbeddedTritonError, make_environment
-from exporter.demo.kept import KeptProcess
 from exporter.demo.status import ProbeStatus, fetch_probes, landed, one_line, table
 from exporter.demo.triton import ADDRESS, EmbeddedTriton, free_ports
-from exporter.errors import TritonCanaryError
 
 if TYPE_CHECKING:
     from rich.console import Console

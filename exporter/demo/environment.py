@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter.core.errors import TritonCanaryError
 from exporter.demo.cache import Progress, cache_folder, locked
 from exporter.demo.libpython import LibpythonError, library_name, provide_libpython, python_version
 from exporter.demo.machine import Machine, demo_space, space_lacks
-from exporter.errors import TritonCanaryError
 
 MADE_MARKER = ".made"
 PIP_LINES_KEPT = 12

@@ -41,12 +41,10 @@ def library_name() -> str:
 
 def find_libpython() -> Path | None:
     """This Python's shared library, as the system or an earlier fetch provides it; None if neither does."""
-    name = library_name()
-    libdir, multiarch = sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("MULTIARCH") or ""
-    for folder in (Path(sys.base_prefix, "lib"), Path(libdir), Path(libdir, multiarch), _fetched()):
-        if (folder / name).exists():
-            return folder / name
-    return _loaded(name)
+    for folder in (*_system_folders(), _fetched()):
+        if (folder / library_name()).exists():
+            return folder / library_name()
+    return _loaded(library_name())
 
 
 def can_fetch() -> bool:
@@ -79,6 +77,11 @@ def lacking_text() -> str:
         f"Install it (Debian and Ubuntu: the package libpython{python_version()}), or use a Python that was built with "
         "--enable-shared."
     )
+
+
+def _system_folders() -> list[Path]:
+    libdir, multiarch = sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("MULTIARCH") or ""
+    return [Path(sys.base_prefix, "lib"), Path(libdir), Path(libdir, multiarch)]
 
 
 def _fetched() -> Path:

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
+from exporter.demo.child_process import KeptProcess
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
-from exporter.demo.kept import KeptProcess
 
 MODELS = Path(__file__).parent / "models"
 """The sample models' repository."""

@@ -14,9 +14,9 @@ from exporter.config import Settings, build_probes
 from exporter.config.checks import MAX_LABELS
 from exporter.config.probes import build_target, hashed
 from exporter.config.target_settings import TargetSettings
+from exporter.core.probe import Probe
+from exporter.core.target import Resolve, Target
 from exporter.discovery.found import Found
-from exporter.probe import Probe
-from exporter.target import Resolve, Target
 
 
 @dataclass(frozen=True, slots=True)

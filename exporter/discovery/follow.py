@@ -14,12 +14,12 @@ from functools import partial
 
 from exporter.config import Settings
 from exporter.config.probes import build_headers, build_target
+from exporter.core.probe import Probe
+from exporter.core.units import NS
 from exporter.discovery.expand import expand, replicas
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Answer, Source, read
 from exporter.logs import fields
-from exporter.probe import Probe
-from exporter.units import NS
 
 MODELS_REFRESH_NS = 30 * NS
 """How often a repository index is read."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.config.text import MAX_LABEL_LENGTH, label_value, parse_address, shown
-from exporter.errors import TritonCanaryError
+from exporter.core.errors import TritonCanaryError
 
 SHOWN_FAULTS = 5
 

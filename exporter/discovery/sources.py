@@ -18,13 +18,13 @@ import requests
 import yaml
 from urllib3.exceptions import HTTPError
 
+from exporter.core.errors import PreflightError, TransportError
+from exporter.core.target import Header, Target
+from exporter.core.units import NS
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
-from exporter.errors import PreflightError, TransportError
 from exporter.services import KINDS
-from exporter.target import Header, Target
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
-from exporter.units import NS
 
 MAX_LIST_BYTES = 8 << 20
 HTTP_LIMIT_SECONDS = 10.0

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from exporter.core.probe import Validation
+from exporter.core.window import OutputError
 from exporter.payload.dataset import Tensor, Tensors
 from exporter.payload.shapes import shape_text
 from exporter.payload.values import shown
-from exporter.probe import Validation
-from exporter.window import OutputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts
 from exporter.payload.shapes import shape_text
 
 MAX_COPIED_BYTES = 1 << 30

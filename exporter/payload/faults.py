@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.errors import InputError
+from exporter.core.errors import InputError
 
 NOT_SEEN = "says what is expected of answers, which input.shared_memory keeps from being seen"
 

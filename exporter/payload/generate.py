@@ -12,11 +12,11 @@ from typing import cast
 import numpy as np
 from tritonclient.utils import triton_to_np_dtype
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts
+from exporter.core.probe import InputOptions
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.shapes import elements, request_shapes, shape_text
-from exporter.probe import InputOptions
 
 MAX_REQUEST_BYTES = 1 << 30
 """The most that one request's tensors may have: beyond it lies a mistake in a shape, not a load."""

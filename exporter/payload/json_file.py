@@ -17,8 +17,8 @@ import rapidjson
 
 from exporter.payload.faults import Faults
 from exporter.payload.json_tensor import JsonObject, RawTensor, read_tensor
+from exporter.payload.timing_files import TIMESTAMP
 from exporter.payload.values import Elements, pack, shown
-from exporter.timing_files import TIMESTAMP
 
 Progress = Callable[[Path, int, int], None]
 """Told now and then: the file, how many of its bytes were read, and how many it has."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from exporter.facts import ModelFacts
+from exporter.core.facts import ModelFacts
+from exporter.core.probe import InputOptions
 from exporter.payload.dataset import Dataset, Tensors, round_robin
 from exporter.payload.generate import generate
 from exporter.payload.json_file import Progress
 from exporter.payload.read import read_dataset
-from exporter.probe import InputOptions
 
 
 def make_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.input_files import InputFiles, find_input_files
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.probe import InputOptions
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.faults import NOT_SEEN, Faults
+from exporter.payload.input_files import InputFiles, find_input_files
 from exporter.payload.json_file import Progress, RawFile, RawStep, read_json_file
 from exporter.payload.json_tensor import RawTensor
 from exporter.payload.shapes import option_faults, shape_text, unknown_text
 from exporter.payload.values import convert, from_bytes, strings_to_bytes
-from exporter.probe import InputOptions
 
 _SHAPE_BESIDE = "give 'shape' beside 'content' in a JSON file"
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from exporter.errors import InputError
+from exporter.core.errors import InputError
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lives on Linux
 PREFIX = "triton-canary-tensors-"

@@ -6,9 +6,9 @@ import difflib
 import math
 from collections.abc import Sequence
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.probe import InputOptions
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.probe import InputOptions
 
 
 def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[TensorSpec, tuple[int, ...]]]:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from exporter.errors import TritonCanaryError
+from exporter.core.errors import TritonCanaryError
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
 from exporter.logs import fields
-from exporter.outcome import SkipReason
-from exporter.probe import Probe
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate
 from exporter.schedule.pauses import Pauses

@@ -13,10 +13,10 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from exporter.outcome import SkipReason
-from exporter.probe import Probe
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
+from exporter.core.units import NS
 from exporter.schedule.phase import ProbeKey, probe_key
-from exporter.units import NS
 
 WAIT_SLACK_NS = NS
 """Added to a probe's interval when it waits its turn. The next occurrence inherits the place in line, and must not

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.units import NS
+from exporter.core.units import NS
 
 TICK_SECONDS = 5.0
 """How often the clocks are compared: a jump is noticed this late at most, at 0.2 wake-ups a second."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from exporter.outcome import SkipReason
-from exporter.probe import Probe
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.limits import GroupBudget, Load
-from exporter.outcome import SkipReason
-from exporter.probe import Probe
-from exporter.result import SweepResult, WindowCounts
+from exporter.core.limits import GroupBudget, Load
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
+from exporter.core.result import SweepResult, WindowCounts
+from exporter.core.units import NS
 from exporter.schedule.phase import ProbeKey, probe_key
-from exporter.units import NS
 
 _K = TypeVar("_K")
 
@@ -41,7 +41,7 @@ class _Charge:
 
 
 class Ledger:
-    """A `Sink` (exporter.result): sweeps are charged as they end. For one thread."""
+    """A `Sink` (exporter.core.result): sweeps are charged as they end. For one thread."""
 
     def __init__(self, budget: GroupBudget, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.budget = budget

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from exporter.limits import Maintenance
-from exporter.probe import Probe
+from exporter.core.limits import Maintenance
+from exporter.core.probe import Probe
+from exporter.core.units import US
 from exporter.schedule.slots import SECOND_US, CronTimes
-from exporter.units import US
 
 
 class MaintenanceCalendar:

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.schedule.phase import ProbeKey
-from exporter.whole_file import replace_file
+from exporter.storage.atomic_file import replace_file
 
 _FORMAT_VERSION = 1
 

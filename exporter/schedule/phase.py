@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from exporter.probe import Probe
+from exporter.core.probe import Probe
 
 ProbeKey = tuple[str, str]
 """The names that tell a probe from all others: its target's and its own."""

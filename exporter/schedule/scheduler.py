@@ -10,13 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
-from exporter.outcome import SkipReason
-from exporter.probe import Probe
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
+from exporter.core.units import NS
 from exporter.schedule.admission import Admission, Decision, ProbeState, Skip, Start, extra_of
 from exporter.schedule.clock import Clocks, ClockWatch
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path
 from exporter.schedule.timetable import Timetable
-from exporter.units import NS
 
 _log = logging.getLogger(__name__)
 

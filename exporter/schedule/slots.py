@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
-from exporter.probe import Probe
+from exporter.core.probe import Probe
+from exporter.core.units import US
 from exporter.schedule.phase import probe_path, spread
-from exporter.units import US
 
 SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

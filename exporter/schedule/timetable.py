@@ -19,11 +19,11 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from exporter.probe import Probe
+from exporter.core.probe import Probe
+from exporter.core.units import NS
 from exporter.schedule.clock import Clocks
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path, spread
 from exporter.schedule.slots import SECOND_US, EarlyFirstSlots, IntervalSlots, Slots, from_us, slots_of, to_us
-from exporter.units import NS
 
 MAX_GRACE_SECONDS = 60
 """A job that is later than this, or than half its interval, does not run: it is a misfire."""

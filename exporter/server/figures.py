@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from exporter.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
-from exporter.result import GpuFigures, ServerMetrics
+from exporter.core.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
+from exporter.core.result import GpuFigures, ServerMetrics
+from exporter.core.units import NS
 from exporter.server import MAX_GPUS
-from exporter.units import NS
 
 _AS_FIELDS = ("pending_requests", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
 _ENERGY_SOURCES = (GpuSource.NVML, GpuSource.DCGM, GpuSource.TRITON)

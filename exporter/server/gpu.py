@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from exporter.facts import GpuReading, GpuSource, ServerReading
+from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.server import MAX_GPUS
 
 _T = TypeVar("_T")

@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from exporter.facts import GpuReading, GpuSource, ServerReading
+from exporter.core.facts import GpuReading, GpuSource, ServerReading
+from exporter.core.target import Target
+from exporter.core.units import NS
 from exporter.server import MAX_GPUS
 from exporter.server.page_session import PageSession
-from exporter.target import Target
-from exporter.units import NS
 
 TIMEOUT_NS = 2 * NS
 """How long a page may take, from connecting to its last byte."""

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
-from exporter.units import NS
+from exporter.core.units import NS
 
 _AGAIN_SECONDS = 0.05
 """After the deadline: how often a connection that was only then made is looked for."""

@@ -1,6 +1,6 @@
 """A model's cumulative statistics, from the metrics pages of servers that have no statistics call. Pure.
 
-Which families count requests and sum up their times says `exporter.kinds`.
+Which families count requests and sum up their times says `exporter.core.kinds`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
-from exporter.facts import DurationStat, ModelStatistics
-from exporter.kinds import KINDS, Take
+from exporter.core.facts import DurationStat, ModelStatistics
+from exporter.core.kinds import KINDS, Take
 from exporter.server.metrics import find_samples
 
 _FAMILIES: Final[Mapping[str, tuple[Take, ...]]] = {

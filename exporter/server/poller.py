@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from exporter.facts import ServerReading
-from exporter.units import NS
+from exporter.core.facts import ServerReading
+from exporter.core.units import NS
 
 MAX_READINGS = 1000
 """Kept for a window; a longer one at a short interval loses its first ones."""

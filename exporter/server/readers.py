@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from exporter.core.target import Target
 from exporter.server.poller import Reader
-from exporter.target import Target
 
 
 def open_readers(target: Target, model: str, version: str) -> list[Reader]:

@@ -8,7 +8,7 @@ from functools import reduce
 from itertools import chain, pairwise
 from typing import Any
 
-from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
+from exporter.core.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 
 _FIGURES = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default, int | DurationStat))
 """What counts, all but the batches."""

@@ -8,13 +8,13 @@ from exporter.services.base import Service
 
 
 def _triton() -> Service:
-    from exporter.services.triton import TritonService
+    from exporter.services.triton.service import TritonService
 
     return TritonService()
 
 
 def _triton_in_process() -> Service:
-    from exporter.services.triton_in_process import InProcessService
+    from exporter.services.triton_in_process.service import InProcessService
 
     return InProcessService()
 
@@ -26,7 +26,7 @@ def _oip() -> Service:
 
 
 def _tfserving() -> Service:
-    from exporter.services.tfserving import TfServingService
+    from exporter.services.tfserving.service import TfServingService
 
     return TfServingService()
 

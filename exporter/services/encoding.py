@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype, serialize_byte_tensor
 
-from exporter.errors import InputError, TransportError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.probe import Probe
-from exporter.services.base import EncodedRequest, Tensors
-from exporter.services.reach import transport_reason
+from exporter.core.errors import InputError, TransportError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.probe import Probe
+from exporter.services.base import Tensors
+from exporter.services.connectivity import transport_reason
+from exporter.transport.call import EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.wire.codings import compress
 from exporter.wire.grpc_messages import frame_message

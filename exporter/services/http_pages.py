@@ -7,14 +7,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.errors import PreflightError, TransportError
-from exporter.outcome import Reason
-from exporter.services.base import Call, EncodedRequest
-from exporter.services.reach import no_answer, transport_reason
-from exporter.target import Target
+from exporter.core.errors import PreflightError, TransportError
+from exporter.core.outcome import Reason
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.services.connectivity import no_answer, transport_reason
+from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
-from exporter.units import NS
 from exporter.wire.http1 import request_head
 
 _REASONS = {

@@ -12,19 +12,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from exporter.errors import InputError, PreflightError, ProtocolError
-from exporter.facts import ModelFacts, ServerSnapshot, TensorSpec
-from exporter.outcome import Reason
-from exporter.probe import InputOptions, Probe
-from exporter.services.base import Control, EncodedRequest, Tensors
+from exporter.core.errors import InputError, PreflightError, ProtocolError
+from exporter.core.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions, Probe
+from exporter.core.target import Target
+from exporter.server.page_snapshots import PageStatistics
+from exporter.services.base import Control, Tensors
 from exporter.services.encoding import Tensor, checked, http_request, refuse_not_finite, request_ids, strings
-from exporter.services.page_statistics import PageStatistics
-from exporter.services.plain import PlainService, model_inputs
-from exporter.services.triton import TritonService, infer_path
-from exporter.services.triton_control import TritonControl
-from exporter.services.triton_model import latest_version
-from exporter.target import Target
-from exporter.transport.answer import Answer
+from exporter.services.triton.control import TritonControl
+from exporter.services.triton.model import latest_version
+from exporter.services.triton.service import TritonService, infer_path
+from exporter.services.without_extensions import PlainService, model_inputs
+from exporter.transport.call import Answer, EncodedRequest
 
 _BINARY: Final = "binary_tensor_data"
 """An extension of the protocol, by the name under which a server's metadata lists it."""

@@ -15,16 +15,16 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from exporter.errors import InputError, PreflightError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.outcome import Reason
-from exporter.probe import DEFAULT_INPUT, InputOptions, Probe
-from exporter.services.base import Channel, Control, EncodedRequest, Listener, Tensors
-from exporter.services.channels import make_channel
+from exporter.core.errors import InputError, PreflightError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
+from exporter.core.target import Target
+from exporter.services.base import Control, Tensors
+from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request
-from exporter.services.plain import PlainControl, PlainService
-from exporter.target import Target
-from exporter.transport.answer import Answer
+from exporter.services.without_extensions import PlainControl, PlainService
+from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
 from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
 
 FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"

@@ -17,21 +17,21 @@ from typing import Protocol
 
 from exporter import logs
 from exporter.analysis.windows import add_outcomes, count_window
-from exporter.errors import PreflightError, WorkerLostError
-from exporter.facts import ModelFacts
-from exporter.limits import Load
-from exporter.load.protocol import LevelPlan, LevelStarted, Worker
-from exporter.outcome import Outcome, Reason, SweepStatus
-from exporter.probe import LoadLevel, Probe, Search
-from exporter.redaction import redacted
-from exporter.result import Measurement, Sink, SweepResult, WindowSummary
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.facts import ModelFacts
+from exporter.core.limits import Load
+from exporter.core.outcome import Outcome, Reason, SweepStatus
+from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.redaction import redacted
+from exporter.core.result import Measurement, Sink, SweepResult, WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import ConnectionTimes, LevelEnd, Window
+from exporter.engine.plan import LevelPlan, LevelStarted, Worker
 from exporter.sweep.level import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
 from exporter.sweep.settings import server_settings
 from exporter.sweep.stability import Stability
-from exporter.units import NS
-from exporter.window import ConnectionTimes, LevelEnd, Window
 
 _log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from collections import deque
 from dataclasses import replace
 
 from exporter.analysis.windows import summarise_window
-from exporter.facts import ModelFacts
-from exporter.outcome import Reason
-from exporter.probe import LoadLevel, Mode, Probe
-from exporter.result import Measurement, WindowSummary
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.result import Measurement, WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import Window
 from exporter.sweep.measure import Judged, Run, measure
 from exporter.sweep.stability import Stability, judge
-from exporter.units import NS
-from exporter.window import Window
 
 
 class LevelRun:

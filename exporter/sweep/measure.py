@@ -33,16 +33,16 @@ from exporter.analysis.windows import (
     send_lags_ns,
     throughput,
 )
-from exporter.facts import ModelFacts, ModelStatistics
+from exporter.core.facts import ModelFacts, ModelStatistics
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.result import LatencySummary, Measurement, Repeat, WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import RecordColumns, Window, sum_checked
 from exporter.logs import fields
-from exporter.outcome import Outcome, Reason
-from exporter.probe import LoadLevel, Mode, Probe
-from exporter.result import LatencySummary, Measurement, Repeat, WindowSummary
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
 from exporter.server.statistics import SEVERAL_CALLED, ServerDelta, add_deltas, difference
 from exporter.sweep.stability import Stability
-from exporter.units import NS
-from exporter.window import RecordColumns, Window, sum_checked
 
 _log = logging.getLogger(__name__)
 

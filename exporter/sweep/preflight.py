@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.errors import PreflightError
-from exporter.facts import ModelFacts
-from exporter.load.protocol import Worker
-from exporter.outcome import Reason
-from exporter.probe import Mode, Probe, SequenceOptions
-from exporter.target import Resolve
+from exporter.core.errors import PreflightError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Mode, Probe, SequenceOptions
+from exporter.core.target import Resolve
+from exporter.engine.plan import Worker
 
 
 class Pins:

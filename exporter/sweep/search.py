@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from exporter.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
+from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
 
 HIGHEST_REQUEST_RATE = 1_000_000.0
 """Where an open end ends: the most that a configuration may ask for."""

@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.errors import PreflightError
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.core.units import NS
 from exporter.logs import fields
-from exporter.outcome import Reason
-from exporter.probe import Probe
 from exporter.services import KINDS
 from exporter.services.base import Control, TraceSettings
-from exporter.target import Target
-from exporter.units import NS
 
 RESTORE_LIMIT_NS = 5 * NS
 """How long the settings may take to put back, however the sweep ended."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Protocol
 
-from exporter.target import Target
+from exporter.core.target import Target
 from exporter.transport.dial import dial
 
 Buffer = bytes | memoryview

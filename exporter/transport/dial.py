@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.target import Resolve, Target
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Resolve, Target
+from exporter.core.units import NS
 from exporter.transport import resolve
 from exporter.transport.tls import certificate_expiry_unix_s, client_context
-from exporter.units import NS
 
 
 @dataclass(frozen=True, slots=True)

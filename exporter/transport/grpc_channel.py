@@ -8,17 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.target import Target
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink
-
-if TYPE_CHECKING:
-    from exporter.services.base import Call, EncodedRequest, Listener
-
-INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 class GrpcChannel:
@@ -38,7 +33,7 @@ class GrpcChannel:
         listener: Listener,
         capacity: int,
         *,
-        method: str = INFER_METHOD,
+        method: str,
         keep_answers: bool = False,
     ) -> None:
         self.capacity = capacity

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from exporter import __version__
-from exporter.errors import ProtocolError, TransportError
-from exporter.outcome import Outcome
-from exporter.target import Target
-from exporter.transport.answer import Answer
+from exporter.core.errors import ProtocolError, TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.transport.call import Answer, Call, EncodedRequest
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.transport.headers import read_headers
-from exporter.units import NS
 from exporter.wire.grpc import OK, Rpc, request_block
 from exporter.wire.http2 import Abort
 from exporter.wire.http2 import Connection as Http2Connection
 from exporter.wire.http2_frames import ErrorCode
-
-if TYPE_CHECKING:
-    from exporter.services.base import Call, EncodedRequest
 
 _USER_AGENT = f"triton-canary/{__version__}"
 _WRITE_BYTES = 512 * 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.outcome import Outcome
+from exporter.core.outcome import Outcome
 from exporter.wire.grpc import Code, Rpc
 from exporter.wire.http2 import Abort
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from exporter.outcome import Outcome
-from exporter.target import Target
-from exporter.transport.answer import Answer
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.wire.grpc import OK
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import ErrorCode
-
-if TYPE_CHECKING:
-    from exporter.services.base import Call, EncodedRequest, Listener
 
 _TEXT_LENGTH = 300
 

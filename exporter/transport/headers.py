@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.redaction import remember_secret
-from exporter.target import Header
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.redaction import remember_secret
+from exporter.core.target import Header
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 """A token of RFC 9110 section 5.6.2."""

@@ -8,19 +8,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from typing import TYPE_CHECKING
 
-from exporter.errors import ProtocolError, TransportError
-from exporter.outcome import Outcome
-from exporter.target import Target
-from exporter.transport.answer import Answer
+from exporter.core.errors import ProtocolError, TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
-from exporter.units import NS
 from exporter.wire.http1 import Http1Client
-
-if TYPE_CHECKING:
-    from exporter.services.base import Call, EncodedRequest, Listener
 
 _JOINED_BYTES = 16 * 1024
 """A body up to this size is joined to its head: one small copy is cheaper than a gathering write."""

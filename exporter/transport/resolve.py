@@ -10,7 +10,7 @@ import random
 import socket
 from collections.abc import Sequence
 
-from exporter.target import Resolve, Target
+from exporter.core.target import Resolve, Target
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 Address = tuple[socket.AddressFamily, SocketAddress]

@@ -15,9 +15,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.target import Target, TlsOptions
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target, TlsOptions
 from exporter.transport.der import content
 from exporter.transport.tls_files import certificate_pem, key_pem, path_in_memory
 

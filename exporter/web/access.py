@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.config.web_file import WebFile, load_web_file
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.logs import fields
 from exporter.web.auth import TokenGuard
 from exporter.web.tls import TlsDoor

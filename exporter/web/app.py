@@ -19,9 +19,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from exporter.sinks.board import Board
-from exporter.sinks.live import ExporterFacts
-from exporter.sinks.page import MetricsPage
+from exporter.metrics.exporter_metrics import ExporterFacts
+from exporter.metrics.page import MetricsPage
+from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
 from exporter.web.auth import TokenGuard
 from exporter.web.page import PageFacts, status_page

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.sinks.baseline_actions import ACTIONS, ActionError, BaselineActions
+from exporter.baseline.actions import ACTIONS, ActionError, BaselineActions
 from exporter.web.auth import TokenGuard, address_of, refused
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024

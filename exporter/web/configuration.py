@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.web.auth import TokenGuard, address_of, refused
 
 Reload = Callable[[str], Awaitable[ConfigError | None]]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from exporter.schedule.ledger import HOUR_NS
-from exporter.web import words
+from exporter.web import humanize as words
 from exporter.web.status import LevelStatus, ProbeStatus, is_failing
 
 REFRESH_SECONDS = 10

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.probe import Probe
-from exporter.result import SweepResult
-from exporter.sinks.on_demand_page import CONTENT_TYPE, on_demand_page
+from exporter.core.probe import Probe
+from exporter.core.result import SweepResult
+from exporter.metrics.on_demand_page import CONTENT_TYPE, on_demand_page
 
 TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 _DEFAULT_SECONDS = 10.0  # Prometheus's own scrape_timeout

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from exporter.errors import TritonCanaryError
+from exporter.core.errors import TritonCanaryError
 from exporter.web.connection import Connection, Crowd
-from exporter.web.doorway import Doorway
 from exporter.web.tls import TlsDoor
+from exporter.web.tls_handshake import Doorway
 
 _MAX_REQUEST_HEAD_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual scrape interval, so that a scraper keeps its connection

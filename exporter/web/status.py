@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.limits import Load
-from exporter.outcome import SkipReason, SweepStatus
-from exporter.probe import Signal
-from exporter.result import LevelVerdict, Measurement
-from exporter.sinks.board import ProbeView
-from exporter.sinks.samples import percentile_text
-from exporter.units import NS
+from exporter.core.limits import Load
+from exporter.core.outcome import SkipReason, SweepStatus
+from exporter.core.probe import Signal
+from exporter.core.result import LevelVerdict, Measurement
+from exporter.core.units import NS
+from exporter.metrics.samples import percentile_text
+from exporter.state.probe_state import ProbeView
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import ssl
 from typing import Any
 
 from exporter.config.web_file import CIPHERS, TlsServerSettings
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 _VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1,

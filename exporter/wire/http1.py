@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import httptools
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 
 MAX_HEAD_BYTES = 64 * 1024
 """The most that an answer's head may have, interim answers before it included."""

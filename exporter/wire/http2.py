@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from typing import Generic, TypeVar
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 from exporter.wire.hpack_blocks import TABLE_SIZE_ZERO, BlockDecoder, HeaderBlock
 from exporter.wire.http2_frames import (
     ACK,

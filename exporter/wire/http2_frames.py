@@ -9,7 +9,7 @@ import enum
 from collections.abc import Iterator
 from struct import Struct
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis.averages import average_ns, average_us, has_cache, server_averages
-from exporter.facts import DurationStat, ModelStatistics
-from exporter.units import US
+from exporter.core.facts import DurationStat, ModelStatistics
+from exporter.core.units import US
 from tests.builders import make_facts
 
 

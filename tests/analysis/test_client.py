@@ -3,8 +3,8 @@
 import pytest
 
 from exporter.analysis.client import is_client_limited, worst_health
-from exporter.units import NS
-from exporter.window import ClientHealth
+from exporter.core.units import NS
+from exporter.core.window import ClientHealth
 
 
 def test_worst_health() -> None:

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis.join import breakdown, contradiction, foreign_ratio, foreign_requests, our_share
-from exporter.facts import DurationStat, ModelStatistics, ServerSnapshot
-from exporter.outcome import Outcome
-from exporter.units import MS, NS
-from exporter.window import Window
+from exporter.core.facts import DurationStat, ModelStatistics, ServerSnapshot
+from exporter.core.outcome import Outcome
+from exporter.core.units import MS, NS
+from exporter.core.window import Window
 from tests.builders import make_columns, make_window
 
 

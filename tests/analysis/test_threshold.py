@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from exporter.analysis.threshold import Threshold, keeps_threshold, threshold_of
-from exporter.outcome import Outcome
-from exporter.probe import Distribution, LoadLevel, MeasurementOptions, Mode, Slo
-from exporter.units import MS, NS
+from exporter.core.outcome import Outcome
+from exporter.core.probe import Distribution, LoadLevel, MeasurementOptions, Mode, Slo
+from exporter.core.units import MS, NS
 from tests.builders import concurrency, make_probe
-from tests.sinks.results import make_measurement, make_summary, rate
+from tests.metrics.results import make_measurement, make_summary, rate
 
 OK, ERROR, CANCELLED = Outcome.OK, Outcome.SERVER_ERROR, Outcome.CANCELLED
 SLO = Slo("interactive", 9 * MS, 90.0, ("1",))

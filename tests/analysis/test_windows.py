@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis import windows
-from exporter.outcome import Outcome
-from exporter.probe import Slo
-from exporter.result import DURATION_BUCKETS_SECONDS
-from exporter.units import MS, NS
-from exporter.window import RecordColumns
+from exporter.core.outcome import Outcome
+from exporter.core.probe import Slo
+from exporter.core.result import DURATION_BUCKETS_SECONDS
+from exporter.core.units import MS, NS
+from exporter.core.window import RecordColumns
 from tests.builders import concurrency, make_columns, make_probe, make_window
 
 OK, TIMEOUT, SERVER_ERROR, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.CANCELLED

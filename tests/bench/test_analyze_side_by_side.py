@@ -12,7 +12,7 @@ from bench.analyze_side_by_side import Finding, Run, cases, compare, differences
 from bench.models import delayed_models
 from bench.printed_report import forms, parse_levels
 from bench.programs import BenchError
-from tests.sinks.perf_analyzer_output import HEADERS, PLAIN, VERBOSE_P95
+from tests.commands.analyze.report.perf_analyzer_output import HEADERS, PLAIN, VERBOSE_P95
 
 RATE = PLAIN.replace("Request concurrency: 1\n", "Request Rate: 110 inference requests per second\n")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bench import baseline_simulation as simulation
-from exporter.analysis.baseline_verdict import Counts, TierState, take
-from exporter.probe import PAGE, BaselineOptions, Signal
+from exporter.baseline.verdict import Counts, TierState, take
+from exporter.core.probe import PAGE, BaselineOptions, Signal
 
 
 @pytest.mark.parametrize("counts", [Counts(3, 4, 1, 1200.0), Counts(9, 12, 4, 3600.0), simulation.ROLLING_COUNTS])

@@ -14,7 +14,7 @@ from bench import own_load, perf_analyzer, wrk
 from bench.compare import SECTIONS, parse
 from bench.models import identity_models
 from bench.programs import BenchError, run_program
-from exporter.services.base import EncodedRequest
+from exporter.transport.call import EncodedRequest
 
 WRK_REPORT = """Running 1s test @ http://127.0.0.1:1/
   1 threads and 8 connections

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.models import ACCUMULATOR
 from bench.requests import SWEEP, kinds
-from exporter.config.flags import parse
-from exporter.probe import Mode, Search, SearchKind, WindowMode
+from exporter.commands.analyze.flags import parse
+from exporter.core.probe import Mode, Search, SearchKind, WindowMode
 
 
 def test_each_kind_is_there_once_for_each_door() -> None:

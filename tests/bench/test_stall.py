@@ -7,8 +7,8 @@ import pytest
 
 from bench.own_load import OwnRun
 from bench.stall import RATE, count_gaps, summarize
-from exporter.units import NS
-from exporter.window import RecordColumns, Window
+from exporter.core.units import NS
+from exporter.core.window import RecordColumns, Window
 
 GAP_NS = NS // RATE
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.config.baseline_settings import BaselineSettings
-from exporter.probe import PAGE, SLOW, WARN, BaselineOptions, Signal
-from exporter.units import NS
+from exporter.core.probe import PAGE, SLOW, WARN, BaselineOptions, Signal
+from exporter.core.units import NS
 
 
 def read(**values: Any) -> BaselineOptions:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import load
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 
 BROKEN = Path(__file__).parent / "broken"
 FILES = sorted(BROKEN.glob("*.yaml"))

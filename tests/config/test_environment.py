@@ -8,8 +8,8 @@ import pytest
 
 from exporter.config import Settings, load
 from exporter.config.environment import read_environment
-from exporter.errors import ConfigError
-from exporter.units import NS
+from exporter.core.errors import ConfigError
+from exporter.core.units import NS
 
 GOOD = Path(__file__).parent / "good"
 PROBE = '{"name": "p", "target": "t", "model": "m", "load": {"concurrency": 1}, "schedule": {"every": "1m"}}'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import check_report, estimate, load
-from exporter.units import NS
+from exporter.core.units import NS
 
 GOOD = Path(__file__).parent / "good"
 

@@ -12,8 +12,8 @@ import pytest
 from exporter import cli
 from exporter.config import build_probes, load
 from exporter.config.inputs import parse_parameter, parse_paths
-from exporter.input_files import find_input_files
-from exporter.probe import InputOptions, Probe, Validation
+from exporter.core.probe import InputOptions, Probe, Validation
+from exporter.payload.input_files import find_input_files
 
 HEAD = """
 targets: [{name: t, kind: triton, url: 'http://localhost:8000'}]

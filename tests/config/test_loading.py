@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from exporter.config import Settings, build_probes, load
 from exporter.config.reference import reference
-from exporter.errors import ConfigError
-from exporter.units import NS
+from exporter.core.errors import ConfigError
+from exporter.core.units import NS
 
 GOOD = Path(__file__).parent / "good"
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

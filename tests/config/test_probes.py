@@ -12,8 +12,8 @@ import yaml
 from exporter.config import build_probes, load
 from exporter.config.probes import build_target
 from exporter.config.target_settings import TargetSettings
-from exporter.errors import ConfigError
-from exporter.probe import (
+from exporter.core.errors import ConfigError
+from exporter.core.probe import (
     Distribution,
     InputOptions,
     LoadLevel,
@@ -31,8 +31,8 @@ from exporter.probe import (
     Unit,
     WindowMode,
 )
-from exporter.target import Header, Resolve, Target, TlsOptions
-from exporter.units import MS, NS
+from exporter.core.target import Header, Resolve, Target, TlsOptions
+from exporter.core.units import MS, NS
 
 GOOD = Path(__file__).parent / "good"
 

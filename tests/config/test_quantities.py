@@ -15,7 +15,7 @@ from exporter.config.quantities import (
     parse_ratio,
     parse_size,
 )
-from exporter.units import NS
+from exporter.core.units import NS
 
 BARE: list[object] = [5, 5.0, 0, True, None, "", "5", " ", [], {}]
 

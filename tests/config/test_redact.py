@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from exporter.config.redact import shown_configuration
-from exporter.redaction import HIDDEN
+from exporter.core.redaction import HIDDEN
 
 SECRET = "s3cr3t-planted"
 

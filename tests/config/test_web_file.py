@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config.web_file import WebFile, load_web_file
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from tests.transport.certificates import make_certificates
 
 HASH = "$2b$04$abcdefghijklmnopqrstuuG1n1S8J1vT2nq9kN5bQ5sZ5rW0h1x2a"

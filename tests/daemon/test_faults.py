@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from exporter.baseline.file_format import decode
 from exporter.demo.triton import EmbeddedTriton
-from exporter.sinks.baseline_file import decode
 from tests.conftest import TritonFactory
 from tests.daemon.running import RunningDaemon
 

@@ -21,7 +21,7 @@ from tests.daemon.running import RunningDaemon
 
 SECRET = "s3cr3t-planted"
 
-PROBES = 100  # a thousand are in tests/test_reload.py, without the process round them
+PROBES = 100  # a thousand are in tests/daemon/test_reload.py, without the process round them
 NEVER = {"cron": "0 0 1 1 *"}
 RELOADED = "triton_canary_exporter_config_last_reload_successful"
 

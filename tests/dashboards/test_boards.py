@@ -10,7 +10,7 @@ import pytest
 
 from dashboards.generate.board import TAG
 from dashboards.generate.boards import BOARDS, FOLDER, as_json
-from exporter.sinks.families import PAGE_ORDER
+from exporter.metrics.families import PAGE_ORDER
 from tests.dashboards.boards import DOCUMENTS, panels_of
 from tests.dashboards.promql import ANY, calls, filled, nodes, selectors
 

@@ -78,11 +78,11 @@ def test_it_ends_when_its_owner_is_killed(triton_environment: TritonEnvironment,
     code = (
         "import sys; from pathlib import Path; from exporter.demo.environment import TritonEnvironment\n"
         "from exporter.demo.triton import EmbeddedTriton\n"
-        "environment = TritonEnvironment(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "models, log = Path(sys.argv[3]), Path(sys.argv[4])\n"
+        "environment = TritonEnvironment(Path(sys.argv[1]))\n"
+        "models, log = Path(sys.argv[2]), Path(sys.argv[3])\n"
         "with EmbeddedTriton(environment, models=models, log_path=log): print('ready', flush=True); sys.stdin.read()"
     )
-    paths = [triton_environment.root, triton_environment.libpython, small_repository, small_repository.parent / "log"]
+    paths = [triton_environment.root, small_repository, small_repository.parent / "log"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *map(str, paths)],
         stdin=subprocess.PIPE,

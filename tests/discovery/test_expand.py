@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.analysis.baseline_key import baseline_key
+from exporter.baseline.key import baseline_key
+from exporter.baseline.store import kept_as
 from exporter.config import Settings, load
+from exporter.core.probe import Probe
+from exporter.core.target import Resolve
 from exporter.discovery.expand import Expanded, expand, patterns
 from exporter.discovery.found import Found, parse_groups
-from exporter.probe import Probe
 from exporter.schedule.sharding import Shard
-from exporter.sinks.baseline_store import kept_as
-from exporter.target import Resolve
 
 FLEET = {
     "name": "fleet",

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.target import Header
+from exporter.core.units import NS
 from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Source, read
-from exporter.errors import PreflightError
-from exporter.outcome import Reason
 from exporter.services import KINDS
-from exporter.target import Header
-from exporter.units import NS
 from tests.builders import make_target
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]

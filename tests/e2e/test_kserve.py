@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import PreflightError
-from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, Probe
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, Probe
 from exporter.server.statistics import difference
 from exporter.services.oip import OipService
 from tests.builders import make_probe, make_target

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.analyze import run_analyze
-from exporter.errors import PreflightError
-from exporter.load.worker_pool import WorkerPool
-from exporter.outcome import Outcome, Reason, SweepStatus
-from exporter.probe import InputOptions, MeasurementOptions, Probe
-from exporter.result import SweepResult
+from exporter.commands.analyze.command import run_analyze
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Outcome, Reason, SweepStatus
+from exporter.core.probe import InputOptions, MeasurementOptions, Probe
+from exporter.core.result import SweepResult
+from exporter.core.target import Header
+from exporter.core.units import NS
 from exporter.server.statistics import difference
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
 from exporter.sweep.conductor import Sweep
-from exporter.target import Header
-from exporter.units import NS
+from exporter.worker.pool import WorkerPool
 from tests.builders import make_probe, make_target
 from tests.servers.torchserve import TorchServe
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of

@@ -15,13 +15,13 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
-from exporter.baseline_command import Command
+from exporter.commands.baseline import Command
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
-from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS
+from exporter.core.units import NS
 from exporter.schedule.sharding import Shard
-from exporter.units import NS
+from exporter.worker.pool import CLOSE_LIMIT_SECONDS
 from tests.helm import values_table
 from tests.helm.chart import CHART, NAMES, ROOT, Document, container, notes, one, render, values_of
 from tests.helm.schemas import VERSIONS, check
@@ -293,7 +293,7 @@ def test_each_shard_gets_its_ordinal() -> None:
 
 def test_the_command_line_is_one_that_the_daemon_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[object] = []
-    monkeypatch.setattr("exporter.app.serve", lambda *given: served.extend(given))
+    monkeypatch.setattr("exporter.daemon.daemon.serve", lambda *given: served.extend(given))
     arguments = container(render(values_of("shards")))["args"]
     assert cli.run([text.replace("$(SHARD)", "2") for text in arguments]) == 0
     assert Path("/etc/triton-canary/config/canary.yaml") in served
@@ -490,7 +490,7 @@ def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPa
         commands.append(command)
         return ""
 
-    monkeypatch.setattr("exporter.baseline_command.run", run)
+    monkeypatch.setattr("exporter.commands.baseline.run", run)
     text = values_table.README.read_text().replace("\\\n", " ")
     for line in re.findall(r" exec \S+ -- +triton-canary (baseline [^>\n]+)", text):
         assert cli.run(line.split()) == 0

@@ -13,8 +13,8 @@ import pytest
 
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
-from exporter.load.worker_pool import CLOSE_LIMIT_SECONDS
-from exporter.units import NS
+from exporter.core.units import NS
+from exporter.worker.pool import CLOSE_LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "packaging" / "systemd" / "triton-canary.service"

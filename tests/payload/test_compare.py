@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from exporter.core.probe import Validation
+from exporter.core.window import Checked, OutputError, sum_checked
 from exporter.payload import compare
-from exporter.probe import Validation
-from exporter.window import Checked, OutputError, sum_checked
 
 EXACT = Validation()
 REFERENCE = Validation(reference_model="m")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import InputError
-from exporter.facts import TensorSpec
+from exporter.core.errors import InputError
+from exporter.core.facts import TensorSpec
 from exporter.payload import Dataset, Step, batch, dataset, round_robin
 from tests.builders import make_facts
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import np_to_triton_dtype
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts, TensorSpec
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.probe import InputOptions
 from exporter.payload import make_steps
-from exporter.probe import InputOptions
 from tests.builders import make_facts
 
 DATATYPES = [

@@ -15,9 +15,9 @@ ONE_ARRAY_BYTES = ELEMENTS * 32
 READ = """
 import resource, sys
 from exporter.payload import make_dataset
-from exporter.probe import InputOptions
+from exporter.core.probe import InputOptions
 from tests.builders import make_facts
-from exporter.facts import TensorSpec
+from exporter.core.facts import TensorSpec
 facts = make_facts(inputs=(TensorSpec("INPUT0", "FP32", (-1,)),))
 peak_kb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before_kb = peak_kb()
@@ -29,9 +29,9 @@ print(sum(step.inputs["INPUT0"].size for step in dataset.steps), peak_kb() - bef
 ENCODE = """
 import resource, sys
 import numpy as np
-from exporter.facts import TensorSpec
+from exporter.core.facts import TensorSpec
 from exporter.payload import Step, round_robin
-from exporter.services.triton import TritonService
+from exporter.services.triton.service import TritonService
 from tests.builders import make_facts, make_probe
 facts = make_facts(max_batch_size=16, inputs=(TensorSpec("INPUT0", "FP32", (-1,)),))
 steps = [Step({"INPUT0": np.full(20_000, number, np.float32)}) for number in range(21)]

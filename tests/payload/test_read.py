@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import InputError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.input_files import find_input_files
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.probe import InputOptions
 from exporter.payload import Dataset, check_files, make_dataset
 from exporter.payload.faults import Faults
+from exporter.payload.input_files import find_input_files
 from exporter.payload.json_file import read_json_file
-from exporter.probe import InputOptions
 from tests.builders import make_facts
 
 

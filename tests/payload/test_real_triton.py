@@ -17,15 +17,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
+from exporter.core.units import MS, NS
+from exporter.core.window import Checked, LevelEnd, Window
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
-from exporter.errors import PreflightError
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelPlan
-from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
-from exporter.units import MS, NS
-from exporter.window import Checked, LevelEnd, Window
+from exporter.engine.plan import LevelPlan
+from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 
 MODELS = Path(__file__).parent / "models"
@@ -33,8 +33,8 @@ DOORS = ("http", "grpc")
 
 
 @pytest.fixture(scope="module")
-def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
-    with EmbeddedTriton(triton_environment, models=MODELS) as server:
+def server(numpy_1_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
+    with EmbeddedTriton(numpy_1_environment, models=MODELS) as server:
         yield server
         server.kill()
 

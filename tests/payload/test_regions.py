@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.core.errors import InputError
 from exporter.payload.regions import FOLDER, PREFIX, CudaRegion, SystemRegion, exists, remove_orphans
 
 

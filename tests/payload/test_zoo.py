@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import InputError
-from exporter.facts import TensorSpec
+from exporter.core.errors import InputError
+from exporter.core.facts import TensorSpec
+from exporter.core.probe import InputOptions
 from exporter.payload import check_files, make_dataset
-from exporter.probe import InputOptions
 from tests.builders import make_facts
 
 ZOO = Path(__file__).parent / "zoo"

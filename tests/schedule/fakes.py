@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from exporter.core.units import NS
 from exporter.schedule.clock import Clocks
-from exporter.units import NS
 
 
 class FakeClocks:

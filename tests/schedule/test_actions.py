@@ -11,17 +11,17 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.limits import GroupBudget, Maintenance
-from exporter.outcome import Reason, SkipReason, SweepStatus
-from exporter.probe import Probe
-from exporter.result import SweepResult
+from exporter.core.limits import GroupBudget, Maintenance
+from exporter.core.outcome import Reason, SkipReason, SweepStatus
+from exporter.core.probe import Probe
+from exporter.core.result import SweepResult
+from exporter.core.units import NS
 from exporter.schedule.actions import ProbeActions
 from exporter.schedule.gate import Gate
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
-from exporter.units import NS
 from exporter.web.actions import action_routes
 from exporter.web.auth import TokenGuard
 from tests.builders import make_probe, make_target

@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from exporter.outcome import SkipReason
-from exporter.probe import Probe, Schedule
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe, Schedule
+from exporter.core.units import NS
 from exporter.schedule.admission import WAIT_SLACK_NS, Admission, Decision, ProbeState, Skip, Start
 from exporter.schedule.phase import ProbeKey, probe_key
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 
 INTERVAL_NS = 60 * NS

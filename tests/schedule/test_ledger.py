@@ -6,15 +6,15 @@ import random
 
 import pytest
 
-from exporter.limits import GroupBudget, Load
-from exporter.outcome import Reason, SkipReason, SweepStatus
-from exporter.probe import MeasurementOptions, Probe, Schedule
-from exporter.result import SweepResult
+from exporter.core.limits import GroupBudget, Load
+from exporter.core.outcome import Reason, SkipReason, SweepStatus
+from exporter.core.probe import MeasurementOptions, Probe, Schedule
+from exporter.core.result import SweepResult
+from exporter.core.units import NS
 from exporter.schedule import admission
 from exporter.schedule.admission import Admission, Decision
 from exporter.schedule.ledger import HOUR_NS, Ledger
 from exporter.schedule.phase import ProbeKey, probe_key
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 
 MINUTE_NS = 60 * NS

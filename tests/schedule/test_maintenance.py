@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from exporter.limits import Maintenance
-from exporter.probe import Probe
+from exporter.core.limits import Maintenance
+from exporter.core.probe import Probe
+from exporter.core.units import NS
 from exporter.schedule.maintenance import MaintenanceCalendar
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 
 HOUR_NS = 3600 * NS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.schedule.pauses import Pauses
 
 KEY, OTHER = ("door", "a"), ("door", "b/10.0.0.1:8001")

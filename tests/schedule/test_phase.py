@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.core.units import NS
 from exporter.schedule.phase import probe_key, probe_path, spread
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 
 

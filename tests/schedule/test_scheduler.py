@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from exporter.outcome import SkipReason
-from exporter.probe import Probe, Schedule
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe, Schedule
+from exporter.core.units import NS
 from exporter.schedule import admission
 from exporter.schedule.phase import ProbeKey, probe_key
 from exporter.schedule.scheduler import Scheduler
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 

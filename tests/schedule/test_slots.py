@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probe import Probe, Schedule
+from exporter.core.probe import Probe, Schedule
+from exporter.core.units import NS
 from exporter.schedule.slots import (
     SECOND_US,
     CronSlots,
@@ -18,7 +19,6 @@ from exporter.schedule.slots import (
     slots_of,
     to_us,
 )
-from exporter.units import NS
 from tests.builders import make_probe
 
 NOW_US = 1_750_000_000 * SECOND_US

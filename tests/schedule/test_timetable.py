@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.probe import Probe, Schedule
+from exporter.core.probe import Probe, Schedule
+from exporter.core.units import MS, NS
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path, spread
 from exporter.schedule.slots import SECOND_US, IntervalSlots, Slots, from_us
 from exporter.schedule.timetable import SlotTrigger, Timetable
-from exporter.units import MS, NS
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
-from exporter.result import GpuFigures, ServerMetrics
+from exporter.core.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
+from exporter.core.result import GpuFigures, ServerMetrics
+from exporter.core.units import NS
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
-from exporter.units import NS
 
 TRITON, NVML = GpuSource.TRITON, GpuSource.NVML
 

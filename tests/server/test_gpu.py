@@ -13,7 +13,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from exporter.facts import GpuReading, GpuSource
+from exporter.core.facts import GpuReading, GpuSource
 from exporter.server import gpu
 from exporter.server.figures import gpu_figures
 from exporter.server.gpu import is_this_machine, open_nvml

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from exporter.facts import GpuReading, GpuSource, ServerReading
+from exporter.core.facts import GpuReading, GpuSource, ServerReading
+from exporter.core.target import TlsOptions
+from exporter.core.units import NS
 from exporter.server import metrics
 from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
-from exporter.target import TlsOptions
-from exporter.units import NS
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
 
 PAGE = (Path(__file__).parent / "triton-2gpu-written.txt").read_text()
-"""Written by hand, with each family that we take; sinks/test_recorded_gpus.py has one that a server printed."""
+"""Written by hand, with each family that we take; commands/analyze/report/test_gpus.py has one that a server wrote."""
 
 
 def test_the_page_of_a_triton_with_two_gpus() -> None:

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from exporter.facts import ServerReading
+from exporter.core.facts import ServerReading
+from exporter.core.units import NS
 from exporter.server.figures import server_metrics
 from exporter.server.poller import Poller
-from exporter.units import NS
 
 
 class Numbers:

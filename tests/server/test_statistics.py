@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
+from exporter.core.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 from exporter.server.statistics import (
     NOTHING_MOVED,
     NOTHING_TOLD,

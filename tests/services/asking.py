@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from exporter.facts import ModelFacts
-from exporter.outcome import Outcome
-from exporter.probe import Probe
-from exporter.services.base import Call, Service, Tensors
-from exporter.target import Target
-from exporter.units import NS
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Outcome
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.services.base import Service, Tensors
+from exporter.transport.call import Call
 
 TIMEOUT_NS = 5 * NS
 

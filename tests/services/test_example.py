@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import PreflightError, ProtocolError
-from exporter.facts import TensorSpec
-from exporter.load.protocol import LevelPlan, MemberEvent
-from exporter.load.session import Session
-from exporter.outcome import Outcome, Reason
+from exporter.core.errors import PreflightError, ProtocolError
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions, Probe
+from exporter.core.units import NS
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.payload import make_steps
-from exporter.probe import InputOptions, MeasurementOptions, Probe
 from exporter.services.base import Service
-from exporter.transport.answer import Answer
-from exporter.units import NS
-from exporter.window import LevelEnd, Window
+from exporter.transport.call import Answer
+from exporter.worker.session import Session
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
 from tests.transport.scripted import serving
@@ -138,15 +138,15 @@ CONFIGURED = """
 import asyncio, importlib.util, json, sys
 from pathlib import Path
 
-from exporter.kinds import KINDS, PLAIN, Kind
+from exporter.core.kinds import KINDS, PLAIN, Kind
 
 KINDS.update(eval("{" + sys.argv[1] + "}"))
 
 from exporter.config.loading import load
 from exporter.config.probes import build_probes
-from exporter.errors import ConfigError
-from exporter.load.protocol import LevelPlan
-from exporter.load.session import Session
+from exporter.core.errors import ConfigError
+from exporter.engine.plan import LevelPlan
+from exporter.worker.session import Session
 
 spec = importlib.util.spec_from_file_location("raw_example", sys.argv[2])
 module = importlib.util.module_from_spec(spec)

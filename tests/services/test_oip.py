@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from exporter.core.errors import InputError, PreflightError, ProtocolError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.demo.triton import EmbeddedTriton
-from exporter.errors import InputError, PreflightError, ProtocolError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.outcome import Reason
 from exporter.payload import make_steps
-from exporter.probe import DEFAULT_INPUT, InputOptions
 from exporter.services.oip import OipService
-from exporter.transport.answer import Answer
+from exporter.transport.call import Answer
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
 from tests.services.test_triton_control import pages

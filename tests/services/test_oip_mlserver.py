@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import PreflightError
-from exporter.facts import TensorSpec
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelPlan
-from exporter.outcome import Outcome, Reason
+from exporter.core.errors import PreflightError
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions, Probe
+from exporter.core.units import NS
+from exporter.core.window import Window
+from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
-from exporter.probe import InputOptions, MeasurementOptions, Probe
 from exporter.server.statistics import difference
 from exporter.services.oip import OipService
-from exporter.units import NS
-from exporter.window import Window
+from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.mlserver import MlServer
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of

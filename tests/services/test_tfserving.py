@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from exporter.config.input_settings import DATATYPES
-from exporter.errors import PreflightError, ProtocolError
-from exporter.facts import ModelFacts, TensorSpec
-from exporter.outcome import Outcome, Reason
+from exporter.core.errors import PreflightError, ProtocolError
+from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, Probe
+from exporter.core.target import Header
 from exporter.payload import make_steps
-from exporter.probe import InputOptions, Probe
-from exporter.services import tfserving_pb2 as pb
-from exporter.services.tfserving import PREDICT, TfServingService
-from exporter.services.tfserving_messages import (
+from exporter.services.tfserving import tfserving_pb2 as pb
+from exporter.services.tfserving.messages import (
     MAX_BATCH_SIZE,
     Told,
     model_facts,
@@ -31,8 +31,8 @@ from exporter.services.tfserving_messages import (
     read_tensor,
     write_tensor,
 )
-from exporter.target import Header
-from exporter.transport.answer import Answer
+from exporter.services.tfserving.service import PREDICT, TfServingService
+from exporter.transport.call import Answer
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
 from tests.services.test_triton_control import pages

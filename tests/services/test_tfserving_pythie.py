@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.facts import TensorSpec
-from exporter.outcome import Outcome
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Outcome
+from exporter.core.probe import InputOptions
 from exporter.payload import make_dataset, make_steps
-from exporter.probe import InputOptions
-from exporter.services import tfserving_pb2 as pb
-from exporter.services.tfserving import PREDICT, TfServingService
-from exporter.services.tfserving_messages import available
+from exporter.services.tfserving import tfserving_pb2 as pb
+from exporter.services.tfserving.messages import available
+from exporter.services.tfserving.service import PREDICT, TfServingService
 from exporter.wire.grpc_messages import MESSAGE_PREFIX
 from tests.builders import make_facts, make_probe, make_target
 from tests.servers.pythie_serving import PythieServing

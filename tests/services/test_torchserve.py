@@ -13,18 +13,18 @@ import h11
 import numpy as np
 import pytest
 
-from exporter.errors import InputError, PreflightError
-from exporter.facts import ModelFacts
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelPlan
-from exporter.outcome import Outcome, Reason
+from exporter.core.errors import InputError, PreflightError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions, StopRules
+from exporter.core.target import Header
+from exporter.core.units import NS
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelPlan
 from exporter.payload import make_dataset, make_steps
-from exporter.probe import InputOptions, MeasurementOptions, StopRules
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
-from exporter.target import Header
-from exporter.transport.answer import Answer
-from exporter.units import NS
-from exporter.window import LevelEnd, Window
+from exporter.transport.call import Answer
+from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.services.asking import facts_of
 from tests.services.test_triton_control import pages

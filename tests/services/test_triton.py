@@ -17,15 +17,15 @@ import tritonclient.http.aio
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from exporter.errors import InputError, PreflightError
-from exporter.facts import TensorSpec
-from exporter.outcome import Reason
+from exporter.core.errors import InputError, PreflightError
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions
+from exporter.core.target import Header
 from exporter.payload import make_steps
-from exporter.probe import InputOptions
 from exporter.services import KINDS
-from exporter.services.base import EncodedRequest
-from exporter.services.triton import TritonService, infer_path
-from exporter.target import Header
+from exporter.services.triton.service import TritonService, infer_path
+from exporter.transport.call import EncodedRequest
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
 from exporter.wire.http1 import decompress

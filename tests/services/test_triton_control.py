@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import PreflightError
-from exporter.outcome import Reason
-from exporter.services.triton_control import TritonControl
-from exporter.target import Header, TlsOptions
-from exporter.units import NS
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.target import Header, TlsOptions
+from exporter.core.units import NS
+from exporter.services.triton.control import TritonControl
 from tests.builders import make_facts, make_target
 from tests.transport.certificates import Certificates, make_certificates
 from tests.transport.scripted import Script, serving

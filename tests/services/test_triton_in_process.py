@@ -16,23 +16,23 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from exporter.core.errors import PreflightError
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Outcome, Reason, SweepStatus
+from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, StopRules, Validation
+from exporter.core.result import SweepResult
+from exporter.core.target import Target
+from exporter.core.units import MS, NS
+from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.demo.triton import MODELS
-from exporter.errors import PreflightError
-from exporter.facts import TensorSpec
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelPlan
-from exporter.load.worker_pool import WorkerPool
-from exporter.outcome import Outcome, Reason, SweepStatus
+from exporter.engine.plan import LevelPlan
 from exporter.payload.regions import CLAIMED_PREFIX, FOLDER
-from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, StopRules, Validation
-from exporter.result import SweepResult
-from exporter.services.triton_library import check_version
+from exporter.services.triton_in_process.library import check_version
 from exporter.sweep.conductor import Sweep
-from exporter.target import Target
-from exporter.units import MS, NS
-from exporter.window import LevelEnd, RecordColumns, Window
+from exporter.worker.local import LocalWorker
+from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency, make_probe
-from tests.load.fakes import request_rate
+from tests.engine.fakes import request_rate
 
 # One worker for all tests that need nothing else of it: what a sweep loads is gone with its end.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

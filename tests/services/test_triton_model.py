@@ -8,8 +8,8 @@ import pytest
 from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from exporter.facts import DurationStat, TensorSpec
-from exporter.services.triton_model import config_hash, latest_version, model_facts, model_statistics
+from exporter.core.facts import DurationStat, TensorSpec
+from exporter.services.triton.model import config_hash, latest_version, model_facts, model_statistics
 
 
 def config(**fields: Any) -> model_config_pb2.ModelConfig:

@@ -16,22 +16,22 @@ import tritonclient.http.aio
 from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult
 
+from exporter.core.errors import PreflightError
+from exporter.core.facts import TensorSpec
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions
+from exporter.core.target import Target, TlsOptions
+from exporter.core.units import NS
+from exporter.core.window import Window
 from exporter.demo.triton import MODELS, EmbeddedTriton, free_ports
-from exporter.errors import PreflightError
-from exporter.facts import TensorSpec
-from exporter.load.local_worker import LocalWorker
-from exporter.load.protocol import LevelPlan
-from exporter.outcome import Outcome, Reason
+from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
-from exporter.probe import InputOptions, MeasurementOptions
-from exporter.services.base import Call
-from exporter.services.triton import TritonService
-from exporter.services.triton_control import TritonControl
-from exporter.target import Target, TlsOptions
-from exporter.transport.grpc_channel import INFER_METHOD
+from exporter.services.channel_factory import INFER_METHOD
+from exporter.services.triton.control import TritonControl
+from exporter.services.triton.service import TritonService
+from exporter.transport.call import Call
 from exporter.transport.http_channel import HttpChannel
-from exporter.units import NS
-from exporter.window import Window
+from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.certificates import make_certificates

@@ -11,9 +11,10 @@ import pytest
 import tritonclient.http
 from tritonclient.grpc import service_pb2
 
-from exporter.errors import InputError
-from exporter.services.base import EncodedRequest, Place
-from exporter.services.triton import TritonService
+from exporter.core.errors import InputError
+from exporter.services.base import Place
+from exporter.services.triton.service import TritonService
+from exporter.transport.call import EncodedRequest
 from tests.builders import make_facts, make_probe, make_target
 
 FACTS = make_facts(name="m")

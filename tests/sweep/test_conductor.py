@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.errors import PreflightError, WorkerLostError
-from exporter.facts import ModelFacts
-from exporter.limits import Load
-from exporter.load.protocol import LevelEvent, LevelPlan, LevelStarted, Worker
-from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
-from exporter.probe import (
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.facts import ModelFacts
+from exporter.core.limits import Load
+from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
+from exporter.core.probe import (
     MAX_SEARCH_LEVELS,
     InputOptions,
     LoadLevel,
@@ -26,12 +25,13 @@ from exporter.probe import (
     SequenceOptions,
     StopRules,
 )
-from exporter.result import Measurement, SweepResult, WindowCounts, WindowSummary
+from exporter.core.result import Measurement, SweepResult, WindowCounts, WindowSummary
+from exporter.core.units import MS, NS
+from exporter.core.window import ConnectionTimes, LevelEnd, Window
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
-from exporter.units import MS, NS
-from exporter.window import ConnectionTimes, LevelEnd, Window
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.facts import DurationStat, GpuReading, GpuSource, ServerReading, ServerSnapshot
-from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
-from exporter.result import GpuFigures, Measurement
+from exporter.core.facts import DurationStat, GpuReading, GpuSource, ServerReading, ServerSnapshot
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
+from exporter.core.result import GpuFigures, Measurement
+from exporter.core.units import MS, NS
 from exporter.server.statistics import SEVERAL_CALLED
 from exporter.sweep.level import LevelRun
-from exporter.units import MS, NS
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import tritonclient.http.aio
 
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import InputOptions, MeasurementOptions, Validation
+from exporter.core.units import MS, NS
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.load.local_worker import LocalWorker
-from exporter.outcome import Outcome, Reason
-from exporter.probe import InputOptions, MeasurementOptions, Validation
-from exporter.services.base import Call
-from exporter.services.triton import TritonService
-from exporter.services.triton_answers import read_answer
-from exporter.units import MS, NS
+from exporter.services.triton.responses import read_answer
+from exporter.services.triton.service import TritonService
+from exporter.transport.call import Call
+from exporter.worker.local import LocalWorker
 from tests.builders import make_probe, make_target
 from tests.sweep.test_server_side_real import mean_ns, probe_of, swept
 from tests.transport.scripted import Ended

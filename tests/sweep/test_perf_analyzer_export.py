@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.outcome import Reason
-from exporter.probe import MeasurementOptions
-from exporter.result import Measurement
+from exporter.core.outcome import Reason
+from exporter.core.probe import MeasurementOptions
+from exporter.core.result import Measurement
+from exporter.core.window import RecordColumns, Window
 from exporter.sweep.level import LevelRun
-from exporter.window import RecordColumns, Window
 from tests.builders import concurrency, make_facts, make_probe
 
 RECORDED = Path(__file__).parent / "perf_analyzer"

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.errors import PreflightError
-from exporter.facts import ModelFacts
-from exporter.load.protocol import LevelEvent, LevelPlan
-from exporter.outcome import Reason
-from exporter.probe import Probe
+from exporter.core.errors import PreflightError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.target import Resolve
+from exporter.engine.plan import LevelEvent, LevelPlan
 from exporter.sweep.preflight import Pins
-from exporter.target import Resolve
 from tests.builders import make_facts, make_probe, make_target
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from exporter.core.outcome import Outcome, Reason, SweepStatus
+from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.core.result import Measurement, SweepResult
+from exporter.core.units import MS
 from exporter.demo.triton import EmbeddedTriton
-from exporter.load.worker_pool import WorkerPool
-from exporter.outcome import Outcome, Reason, SweepStatus
-from exporter.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
-from exporter.result import Measurement, SweepResult
 from exporter.sweep.conductor import Sweep
-from exporter.units import MS
+from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency
-from tests.load.fakes import request_rate
-from tests.load.test_real_triton import probe_of
+from tests.engine.fakes import request_rate
+from tests.engine.test_real_triton import probe_of
 
 NOISY = 1.0
 """The machine under the tests is anybody's: windows may differ by so much and are stable still."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
+from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
 from exporter.sweep.search import HIGHEST_REQUEST_RATE, visits
 
 LINEAR, BINARY = SearchKind.LINEAR, SearchKind.BINARY

@@ -15,15 +15,15 @@ import pytest
 import tritonclient.http
 import tritonclient.http.aio
 
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Outcome
+from exporter.core.probe import LoadLevel, MeasurementOptions, Probe, StopRules
+from exporter.core.result import Measurement, SweepResult, WindowSummary
+from exporter.core.units import MS, NS
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.facts import ModelFacts
-from exporter.load.local_worker import LocalWorker
-from exporter.outcome import Outcome
-from exporter.probe import LoadLevel, MeasurementOptions, Probe, StopRules
-from exporter.result import Measurement, SweepResult, WindowSummary
 from exporter.sweep.conductor import Sweep, Watcher
 from exporter.sweep.stability import Stability
-from exporter.units import MS, NS
+from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.scripted import serving

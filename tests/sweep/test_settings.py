@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe, ServerSettings
+from exporter.core.units import NS
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.errors import PreflightError
-from exporter.outcome import Reason
-from exporter.probe import Probe, ServerSettings
 from exporter.services.base import TraceSettings
-from exporter.services.triton_control import TritonControl
+from exporter.services.triton.control import TritonControl
 from exporter.sweep import settings as module
 from exporter.sweep.settings import put_back_now, server_settings, trace_settings
-from exporter.units import NS
 from tests.builders import make_probe, make_target
 from tests.conftest import TritonFactory
 

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.target import Target
-from exporter.transport.grpc_channel import INFER_METHOD, GrpcChannel
-from exporter.units import NS
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.services.channel_factory import INFER_METHOD
+from exporter.transport.call import Call, EncodedRequest
+from exporter.transport.grpc_channel import GrpcChannel
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2_frames import (

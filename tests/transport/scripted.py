@@ -9,9 +9,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.target import Target
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.transport.call import Call, EncodedRequest
 from tests.builders import make_target
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from hpack import Decoder
 
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Header
+from exporter.core.units import NS
 from exporter.demo.triton import free_ports
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.target import Header
-from exporter.transport.grpc_channel import INFER_METHOD
-from exporter.units import NS
+from exporter.services.channel_factory import INFER_METHOD
+from exporter.transport.call import Call, EncodedRequest
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2_frames import (

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from exporter.core.outcome import Outcome
+from exporter.core.target import TlsOptions
 from exporter.demo.triton import EmbeddedTriton, free_ports
-from exporter.outcome import Outcome
-from exporter.services.base import EncodedRequest
-from exporter.target import TlsOptions
+from exporter.transport.call import EncodedRequest
 from exporter.wire.grpc_messages import frame_message
 from tests.transport.certificates import Certificates
 from tests.transport.grpc_peers import ECHO, Bench

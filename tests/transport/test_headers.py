@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.target import Header
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Header
 from exporter.transport.headers import read_headers
 
 

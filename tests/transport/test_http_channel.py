@@ -11,11 +11,11 @@ from asyncio import StreamWriter as Writer
 
 import pytest
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.units import NS
+from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.http_channel import HttpChannel, error_text, retry_after_ns, status_outcome
-from exporter.units import NS
 from tests.transport.scripted import OK, REQUEST, Ended, Script, always, http_target, read_request, reset, serving
 
 

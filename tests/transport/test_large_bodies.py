@@ -12,10 +12,10 @@ from hashlib import blake2b
 
 import pytest
 
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.services.channels import make_channel
-from exporter.target import Target, TlsOptions
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target, TlsOptions
+from exporter.services.channel_factory import make_channel
+from exporter.transport.call import Call, EncodedRequest
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import (
     DATA,

@@ -12,10 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from exporter.core.outcome import Outcome
+from exporter.core.target import TlsOptions
 from exporter.demo.triton import free_ports
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.target import TlsOptions
+from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.http_channel import HttpChannel
 from exporter.transport.tls_files import read_file
 from exporter.wire.grpc_messages import frame_message

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.services.base import Call
-from exporter.services.channels import connections, make_channel
-from exporter.target import Resolve, Target
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Resolve, Target
+from exporter.services.channel_factory import connections, make_channel
 from exporter.transport import resolve
+from exporter.transport.call import Call
 from exporter.transport.dial import dial, settle
 from exporter.transport.resolve import Address, addresses
 from tests.builders import make_target

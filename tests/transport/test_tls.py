@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import TransportError
-from exporter.outcome import Outcome
-from exporter.services.base import Call, EncodedRequest
-from exporter.target import Target, TlsOptions
+from exporter.core.errors import TransportError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target, TlsOptions
+from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.connection import Connection
 from exporter.transport.der import content
 from exporter.transport.http_channel import HttpChannel

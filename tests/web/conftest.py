@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from starlette.applications import Starlette
 
-from exporter.sinks.page import MetricsPage
+from exporter.metrics.page import MetricsPage
 from exporter.web.app import WebSources, create_app
 from exporter.web.server import WebServer
-from tests.sinks.results import make_exporter_facts
-from tests.sinks.scenario import make_scenario
+from tests.metrics.results import make_exporter_facts
+from tests.metrics.scenario import make_scenario
 
 
 class Signs:

@@ -14,17 +14,17 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.baseline_command import Command, CommandError
-from exporter.baseline_command import run as run_command
-from exporter.errors import ConfigError
-from exporter.sinks.page import MetricsPage
+from exporter.commands.baseline import Command, CommandError
+from exporter.commands.baseline import run as run_command
+from exporter.core.errors import ConfigError
+from exporter.metrics.page import MetricsPage
 from exporter.web import access as access_module
 from exporter.web.access import Passwords, WebAccess
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.server import WebServer
-from tests.sinks.results import make_exporter_facts
-from tests.sinks.scenario import make_scenario
+from tests.metrics.results import make_exporter_facts
+from tests.metrics.scenario import make_scenario
 from tests.transport.certificates import Certificates
 
 PATHS = ("/", "/metrics", "/api/status", "/style.css", "/nowhere")

@@ -12,18 +12,18 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.baseline_command import Command, CommandError, run
+from exporter.baseline.actions import BaselineActions
+from exporter.baseline.file_format import encode
+from exporter.baseline.store import BaselineStore
 from exporter.cli import run as run_cli
-from exporter.probe import BaselineOptions, Probe, Schedule
-from exporter.sinks.baseline_actions import BaselineActions
-from exporter.sinks.baseline_file import encode
-from exporter.sinks.baseline_store import BaselineStore
-from exporter.units import NS
+from exporter.commands.baseline import Command, CommandError, run
+from exporter.core.probe import BaselineOptions, Probe, Schedule
+from exporter.core.units import NS
 from exporter.web.auth import TOKEN_VARIABLE, TokenGuard
 from exporter.web.baseline import baseline_routes
 from exporter.web.server import WebServer
 from tests.builders import concurrency, make_facts, make_probe
-from tests.sinks.results import make_measurement, make_result
+from tests.metrics.results import make_measurement, make_result
 
 BEGIN = 1_767_225_600.0
 BEARER = {"Authorization": "Bearer open sesame"}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.errors import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.web.auth import TokenGuard
 from exporter.web.configuration import config_routes
 

@@ -19,7 +19,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from exporter.config.web_file import TlsServerSettings
-from exporter.web import connection, doorway
+from exporter.web import connection
+from exporter.web import tls_handshake as doorway
 from exporter.web.server import WebServer
 from exporter.web.tls import TlsDoor
 from tests.transport.certificates import make_certificates

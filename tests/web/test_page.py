@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.limits import Load
-from exporter.outcome import Reason, SkipReason, SweepStatus
-from exporter.sinks.board import ProbeView
+from exporter.core.limits import Load
+from exporter.core.outcome import Reason, SkipReason, SweepStatus
+from exporter.state.probe_state import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status
 from tests.builders import concurrency, make_facts, make_probe, make_target
-from tests.sinks.results import make_measurement, make_result
+from tests.metrics.results import make_measurement, make_result
 
 NOW = 1_700_000_042.0
 FACTS = PageFacts("0.1.0", ready=True, now_unix_s=NOW)

@@ -10,14 +10,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from exporter.on_demand import shortened
-from exporter.outcome import Reason, SweepStatus
-from exporter.probe import MeasurementOptions, Probe, StopRules, WindowMode
-from exporter.result import SweepResult
-from exporter.units import NS
+from exporter.core.outcome import Reason, SweepStatus
+from exporter.core.probe import MeasurementOptions, Probe, StopRules, WindowMode
+from exporter.core.result import SweepResult
+from exporter.core.units import NS
+from exporter.daemon.on_demand import shortened
 from exporter.web.probe import TIMEOUT_HEADER, NoSweep, ProbePage, probe_routes, scrape_seconds
 from tests.builders import concurrency, make_probe
-from tests.sinks.results import make_measurement, make_result
+from tests.metrics.results import make_measurement, make_result
 
 PROBE = make_probe(levels=(concurrency(1), concurrency(8)))
 ASKED = {"target": "triton-http", "module": "addsub"}

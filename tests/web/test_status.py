@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from exporter.outcome import Outcome, Reason, SkipReason, SweepStatus
-from exporter.probe import Signal
-from exporter.result import LevelVerdict, SignalVerdict, SweepResult
-from exporter.sinks.board import ProbeView
+from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
+from exporter.core.probe import Signal
+from exporter.core.result import LevelVerdict, SignalVerdict, SweepResult
+from exporter.state.probe_state import ProbeView
 from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, is_failing, probe_status
 from tests.builders import concurrency, make_facts, make_probe
-from tests.sinks.results import make_measurement, make_result
-from tests.sinks.scenario import regressed, withheld
+from tests.metrics.results import make_measurement, make_result
+from tests.metrics.scenario import regressed, withheld
 
 NOW = 1_700_000_042.0
 

@@ -11,7 +11,7 @@ from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 from exporter.wire.grpc import OK, Code, Rpc, Status, encode_timeout, request_block
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 from exporter.wire import http1
 from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, Http1Client, decompress, request_head
 

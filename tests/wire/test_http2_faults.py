@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import (
     ACK,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import ProtocolError
+from exporter.core.errors import ProtocolError
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import FRAME_HEADER, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE
 from tests.wire.http2_peers import REQUEST, REQUEST_FIELDS, Core, H2Server, output, ready_core, started

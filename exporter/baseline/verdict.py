@@ -1,0 +1,67 @@
+"""K bad sweeps of the last M: when a regression begins to hold, and when it is over. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from exporter.core.probe import Tier
+from exporter.core.units import NS
+
+_LEAST_BAD, _LEAST_OF = 3, 4
+"""However long the interval: a single sweep decides nothing."""
+_GAP = 2
+"""Sweeps that are older than so many times the tier's span say nothing of now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of a tier for one interval; `span_s` is the time that `of` sweeps take."""
+
+    bad: int
+    of: int
+    clear: int
+    span_s: float
+
+
+@dataclass(slots=True)
+class TierState:
+    """What is remembered of one signal and tier: the last sweeps, oldest first, "1" for a bad one; whether the
+    regression holds; sweeps in a row that could not be judged; the moment of the last that was."""
+
+    sweeps: str = ""
+    holds: bool = False
+    unjudged: int = 0
+    judged_unix_s: float = 0.0
+
+
+def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts:
+    """The tier's counts at another interval than they are meant for, such that the times stay as they are as far as
+    whole sweeps allow."""
+    factor = meant_for_ns / interval_ns
+    of = max(_LEAST_OF, round(tier.of * factor))
+    bad = min(of, max(_LEAST_BAD, math.ceil(tier.bad / tier.of * of - 1e-9)))
+    clear = min(bad - 1, max(1, math.floor(tier.clear / tier.of * of + 1e-9)))
+    return Counts(bad, of, clear, of * interval_ns / NS)
+
+
+def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> bool | None:
+    """Takes one more sweep in, None for one that can't be judged; says whether the regression holds now, None where
+    there is no verdict.
+
+    What can't be judged has not ended a regression either: one that holds goes on to, for the tier's span.
+    """
+    if unix_s - state.judged_unix_s > _GAP * counts.span_s:
+        state.sweeps = ""
+    if bad is None:
+        state.unjudged += 1
+        if state.unjudged >= counts.of:
+            state.sweeps, state.holds = "", False
+        return True if state.holds else None
+    state.unjudged, state.judged_unix_s = 0, unix_s
+    state.sweeps = (state.sweeps + "01"[bad])[-counts.of :]
+    if state.sweeps.count("1") >= counts.bad:
+        state.holds = True
+    elif state.sweeps.count("0") >= counts.of - counts.clear:
+        state.holds = False
+    return state.holds

@@ -1,0 +1,1 @@
+"""The commands of the program, one module or package each. They never import each other."""

@@ -1,0 +1,78 @@
+"""All flags of `triton-canary analyze`: those of perf_analyzer 2.60, and our own beside them.
+
+From this table come the parsing, the help and the page docs/analyze.md.
+"""
+
+from __future__ import annotations
+
+from exporter.commands.analyze.flags import value_parsers as read
+from exporter.commands.analyze.flags.fail_on import parse_condition
+from exporter.commands.analyze.flags.flag import Flag, Key, Part, Setting
+from exporter.commands.analyze.flags.table_load import MEASUREMENT, MODEL
+from exporter.commands.analyze.flags.table_request import INPUT, SERVER
+
+_REPORT = (
+    Flag(
+        ("-f",),
+        "FILE",
+        "Writes the levels as CSV; as a plot if it ends in .png, .svg or .pdf.",
+        Setting("output_path", read.filled),
+    ),
+    Flag(("--verbose-csv",), "", "Adds columns to the CSV.", Setting("verbose_csv", read.present)),
+    Flag(
+        ("--profile-export-file",),
+        "FILE",
+        "Writes every request as JSON. The file must not exist.",
+        Setting("profile_export_path", read.filled),
+    ),
+    Flag(("-v", "--verbose"), "", "Says more; twice, still more.", Setting("verbosity", read.present, repeats=True)),
+    Flag(("--version",), "", "Prints the version.", Setting("version", read.present)),
+)
+
+_OWN = (
+    Flag(
+        ("--tensor-datatype",),
+        "NAME:TYPE",
+        "The datatype of an input that the server does not tell (oip, tfserving), as x:FP32. Once for each input.",
+        Part("`input.datatypes`", read.datatype, repeats=True),
+    ),
+    Flag(
+        ("--unit",),
+        "NAME:PER",
+        "What one inference is worth, as seconds_of_audio:0.3; throughput is given in it, too.",
+        Key("unit", read.unit),
+    ),
+    Flag(
+        ("--fail-on",),
+        "CONDITION",
+        "Exit code 5 if a level is like this, as 'p95>50ms', 'throughput<100/s', 'error_ratio>1%'. Can be repeated.",
+        Setting("fail_on", parse_condition, repeats=True),
+    ),
+    Flag(
+        ("--include-unstable",), "", "Unstable levels are in the CSV, too.", Setting("include_unstable", read.present)
+    ),
+    Flag(("--json",), "FILE", "Writes the whole result as JSON.", Setting("json_path", read.filled)),
+    Flag(
+        ("--plot",), "FILE", "Draws latency against throughput: .png, .svg or .pdf.", Setting("plot_path", read.filled)
+    ),
+    Flag(
+        ("--print-probe",),
+        "",
+        "Measures nothing; prints the same measurement as a configuration of the daemon.",
+        Setting("print_probe", read.present),
+    ),
+    Flag(("--help", "-h"), "", "Prints this.", Setting("help", read.present)),
+)
+
+GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
+    ("The model", MODEL),
+    ("The measurement", MEASUREMENT),
+    ("The input", INPUT),
+    ("The server", SERVER),
+    ("The report", _REPORT),
+    ("Our own", _OWN),
+)
+"""All flags, as a reader meets them. All but the last group are perf_analyzer's; of its own are --verbose and -h."""
+
+FLAGS: dict[str, Flag] = {name: flag for _, flags in GROUPS for flag in flags for name in flag.names}
+"""The flags by each of their names."""

@@ -1,0 +1,106 @@
+"""Latency against throughput as a picture: one line a percentile, the knee and the threshold marked.
+
+Needs the optional extra `plot` (matplotlib, which draws without a display).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.analysis.knee import knee
+from exporter.commands.analyze.report.lines import number, percentile_name
+from exporter.core.errors import ConfigError
+from exporter.core.result import LatencySummary, Measurement, SweepResult
+from exporter.core.units import MS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+"""File names that mean a picture."""
+
+
+def require_plotting() -> None:
+    """Raises ConfigError, naming the cure, if nothing can be drawn: before a run, not after it."""
+    try:
+        import matplotlib  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise ConfigError(
+            ["a plot needs matplotlib, which is not installed: pip install 'triton-canary[plot]'"]
+        ) from error
+
+
+def write_plot(path: Path, result: SweepResult) -> bool:
+    """Draws the levels into the file, whose ending says the format. False, with nothing written, if no level had an ok
+    request. Raises ConfigError without matplotlib, OSError if the file can't be written."""
+    require_plotting()
+    if not _drawn(result):
+        return False
+    draw(result).savefig(path, dpi=120)
+    return True
+
+
+def draw(result: SweepResult) -> Figure:
+    """The picture of a result with at least one level that had an ok request."""
+    from matplotlib.figure import Figure
+
+    measurements = _drawn(result)
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot()
+    for percentile in sorted({p.percentile for _, latency in measurements for p in latency.percentiles}):
+        points = [
+            (measurement.throughput, entry.value_ns / MS)
+            for measurement, latency in measurements
+            for entry in latency.percentiles
+            if entry.percentile == percentile
+        ]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=percentile_name(percentile))
+    _mark_levels(axes, measurements)
+    _mark_knee(axes, result, measurements)
+    threshold_ns = result.probe.measurement.latency_threshold_ns
+    if threshold_ns:
+        axes.axhline(
+            threshold_ns / MS, color="tab:red", linestyle="--", label=f"threshold {number(threshold_ns / MS)} ms"
+        )
+    axes.set_xlabel("throughput, inferences a second")
+    axes.set_ylabel("latency, milliseconds")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{result.probe.model} at {result.probe.target.url}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def _drawn(result: SweepResult) -> list[tuple[Measurement, LatencySummary]]:
+    """The levels in the order of their load, whatever order a search took."""
+    ordered = sorted(result.measurements, key=lambda measurement: measurement.level.value)
+    return [(measurement, measurement.latency) for measurement in ordered if measurement.latency is not None]
+
+
+def _mark_levels(axes: Axes, measurements: list[tuple[Measurement, LatencySummary]]) -> None:
+    """Each level's load above its highest point; a question mark where it was not stable."""
+    for measurement, latency in measurements:
+        highest_ns = max(entry.value_ns for entry in latency.percentiles)
+        text = measurement.level.label if measurement.stable else f"{measurement.level.label}?"
+        axes.annotate(
+            text,
+            (measurement.throughput, highest_ns / MS),
+            textcoords="offset points",
+            xytext=(0, 6),
+            ha="center",
+            fontsize="small",
+        )
+
+
+def _mark_knee(axes: Axes, result: SweepResult, measurements: list[tuple[Measurement, LatencySummary]]) -> None:
+    percentile = result.probe.measurement.stability_percentile
+    latencies = [latency.mean_ns if percentile is None else latency.at(percentile) for _, latency in measurements]
+    found = knee([measurement.throughput for measurement, _ in measurements], latencies)
+    if found is not None:
+        measurement = measurements[found][0]
+        axes.axvline(
+            measurement.throughput, color="gray", linestyle=":", label=f"knee, at load {measurement.level.label}"
+        )

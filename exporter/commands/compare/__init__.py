@@ -1,0 +1,1 @@
+"""`triton-canary compare`: what differs between sweeps. Never imports another command."""

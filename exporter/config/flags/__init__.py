@@ -1,6 +1,0 @@
-"""perf_analyzer's flags, and our own: from a command line to a configuration document, or to all that is wrong."""
-
-from exporter.config.flags.command_line import CommandLine, parse
-from exporter.config.flags.options import RunOptions
-
-__all__ = ["CommandLine", "RunOptions", "parse"]

@@ -1,0 +1,74 @@
+"""The few exceptions of this package.
+
+A failed request is never an exception: it is a record with an `Outcome`. A failed sweep is never an exception
+either: it is a `SweepResult` with a `Reason`. What is left are the user's mistakes and the ways in which a call to
+a server can go wrong before there is anything to record.
+"""
+
+from __future__ import annotations
+
+from exporter.core.outcome import Outcome, Reason
+
+
+class TritonCanaryError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class ConfigError(TritonCanaryError):
+    """What a user wrote cannot be used. Holds every fault found, not the first."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class InputError(TritonCanaryError):
+    """The input asked for does not fit the model; each fault names the place, the tensor, what was expected and what
+    was found. `more` is how many further ones are only counted."""
+
+    def __init__(self, *faults: str, more: int = 0) -> None:
+        self.faults = faults
+        self.more = more
+        super().__init__("; ".join(self.lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All faults, and the number of those that are only counted."""
+        return (*self.faults, *((f"and {self.more} more",) if self.more else ()))
+
+    def first(self, shown: int) -> str:
+        """The first faults as one text, with the number of the others."""
+        hidden = len(self.faults) - shown
+        return str(InputError(*self.faults[:shown], more=self.more + max(hidden, 0)))
+
+
+class ProtocolError(TritonCanaryError):
+    """The peer broke its protocol. Raised by the wire cores alone; after it a core is of no more use."""
+
+
+class TransportError(TritonCanaryError):
+    """A connection could not be made or was lost; says under which outcome that counts."""
+
+    def __init__(self, outcome: Outcome, text: str) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
+class PreflightError(TritonCanaryError):
+    """The server or the model is not fit to be measured; says under which reason the sweep fails, and what status the
+    server gave, by HTTP's number or gRPC's name, if it gave one. `faults` are those of input, one by one, where the
+    text has only the first of them."""
+
+    def __init__(self, reason: Reason, text: str, status: str = "", faults: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.status = status
+        self.faults = faults
+
+
+class WorkerLostError(TritonCanaryError):
+    """The worker process ended, or had to be ended, before it gave its answer."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

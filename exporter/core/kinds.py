@@ -1,0 +1,136 @@
+"""The service kinds by what a configuration must know of them: doors, pages, and what each has and has not. Pure.
+
+Nothing here says how such a server is asked: that is the kind's module in `services`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from exporter.core.units import NS, US
+
+TRITON: Final = "triton"
+IN_PROCESS: Final = "triton_in_process"
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """To which of a model's statistics a family of a metrics page adds: to its count, or, with the nanoseconds that its
+    unit has, to its time. `inferences` are no requests: one can hold a batch of them."""
+
+    name: str
+    unit_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A service kind.
+
+    `ports` are where its doors are by default, by scheme; those of other schemes it has not, and without any nothing is
+    sent. `metrics_page` is where a server's page is by default: port and path. `own` are the keys of targets and probes
+    that mean something for this kind (and for others that name them too). `lacks` are keys of probes that mean nothing
+    for it, each with what a fault says, where `{given}` stands for what was given. `families` are those of its metrics
+    page, for kinds whose servers have no statistics call.
+    """
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+    metrics_page: str = ""
+    own: frozenset[str] = frozenset()
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    families: Mapping[str, tuple[Take, ...]] = field(default_factory=dict)
+
+
+_NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
+_NOTHING_SENT: Final = "found {given}: the target's Triton is in this process, nothing is sent"
+_ONE_FORM: Final = "found {given}: has no effect, since {kind} has no choice of forms; leave it out"
+
+PLAIN: Final[Mapping[str, str]] = dict.fromkeys(
+    (
+        "streaming",
+        "composing_models",
+        "server_settings",
+        "load.sequences",
+        "input.shared_memory",
+        "validation.reference_model",
+    ),
+    _NO_SUCH,
+)
+"""What servers lack that have nothing of Triton's extensions."""
+_NO_TENSOR_PROTOCOL: Final[Mapping[str, str]] = {
+    **PLAIN,
+    "models": _NO_SUCH,
+    "input.parameters": _NO_SUCH,
+    "input.format": _ONE_FORM,
+    "input.output_format": _ONE_FORM,
+}
+
+KINDS: Final[dict[str, Kind]] = {
+    TRITON: Kind(
+        ports={"http": 8000, "https": 443, "grpc": 8001, "grpcs": 8001},
+        metrics_page="8002/metrics",
+    ),
+    IN_PROCESS: Kind(
+        lacks={
+            "models": _NO_SUCH,
+            "input.format": _NOTHING_SENT,
+            "input.output_format": _NOTHING_SENT,
+            "input.compression": _NOTHING_SENT,
+            "input.shared_memory": _NOTHING_SENT,
+            "load.workers": "found {given}: each would load a Triton of its own; give 1",
+            "server_settings": "have no meaning: the target's Triton is in this process, and does not trace",
+        },
+    ),
+    "oip": Kind(
+        ports={"http": 8080, "https": 443, "grpc": 8081, "grpcs": 8081},  # MLServer's and KServe's
+        metrics_page="8082/metrics",
+        own=frozenset({"input.datatypes"}),
+        lacks={
+            **PLAIN,
+            "input.batch_size": "found {given}: the Open Inference Protocol tells no batch dimension; give whole "
+            "shapes in input.shapes, and batch_size 1",
+        },
+        families={
+            # MLServer: a summary, in seconds, and counters.
+            "model_infer_request_success_total": (Take("success"),),
+            "model_infer_request_failure_total": (Take("fail"),),
+            "model_infer_request_duration_sum": (Take("success", NS),),
+            # KServe: histograms of the parts of a request, in seconds.
+            "request_predict_seconds_count": (Take("success"),),
+            "request_preprocess_seconds_sum": (Take("success", NS), Take("compute_input", NS)),
+            "request_predict_seconds_sum": (Take("success", NS), Take("compute_infer", NS)),
+            "request_postprocess_seconds_sum": (Take("success", NS), Take("compute_output", NS)),
+        },
+    ),
+    "tfserving": Kind(
+        ports={"http": 8501, "https": 443, "grpc": 8500, "grpcs": 8500},
+        metrics_page="8501/monitoring/prometheus/metrics",
+        own=frozenset({"input.datatypes", "input.signature"}),
+        lacks=_NO_TENSOR_PROTOCOL,
+        families={
+            # A histogram, in microseconds.
+            ":tensorflow:serving:request_latency_count": (Take("success"),),
+            ":tensorflow:serving:request_latency_sum": (Take("success", US),),
+        },
+    ),
+    "torchserve": Kind(
+        ports={"http": 8080, "https": 443},
+        metrics_page="8082/metrics",
+        own=frozenset({"input.content_type", "management_url", "management_headers"}),
+        lacks={
+            **_NO_TENSOR_PROTOCOL,
+            "input.compression": _NO_SUCH,
+            "input.batch_size": "found {given}: a request to TorchServe is one input, and the server makes the "
+            "batches; give 1",
+        },
+        families={
+            # Running sums, in microseconds.
+            "ts_inference_requests_total": (Take("success"), Take("inferences")),
+            "ts_inference_latency_microseconds": (Take("success", US),),
+            "ts_queue_latency_microseconds": (Take("queue", US),),
+        },
+    ),
+}
+"""By the names that targets bear; `services.KINDS` says of each what makes its service. https stands for a proxy:
+Triton's HTTP door, for one, has no TLS."""

@@ -1,0 +1,342 @@
+"""What to measure: a probe and all that belongs to it, as the configuration or a command line said it.
+
+The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from exporter.core.target import Target
+from exporter.core.units import NS
+
+
+class Mode(enum.StrEnum):
+    """What a load level holds constant."""
+
+    CONCURRENCY = "concurrency"
+    REQUEST_RATE = "request_rate"
+    INTERVALS = "intervals"
+    SCHEDULE = "schedule"
+    PERIODIC = "periodic"
+
+
+class Distribution(enum.StrEnum):
+    """How the requests of a rate are spread in time."""
+
+    CONSTANT = "constant"
+    POISSON = "poisson"
+
+
+class OverloadPolicy(enum.StrEnum):
+    """What a server that says it is overloaded (429, 503, RESOURCE_EXHAUSTED) gets: the same load and a count of its
+    refusals, or a pause as long as it asks for, or longer each time."""
+
+    COUNT = "count"
+    BACK_OFF = "back_off"
+
+
+class SearchKind(enum.StrEnum):
+    """Which levels a search visits: one after the other up to the first that fails, or by halving."""
+
+    LINEAR = "linear"
+    BINARY = "binary"
+
+
+class WindowMode(enum.StrEnum):
+    """What ends a measurement window: its time, or so many requests that ended in it."""
+
+    TIME = "time"
+    COUNT = "count"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLevel:
+    """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
+
+    `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
+    number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
+    it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
+    `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
+    Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
+    `request_period` responses each, until there were `value` of them.
+    """
+
+    mode: Mode
+    value: float
+    label: str
+    distribution: Distribution = Distribution.CONSTANT
+    seed: int = 0
+    file: str = ""
+    file_digest: str = ""
+    duration_ns: int = 0
+    start: int = 0
+    step: int = 0
+    request_period: int = 0
+
+
+MAX_SEARCH_LEVELS = 64
+"""The most levels that a search with an open end visits: it must not go on for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Looks for the highest level that keeps the latency threshold, from `start` to `end` (0: open), in the levels' own
+    unit. `step` is the distance of a linear search's levels, and the precision of a binary one."""
+
+    kind: SearchKind
+    mode: Mode
+    start: float
+    end: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementOptions:
+    """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
+    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`.
+
+    Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
+    none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
+    `warm_up_ns` and `warm_up_requests` have ended. The whole sweep is run `repeats` times.
+
+    A level keeps `latency_threshold_ns` (0: there is none) where the figure that stability is judged by is within it,
+    and it got at least `min_reached_ratio` of what was asked of it.
+    """
+
+    window_ns: int = 5 * NS
+    stability_ratio: float = 0.1
+    stability_percentile: float | None = None
+    stability_windows: int = 3
+    max_windows: int = 10
+    percentiles: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0, 99.9)
+    request_timeout_ns: int = 10 * NS
+    window_mode: WindowMode = WindowMode.TIME
+    window_requests: int = 50
+    request_count: int = 0
+    warm_up_requests: int = 0
+    warm_up_ns: int = 0
+    repeats: int = 1
+    latency_threshold_ns: int = 0
+    min_reached_ratio: float = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. The `paths`
+    of source `files` are one directory or JSON files, and `files_digest` is of all that was in them when they were
+    checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
+    string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
+    `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
+    unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
+    the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
+    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's."""
+
+    source: str = "random"
+    seed: int = 0
+    batch_size: int = 1
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    string_length: int = 128
+    compression: str = "none"
+    paths: tuple[str, ...] = ()
+    files_digest: str = ""
+    string_data: str = ""
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    format: str = "binary"
+    output_format: str = "binary"
+    shared_memory: str = "none"
+    output_shared_memory_bytes: int = 102_400
+    priority: str = "default"
+    datatypes: tuple[tuple[str, str], ...] = ()
+    signature: str = "serving_default"
+    content_type: str = ""
+
+
+DEFAULT_INPUT = InputOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What answers are held against: the outputs expected in the data, or those of a reference model, which is asked
+    once for each input (`reference_version` "" is the server's choice).
+
+    A number is as expected if it differs by at most `absolute` + `relative` x its expected value. None for both: by
+    nothing at all where the data says what is expected; a reference model is then only compared, and no answer wrong.
+    """
+
+    reference_model: str = ""
+    reference_version: str = ""
+    absolute: float | None = None
+    relative: float | None = None
+
+
+DEFAULT_SEQUENCE_LENGTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOptions:
+    """Requests as sequences: each has an id, and a flag at its first and at its last request.
+
+    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight. A
+    sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
+    input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
+    is a random place among 63 bits. A `serial` sequence never has more than one request in flight.
+    """
+
+    count: int = 4
+    length: int = 0
+    length_variation_ratio: float = 0.2
+    start_id: int = 0
+    id_range: int = 0
+    serial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopRules:
+    """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
+    than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
+    answers, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload` says
+    what an overloaded server gets. A ratio of 1 lets everything fail.
+
+    A level also ends once `error_min_requests` more ok answers took longer than `max_latency_ns` than did not, and once
+    the server's queue of the model has grown at `pending_growth` readings in a row. 0 switches either off."""
+
+    max_in_flight: int = 256
+    max_requests: int = 1_000_000
+    max_duration_ns: int = 300 * NS
+    max_error_ratio: float = 0.1
+    error_min_requests: int = 20
+    on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF
+    max_latency_ns: int = 5 * NS
+    pending_growth: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """A request is good if it is ok within `latency_ns`; the slo is met where `percentile` of a level is within it.
+    It holds at the levels named: an overload level would poison it."""
+
+    name: str
+    latency_ns: int
+    percentile: float
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one inference is worth to a user, for example 0.3 seconds_of_audio."""
+
+    name: str
+    per_inference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a probe runs: every `interval_ns`, or by `cron` (five fields, in `timezone`), each moved later by up to
+    `jitter_ns`. Under cron `interval_ns` is the longest gap ahead."""
+
+    interval_ns: int
+    cron: str = ""
+    timezone: str = "UTC"
+    jitter_ns: int = 0
+
+
+class Signal(enum.StrEnum):
+    """A figure of a level that is held against a baseline."""
+
+    LATENCY_P50 = "latency_p50"
+    LATENCY_P99 = "latency_p99"
+    THROUGHPUT = "throughput"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One loudness of a regression. A sweep is bad where a signal is worse than its baseline by more than `ratio`, and
+    by more than e^(`noise_factor` * noise of the baseline). The regression holds once `bad` of the last `of` sweeps
+    are, until at most `clear` are; the counts are meant for one interval, and scaled for others."""
+
+    name: str
+    ratio: float
+    noise_factor: float
+    bad: int
+    of: int
+    clear: int
+    signals: tuple[Signal, ...]
+
+
+PAGE = Tier("page", 1.30, 3.0, 9, 12, 4, (Signal.LATENCY_P50,))
+
+WARN = Tier("warn", 1.15, 2.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
+
+SLOW = Tier("slow", 1.07, 0.5, 173, 288, 115, (Signal.LATENCY_P50,))
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineOptions:
+    """How a level is held against what it was.
+
+    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`; the pin replaces the
+    provisional one if it is at most `replace_ratio` worse. A newly served version may be worse than the accepted one by
+    `version_ratio`. No verdict is given where the baseline's noise is above `max_noise`, and none on the 99th
+    percentile of fewer than `p99_min_requests` requests. What differs by no more than the floor, differs not.
+    The counts of the tiers are meant for sweeps every `counts_interval_ns`.
+    """
+
+    enabled: bool = True
+    pin_ns: int = 7 * 86_400 * NS
+    provisional_ns: int = 86_400 * NS
+    replace_ratio: float = 1.05
+    version_ratio: float = 1.10
+    max_noise: float = 0.08
+    p99_min_requests: int = 1000
+    p50_floor_ns: int = 200_000
+    p99_floor_ns: int = 1_000_000
+    counts_interval_ns: int = 300 * NS
+    tiers: tuple[Tier, ...] = (PAGE, WARN, SLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The server's trace settings of the model for the time of a sweep, as Triton's trace extension has them; what is
+    None stays as it is."""
+
+    trace_level: tuple[str, ...] | None = None
+    trace_rate: int | None = None
+    trace_count: int | None = None
+    log_frequency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
+    `parent` is as a target's. `workers` processes share the load of each level. With a `search`, `levels` are its
+    declared start and end; without one, all that are run. `composing_models` are called by the model in ways that its
+    configuration does not tell; those of an ensemble are found without being named. `streaming` sends over gRPC's
+    bidirectional stream."""
+
+    name: str
+    target: Target
+    model: str
+    version: str
+    schedule: Schedule
+    levels: tuple[LoadLevel, ...]
+    measurement: MeasurementOptions = MeasurementOptions()
+    input: InputOptions = InputOptions()
+    stop: StopRules = StopRules()
+    slo: Slo | None = None
+    unit: Unit | None = None
+    workers: int = 1
+    histogram: bool = True
+    variant: str = ""
+    variant_group: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    config_hash: str = ""
+    search: Search | None = None
+    composing_models: tuple[str, ...] = ()
+    server_settings: ServerSettings | None = None
+    validation: Validation | None = None
+    sequences: SequenceOptions | None = None
+    streaming: bool = False
+    baseline: BaselineOptions = BaselineOptions()
+    parent: str = ""

@@ -1,0 +1,313 @@
+"""What a sweep found, in figures, and who takes it in (`Sink`).
+
+The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
+from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus, error_ratio
+from exporter.core.probe import LoadLevel, Probe, Signal
+from exporter.core.window import ClientHealth, ConnectionTimes, OutputError
+
+SCHEMA = "triton-canary-result"
+SCHEMA_VERSION = 1
+"""Of a result as JSON, which `analyze` writes and `compare` reads. The version grows when the meaning of a key changes
+or a key goes; new keys may come at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PercentileValue:
+    """A percentile with the confidence interval (95 %, order statistics) that the sample supports; None: it supports
+    no bound on that side."""
+
+    percentile: float
+    value_ns: int
+    low_ns: int | None
+    high_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySummary:
+    """Latency of `count` requests: exact figures over the raw sample, not from buckets."""
+
+    count: int
+    mean_ns: float
+    stddev_ns: float
+    min_ns: int
+    max_ns: int
+    percentiles: tuple[PercentileValue, ...]
+
+    def at(self, percentile: float) -> int:
+        """The value at `percentile`; KeyError if it was not asked for."""
+        for entry in self.percentiles:
+            if entry.percentile == percentile:
+                return entry.value_ns
+        raise KeyError(percentile)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One of several runs of a level: its inferences a second, its latency, and whether its windows agreed."""
+
+    throughput: float
+    latency: LatencySummary | None
+    stable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFigures:
+    """One GPU, or one MIG instance, over the judged windows, by perf_analyzer's aggregation: utilization, power and
+    clock are means, used memory and temperature the largest, total memory the first. `energy_joules` is what it took
+    from the first reading to the last; `throttled` the part of the readings by reason. None: not told."""
+
+    uuid: str
+    source: GpuSource
+    utilization_ratio: float | None = None
+    power_watts: float | None = None
+    memory_used_bytes: float | None = None
+    memory_total_bytes: float | None = None
+    energy_joules: float | None = None
+    temperature_celsius: float | None = None
+    clock_hertz: float | None = None
+    throttled: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetrics:
+    """The server's metrics page over the judged windows. None: the page does not tell it.
+
+    `up` says whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
+    counters a second (seconds of a duration a second), `gauges` what else the page tells, both by our names.
+    """
+
+    readings: int
+    failed: int
+    up: bool
+    error: str = ""
+    pending_requests_max: float | None = None
+    cpu_utilization_ratio: float | None = None
+    cpu_memory_used_bytes: float | None = None
+    pinned_memory_used_bytes: float | None = None
+    cache_hit_ratio: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
+
+    `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
+    their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
+    latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
+    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them,
+    `composing` those of the models that an ensemble is made of; `server_note` says why a figure of the server's is
+    missing that others would expect.
+
+    `threshold_met` says whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
+    none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
+    times, all figures are of the judged windows of all `repeats` together (requests are pooled, percentiles are never
+    averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
+
+    `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
+    from it at most, and `output_difference` how the first wrong one was wrong.
+
+    `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
+    ended with an ok request, None where the probe sends none. `first_response` is from
+    *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+    """
+
+    level: LoadLevel
+    stable: bool
+    reason: Reason
+    reason_text: str
+    windows_run: int
+    windows_merged: int
+    duration_ns: int
+    throughput: float
+    offered: float
+    unsent_ratio: float
+    latency: LatencySummary | None
+    response_time: LatencySummary | None
+    send_lag: LatencySummary | None
+    outcomes: Mapping[Outcome, int]
+    responses: int
+    spread_ratio: float | None
+    breakdown_ns: Mapping[str, float]
+    negative_remainder_ns: float
+    client_send_ns: float
+    client_receive_ns: float
+    server: ModelStatistics | None
+    foreign_requests: int | None
+    health: ClientHealth
+    client_limited: bool
+    window_summaries: tuple[WindowSummary, ...]
+    bytes_out: int = 0
+    bytes_in: int = 0
+    threshold_met: bool | None = None
+    warm_up_requests: int = 0
+    repeats: tuple[Repeat, ...] = ()
+    composing: tuple[ModelStatistics, ...] = ()
+    server_note: str = ""
+    server_metrics: ServerMetrics | None = None
+    gpu: tuple[GpuFigures, ...] = ()
+    energy_per_inference_joules: float | None = None
+    validated: int | None = None
+    output_error: OutputError | None = None
+    output_difference: str = ""
+    sequences: int | None = None
+    first_response: LatencySummary | None = None
+    inter_response: LatencySummary | None = None
+    responses_per_request: float | None = None
+
+    @property
+    def error_ratio(self) -> float | None:
+        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
+        return error_ratio(self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSummary:
+    """One window in figures, after its columns are gone: a row of the windows file."""
+
+    index: int
+    start_unix_s: float
+    duration_ns: int
+    sent: int
+    unsent: int
+    outcomes: Mapping[Outcome, int]
+    throughput: float
+    latency: LatencySummary | None
+    judged: bool
+    health: ClientHealth = ClientHealth()
+
+
+@dataclass(frozen=True, slots=True)
+class SignalVerdict:
+    """One signal of a level, held against its baseline.
+
+    `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
+    says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
+    why. `version_ratio` is the served version over the accepted one, None where that is the one served.
+    """
+
+    signal: Signal
+    baseline: float | None = None
+    ratio: float | None = None
+    tiers: Mapping[str, bool] = field(default_factory=dict)
+    withheld: str = ""
+    version_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelVerdict:
+    """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
+    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet."""
+
+    level: LoadLevel
+    signals: tuple[SignalVerdict, ...]
+    components_ns: Mapping[str, float] = field(default_factory=dict)
+    pinned_unix_s: float | None = None
+
+    @property
+    def regressed(self) -> bool:
+        """Whether a regression of any tier holds."""
+        return any(holds for signal in self.signals for holds in signal.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
+    search all that it visited.
+    `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
+    `input_faults` are all that were found in the input, where the text has only the first."""
+
+    id: str
+    probe: Probe
+    status: SweepStatus
+    reason: Reason
+    reason_text: str
+    started_unix_s: float
+    duration_ns: int
+    facts: ModelFacts | None = None
+    measurements: tuple[Measurement, ...] = ()
+    connection: ConnectionTimes = ConnectionTimes()
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    verdicts: tuple[LevelVerdict, ...] = ()
+    sent: int = 0
+    input_faults: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the sweep gave usable data: what `up` says. A sweep that ran out of its own budget did, for the
+        levels that it came to."""
+        if self.reason in (Reason.REQUEST_BUDGET, Reason.TIME_BUDGET):
+            return any(measurement.latency for measurement in self.measurements)
+        return self.status in (SweepStatus.OK, SweepStatus.UNSTABLE)
+
+    @property
+    def best(self) -> Measurement | None:
+        """The highest level that kept the probe's threshold, None if none did or there is no threshold. In a search an
+        unstable level kept nothing: as in perf_analyzer it ends the search like one above the threshold."""
+        kept = [m for m in self.measurements if m.threshold_met and (m.stable or self.probe.search is None)]
+        return max(kept, key=lambda measurement: measurement.level.value, default=None)
+
+
+DURATION_BUCKETS_SECONDS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+"""Upper bounds of the request duration histogram: one set for the whole daemon; mixed bounds aggregate wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
+
+    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of
+    `DURATION_BUCKETS_SECONDS` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
+    is `duration_sum_ns`. The slo counts are 0 where the level is not one that the slo names.
+    """
+
+    level: LoadLevel
+    outcomes: Mapping[Outcome, int]
+    inferences: int
+    bucket_counts: tuple[int, ...]
+    duration_sum_ns: int
+    slo_requests: int = 0
+    slo_bad: int = 0
+
+
+class Sink(Protocol):
+    """Takes in what happens. No method blocks for long or raises: a sink never slows or fails a sweep."""
+
+    def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
+        """A sweep of the probe begins now."""
+
+    def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
+        """A window of the running sweep ended: cumulative counters move."""
+
+    def sweep_ended(self, result: SweepResult) -> None:
+        """A sweep is over, however it went."""
+
+    def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
+        """A sweep that was due does not run."""

@@ -1,0 +1,1 @@
+"""The daemon's composition: start, reload, sweeps on demand, end. Never imports wire formats."""

@@ -1,0 +1,278 @@
+"""The composition root: builds the daemon from its settings, runs it, and ends it in order.
+
+Owns who knows whom, the signals, and the order of start and end. Knows no wire format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+
+from exporter import __version__
+from exporter.archive.archive import CsvArchive
+from exporter.baseline.actions import BaselineActions
+from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.config import build_budget, build_maintenance
+from exporter.core.outcome import SkipReason
+from exporter.core.probe import Probe
+from exporter.core.result import Sink
+from exporter.core.units import NS
+from exporter.daemon.on_demand import OnDemand
+from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
+from exporter.discovery.expand import patterns
+from exporter.discovery.follow import Discovery
+from exporter.logs import configure, fields
+from exporter.metrics.exporter_metrics import ExporterFacts
+from exporter.metrics.page import MetricsPage
+from exporter.schedule.actions import ProbeActions
+from exporter.schedule.gate import Gate
+from exporter.schedule.ledger import Ledger
+from exporter.schedule.maintenance import MaintenanceCalendar
+from exporter.schedule.pauses import Pauses
+from exporter.schedule.scheduler import Scheduler
+from exporter.schedule.sharding import Shard
+from exporter.state.probe_state import Board
+from exporter.storage.directory_lock import DirectoryLock
+from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.preflight import Pins
+from exporter.sweep.settings import put_back_now
+from exporter.sweep.sweep_log import SweepLog
+from exporter.web.access import WebAccess
+from exporter.web.actions import action_routes
+from exporter.web.app import WebSources, create_app
+from exporter.web.auth import TokenGuard
+from exporter.web.baseline import baseline_routes
+from exporter.web.configuration import config_routes
+from exporter.web.probe import ProbePage, probe_routes
+from exporter.web.server import WebServer
+from exporter.worker.local import LocalWorker
+from exporter.worker.pool import WorkerPool
+
+log = logging.getLogger("exporter.daemon")
+
+HEARTBEAT_LIMIT_SECONDS = 30.0
+"""Without a tick of the scheduler for so long the daemon calls itself unhealthy."""
+
+
+def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
+    """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
+    address is taken."""
+    daemon = Daemon(config_path, shard, WebAccess(web_config_path))
+    asyncio.run(daemon.run())
+
+
+class Daemon:
+    """The whole exporter, as one event loop and its worker processes."""
+
+    def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
+        """Reads the configuration. Raises ConfigError."""
+        self._shard = shard
+        self._discovery = Discovery(self._discovered, measured=shard.has)
+        loaded = read(config_path, self._discovery.probes_of)
+        self._settings = settings = loaded.settings
+        configure(settings.log.level, settings.log.format)
+        self._ready = False
+        self._stop = asyncio.Event()
+        data = Path(settings.data_directory)
+        self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
+        claim = self._lock.acquire
+        self._board = Board(data / "state.json", claim=claim)
+        self._archive = CsvArchive(
+            settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
+        )
+        self._ledger = Ledger(build_budget(settings))
+        self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
+        if settings.archive.enabled:
+            self._sinks.append(self._archive)
+        self._baselines = BaselineStore(data / "baselines", claim=claim)
+        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
+        self._pins = Pins()
+        self._pool = WorkerPool(
+            settings.limits.concurrent_sweeps,
+            spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
+            max_sweeps=settings.limits.sweeps_per_worker,
+        )
+        self._calendar = MaintenanceCalendar(build_maintenance(settings))
+        self._pauses = Pauses(data / "pauses.json", claim)
+        self._gate = Gate(self._pauses, self._calendar, self._ledger)
+        self._scheduler = Scheduler(
+            self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
+        )
+        self._probe_set = ProbeSet(self._board, self._scheduler)
+        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
+        self._access = access
+        self._tasks: set[asyncio.Task[object]] = set()
+        facts = self._facts()
+        self._page = MetricsPage(self._board, facts, settings.limits.max_series)
+        self._web = self._web_server(facts)
+
+    async def run(self) -> None:
+        """Starts everything, waits for a signal, drains."""
+        self._listen_to_signals()
+        self._claim_data()
+        address = await self._web.start()
+        if self._settings.archive.enabled:
+            self._archive.start()
+        self._probe_set.start(self._reloader.probes)
+        self._discovery.start()
+        self._spawn(self._reloader.watch())
+        self._spawn(self._access.watch())
+        self._ready = True
+        started = fields(version=__version__, listen=address, probes=len(self._reloader.probes), shard=str(self._shard))
+        log.info("ready", extra=started)
+        try:
+            await self._stop.wait()
+        finally:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """No new sweeps, the running ones cancelled, what is known written, the doors closed: in this order, so that
+        the last sweep's result is on the page and in the archive before they go."""
+        started_s = time.monotonic()
+        timeout_s = self._settings.limits.shutdown_timeout_ns / NS
+        self._ready = False
+        for task in self._tasks:
+            task.cancel()
+        log.info("draining", extra=fields(timeout_seconds=timeout_s))
+        await self._discovery.stop()
+        await self._scheduler.drain(timeout_s)
+        await self._pool.close()
+        left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
+        if self._settings.archive.enabled:
+            await asyncio.to_thread(self._archive.close, left_s)
+        await asyncio.to_thread(self._board.close)
+        await asyncio.to_thread(self._baselines.close)
+        self._lock.release()
+        await self._web.stop()
+        self._page.close()
+        log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
+
+    def _claim_data(self) -> None:
+        """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            path = self._settings.data_directory
+            log.warning("data directory cannot be written", extra=fields(path=path, error=error))
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hang_up)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            # Asked twice: whoever asks has reasons not to wait. The workers end with this process.
+            for line in put_back_now():
+                log.error(line)
+            os._exit(128 + number)
+        log.info("signal received", extra=fields(signal=number.name))
+        self._stop.set()
+
+    def _on_hang_up(self) -> None:
+        self._spawn(self._reloader.reload("SIGHUP"))
+
+    def _spawn(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self, loaded: Loaded) -> None:
+        if loaded.settings.log != self._reloader.settings.log:
+            configure(loaded.settings.log.level, loaded.settings.log.format)
+        self._calendar.configure(build_maintenance(loaded.settings))
+        self._probe_set.apply(loaded.probes)
+
+    # --- sweeps ------------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, probe: Probe) -> None:
+        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        await sweep.run(self._lender(probe))
+
+    def _lender(self, probe: Probe) -> Borrow:
+        return partial(self._pool.lend, probe.workers)
+
+    def _running_probes(self) -> list[Probe]:
+        return [view.probe for view in self._board.probes()]
+
+    def _skipped(self, probe: Probe, reason: SkipReason) -> None:
+        for sink in self._sinks:
+            sink.sweep_skipped(probe, reason)
+
+    def _discovered(self) -> None:
+        self._spawn(self._reloader.refresh())
+
+    # --- what the web side asks --------------------------------------------------------------------------------------
+
+    def _web_server(self, facts: ExporterFacts) -> WebServer:
+        """The pages, and the paths by which something is changed, each with what it acts on."""
+        web = self._settings.web
+        guard = TokenGuard(web.api_token_file)
+        baseline_actions = BaselineActions(self._baselines, self._running_probes)
+        probe_actions = ProbeActions(
+            self._scheduler, self._gate, self._pauses, self._running_probes, lambda: patterns(self._reloader.settings)
+        )
+        on_demand = OnDemand(
+            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+        )
+        sources = WebSources(
+            self._board,
+            self._page,
+            facts,
+            healthy=self._is_healthy,
+            ready=lambda: self._ready,
+            routes=[
+                *baseline_routes(baseline_actions, guard),
+                *action_routes(probe_actions, guard),
+                *config_routes(self._reloader.reload, self._reloader.shown, guard),
+                *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
+            ],
+            access=self._access,
+            guard=guard,
+        )
+        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+
+    def _is_healthy(self) -> bool:
+        return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
+
+    def _facts(self) -> ExporterFacts:
+        return ExporterFacts(
+            version=__version__,
+            next_run=self._scheduler.next_run,
+            last_tick_unix_s=lambda: self._scheduler.last_tick_unix_s,
+            clock_jumps=lambda: self._scheduler.clock_jumps,
+            workers=lambda: self._pool.alive,
+            worker_restarts=lambda: self._pool.restarts,
+            archive_rows=lambda: self._archive.rows_written,
+            archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
+            archive_bytes=lambda: self._archive.bytes,
+            archive_error=lambda: self._archive.last_error,
+            data_error=lambda: self._lock.refusal,
+            config_hash=lambda: self._reloader.hash,
+            config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
+            config_reload_success_unix_s=lambda: self._reloader.success_unix_s,
+            baseline_write_errors=lambda: self._baselines.write_errors,
+            config_notices=self._config_notices,
+            pause=self._gate.pause,
+            load=self._ledger.caused,
+            budgets_used=self._ledger.used_ratios,
+            discovery=self._discovery.states,
+            discovery_dropped=lambda: self._discovery.dropped,
+        )
+
+    def _config_notices(self) -> list[str]:
+        notices = []
+        if (error := self._reloader.error) is not None:
+            notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
+        if (error := self._access.error) is not None:
+            notices.append(f"The web configuration was not taken, the old one is in force: {summary(error)}")
+        if keys := self._reloader.restart_keys:
+            notices.append(f"Changed, and in force only after a restart: {', '.join(keys)}")
+        return notices

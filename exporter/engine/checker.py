@@ -1,0 +1,137 @@
+"""Holds answers against what is expected of them, outside the timed path.
+
+An answer is put aside after its request's record was written and the next request sent, and looked at when the loop
+comes to it, in slices that take at most a twentieth of the loop's time; before a window ends, what was put aside in it
+is seen to, so that a wrong answer counts in the window in which it came. Answers for which there is no room are not
+checked, and not counted as checked. An answer that is, byte for byte, one that was already checked costs no more than
+that comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from exporter.core.errors import ProtocolError
+from exporter.core.facts import ModelFacts
+from exporter.core.probe import Validation
+from exporter.core.units import NS
+from exporter.core.window import Checked
+from exporter.payload import Comparison, Step, compare
+from exporter.services.base import Service
+from exporter.transport.call import Answer
+
+MAX_WAITING = 1024
+MAX_WAITING_BYTES = 16 << 20
+"""How much may be put aside: this much is looked at in some tens of milliseconds, at a window's edge."""
+
+SLICE_NS = 500_000
+SLICE_GAP = 20
+"""Of so many slices of the loop's time one is for checking."""
+
+MAX_KNOWN_BYTES = 64 << 20
+"""Answers that are remembered, one for each request."""
+
+Wrong = Callable[[int, str], None]
+"""Told of the row of a request whose answer was wrong, and how."""
+
+
+class Checker:
+    """The checks of one level, whose requests carry these steps."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        service: Service,
+        facts: ModelFacts,
+        rules: Validation,
+        on_wrong: Wrong,
+    ) -> None:
+        self._service = service
+        self._facts = facts
+        self._rules = rules
+        self._steps = steps
+        self._on_wrong = on_wrong
+        self._waiting: deque[tuple[int, Answer, int]] = deque()
+        self._waiting_bytes = 0
+        self._known: dict[int, tuple[Answer, Comparison]] = {}
+        self._known_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._next_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._checked = Checked()
+
+    def put_aside(self, step: int, answer: Answer, row: int) -> None:
+        """An answer that came for a request with the step of this number, in that row of the records. Hot."""
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
+            return
+        self._waiting.append((step, answer, row))
+        self._waiting_bytes += answer.size
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._next_ns / NS, self._slice)
+
+    def take(self) -> Checked:
+        """Sees to all that waits; what was checked since the last time. The rows begin anew."""
+        while self._waiting:
+            self._check(*self._waiting.popleft())
+        self._waiting_bytes = 0
+        checked, self._checked = self._checked, Checked()
+        return checked
+
+    def close(self) -> None:
+        """Ends the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _slice(self) -> None:
+        begin_ns = now_ns = time.monotonic_ns()
+        while self._waiting and now_ns - begin_ns < SLICE_NS:
+            number, answer, row = self._waiting.popleft()
+            self._waiting_bytes -= answer.size
+            self._check(number, answer, row)
+            now_ns = time.monotonic_ns()
+        self._next_ns = now_ns + SLICE_GAP * (now_ns - begin_ns)
+        self._timer = self._loop.call_at(self._next_ns / NS, self._slice) if self._waiting else None
+
+    def _check(self, number: int, answer: Answer, row: int) -> None:
+        step = self._steps[number]
+        if not step.expected:
+            return
+        known = self._known.get(number)
+        if known is not None and known[0].messages == answer.messages:
+            comparison = known[1]
+        else:
+            comparison = self._compare(step, answer)
+            self._remember(number, answer, comparison)
+        wrong = bool(comparison.difference)
+        self._checked += Checked(1, int(wrong), comparison.error, comparison.difference)
+        if wrong:
+            self._on_wrong(row, comparison.difference)
+
+    def _compare(self, step: Step, answer: Answer) -> Comparison:
+        """All answers of a request with all that are expected; the step's place is in the words."""
+        try:
+            found = self._service.read_answer(self._facts, answer)
+        except ProtocolError as error:
+            return Comparison(f"{_of(step)}{error}", None)
+        if len(found) != len(step.expected):
+            return Comparison(f"{_of(step)}expected {len(step.expected)} answers, got {len(found)}", None)
+        whole = Comparison("", None)
+        for number, (expected, got) in enumerate(zip(step.expected, found, strict=True)):
+            part = compare(expected, got, self._rules)
+            which = f"answer {number}, " if len(found) > 1 else ""
+            difference = f"{_of(step)}{which}{part.difference}" if part.difference else ""
+            whole += Comparison(difference, part.error)
+        return whole
+
+    def _remember(self, number: int, answer: Answer, comparison: Comparison) -> None:
+        if number not in self._known and self._known_bytes + answer.size <= MAX_KNOWN_BYTES:
+            self._known[number] = (answer, comparison)
+            self._known_bytes += answer.size
+
+
+def _of(step: Step) -> str:
+    return f"{step.place}: " if step.place else ""

@@ -1,0 +1,166 @@
+"""The stop rules inside a level: first do no harm. Pure: no clock, no loop; every check is O(1).
+
+The conductor has its own rules between levels; these are the ones that can't wait for a window's edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import StopRules
+from exporter.core.units import NS
+
+PENDING_MIN_GROWTH = 16
+"""A queue that has grown by less, however steadily, is noise."""
+
+_NEVER_NS = 2**63
+
+# A look-up of a member in its enum costs six times as much, and this is asked for each request.
+_OK = Outcome.OK
+_CANCELLED = Outcome.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a level is to end; if the reason is none, by the conductor's wish, or because it is `finished`: all of its
+    requests were sent and have ended."""
+
+    reason: Reason = Reason.NONE
+    text: str = ""
+    finished: bool = False
+
+
+class Guard:
+    """Counts what a level does and says when it must end.
+
+    The error ratio is that of the whole level: errors over all answers but the cancelled, judged from
+    `error_min_requests` answers on. A server that dies after thousands of good answers would hardly ever reach it, so
+    as many failures in a row end the level, too. Slow answers are counted up and others down, never below 0: a few
+    outliers end nothing, while a server that got slow is left alone after `error_min_requests` answers, whatever it did
+    before.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_errors",
+        "_in_a_row",
+        "_last_wrong",
+        "_max_duration_ns",
+        "_max_latency_ns",
+        "_max_requests",
+        "_rules",
+        "_sent",
+        "_slow",
+    )
+
+    def __init__(self, rules: StopRules, max_requests: int, max_duration_ns: int) -> None:
+        self._rules = rules
+        self._max_requests = max_requests
+        self._max_duration_ns = max_duration_ns
+        self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
+        self._sent = 0
+        self._slow = 0
+        self._answers = 0
+        self._errors = 0
+        self._in_a_row = 0
+        self._last_wrong = ""
+
+    @property
+    def sent(self) -> int:
+        """Requests let through so far."""
+        return self._sent
+
+    @property
+    def answers(self) -> int:
+        """Requests that have ended so far, the cancelled not counted."""
+        return self._answers
+
+    def send(self) -> Stop | None:
+        """Asks for one more request: None grants and counts it."""
+        if self._sent >= self._max_requests:
+            return Stop(Reason.REQUEST_BUDGET, f"all {self._max_requests} requests allowed were sent")
+        self._sent += 1
+        return None
+
+    def send_closing(self) -> None:
+        """Counts a request that ends what the level began: it goes out though the level is over."""
+        self._sent += 1
+
+    def ended(self, outcome: Outcome, text: str, latency_ns: int = 0) -> Stop | None:
+        """A request ended, with this text if it failed, so long after it was sent."""
+        if outcome is _CANCELLED:
+            return None
+        self._answers += 1
+        if outcome is _OK:
+            self._in_a_row = 0
+            if latency_ns > self._max_latency_ns:
+                self._slow += 1
+                if self._slow >= self._rules.error_min_requests:
+                    return self._too_slow(latency_ns)
+            elif self._slow:
+                self._slow -= 1
+            # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
+            return self._judge(self._last_wrong) if self._answers == self._rules.error_min_requests else None
+        self._errors += 1
+        self._in_a_row += 1
+        return self._judge(f"; last: {outcome.label}: {text}")
+
+    def wrong(self, text: str) -> Stop | None:
+        """A request that was ok turned out to have a wrong answer."""
+        self._errors += 1
+        self._last_wrong = f"; last: {Outcome.WRONG_OUTPUT.label}: {text}"
+        return self._judge(self._last_wrong)
+
+    def _too_slow(self, latency_ns: int) -> Stop:
+        limit = f"the {self._max_latency_ns / NS:g} s allowed (stop.max_latency)"
+        last = f"the last took {latency_ns / NS:.3g} s"
+        return Stop(Reason.LATENCY, f"{self._slow} more answers took longer than {limit} than did not; {last}")
+
+    def _judge(self, last: str) -> Stop | None:
+        rules, answers, errors = self._rules, self._answers, self._errors
+        if answers < rules.error_min_requests or rules.max_error_ratio >= 1:
+            return None
+        if errors > rules.max_error_ratio * answers:
+            share = f"{errors} of {answers} requests failed ({100 * errors / answers:.3g} %)"
+            return Stop(Reason.ERROR_RATIO, f"{share}, more than the {100 * rules.max_error_ratio:.3g} % allowed{last}")
+        if self._in_a_row >= rules.error_min_requests:
+            return Stop(Reason.ERROR_RATIO, f"{self._in_a_row} requests failed in a row{last}")
+        return None
+
+    def out_of_time(self) -> Stop:
+        """The level's time is up."""
+        return Stop(Reason.TIME_BUDGET, f"the level ran for the {self._max_duration_ns / NS:g} s allowed")
+
+
+class QueueGuard:
+    """Watches the requests that wait in the server for the model, everybody's, and says when that queue only grows.
+
+    It does if more waited at each of `readings` or more in a row than at the one before, and in the end twice as many
+    as when it began to grow, and PENDING_MIN_GROWTH more. Readings closer together than half of `interval_ns` count as
+    one.
+    """
+
+    def __init__(self, readings: int, interval_ns: int) -> None:
+        self._readings = readings
+        self._gap_ns = interval_ns // 2
+        self._last_ns = -interval_ns
+        self._first = self._last = 0.0
+        self._grown = -1  # how often in a row; the first reading has nothing before it
+
+    def read(self, pending: float, at_ns: int) -> Stop | None:
+        """So many waited at this moment."""
+        if at_ns - self._last_ns < self._gap_ns:
+            return None
+        self._last_ns = at_ns
+        if self._grown < 0 or pending <= self._last:
+            self._first, self._grown = pending, 0
+        else:
+            self._grown += 1
+        self._last = pending
+        if self._grown < self._readings or pending < max(2 * self._first, self._first + PENDING_MIN_GROWTH):
+            return None
+        grown = f"from {self._first:.0f} to {pending:.0f} waiting requests in {self._grown} readings"
+        return Stop(
+            Reason.PENDING_QUEUE, f"the server's queue of the model grew {grown} in a row (stop.pending_growth)"
+        )

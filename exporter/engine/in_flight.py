@@ -1,0 +1,186 @@
+"""The requests in flight of one level: what lets one go, what becomes of it, and how it is ended.
+
+Each request passes here twice, so this is the hot path: `offer` when it is sent and `ended` when it is over. Owns the
+in-flight budget, the stop rules, the records and the deadlines; knows nothing of windows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.units import NS
+from exporter.engine.abandoned import Abandoned
+from exporter.engine.checker import Checker
+from exporter.engine.guard import Guard, Stop
+from exporter.engine.recorder import MAX_ROWS, Recorder
+from exporter.engine.senders import Sender
+from exporter.transport.call import Call, EncodedRequest
+
+SCAN_GAP_MIN_NS = 1_000_000
+"""Deadlines closer together than this are seen to at once."""
+
+_OK = Outcome.OK
+_GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
+
+
+class Flight:
+    """The calls of a level.
+
+    `wake` is set when something happened that the level's course must see to: the load is warm, the rows are full, it
+    was stopped, or nothing is in flight any more.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        requests: Sequence[EncodedRequest],
+        abandoned: Abandoned,
+        max_in_flight: int,
+        timeout_ns: int,
+    ) -> None:
+        self.wake = asyncio.Event()
+        self.stopped: Stop | None = None
+        self.in_flight = 0
+        self.error_text = ""
+        self.recorder = Recorder(self.rows_full)
+        self.next_request: Callable[[], tuple[int, EncodedRequest]] = itertools.cycle(enumerate(requests)).__next__
+        self.calls: Sequence[Call] = ()
+        self.checker: Checker | None = None
+        self._sender: Sender | None = None
+        self._guard = guard
+        self._abandoned = abandoned
+        self._max_in_flight = max_in_flight
+        self._timeout_ns = timeout_ns
+        self._loop = asyncio.get_running_loop()
+        self._scan_timer: asyncio.TimerHandle | None = None
+
+    def start(self, sender: Sender, start_ns: int) -> None:
+        """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
+        self._sender = sender
+        sender.start(start_ns)
+        self._scan()
+
+    def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
+        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no room. Hot."""
+        if self.stopped is not None:
+            return False
+        if self._abandoned and self.in_flight + self._abandoned.count(now_ns) >= self._max_in_flight:
+            return False
+        stop = self._guard.send()
+        if stop is not None:
+            self.stop(stop)
+            return False
+        self.in_flight += 1
+        call.intended_ns = intended_ns
+        call.deadline_ns = now_ns + self._timeout_ns
+        call.step, request = self.next_request()
+        call.channel.send(call, request)  # type: ignore[union-attr]
+        return True
+
+    def ended(self, call: Call) -> None:
+        """The channels' listener: records the call and lets its sender go on. Hot."""
+        self.recorder.record(call)
+        self.in_flight -= 1
+        call.deadline_ns = 0  # marks it as not in flight
+        outcome = call.outcome
+        if outcome is not _OK:
+            self._failed(call, outcome)
+        stop = self._guard.ended(outcome, call.text, call.last_ns - call.sent_ns)
+        if stop is not None:
+            self.stop(stop)
+        if self.stopped is None:
+            self._sender.ended(call)  # type: ignore[union-attr]
+        elif not self.in_flight:
+            self.wake.set()
+
+    def ended_with_answer(self, call: Call) -> None:
+        """The listener in its place where answers are checked. By then the call is on its way again."""
+        step, answer, row = call.step, call.answer, len(self.recorder)
+        call.answer = None
+        self.ended(call)
+        if answer is not None:
+            assert self.checker is not None
+            self.checker.put_aside(step, answer, row)
+
+    def wrong(self, row: int, text: str) -> None:
+        """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
+        self.recorder.amend(row, Outcome.WRONG_OUTPUT)
+        self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {text}"
+        stop = self._guard.wrong(text)
+        if stop is not None:
+            self.stop(stop)
+
+    def stop(self, stop: Stop) -> None:
+        """Nothing more is sent from now on. The first reason stays."""
+        if self.stopped is None:
+            self.stopped = stop
+            if self._sender is not None:
+                self._sender.stop()
+            self.wake.set()
+
+    async def drain(self, limit_ns: int) -> None:
+        """After `stop`: waits for what is in flight, at most so long, then gives it up as cancelled."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_ns / NS):
+                while self.in_flight:
+                    self.wake.clear()
+                    await self.wake.wait()
+        for call in self.calls:
+            if call.deadline_ns:
+                _give_up(call, Outcome.CANCELLED)
+
+    def close(self) -> None:
+        """Ends the timers."""
+        if self.checker is not None:
+            self.checker.close()
+        self.stop(Stop())
+        if self._scan_timer is not None:
+            self._scan_timer.cancel()
+
+    def _scan(self) -> None:
+        """Gives up what is past its deadline, and comes again at the earliest deadline that is left.
+
+        All calls have the same time-out: one sent meanwhile can't be due before that. So a server that answers in time
+        costs one scan in each time-out, not a timer for each request.
+        """
+        now_ns = time.monotonic_ns()
+        next_ns = now_ns + self._timeout_ns
+        for call in self.calls:
+            if 0 < call.deadline_ns <= now_ns:
+                _give_up(call, Outcome.TIMEOUT)
+            if call.deadline_ns:
+                next_ns = min(next_ns, call.deadline_ns)
+        if self._abandoned:
+            self._abandoned.count(now_ns)
+            if self._sender is not None:
+                self._sender.room()
+            next_ns = min(next_ns, self._abandoned.next_expiry_ns() or next_ns)
+        if self._scan_timer is not None:
+            self._scan_timer.cancel()
+        self._scan_timer = self._loop.call_at(max(next_ns, now_ns + SCAN_GAP_MIN_NS) / NS, self._scan)
+
+    def _failed(self, call: Call, outcome: Outcome) -> None:
+        if outcome is Outcome.TIMEOUT and not call.text:
+            call.text = f"no answer within {self._timeout_ns / NS:g} s"
+        if outcome is not Outcome.CANCELLED:
+            self.error_text = f"{outcome.label}: {call.text}"
+        # A gRPC server that answers DEADLINE_EXCEEDED has not told its model to stop either. What never went out is
+        # not at the server.
+        if outcome in _GIVEN_UP and call.sent_ns:
+            self._abandoned.hold(call.last_ns + self._timeout_ns)
+
+    def rows_full(self, rows: int) -> None:
+        """A window with so many rows ends now; if it can't, because its forerunners are not taken up, all ends."""
+        self.wake.set()
+        if rows >= 2 * MAX_ROWS:
+            self.stop(Stop(Reason.INTERNAL, f"{rows} requests ended, and the windows before were not taken up yet"))
+
+
+def _give_up(call: Call, outcome: Outcome) -> None:
+    assert call.channel is not None
+    call.channel.give_up(call, outcome)

@@ -1,0 +1,47 @@
+"""The pacer of an open-loop level: from its plan, and the file it may name, to when its requests are meant to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.probe import Distribution, LoadLevel, Mode
+from exporter.engine import pacing
+from exporter.engine.plan import LevelPlan
+from exporter.payload.timing_files import TimingFile, read_intervals, read_schedule
+
+
+def has_pacer(level: LoadLevel) -> bool:
+    """Whether the clock says when requests are sent, and not the requests before."""
+    return level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
+
+
+def make_pacer(plan: LevelPlan) -> Iterator[int]:
+    """When this worker's requests are meant to be sent, in nanoseconds after the start of the level's load.
+
+    Raises PreflightError if the level's file can't be used any more, or is not what it was when it was checked."""
+    offsets_ns = _offsets_ns(plan.level)
+    return offsets_ns if plan.members == 1 else pacing.every_nth(offsets_ns, plan.member, plan.members)
+
+
+def _offsets_ns(level: LoadLevel) -> Iterator[int]:
+    if level.mode is Mode.INTERVALS:
+        return pacing.looped(_read(level).entries_ns)
+    if level.mode is Mode.SCHEDULE:
+        return pacing.scheduled(_read(level).entries_ns)
+    if level.distribution is Distribution.POISSON:
+        return pacing.poisson(level.value, pacing.level_seed(level.seed, level.label))
+    return pacing.constant(level.value)
+
+
+def _read(level: LoadLevel) -> TimingFile:
+    read = read_intervals if level.mode is Mode.INTERVALS else read_schedule
+    try:
+        file = read(level.file)
+    except ValueError as error:
+        raise PreflightError(Reason.BAD_INPUT, str(error)) from error
+    if file.digest != level.file_digest:
+        text = f"{level.file} has changed since the configuration was read; read the configuration again"
+        raise PreflightError(Reason.BAD_INPUT, text)
+    return file

@@ -1,0 +1,110 @@
+"""Which requests a level sends in which order, and what it sends them by: made of its plan before it begins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from exporter.core.probe import Mode, Validation
+from exporter.engine.abandoned import Abandoned
+from exporter.engine.checker import Checker
+from exporter.engine.guard import Guard, Stop
+from exporter.engine.in_flight import Flight
+from exporter.engine.level_pacing import has_pacer, make_pacer
+from exporter.engine.pacing import level_seed
+from exporter.engine.place_in_flight import PlaceFlight
+from exporter.engine.plan import LevelPlan
+from exporter.engine.recorder import DetailRecorder
+from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
+from exporter.engine.sequence_in_flight import SequenceFlight
+from exporter.engine.sequences import Sequences
+from exporter.payload import Step
+from exporter.services.base import Service
+from exporter.transport.call import EncodedRequest
+
+
+def places_in_flight(plan: LevelPlan) -> int:
+    """How many calls the level has."""
+    most = plan.probe.stop.max_in_flight
+    return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
+
+
+def make_flight(
+    plan: LevelPlan,
+    *,
+    service: Service,
+    by_place: Sequence[Sequence[EncodedRequest]],
+    steps: Sequence[Step],
+    streams: Sequence[Sequence[int]],
+    abandoned: Abandoned,
+) -> tuple[Flight, Guard]:
+    """The level's flight and the guard of its budgets. Raises InputError if the requests can't be sent so."""
+    probe = plan.probe
+    sequences = _make_sequences(plan, streams)
+    kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
+    guard = Guard(probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
+    arguments = abandoned, probe.stop.max_in_flight, probe.measurement.request_timeout_ns
+    if sequences is not None:
+        placers = [service.placer(probe.target, requests) for requests in by_place]
+        flight: Flight = SequenceFlight(
+            guard, *arguments, sequences=sequences, placers=placers, by_call=not has_pacer(plan.level)
+        )
+    elif len(by_place) > 1:
+        flight = PlaceFlight(guard, by_place, *arguments)
+    else:
+        flight = Flight(guard, by_place[0], *arguments)
+    if probe.streaming and sequences is None:
+        flight.recorder = DetailRecorder(flight.rows_full)
+    if any(step.expected for step in steps):
+        flight.checker = Checker(
+            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=flight.wrong
+        )
+    return flight, guard
+
+
+def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequences | None:
+    options = plan.probe.sequences
+    if options is None:
+        return None
+    slots = options.count if has_pacer(plan.level) else places_in_flight(plan)
+    return Sequences(options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}"))
+
+
+def make_sender(plan: LevelPlan, flight: Flight, offsets_ns: Iterator[int]) -> Sender:
+    """What sends the load of the level, warm-up included."""
+    on_overload, level = plan.probe.stop.on_overload, plan.level
+    if level.mode is Mode.PERIODIC:
+        return Periodic(
+            flight.calls,
+            flight.offer,
+            first=level.start,
+            step=level.step,
+            period=level.request_period,
+            on_finished=finish(flight),
+        )
+    if not has_pacer(level):
+        return ClosedLoop(flight.calls, flight.offer, flight.wake.set, on_overload)
+    return OpenLoop(
+        flight.calls,
+        flight.offer,
+        flight.wake.set,
+        offsets_ns,
+        on_finished=finish(flight),
+        on_overload=on_overload,
+    )
+
+
+def make_counted(plan: LevelPlan, flight: Flight, count: int, on_finished: Callable[[], None]) -> Sender:
+    """A sender of so many requests."""
+    on_overload = plan.probe.stop.on_overload
+    if not has_pacer(plan.level):
+        return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload)
+    offsets_ns = itertools.islice(make_pacer(plan), count)
+    return OpenLoop(
+        flight.calls, flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+    )
+
+
+def finish(flight: Flight) -> Callable[[], None]:
+    """For when all that was to be sent has ended."""
+    return lambda: flight.stop(Stop(finished=True))

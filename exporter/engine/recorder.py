@@ -1,0 +1,181 @@
+"""Writes one row of numbers for each request that ended, and hands them over window by window.
+
+Owns the memory of the raw columns. Knows nothing of windows' edges, servers or clocks.
+
+Preallocated columns are written through memoryviews. Measured for one row of nine integers on the development
+machine: memoryviews 0.44 us and nothing to do at the edge; one struct.pack_into 0.46 us and 45 ns a row at the edge; a
+list of tuples 0.61 us and 0.7 us a row at the edge; array.append 1.2 us.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from exporter.core.outcome import Outcome
+from exporter.core.window import RecordColumns
+from exporter.transport.call import Call
+
+_COLUMNS = (
+    "intended_ns",
+    "sent_ns",
+    "send_done_ns",
+    "first_ns",
+    "last_ns",
+    "responses",
+    "outcome",
+    "bytes_out",
+    "bytes_in",
+)
+"""Those that each request fills."""
+
+CHUNK_ROWS = 1 << 18
+"""Rows of one allocation. Untouched pages cost nothing, so a short window takes no more memory than its rows; one
+column stays below the 4 MiB from which numpy asks for huge pages, with which even one row would cost 2 MiB a column."""
+
+MAX_ROWS = 4 * CHUNK_ROWS
+"""The most rows of one window (64 MB): with these a window ends before its time."""
+
+
+class Recorder:
+    """Columns being filled.
+
+    `on_full` is called with the number of rows held when `max_rows` are reached and again after each further chunk:
+    the owner is to drain soon, or to stop sending. It is also called at the number of rows given to `notify_at`.
+    """
+
+    __slots__ = ("_chunk", "_chunk_rows", "_full", "_look_at", "_mark", "_max_rows", "_next", "_on_full", "_views")
+
+    def __init__(self, on_full: Callable[[int], None], max_rows: int = MAX_ROWS, chunk_rows: int = CHUNK_ROWS) -> None:
+        self._on_full = on_full
+        self._max_rows = max_rows
+        self._chunk_rows = chunk_rows
+        self._full: list[RecordColumns] = []
+        self._mark = 0
+        self._next = 0
+        self._start_chunk()
+
+    def __len__(self) -> int:
+        return len(self._full) * self._chunk_rows + self._next
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is held that the window is to end."""
+        return len(self) >= self._max_rows
+
+    def record(self, call: Call) -> None:
+        """Keeps the call's numbers. Hot: once for every request."""
+        row = self._next
+        intended, sent, send_done, first, last, responses, outcome, bytes_out, bytes_in = self._views
+        intended[row] = call.intended_ns
+        sent[row] = call.sent_ns
+        send_done[row] = call.send_done_ns
+        first[row] = call.first_ns
+        last[row] = call.last_ns
+        responses[row] = call.responses
+        outcome[row] = call.outcome
+        bytes_out[row] = call.bytes_out
+        bytes_in[row] = call.bytes_in
+        self._next = row + 1
+        if row + 1 == self._look_at:
+            self._look()
+
+    def notify_at(self, rows: int) -> None:
+        """Calls `on_full` whenever exactly so many rows are held, now and after each drain; 0: not at any."""
+        self._mark = rows
+        self._look_at = self._next_look()
+
+    def amend(self, row: int, outcome: Outcome) -> None:
+        """Gives a row, counted from the last drain, another outcome."""
+        chunk, position = divmod(row, self._chunk_rows)
+        columns = self._full[chunk] if chunk < len(self._full) else self._chunk
+        columns.outcome[position] = outcome
+
+    def drain(self) -> RecordColumns:
+        """The rows since the last drain, in the order of their record; theirs is the memory from now on."""
+        parts = [*self._full, self._head()]
+        self._full = []
+        self._start_chunk()
+        # One chunk, the usual case, is handed over as it is: joining 100,000 rows would hold up the loop for 3 ms.
+        return parts[0] if len(parts) == 1 else RecordColumns.concatenate(parts)
+
+    def _start_chunk(self) -> None:
+        self._chunk = _uninitialised(self._chunk_rows)
+        self._views = tuple(memoryview(getattr(self._chunk, name)) for name in _COLUMNS)
+        self._next = 0
+        self._look_at = self._next_look()
+
+    def _head(self) -> RecordColumns:
+        """What is filled of the chunk."""
+        rows = self._next
+        return replace(self._chunk, **{name: getattr(self._chunk, name)[:rows] for name in (*_COLUMNS, "sequence_end")})
+
+    def _next_look(self) -> int:
+        """The row of this chunk at which there is more to do than to write it."""
+        mark = self._mark - len(self._full) * self._chunk_rows
+        return mark if self._next < mark < self._chunk_rows else self._chunk_rows
+
+    def _look(self) -> None:
+        rows = len(self)
+        is_chunk_full = self._next == self._chunk_rows
+        if is_chunk_full:
+            self._full.append(self._chunk)
+            self._start_chunk()
+        else:
+            self._look_at = self._chunk_rows
+        if rows == self._mark or (is_chunk_full and rows >= self._max_rows):
+            self._on_full(rows)
+
+
+class DetailRecorder(Recorder):
+    """The same for requests in sequences and over streams: it also keeps the sequence of each, which was its last,
+    and when each response came. As many responses as `max_rows` count as full, too."""
+
+    __slots__ = ("_ends", "_response_ns", "_sequence_ids")
+
+    def __init__(self, on_full: Callable[[int], None], max_rows: int = MAX_ROWS, chunk_rows: int = CHUNK_ROWS) -> None:
+        super().__init__(on_full, max_rows, chunk_rows)
+        self._response_ns = array("q")
+        self._sequence_ids = array("q")
+
+    @property
+    def is_full(self) -> bool:
+        """As `Recorder.is_full`."""
+        return max(len(self), len(self._response_ns)) >= self._max_rows
+
+    def record(self, call: Call) -> None:
+        """Keeps the call's numbers. Hot: once for every request."""
+        if call.sequence_id:
+            self._ends[self._next] = call.sequence_end
+            self._sequence_ids.append(call.sequence_id)
+        responses = self._response_ns
+        held = len(responses)
+        responses.extend(call.response_ns)
+        super().record(call)
+        if held // self._chunk_rows < len(responses) // self._chunk_rows and len(responses) >= self._max_rows:
+            self._on_full(len(responses))
+
+    def drain(self) -> RecordColumns:
+        """As `Recorder.drain`."""
+        responses, self._response_ns = self._response_ns, array("q")
+        ids, self._sequence_ids = self._sequence_ids, array("q")
+        return replace(
+            super().drain(),
+            response_ns=np.frombuffer(responses, np.int64),
+            sequence_ids=np.frombuffer(ids, np.int64),
+        )
+
+    def _start_chunk(self) -> None:
+        super()._start_chunk()
+        self._ends = memoryview(self._chunk.sequence_end)  # type: ignore[arg-type]  # numpy before 2 does not say so
+
+
+def _uninitialised(rows: int) -> RecordColumns:
+    """Columns that were not zeroed, but for one of a byte a row: on memory used before, that would hold up the loop for
+    milliseconds."""
+    layout = RecordColumns.empty()
+    columns = {name: np.empty(rows, getattr(layout, name).dtype) for name in _COLUMNS}
+    return replace(layout, **columns, sequence_end=np.zeros(rows, np.uint8))

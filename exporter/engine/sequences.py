@@ -1,0 +1,172 @@
+"""Which request of which sequence is sent next. Pure: no clock, no loop, no bytes.
+
+A sequence is a number of requests with one id, sent in order, the first marked as its start and the last as its end.
+Slots hold one sequence each, and begin the next when theirs has ended.
+
+What a server has begun it must be told to end, or it keeps the sequence's state and its place until its own idle limit.
+So a sequence in which a request failed is cut short: the next request of its slot is its end.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from exporter.core.outcome import Outcome
+from exporter.core.probe import DEFAULT_SEQUENCE_LENGTH, SequenceOptions
+from exporter.services.base import Place
+
+MAX_ID = 2**63 - 1
+"""Triton's largest id is 2^64 - 1, but gRPC carries it as a signed number."""
+
+_ANSWERED = frozenset({Outcome.OK, Outcome.WRONG_OUTPUT})
+_REFUSED = frozenset(
+    {Outcome.CLIENT_ERROR, Outcome.AUTH_ERROR, Outcome.OVERLOAD, Outcome.SEQUENCE_CONFLICT, Outcome.TLS_ERROR}
+)
+"""With these a server refuses the first request before it begins a sequence. After a time-out or a failure of its own
+it may have begun one."""
+
+
+class Turn(NamedTuple):
+    """One request: of which slot, which step of the input data, and its place in the sequence. `as_in_data` is whether
+    all requests before it were the steps before it in its stream: only then can the data say what it is answered."""
+
+    slot: int
+    step: int
+    place: Place
+    as_in_data: bool = True
+
+
+class _Slot:
+    """A sequence under way; id 0: none."""
+
+    __slots__ = ("answered_start", "broken", "id", "in_flight", "left", "position", "stream")
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.stream: Sequence[int] = ()
+        self.position = 0
+        self.left = 0
+        self.in_flight = 0
+        self.answered_start = False
+        self.broken = False
+
+
+class Sequences:
+    """The sequences of a level. `streams` holds the steps of each stream of input data, by their numbers; each new
+    sequence takes the next stream. The same seed gives the same lengths.
+
+    An id is not used again while a sequence has it, so the range must have at least as many ids as there are slots.
+    """
+
+    def __init__(self, options: SequenceOptions, streams: Sequence[Sequence[int]], slots: int, seed: int) -> None:
+        self._options = options
+        self._streams = streams
+        self._has_data = sum(map(len, streams)) > 1
+        self._next_stream = 0
+        self._random = random.Random(seed)  # noqa: S311 - load, not secrets
+        self._ids = _ids(options)
+        self._slots = [_Slot() for _ in range(slots)]
+        self._held: set[int] = set()
+        self._order = deque(range(slots))
+
+    def closing_requests(self, max_requests: int) -> int:
+        """How many of the requests allowed are kept back to end the sequences with; one is left to begin with."""
+        return min(len(self._slots), max_requests - 1)
+
+    def ready(self) -> int | None:
+        """The slot whose turn it is, None if all of them must wait for answers. They take turns."""
+        for _ in range(len(self._order)):
+            slot = self._order[0]
+            self._order.rotate(-1)
+            if self._may_send(self._slots[slot]):
+                return slot
+        return None
+
+    def take(self, slot: int) -> Turn:
+        """The next request of the slot, which must be ready, and always is when it has nothing in flight."""
+        state = self._slots[slot]
+        if not state.id:
+            self._begin(state)
+        start = state.position == 0
+        as_in_data = state.position < len(state.stream) and not state.broken
+        step = state.stream[state.position % len(state.stream)]
+        end = state.broken or state.left == 1
+        state.position += 1
+        state.left = 0 if end else state.left - 1
+        state.in_flight += 1
+        return Turn(slot, step, Place(state.id, start, end), as_in_data)
+
+    def ended(self, turn: Turn, outcome: Outcome, *, was_sent: bool) -> None:
+        """A request ended so. `was_sent` is whether any of it went out."""
+        state = self._slots[turn.slot]
+        state.in_flight -= 1
+        place = turn.place
+        if place.sequence_id != state.id:
+            return
+        if outcome in _ANSWERED:
+            state.answered_start = True
+        if _is_over(place, outcome, was_sent=was_sent):
+            self._held.discard(state.id)
+            state.id = 0
+        elif outcome not in _ANSWERED:
+            state.broken = True
+
+    def close(self) -> Iterator[Turn]:
+        """A last request for each sequence that was begun and not ended. Nothing may be in flight."""
+        for slot, state in enumerate(self._slots):
+            if state.id:
+                state.broken = True
+                yield self.take(slot)
+
+    def _may_send(self, state: _Slot) -> bool:
+        if not state.in_flight:
+            return True
+        # The first and the last request must not overtake the others, or be overtaken: they travel alone.
+        return state.answered_start and state.left > 1 and not state.broken and not self._options.serial
+
+    def _begin(self, state: _Slot) -> None:
+        state.id = next(number for number in self._ids if number not in self._held)
+        self._held.add(state.id)
+        state.stream = self._streams[self._next_stream % len(self._streams)]
+        self._next_stream += 1
+        state.position = 0
+        state.left = self._length(state.stream)
+        state.answered_start = state.broken = False
+
+    def _length(self, stream: Sequence[int]) -> int:
+        """That of the stream where the input data decides; else evenly distributed over the whole numbers within
+        length * (1 - variation) .. length * (1 + variation)."""
+        options = self._options
+        if self._has_data and not options.length:
+            return len(stream)
+        length = options.length or DEFAULT_SEQUENCE_LENGTH
+        reach = int(length * options.length_variation_ratio)
+        return max(1, self._random.randint(length - reach, length + reach))
+
+
+def _is_over(place: Place, outcome: Outcome, *, was_sent: bool) -> bool:
+    """Whether the server has no such sequence any more, or never had it."""
+    if outcome in _ANSWERED:
+        return place.end
+    if place.start and (not was_sent or outcome in _REFUSED):
+        return True
+    if place.end:
+        # Told, for all that we know, unless it was turned away at the door.
+        return was_sent and outcome not in (Outcome.OVERLOAD, Outcome.AUTH_ERROR)
+    return outcome is Outcome.SEQUENCE_CONFLICT
+
+
+def _ids(options: SequenceOptions) -> Iterator[int]:
+    """The ids in turn, for ever. Without a range they begin at random, so that two clients, or a client and the one
+    that was there before it, do not meet in one sequence."""
+    if not options.id_range:
+        first = secrets.randbelow(MAX_ID)
+        while True:
+            yield first + 1
+            first = (first + 1) % MAX_ID
+    while True:
+        yield from range(options.start_id, options.start_id + options.id_range)

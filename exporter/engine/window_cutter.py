@@ -1,0 +1,110 @@
+"""Cuts a level into windows, and asks the server what it says at their edges. Knows nothing of when an edge is due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from exporter.core.facts import ServerReading, ServerSnapshot
+from exporter.core.units import NS
+from exporter.core.window import RecordColumns, Window
+from exporter.engine.abandoned import Abandoned
+from exporter.engine.client_health import Health
+from exporter.engine.guard import Guard
+from exporter.engine.in_flight import Flight
+from exporter.engine.plan import LevelPlan
+from exporter.server.poller import Poller
+from exporter.services.base import Control
+
+SNAPSHOT_LIMIT_NS = 2 * NS
+"""How long a window's edge waits for the server's statistics and metrics, if the window is not shorter."""
+
+
+class WindowCutter:
+    """Windows are contiguous: each begins where the last one was cut. `begin` comes first."""
+
+    def __init__(
+        self,
+        plan: LevelPlan,
+        flight: Flight,
+        guard: Guard,
+        abandoned: Abandoned,
+        *,
+        control: Control,
+        pollers: Sequence[Poller],
+    ) -> None:
+        self._plan = plan
+        self._flight = flight
+        self._guard = guard
+        self._abandoned = abandoned
+        self._control = control
+        self._pollers = pollers
+        self._limit_ns = min(plan.probe.measurement.window_ns, SNAPSHOT_LIMIT_NS)
+        self._index = 0
+        self._sent = 0
+        self._unsent = 0
+        self._snapshot: ServerSnapshot | None = None
+        self.edge_ns = 0
+        """Where the present window began."""
+
+    def begin(self, health: Health) -> None:
+        """The first window begins now."""
+        self._health = health
+        self.edge_ns = time.monotonic_ns()
+
+    def cut(self, *, warm_up: bool, unsent: int, by_requests: bool) -> Window:
+        """Ends the window at this moment and begins the next; without its snapshots yet. `unsent` are the level's so
+        far. With `by_requests` its time is that of the requests in it, as a request count wants."""
+        flight = self._flight
+        checked = flight.checker.take() if flight.checker is not None else None
+        edge_ns, columns = time.monotonic_ns(), flight.recorder.drain()
+        start_ns, end_ns = self.edge_ns, edge_ns
+        if by_requests and len(columns):
+            start_ns, end_ns = _first_to_last(columns, start_ns)
+        sent = self._guard.sent
+        window = Window(
+            index=self._index,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            columns=columns,
+            sent=sent - self._sent,
+            unsent=unsent - self._unsent,
+            in_flight=flight.in_flight + self._abandoned.count(end_ns),
+            health=self._health.sample(),
+            warm_up=warm_up,
+            error_text=flight.error_text,
+            checked=checked,
+        )
+        self._index += 1
+        self.edge_ns, self._sent, self._unsent = edge_ns, sent, unsent
+        flight.error_text = ""
+        return window
+
+    async def asked(self, window: Window) -> Window:
+        """The window that was cut last, with what the server says of itself at its end, and said at its beginning."""
+        after, readings = await asyncio.gather(self._take_snapshot(), self._take_readings())
+        before, self._snapshot = self._snapshot, after
+        return dataclasses.replace(window, before=before, after=after, readings=readings)
+
+    async def _take_snapshot(self) -> ServerSnapshot | None:
+        """Of several workers that share a level one asks."""
+        if self._plan.member > 0:
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limit_ns / NS):
+                return await self._control.snapshot(self._plan.facts)
+        return None
+
+    async def _take_readings(self) -> tuple[ServerReading, ...]:
+        found = await asyncio.gather(*(poller.edge(self._limit_ns) for poller in self._pollers))
+        return tuple(reading for readings in found for reading in readings)
+
+
+def _first_to_last(columns: RecordColumns, start_ns: int) -> tuple[int, int]:
+    """From when the first of these requests was sent (not before `start_ns`) to when the last one ended: a request
+    count's time, without what the engine took before and after."""
+    first_ns = int(columns.sent_ns.min(where=columns.sent_ns > 0, initial=columns.last_ns.max()))
+    return max(first_ns, start_ns), int(columns.last_ns.max())

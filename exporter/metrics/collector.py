@@ -1,0 +1,220 @@
+"""The samples of all probes as text, made again only where something changed.
+
+It owns the cache by probe, the joining of families over probes, and the limit on series. It must not know asyncio,
+HTTP, or where the views come from. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from exporter.core.result import SweepResult
+from exporter.core.target import Target
+from exporter.metrics.exposition import Block, Format, header
+from exporter.metrics.families import PAGE_ORDER, Family, by_sample_name
+from exporter.metrics.replicas import by_pattern, replica_blocks
+from exporter.metrics.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
+from exporter.state.probe_state import ProbeView
+
+_log = logging.getLogger(__name__)
+
+Blocks = Mapping[Family, Block]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRow:
+    """A probe's view and what the scheduler says of it at the same moment; None: it could not be asked."""
+
+    view: ProbeView
+    next_run_unix_s: float | None
+    paused: bool | None
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is rendered of one probe, and of which view. `reserved` is the most level series it ever had."""
+
+    view: ProbeView | None = None
+    extras: ProbeExtras | None = None
+    state: Blocks = field(default_factory=dict)
+    level: Blocks = field(default_factory=dict)
+    state_series: int = 0
+    level_series: int = 0
+    reserved: int = 0
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetState:
+    """What is told of a target; None: no sweep saw it."""
+
+    target: Target
+    certificate_expiry_unix_s: float | None = None
+    server_metrics_up: bool | None = None
+
+
+class ProbeSamples:
+    """Holds the rendered samples. Past `max_series` the level results of the probes configured last are left out: each
+    probe reserves the most level series that it ever had, so that a result that expires makes nothing flap.
+
+    `on_error` is called once for each probe, and for the targets, whose samples could not be made; they are absent.
+    """
+
+    def __init__(self, max_series: int, on_error: Callable[[], None]) -> None:
+        self._max_series = max_series
+        self._on_error = on_error
+        self._slots: dict[str, _Slot] = {}
+        self._targets: dict[str, _TargetState] = {}
+        self._target_blocks: list[Blocks] = []
+        self._replicas: dict[tuple[str, str, str], list[ProbeView]] = {}
+        self._replica_blocks: list[Blocks] = []
+        self._target_series = 0
+        self.version = 0
+        """Grows whenever the text is another one."""
+
+    @property
+    def series(self) -> int:
+        """Series on the page."""
+        shown = sum(slot.state_series + (0 if slot.dropped else slot.level_series) for slot in self._slots.values())
+        return shown + self._target_series + self._replica_series
+
+    @property
+    def series_dropped(self) -> int:
+        """Series left out to keep the limit."""
+        return sum(slot.level_series for slot in self._slots.values() if slot.dropped)
+
+    def update(self, rows: Sequence[ProbeRow], other_series: int) -> None:
+        """Brings the samples up to these rows, in their order. `other_series` also count towards the limit."""
+        slots = {row.view.probe.name: self._slots.get(row.view.probe.name) or _Slot() for row in rows}
+        changed = list(slots) != list(self._slots)
+        self._slots = slots
+        for row, slot in zip(rows, slots.values(), strict=True):
+            changed |= self._render_levels(slot, row.view)
+            changed |= self._render_state(slot, row)
+        changed |= self._render_targets(rows)
+        changed |= self._render_replicas(rows)
+        self._apply_limit(other_series)
+        for row, slot in zip(rows, slots.values(), strict=True):
+            changed |= self._render_state(slot, row)
+        self.version += changed
+
+    def page(self, page_format: Format) -> str:
+        """All families that have samples, each once."""
+        return "".join(self._parts(page_format, PAGE_ORDER))
+
+    def selected(self, page_format: Format, names: Iterable[str]) -> str:
+        """The page with the samples of these names alone."""
+        wanted = by_sample_name(names)
+        parts = []
+        for (head, *blocks), chosen in zip(self._families(page_format, wanted), wanted.values(), strict=True):
+            lines = [line for block in blocks for line in block.split("\n") if line.partition("{")[0] in chosen]
+            parts += [head, *(f"{line}\n" for line in lines)] if lines else []
+        return "".join(parts)
+
+    def _parts(self, page_format: Format, families: Iterable[Family]) -> Iterator[str]:
+        for part in self._families(page_format, families):
+            if len(part) > 1:
+                yield from part
+
+    def _families(self, page_format: Format, families: Iterable[Family]) -> Iterator[list[str]]:
+        """For each family its header and its blocks."""
+        sources = [slot.state for slot in self._slots.values()]
+        sources += [slot.level for slot in self._slots.values() if not slot.dropped]
+        sources += self._target_blocks + self._replica_blocks
+        for family in families:
+            blocks = [block for source in sources if (block := source.get(family)) is not None]
+            yield [header(family, page_format), *blocks]
+
+    def _render_levels(self, slot: _Slot, view: ProbeView) -> bool:
+        old = slot.view
+        if old is not None and old.measured is view.measured and old.probe is view.probe and old.facts is view.facts:
+            return False
+        slot.level = self._guarded(partial(level_blocks, view), f"level results of probe {view.probe.name}")
+        slot.level_series = _count(slot.level)
+        kept = slot.reserved if old is not None and old.probe is view.probe else 0
+        slot.reserved = max(kept, slot.level_series)
+        return True
+
+    def _render_state(self, slot: _Slot, row: ProbeRow) -> bool:
+        extras = ProbeExtras(row.next_run_unix_s, row.paused, slot.dropped)
+        if slot.view is row.view and slot.extras == extras:
+            return False
+        slot.view, slot.extras = row.view, extras
+        slot.state = self._guarded(partial(state_blocks, row.view, extras), f"state of probe {row.view.probe.name}")
+        slot.state_series = _count(slot.state)
+        return True
+
+    def _render_targets(self, rows: Sequence[ProbeRow]) -> bool:
+        targets = _targets([row.view for row in rows])
+        if targets == self._targets:
+            return False
+        self._targets = targets
+        self._target_blocks = [
+            self._guarded(
+                partial(target_blocks, state.target, state.certificate_expiry_unix_s, state.server_metrics_up),
+                f"target {state.target.name}",
+            )
+            for state in targets.values()
+        ]
+        self._target_series = sum(map(_count, self._target_blocks))
+        return True
+
+    def _render_replicas(self, rows: Sequence[ProbeRow]) -> bool:
+        replicas = by_pattern([row.view for row in rows])
+        if replicas == self._replicas:
+            return False
+        self._replicas = replicas
+        self._replica_blocks = [
+            self._guarded(partial(replica_blocks, key, views), f"replicas of {key[1]}")
+            for key, views in replicas.items()
+        ]
+        return True
+
+    @property
+    def _replica_series(self) -> int:
+        return sum(map(_count, self._replica_blocks))
+
+    def _apply_limit(self, other_series: int) -> None:
+        left = self._max_series - other_series - self._target_series - self._replica_series
+        left -= sum(slot.state_series for slot in self._slots.values())
+        for slot in self._slots.values():
+            left -= slot.reserved
+            slot.dropped = left < 0
+
+    def _guarded(self, make: Callable[[], Blocks], what: str) -> Blocks:
+        try:
+            return make()
+        except Exception:
+            _log.exception("no samples can be made of the %s", what)
+            self._on_error()
+            return {}
+
+
+def _targets(views: Sequence[ProbeView]) -> dict[str, _TargetState]:
+    """Each target once, with what the latest of its probes' sweeps that saw it says of it."""
+    targets: dict[str, _TargetState] = {}
+    for view in views:
+        targets.setdefault(view.probe.target.name, _TargetState(view.probe.target))
+    results = [result for view in views for result in (view.measured, view.fresh) if result is not None]
+    for result in sorted(results, key=lambda result: result.started_unix_s):
+        state = targets[result.probe.target.name]
+        expiry, up = result.connection.certificate_expiry_unix_s, _metrics_up(result)
+        targets[result.probe.target.name] = replace(
+            state,
+            certificate_expiry_unix_s=state.certificate_expiry_unix_s if expiry is None else expiry,
+            server_metrics_up=state.server_metrics_up if up is None else up,
+        )
+    return targets
+
+
+def _metrics_up(result: SweepResult) -> bool | None:
+    """Whether the last reading of the server's metrics page worked; None where there was none."""
+    ups = [measurement.server_metrics.up for measurement in result.measurements if measurement.server_metrics]
+    return ups[-1] if ups else None
+
+
+def _count(blocks: Blocks) -> int:
+    return sum(block.count("\n") for block in blocks.values())

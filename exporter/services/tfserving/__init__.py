@@ -1,0 +1,1 @@
+"""TensorFlow Serving's Predict API. Never imports another kind."""

@@ -1,0 +1,1 @@
+"""Triton Inference Server over HTTP and gRPC. Never paces or cuts windows."""

@@ -1,0 +1,43 @@
+"""Triton's stream of inferences (ModelStreamInfer): what a request must ask for, and what an answer says."""
+
+from __future__ import annotations
+
+from tritonclient.grpc import service_pb2
+
+from exporter.core.outcome import Outcome
+from exporter.services.triton.sequence import append_parameters
+from exporter.transport.call import EncodedRequest
+from exporter.transport.grpc_stream import StreamMessage, StreamProtocol
+
+_FINAL = "triton_final_response"
+_QUEUE_FULL = "Exceeds maximum queue size"
+
+
+def streamed(request: EncodedRequest) -> EncodedRequest:
+    """The request, asking for a final answer that says so even if it has no content: else nobody could tell when a
+    decoupled model is done. Raises InputError if the request is compressed."""
+    return append_parameters(request, triton_enable_empty_final_response=True)
+
+
+def read_answer(message: bytes | bytearray) -> StreamMessage:
+    """One message of the stream. A server that does not know of final answers sends one answer to each request."""
+    try:
+        answer = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
+    except Exception:  # protobuf's DecodeError is of another class in each of its implementations
+        return _failed("a message that is not Triton's")
+    if answer.error_message:
+        return _failed(answer.error_message)
+    response = answer.infer_response
+    parameters = response.parameters
+    is_final = _FINAL not in parameters or parameters[_FINAL].bool_param
+    return StreamMessage(has_content=not is_final or len(response.outputs) > 0, is_final=is_final)
+
+
+def _failed(text: str) -> StreamMessage:
+    """On a stream an error is a text, without a status: whose fault it was can seldom be told. (The header
+    `triton_grpc_error` asks for a status, but release 2.51 does not heed it where a request is refused.)"""
+    outcome = Outcome.OVERLOAD if _QUEUE_FULL in text else Outcome.SERVER_ERROR
+    return StreamMessage(has_content=False, is_final=True, outcome=outcome, text=text)
+
+
+PROTOCOL = StreamProtocol("/inference.GRPCInferenceService/ModelStreamInfer", read_answer)

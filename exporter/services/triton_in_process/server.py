@@ -1,0 +1,301 @@
+"""A Triton in this process: loaded, asked, sent requests, and unloaded.
+
+Owns the server's options and its life, and requests as the library wants them. Knows nothing of load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from ctypes import c_bool, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2
+
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.target import Target
+from exporter.payload.regions import Claim
+from exporter.services.triton_in_process.handover import Handover, Taker
+from exporter.services.triton_in_process.library import (
+    DATATYPES,
+    MEMORY_CPU,
+    MODEL_CONTROL_EXPLICIT,
+    NEWEST,
+    TritonError,
+    TritonLibrary,
+)
+
+LIBRARY = "lib/libtritonserver.so"
+EXIT_LIMIT_SECONDS = 5
+"""How long the server waits, when it is stopped, for requests that it still has and for models to be unloaded."""
+LOOK_SECONDS = 0.02
+"""Between two looks whether what is to end has ended."""
+
+_LIVE = ("READY", "LOADING", "UNLOADING")
+LOG_LINES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalInput:
+    """An input as the library takes it. `data` holds the memory at `address`."""
+
+    name: bytes
+    datatype: int
+    shape: ctypes.Array[c_int64]
+    data: npt.NDArray[np.uint8]
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """All of a request but its place in a sequence."""
+
+    model: bytes
+    version: int
+    id: bytes
+    inputs: tuple[LocalInput, ...]
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    size: int = field(default=0)
+
+
+class Prepared(NamedTuple):
+    """A request that the library has, and that was not sent yet."""
+
+    handle: int
+    token: int
+
+
+def local_input(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> LocalInput:
+    """An input of these bytes, in Triton's binary form."""
+    data = np.frombuffer(raw, np.uint8)
+    code = DATATYPES.index(datatype)
+    return LocalInput(name.encode(), code, (c_int64 * len(shape))(*shape), data, data.ctypes.data, len(raw))
+
+
+def version_number(version: str) -> int:
+    """A model's version for the library; Triton knows no versions that are no numbers. Raises PreflightError."""
+    if version and not version.isdecimal():
+        raise PreflightError(Reason.MODEL_UNKNOWN, f"version {version!r}: Triton's versions are whole numbers")
+    return int(version) if version else NEWEST
+
+
+def read_response(library: TritonLibrary, response: int) -> bytes:
+    """A response's outputs as the message that says the same over gRPC."""
+    message = service_pb2.ModelInferResponse()
+    count, code, memory_type, memory_id = c_uint32(), c_int(), c_int(), c_int64()
+    name, shape, base, owner = c_void_p(), c_void_p(), c_void_p(), c_void_p()
+    dimensions, size = c_uint64(), c_size_t()
+    wanted = [name, code, shape, dimensions, base, size, memory_type, memory_id, owner]
+    library.check(library.InferenceResponseOutputCount(response, ctypes.byref(count)))
+    for index in range(count.value):
+        library.check(library.InferenceResponseOutput(response, index, *map(ctypes.byref, wanted)))
+        extents = (c_int64 * dimensions.value).from_address(shape.value or 0) if dimensions.value else ()
+        message.outputs.add(
+            name=ctypes.string_at(name.value or 0).decode(), datatype=DATATYPES[code.value], shape=list(extents)
+        )
+        message.raw_output_contents.append(ctypes.string_at(base.value, size.value) if base.value else b"")
+    data: bytes = message.SerializeToString()
+    return data
+
+
+class TritonServer:
+    """One server. Made on the loop, which it answers to; `start` and `stop` take long, and are for another thread, one
+    at a time."""
+
+    def __init__(self, library: TritonLibrary, target: Target) -> None:
+        self.library = library
+        self._target = target
+        self._server: int | None = None
+        self._models: list[bytes] = []
+        self._claim = Claim()
+        self._log = tempfile.NamedTemporaryFile(prefix="triton-canary-", suffix=".log")  # noqa: SIM115 - closed in close
+        self._handover = Handover(library)
+        self._tokens = itertools.count(1)
+        self._kept: dict[Template, None] = {}
+        self._delete_request = library.address("InferenceRequestDelete")
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the server without a model. Raises PreflightError."""
+        library, directory = self.library, Path(self._target.server_directory)
+        options = c_void_p()
+        try:
+            library.check(library.ServerOptionsNew(ctypes.byref(options)))
+            for name, *values in self._options(directory):
+                library.check(getattr(library, f"ServerOptionsSet{name}")(options, *values))
+            server = c_void_p()
+            library.check(library.ServerNew(ctypes.byref(server), options))
+            self._server = server.value
+        except TritonError as error:
+            text = f"{self._target.url}: Triton does not start: {error}{self._log_text()}"
+            raise PreflightError(Reason.SERVER_NOT_LIVE, text) from error
+        finally:
+            if options:
+                library.ServerOptionsDelete(options)
+
+    def load_model(self, model: str) -> None:
+        """Loads a model, and those of which it is an ensemble. Raises TritonError; its text has what the log says."""
+        self._models.append(model.encode())
+        try:
+            self.library.check(self.library.ServerLoadModel(self._server, model.encode()))
+        except TritonError as error:
+            raise TritonError(error.code, f"{error}{self._log_text()}") from error
+
+    def stop(self) -> None:
+        """Unloads the models and ends the server, as far as it does so in time."""
+        if self._server is None:
+            return
+        with contextlib.suppress(TritonError):
+            self._unload_models()
+        with contextlib.suppress(TritonError):
+            self.library.check(self.library.ServerStop(self._server))
+        with contextlib.suppress(TritonError):
+            self.library.check(self.library.ServerDelete(self._server))
+        self._server = None
+
+    async def idle(self) -> None:
+        """Waits until the server has no more of our requests, for EXIT_LIMIT_SECONDS at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_LIMIT_SECONDS):
+                while self._handover.takers:  # noqa: ASYNC110 - no event, which the hot path would have to set
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Gives back what is ours, on the loop, after `stop`."""
+        self._handover.close()
+        self._log.close()
+        self._claim.close()
+        self._kept.clear()
+
+    # --- questions, each raising TritonError -------------------------------------------------------------------------
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """A question whose answer is a message."""
+        return self.library.ask(name, self._server, *arguments)
+
+    def is_true(self, name: str, *arguments: Any) -> bool:
+        """A question whose answer is yes or no."""
+        answer = c_bool()
+        self.library.check(getattr(self.library, name)(self._server, *arguments, ctypes.byref(answer)))
+        return answer.value
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, template: Template) -> Prepared:
+        """A request that can be sent once. Raises TritonError. Hot."""
+        library, handover = self.library, self._handover
+        # The library reads the inputs until it gives the request back, which we don't hear of: so they stay.
+        self._kept[template] = None
+        pointer = c_void_p()
+        error = library.InferenceRequestNew(ctypes.byref(pointer), self._server, template.model, template.version)
+        library.check(error)
+        handle, token = pointer.value or 0, next(self._tokens)
+        # Triton itself deletes the request when it is done with it. A callback of ours that did, or that made it ready
+        # to be used again, would take the interpreter's lock on Triton's thread just when the loop needs it.
+        error = (
+            library.InferenceRequestSetId(handle, template.id)
+            or self._add_inputs(handle, template)
+            or library.InferenceRequestSetReleaseCallback(handle, self._delete_request, None)
+            or library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.answered, token)
+        )
+        if error:
+            library.InferenceRequestDelete(handle)
+            library.check(error)
+        return Prepared(handle, token)
+
+    def send(self, prepared: Prepared, taker: Taker, owner: Any) -> None:
+        """Sends it: all answers go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
+        handle, token = prepared
+        self._handover.takers[token] = taker, owner
+        error = self.library.ServerInferAsync(self._server, handle, None)
+        if error:
+            del self._handover.takers[token]
+            self.discard([prepared])
+            self.library.check(error)
+
+    def forget(self, token: int) -> None:
+        """What still comes for that request is of no use to anybody."""
+        self._handover.takers[token] = None
+
+    def discard(self, prepared: Iterable[Prepared]) -> None:
+        """Deletes requests that were not sent."""
+        for each in prepared:
+            self.library.InferenceRequestDelete(each.handle)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _unload_models(self) -> None:
+        """Triton's own stop does it, too, but looks only once a second whether it is done."""
+        end_s = time.monotonic() + EXIT_LIMIT_SECONDS
+        for model in self._models:
+            self.library.check(self.library.ServerUnloadModelAndDependents(self._server, model))
+        while time.monotonic() < end_s:
+            if not any(entry.get("state") in _LIVE for entry in self.ask("ServerModelIndex", 0)):
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _options(self, directory: Path) -> list[tuple[Any, ...]]:
+        """What differs from Triton's own defaults. Only the models that are asked for are loaded, and one of them that
+        is broken does not make the server itself unready. Nobody reads its metrics page, and its log goes to a file,
+        for what it says of a model that does not load."""
+        return [
+            ("ModelRepositoryPath", str(Path(self._target.model_repository).resolve()).encode()),
+            ("BackendDirectory", str(directory / "backends").encode()),
+            ("RepoAgentDirectory", str(directory / "repoagents").encode()),
+            ("CacheDirectory", str(directory / "caches").encode()),
+            ("BackendConfig", b"python", b"shm-region-prefix-name", self._claim.name.encode()),
+            ("ModelControlMode", MODEL_CONTROL_EXPLICIT),
+            ("ModelLoadRetryCount", 0),  # not 0 by default: a model that fails was seen to be tried 85 times
+            ("StrictModelConfig", False),
+            ("StrictReadiness", False),
+            ("ExitTimeout", EXIT_LIMIT_SECONDS),
+            ("Metrics", False),
+            ("LogFile", self._log.name.encode()),
+            ("LogInfo", False),
+        ]
+
+    def _add_inputs(self, handle: int, template: Template) -> int | None:
+        """Inputs and parameters; the first error, if there is one."""
+        add_input, append_data = self.library.InferenceRequestAddInput, self.library.InferenceRequestAppendInputData
+        for each in template.inputs:
+            name, shape = each.name, each.shape
+            error: int | None = add_input(handle, name, each.datatype, shape, len(shape))
+            error = error or append_data(handle, name, each.address, each.size, MEMORY_CPU, 0)
+            if error:
+                return error
+        for key, value in template.parameters:
+            error = self._set_parameter(handle, key.encode(), value)
+            if error:
+                return error
+        return None
+
+    def _set_parameter(self, handle: int, name: bytes, value: str | int | float | bool) -> int | None:
+        library = self.library
+        error: int | None
+        if isinstance(value, bool):
+            error = library.InferenceRequestSetBoolParameter(handle, name, value)
+        elif isinstance(value, int):
+            error = library.InferenceRequestSetIntParameter(handle, name, value)
+        elif isinstance(value, float):
+            error = library.InferenceRequestSetDoubleParameter(handle, name, value)
+        else:
+            error = library.InferenceRequestSetStringParameter(handle, name, value.encode())
+        return error
+
+    def _log_text(self) -> str:
+        """The end of the log, for an error's text."""
+        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").splitlines()
+        said = "; ".join(line.split("] ", 1)[-1].strip(' "') for line in lines[-LOG_LINES_SHOWN:] if line.strip())
+        return f" (its log ends with: {said})" if said else ""

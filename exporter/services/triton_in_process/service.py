@@ -1,0 +1,240 @@
+"""The service kind `triton_in_process`: Triton's library and a model repository in the worker itself, no door between.
+
+Owns what a request is there, and its way through a channel. A crash of the library is the worker's, and so an outcome
+of the sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exporter.core.errors import InputError, PreflightError, TransportError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.services.base import Control, Place, Placer, SharedRequests, Tensors
+from exporter.services.encoding import MARK
+from exporter.services.triton.responses import read_answer
+from exporter.services.triton.sequence import SequenceWords
+from exporter.services.triton_in_process.control import InProcess, InProcessControl, local_inputs
+from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
+from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
+from exporter.transport.call import Answer, Call, Channel, EncodedRequest, Listener
+
+MAX_SPARES = 64
+"""Requests made ahead, one for each step, while the server works at those before: making one takes as long as a
+twentieth of the quickest answers."""
+
+_TEXT_LENGTH = 300
+_OK = Outcome.OK
+_SHARED = "input.shared_memory: tensors of a Triton in this process need none"
+
+
+class InProcessService:
+    """A `Service` (services.base)."""
+
+    def __init__(self) -> None:
+        self._host = InProcess()
+
+    def control(self, target: Target, timeout_ns: int) -> Control:
+        """The control plane; its preflight loads the server, its close unloads it."""
+        return InProcessControl(target, timeout_ns, self._host)
+
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        """One request a step. Raises InputError."""
+        return [
+            LocalRequest(b"", b"", _template(probe, facts, tensors, f"{MARK}-{sweep_id}-{index}"))
+            for index, tensors in enumerate(steps)
+        ]
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        """Raises PreflightError."""
+        raise PreflightError(Reason.UNSUPPORTED, _SHARED)
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        """Raises InputError."""
+        raise InputError(_SHARED)
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        """See `LocalPlacer`."""
+        return LocalPlacer([request for request in requests if isinstance(request, LocalRequest)])
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> Channel:
+        """A way to the server that preflight has loaded."""
+        return InProcessChannel(self._host, listener, streaming=streaming, keep_answers=keep_answers)
+
+    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+        """The outputs of each response. Raises ProtocolError."""
+        return read_answer(answer)
+
+    def connections(self, target: Target, in_flight: int) -> int:
+        """One carries all."""
+        return 1
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalRequest(EncodedRequest):
+    """A request that is no bytes: what the library is to be told."""
+
+    template: Template
+    place: Place | None = None
+
+
+class LocalPlacer(SequenceWords):
+    """A `Placer` (services.base)."""
+
+    def __init__(self, requests: Sequence[LocalRequest]) -> None:
+        self._templates = [request.template for request in requests]
+
+    def place(self, step: int, place: Place) -> EncodedRequest:
+        """See `Placer`."""
+        return LocalRequest(b"", b"", self._templates[step], place)
+
+
+def _template(probe: Probe, facts: ModelFacts, tensors: Tensors, request_id: str) -> Template:
+    inputs = local_inputs(facts, tensors)
+    return Template(
+        model=probe.model.encode(),
+        version=version_number(probe.version),
+        id=request_id.encode(),
+        inputs=inputs,
+        parameters=probe.input.parameters,
+        size=sum(each.size for each in inputs),
+    )
+
+
+# --- the way of a request --------------------------------------------------------------------------------------------
+
+
+class InProcessChannel:
+    """A `Channel` (services.base). A call that is given up is forgotten: the library lets nobody cancel a request of
+    which it is not known whether it is still there."""
+
+    capacity = 65_536
+    connect_ns: int | None = None
+    tls_ns: int | None = None
+    certificate_expiry_unix_s: float | None = None
+
+    def __init__(self, host: InProcess, listener: Listener, *, streaming: bool, keep_answers: bool) -> None:
+        self._host = host
+        self._listener = listener
+        self._streaming = streaming
+        self._keep_answers = keep_answers
+        self._looks_at_each = streaming or keep_answers
+        self._kept: dict[Call, list[bytes]] = {}
+        self._in_flight: dict[Call, int] = {}
+        self._spares: dict[Template, Prepared] = {}
+        self._server: TritonServer | None = None
+
+    async def open(self) -> None:
+        """See `Channel`."""
+        self._server = self._host.server
+        if self._server is None:
+            raise TransportError(Outcome.CONNECT_ERROR, "no Triton is loaded in this process")
+        self._library = self._server.library
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """See `Channel`. Hot."""
+        assert isinstance(request, LocalRequest)
+        call.channel = self
+        call.text = ""
+        call.outcome = _OK
+        call.sent_ns = call.send_done_ns = call.first_ns = 0
+        call.responses = call.bytes_in = call.retry_after_ns = 0
+        if self._streaming:
+            call.response_ns = []
+        server, template = self._server, request.template
+        assert server is not None
+        call.bytes_out = template.size
+        self._in_flight[call] = 0
+        try:
+            prepared = self._spares.pop(template, None) or server.prepare(template)
+            if request.place is not None:
+                _set_place(self._library, prepared.handle, request.place)
+            self._in_flight[call] = prepared.token
+            call.sent_ns = time.monotonic_ns()
+            server.send(prepared, self._take, call)
+            call.send_done_ns = time.monotonic_ns()
+            if len(self._spares) < MAX_SPARES:
+                self._spares[template] = server.prepare(template)
+        except TritonError as error:
+            if not call.send_done_ns:
+                self._in_flight[call] = 0
+                # Not at once: whoever is told of an end sends the next request, which may fail the same way.
+                asyncio.get_running_loop().call_soon(self._refused, call, error)
+
+    def give_up(self, call: Call, outcome: Outcome) -> None:
+        """See `Channel`."""
+        token = self._in_flight.pop(call, None)
+        if token is not None:
+            if token and self._server is not None:
+                self._server.forget(token)
+            call.outcome, call.text = outcome, ""
+            self._end(call, time.monotonic_ns())
+
+    async def close(self) -> None:
+        """See `Channel`."""
+        for call in list(self._in_flight):
+            self.give_up(call, Outcome.CANCELLED)
+        if self._server is not None:
+            self._server.discard(self._spares.values())
+        self._spares.clear()
+
+    def _take(self, call: Call, response: int | None, is_final: bool, at_ns: int, received: int) -> None:
+        """An answer to the call. Hot."""
+        if response is not None:
+            error = self._library.InferenceResponseError(response)
+            if error:
+                failed = self._library.read_error(error)
+                call.outcome, call.text = failed.outcome, f"{failed.code}: {failed}"[:_TEXT_LENGTH]
+            else:
+                call.responses += 1
+                call.first_ns = call.first_ns or at_ns
+                if self._looks_at_each:
+                    self._look(call, response, at_ns)
+        if is_final:
+            del self._in_flight[call]
+            call.bytes_in = received
+            if call.send_done_ns > at_ns:  # answered before the library gave us back control
+                call.send_done_ns = call.first_ns or at_ns
+            if call.responses != 1 and call.outcome is _OK and not self._streaming:
+                call.outcome = Outcome.PROTOCOL_ERROR
+                call.text = f"{call.responses} responses to a request that is to have one"
+            self._end(call, at_ns)
+
+    def _look(self, call: Call, response: int, at_ns: int) -> None:
+        if self._keep_answers:
+            self._kept.setdefault(call, []).append(read_response(self._library, response))
+        if self._streaming:
+            call.response_ns.append(at_ns)
+            if call.on_response is not None:
+                call.on_response(call)
+
+    def _refused(self, call: Call, error: TritonError) -> None:
+        if self._in_flight.pop(call, None) is not None:
+            call.outcome, call.text = error.outcome, f"{error.code}: {error}"[:_TEXT_LENGTH]
+            self._end(call, time.monotonic_ns())
+
+    def _end(self, call: Call, at_ns: int) -> None:
+        call.last_ns = at_ns
+        if self._keep_answers:
+            kept = self._kept.pop(call, [])
+            call.answer = Answer(kept) if call.outcome is _OK else None
+        self._listener(call)
+
+
+def _set_place(library: TritonLibrary, handle: int, place: Place) -> None:
+    flags = SEQUENCE_START * place.start | SEQUENCE_END * place.end
+    library.check(library.InferenceRequestSetFlags(handle, flags))
+    library.check(library.InferenceRequestSetCorrelationId(handle, place.sequence_id))

@@ -1,0 +1,86 @@
+"""What kinds of servers share that have nothing of Triton's extensions: no sequences, no shared memory, no settings.
+
+A configuration that asks for one of these is refused before it comes here (config.checks); what is here are the words
+for programs that do without that check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from exporter.core.errors import InputError, PreflightError
+from exporter.core.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions, Probe
+from exporter.core.target import Target
+from exporter.server.page_snapshots import PageStatistics
+from exporter.services.base import Placer, SharedRequests, Tensors, TraceSettings
+from exporter.services.channel_factory import connections
+from exporter.transport.call import EncodedRequest
+
+
+class PlainService:
+    """The part of a `Service` (services.base) that is the same for all of them."""
+
+    async def check_shared_memory(self, probe: Probe) -> None:
+        _refuse(probe.target, "shared memory")
+
+    async def share(
+        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    ) -> SharedRequests:
+        _refuse(probe.target, "shared memory")
+
+    def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
+        raise InputError(f"a target of kind {target.kind} takes no sequences")
+
+    def connections(self, target: Target, in_flight: int) -> int:
+        return connections(target, in_flight)
+
+
+class PlainControl:
+    """The same of a `Control`. Such servers tell statistics on their metrics page alone, if at all."""
+
+    def __init__(self, target: Target, timeout_ns: int) -> None:
+        self._target = target
+        self._timeout_ns = timeout_ns
+        self._page = PageStatistics(target)
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        """What the metrics page says, where the target names it."""
+        return await self._page.snapshot(facts)
+
+    async def close(self) -> None:
+        self._page.close()
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
+        _refuse(self._target, "reference model")
+
+    async def ready_models(self) -> tuple[str, ...]:
+        _refuse(self._target, "list of models")
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        _refuse(self._target, "trace settings")
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        _refuse(self._target, "trace settings")
+
+
+def _refuse(target: Target, what: str) -> NoReturn:
+    raise PreflightError(Reason.UNSUPPORTED, f"target {target.name}: its kind, {target.kind}, has no {what}")
+
+
+def model_inputs(model: str, told: Sequence[TensorSpec], options: InputOptions) -> tuple[TensorSpec, ...]:
+    """The inputs of a model: those that `input.datatypes` names, with the shapes of `input.shapes` or else the
+    server's; without it those that the server told. Raises PreflightError where neither says enough."""
+    if not options.datatypes:
+        if not told:
+            text = f"the server does not tell the inputs of model {model!r}: give input.datatypes and input.shapes"
+            raise PreflightError(Reason.BAD_INPUT, text)
+        return tuple(told)
+    shapes = {spec.name: spec.shape for spec in told} | dict(options.shapes)
+    for name, _ in options.datatypes:
+        if name not in shapes:
+            text = f"input {name!r} of model {model!r}: the server does not tell its shape: give it in input.shapes"
+            raise PreflightError(Reason.BAD_INPUT, text)
+    return tuple(TensorSpec(name, datatype, shapes[name]) for name, datatype in options.datatypes)

@@ -1,0 +1,1 @@
+"""What each probe is now, kept over a restart. Never renders anything."""

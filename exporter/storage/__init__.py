@@ -1,0 +1,1 @@
+"""Locks and atomic files. Never imports anything else of ours."""

@@ -1,0 +1,118 @@
+"""The call itself: a request on its way to the server, what came back for it, and the channel that carries it.
+
+The engine owns calls, the kinds of `services/` encode requests and make channels, and the channels here carry them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.core.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRequest:
+    """A request encoded once, before the level starts, compressed if it is to be. Opaque to all but the kind's own
+    channels."""
+
+    head: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What came for one call: its messages, still as they came, and over HTTP the head of the response before them.
+    Those of a bidirectional stream are `streamed`: they are of another kind."""
+
+    messages: Sequence[bytes | bytearray]
+    head: bytes = b""
+    streamed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds in memory, about."""
+        return len(self.head) + sum(map(len, self.messages))
+
+
+class Call:
+    """One request in flight: the engine owns it and uses it again; the channel fills it in.
+
+    The engine sets `step`, `intended_ns`, `deadline_ns`, `sequence_id` and `sequence_end` and hands it to
+    `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener
+    with it. All stamps are `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`,
+    and calls `on_response`, if that is set, after each. A channel that keeps answers sets `answer` to what came for a
+    call that is ok.
+    """
+
+    __slots__ = (
+        "answer",
+        "bytes_in",
+        "bytes_out",
+        "channel",
+        "deadline_ns",
+        "first_ns",
+        "intended_ns",
+        "last_ns",
+        "on_response",
+        "outcome",
+        "response_ns",
+        "responses",
+        "retry_after_ns",
+        "send_done_ns",
+        "sent_ns",
+        "sequence_end",
+        "sequence_id",
+        "slot",
+        "step",
+        "text",
+    )
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.channel: Channel | None = None
+        self.step = 0
+        self.answer: Answer | None = None
+        self.outcome = Outcome.OK
+        self.text = ""
+        self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0
+        self.responses = self.bytes_out = self.bytes_in = self.retry_after_ns = 0
+        self.sequence_end = False
+        self.sequence_id = 0
+        self.response_ns: list[int] = []
+        self.on_response: Callable[[Call], None] | None = None
+
+
+Listener = Callable[[Call], None]
+"""Called with a call that has ended, whatever its outcome. It may send the next request at once, on this channel."""
+
+
+class Channel(Protocol):
+    """A connection that carries requests to one model, and opens itself again when the server closed it.
+
+    A channel never raises out of `send` and never loses a call: each one sent comes back to the listener once, as ok
+    or with the outcome that fits. Opening is apart from sending: its time is in `connect_ns` and `tls_ns`, never in a
+    call.
+    """
+
+    capacity: int
+    """How many calls it can carry at once; 1 for HTTP/1.1."""
+    connect_ns: int | None
+    """The last connect's time; None before the first."""
+    tls_ns: int | None
+    certificate_expiry_unix_s: float | None
+
+    async def open(self) -> None:
+        """Connects. Raises TransportError (connect, TLS, or protocol) if that fails within the target's time-out."""
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """Sends the request; if the connection is gone, opens it first (then `sent_ns` is after that)."""
+
+    def give_up(self, call: Call, outcome: Outcome) -> None:
+        """Ends a call in flight with this outcome (time-out or cancelled), telling the server as far as the
+        protocol can: RST_STREAM over HTTP/2, closing the connection over HTTP/1.1. The listener is called before this
+        returns."""
+
+    async def close(self) -> None:
+        """Closes the connection. Calls in flight end as cancelled."""

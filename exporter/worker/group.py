@@ -1,0 +1,162 @@
+"""Several workers as one: they share each level, for loads above what one core can make. Knows nothing of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent, Worker
+from exporter.worker.merging import Merger
+from exporter.worker.sharing import join_ends, share_plan
+
+MEET_LEAD_NS = 20_000_000
+"""How far ahead the moment lies at which all go on: each must have been told by then."""
+
+QUEUED_EVENTS = 4
+"""Events of a member held for a consumer that is slow; beyond these it waits, and its windows get longer."""
+
+
+class Member(Worker, Protocol):
+    """A worker that can take a part of a level. All members of a group share one monotonic clock, so one machine."""
+
+    def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`."""
+
+    def proceed_level(self, at_ns: int) -> None:
+        """The waiting level goes on at this moment."""
+
+
+class WorkerGroup:
+    """A `Worker` (protocol) over at least two others, which are of no more use if one is lost."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._members = members
+        self._level: _SharedLevel | None = None
+
+    async def preflight(self, probe: Probe) -> ModelFacts:
+        """See `Worker`."""
+        return await self._members[0].preflight(probe)
+
+    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+        """See `Worker`."""
+        plans = share_plan(plan, len(self._members))
+        if len(plans) == 1:
+            async with aclosing(self._members[0].run_level(plan)) as alone:
+                async for event in alone:
+                    yield event
+            return
+        self._level = _SharedLevel(list(zip(self._members, plans, strict=False)))
+        try:
+            async with aclosing(self._level.run()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._level = None
+
+    async def stop_level(self) -> None:
+        """See `Worker`."""
+        if self._level is not None:
+            await self._level.stop()
+        else:
+            await self._members[0].stop_level()
+
+    async def end_sweep(self) -> None:
+        """See `Worker`."""
+        await asyncio.gather(*(member.end_sweep() for member in self._members))
+
+    async def kill(self) -> None:
+        """See `Worker`."""
+        await asyncio.gather(*(member.kill() for member in self._members))
+
+
+class _SharedLevel:
+    """One level over its members: they start together, begin to measure together, and their windows are merged.
+
+    The first member goes ahead alone up to where all meet, so that its cold request is alone at the server.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Member, LevelPlan]]) -> None:
+        self._members = [member for member, _ in parts]
+        self._plans = [plan for _, plan in parts]
+        self._events: asyncio.Queue[tuple[int, MemberEvent | Exception]] = asyncio.Queue(QUEUED_EVENTS * len(parts))
+        self._readers: list[asyncio.Task[None]] = []
+        self._waiting: set[int] = set()
+        self._running: set[int] = set()
+        self._ends: list[LevelEnd] = []
+        self._merger = Merger(len(parts), self._plans[0].probe.measurement.window_ns)
+        self._stopped = False
+
+    async def run(self) -> AsyncGenerator[LevelEvent, None]:
+        """As `Worker.run_level`."""
+        self._begin(0)
+        try:
+            while self._running:
+                member, event = await self._events.get()
+                if isinstance(event, Exception):
+                    raise event
+                if isinstance(event, LevelStarted) and member == 0:
+                    yield event
+                await self._take(member, event)
+                for window in self._merger.merged():
+                    yield window
+            # What ended after the last edge was measured only if all of them finished what they had to send.
+            finished = not self._stopped
+            for window in self._merger.rest(measured=finished):
+                yield window
+            yield join_ends(self._ends, len(self._members))
+        finally:
+            for reader in self._readers:
+                reader.cancel()
+            await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Ends the level on all members that run it."""
+        self._stopped = True
+        for member in tuple(self._running):
+            await self._members[member].stop_level()
+
+    def _begin(self, member: int) -> None:
+        self._running.add(member)
+        self._readers.append(asyncio.create_task(self._read(member)))
+
+    async def _read(self, member: int) -> None:
+        try:
+            async with aclosing(self._members[member].run_member(self._plans[member])) as events:
+                async for event in events:
+                    await self._events.put((member, event))
+        except Exception as error:
+            await self._events.put((member, error))
+
+    async def _take(self, member: int, event: MemberEvent) -> None:
+        if isinstance(event, Window):
+            self._merger.add(member, event)
+        elif isinstance(event, LevelWaiting):
+            self._waiting.add(member)
+            self._meet()
+        elif isinstance(event, LevelEnd):
+            self._running.discard(member)
+            self._merger.ended(member)
+            self._ends.append(event)
+            if event.reason is not Reason.NONE and not self._stopped:
+                await self.stop()
+
+    def _meet(self) -> None:
+        """Lets the members go on once all are as far."""
+        if self._stopped:
+            return
+        if self._running == {0}:
+            for member in range(1, len(self._members)):
+                self._begin(member)
+        if len(self._waiting) == len(self._members):
+            self._waiting.clear()
+            at_ns = time.monotonic_ns() + MEET_LEAD_NS
+            self._merger.start_grid(at_ns)
+            for worker in self._members:
+                worker.proceed_level(at_ns)

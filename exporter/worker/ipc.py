@@ -1,0 +1,114 @@
+"""Messages over a socket between the daemon and its worker: length-prefixed pickles, big arrays beside them.
+
+    frame = u32 number of buffers | u64 length of the pickle | u64 length of each buffer ... | pickle | buffers
+
+Pickle protocol 5 leaves numpy's memory out of the pickle, so that a window of 100,000 rows is written from where it
+was recorded and read to where it stays. Both ends are this package, of one version, and the socket has no name: what
+comes in is trusted as this process is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.engine.plan import LevelPlan
+
+_HEAD: Final = struct.Struct("<IQ")
+_LENGTH: Final = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Ask the server whether the probe can run; answered by ModelFacts."""
+
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class RunLevel:
+    """Run a level; answered by its events."""
+
+    plan: LevelPlan
+
+
+@dataclass(frozen=True, slots=True)
+class EndSweep:
+    """Close what belongs to the sweep; answered by None."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopLevel:
+    """End the level that the command of this serial started. Not answered: the level's own LevelEnd tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProceedLevel:
+    """All members of the group are as far: the level goes on at this moment. Not answered."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the daemon wants. Answers carry the serial, so that those to a command it lost interest in are dropped."""
+
+    serial: int
+    what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A command that failed. `expected`: the server or the input is not fit, the worker is; else it is of no use."""
+
+    expected: bool
+    reason: Reason
+    text: str
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to a command; a level has several, and only the last ends the command. Serial 0: ready for work."""
+
+    serial: int
+    what: object
+    last: bool
+
+
+def encode(message: object) -> list[bytes | memoryview]:
+    """The message as parts to be written in order."""
+    buffers: list[memoryview] = []
+    body = pickle.dumps(message, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
+    lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
+    return [_HEAD.pack(len(buffers), len(body)) + lengths + body, *buffers]
+
+
+async def receive(connection: socket.socket) -> object:
+    """The next message of a non-blocking socket. Raises EOFError at its end, OSError if it broke.
+
+    Not to be cancelled if another message is wanted: what it has read is lost.
+    """
+    buffer_count, body_length = _HEAD.unpack(await _read(connection, _HEAD.size))
+    lengths = await _read(connection, buffer_count * _LENGTH.size)
+    body = await _read(connection, body_length)
+    buffers = [await _read(connection, length) for (length,) in _LENGTH.iter_unpack(lengths)]
+    return pickle.loads(body, buffers=buffers)  # noqa: S301 - our own child or parent, see above
+
+
+async def _read(connection: socket.socket, length: int) -> bytearray:
+    loop = asyncio.get_running_loop()
+    data = bytearray(length)
+    rest = memoryview(data)
+    while rest:
+        count = await loop.sock_recv_into(connection, rest)
+        if count == 0:
+            raise EOFError
+        rest = rest[count:]
+    return data

@@ -1,0 +1,252 @@
+"""The daemon's handle of a worker process on this machine: starts it, commands it, and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
+from exporter.payload.regions import remove_orphans
+from exporter.worker.ipc import (
+    Answer,
+    Command,
+    EndSweep,
+    Failure,
+    Preflight,
+    ProceedLevel,
+    RunLevel,
+    StopLevel,
+    encode,
+    receive,
+)
+
+START_LIMIT_SECONDS = 60.0
+"""A cold disk and a busy machine can make the imports take long."""
+
+EXIT_LIMIT_SECONDS = 2.0
+"""How long a process that closed its end is given to be gone by itself, so that its own exit status is seen."""
+
+INBOX_ANSWERS = 4
+"""Answers held for a consumer that is slow; beyond these the worker waits, and its window gets longer."""
+
+
+class LocalWorker:
+    """A worker in a process of its own. Made by `spawn`; one command at a time, but for `stop_level` and `kill`.
+
+    An `await` or a level's iterator that is cancelled or closed ends what it asked for; the worker stays usable.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+        self.sweeps = 0
+        self.was_killed = False
+        self._process = process
+        self._connection = connection
+        self._serial = 0
+        self._dropping = False
+        self._inbox: asyncio.Queue[Answer | None] | None = asyncio.Queue(INBOX_ANSWERS)
+        self._lost: WorkerLostError | None = None
+        self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
+
+    @classmethod
+    async def spawn(
+        cls, *, log_format: str = "logfmt", cpus: Iterable[int] = (), module: str = "exporter.worker.main"
+    ) -> LocalWorker:
+        """Starts a process and waits until it is ready. It logs to our stderr. `cpus` are those it may run on; none
+        given means all. Raises WorkerLostError if it does not come up."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        cpu_list = ",".join(str(cpu) for cpu in sorted(cpus))
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", module, str(theirs.fileno()), log_format, cpu_list),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+        worker = cls(process, ours)
+        try:
+            async with asyncio.timeout(START_LIMIT_SECONDS):
+                await worker._next_answer()
+                worker._forget_exchange()
+        except BaseException as error:
+            await worker.kill()
+            if isinstance(error, TimeoutError):
+                text = f"worker was not ready within {START_LIMIT_SECONDS:g} s"
+                raise WorkerLostError(Reason.WORKER_CRASH, text) from error
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take commands."""
+        return self._lost is None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer of it."""
+        return self._inbox is not None
+
+    async def preflight(self, probe: Probe) -> ModelFacts:
+        """See `Worker`."""
+        facts = await self._ask(Preflight(probe))
+        assert isinstance(facts, ModelFacts)
+        return facts
+
+    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+        """See `Worker`."""
+        async with aclosing(self.run_member(plan)) as events:
+            async for event in events:
+                assert not isinstance(event, LevelWaiting)
+                yield event
+
+    async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        """See `Member` (group)."""
+        async with aclosing(self._exchange(RunLevel(plan))) as answers:
+            async for event in answers:
+                assert isinstance(event, (LevelStarted, LevelWaiting, Window, LevelEnd))
+                yield event
+
+    def proceed_level(self, at_ns: int) -> None:
+        """See `Member` (group)."""
+        self._raise_if_lost()
+        self._post(ProceedLevel(at_ns))
+
+    async def stop_level(self) -> None:
+        """See `Worker`."""
+        self._raise_if_lost()
+        self._post(StopLevel())
+
+    async def end_sweep(self) -> None:
+        """See `Worker`."""
+        self.sweeps += 1
+        await self._ask(EndSweep())
+
+    async def kill(self) -> None:
+        """See `Worker`."""
+        if self.alive:
+            self.was_killed = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._dropping = True
+        self._drop_answers(self._inbox)
+        await asyncio.wait({self._reading})
+        remove_orphans()
+
+    # --- commands and answers ----------------------------------------------------------------------------------------
+
+    async def _ask(self, what: Preflight | EndSweep) -> object:
+        async with aclosing(self._exchange(what)) as answers:
+            return await anext(answers)
+
+    async def _exchange(self, what: Preflight | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+        """Sends a command and yields its answers."""
+        self._raise_if_lost()
+        if self._inbox is not None:
+            raise RuntimeError("the worker is busy with another command")
+        self._serial += 1
+        self._inbox = asyncio.Queue(INBOX_ANSWERS)
+        ended = False
+        try:
+            self._post(what)
+            while not ended:
+                answer = await self._next_answer()
+                ended = answer.last
+                if isinstance(answer.what, Failure):
+                    raise self._error(answer.what)
+                yield answer.what
+        finally:
+            if not ended and self.alive:
+                with contextlib.suppress(WorkerLostError):
+                    self._post(StopLevel())
+            self._forget_exchange()
+
+    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+        """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
+        data = b"".join(encode(Command(self._serial, what)))
+        try:
+            whole = self._connection.send(data) == len(data)
+        except OSError:
+            whole = False
+        if not whole:
+            self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
+            self._raise_if_lost()
+
+    async def _next_answer(self) -> Answer:
+        assert self._inbox is not None
+        answer = await self._inbox.get()
+        if answer is None:
+            self._raise_if_lost()
+        assert answer is not None
+        return answer
+
+    def _forget_exchange(self) -> None:
+        inbox, self._inbox = self._inbox, None
+        self._drop_answers(inbox)
+
+    def _drop_answers(self, inbox: asyncio.Queue[Answer | None] | None) -> None:
+        """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
+        while inbox is not None and not inbox.empty():
+            inbox.get_nowait()
+
+    def _error(self, failure: Failure) -> PreflightError | WorkerLostError:
+        if failure.expected:
+            return PreflightError(failure.reason, failure.text, faults=failure.faults)
+        self._lose(failure.reason, failure.text)
+        return WorkerLostError(failure.reason, failure.text)
+
+    # --- its end -----------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Takes in answers until the worker's end, and then says how it ended. Never cancelled, since half a message
+        would be lost; `kill` ends it."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                answer = await receive(self._connection)
+                assert isinstance(answer, Answer)
+                if self._inbox is not None and answer.serial == self._serial and not self._dropping:
+                    await self._inbox.put(answer)
+        try:
+            async with asyncio.timeout(EXIT_LIMIT_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        self._connection.close()
+        self._lose(Reason.WORKER_CRASH, self._how_it_ended())
+        if self._inbox is not None:
+            await self._inbox.put(None)
+
+    def _how_it_ended(self) -> str:
+        if self.was_killed:
+            return "worker was ended by the daemon"
+        status = self._process.returncode or 0
+        if status >= 0:
+            return f"worker ended with exit status {status}"
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        return f"worker ended by signal {-status} ({name})"
+
+    def _lose(self, reason: Reason, text: str) -> None:
+        if self._lost is None:
+            self._lost = WorkerLostError(reason, text)
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise WorkerLostError(self._lost.reason, str(self._lost))

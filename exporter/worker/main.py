@@ -1,0 +1,189 @@
+"""The worker process: one event loop that runs a session's commands. Started by `local_worker`, never by a person.
+
+Arguments: the number of an inherited socket, the log format, and the cpus to run on ("0,2", or "" for all).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import uvloop
+
+from exporter import logs
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.window import LevelEnd
+from exporter.engine.kernel import die_with_parent, map_big_arrays
+from exporter.engine.plan import MemberEvent
+from exporter.services.base import Service
+from exporter.worker.ipc import (
+    Answer,
+    Command,
+    EndSweep,
+    Failure,
+    Preflight,
+    ProceedLevel,
+    RunLevel,
+    StopLevel,
+    encode,
+    receive,
+)
+from exporter.worker.redaction import without_secrets
+from exporter.worker.session import Session
+
+SEND_TIMEOUT_SECONDS = 60.0
+"""A daemon that takes nothing for so long is not alive any more."""
+
+_log = logging.getLogger(__name__)
+
+
+class Host:
+    """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
+
+    def __init__(self, connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        # The same socket under a second handle whose sends wait: for a thread, so that they don't hold up the loop.
+        self._outlet = connection.dup()
+        self._outlet.settimeout(SEND_TIMEOUT_SECONDS)
+        self._sending = ThreadPoolExecutor(1, "sender")
+        self._session = Session(kinds)
+        self._commands: asyncio.Queue[Command] = asyncio.Queue()
+        self._serial = 0
+        self._stopped_serial = 0
+        self._job: asyncio.Task[None] | None = None
+        self._callback_error: BaseException | None = None
+
+    async def serve(self) -> None:
+        """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
+        asyncio.get_running_loop().set_exception_handler(self._callback_failed)
+        await self._send(Answer(0, None, last=True))
+        reading = asyncio.create_task(self._read())
+        running = asyncio.create_task(self._run())
+        done, _ = await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                command = await receive(self._connection)
+            except (EOFError, ConnectionError):
+                return
+            assert isinstance(command, Command)
+            if isinstance(command.what, ProceedLevel):
+                if command.serial == self._serial:
+                    self._session.proceed(command.what.at_ns)
+            elif isinstance(command.what, StopLevel):
+                self._stopped_serial = command.serial
+                if command.serial == self._serial:
+                    self._session.stop()
+            else:
+                self._commands.put_nowait(command)
+
+    async def _run(self) -> None:
+        fit = True
+        while fit:
+            command = await self._commands.get()
+            fit = await self._obey(command)
+
+    async def _obey(self, command: Command) -> bool:
+        """Runs one command and answers it. False if it failed in a way that leaves this process in doubt."""
+        self._serial = command.serial
+        self._job = asyncio.create_task(self._do(command))
+        try:
+            await self._job
+        except PreflightError as error:
+            failure = Failure(True, error.reason, str(error), error.faults)
+        except (Exception, asyncio.CancelledError) as error:
+            _log.exception("command failed", extra=logs.fields(command=type(command.what).__name__))
+            last_line = traceback.format_exception_only(self._callback_error or error)[-1].strip()
+            failure = Failure(False, Reason.INTERNAL, last_line)
+        else:
+            return True
+        await self._send(Answer(command.serial, failure, last=True))
+        return failure.expected
+
+    async def _do(self, command: Command) -> None:
+        serial, what = command.serial, command.what
+        if isinstance(what, Preflight):
+            await self._send(Answer(serial, await self._session.preflight(what.probe), last=True))
+        elif isinstance(what, RunLevel):
+            await self._run_level(serial, what)
+        elif isinstance(what, EndSweep):
+            await self._session.end_sweep()
+            await self._send(Answer(serial, None, last=True))
+
+    async def _run_level(self, serial: int, what: RunLevel) -> None:
+        async def publish(event: MemberEvent) -> None:
+            await self._send(Answer(serial, event, last=isinstance(event, LevelEnd)))
+
+        if serial == self._stopped_serial:  # nobody waits for it any more
+            return
+        await self._session.run_level(what.plan, publish)
+
+    async def _send(self, answer: Answer) -> None:
+        answer = replace(answer, what=without_secrets(answer.what))
+        await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, answer)
+
+    def _send_now(self, answer: Answer) -> None:
+        for part in encode(answer):
+            self._outlet.sendall(part)
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception in a callback, such as a channel's, is a bug of ours: the level that it happened in is void."""
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        in_callback = "handle" in context or "protocol" in context
+        if in_callback and error is not None and not isinstance(error, OSError) and self._job is not None:
+            self._callback_error = error
+            self._job.cancel()
+
+
+def main(kinds: Mapping[str, Service]) -> None:
+    """The process from its start to its end."""
+    # The daemon decides when it ends: a Ctrl-C, a hang-up, or a stop of the whole service, reaches both, and must not
+    # cut off the sweep that the daemon goes on with, or is about to end in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    die_with_parent()
+    map_big_arrays()
+    _, descriptor, log_format, cpus = sys.argv
+    logs.configure("warning", log_format)
+    # What a user waits for: the reading of large input files.
+    logging.getLogger("exporter.worker.data").setLevel(logging.INFO)
+    if cpus:
+        os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
+    connection = socket.socket(fileno=int(descriptor))
+    # What asyncio's own loop spends between two callbacks is a good part of what a request costs this client.
+    uvloop.run(_serve(connection, kinds))
+
+
+async def _serve(connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+    status = 0
+    try:
+        await Host(connection, kinds).serve()
+    except Exception:
+        _log.exception("worker ended")
+        status = 1
+    logging.shutdown()
+    # Nothing here is worth an orderly end, and a thread that still sends to a daemon that is gone must not delay it.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    from exporter.services import KINDS
+
+    # All of them now, with what they import, so that the first sweep finds the worker warm.
+    main({kind: make() for kind, make in KINDS.items()})

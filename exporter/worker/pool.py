@@ -1,0 +1,122 @@
+"""Keeps worker processes warm: a sweep takes one and gives it back, and one that is lost or worn is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.engine.plan import Worker
+from exporter.worker.group import WorkerGroup
+from exporter.worker.local import LocalWorker
+
+MAX_SWEEPS = 100
+"""Sweeps after which a worker is replaced, so that what a library leaks stays bounded."""
+
+
+CLOSE_LIMIT_SECONDS = 16.0
+"""How long a worker is waited for at the end: longer than a level may take to see its requests off, end its sequences
+and take its shared memory back. One that has nothing to see off answers at once."""
+
+
+class RestartReason(enum.StrEnum):
+    """Why a worker was replaced. Closed: label values."""
+
+    CRASH = "crash"
+    DEADLINE = "deadline"
+    WORN = "worn"
+
+
+class WorkerPool:
+    """Workers for at most `size` sweeps at a time. They are started when first needed and kept."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        spawn: Callable[[], Awaitable[LocalWorker]] = LocalWorker.spawn,
+        max_sweeps: int = MAX_SWEEPS,
+    ) -> None:
+        self._spawn = spawn
+        self._max_sweeps = max_sweeps
+        # A place is a sweep's, however many workers share its load: who waits holds nothing that others wait for.
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[LocalWorker] = []
+        self._busy: set[LocalWorker] = set()
+        self._restarts: dict[str, int] = {reason.value: 0 for reason in RestartReason}
+
+    @property
+    def restarts(self) -> Mapping[str, int]:
+        """How many workers were replaced so far, by `RestartReason`."""
+        return self._restarts
+
+    @property
+    def alive(self) -> int:
+        """Worker processes that can take commands, busy ones included."""
+        return sum(worker.alive for worker in (*self._idle, *self._busy))
+
+    @contextlib.asynccontextmanager
+    async def lend(self, workers: int = 1) -> AsyncIterator[Worker]:
+        """For the time of one sweep a worker of the caller's own, or a group of several that share its load; waits
+        while `size` sweeps have theirs. One that the caller killed has missed its deadline. Raises WorkerLostError if a
+        new one does not come up."""
+        async with self._places:
+            taken: list[LocalWorker] = []
+            try:
+                for _ in range(workers):
+                    taken.append(await self._take())
+                    self._busy.add(taken[-1])
+                yield taken[0] if workers == 1 else WorkerGroup(taken)
+            finally:
+                for worker in taken:
+                    await self._give_back(worker)
+
+    async def close(self) -> None:
+        """Ends all workers, busy ones too. One whose level was just stopped is given a moment to see it off: to end the
+        sequences that it began, and to take back the memory that the server shares with it."""
+        workers = [*self._idle, *self._busy]
+        self._idle.clear()
+        self._busy.clear()
+        await asyncio.gather(*map(_end, workers))
+
+    async def _give_back(self, worker: LocalWorker) -> None:
+        """Takes a worker back, in whatever state; does nothing once the pool is closed."""
+        if worker in self._busy:
+            self._busy.remove(worker)
+            if await self._is_fit(worker):
+                self._idle.append(worker)
+
+    async def _take(self) -> LocalWorker:
+        while self._idle:
+            worker = self._idle.pop()
+            if await self._is_fit(worker):  # it may have died while idle
+                return worker
+        try:
+            return await self._spawn()
+        except WorkerLostError:
+            self._restarts[RestartReason.CRASH] += 1
+            raise
+
+    async def _is_fit(self, worker: LocalWorker) -> bool:
+        """Whether the worker can be used again; if not, it is counted and gone."""
+        if worker.alive and worker.sweeps < self._max_sweeps:
+            return True
+        if worker.was_killed:
+            reason = RestartReason.DEADLINE
+        elif worker.alive:
+            reason = RestartReason.WORN
+        else:
+            reason = RestartReason.CRASH
+        self._restarts[reason] += 1
+        await worker.kill()
+        return False
+
+
+async def _end(worker: LocalWorker) -> None:
+    if worker.alive and not worker.is_asked:
+        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT_SECONDS):
+                await worker.end_sweep()
+    await worker.kill()

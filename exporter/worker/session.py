@@ -1,0 +1,162 @@
+"""What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
+
+Owns what lives as long as a sweep: the connection for the slow calls, the data, the readings of the server's metrics,
+and the account of abandoned requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from exporter.core.errors import InputError, PreflightError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.engine.abandoned import Abandoned
+from exporter.engine.level import Level, Publish
+from exporter.engine.level_setup import places_in_flight
+from exporter.engine.plan import LevelPlan
+from exporter.payload import Step
+from exporter.payload.faults import NOT_SEEN
+from exporter.server.poller import Poller
+from exporter.server.readers import open_readers
+from exporter.services.base import Control, Service, SharedRequests
+from exporter.transport.dial import settle
+from exporter.worker.data import Data
+
+SHOWN_FAULTS = 5
+"""Faults of the input that a sweep's text tells: it stands in the log, on the page and in the archive."""
+
+UNSHARE_LIMIT_NS = 10 * NS
+"""How long the end of a level with shared memory waits at most for requests that were given up."""
+
+
+class Session:
+    """Runs commands one at a time, but for `stop` and `proceed`, which are for the running
+    level. `kinds` are the service kinds."""
+
+    def __init__(self, kinds: Mapping[str, Service]) -> None:
+        self._kinds = kinds
+        self._control: Control | None = None
+        self._abandoned = Abandoned()
+        self._pollers: list[Poller] | None = None
+        self._data = Data()
+        self._level: Level | None = None
+        self._stopped = False
+
+    async def preflight(self, probe: Probe) -> ModelFacts:
+        """Begins a sweep: settles on an address of the target, where its policy is to keep to one, and asks the server
+        there whether the probe can run. Raises PreflightError if not."""
+        await self.end_sweep()
+        address = await settle(probe.target)
+        probe = replace(probe, target=replace(probe.target, address=address))
+        control = self._make_control(probe.target)
+        facts = await control.preflight(probe.model, probe.version, probe.composing_models, probe.input)
+        if probe.input.shared_memory != "none":
+            await self._service(probe.target).check_shared_memory(probe)
+        return replace(facts, address=address)
+
+    async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
+        """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
+        does not fit the model."""
+        self._stopped = False
+        plan = _settled(plan)
+        service = self._service(plan.probe.target)
+        control = self._control or self._make_control(plan.probe.target)
+        shared: SharedRequests | None = None
+        try:
+            data = await self._data.requests(plan, control)
+            inputs = [step.inputs for step in data.steps]
+            if plan.probe.input.shared_memory != "none":
+                _refuse_expected(data.steps)
+                shared = await service.share(plan.probe, plan.facts, inputs, plan.sweep_id, places_in_flight(plan))
+                by_place = shared.by_place
+            else:
+                by_place = [service.encode(plan.probe, plan.facts, inputs, plan.sweep_id)]
+            await self._start_pollers(plan)
+            level = Level(
+                plan,
+                service=service,
+                control=control,
+                by_place=by_place,
+                steps=data.steps,
+                streams=data.streams,
+                abandoned=self._abandoned,
+                pollers=self._pollers or (),
+                publish=publish,
+            )
+            self._level = level
+            if self._stopped:  # while the data was read
+                level.stop()
+            await level.run()
+        except InputError as error:
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS), faults=error.lines) from error
+        finally:
+            self._level = None
+            if shared is not None:
+                await self._unshare(shared)
+
+    def stop(self) -> None:
+        """Ends the running level, if there is one."""
+        self._stopped = True
+        if self._level is not None:
+            self._level.stop()
+
+    def proceed(self, at_ns: int) -> None:
+        """The running level of a group's member goes on at this moment."""
+        if self._level is not None:
+            self._level.proceed(at_ns)
+
+    async def end_sweep(self) -> None:
+        """Closes what belonged to the sweep."""
+        control, self._control = self._control, None
+        pollers, self._pollers = self._pollers, None
+        self._abandoned = Abandoned()
+        for poller in pollers or ():
+            poller.close()
+        self._data = Data()
+        if control is not None:
+            await control.close()
+
+    async def _start_pollers(self, plan: LevelPlan) -> None:
+        """Begins to read the server's metrics, once a sweep, and by one worker only of those that share a level."""
+        if self._pollers is None and plan.member == 0:
+            target, facts = plan.probe.target, plan.facts
+            readers = await asyncio.to_thread(open_readers, target, facts.name, facts.asked_version)
+            self._pollers = [Poller(reader, target.metrics_interval_ns) for reader in readers]
+
+    async def _unshare(self, shared: SharedRequests) -> None:
+        """Takes shared memory back, once the server can't be writing to it any more: requests that were given up are
+        waited for until they are presumed dropped."""
+        now_ns = time.monotonic_ns()
+        last_ns = min(self._abandoned.last_expiry_ns() or now_ns, now_ns + UNSHARE_LIMIT_NS)
+        await asyncio.sleep((last_ns - now_ns) / NS)
+        await shared.close()
+
+    def _make_control(self, target: Target) -> Control:
+        self._control = self._service(target).control(target, target.connect_timeout_ns)
+        return self._control
+
+    def _service(self, target: Target) -> Service:
+        service = self._kinds.get(target.kind)
+        if service is None:
+            raise PreflightError(Reason.UNSUPPORTED, f"target {target.name}: no service kind {target.kind!r}")
+        return service
+
+
+def _settled(plan: LevelPlan) -> LevelPlan:
+    """The plan for the address that preflight found, whichever worker asked."""
+    target = replace(plan.probe.target, address=plan.facts.address)
+    return replace(plan, probe=replace(plan.probe, target=target))
+
+
+def _refuse_expected(steps: Sequence[Step]) -> None:
+    """Raises InputError if anything is expected of answers that go to shared memory, where nobody looks at them."""
+    place = next((step.place for step in steps if step.expected), None)
+    if place is not None:
+        raise InputError(f"{place}: {NOT_SEEN}")

@@ -1,0 +1,257 @@
+"""The baseline files: there and back, damage, a full disk, a kill."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter.baseline.baseline import SignalBaseline
+from exporter.baseline.file_format import DamagedBaselineError, decode, encode
+from exporter.baseline.key import baseline_key
+from exporter.baseline.state import LevelState, LoadState, Pin, ProbeBaselines, Row, VersionState
+from exporter.baseline.store import BaselineStore, JudgedSinks, baseline_path
+from exporter.baseline.verdict import TierState
+from exporter.core.outcome import SweepStatus
+from exporter.core.probe import BaselineOptions, Schedule, Signal
+from exporter.core.result import Measurement
+from exporter.core.units import NS
+from exporter.state.probe_state import Board
+from tests.builders import make_probe
+from tests.metrics.results import make_counts, make_measurement, make_result, make_summary
+from tests.waiting import becomes_true
+
+BEGIN = 1_767_225_600.0
+
+
+def make_version(rows: int = 3) -> VersionState:
+    hours = tuple(16.0 + hour / 64 for hour in range(24))
+    return VersionState(
+        rows=[Row(BEGIN + 300 * n, {Signal.LATENCY_P50: 16.1234, Signal.THROUGHPUT: 5.5}) for n in range(rows)],
+        components=[(BEGIN, {"queue": 1000.0})],
+        pin=Pin(BEGIN, True, {Signal.LATENCY_P50: SignalBaseline(hours, 0.03125, 288)}, {"queue": 1000.5}),
+        tiers={(Signal.LATENCY_P50, "page"): TierState("0011", True, 2, BEGIN + 600)},
+        against="1",
+        seen_unix_s=BEGIN + 600,
+        tried_unix_s=BEGIN,
+        note='a "note"\nof two lines',
+    )
+
+
+def make_baselines(rows: int = 3) -> ProbeBaselines:
+    level = LevelState("1", {"1": make_version(rows), "2 é": VersionState()})
+    return ProbeBaselines({"t m abc": LoadState({"concurrency 1": level}, BEGIN)})
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+def test_there_and_back() -> None:
+    assert decode(encode("asr", make_baselines()), "asr") == make_baselines()
+    assert decode(encode("asr", ProbeBaselines()), "asr") == ProbeBaselines()
+
+
+def test_a_week_of_a_level_is_small() -> None:
+    assert len(encode("asr", make_baselines(rows=2016))) < 100_000
+
+
+def test_every_damaged_byte_is_found() -> None:
+    text = encode("asr", make_baselines())
+    for at in range(0, len(text), 7):
+        changed = text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :]
+        if json.loads(text.partition("\n")[0]) != _header(changed):
+            continue  # the header itself: below
+        with pytest.raises(DamagedBaselineError):
+            decode(changed, "asr")
+    for end in range(len(text) - 2):
+        with pytest.raises(DamagedBaselineError):
+            decode(text[:end], "asr")
+
+
+def _header(text: str) -> object:
+    try:
+        return json.loads(text.partition("\n")[0])
+    except ValueError:
+        return None
+
+
+def signed(body: str) -> str:
+    """A text whose checksum is right, whatever is in it."""
+    import hashlib
+
+    return f'{{"triton_canary_baseline": 1, "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"}}\n{body}\n'
+
+
+GOOD_BODY = encode("asr", make_baselines()).split("\n", maxsplit=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no first line"),
+        ("[]\n{}", "no first line"),
+        ('{"triton_canary_baseline": 2, "sha256": ""}\n{}', "version 2, not 1"),
+        ('{"triton_canary_baseline": 1, "sha256": "0"}\n{}', "checksum"),
+        (signed("{}"), "content"),
+        (signed("null"), "content"),
+        (signed(GOOD_BODY.replace("0.03125", '"0.03125"')), "content"),
+        (signed(GOOD_BODY.replace("0.03125", "NaN")), "content"),
+        (signed(GOOD_BODY.replace("16.0,", "", 1)), "23 hours in a day"),
+        (signed(GOOD_BODY.replace('"latency_p50"', '"latency_p51"')), "content"),
+        (signed(GOOD_BODY.replace('"probe":"asr"', '"probe":"tts"')), "of probe 'tts', not of 'asr'"),
+    ],
+)
+def test_what_is_never_read_as_good(text: str, problem: str) -> None:
+    with pytest.raises(DamagedBaselineError, match=problem):
+        decode(text, "asr")
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_changes_nothing(tmp_path: Path) -> None:
+    """Sweeps before and after a restart are judged as without one."""
+    options = BaselineOptions(pin_ns=4 * 3600 * NS, provisional_ns=3600 * NS)
+    probe = make_probe(schedule=Schedule(60 * NS), baseline=options)
+
+    def tiers(*restarts: int) -> list[object]:
+        directory = tmp_path / str(restarts)
+        store, found = BaselineStore(directory, lambda: BEGIN), []
+        for sweep in range(130):
+            if sweep in restarts:
+                store.close()
+                store = BaselineStore(directory, lambda: BEGIN)
+            result = make_result(probe, started_unix_s=BEGIN + 60 * sweep, measurements=(at_sweep(sweep),))
+            found.append(store.judge(result))
+        store.close()
+        signals = [signal for result in found for signal in result.verdicts[0].signals]
+        return [(dict(signal.tiers), signal.withheld) for signal in signals]
+
+    assert tiers(10, 75, 76) == tiers()
+    assert tiers()[-3] == ({"page": True, "warn": False, "slow": False}, "")
+
+
+def at_sweep(sweep: int) -> Measurement:
+    return make_measurement(foreign_requests=0, latency=make_summary(8.0 if sweep >= 70 else 4.0))
+
+
+def test_a_sweep_gets_its_verdicts_and_a_failed_one_none(tmp_path: Path) -> None:
+    store = BaselineStore(tmp_path, lambda: BEGIN)
+    (verdict,) = store.judge(make_result()).verdicts
+    assert [signal.tiers for signal in verdict.signals] == [{}, {}, {}]
+    failed = make_result(status=SweepStatus.FAILED)
+    assert store.judge(failed) is failed
+    off = make_result(make_probe(name="off", baseline=BaselineOptions(enabled=False)))
+    assert store.judge(off) is off
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["addsub.baseline"]
+
+
+def test_other_sinks_get_everything(tmp_path: Path) -> None:
+    store, board, probe = BaselineStore(tmp_path, lambda: BEGIN), Board(None), make_probe()
+    board.configure([probe])
+    sinks = JudgedSinks(store, [board])
+    sinks.sweep_started(probe, BEGIN)
+    assert board.probes()[0].running_since_unix_s == BEGIN
+    sinks.window_ended(probe, make_counts())
+    sinks.sweep_ended(make_result(probe))
+    (view,) = board.probes()
+    assert view.measured is not None
+    assert (len(view.measured.verdicts), view.counters.inferences) == (1, 32)
+    store.close()
+
+
+def test_an_error_in_the_verdict_costs_the_verdict_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr("exporter.baseline.store.judge", fail)
+    store, result = BaselineStore(tmp_path), make_result()
+    assert store.judge(result) is result
+    assert "no verdict on a sweep" in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", encode("addsub", make_baselines()).encode()[:-20]])
+def test_a_damaged_file_is_set_aside_named_and_not_used(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = baseline_path(tmp_path, "addsub")
+    path.write_bytes(content)
+    store = BaselineStore(tmp_path)
+    assert store.state("addsub") == ProbeBaselines()
+    assert (path.exists(), (tmp_path / "addsub.baseline.damaged").read_bytes()) == (False, content)
+    (record,) = caplog.records
+    assert record.message == "baseline file is damaged and not used"
+    assert record.fields["set_aside_as"] == "addsub.baseline.damaged"  # type: ignore[attr-defined]
+    assert record.fields["file"] == str(path)  # type: ignore[attr-defined]
+    store.close()
+
+
+def test_hostile_names_stay_in_the_directory(tmp_path: Path) -> None:
+    for name in ("../evil", "/etc/x", ".", "a b"):
+        assert baseline_path(tmp_path, name).parent == tmp_path
+
+
+def test_a_full_disk_keeps_the_file_that_there_was(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    store, path = BaselineStore(small_disk), baseline_path(small_disk, "addsub")
+    store.put("addsub", make_baselines())
+    assert becomes_true(path.exists)
+    kept = path.read_bytes()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (200 * 1024))
+    for errors in (1, 2):
+        store.put("addsub", make_baselines(rows=2016))
+        assert becomes_true(lambda errors=errors: store.write_errors == errors)  # type: ignore[misc]
+    assert path.read_bytes() == kept
+    assert [record.message for record in caplog.records] == ["baseline file cannot be written"]
+    assert "No space left on device" in caplog.records[0].fields["error"]  # type: ignore[attr-defined]
+    ballast.unlink()
+    store.put("addsub", make_baselines(rows=2016))
+    store.close()
+    assert BaselineStore(small_disk).state("addsub") == make_baselines(rows=2016)
+    assert caplog.records[-1].message == "baseline files are written again"
+
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from exporter.baseline.store import BaselineStore
+from tests.baseline.test_store import make_baselines
+store, rows = BaselineStore(Path(sys.argv[1])), 1
+while True:
+    store.put("addsub", make_baselines(rows % 2000))
+    rows += 1
+    print(rows, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    for attempt in range(4):
+        command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert becomes_true(baseline_path(tmp_path, "addsub").exists)
+            for _ in range(20 + 37 * attempt):
+                process.stdout.readline()
+            os.kill(process.pid, signal.SIGKILL)
+        store = BaselineStore(tmp_path)
+        assert store.state("addsub").loads["t m abc"].levels["concurrency 1"].versions["1"].rows
+        assert not list(tmp_path.glob("*.damaged"))
+        store.close()
+
+
+def test_the_key_is_of_target_model_and_load() -> None:
+    probe = make_probe()
+    assert baseline_key(probe) == "triton-http addsub 4df8163cc681"
+    assert baseline_key(replace(probe, name="other")) == baseline_key(probe)

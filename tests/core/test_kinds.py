@@ -1,0 +1,43 @@
+"""The table of the service kinds, from which configuration, `analyze` and the services learn of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter import services
+from exporter.config.kind_checks import ASKED
+from exporter.config.text import parse_door
+from exporter.core.kinds import IN_PROCESS, KINDS
+from exporter.services.base import Service
+
+
+def test_each_kind_has_a_service_and_each_service_is_a_kind() -> None:
+    assert list(services.KINDS) == list(KINDS)
+    for make in services.KINDS.values():
+        service: Service = make()
+        assert callable(service.encode)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_a_kind_lacks_can_be_asked_for(name: str) -> None:
+    """A key that the checks do not know would be refused by no one."""
+    kind = KINDS[name]
+    target_keys = {"management_url", "management_headers"}
+    assert kind.lacks.keys() <= ASKED.keys()
+    assert kind.own <= ASKED.keys() | target_keys
+    assert not kind.own & kind.lacks.keys()
+    for problem in kind.lacks.values():
+        assert "{" not in problem.format(kind=name, given="1")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_has_doors_where_a_url_can_lead_and_a_page_behind_them(name: str) -> None:
+    kind = KINDS[name]
+    assert [parse_door(f"{scheme}://host").scheme for scheme in kind.ports] == list(kind.ports)
+    assert (not kind.ports) == (name == IN_PROCESS)
+    assert bool(kind.metrics_page) == bool(kind.ports)
+
+
+def test_no_family_of_a_page_is_counted_for_two_kinds() -> None:
+    names = [family for kind in KINDS.values() for family in kind.families]
+    assert len(names) == len(set(names)) == 12

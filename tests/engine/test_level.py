@@ -1,0 +1,512 @@
+"""The engine against a service without a server. Every test's level must account for each request it sent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.core.errors import PreflightError, TransportError
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import Distribution, LoadLevel, Mode, OverloadPolicy
+from exporter.core.units import MS
+from exporter.core.window import LevelEnd, RecordColumns, Window
+from exporter.engine import in_flight as flight
+from exporter.engine.abandoned import Abandoned
+from exporter.engine.level import Level, first_channels
+from exporter.engine.plan import LevelPlan, LevelStarted, MemberEvent
+from exporter.engine.recorder import Recorder
+from exporter.transport.call import EncodedRequest
+from tests.builders import concurrency
+from tests.engine.fakes import FakeService, Reply, always, make_plan, request_rate
+from tests.engine.levels import OnEvent, events_of
+
+OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED
+
+
+class Run:
+    """A level that was run to its end, with what it told."""
+
+    def __init__(self, service: FakeService, events: list[MemberEvent], *, gapless: bool = True) -> None:
+        self.service = service
+        self.started = [event for event in events if isinstance(event, LevelStarted)]
+        self.windows = [event for event in events if isinstance(event, Window)]
+        assert isinstance(events[-1], LevelEnd)
+        self.end = events[-1]
+        self.rows = RecordColumns.concatenate([window.columns for window in self.windows])
+        self.outcomes = Counter(Outcome(code) for code in self.rows.outcome.tolist())
+        self._check(gapless=gapless)
+
+    def _check(self, *, gapless: bool) -> None:
+        """What holds for every level."""
+        assert self.end.sent == len(self.service.sent_ns) == len(self.rows) == sum(w.sent for w in self.windows)
+        assert sorted(self.rows.sent_ns.tolist()) == sorted(self.service.sent_ns)  # each of them, and once
+        for index, window in enumerate(self.windows):
+            assert window.index == index
+            assert np.all(window.columns.last_ns <= window.end_ns)
+            assert np.all(window.columns.last_ns >= window.start_ns)
+        for before, after in itertools.pairwise(self.windows):
+            assert before.end_ns == after.start_ns if gapless else before.end_ns <= after.start_ns
+        measured = [window for window in self.windows if not window.warm_up]
+        assert all(a.after is b.before for a, b in itertools.pairwise(measured))
+
+
+async def run_level(
+    plan: LevelPlan,
+    service: FakeService,
+    *,
+    stop_after: int | None = None,
+    on_event: OnEvent | None = None,
+    requests: int = 1,
+    abandoned: Abandoned | None = None,
+    streams: Sequence[Sequence[int]] = (),
+    on_level: Callable[[Level], None] = lambda _: None,
+    gapless: bool = True,
+) -> Run:
+    """Runs the level; stops it once `stop_after` measured windows have come."""
+    measured = 0
+
+    async def count(level: Level, event: MemberEvent) -> None:
+        nonlocal measured
+        if on_event is not None and (waiting := on_event(level, event)) is not None:
+            await waiting
+        measured += isinstance(event, Window) and not event.warm_up
+        if stop_after is not None and measured >= stop_after:
+            level.stop()
+
+    encoded = [EncodedRequest(b"", bytes([step])) for step in range(requests)]
+    events = await events_of(
+        plan, service, encoded, on_event=count, on_level=on_level, abandoned=abandoned, streams=streams
+    )
+    return Run(service, events, gapless=gapless)
+
+
+async def test_closed_loop_in_windows() -> None:
+    service = FakeService(always(delay_ms=1))
+    run = await run_level(make_plan(concurrency(4)), service, stop_after=3)
+    assert run.end == LevelEnd(Reason.NONE, "", run.end.sent, 0)
+    assert [window.warm_up for window in run.windows] == [True, False, False, False, True]
+    assert run.outcomes == {OK: run.end.sent}
+    assert service.most_at_server == 4
+    assert service.opened == service.closed == 4
+    for window in run.windows[1:4]:
+        assert window.duration_ns >= 20 * MS
+        assert window.in_flight == 4
+        assert window.before is not None
+        assert window.after is not None
+        assert window.before.answered_ns <= window.after.asked_ns
+        assert window.health.cpu_ratio > 0
+    assert run.rows.bytes_out.tolist() == [1] * run.end.sent
+    # In a closed loop a request is meant to be sent when the one before ended: send lag is our own time only.
+    assert np.all(run.rows.intended_ns <= run.rows.sent_ns)
+
+
+async def test_the_cold_request_goes_alone_and_warm_up_lasts_until_each_slot_had_an_answer() -> None:
+    service = FakeService(lambda n: Reply(delay_ms=30 if n == 0 else 10 if n == 3 else 1))
+    run = await run_level(make_plan(concurrency(3)), service, stop_after=1)
+    (started,) = run.started
+    assert started.connection.connect_ns == 1000
+    assert started.connection.cold_first_request_ns is not None
+    assert started.connection.cold_first_request_ns >= 29 * MS
+    rows = np.sort(run.rows.sent_ns)
+    assert rows[1] - rows[0] >= 29 * MS
+    warm_up = run.windows[0]
+    assert warm_up.columns.last_ns.max() - warm_up.columns.sent_ns.min() >= 39 * MS
+    assert len(warm_up.columns) >= 4
+
+
+async def test_steps_go_round_in_turn() -> None:
+    service = FakeService()
+    await run_level(make_plan(concurrency(1), max_requests=7), service, requests=3)
+    assert service.bodies == [bytes([n % 3]) for n in range(7)]
+
+
+@pytest.mark.parametrize("value", [1, 4, 16])
+@pytest.mark.parametrize("budget", [1, 5, 100])
+async def test_the_request_budget_holds_exactly(value: int, budget: int) -> None:
+    service = FakeService(always(delay_ms=0.1))
+    run = await run_level(make_plan(concurrency(value), max_requests=budget), service)
+    assert run.end == LevelEnd(Reason.REQUEST_BUDGET, f"all {budget} requests allowed were sent", budget, 0)
+    assert run.outcomes == {OK: budget}
+    assert run.windows[-1].warm_up
+
+
+async def test_the_time_budget_ends_it() -> None:
+    run = await run_level(make_plan(concurrency(2), max_duration_ms=50), FakeService(always(delay_ms=1)))
+    assert (run.end.reason, run.end.text) == (Reason.TIME_BUDGET, "the level ran for the 0.05 s allowed")
+
+
+@pytest.mark.parametrize("value", [1, 8])
+async def test_the_error_ratio_ends_it_at_once(value: int) -> None:
+    service = FakeService(always(Outcome.SERVER_ERROR, text="500 boom"))
+    run = await run_level(make_plan(concurrency(value), error_min_requests=20), service)
+    assert run.end.reason is Reason.ERROR_RATIO
+    assert run.end.text == (
+        "20 of 20 requests failed (100 %), more than the 10 % allowed; last: server_error: 500 boom"
+    )
+    assert run.end.sent < 20 + value
+    assert run.windows[-1].error_text == "server_error: 500 boom"
+
+
+async def test_few_errors_do_not_end_it() -> None:
+    service = FakeService(lambda n: Reply(Outcome.SERVER_ERROR if n % 20 == 19 else OK, 0.1))
+    run = await run_level(make_plan(concurrency(2), max_requests=200), service)
+    assert run.end.reason is Reason.REQUEST_BUDGET
+    assert run.outcomes == {OK: 190, Outcome.SERVER_ERROR: 10}
+
+
+async def test_concurrency_is_capped_by_max_in_flight() -> None:
+    service = FakeService(always(delay_ms=1))
+    await run_level(make_plan(concurrency(50), max_in_flight=3), service, stop_after=1)
+    assert service.most_at_server == 3
+    assert service.opened == 3
+
+
+async def test_a_time_out_is_a_record_and_its_request_keeps_its_place() -> None:
+    """Both slots time out at 30 ms. The server may still work at their requests, so that nothing more is sent until
+    these are presumed dropped, at 60 ms: never more than two at the server."""
+    service = FakeService(lambda n: Reply(delay_ms=None if 1 <= n <= 2 else 0.5))
+    plan = make_plan(concurrency(2), timeout_ms=30, max_in_flight=2, max_error_ratio=1.0, max_requests=20)
+    run = await run_level(plan, service)
+    assert run.outcomes == {OK: 18, TIMEOUT: 2}
+    sent_ns = service.sent_ns
+    assert sent_ns[3] - sent_ns[1] >= 60 * MS
+    timed_out = run.rows.outcome == TIMEOUT
+    assert np.all(run.rows.last_ns[timed_out] - run.rows.intended_ns[timed_out] >= 30 * MS)
+    assert run.windows[0].error_text == "timeout: no answer within 0.03 s"
+
+
+async def test_a_time_out_told_by_the_server_keeps_its_place_too() -> None:
+    """gRPC's DEADLINE_EXCEEDED comes from the server's library; its model works on."""
+    service = FakeService(lambda n: Reply(TIMEOUT if n == 1 else OK, text="DEADLINE_EXCEEDED"))
+    plan = make_plan(concurrency(1), timeout_ms=40, max_in_flight=1, max_error_ratio=1.0, max_requests=4)
+    run = await run_level(plan, service)
+    assert service.sent_ns[2] - service.sent_ns[1] >= 40 * MS
+    assert run.outcomes == {OK: 3, TIMEOUT: 1}
+
+
+async def test_what_an_earlier_level_abandoned_keeps_its_place() -> None:
+    abandoned = Abandoned()
+    abandoned.hold(time.monotonic_ns() + 60_000 * MS)
+    service = FakeService(always(delay_ms=1))
+    run = await run_level(make_plan(concurrency(3), max_in_flight=3, max_requests=20), service, abandoned=abandoned)
+    assert service.most_at_server == 2  # of three: the other place is still held
+    assert (run.end.sent, run.end.abandoned) == (20, 1)
+
+
+async def test_a_request_abandoned_costs_nothing_where_the_budget_has_room() -> None:
+    abandoned = Abandoned()
+    abandoned.hold(time.monotonic_ns() + 60_000 * MS)
+    service = FakeService(always(delay_ms=1))
+    await run_level(make_plan(concurrency(3), max_in_flight=4, max_requests=20), service, abandoned=abandoned)
+    assert service.most_at_server == 3
+
+
+async def test_the_first_request_waits_for_a_place_too() -> None:
+    abandoned = Abandoned()
+    held_until_ns = time.monotonic_ns() + 60 * MS
+    abandoned.hold(held_until_ns)
+    abandoned.hold(held_until_ns + 20 * MS)
+    service = FakeService(always(delay_ms=30))
+    await run_level(make_plan(max_in_flight=2, max_requests=3), service, abandoned=abandoned)
+    assert service.sent_ns[0] >= held_until_ns
+
+
+async def test_a_dead_server_is_not_hammered() -> None:
+    service = FakeService(always(Outcome.CONNECT_ERROR, text="refused"))
+    run = await run_level(make_plan(concurrency(1), max_error_ratio=1.0, max_requests=5), service)
+    gaps_ns = np.diff(service.sent_ns[1:])  # the first request of all is the cold one
+    assert np.all(gaps_ns >= np.array([10, 20, 40]) * MS)
+    assert run.outcomes == {Outcome.CONNECT_ERROR: 5}
+
+
+async def test_stop_waits_for_what_is_in_flight_and_counts_it_apart() -> None:
+    service = FakeService(lambda n: Reply(delay_ms=0 if n < 4 else 40))
+    run = await run_level(make_plan(concurrency(3), window_ms=10), service, stop_after=1)
+    assert run.outcomes == {OK: run.end.sent}
+    assert run.windows[-1].warm_up
+    assert len(run.windows[-1].columns) >= 3
+    assert service.given_up == []
+
+
+async def test_stop_gives_up_what_does_not_end() -> None:
+    service = FakeService(lambda n: Reply(delay_ms=None if n > 6 else 0))
+    run = await run_level(make_plan(concurrency(2), window_ms=10, timeout_ms=200), service, stop_after=1)
+    assert run.end.reason is Reason.NONE
+    assert run.outcomes[TIMEOUT] + run.outcomes[CANCELLED] == 2
+    assert len(service.given_up) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        (Outcome.CONNECT_ERROR, Reason.UNREACHABLE),
+        (Outcome.TIMEOUT, Reason.UNREACHABLE),
+        (Outcome.TLS_ERROR, Reason.TLS),
+        (Outcome.PROTOCOL_ERROR, Reason.PROTOCOL),
+        (Outcome.AUTH_ERROR, Reason.AUTH),
+    ],
+)
+async def test_a_server_that_cannot_be_reached(outcome: Outcome, reason: Reason) -> None:
+    service = FakeService(open_error=TransportError(outcome, "no way"))
+    run = await run_level(make_plan(), service)
+    assert run.end == LevelEnd(reason, "no way", 0, 0)
+    assert (run.started, run.windows) == ([], [])
+
+
+async def test_a_later_channel_that_does_not_open_is_left_to_its_calls() -> None:
+    refused = TransportError(Outcome.CONNECT_ERROR, "connection refused")
+    service = FakeService(always(delay_ms=1), open_error=refused, opens_before_error=1)
+    run = await run_level(make_plan(concurrency(3)), service, stop_after=1)
+    assert service.opened == 1
+    assert service.most_at_server == 3
+    assert run.outcomes == {OK: run.end.sent}
+
+
+async def test_a_slow_snapshot_holds_up_the_edge_not_the_load() -> None:
+    service = FakeService(always(delay_ms=1), snapshot_delay_s=0.1)
+    run = await run_level(make_plan(concurrency(1), window_ms=200), service, stop_after=1)
+    assert [window.after is not None for window in run.windows] == [True, True, False]
+    asked = run.windows[0].after
+    assert asked is not None
+    meanwhile = (run.rows.sent_ns > asked.asked_ns) & (run.rows.last_ns < asked.answered_ns)
+    assert np.any(meanwhile)
+
+
+async def test_a_snapshot_that_does_not_come_is_left_out() -> None:
+    service = FakeService(always(delay_ms=1), snapshot_delay_s=60)
+    run = await run_level(make_plan(concurrency(1), window_ms=20), service, stop_after=1)
+    assert [(window.before, window.after) for window in run.windows] == [(None, None)] * 3
+
+
+async def test_a_reader_that_is_slow_gets_longer_windows() -> None:
+    async def slow(_: Level, event: MemberEvent) -> None:
+        await asyncio.sleep(0.06 if isinstance(event, Window) else 0)
+
+    run = await run_level(make_plan(concurrency(1)), FakeService(always(delay_ms=1)), stop_after=2, on_event=slow)
+    assert all(window.duration_ns >= 60 * MS for window in run.windows[1:3])
+
+
+async def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that is full ends early; if windows are not taken up, the level ends."""
+
+    class Small(Recorder):
+        def __init__(self, on_full: Callable[[int], None]) -> None:
+            super().__init__(on_full, max_rows=100, chunk_rows=50)
+
+    monkeypatch.setattr(flight, "Recorder", Small)
+    monkeypatch.setattr(flight, "MAX_ROWS", 100)
+    monkeypatch.setattr("exporter.engine.level.MAX_ROWS", 100)
+    run = await run_level(make_plan(concurrency(1), window_ms=60_000), FakeService(), stop_after=3)
+    assert all(100 <= len(window.columns) < 200 for window in run.windows[1:4])
+
+    async def stuck(_: Level, event: MemberEvent) -> None:
+        if isinstance(event, Window) and event.index == 0:
+            await asyncio.sleep(0.3)
+
+    run = await run_level(make_plan(concurrency(1), window_ms=60_000), FakeService(), on_event=stuck)
+    assert (run.end.reason, run.end.text) == (
+        Reason.INTERNAL,
+        "200 requests ended, and the windows before were not taken up yet",
+    )
+
+
+async def test_open_loop_keeps_its_rate() -> None:
+    service = FakeService(always(delay_ms=1))
+    run = await run_level(make_plan(request_rate(500), window_ms=50), service, stop_after=3)
+    assert run.outcomes == {OK: run.end.sent}
+    intended = np.sort(run.rows.intended_ns)[1:]  # the first is the cold request
+    assert np.all(np.diff(intended) == 2 * MS)
+    assert np.all(run.rows.sent_ns >= run.rows.intended_ns)
+    assert sum(window.unsent for window in run.windows) == 0
+    assert service.opened == 10  # those of 20 ms
+
+
+async def test_open_loop_is_open() -> None:
+    """A server that answers nothing for a while delays no send."""
+    service = FakeService(lambda n: Reply(delay_ms=200 if 5 <= n < 20 else 0.2))
+    run = await run_level(make_plan(request_rate(500), max_requests=60, window_ms=50), service)
+    intended = np.sort(run.rows.intended_ns)[1:]
+    assert np.all(np.diff(intended) == 2 * MS)
+    assert service.most_at_server >= 10
+    assert run.outcomes == {OK: 60}
+
+
+async def test_open_loop_counts_what_it_cannot_send() -> None:
+    service = FakeService(lambda n: Reply(delay_ms=0 if n < 2 else 60))
+    run = await run_level(make_plan(request_rate(1000), max_in_flight=4, window_ms=50), service, stop_after=2)
+    assert service.most_at_server == 4
+    unsent = sum(window.unsent for window in run.windows)
+    paced = np.sort(run.rows.intended_ns)[1:]
+    due = (paced[-1] - paced[0]) // MS + 1
+    # All that were due up to the last one sent were sent or counted; after it, some more were due and counted.
+    assert unsent + len(paced) >= due
+    assert unsent >= due - len(paced) > 50
+    assert np.all((paced - paced[0]) % MS == 0)
+
+
+async def test_open_loop_budgets_and_errors() -> None:
+    run = await run_level(make_plan(request_rate(2000), max_requests=11), FakeService(always(delay_ms=0.1)))
+    assert (run.end.reason, run.end.sent) == (Reason.REQUEST_BUDGET, 11)
+    plan = make_plan(request_rate(2000), max_in_flight=8, on_overload=OverloadPolicy.COUNT)
+    run = await run_level(plan, FakeService(always(Outcome.OVERLOAD, 0.1)))
+    assert run.end.reason is Reason.ERROR_RATIO
+    assert 20 <= run.end.sent < 28
+
+
+async def test_stopped_while_it_warms_up() -> None:
+    def stopping(number: int) -> Reply:
+        asyncio.get_running_loop().call_soon(levels[0].stop)
+        return Reply(delay_ms=None)
+
+    levels: list[Level] = []
+    run = await run_level(make_plan(concurrency(2), timeout_ms=50), FakeService(stopping), on_level=levels.append)
+    assert run.started == []
+    assert (run.end.reason, run.end.sent, run.end.abandoned) == (Reason.NONE, 1, 1)
+    assert sum(run.outcomes.values()) == 1
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 5])
+async def test_an_open_loop_leaves_no_file_open(stop_at: int) -> None:
+    def stopping(number: int) -> Reply:
+        if number == stop_at:
+            asyncio.get_running_loop().call_soon(levels[0].stop)
+        return Reply()
+
+    levels: list[Level] = []
+    open_before = set(os.listdir("/proc/self/fd"))
+    await run_level(make_plan(request_rate(500)), FakeService(stopping), on_level=levels.append)
+    assert set(os.listdir("/proc/self/fd")) == open_before
+
+
+async def test_stopped_before_it_began() -> None:
+    service = FakeService()
+    run = await run_level(make_plan(concurrency(2)), service, on_level=Level.stop)
+    assert run.end == LevelEnd(Reason.NONE, "", 0, 0)
+    assert service.opened == service.closed == 2
+
+
+async def test_open_loop_counts_what_it_spares_the_server() -> None:
+    service = FakeService(lambda n: Reply(Outcome.OVERLOAD if n == 40 else OK, retry_after_ns=60 * MS))
+    run = await run_level(make_plan(request_rate(1000), max_requests=100, window_ms=50), service)
+    assert run.outcomes == {OK: 99, Outcome.OVERLOAD: 1}
+    paced = np.sort(run.rows.intended_ns)[1:]
+    unsent = sum(window.unsent for window in run.windows)
+    assert 50 <= unsent <= 61
+    assert (paced[-1] - paced[0]) // MS + 1 == len(paced) + unsent
+
+
+async def intended_of(level: LoadLevel, requests: int) -> list[int]:
+    """When the requests of an open loop were meant to be sent, in nanoseconds after the first."""
+    run = await run_level(make_plan(level, max_requests=requests + 1), FakeService())
+    intended = np.sort(run.rows.intended_ns)[1:]
+    return [int(moment - intended[0]) for moment in intended]
+
+
+async def test_poisson_levels_differ_and_can_be_repeated() -> None:
+    one = await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 7), 40)
+    assert await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 7), 40) == one
+    assert await intended_of(LoadLevel(Mode.REQUEST_RATE, 2000, "2000", Distribution.POISSON, 8), 40) != one
+    other = await intended_of(LoadLevel(Mode.REQUEST_RATE, 4000, "4000", Distribution.POISSON, 7), 40)
+    assert [2 * moment for moment in other] != pytest.approx(one, abs=100)
+
+
+def file_level(mode: Mode, path: Path, lines: str) -> LoadLevel:
+    path.write_text(lines)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LoadLevel(mode, 0.0, path.stem, file=str(path), file_digest=digest)
+
+
+async def test_intervals_go_round(tmp_path: Path) -> None:
+    level = file_level(Mode.INTERVALS, tmp_path / "gaps.txt", "1000\n0\n2500\n")
+    # The first is sent after the first gap.
+    assert await intended_of(level, 6) == [0, 0, 2_500_000, 3_500_000, 3_500_000, 6_000_000]
+
+
+async def test_a_schedule_is_measured_whole(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n1\n25.5\n70\n")
+    service = FakeService(lambda n: Reply(delay_ms=30 if n == 5 else 0.5))
+    run = await run_level(make_plan(level), service)
+    assert run.end == LevelEnd(Reason.NONE, "", 6, 0)
+    assert [window.warm_up for window in run.windows] == [True] + [False] * (len(run.windows) - 1)
+    assert len(run.windows[0].columns) == 1  # the cold one
+    assert len(run.windows) >= 4  # windows of 20 ms: counters move while it runs
+    measured = RecordColumns.concatenate([window.columns for window in run.windows[1:]])
+    intended = np.sort(measured.intended_ns)
+    assert (intended - intended[0]).tolist() == [0, MS, MS, 25_500_000, 70 * MS]
+    assert run.windows[-1].after is not None
+
+
+async def test_a_schedule_waits_for_its_time_outs(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n")
+    service = FakeService(lambda n: Reply(delay_ms=None if n == 2 else 0))
+    run = await run_level(make_plan(level, timeout_ms=50), service)
+    assert (run.end.reason, run.outcomes) == (Reason.NONE, {OK: 2, TIMEOUT: 1})
+    assert not run.windows[-1].warm_up
+
+
+async def test_a_schedule_that_cannot_all_be_sent_ends_too(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n2\n")
+    service = FakeService(lambda n: Reply(delay_ms=0 if n == 0 else 20))
+    run = await run_level(make_plan(level, max_in_flight=1), service)
+    assert (run.end.sent, run.end.reason) == (2, Reason.NONE)
+    assert sum(window.unsent for window in run.windows) == 2
+
+
+async def test_a_schedule_can_be_cut_short(tmp_path: Path) -> None:
+    level = file_level(Mode.SCHEDULE, tmp_path / "night.txt", "0\n1\n60000\n")
+    run = await run_level(make_plan(level), FakeService(), stop_after=2)
+    assert (run.end.sent, run.end.reason) == (3, Reason.NONE)
+    assert run.windows[-1].warm_up
+
+
+def refusal(level: LoadLevel) -> PreflightError:
+    async def publish(event: object) -> None: ...
+
+    service = FakeService()
+    with pytest.raises(PreflightError) as caught:
+        Level(
+            make_plan(level),
+            service=service,
+            control=service.control(make_plan().probe.target, MS),
+            by_place=[[]],
+            abandoned=Abandoned(),
+            publish=publish,
+        )
+    return caught.value
+
+
+async def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gaps.txt"
+    level = file_level(Mode.INTERVALS, path, "5\n")
+    path.write_text("6\n")
+    error = refusal(level)
+    assert error.reason is Reason.BAD_INPUT
+    assert str(error) == f"{path} has changed since the configuration was read; read the configuration again"
+    path.unlink()
+    assert str(refusal(level)) == f"{path}: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "members", "channels"),
+    [
+        (Mode.REQUEST_RATE, 100.0, 1, 8),
+        (Mode.REQUEST_RATE, 8000.0, 1, 160),
+        (Mode.REQUEST_RATE, 8000.0, 4, 40),
+        (Mode.INTERVALS, 999.0, 1, 20),
+        (Mode.SCHEDULE, 8000.0, 1, 8),
+    ],
+)
+def test_a_high_rate_has_more_channels_opened_ahead(mode: Mode, value: float, members: int, channels: int) -> None:
+    level = LoadLevel(mode, value, f"{value:g}")
+    plan = dataclasses.replace(make_plan(level), members=members)
+    assert first_channels(plan) == channels

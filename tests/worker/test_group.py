@@ -1,0 +1,254 @@
+"""Several real worker processes as one, with fake services inside."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import os
+import re
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import Distribution, LoadLevel, Mode, StopRules
+from exporter.core.units import MS
+from exporter.core.window import LevelEnd, RecordColumns, Window
+from exporter.engine.guard import Guard
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, MemberEvent
+from exporter.payload.timing_files import read_schedule
+from exporter.worker.group import WorkerGroup
+from exporter.worker.local import LocalWorker
+from tests.builders import concurrency, make_facts, make_target
+from tests.engine.fakes import make_plan, request_rate
+from tests.worker.test_local import FAKE_WORKER, probe, run
+
+
+@pytest.fixture
+async def members() -> AsyncIterator[list[LocalWorker]]:
+    async with asyncio.timeout(60):
+        workers = list(await asyncio.gather(*(LocalWorker.spawn(module=FAKE_WORKER) for _ in range(2))))
+        yield workers
+        await asyncio.gather(*(worker.kill() for worker in workers))
+
+
+@pytest.fixture
+def group(members: list[LocalWorker]) -> WorkerGroup:
+    return WorkerGroup(members)
+
+
+def plan(level: LoadLevel, kind: str = "fake", window_ms: float = 100, **rules: int) -> LevelPlan:
+    it = make_plan(level, window_ms=window_ms, **rules)
+    return replace(it, probe=replace(it.probe, target=make_target(kind=kind)))
+
+
+def windows_of(events: list[LevelEvent]) -> list[Window]:
+    """The windows of a level that went its whole way, checked for what holds of any level."""
+    windows = [event for event in events if isinstance(event, Window)]
+    assert sum(isinstance(event, LevelStarted) for event in events) == 1
+    assert isinstance(events[0], LevelStarted)
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert [window.index for window in windows] == list(range(len(windows)))
+    assert all(early.end_ns == late.start_ns for early, late in itertools.pairwise(windows))
+    assert end.sent == sum(window.sent for window in windows) == sum(len(window.columns) for window in windows)
+    return windows
+
+
+async def test_a_sweep(group: WorkerGroup) -> None:
+    assert await group.preflight(probe()) == make_facts()
+    windows = windows_of(await run(group, plan(concurrency(5)), windows=3))
+    assert [window.warm_up for window in windows] == [True, False, False, False, True]
+    for window in windows[1:4]:
+        assert window.in_flight == 5
+        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert (window.columns.outcome == Outcome.OK).all()
+        assert window.before is not None
+        assert window.after is not None
+    assert windows[1].after == windows[2].before
+    await group.end_sweep()
+    # The workers are fit for the next one.
+    assert await group.preflight(probe()) == make_facts()
+
+
+@pytest.mark.parametrize(("warm_up_ns", "warm_up_requests"), [(250 * MS, 0), (0, 300)])
+async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up_ns: int, warm_up_requests: int) -> None:
+    it = plan(concurrency(4), window_ms=100)
+    measurement = replace(it.probe.measurement, warm_up_ns=warm_up_ns, warm_up_requests=warm_up_requests)
+    windows = windows_of(await run(group, replace(it, probe=replace(it.probe, measurement=measurement)), windows=6))
+    first = next(index for index, window in enumerate(windows) if not window.warm_up)
+    assert windows[first].start_ns - windows[0].start_ns >= warm_up_ns
+    assert sum(len(window.columns) for window in windows[:first]) >= warm_up_requests + 2
+    for window in windows[first:-2]:
+        assert not window.warm_up
+        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+
+
+@pytest.mark.parametrize("distribution", Distribution)
+async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, distribution: Distribution) -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
+    windows = windows_of(await run(group, plan(level), windows=3))
+    rows = RecordColumns.concatenate([window.columns for window in windows])
+    intended = np.sort(rows.intended_ns)[2:]  # two cold requests
+    if distribution is Distribution.CONSTANT:
+        gaps, missing = np.divmod(np.diff(intended), 2_500_000)
+        assert not missing.any()
+        # What a machine that paused could not send is counted, and leaves its place in the grid empty.
+        assert int((gaps - 1).sum()) <= sum(window.unsent for window in windows)
+    else:
+        assert len(set(np.diff(intended).tolist())) == len(intended) - 1
+
+
+async def test_a_schedule_is_sent_once_and_measured_whole(group: WorkerGroup, tmp_path: Path) -> None:
+    path = tmp_path / "night.txt"
+    path.write_text("".join(f"{moment}\n" for moment in range(0, 300, 4)))
+    level = LoadLevel(Mode.SCHEDULE, 75.0, "night", file=str(path), file_digest=read_schedule(str(path)).digest)
+    events = await run(group, plan(level), windows=1000)
+    windows = windows_of(events)
+    assert [window.warm_up for window in windows] == [True, *[False] * (len(windows) - 1)]
+    assert len(windows) >= 4
+    measured = RecordColumns.concatenate([window.columns for window in windows[1:]])
+    assert np.diff(np.sort(measured.intended_ns)).tolist() == [4 * MS] * 74
+    assert events[-1] == LevelEnd(Reason.NONE, "", 77)
+
+
+async def test_a_budget_is_shared(group: WorkerGroup) -> None:
+    events = await run(group, replace(plan(concurrency(2)), max_requests=201), windows=100)
+    windows_of(events)
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert end.reason is Reason.REQUEST_BUDGET
+    assert re.fullmatch("one of 2 workers: all 10[01] requests allowed were sent", end.text)
+    assert 150 < end.sent <= 201
+
+
+async def test_a_stop_rule_of_one_ends_all(group: WorkerGroup) -> None:
+    events = await run(group, plan(concurrency(4), "error"))
+    end = events[-1]
+    assert isinstance(end, LevelEnd)
+    assert end.reason is Reason.ERROR_RATIO
+    rows = sum(len(event.columns) for event in events if isinstance(event, Window))
+    assert end.sent == rows < 100
+
+
+class RecordingWorker(LocalWorker):
+    """Keeps what it tells, before it is merged with what others tell."""
+
+    async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        self.windows: list[Window] = []
+        async for event in super().run_member(plan):
+            if isinstance(event, Window):
+                self.windows.append(event)
+            yield event
+
+
+def stopped_ns(rows: RecordColumns, rules: StopRules) -> float:
+    """When a guard stops over these requests."""
+    guard = Guard(rules, 10**9, 10**18)
+    for row in np.argsort(rows.last_ns, kind="stable"):
+        last_ns = int(rows.last_ns[row])
+        if guard.ended(Outcome(rows.outcome[row]), "", last_ns - int(rows.sent_ns[row])) is not None:
+            return last_ns
+    return math.inf
+
+
+BREAKING = [
+    ("begins_to_fail", concurrency(16), Reason.ERROR_RATIO),
+    ("begins_to_fail", request_rate(1500), Reason.ERROR_RATIO),
+    ("gets_slow", concurrency(16), Reason.LATENCY),
+    ("gets_slow", request_rate(1500), Reason.LATENCY),
+]
+
+
+async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
+    or until their own guards stop them."""
+    broken = tmp_path / "broken"
+    monkeypatch.setenv("FAKE_SERVER_BREAKS", str(broken))
+    workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
+    members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
+    group = WorkerGroup(members)
+    async with asyncio.timeout(60):
+        for kind, level, reason in BREAKING:
+            it = plan(level, kind, error_min_requests=20, max_latency_ns=40 * MS, max_in_flight=128)
+            end = None
+            async for event in group.run_level(it):
+                if isinstance(event, Window) and not event.warm_up:
+                    broken.touch()
+                end = event
+            await group.end_sweep()
+            broken.unlink()
+            assert isinstance(end, LevelEnd)
+            assert end.reason is reason
+            rows = [RecordColumns.concatenate([window.columns for window in member.windows]) for member in members]
+            stops = [stopped_ns(each, it.probe.stop) for each in rows]
+            assert math.isfinite(min(stops))
+            after_own = [int((each.sent_ns > stop).sum()) for each, stop in zip(rows, stops, strict=True)]
+            after_first = sum(int((each.sent_ns > min(stops)).sum()) for each in rows)
+            print(f"{kind}, {level.mode} {level.label}: {after_first} sent after the first member's stop")
+            assert after_own == [0, 0, 0, 0]
+            assert after_first <= 3 * (20 + 128 // 4)
+    await asyncio.gather(*(worker.kill() for worker in workers))
+
+
+async def test_too_little_to_share_is_left_to_one(group: WorkerGroup) -> None:
+    windows = windows_of(await run(group, plan(concurrency(1)), windows=1))
+    assert windows[1].in_flight == 1
+
+
+async def test_stopped_before_the_others_began(group: WorkerGroup) -> None:
+    events = []
+    async for event in group.run_level(plan(concurrency(2))):
+        events.append(event)
+        if isinstance(event, LevelStarted):
+            await group.stop_level()
+    windows_of(events)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "text"),
+    [
+        ("broken", Reason.INTERNAL, "KeyError: 'boom'"),
+        ("exits", Reason.WORKER_CRASH, "worker ended with exit status 7"),
+    ],
+)
+async def test_a_lost_member_ends_the_level(group: WorkerGroup, kind: str, reason: Reason, text: str) -> None:
+    with pytest.raises(WorkerLostError) as caught:
+        await run(group, plan(concurrency(2), kind), windows=100)
+    assert (caught.value.reason, str(caught.value)) == (reason, text)
+
+
+async def test_a_member_killed_in_mid_level(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    with pytest.raises(WorkerLostError, match="SIGKILL"):  # noqa: PT012
+        async for event in group.run_level(plan(concurrency(2))):
+            if isinstance(event, Window):
+                os.kill(members[1].pid, signal.SIGKILL)
+    # The other one is as good as before.
+    assert await members[0].preflight(probe()) == make_facts()
+
+
+async def test_input_that_does_not_fit(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    with pytest.raises(PreflightError, match="INPUT0: expected 16 elements"):
+        await run(group, plan(concurrency(2), "no_fit"))
+    assert all(member.alive for member in members)
+
+
+async def test_a_cancelled_level_ends_on_all(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    running = asyncio.create_task(run(group, plan(request_rate(100)), windows=1000))
+    await asyncio.sleep(0.2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    for member in members:
+        assert await member.preflight(probe()) == make_facts()
+
+
+async def test_kill_ends_all(group: WorkerGroup, members: list[LocalWorker]) -> None:
+    await group.kill()
+    assert not any(member.alive for member in members)

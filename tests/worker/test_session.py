@@ -1,0 +1,99 @@
+"""A sweep keeps to one address: preflight settles on it, and every level goes there, whichever worker runs it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from exporter.core.facts import ModelFacts
+from exporter.core.probe import Probe
+from exporter.core.target import Resolve, Target
+from exporter.core.window import LevelEnd
+from exporter.engine.plan import MemberEvent
+from exporter.services.base import Tensors
+from exporter.transport import resolve
+from exporter.transport.call import EncodedRequest, Listener
+from exporter.transport.resolve import Address
+from exporter.worker.session import Session
+from tests.builders import make_facts, make_target
+from tests.engine.fakes import FakeChannel, FakeControl, FakeService, make_plan
+
+NAME = "replicas.test"
+
+
+@dataclass
+class Remembering(FakeService):
+    """Remembers by which target each of its parts was made."""
+
+    controls: list[Target] = field(default_factory=list)
+    channels: list[Target] = field(default_factory=list)
+    encoded: list[Target] = field(default_factory=list)
+
+    def control(self, target: Target, timeout_ns: int) -> FakeControl:
+        self.controls.append(target)
+        return super().control(target, timeout_ns)
+
+    def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+        self.encoded.append(probe.target)
+        return super().encode(probe, facts, steps, sweep_id)
+
+    def channel(
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+    ) -> FakeChannel:
+        self.channels.append(target)
+        return super().channel(target, listener)
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the name stands for."""
+    hosts = ["10.0.0.1"]
+
+    async def look_up(host: str, port: int) -> list[Address]:
+        assert host == NAME
+        return [(socket.AF_INET, (each, port)) for each in hosts]
+
+    monkeypatch.setattr(resolve, "look_up", look_up)
+    return hosts
+
+
+@pytest.mark.parametrize(
+    ("policy", "settled"), [(Resolve.PIN, "10.0.0.1"), (Resolve.SWEEP, "10.0.0.1"), (Resolve.CONNECTION, "")]
+)
+async def test_a_sweep_keeps_to_the_address_of_its_preflight(zone: list[str], policy: Resolve, settled: str) -> None:
+    service, other = Remembering(), Remembering()
+    target = make_target(kind="fake", host=NAME, resolve=policy)
+    plan = make_plan(max_requests=20)
+    plan = replace(plan, probe=replace(plan.probe, target=target))
+    first, second = Session({"fake": service}), Session({"fake": other})
+    facts = await first.preflight(plan.probe)
+    assert facts.address == settled
+    zone[:] = ["10.0.0.2"]
+    ended: list[MemberEvent] = []
+
+    async def publish(event: MemberEvent) -> None:
+        if isinstance(event, LevelEnd):
+            ended.append(event)
+
+    for session in (first, second):
+        await session.run_level(replace(plan, facts=facts), publish)
+        await session.end_sweep()
+    assert len(ended) == 2
+    expected = replace(target, address=settled)
+    for each in (service, other):
+        assert set(each.controls) == set(each.channels) == set(each.encoded) == {expected}
+    assert (await first.preflight(plan.probe)).address == (settled and "10.0.0.2")
+    await first.end_sweep()
+
+
+async def test_an_address_that_was_given_is_kept(zone: list[str]) -> None:
+    service = Remembering()
+    session = Session({"fake": service})
+    target = make_target(kind="fake", host=NAME, resolve=Resolve.PIN, address="10.0.0.9")
+    facts = await session.preflight(replace(make_plan().probe, target=target))
+    assert facts == make_facts(address="10.0.0.9")
+    assert service.controls == [target]
+    await session.end_sweep()
