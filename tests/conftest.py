@@ -18,6 +18,7 @@ from exporter.demo.machine import TRITON_PYTHONS
 from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
+from tests.programs import MISSED, ROOT, need, summary
 from tests.servers import numpy_1
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
@@ -79,10 +80,20 @@ def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | Embedded
         return error
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line with all programs that tests were skipped for; `tests/beside` collects them over its runs."""
+    if shared := os.environ.get("MISSED_PROGRAMS"):
+        with Path(shared).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in sorted(MISSED))
+    elif text := summary(MISSED):
+        terminalreporter.section("missing programs", yellow=True)
+        terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="session")
 def triton_environment(request: pytest.FixtureRequest) -> TritonEnvironment:
-    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails, unless the
-    wheel has nothing for this Python."""
+    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails, unless
+    the wheel has nothing for this Python."""
     if sys.version_info[:2] not in TRITON_PYTHONS:
         pytest.skip("the embedded Triton has no Python backend for this Python")
     return _environment(request, ENVIRONMENT)
@@ -90,7 +101,7 @@ def triton_environment(request: pytest.FixtureRequest) -> TritonEnvironment:
 
 @pytest.fixture(scope="session")
 def numpy_1_environment(request: pytest.FixtureRequest, triton_environment: TritonEnvironment) -> TritonEnvironment:
-    """The same with numpy 1, for models with strings; likewise. Skipped in CI, too, with a Python that has no numpy 1."""
+    """The same with numpy 1, for models with strings; likewise. Python without a numpy 1: skipped, in CI too."""
     if sys.version_info[:2] > numpy_1.LAST_PYTHON:
         pytest.skip(numpy_1.LACKING)
     return _environment(request, NUMPY_1)
@@ -183,6 +194,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no small file system can be mounted: {mounted.stderr.decode()}")
+        MISSED.add(ROOT)
         pytest.skip("mounting a small file system takes root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -219,6 +231,8 @@ def torchserve(request: pytest.FixtureRequest) -> Path:
 
 
 def _folder(request: pytest.FixtureRequest, name: str) -> Path:
+    if program := FIXTURES[name].program:
+        need(program)
     folder = request.config.stash[SERVERS][name]
     if isinstance(folder, Path):
         return folder

@@ -16,7 +16,7 @@ from exporter.demo.environment import MADE_MARKER, EmbeddedTritonError, TritonEn
 
 NUMPY = "numpy==1.26.4"
 LAST_PYTHON = (3, 12)
-LACKING = "models with strings need numpy 1 in the embedded Triton's Python backend, and there is none for Python 3.13 and later"
+LACKING = "models with strings need numpy 1, which the embedded Triton's Python backend reads, and Python 3.12 at most"
 
 
 def make_with_numpy_1(environment: TritonEnvironment, progress: Callable[[str], None]) -> TritonEnvironment:

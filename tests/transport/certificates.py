@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.programs import need
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -39,6 +41,8 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 
 def make_certificates(folder: Path) -> Certificates:
+    need("openssl")
+
     def key(name: str) -> tuple[str, ...]:
         return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -13,16 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import find, need
+
 
 @contextmanager
 def nginx_serving(folder: Path, port: int, servers: str) -> Iterator[None]:
     """Runs nginx with these `server` blocks, of which one listens on `port`, until they answer. Without nginx the test
     is skipped; in CI it fails."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("nginx is not installed", pytrace=False)
-        pytest.skip("nginx is not installed")
+    need("nginx")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ("proxy", "fastcgi", "scgi", "uwsgi"))
     configuration = folder / "nginx.conf"
     configuration.write_text(f"""
@@ -32,7 +28,7 @@ http {{
   access_log off; client_max_body_size 64m; client_body_temp_path {folder}/body; {temporary}
   {servers}
 }}""")
-    process = subprocess.Popen([program, "-c", str(configuration), "-e", str(folder / "error.log")])
+    process = subprocess.Popen([str(find("nginx")), "-c", str(configuration), "-e", str(folder / "error.log")])
     try:
         _await_port(port, process)
         yield
