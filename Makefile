@@ -47,10 +47,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 # What this machine lacks is reported before the first download.
+demo: PYTHON := $(if $(wildcard $(VENV)/.installed),$(BIN)/python,$(PYTHON))
 demo:
 	@$(PYTHON) -c '$(TOO_OLD)'
 	@$(PYTHON) -m exporter.demo.machine demo
-	@$(MAKE) -s --no-print-directory $(VENV)/.installed
+	@$(MAKE) -s --no-print-directory $(VENV)/.installed PYTHON=$(PYTHON)
 	@exec $(BIN)/triton-canary demo
 
 check: $(VENV)/.installed-dev

@@ -7,7 +7,6 @@ import fcntl
 import os
 import re
 import select
-import shlex
 import shutil
 import signal
 import subprocess
@@ -41,8 +40,10 @@ for folder in $2; do
   mkdir -p ".$folder"
   mount --bind "$folder" ".$folder"
 done
+user=$3 command=$4
+shift 4
 set +e
-eval "chroot --userspec=$3:$3 . env -i $4 bash -c \"\\$5\""
+chroot --userspec="$user:$user" . env -i "$@" bash -c "$command"
 echo "status $?"
 for process in proc/[0-9]*; do
   [ "$process" = proc/$$ ] || echo "left: $(tr '\\0' ' ' <"$process/cmdline")"
