@@ -85,12 +85,11 @@ class Bare:
             str(self.folder),
             " ".join(self._shared),
             str(USER_ID),
-            " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items()),
             f"cd {HOME}/canary && {command}",
+            *(f"{name}={value}" for name, value in variables.items()),
         ]
-        terminal = Terminal(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", ENTER, "-", *arguments]
-        )
+        spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        terminal = Terminal([*spaces, "bash", "-c", ENTER, "-", *arguments])
         try:
             yield terminal
         finally:
