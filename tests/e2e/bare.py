@@ -170,10 +170,13 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _folders_of(settings: dict[str, str]) -> list[str]:
-    """The folders of this machine that pip's settings name."""
-    paths = [Path(word.removeprefix("file://")) for value in settings.values() for word in value.split()]
-    found = [path if path.is_dir() else path.parent for path in paths if path.is_absolute() and path.exists()]
-    return sorted({str(folder) for folder in found} - {f"/{Path(CERTIFICATES).parent}"})
+    """The folders of this machine that pip's settings name; of an index in files the one above, which has the files."""
+    folders = set()
+    for word in " ".join(settings.values()).split():
+        path = Path(word.removeprefix("file://"))
+        if path.is_absolute() and path.exists():
+            folders.add(path.parent if path.is_file() or word.startswith("file://") else path)
+    return sorted(str(folder) for folder in folders if folder != _trusted().parent)
 
 
 def _trusted() -> Path:
