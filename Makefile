@@ -15,10 +15,11 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e soak bench dashboards pictures clean
+.PHONY: help demo test test-fast check format e2e soak bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
+	@echo "make test-fast  lint and the tests that need no server, in about a minute"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
@@ -62,6 +63,11 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
+
+# Starts no server, and nothing is type-checked: for the time between two changes.
+test-fast: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/pytest -m fast
 
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check

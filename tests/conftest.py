@@ -29,6 +29,11 @@ settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
+TESTS = Path(__file__).parent
+SLOW_MARKERS = ("triton", "e2e", "soak")
+SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
+"""They start servers, or processes that import all of the product."""
+SLOW_FOLDERS = ("daemon", "packaging")
 NUMPY_1_FIXTURE = "numpy_1_environment"
 NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
@@ -42,10 +47,15 @@ class TritonFactory(Protocol):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out."""
+    """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out; and what is fast."""
     for item in items:
         if _needs_triton(item):
             item.add_marker("triton")
+        slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
+            _needs(item, f) for f in SLOW_FIXTURES
+        )
+        if not slow and item.path.relative_to(TESTS).parts[0] not in SLOW_FOLDERS:
+            item.add_marker("fast")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
