@@ -23,6 +23,7 @@ PACKAGES = "python3,python3-venv,make,git,ca-certificates"
 """What the README asks of a system."""
 USER_ID = 1000
 HOME = "/home/user"
+SCRIPTS = Path("/usr/share/debootstrap/scripts")
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 PASSED_ON = re.compile(r"(?i)(https?|no|ftp|all)_proxy|SSL_CERT_FILE")
 """Of our environment's variables, what says how this machine reaches others."""
@@ -143,17 +144,19 @@ def make_bare(suite: str, folder: Path) -> Bare:
         if not base.exists():
             unfinished = base.with_suffix(".part")
             shutil.rmtree(unfinished, ignore_errors=True)
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(unfinished)]
-            _run(*command, *_mirror())
+            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(unfinished), _mirror()]
+            # A release that this machine's debootstrap has no script for is made as the unstable one is.
+            known = (SCRIPTS / suite).exists()
+            _run(*command, *([] if known else [str(SCRIPTS / "sid")]))
             unfinished.rename(base)
     _run("cp", "-a", str(base), str(folder))
     return Bare(folder)
 
 
-def _mirror() -> list[str]:
-    """Where this machine has its own Debian from; empty if that can't be seen: debootstrap has a default."""
+def _mirror() -> str:
+    """Where this machine has its own Debian from."""
     places = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
-    return [place for place in places if place.rstrip("/").endswith("/debian")][:1]
+    return next(place for place in places if place.rstrip("/").endswith("/debian"))
 
 
 def _apt_proxies() -> str:
