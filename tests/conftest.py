@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.machine import TRITON_PYTHONS
@@ -24,7 +24,7 @@ from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
 
 # A test's time is the machine's affair: no example fails for having taken long.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"

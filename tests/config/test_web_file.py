@@ -12,6 +12,7 @@ from exporter.config.web_file import WebFile, load_web_file
 from exporter.core.errors import ConfigError
 from tests.programs import need
 from tests.transport.certificates import make_certificates
+from tests.waiting import PATIENCE_SECONDS
 
 HASH = "$2b$04$abcdefghijklmnopqrstuuG1n1S8J1vT2nq9kN5bQ5sZ5rW0h1x2a"
 TLS = "tls_server_config: {cert_file: s.pem, key_file: s.key"
@@ -42,7 +43,7 @@ def test_prometheus_takes_it_too(text: str, tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     files = {"s.pem": certificates.server, "s.key": certificates.server_key}
     path.write_text(re.sub(r"s\.(pem|key)", lambda name: str(files[name.group()]), text))
-    subprocess.run(["promtool", "check", "web-config", path], check=True, capture_output=True, timeout=30)
+    subprocess.run(["promtool", "check", "web-config", path], check=True, capture_output=True, timeout=PATIENCE_SECONDS)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

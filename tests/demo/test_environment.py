@@ -19,6 +19,7 @@ from exporter.demo.environment import (
 )
 from exporter.demo.libpython import library_name
 from exporter.demo.machine import Machine
+from tests.waiting import PATIENCE_SECONDS
 
 GOOD = Machine("Linux", "x86_64", (3, 11), (2, 36), libpython=True, venv=True)
 
@@ -135,7 +136,7 @@ def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> Non
 
     def slow(environment: TritonEnvironment, progress: Progress) -> None:
         second.start()
-        assert waiting.wait(10)
+        assert waiting.wait(PATIENCE_SECONDS)
         install(environment, progress)
 
     told: list[str] = []
@@ -146,7 +147,7 @@ def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> Non
 
     second = threading.Thread(target=make_environment, args=(tell,), kwargs={"cache": tmp_path, "install": install})
     make_environment(silent, cache=tmp_path, install=slow)
-    second.join(10)
+    second.join(PATIENCE_SECONDS)
     assert told == ["waiting for another process that makes the embedded Triton's environment"]
     assert install.runs == 1
 

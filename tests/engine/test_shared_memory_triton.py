@@ -38,6 +38,7 @@ from tests import regions
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import request_rate
 from tests.transport.scripted import Ended
+from tests.waiting import PATIENCE_SECONDS
 
 DOORS = ["http", "grpc"]
 
@@ -198,7 +199,7 @@ async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton, pool: Work
 async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton, pool: WorkerPool, before: set[str]) -> None:
     """As when the daemon is stopped in the middle of a sweep."""
     sweep = asyncio.create_task(Sweep(probe_of(triton, "grpc"), []).run(lambda: pool.lend(1)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(regions.held()) < 2:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)

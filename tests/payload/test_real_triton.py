@@ -27,6 +27,7 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
+from tests.waiting import PATIENCE_SECONDS
 
 MODELS = Path(__file__).parent / "models"
 DOORS = ("http", "grpc")
@@ -56,7 +57,7 @@ async def run(worker: LocalWorker, probe: Probe, requests: int) -> tuple[Counter
     facts = await worker.preflight(probe)
     outcomes: Counter[Outcome] = Counter()
     checked, text = Checked(), ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(1), requests, 20 * NS)):
             if isinstance(event, Window):
                 outcomes.update(Outcome(code) for code in event.columns.outcome.tolist())

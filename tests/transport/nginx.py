@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import find, need
+from tests.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -34,7 +35,7 @@ http {{
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
