@@ -132,5 +132,5 @@ KINDS: Final[dict[str, Kind]] = {
         },
     ),
 }
-"""By the names that targets bear; `services.KINDS` says of each what makes its service. https stands for a proxy:
+"""By the names that targets bear; `services.SERVICES` says of each what makes its service. https stands for a proxy:
 Triton's HTTP door, for one, has no TLS."""

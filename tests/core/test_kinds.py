@@ -12,8 +12,8 @@ from exporter.services.base import Service
 
 
 def test_each_kind_has_a_service_and_each_service_is_a_kind() -> None:
-    assert list(services.KINDS) == list(KINDS)
-    for make in services.KINDS.values():
+    assert list(services.SERVICES) == list(KINDS)
+    for make in services.SERVICES.values():
         service: Service = make()
         assert callable(service.encode)
 

@@ -19,8 +19,8 @@ from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.services.base import Place, Placer
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton import sequence as triton_sequence
-from exporter.services.triton.responses import read_answer
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc

@@ -18,7 +18,7 @@ from exporter.core.window import Window
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
 from exporter.server.statistics import difference
-from exporter.services.oip import OipService
+from exporter.services.oip.service import OipService
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.mlserver import MlServer

@@ -20,7 +20,7 @@ from exporter.core.probe import InputOptions, MeasurementOptions, Validation
 from exporter.core.units import MS, NS
 from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.services.triton.responses import read_answer
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call
 from exporter.worker.local import LocalWorker

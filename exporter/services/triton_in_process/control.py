@@ -24,8 +24,8 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.encoding import MARK, checked, raw
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton.control import TritonControl
-from exporter.services.triton.responses import read_answer
 from exporter.services.triton_in_process.library import TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import (
     LIBRARY,

@@ -18,7 +18,7 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.services.base import Control, Place, Placer, SharedRequests, Tensors
 from exporter.services.encoding import MARK
-from exporter.services.triton.responses import read_answer
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton.sequence import SequenceWords
 from exporter.services.triton_in_process.control import InProcess, InProcessControl, local_inputs
 from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary

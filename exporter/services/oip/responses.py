@@ -1,7 +1,11 @@
-"""What Triton answered: the output tensors of a response, by HTTP and by gRPC. Read by Triton's own client library."""
+"""Responses of the Open Inference Protocol: the output tensors, by HTTP and by gRPC.
+
+Raw tensors, and all of HTTP, are read by Triton's own client library.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,32 +15,27 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import ProtocolError
+from exporter.payload.values import dtype_of
 from exporter.services.base import Tensors
 from exporter.transport.call import Answer
 from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
 
-_BROKEN = (InferenceServerException, DecodeError, ValueError, KeyError, TypeError, IndexError)
-"""What the client library raises for a response that is none."""
+_BROKEN = (InferenceServerException, DecodeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""What the client library and numpy raise for a response that is none."""
 
 
-def read_answer(answer: Answer) -> list[Tensors]:
-    """The outputs by name: one mapping for each message. Raises ProtocolError."""
+def read_answer(
+    answer: Answer, parse: Callable[[bytes], Any] = service_pb2.ModelInferResponse.FromString
+) -> list[Tensors]:
+    """The outputs by name: one mapping for each message, which over gRPC `parse` reads. Raises ProtocolError."""
     try:
         if answer.head:
             return [_from_http(answer)]
-        return [
-            output_tensors(tritonclient.grpc.InferResult(_response(bytes(message), answer.streamed)))
-            for message in answer.messages
-        ]
+        return [_from_grpc(parse(bytes(message))) for message in answer.messages]
     except _BROKEN as error:
         raise ProtocolError(f"an answer that is no inference response: {error}") from error
-
-
-def _response(message: bytes, streamed: bool) -> Any:
-    if streamed:
-        return service_pb2.ModelStreamInferResponse.FromString(message).infer_response
-    return service_pb2.ModelInferResponse.FromString(message)
 
 
 def _from_http(answer: Answer) -> Tensors:
@@ -45,6 +44,12 @@ def _from_http(answer: Answer) -> Tensors:
     length = read_header(answer.head, "inference-header-content-length")
     result = tritonclient.http.InferResult.from_response_body(body, header_length=int(length) if length else None)
     return output_tensors(result)
+
+
+def _from_grpc(response: Any) -> Tensors:
+    if response.raw_output_contents:
+        return output_tensors(tritonclient.grpc.InferResult(response))
+    return {output.name: _from_contents(output) for output in response.outputs}
 
 
 def output_tensors(result: Any) -> Tensors:
@@ -62,3 +67,17 @@ def _with_bytes(tensor: Any) -> Any:
         flat[:] = [entry.encode() if isinstance(entry, str) else entry for entry in tensor.flat]
         return flat.reshape(tensor.shape)
     return tensor
+
+
+def _from_contents(output: Any) -> Any:
+    """One output whose elements are listed. Raises ValueError."""
+    datatype = DATATYPES.get(output.datatype)
+    if datatype is None or not datatype.contents:
+        raise ValueError(f"output {output.name!r} of datatype {output.datatype} is not raw")
+    elements = getattr(output.contents, datatype.contents)
+    if output.datatype == "BYTES":
+        tensor = np.empty(len(elements), np.object_)
+        tensor[:] = list(elements)
+    else:
+        tensor = np.array(elements, dtype_of(output.datatype))
+    return tensor.reshape(tuple(output.shape))
