@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter import services
-from exporter.config.kind_checks import ASKED
+from exporter.config.kind_checks import ASKED, MANAGEMENT_ASKED, TARGET_ASKED
 from exporter.config.text import parse_door
 from exporter.core.kinds import IN_PROCESS, KINDS
 from exporter.services.base import Service
@@ -22,10 +22,9 @@ def test_each_kind_has_a_service_and_each_service_is_a_kind() -> None:
 def test_what_a_kind_lacks_can_be_asked_for(name: str) -> None:
     """A key that the checks do not know would be refused by no one."""
     kind = KINDS[name]
-    target_keys = {"management_url", "management_headers"}
-    assert kind.lacks.keys() <= ASKED.keys()
-    assert kind.own <= ASKED.keys() | target_keys
-    assert not kind.own & kind.lacks.keys()
+    keys = ASKED.keys() | TARGET_ASKED.keys() | MANAGEMENT_ASKED.keys()
+    assert kind.lacks.keys() | kind.own | kind.requires.keys() <= keys
+    assert not (kind.own | kind.requires.keys()) & kind.lacks.keys()
     for problem in kind.lacks.values():
         assert "{" not in problem.format(kind=name, given="1")
 

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.kinds import refusal
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.target import Target
@@ -80,8 +81,8 @@ class OipControl(PlainControl):
 
     async def _preflight(self, model: str, version: str, composing: Sequence[str], options: InputOptions) -> ModelFacts:
         if options.batch_size > 1:
-            text = "the Open Inference Protocol tells no batch dimension: give whole shapes in input.shapes"
-            raise PreflightError(Reason.BAD_INPUT, f"input.batch_size {options.batch_size}: {text}, and batch_size 1")
+            problem = refusal(self._target.kind, "input.batch_size", str(options.batch_size))
+            raise PreflightError(Reason.BAD_INPUT, f"input.batch_size: {problem}")
         server = await self._fit_server()
         metadata = await self._model_metadata(model, version)
         return ModelFacts(

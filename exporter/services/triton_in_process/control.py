@@ -36,6 +36,7 @@ from exporter.services.triton_in_process.server import (
     read_response,
     version_number,
 )
+from exporter.services.without_extensions import unsupported
 from exporter.transport.call import Answer
 
 UNLOAD_LIMIT_SECONDS = 10.0
@@ -272,4 +273,4 @@ class InProcessClient:
         )
 
     def _no_trace(self) -> PreflightError:
-        return PreflightError(Reason.UNSUPPORTED, "server_settings: a Triton in this process has no trace settings")
+        return unsupported(self.target, "server_settings")
