@@ -61,7 +61,7 @@ MANAGEMENT_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
 }
 
 
-def kind_faults(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
     """What the probe asks for that a target of this kind cannot do."""
     for key, asked in ASKED.items():
         given = asked(probe)
@@ -69,7 +69,7 @@ def kind_faults(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
             yield tuple(key.split(".")), problem
 
 
-def place_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
+def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
     """Where the server is: what the target's kind needs for that, and what means nothing for it."""
     for key, problem in KINDS[target.kind].requires.items():
         if not getattr(target, key):
@@ -77,7 +77,7 @@ def place_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
     yield from _refused(target, TARGET_ASKED)
 
 
-def target_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
+def endpoint_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
     """What else the target says that does not go with its kind."""
     ports = KINDS[target.kind].ports
     if ports and target.scheme and target.scheme not in ports:

@@ -1,4 +1,4 @@
-"""The text of `check-config` for a configuration without faults."""
+"""The text of `check-config` for a configuration without problems."""
 
 from __future__ import annotations
 

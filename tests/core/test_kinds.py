@@ -6,7 +6,7 @@ import pytest
 
 from exporter import services
 from exporter.config.kind_checks import ASKED, MANAGEMENT_ASKED, TARGET_ASKED
-from exporter.config.text import parse_door
+from exporter.config.text import parse_endpoint
 from exporter.core.kinds import IN_PROCESS, KINDS
 from exporter.services.base import Service
 
@@ -30,9 +30,9 @@ def test_what_a_kind_lacks_can_be_asked_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_has_doors_where_a_url_can_lead_and_a_page_behind_them(name: str) -> None:
+def test_a_kind_has_endpoints_where_a_url_can_lead_and_a_page_behind_them(name: str) -> None:
     kind = KINDS[name]
-    assert [parse_door(f"{scheme}://host").scheme for scheme in kind.ports] == list(kind.ports)
+    assert [parse_endpoint(f"{scheme}://host").scheme for scheme in kind.ports] == list(kind.ports)
     assert (not kind.ports) == (name == IN_PROCESS)
     assert bool(kind.metrics_page) == bool(kind.ports)
 

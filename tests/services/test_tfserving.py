@@ -1,4 +1,4 @@
-"""The kind `tfserving` against a scripted server: what it tells, its errors, and both doors' messages."""
+"""The kind `tfserving` against a scripted server: what it tells, its errors, and both protocols' messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton's messages as facts: both doors give the same."""
+"""Triton's messages as facts: HTTP and gRPC give the same."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class InProcess:
 
 
 class InProcessControl(TritonControl):
-    """A `Control` (services.base): Triton's own questions and answers, without a door."""
+    """A `Control` (services.base): Triton's own questions and answers, without an endpoint."""
 
     def __init__(self, target: Target, timeout_ns: int, host: InProcess) -> None:
         self._local = InProcessClient(target, host)

@@ -1,4 +1,4 @@
-"""The service kind `triton_in_process`: Triton's library and a model repository in the worker itself, no door between.
+"""The service kind `triton_in_process`: Triton's library and a model repository in the worker itself.
 
 Owns what a request is there, and its way through a channel. A crash of the library is the worker's, and so an outcome
 of the sweep.
