@@ -106,7 +106,7 @@ class DiscoverSettings(Section):
 
 
 class TargetSettings(Section):
-    """A server endpoint."""
+    """One server endpoint."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(
@@ -168,10 +168,11 @@ class TargetSettings(Section):
     )
     management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
         default=None,
-        description="TorchServe: its management door, as `http://host:8081`, which tells whether a model has workers.",
+        description="TorchServe: its management endpoint, as `http://host:8081`, which tells whether a model has "
+        "workers.",
     )
     management_headers: dict[str, HeaderSettings] = Field(
-        default={}, description="TorchServe: headers for that door, whose token is another one."
+        default={}, description="TorchServe: headers for that endpoint, whose token is another one."
     )
 
     @property
