@@ -25,7 +25,7 @@ from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request
 from exporter.services.without_extensions import PlainControl, PlainService
 from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
-from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
+from exporter.wire.http1 import decoded_body
 
 FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
 """What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the answer."""
@@ -57,8 +57,7 @@ class TorchServeService(PlainService):
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
         """The body of the answer, as it is."""
         (message,) = answer.messages
-        encoding = read_header(answer.head, "content-encoding") or ""
-        return [{OUTPUT: _one(decompress(bytes(message), encoding, MAX_ANSWER_BYTES))}]
+        return [{OUTPUT: _one(decoded_body(answer.head, message))}]
 
 
 class TorchServeControl(PlainControl):

@@ -29,7 +29,7 @@ from exporter.services.triton.service import TritonService
 from exporter.transport.call import EncodedRequest
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
-from exporter.wire.http1 import decompress
+from exporter.wire.codings import decompress
 from tests.builders import make_facts, make_probe, make_target
 from tests.transport.scripted import serving
 

@@ -31,6 +31,7 @@ from exporter.services.triton.control import TritonControl
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call
 from exporter.transport.http_channel import HttpChannel
+from exporter.wire.http1 import decoded_body
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.conftest import TritonFactory
@@ -137,7 +138,7 @@ async def test_values_come_back(triton: EmbeddedTriton, compression: str) -> Non
     done = asyncio.Event()
 
     def listener(call: Call) -> None:
-        bodies.append(channel.client.body())
+        bodies.append(decoded_body(*channel.client.kept()))
         lengths.append(int(channel.client.header("inference-header-content-length") or 0))
         done.set()
 

@@ -20,7 +20,7 @@ from exporter.core.errors import ProtocolError
 from exporter.payload.values import dtype_of
 from exporter.services.base import Tensors
 from exporter.transport.call import Answer
-from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
+from exporter.wire.http1 import decoded_body, read_header
 
 _BROKEN = (InferenceServerException, DecodeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What the client library and numpy raise for a response that is none."""
@@ -40,7 +40,7 @@ def read_answer(
 
 def _from_http(answer: Answer) -> Tensors:
     (raw,) = answer.messages
-    body = decompress(bytes(raw), read_header(answer.head, "content-encoding") or "", MAX_ANSWER_BYTES)
+    body = decoded_body(answer.head, raw)
     length = read_header(answer.head, "inference-header-content-length")
     result = tritonclient.http.InferResult.from_response_body(body, header_length=int(length) if length else None)
     return output_tensors(result)
