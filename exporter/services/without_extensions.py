@@ -14,7 +14,7 @@ from exporter.core.kinds import NO_SUCH, refusal
 from exporter.core.outcome import Reason
 from exporter.core.probe import InputOptions, Probe
 from exporter.core.target import Target
-from exporter.server.page_snapshots import PageStatistics
+from exporter.server.page_snapshots import PageSnapshots
 from exporter.services.base import Placer, SharedRequests, Tensors, TraceSettings
 from exporter.services.channel_factory import connections
 from exporter.transport.call import EncodedRequest
@@ -44,7 +44,7 @@ class PlainControl:
     def __init__(self, target: Target, timeout_ns: int) -> None:
         self._target = target
         self._timeout_ns = timeout_ns
-        self._page = PageStatistics(target)
+        self._page = PageSnapshots(target)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """What the metrics page says, where the target names it."""

@@ -7,8 +7,13 @@ import pytest
 from exporter import services
 from exporter.config.kind_checks import ASKED, MANAGEMENT_ASKED, TARGET_ASKED
 from exporter.config.text import parse_endpoint
-from exporter.core.kinds import IN_PROCESS, KINDS
+from exporter.core.errors import PreflightError
+from exporter.core.kinds import IN_PROCESS, KINDS, refusal
+from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions
+from exporter.core.units import NS
 from exporter.services.base import Service
+from tests.builders import make_probe, make_target
 
 
 def test_each_kind_has_a_service_and_each_service_is_a_kind() -> None:
@@ -27,6 +32,21 @@ def test_what_a_kind_lacks_can_be_asked_for(name: str) -> None:
     assert not (kind.own | kind.requires.keys()) & kind.lacks.keys()
     for problem in kind.lacks.values():
         assert "{" not in problem.format(kind=name, given="1")
+
+
+@pytest.mark.parametrize("name", ["oip", "tfserving", "torchserve", IN_PROCESS])
+async def test_services_refuse_in_the_words_of_the_table(name: str) -> None:
+    """Programs that do without a configuration are told the same."""
+    target = make_target(name="t", kind=name, scheme="http")
+    service = services.SERVICES[name]()
+    shared = make_probe(target=target, input=InputOptions(shared_memory="system"))
+    with pytest.raises(PreflightError) as caught:
+        await service.check_shared_memory(shared)
+    assert str(caught.value) == f"target t: input.shared_memory: {refusal(name, 'input.shared_memory', 'system')}"
+    with pytest.raises(PreflightError) as caught:
+        await service.control(target, NS).set_trace("m", {})
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert str(caught.value) == f"target t: server_settings: {refusal(name, 'server_settings')}"
 
 
 @pytest.mark.parametrize("name", KINDS)
