@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import InputOptions
-from exporter.payload.compare import Comparison, compare
+from exporter.payload.compare import OutputComparison, compare
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors, batch, round_robin
 from exporter.payload.generate import generate
 from exporter.payload.json_file import Progress
 from exporter.payload.read import check_files, read_dataset
 
 __all__ = [
-    "Comparison",
     "Dataset",
+    "OutputComparison",
     "Step",
     "Tensor",
     "Tensors",
