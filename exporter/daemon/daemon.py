@@ -17,7 +17,7 @@ from pathlib import Path
 from exporter import __version__
 from exporter.archive.archive import CsvArchive
 from exporter.baseline.actions import BaselineActions
-from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.baseline.store import BaselineStore
 from exporter.config import build_budget, build_maintenance
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
@@ -91,7 +91,6 @@ class Daemon:
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
-        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
@@ -193,7 +192,8 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(probe, self._sinks, self._pins, judge=self._baselines.judge, allowed=allowed)
         await sweep.run(self._lender(probe))
 
     def _lender(self, probe: Probe) -> Borrow:

@@ -22,7 +22,7 @@ from exporter.commands.analyze.report.csv import CsvOptions, write_csv
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.live import LiveReport
 from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, write_plot
-from exporter.commands.analyze.report.profile_export import ProfileExport, exporting
+from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
 from exporter.commands.analyze.report.terminal import Report
 from exporter.config.quantities import format_duration
@@ -35,6 +35,7 @@ from exporter.logs import configure
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.settings import put_back_now
 from exporter.sweep.stability import Stability
+from exporter.sweep.watcher import Watcher
 from exporter.worker.pool import WorkerPool
 
 EXIT_OK = 0
@@ -101,7 +102,7 @@ def _measure(line: CommandLine, probe: Probe) -> int:
 
 async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
     """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
-    sweep = Sweep(probe, [], watcher=display)
+    sweep = Sweep(probe, [], watchers=[display, export] if export else [display])
     pool = WorkerPool(1)
     borrow: Borrow = partial(pool.lend, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
@@ -117,12 +118,12 @@ async def _run(probe: Probe, display: _Display, export: ProfileExport | None) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await sweep.run(exporting(borrow, export) if export else borrow)
+        return await sweep.run(borrow)
     finally:
         await pool.close()
 
 
-class _Display:
+class _Display(Watcher):
     """Prints each level as it ends, with a live line in between on a terminal. A stream that takes nothing any more
     is told at the end: the sweep does not fail by it."""
 
@@ -160,8 +161,10 @@ class _Display:
         if self._live:
             self._live.window_judged(level, summary, verdict, self._windows)
 
-    def level_ended(self, measurement: Measurement) -> None:
+    def level_ended(self, measurement: Measurement | None) -> None:
         """See `Watcher`."""
+        if measurement is None:
+            return
         self._windows = 0
         if self._live:
             self._live.level_ended()
