@@ -20,6 +20,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
 from exporter.metrics.exposition import Block, Lines, label, labels, number
+from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
 from exporter.state.probe_state import HistogramCounts, ProbeView
 
@@ -52,7 +53,7 @@ def probe_labels(probe: Probe) -> str:
 # --- state and counters: they stay as long as the probe is configured ------------------------------------------------
 
 
-def state_blocks(view: ProbeView, extras: ProbeExtras) -> dict[f.Family, Block]:
+def state_blocks(view: ProbeView, extras: ProbeExtras) -> dict[Family, Block]:
     """The samples of a probe's state, of its last sweep as such, and its cumulative ones."""
     lines, p = Lines(), probe_labels(view.probe)
     if view.up is not None:
@@ -134,7 +135,7 @@ def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts) 
 # --- level results: they expire, and they go first where there are too many series -----------------------------------
 
 
-def level_blocks(view: ProbeView) -> dict[f.Family, Block]:
+def level_blocks(view: ProbeView) -> dict[Family, Block]:
     """The samples of the levels of a probe's last result that has any; none once that expired."""
     lines, p = Lines(), probe_labels(view.probe)
     decoupled = view.facts is not None and view.facts.decoupled
@@ -175,7 +176,7 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
         lines.add(f.BREAKDOWN, f"{level_labels},{label('component', component)}", mean_ns / NS)
 
 
-def _add_percentiles(lines: Lines, family: f.Family, level_labels: str, summary: LatencySummary | None) -> None:
+def _add_percentiles(lines: Lines, family: Family, level_labels: str, summary: LatencySummary | None) -> None:
     for entry in summary.percentiles if summary is not None else ():
         text = label("percentile", percentile_text(entry.percentile))
         lines.add(family, f"{level_labels},{text}", entry.value_ns / NS)
@@ -279,7 +280,7 @@ def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None
 
 def target_blocks(
     target: Target, certificate_expiry_unix_s: float | None, server_metrics_up: bool | None
-) -> dict[f.Family, Block]:
+) -> dict[Family, Block]:
     """The samples of a target."""
     lines, name = Lines(), label("target", target.name)
     lines.add(f.TARGET_INFO, f"{name},{labels(url=target.url, metrics_instance=metrics_instance(target))}", 1)
