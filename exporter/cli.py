@@ -223,32 +223,14 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from exporter.config import build_probes, check_report, load
-    from exporter.core.errors import ConfigError, InputError
-    from exporter.payload import check_files
+    from exporter.commands.check_config.command import run_check_config
+    from exporter.core.errors import ConfigError
 
     try:
-        settings = load(options.file)
-        report = check_report(settings)
+        print(run_check_config(options.file))
     except ConfigError as error:
         return _complain(str(error))
-    faults: list[str] = []
-    probes = build_probes(settings)
-    unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
-    for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
-        try:
-            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
-        except InputError as error:
-            faults += error.lines
-    if faults:
-        return _complain("\n".join(faults))
-    print(report)
     return EXIT_OK
-
-
-def _show_progress(path: Path, read: int, size: int) -> None:
-    end = "\n" if read >= size else ""
-    print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from exporter.metrics.server_samples import add_server_side
 from exporter.state.probe_state import HistogramCounts, ProbeView
 
 OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
-_LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
 """Those whose levels can be higher or lower than another."""
 
 _LE = (*(number(bound) for bound in DURATION_BUCKETS_SECONDS), "+Inf")
@@ -244,21 +244,21 @@ def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Me
     best: dict[Mode, float] = {}
     for measurement in measurements:
         level = measurement.level
-        if level.mode in _LEVEL_MODES:
+        if level.mode in LEVEL_MODES:
             kept = keeps_threshold(probe, measurement) and (measurement.stable or probe.search is None)
             best[level.mode] = max(best.get(level.mode, 0.0), level.value if kept else 0.0)
     for mode, value in best.items():
         lines.add(f.MAX_LEVEL, f"{p},{label('mode', mode)}", value)
 
 
-_BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
+BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
 
 
 def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None:
     for each in verdict.signals:
         signal_labels = f"{level_labels},{label('signal', each.signal)}"
         if each.baseline is not None:
-            if (percentile := _BASELINE_PERCENTILES.get(each.signal)) is not None:
+            if (percentile := BASELINE_PERCENTILES.get(each.signal)) is not None:
                 text = f"{level_labels},{label('percentile', percentile)}"
                 lines.add(f.BASELINE_LATENCY, text, each.baseline / NS)
             else:

@@ -6,6 +6,7 @@ them visit a level twice: a concurrency is one, and of a request rate a milliont
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
@@ -36,6 +37,16 @@ def visits(search: Search, max_in_flight: int) -> Visits:
             value = values.send(kept)
         except StopIteration:
             return
+
+
+def most_visits(search: Search) -> int:
+    """The most levels that `visits` gives, whatever is found at them."""
+    if not search.end:
+        return MAX_SEARCH_LEVELS
+    steps = (search.end - search.start) / search.step
+    if search.kind is SearchKind.LINEAR:
+        return int(steps + 1e-9) + 1
+    return (2 if steps else 1) + math.ceil(math.log2(max(steps, 1)))
 
 
 def _linear(start: int, end: int, step: int) -> Generator[int, bool, None]:
