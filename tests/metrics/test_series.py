@@ -33,7 +33,9 @@ MOST_OVER = 2.0
 """The bound is at most so many times what a page has after one sweep that went well. What is beyond the page are the
 reasons of sweeps that fail, and the components and regressions that this sweep did not have."""
 
-FULL = {
+PAGE = ("pending_requests_max", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
+
+FULL: dict[str, Any] = {
     "target": make_target(scheme="grpcs", metrics_url="http://triton.example:8002/metrics"),
     "slo": Slo("fast", 20 * MS, 99.0, ("1",)),
     "unit": Unit("audio_seconds", 0.5),
@@ -69,11 +71,9 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
     if probe.validation:
         changes |= {"validated": 9, "output_error": OutputError(0.5, 0.5, 1.0, 1.0)}
     if probe.target.metrics_url:
-        page = {"pending_requests_max": 1.0, "cpu_utilization_ratio": 0.5}
-        page |= {"cpu_memory_used_bytes": 1.0, "pinned_memory_used_bytes": 1.0}
-        changes["server_metrics"] = ServerMetrics(readings=1, failed=0, up=True, **page)
+        changes["server_metrics"] = ServerMetrics(1, 0, up=True, **dict.fromkeys(PAGE, 1.0))  # type: ignore[arg-type]
     some = make_statistics().success
-    parts = {"queue": some, "compute_input": some, "compute_infer": some, "compute_output": some}
+    parts: dict[str, Any] = {"queue": some, "compute_input": some, "compute_infer": some, "compute_output": some}
     changes["composing"] = tuple(make_statistics(name=name, **parts) for name in probe.composing_models)
     return make_measurement(level, **changes)
 

@@ -27,6 +27,7 @@ from exporter.commands.analyze.report.result_json import json_text
 from exporter.commands.analyze.report.terminal import Report
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
+from exporter.core.exit_code import ExitCode
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Probe
@@ -38,32 +39,24 @@ from exporter.sweep.stability import Stability
 from exporter.sweep.watcher import Watcher
 from exporter.worker.pool import WorkerPool
 
-EXIT_OK = 0
-EXIT_CANNOT_WRITE = 1
-EXIT_UNSTABLE = 2
-EXIT_BAD_OPTIONS = 3
-EXIT_NOTHING_MEASURED = 4
-EXIT_FAIL_ON = 5
-EXIT_INTERRUPTED = 130
 
-
-def run_analyze(words: Sequence[str]) -> int:
+def run_analyze(words: Sequence[str]) -> ExitCode:
     """Runs the command with the words after its name; returns its exit code."""
-    code = EXIT_OK
+    code = ExitCode.OK
     try:
         code = _run_command(words)
         sys.stdout.flush()
     except OSError as error:
         # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
-        if code == EXIT_OK and not isinstance(error, BrokenPipeError):
+        if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
             _say(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or EXIT_CANNOT_WRITE
+        return code or ExitCode.ERROR
     return code
 
 
-def _run_command(words: Sequence[str]) -> int:
+def _run_command(words: Sequence[str]) -> ExitCode:
     try:
         line = parse(words)
     except ConfigError as error:
@@ -79,10 +72,10 @@ def _run_command(words: Sequence[str]) -> int:
     else:
         assert line.probe is not None
         return _measure(line, line.probe)
-    return EXIT_OK
+    return ExitCode.OK
 
 
-def _measure(line: CommandLine, probe: Probe) -> int:
+def _measure(line: CommandLine, probe: Probe) -> ExitCode:
     configure("info" if len(line.options.verbosity) > 1 else "warning", "logfmt")
     if line.options.verbosity:
         _say(_limits(probe))
@@ -190,18 +183,18 @@ class _Display(Watcher):
                 self._broken = error
 
 
-def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> int:
+def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> ExitCode:
     """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
     nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
     A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
         _say(f"interrupted: {len(measured)} level(s) measured")
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     if not measured:
         for text in result.input_faults or (result.reason_text,):
             _say(f"nothing measured: {result.reason}: {text}")
-        return EXIT_NOTHING_MEASURED
+        return ExitCode.NOTHING
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:
         _say(f"--fail-on: {finding}")
@@ -211,10 +204,10 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
     elif unstable:
         _say(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
     if met:
-        return EXIT_FAIL_ON
+        return ExitCode.WORSE
     if not written:
-        return EXIT_CANNOT_WRITE
-    return EXIT_UNSTABLE if unstable or result.reason is not Reason.NONE else EXIT_OK
+        return ExitCode.ERROR
+    return ExitCode.UNSTABLE if unstable or result.reason is not Reason.NONE else ExitCode.OK
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------
@@ -281,10 +274,10 @@ def _limits(probe: Probe) -> str:
     return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} errors (see --print-probe)"
 
 
-def _refuse(error: ConfigError) -> int:
+def _refuse(error: ConfigError) -> ExitCode:
     for fault in error.faults:
         _say(fault)
-    return EXIT_BAD_OPTIONS
+    return ExitCode.BAD_OPTIONS
 
 
 def _say(text: str) -> None:
