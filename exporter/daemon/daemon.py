@@ -41,8 +41,8 @@ from exporter.state.probe_state import Board
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
+from exporter.sweep.trace_settings import put_back_now
 from exporter.web.access import WebAccess
 from exporter.web.actions import action_routes
 from exporter.web.app import WebSources, create_app

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.metrics.family import EXPORTER_PREFIX, Family, Table
+from exporter.metrics.family import EXPORTER_PREFIX, Family, FamilyTable
 
-_table = Table(EXPORTER_PREFIX)
+_table = FamilyTable(EXPORTER_PREFIX)
 _family = _table.family
 
 BUILD_INFO = _family("gauge", "build_info", "Always 1; the version as label.", ("version",))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from exporter.metrics.family import PREFIX, Family, L, P, Table
+from exporter.metrics.family import PREFIX, Family, FamilyTable, L, P
 
 INFO_LABELS: Final = (
     "version",
@@ -27,7 +27,7 @@ INFO_LABELS: Final = (
 """What changes by itself, of `probe_info`."""
 
 
-_table = Table(PREFIX, L)
+_table = FamilyTable(PREFIX, L)
 _family = _table.family
 
 _LAST = " Of the last sweep with usable data; absent once that is 3 intervals old."

@@ -1,5 +1,5 @@
-"""What defines a metric: one `Family` in the `Table` of its page. The page, docs/metrics.md and the estimate of series
-are made from the tables.
+"""What defines a metric: one `Family` in the `FamilyTable` of its page. The page, docs/metrics.md and the bounds of
+series are made from the tables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Family:
         return tuple(self.name + suffix for suffix in suffixes[self.kind])
 
 
-class Table:
+class FamilyTable:
     """Collects the families of one page, or of a part of one, in its order. `labels` are those of a family that
     names none."""
 

@@ -6,13 +6,13 @@ from exporter.core.result import SweepResult
 from exporter.core.units import NS
 from exporter.metrics import families as f
 from exporter.metrics.exposition import Format, header, number
-from exporter.metrics.family import Table
+from exporter.metrics.family import FamilyTable
 from exporter.metrics.samples import ProbeExtras, level_blocks, state_blocks
 from exporter.state.probe_state import Board
 
 CONTENT_TYPE = Format.TEXT.content_type
 
-_table = Table("")  # the names are blackbox_exporter's
+_table = FamilyTable("")  # the names are blackbox_exporter's
 SUCCESS = _table.family(
     "gauge",
     "probe_success",

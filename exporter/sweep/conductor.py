@@ -26,10 +26,10 @@ from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
-from exporter.sweep.settings import server_settings
+from exporter.sweep.trace_settings import server_settings
 from exporter.sweep.watcher import Watcher
 
 _log = logging.getLogger(__name__)

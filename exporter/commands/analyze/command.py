@@ -10,14 +10,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from exporter import __version__
 from exporter.commands.analyze.flags import CommandLine, RunOptions, parse
 from exporter.commands.analyze.flags.help import help_text
-from exporter.commands.analyze.flags.printed import print_document
 from exporter.commands.analyze.report.csv import CsvOptions, write_csv
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.live import LiveReport
@@ -25,6 +27,7 @@ from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, wr
 from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
 from exporter.commands.analyze.report.terminal import Report
+from exporter.config.document import parse_value
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
 from exporter.core.exit_code import ExitCode
@@ -34,8 +37,8 @@ from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement, SweepResult, WindowSummary
 from exporter.logs import configure
 from exporter.sweep.conductor import Borrow, Sweep
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.stability import Stability
+from exporter.sweep.trace_settings import put_back_now
 from exporter.sweep.watcher import Watcher
 from exporter.worker.pool import WorkerPool
 
@@ -272,6 +275,35 @@ def _limits(probe: Probe) -> str:
     limits = f"{stop.max_requests} requests, {format_duration(stop.max_duration_ns)}, {stop.max_in_flight} in flight"
     timeout = format_duration(probe.measurement.request_timeout_ns)
     return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} errors (see --print-probe)"
+
+
+# --- --print-probe ----------------------------------------------------------------------------------------------------
+
+
+_PRINTED_HEAD = """\
+# The same measurement for the daemon. A command line has no schedule: set your own, and budgets that your server bears.
+"""
+
+
+class _ProbeDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Nobody reads an alias gladly."""
+        return True
+
+
+def _dumped_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    """Text that we would read as something else is quoted; the dumper quotes what YAML 1.1 would."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if parse_value(value) == value else '"')
+
+
+_ProbeDumper.add_representer(str, _dumped_text)
+
+
+def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str:
+    """A configuration document as YAML that the daemon reads back as it is. `variables` are those of the
+    environment that it needs."""
+    text = yaml.dump(dict(document), Dumper=_ProbeDumper, sort_keys=False, allow_unicode=True, width=120)
+    return _PRINTED_HEAD + "".join(f"# Needs the secret in the variable {name}.\n" for name in variables) + text
 
 
 def _refuse(error: ConfigError) -> ExitCode:
