@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from exporter.core.probe import MAX_COMPOSING_MODELS
 from exporter.metrics.family import PREFIX, Family, FamilyTable, L, P
+from exporter.server import MAX_GPUS
 
 INFO_LABELS: Final = (
     "version",
@@ -299,7 +301,7 @@ SERVER_PINNED_MEMORY = _family(
     "Most memory used of the server's pinned memory pool in the merged windows." + _LAST + _NO_PAGE,
 )
 _GPU: Final = (*L, "gpu", "source")
-_NO_GPU = _LAST + " Absent where neither the metrics url nor this machine's driver tells it; at most 16 GPUs."
+_NO_GPU = _LAST + f" Absent where neither the metrics url nor this machine's driver tells it; at most {MAX_GPUS} GPUs."
 GPU_UTILIZATION = _family(
     "gauge", "gpu_utilization_ratio", "Mean utilization of the GPU over the merged windows, 0..1." + _NO_GPU, _GPU
 )
@@ -330,7 +332,7 @@ ENERGY = _family(
     "inferences." + _LAST + " Absent where no energy counter is told, or none was renewed twice.",
 )
 _PART: Final = (*L, "composing_model")
-_NO_PART = _LAST + " Absent for a model that calls no others; at most 16 that it calls."
+_NO_PART = _LAST + f" Absent for a model that calls no others; at most {MAX_COMPOSING_MODELS} that it calls."
 COMPOSING_QUEUE = _family(
     "gauge",
     "composing_queue_mean_seconds",

@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
-
-HIGHEST_REQUEST_RATE = 1_000_000.0
-"""Where an open end ends: the most that a configuration may ask for."""
+from exporter.core.probe import MAX_REQUEST_RATE, MAX_SEARCH_LEVELS, Mode, Search, SearchKind
 
 _RATE_UNITS = 1_000_000
 
@@ -24,7 +21,7 @@ def visits(search: Search, max_in_flight: int) -> Visits:
     """The values to visit. An open end goes up to `max_in_flight` or the highest rate, in MAX_SEARCH_LEVELS at most."""
     is_rate = search.mode is Mode.REQUEST_RATE
     units = _RATE_UNITS if is_rate else 1
-    highest = search.end or (HIGHEST_REQUEST_RATE if is_rate else max_in_flight)
+    highest = search.end or (MAX_REQUEST_RATE if is_rate else max_in_flight)
     start, end, step = (round(value * units) for value in (search.start, highest, search.step))
     chosen = _linear if search.kind is SearchKind.LINEAR else _binary
     values = chosen(start, end, step)

@@ -13,9 +13,8 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.core.probe import LoadLevel, Mode, Probe, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, Mode, Probe, WindowMode
 from exporter.core.units import NS
-from exporter.engine.level import COUNT_WINDOW_LIMIT
 from exporter.metrics.series import most_probe_series, most_target_series
 from exporter.sweep.search import most_visits
 
