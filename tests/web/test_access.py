@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.commands.baseline import BaselineRequest, CommandError
+from exporter.commands.baseline import BaselineCommand, CommandError
 from exporter.commands.baseline import run as run_command
 from exporter.core.errors import ConfigError
 from exporter.metrics.page import MetricsPage
@@ -338,7 +338,7 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
         token.write_text(token.name)
     access = WebAccess(web_file)
     server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.door)
-    command = BaselineRequest(
+    command = BaselineCommand(
         "show",
         "addsub",
         f"https://{await server.start()}",
@@ -367,6 +367,6 @@ async def test_the_command_line_where_certificates_are_asked_for(
     files = {"client": (certificates.client, certificates.client_key), "nowhere": (web_file.with_name("nowhere"), None)}
     cert_file, key_file = files[name] if name else (None, None)
     async with serving(page, WebAccess(web_file)) as url:
-        command = BaselineRequest("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
+        command = BaselineCommand("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
         with pytest.raises(CommandError, match=said):  # this application has no baselines
             await asyncio.to_thread(run_command, command)

@@ -16,7 +16,7 @@ from exporter.baseline.actions import BaselineActions
 from exporter.baseline.file_format import encode
 from exporter.baseline.store import BaselineStore
 from exporter.cli import run as run_cli
-from exporter.commands.baseline import BaselineRequest, CommandError, run
+from exporter.commands.baseline import BaselineCommand, CommandError, run
 from exporter.core.probe import BaselineOptions, Probe, Schedule
 from exporter.core.units import NS
 from exporter.web.auth import TOKEN_VARIABLE, TokenGuard
@@ -229,7 +229,7 @@ async def url(app: Starlette) -> AsyncIterator[str]:
 async def ask(action: str, url: str, **more: Any) -> str:
     import asyncio
 
-    return await asyncio.to_thread(run, BaselineRequest(action, "addsub", url, **more))
+    return await asyncio.to_thread(run, BaselineCommand(action, "addsub", url, **more))
 
 
 async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> None:
