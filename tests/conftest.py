@@ -13,9 +13,9 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.machine import TRITON_PYTHONS
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests.programs import MISSED, ROOT, need, summary

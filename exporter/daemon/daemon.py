@@ -17,7 +17,7 @@ from pathlib import Path
 from exporter import __version__
 from exporter.archive.archive import CsvArchive
 from exporter.baseline.actions import BaselineActions
-from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.baseline.store import BaselineStore
 from exporter.config import build_budget, build_maintenance
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
@@ -41,16 +41,15 @@ from exporter.state.probe_state import Board
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
+from exporter.sweep.trace_settings import put_back_now
 from exporter.web.access import WebAccess
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.baseline import baseline_routes
-from exporter.web.configuration import config_routes
-from exporter.web.probe import ProbePage, probe_routes
-from exporter.web.server import WebServer
+from exporter.web.baseline_routes import baseline_routes
+from exporter.web.http_server import WebServer
+from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -91,7 +90,6 @@ class Daemon:
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
-        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
@@ -193,7 +191,8 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(probe, self._sinks, self._pins, judge=self._baselines.judge, allowed=allowed)
         await sweep.run(self._lender(probe))
 
     def _lender(self, probe: Probe) -> Borrow:
@@ -237,7 +236,7 @@ class Daemon:
             access=self._access,
             guard=guard,
         )
-        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+        return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
     def _is_healthy(self) -> bool:
         return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS

@@ -17,7 +17,7 @@ from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 from exporter.server import metrics
-from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
+from exporter.server.metrics import MAX_LINES, PageError, PageReader, parse_page
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
@@ -227,7 +227,7 @@ async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def read_from(port: int, scheme: str = "http") -> ServerReading:
-    page = MetricsPage(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
+    page = PageReader(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
     reading = await asyncio.to_thread(page.read)
     page.close()
     return reading
@@ -299,7 +299,7 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
 
     async with serving(good_then_trickled, certificates.server_context()) as port, in_time(10):
         url = f"https://127.0.0.1:{port}/metrics"
-        page = MetricsPage(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
+        page = PageReader(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
         errors = [(await asyncio.to_thread(page.read)).error for _ in range(3)]
         page.close()
         while open_connections:
@@ -323,7 +323,7 @@ async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
         )
-        page = MetricsPage(target, "resnet", "")
+        page = PageReader(target, "resnet", "")
         before_ns = time.monotonic_ns()
         reading = await asyncio.to_thread(page.read)
         page.close()

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 
 from exporter.demo.cache import locked
-from exporter.demo.environment import MADE_MARKER, EmbeddedTritonError, TritonEnvironment
+from exporter.demo.triton_environment import MADE_MARKER, EmbeddedTritonError, TritonEnvironment
 
 NUMPY = "numpy==1.26.4"
 LAST_PYTHON = (3, 12)

@@ -49,8 +49,11 @@ def make_certificates(folder: Path) -> Certificates:
 
     for name in ("ca", "other"):
         subject = ("-days", "30", "-subj", f"/CN=canary {name}")
-        openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject)
-    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n")
+        # Python 3.13 and later ask this of an authority, and of a certificate that it names its authority's key.
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
+        openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject, *usage)
+    extensions = "subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+    (folder / "names").write_text(extensions)
     for name in ("server", "client", "second"):
         openssl(folder, "req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "names")
