@@ -33,7 +33,12 @@ TESTS = Path(__file__).parent
 SLOW_MARKERS = ("triton", "e2e", "soak")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
-SLOW_FOLDERS = ("daemon", "packaging")
+SLOW_PLACES = (
+    *("daemon", "helm", "packaging", "rules", "worker", "commands/analyze/test_command.py"),
+    *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
+    "engine/test_sequence_in_flight.py",
+)
+"""Below the tests' folder. Each of them costs seconds."""
 NUMPY_1_FIXTURE = "numpy_1_environment"
 NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
