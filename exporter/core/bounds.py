@@ -36,19 +36,26 @@ def bound(value: int, unit: str, what: str, beyond: str) -> int:
     return value
 
 
-# --- control responses: health, metadata, configuration, statistics, repository index ---------------------------------
+# --- control responses: health, metadata, configuration, statistics, repository index --------------------------------
 TEXT = bound(300, "characters", "a server's error text, anywhere", "made printable and one line, then cut (`…`)")
-NAME = bound(128, "characters", "a name or version that a server gives: label values, facts", "made printable, cut")
+NAME = bound(128, "characters", "a name or version that a server gives", "made printable, then cut")
 TENSOR_NAME = bound(512, "characters", "a tensor's name", "the sweep fails as `protocol`")
-CONTROL_BYTES = bound(
-    8 << 20, "bytes", "a control response, HTTP and gRPC, also unpacked", "the call fails as `protocol`"
-)
+CONTROL_BYTES = bound(8 << 20, "bytes", "a control response, also unpacked", "the call fails as `protocol`")
 NESTING = bound(64, "levels", "JSON of a control response", "the call fails as `protocol`")
 TENSORS = bound(1000, "", "inputs, and outputs, of a model", "the sweep fails as `protocol`")
-DIMENSIONS = bound(32, "", "dimensions of a tensor (as many as numpy has)", "the sweep fails as `protocol`")
-VERSIONS = bound(1000, "", "versions of a model with statistics", "the others are left out")
+DIMENSIONS = bound(32, "", "dimensions of a tensor (numpy's own)", "the sweep fails as `protocol`")
+VERSIONS = bound(1000, "", "versions of a model in its statistics", "the others are left out")
 BATCH_SIZES = bound(1000, "", "batch sizes in a model's statistics", "the others are left out")
-READY_MODELS = bound(10_000, "", "models of a repository index", "the others are left out, and a warning is logged")
+READY_MODELS = bound(10_000, "", "models of a repository index", "the others are left out, with a warning")
+
+# --- metrics pages ---------------------------------------------------------------------------------------------------
+PAGE_BYTES = bound(8 << 20, "bytes", "a metrics page", "the reading fails")
+PAGE_MS = bound(2000, "ms", "fetching a metrics page", "its connection is closed; the reading fails")
+PAGE_LINES = bound(2000, "", "lines of a metrics page that concern the model or GPUs", "the reading fails")
+PAGE_LINE = bound(8 << 10, "characters", "such a line of a metrics page", "the reading fails")
+PAGE_LABELS = bound(64, "", "labels of such a line", "the reading fails")
+PAGE_PARSE_MS = bound(500, "ms", "cpu time to parse a metrics page", "the reading fails")
+PAGE_GPUS = bound(16, "", "GPUs, MIG instances included, by one source", "the others are left out")
 
 
 def bounds_table() -> str:

@@ -117,8 +117,7 @@ class Session:
         control, self._control = self._control, None
         pollers, self._pollers = self._pollers, None
         self._abandoned = Abandoned()
-        for poller in pollers or ():
-            poller.close()
+        await asyncio.gather(*(poller.close() for poller in pollers or ()))
         self._data = Data()
         if control is not None:
             await control.close()
