@@ -48,6 +48,15 @@ VERSIONS = bound(1000, "", "versions of a model in its statistics", "the others 
 BATCH_SIZES = bound(1000, "", "batch sizes in a model's statistics", "the others are left out")
 READY_MODELS = bound(10_000, "", "models of a repository index", "the others are left out, with a warning")
 
+# --- HTTP of the load ------------------------------------------------------------------------------------------------
+HTTP_HEAD = bound(64 << 10, "bytes", "an HTTP response's head", "the request fails as `protocol_error`")
+HTTP_BYTES = bound(1 << 30, "bytes", "an HTTP response, also unpacked", "the request fails as `protocol_error`")
+HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the request fails as `protocol_error`")
+GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
+
+# --- gRPC of the load ------------------------------------------------------------------------------------------------
+GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "the request fails as `protocol_error`")
+
 # --- metrics pages ---------------------------------------------------------------------------------------------------
 PAGE_BYTES = bound(8 << 20, "bytes", "a metrics page", "the reading fails")
 PAGE_MS = bound(2000, "ms", "fetching a metrics page", "its connection is closed; the reading fails")

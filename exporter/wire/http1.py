@@ -15,15 +15,12 @@ from collections.abc import Iterable
 
 import httptools
 
+from exporter.core.bounds import GZIP_MEMBERS, HTTP_BYTES, HTTP_HEAD, HTTP_INTERIM
 from exporter.core.errors import ProtocolError
 
-MAX_HEAD_BYTES = 64 * 1024
-"""The most that an answer's head may have, interim answers before it included."""
-MAX_ANSWER_BYTES = 1 << 30
-"""The most that an answer may have on the wire, and that its body may have after decompression."""
-MAX_INTERIM_ANSWERS = 32
-
-_MAX_GZIP_MEMBERS = 64
+MAX_HEAD_BYTES = HTTP_HEAD
+MAX_ANSWER_BYTES = HTTP_BYTES
+MAX_INTERIM_ANSWERS = HTTP_INTERIM
 _HEADS_LOOKED_AT = 64
 """How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
@@ -56,6 +53,7 @@ class Http1Client:
         "_heads_left",
         "_interim",
         "_keep_body",
+        "_max_bytes",
         "_outstanding",
         "_parser",
         "_raw",
@@ -64,8 +62,9 @@ class Http1Client:
         "wire_bytes",
     )
 
-    def __init__(self, *, keep_body: bool = False) -> None:
+    def __init__(self, *, keep_body: bool = False, max_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._keep_body = keep_body
+        self._max_bytes = max_bytes
         self.reset()
 
     def reset(self) -> None:
@@ -149,8 +148,8 @@ class Http1Client:
         head_end = self._head_bounds()[1]
         if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
             raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
-        if self.wire_bytes > MAX_ANSWER_BYTES:
-            raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if self.wire_bytes > self._max_bytes:
+            raise ProtocolError(f"an answer of more than {self._max_bytes} bytes")
         return not self._outstanding
 
     def receive_eof(self) -> bool:
@@ -217,9 +216,9 @@ class Http1Client:
 
     def body(self) -> bytes:
         """The whole body, decompressed. Only with `keep_body`. ProtocolError: it can't be decompressed, or grows
-        beyond `MAX_ANSWER_BYTES`."""
+        beyond `max_bytes`."""
         assert self._keep_body
-        return decompress(bytes(self._body), self.header("content-encoding") or "", MAX_ANSWER_BYTES)
+        return decompress(bytes(self._body), self.header("content-encoding") or "", self._max_bytes)
 
 
 def read_header(head: bytes, name: str) -> str | None:
@@ -295,7 +294,7 @@ def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
     """One coding taken off. A gzip body may have several members."""
     pieces: list[bytes] = []
     left = limit
-    for _member in range(_MAX_GZIP_MEMBERS):
+    for _member in range(GZIP_MEMBERS):
         if not data:
             break
         inflater = zlib.decompressobj(window_bits)
