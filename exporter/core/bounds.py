@@ -55,7 +55,15 @@ HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the req
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
 
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
-GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "the request fails as `protocol_error`")
+GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "`protocol_error`; `max_response` sets more")
+GRPC_HELD = bound(256 << 20, "bytes", "gRPC responses that are under way on a connection", "the largest fails")
+HEADER_BLOCK = bound(64 << 10, "bytes", "a block of gRPC headers or trailers, also unpacked", "its request fails")
+HEADER_FLOOD = bound(1 << 20, "bytes", "the same, to be read at all", "the connection fails")
+HEADER_FRAMES = bound(64, "", "frames of a block of headers", "the connection fails")
+HTTP2_FRAME = bound(1 << 20, "bytes", "an HTTP/2 frame", "the connection fails")
+SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fails")
+SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
+HTTP2_ANSWERS = bound(1000, "", "PING and SETTINGS while our answers are not read", "the connection fails")
 
 # --- metrics pages ---------------------------------------------------------------------------------------------------
 PAGE_BYTES = bound(8 << 20, "bytes", "a metrics page", "the reading fails")

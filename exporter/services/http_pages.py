@@ -100,7 +100,8 @@ class PageClient:
             every = [*headers, *read_headers(target.headers)]
         except TransportError as error:
             raise transport_reason(error) from error
-        request = EncodedRequest(request_head(method, target.path + path, target.authority, every, len(body)), body)
+        head = request_head(method, target.path + path, target.sent_authority, every, len(body))
+        request = EncodedRequest(head, body)
         while self._idle and max_bytes == CONTROL_BYTES:
             # A server may have closed it between two questions, or be about to: that is no failure.
             with contextlib.suppress(_GoneError):

@@ -147,6 +147,7 @@ def management_door(target: Target) -> Target | None:
         port=parts.port or (443 if parts.scheme == "https" else 80),
         path=parts.path.rstrip("/"),
         headers=target.management_headers,
+        host_header="",
         address="",
     )
 

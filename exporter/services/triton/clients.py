@@ -1,40 +1,37 @@
-"""Triton's official clients, one face for both doors: answers are protobuf messages, failures are PreflightErrors.
+"""Triton's questions, one face for both protocols: answers are protobuf messages, failures are PreflightErrors.
 
-Owns how a target's TLS options and headers reach `tritonclient`, and what its exceptions mean. Over HTTP the client is
-ours (`services.http_client`), and only the library's requests and results are used.
+Requests and results are those of Triton's client library; what carries them is ours (`services.http_client` and
+`services.grpc_client`), so that a question goes where the load goes, as the load does, and its response is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
-import tritonclient.grpc.aio
+import tritonclient.grpc
+import tritonclient.http
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from exporter.core.bounds import CONTROL_BYTES, GRPC_MESSAGE
-from exporter.core.errors import PreflightError, TransportError
+from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.target import Target
 from exporter.core.text import clean_text
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
-from exporter.services.connectivity import check_connection, transport_reason
-from exporter.services.grpc_credentials import grpc_credentials
+from exporter.services.connectivity import check_connection
+from exporter.services.grpc_client import GrpcClient
 from exporter.services.http_client import HttpClient
 from exporter.services.triton.responses import output_tensors
-from exporter.transport.headers import read_headers
 
 _M = TypeVar("_M", bound=Message)
-
-_MAX_SENT_BYTES = 2**31 - 1
 
 
 class TritonClient:
@@ -44,8 +41,6 @@ class TritonClient:
         self.target = target
         self._timeout_ns = timeout_ns
         self._clients: dict[int, Any] = {}
-        self._options: dict[str, Any] = {}
-        self._making = asyncio.Lock()
 
     async def check_connection(self) -> None:
         await check_connection(self.target)
@@ -93,7 +88,8 @@ class TritonClient:
         """The model's settings, or with "" the server's; lists where Triton has several values."""
         answer = await self._ask("get_trace_settings", model)
         if not self.target.is_grpc:
-            return dict(answer)
+            with _reading(self.target):
+                return dict(answer)
         values = {name: list(entry.value) for name, entry in answer.settings.items()}
         return {name: value if name == "trace_level" else "".join(value) for name, value in values.items()}
 
@@ -108,8 +104,9 @@ class TritonClient:
             if spec.name in tensors:
                 inputs.append(library.InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype))
                 inputs[-1].set_data_from_numpy(tensors[spec.name])
-        async with asyncio.timeout(timeout_ns / NS):
-            result = await self._ask("infer", model, inputs, version, limited=False, max_bytes=GRPC_MESSAGE)
+        with _reading(self.target):
+            async with asyncio.timeout(timeout_ns / NS):
+                result = await self._ask("infer", model, inputs, version, limited=False, max_bytes=GRPC_MESSAGE)
             return output_tensors(result)
 
     # --- shared memory, `kind` system or cuda -------------------------------------------------------------------------
@@ -125,81 +122,48 @@ class TritonClient:
 
     async def shared_memory_regions(self, kind: str) -> list[str]:
         answer = await self._ask(f"get_{kind}_shared_memory_status")
-        return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
+        with _reading(self.target):
+            return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     async def _ask(self, method: str, *arguments: Any, limited: bool = True, max_bytes: int = CONTROL_BYTES) -> Any:
         """Raises TimeoutError, too, unless the caller sets the limit. `max_bytes` is the most that a gRPC response may
         have."""
-        async with _failures_mapped(self.target), asyncio.timeout(self._timeout_ns / NS if limited else None):
-            async with self._making:
-                client = self._clients.get(max_bytes)
-                if client is None:
-                    client = self._clients[max_bytes] = await self._make(max_bytes)
-            call: Awaitable[Any] = getattr(client, method)(*arguments, **self._options)
+        async with asyncio.timeout(self._timeout_ns / NS if limited else None):
+            client = self._clients.get(max_bytes)
+            if client is None:
+                client = self._clients[max_bytes] = self._make(max_bytes)
+            call: Awaitable[Any] = getattr(client, method)(*arguments)
             return await call
 
     def _message(self, answer: Any, empty: _M) -> _M:
         if self.target.is_grpc:
             return answer  # type: ignore[no-any-return]
-        try:
+        with _reading(self.target):
             json_format.ParseDict(answer, empty, ignore_unknown_fields=True)
-        except (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            text = f"{self.target.url} answered JSON that is not Triton's: {clean_text(str(error))}"
-            raise PreflightError(Reason.PROTOCOL, text) from error
         return empty
 
-    async def _make(self, max_bytes: int) -> Any:
-        target = self.target
-        if not target.is_grpc:
-            return HttpClient(target)
-        self._options = {"headers": {name.lower(): value for name, value in read_headers(target.headers)}}
-        credentials, options = await grpc_credentials(target)
-        options += [
-            ("grpc.max_send_message_length", _MAX_SENT_BYTES),
-            ("grpc.max_receive_message_length", max_bytes),
-            # A channel of its own: shared ones would bring their back-off after an earlier failure with them.
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        client = tritonclient.grpc.aio.InferenceServerClient
-        return client(target.settled_authority, creds=credentials, channel_args=options)
+    def _make(self, max_bytes: int) -> Any:
+        return GrpcClient(self.target, max_bytes) if self.target.is_grpc else HttpClient(self.target)
 
 
-@contextlib.asynccontextmanager
-async def _failures_mapped(target: Target) -> AsyncIterator[None]:
+_NOT_TRITONS = (
+    json_format.ParseError,
+    InferenceServerException,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+"""What the libraries raise for a response of another shape. Only what reads one stands below `_reading`."""
+
+
+@contextlib.contextmanager
+def _reading(target: Target) -> Iterator[None]:
     try:
         yield
-    except TransportError as error:
-        raise transport_reason(error) from error
-    except InferenceServerException as error:
-        raise _server_said(target, error) from error
-    except TimeoutError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-        text = f"{target.url} does not answer as a Triton does: {clean_text(str(error))}"
+    except _NOT_TRITONS as error:
+        text = f"{target.url} answered JSON that is not Triton's: {clean_text(str(error))}"
         raise PreflightError(Reason.PROTOCOL, text) from error
-
-
-_STATUS_REASONS = {
-    "StatusCode.UNAUTHENTICATED": Reason.AUTH,
-    "StatusCode.PERMISSION_DENIED": Reason.AUTH,
-    "StatusCode.UNAVAILABLE": Reason.UNREACHABLE,
-    "StatusCode.DEADLINE_EXCEEDED": Reason.PREFLIGHT_TIMEOUT,
-    "StatusCode.NOT_FOUND": Reason.MODEL_UNKNOWN,
-}
-
-
-_HTTP2_WORDS = re.compile(r"failed parsing http/2|http1\.x", re.IGNORECASE)
-_TLS_WORDS = re.compile(r"ssl|tls|certificate", re.IGNORECASE)
-
-
-def _server_said(target: Target, error: InferenceServerException) -> PreflightError:
-    status = str(error.status() or "")
-    reason = _STATUS_REASONS.get(status, Reason.PROTOCOL)
-    if reason is Reason.UNREACHABLE and _HTTP2_WORDS.search(error.message()):
-        reason = Reason.PROTOCOL
-    elif reason is Reason.UNREACHABLE and target.is_tls and _TLS_WORDS.search(error.message()):
-        reason = Reason.TLS
-    status = status.removeprefix("StatusCode.")
-    return PreflightError(reason, f"{target.url} said {status}: {clean_text(error.message())}", status)
