@@ -170,7 +170,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from exporter.commands.baseline import Command, CommandError, run
+    from exporter.commands.baseline import BaselineCommand, CommandError, run
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
@@ -180,7 +180,7 @@ def _baseline(options: argparse.Namespace) -> int:
         return EXIT_BAD_OPTIONS
     keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
     try:
-        print(run(Command(**{key: getattr(options, key) for key in keys})))
+        print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
         return _complain(str(error))
     return EXIT_OK

@@ -12,8 +12,8 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests.servers.environment import FIXTURES, ServerEnvironmentError

@@ -21,7 +21,7 @@ class CommandError(TritonCanaryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class BaselineCommand:
     """One call. `url` is the daemon's; `level` "" is all levels; `file` is read by import; `ca_file` holds the
     authorities to trust, the system's by default; `cert_file` our own certificate, with its key or with that in
     `key_file`."""
@@ -37,7 +37,7 @@ class Command:
     key_file: Path | None = None
 
 
-def run(command: Command) -> str:
+def run(command: BaselineCommand) -> str:
     """Does it; returns what is to be printed. Raises CommandError."""
     path = f"{command.url.rstrip('/')}/api/baseline/{quote(command.probe, safe='')}"
     if command.action == "show":
@@ -61,7 +61,7 @@ def _token(path: Path | None) -> str:
     return _read(path).strip() if path else os.environ.get(TOKEN_VARIABLE, "").strip()
 
 
-def _ask(command: Command, method: str, url: str, body: str = "") -> str:
+def _ask(command: BaselineCommand, method: str, url: str, body: str = "") -> str:
     # To read needs no token, but where the daemon asks its readers for passwords the token stands for one.
     token = _token(command.token_file)
     headers = {"Authorization": f"Bearer {token}"} if token else {}

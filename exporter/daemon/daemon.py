@@ -44,13 +44,12 @@ from exporter.sweep.preflight import Pins
 from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
 from exporter.web.access import WebAccess
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.baseline import baseline_routes
-from exporter.web.configuration import config_routes
-from exporter.web.probe import ProbePage, probe_routes
-from exporter.web.server import WebServer
+from exporter.web.baseline_routes import baseline_routes
+from exporter.web.http_server import WebServer
+from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -237,7 +236,7 @@ class Daemon:
             access=self._access,
             guard=guard,
         )
-        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+        return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
     def _is_healthy(self) -> bool:
         return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS

@@ -19,7 +19,7 @@ from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
-from exporter.web.probe import NoSweep
+from exporter.web.probe_routes import NoSweep
 
 _log = logging.getLogger("exporter.on_demand")
 

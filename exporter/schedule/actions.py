@@ -28,7 +28,7 @@ class Action(enum.StrEnum):
     SWEEP_NOW = "sweep-now"
 
 
-class Fault(enum.Enum):
+class RefusalKind(enum.Enum):
     """Why something is not done."""
 
     UNKNOWN = enum.auto()
@@ -40,9 +40,9 @@ class Fault(enum.Enum):
 class RefusedError(TritonCanaryError):
     """It is not done; says why."""
 
-    def __init__(self, fault: Fault, text: str) -> None:
+    def __init__(self, kind: RefusalKind, text: str) -> None:
         super().__init__(text)
-        self.fault = fault
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ProbeActions:
         for key in self._patterns():
             if key[1] == name:
                 return _Chosen(key, [probe for probe in probes if configured_key(probe_key(probe)) == key], True)
-        raise RefusedError(Fault.UNKNOWN, f"there is no probe {name!r}")
+        raise RefusedError(RefusalKind.UNKNOWN, f"there is no probe {name!r}")
 
     def _do(self, action: Action, chosen: _Chosen) -> str:
         try:
@@ -103,9 +103,11 @@ class ProbeActions:
                 return self._resume(chosen)
         except OSError as error:
             text = f"the pause cannot be kept over a restart: {error}"
-            raise RefusedError(Fault.INTERNAL, text) from error
+            raise RefusedError(RefusalKind.INTERNAL, text) from error
         if chosen.is_pattern:
-            raise RefusedError(Fault.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one")
+            raise RefusedError(
+                RefusalKind.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one"
+            )
         return self._sweep_now(chosen.probes[0])
 
     def _pause(self, chosen: _Chosen) -> str:
@@ -125,16 +127,18 @@ class ProbeActions:
 
     def _sweep_now(self, probe: Probe) -> str:
         if why := self._gate.pause(probe):
-            raise RefusedError(Fault.CONFLICT, f"the probe is {why}")
+            raise RefusedError(RefusalKind.CONFLICT, f"the probe is {why}")
         found = self._scheduler.sweep_now(probe)
         if found is ProbeState.RUNNING:
             return "the sweep begins"
         if found is ProbeState.WAITING:
             return "the sweep waits its turn, at most one interval"
         if found is SkipReason.BUDGET:
-            raise RefusedError(Fault.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now")
+            raise RefusedError(
+                RefusalKind.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now"
+            )
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
-        raise RefusedError(Fault.CONFLICT, text)
+        raise RefusedError(RefusalKind.CONFLICT, text)
 
 
 def _number(chosen: _Chosen) -> str:

@@ -114,7 +114,7 @@ _KNOWN: Final = frozenset(
 _OF_A_MODEL: Final = frozenset({*_MODEL_GAUGES, *_MODEL_COUNTERS, *_SUMMARIES, _FIRST_RESPONSE_BUCKET})
 
 
-class MetricsPage:
+class PageReader:
     """Reads the page of a target for one model, in whatever thread calls it; one call at a time."""
 
     from_page = True

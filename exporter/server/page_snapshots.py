@@ -6,7 +6,7 @@ import asyncio
 
 from exporter.core.facts import ModelFacts, ServerSnapshot
 from exporter.core.target import Target
-from exporter.server.metrics import MetricsPage, PageError
+from exporter.server.metrics import PageError, PageReader
 from exporter.server.page_statistics import parse_statistics
 
 
@@ -15,7 +15,7 @@ class PageStatistics:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._page: MetricsPage | None = None
+        self._page: PageReader | None = None
 
     @property
     def there(self) -> bool:
@@ -36,7 +36,7 @@ class PageStatistics:
 
     def _read(self, facts: ModelFacts) -> ServerSnapshot | None:
         if self._page is None:
-            self._page = MetricsPage(self._target, facts.name, facts.asked_version)
+            self._page = PageReader(self._target, facts.name, facts.asked_version)
         try:
             text, asked_ns, answered_ns = self._page.fetch()
             models = parse_statistics(text, facts.name, facts.asked_version, self._page.stopped)

@@ -11,9 +11,9 @@ def open_readers(target: Target, model: str, version: str) -> list[Reader]:
     long as a look-up of the host's name."""
     readers: list[Reader] = []
     if target.metrics_url:
-        from exporter.server.metrics import MetricsPage
+        from exporter.server.metrics import PageReader
 
-        readers.append(MetricsPage(target, model, version))
+        readers.append(PageReader(target, model, version))
     if target.gpu == "auto":
         from exporter.server.gpu import is_this_machine, open_nvml
 

@@ -24,8 +24,7 @@ from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.transport.headers import read_headers
 from exporter.wire.grpc import OK, Rpc, request_block
-from exporter.wire.http2 import Abort
-from exporter.wire.http2 import Connection as Http2Connection
+from exporter.wire.http2 import Abort, Http2Connection
 from exporter.wire.http2_frames import ErrorCode
 
 _USER_AGENT = f"triton-canary/{__version__}"

@@ -46,7 +46,7 @@ from exporter.wire.http2_frames import (
     window_update_frame,
 )
 from exporter.wire.http2_parse import OUR_FRAME_SIZE, FrameParser
-from exporter.wire.http2_send import Buffer, Sender, SendState
+from exporter.wire.http2_send import Buffer, Http2Sender, SendState
 
 OUR_STREAM_WINDOW = 64 * 1024 * 1024
 OUR_CONNECTION_WINDOW = 1024 * 1024 * 1024
@@ -96,7 +96,7 @@ class Stream(SendState):
 S = TypeVar("S", bound=Stream)
 
 
-class Connection(FrameParser, Generic[S]):
+class Http2Connection(FrameParser, Generic[S]):
     """One connection, from its preface on. After ProtocolError only `take_news` and the sender's output are of use.
 
     `sender` is its sending half, for taking the output from. `retired` says that no stream will ever be started here
@@ -110,7 +110,7 @@ class Connection(FrameParser, Generic[S]):
         self.retired = False
         self.goaway_code: int | None = None
         self.goaway_text: str | None = None
-        self.sender = Sender()
+        self.sender = Http2Sender()
         self._failed = False
         self._decoder = BlockDecoder()
         self._known_blocks = self._decoder.known

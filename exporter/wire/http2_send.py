@@ -43,7 +43,7 @@ class SendState:
         self.sent = False
 
 
-class Sender:
+class Http2Sender:
     """Frames on their way out. `ready` says that the peer's SETTINGS are known: no message over 16 KiB goes before.
     `queue` holds the streams whose large bodies are going out: while it is not empty, `take` gives large parts."""
 

@@ -13,11 +13,13 @@ import asyncio
 import pickle
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
+from exporter.core.redaction import redacted
+from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 
 _HEAD: Final = struct.Struct("<IQ")
@@ -74,7 +76,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """One answer to a command; a level has several, and only the last ends the command. Serial 0: ready for work."""
 
     serial: int
@@ -88,6 +90,21 @@ def encode(message: object) -> list[bytes | memoryview]:
     body = pickle.dumps(message, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
     lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
     return [_HEAD.pack(len(buffers), len(body)) + lengths + body, *buffers]
+
+
+def without_secrets(what: object) -> object:
+    """What a worker reports, with no secret in its texts: they may be a server's, which may have sent our own secrets
+    back. The worker has read them, and hides them. Figures stay as they are."""
+    if isinstance(what, Failure):
+        return replace(what, text=redacted(what.text), faults=tuple(map(redacted, what.faults)))
+    if isinstance(what, LevelEnd):
+        return replace(what, text=redacted(what.text))
+    if isinstance(what, Window):
+        checked = what.checked
+        if checked is not None and checked.difference:
+            checked = replace(checked, difference=redacted(checked.difference))
+        return replace(what, error_text=redacted(what.error_text), checked=checked)
+    return what
 
 
 async def receive(connection: socket.socket) -> object:

@@ -18,12 +18,12 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
 from exporter.worker.ipc import (
-    Answer,
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    Reply,
     RunLevel,
     StopLevel,
     encode,
@@ -53,7 +53,7 @@ class LocalWorker:
         self._connection = connection
         self._serial = 0
         self._dropping = False
-        self._inbox: asyncio.Queue[Answer | None] | None = asyncio.Queue(INBOX_ANSWERS)
+        self._inbox: asyncio.Queue[Reply | None] | None = asyncio.Queue(INBOX_ANSWERS)
         self._lost: WorkerLostError | None = None
         self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
 
@@ -186,7 +186,7 @@ class LocalWorker:
             self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
             self._raise_if_lost()
 
-    async def _next_answer(self) -> Answer:
+    async def _next_answer(self) -> Reply:
         assert self._inbox is not None
         answer = await self._inbox.get()
         if answer is None:
@@ -198,7 +198,7 @@ class LocalWorker:
         inbox, self._inbox = self._inbox, None
         self._drop_answers(inbox)
 
-    def _drop_answers(self, inbox: asyncio.Queue[Answer | None] | None) -> None:
+    def _drop_answers(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
         """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
         while inbox is not None and not inbox.empty():
             inbox.get_nowait()
@@ -217,7 +217,7 @@ class LocalWorker:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 answer = await receive(self._connection)
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, Reply)
                 if self._inbox is not None and answer.serial == self._serial and not self._dropping:
                     await self._inbox.put(answer)
         try:

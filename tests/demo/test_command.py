@@ -16,8 +16,8 @@ import pytest
 import requests
 
 from exporter.demo import command
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
 from exporter.demo.triton import free_ports
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment
 from tests.demo.processes import alive, descendants
 from tests.waiting import becomes_true
 

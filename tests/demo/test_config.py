@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.config import build_probes, load
-from exporter.demo.config import archive_folder, demo_config
-from exporter.demo.environment import TritonEnvironment
+from exporter.demo.command import archive_folder, demo_config
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 
 
 def test_the_demos_configuration_is_valid_and_probes_most_models_through_both_doors(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import requests
 import tritonclient.http
 
 from exporter.demo import triton as module
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment
 from tests.conftest import TritonFactory
 from tests.demo.processes import alive, descendants
 from tests.waiting import becomes_true
@@ -69,14 +69,15 @@ def test_a_crash_leaves_as_little_and_a_start_after_it_keeps_the_ports(
     assert not regions(server)
     server.start()
     assert (server.http_url, server.grpc_url, server.metrics_url) == urls
-    server.restart()
+    server.stop()
+    server.start()
     assert (server.http_url, server.grpc_url, server.metrics_url) == urls
     assert requests.get(f"{server.http_url}/v2/health/ready", timeout=5).status_code == 200
 
 
 def test_it_ends_when_its_owner_is_killed(triton_environment: TritonEnvironment, small_repository: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from exporter.demo.environment import TritonEnvironment\n"
+        "import sys; from pathlib import Path; from exporter.demo.triton_environment import TritonEnvironment\n"
         "from exporter.demo.triton import EmbeddedTriton\n"
         "environment = TritonEnvironment(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "models, log = Path(sys.argv[3]), Path(sys.argv[4])\n"

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from exporter.demo.environment import cache_folder
+from exporter.demo.triton_environment import cache_folder
 
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from dashboards.generate.boards import BOARDS
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from tests.dashboards.boards import DOCUMENTS, panels_of
 from tests.dashboards.promql import EVERYTHING, filled
 from tests.e2e.chain import Chain, running_chain, write_models

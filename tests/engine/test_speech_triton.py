@@ -16,8 +16,8 @@ import pytest
 import tritonclient.http
 
 from exporter.core.probe import LoadLevel, SequenceOptions, Validation
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency
 from tests.engine.fakes import request_rate

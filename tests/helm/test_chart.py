@@ -15,7 +15,7 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
-from exporter.commands.baseline import Command
+from exporter.commands.baseline import BaselineCommand
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
@@ -484,9 +484,9 @@ def test_the_readme_has_the_table() -> None:
 
 
 def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[Command] = []
+    commands: list[BaselineCommand] = []
 
-    def run(command: Command) -> str:
+    def run(command: BaselineCommand) -> str:
         commands.append(command)
         return ""
 

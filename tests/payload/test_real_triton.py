@@ -22,8 +22,8 @@ from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
 from exporter.core.units import MS, NS
 from exporter.core.window import Checked, LevelEnd, Window
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.engine.plan import LevelPlan
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target

@@ -17,7 +17,7 @@ from exporter.core.facts import GpuReading, GpuSource
 from exporter.server import gpu
 from exporter.server.figures import gpu_figures
 from exporter.server.gpu import is_this_machine, open_nvml
-from exporter.server.metrics import MetricsPage
+from exporter.server.metrics import PageReader
 from exporter.server.readers import open_readers
 from tests.builders import make_target
 
@@ -136,8 +136,8 @@ def test_no_driver_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
         ({}, ["Nvml"]),
         ({"gpu": "off"}, []),
         ({"host": "192.0.2.1"}, []),
-        ({"metrics_url": "http://127.0.0.1:8002/metrics"}, ["MetricsPage", "Nvml"]),
-        ({"metrics_url": "http://192.0.2.1:8002/metrics", "host": "192.0.2.1"}, ["MetricsPage"]),
+        ({"metrics_url": "http://127.0.0.1:8002/metrics"}, ["PageReader", "Nvml"]),
+        ({"metrics_url": "http://192.0.2.1:8002/metrics", "host": "192.0.2.1"}, ["PageReader"]),
     ],
 )
 def test_which_sources_a_target_has(changes: dict[str, str], sources: list[str]) -> None:
@@ -145,7 +145,7 @@ def test_which_sources_a_target_has(changes: dict[str, str], sources: list[str])
     assert [type(reader).__name__ for reader in readers] == sources
     for reader in readers:
         reader.close()
-    assert isinstance(readers[0], MetricsPage) if len(readers) == 2 else True
+    assert isinstance(readers[0], PageReader) if len(readers) == 2 else True
 
 
 @pytest.mark.parametrize(

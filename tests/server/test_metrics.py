@@ -18,7 +18,7 @@ from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 from exporter.server import metrics
-from exporter.server.metrics import MetricsPage, PageError, parse_page
+from exporter.server.metrics import PageError, PageReader, parse_page
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
@@ -228,7 +228,7 @@ async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def read_from(port: int, scheme: str = "http") -> ServerReading:
-    page = MetricsPage(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
+    page = PageReader(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
     reading = await asyncio.to_thread(page.read)
     page.close()
     return reading
@@ -299,7 +299,7 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
 
     async with serving(good_then_trickled, certificates.server_context()) as port, in_time(10):
         url = f"https://127.0.0.1:{port}/metrics"
-        page = MetricsPage(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
+        page = PageReader(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
         errors = [(await asyncio.to_thread(page.read)).error for _ in range(3)]
         page.close()
         while open_connections:
@@ -323,7 +323,7 @@ async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
         )
-        page = MetricsPage(target, "resnet", "")
+        page = PageReader(target, "resnet", "")
         before_ns = time.monotonic_ns()
         reading = await asyncio.to_thread(page.read)
         page.close()
@@ -369,7 +369,7 @@ async def test_a_page_being_parsed_is_let_go_when_the_sweep_ends(monkeypatch: py
     monkeypatch.setattr(metrics, "PAGE_PARSE_MS", 60_000)
     page = ('nv_inference_count{model="resnet",x="' + r"\\" * 4000 + '"} 1\n') * 1000
     async with serving(answer(page.encode())) as port, in_time(10):
-        reader = MetricsPage(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
         reading = asyncio.create_task(asyncio.to_thread(reader.read))
         await asyncio.sleep(0.3)
         assert not reading.done()
@@ -382,7 +382,7 @@ async def test_a_page_being_parsed_is_let_go_when_the_sweep_ends(monkeypatch: py
 
 async def test_a_silent_page_is_let_go_when_the_sweep_ends() -> None:
     async with serving(silence) as port, in_time(10):
-        reader = MetricsPage(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
         reading = asyncio.create_task(asyncio.to_thread(reader.read))
         await asyncio.sleep(0.3)
         reader.stop()

@@ -18,8 +18,8 @@ import tritonclient.http.aio
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Validation
 from exporter.core.units import MS, NS
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.services.triton.responses import read_answer
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call

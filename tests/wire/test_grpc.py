@@ -15,7 +15,7 @@ from exporter.core.errors import ProtocolError
 from exporter.wire.grpc import OK, Code, Rpc, Status, encode_timeout, request_block
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
-from exporter.wire.http2 import Abort, Connection
+from exporter.wire.http2 import Abort, Http2Connection
 from exporter.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame
 from tests.wire.http2_peers import READY, frames, output
 
@@ -31,8 +31,8 @@ class CountingRpc(Rpc):
     keep = False
 
 
-def call(kind: type[Rpc] = Rpc) -> tuple[Connection[Rpc], Rpc]:
-    core: Connection[Rpc] = Connection()
+def call(kind: type[Rpc] = Rpc) -> tuple[Http2Connection[Rpc], Rpc]:
+    core: Http2Connection[Rpc] = Http2Connection()
     core.receive(READY)
     rpc = kind()
     core.start(rpc, encode_block([(":method", "POST")]), frame_message(b"question"))

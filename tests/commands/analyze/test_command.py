@@ -22,8 +22,8 @@ from exporter.commands.analyze.flags.assembly import PLOT_ENDINGS
 from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.report.plot import SUFFIXES
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from tests.builders import concurrency, make_probe
 from tests.metrics.results import make_measurement, make_result
 

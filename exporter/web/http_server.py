@@ -15,9 +15,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from exporter.core.errors import TritonCanaryError
-from exporter.web.connection import Connection, Crowd
-from exporter.web.tls import TlsDoor
-from exporter.web.tls_handshake import Doorway
+from exporter.web.client_connection import ClientConnection, ConnectionLimiter
+from exporter.web.tls_endpoint import TlsEndpoint
+from exporter.web.tls_handshake import TlsHandshake
 
 _MAX_REQUEST_HEAD_BYTES = 16 * 1024
 _KEEP_ALIVE_SECONDS = 75  # longer than the usual scrape interval, so that a scraper keeps its connection
@@ -29,14 +29,14 @@ class ListenError(TritonCanaryError):
 
 
 class WebServer:
-    """Serves an application on `host` ("" = all addresses, IPv4 and IPv6) and `port` (0 = a free one); with a `door`
-    over TLS."""
+    """Serves an application on `host` ("" = all addresses, IPv4 and IPv6) and `port` (0 = a free one); with an
+    `endpoint` over TLS."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, door: TlsDoor | None = None) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, endpoint: TlsEndpoint | None = None) -> None:
         self._app = app
         self._host = host
         self._port = port
-        self._door = door
+        self._endpoint = endpoint
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -44,7 +44,7 @@ class WebServer:
         """Listens and serves; returns the address bound, as `host:port`. Raises ListenError."""
         listener = _listen(self._host, self._port)
         address = _address_text(listener)
-        self._server = _Server(_config(self._app), self._door)
+        self._server = _Server(_config(self._app), self._endpoint)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="web-server")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait((self._task, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -67,10 +67,10 @@ class _Server(uvicorn.Server):
     """uvicorn without signal handlers, with connections of our own, and with an event for the moment from which it
     serves."""
 
-    def __init__(self, config: uvicorn.Config, door: TlsDoor | None) -> None:
+    def __init__(self, config: uvicorn.Config, endpoint: TlsEndpoint | None) -> None:
         super().__init__(config)
-        self.server_state = self._crowd = Crowd()
-        self._door = door
+        self.server_state = self._limiter = ConnectionLimiter()
+        self._endpoint = endpoint
         self.ready = asyncio.Event()
 
     @contextlib.contextmanager
@@ -82,29 +82,33 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
         self.servers = [
-            await loop.create_server(self._guest, sock=sock, backlog=self.config.backlog) for sock in sockets or ()
+            await loop.create_server(self._protocol, sock=sock, backlog=self.config.backlog) for sock in sockets or ()
         ]
         self.started = True
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's own, which does not know of handshakes."""
-        self._crowd.end_waits()
+        self._limiter.end_waits()
         await super().shutdown(sockets)
 
-    def _guest(self) -> Connection | Doorway:
-        return self._connection() if self._door is None else Doorway(self._door, self._crowd, self._connection)
+    def _protocol(self) -> ClientConnection | TlsHandshake:
+        return (
+            self._connection()
+            if self._endpoint is None
+            else TlsHandshake(self._endpoint, self._limiter, self._connection)
+        )
 
-    def _connection(self) -> Connection:
-        if self._door is not None:
-            self._crowd.allowed_names = self._door.allowed_names
-        return Connection(self.config, self._crowd, self.lifespan.state)
+    def _connection(self) -> ClientConnection:
+        if self._endpoint is not None:
+            self._limiter.allowed_names = self._endpoint.allowed_names
+        return ClientConnection(self.config, self._limiter, self.lifespan.state)
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=ClientConnection,
         ws="none",
         lifespan="off",
         log_config=None,

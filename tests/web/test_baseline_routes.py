@@ -16,12 +16,12 @@ from exporter.baseline.actions import BaselineActions
 from exporter.baseline.file_format import encode
 from exporter.baseline.store import BaselineStore
 from exporter.cli import run as run_cli
-from exporter.commands.baseline import Command, CommandError, run
+from exporter.commands.baseline import BaselineCommand, CommandError, run
 from exporter.core.probe import BaselineOptions, Probe, Schedule
 from exporter.core.units import NS
 from exporter.web.auth import TOKEN_VARIABLE, TokenGuard
-from exporter.web.baseline import baseline_routes
-from exporter.web.server import WebServer
+from exporter.web.baseline_routes import baseline_routes
+from exporter.web.http_server import WebServer
 from tests.builders import concurrency, make_facts, make_probe
 from tests.metrics.results import make_measurement, make_result
 
@@ -171,7 +171,7 @@ async def test_nothing_is_remembered_yet(client: httpx.AsyncClient) -> None:
 
 
 async def test_bodies_that_are_none(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.web.baseline._MAX_BODY_BYTES", 100)
+    monkeypatch.setattr("exporter.web.baseline_routes._MAX_BODY_BYTES", 100)
     for body in (b"\xff\xfe", b"x" * 101):
         response = await client.post("/api/baseline/addsub/import", headers=BEARER, content=body)
         assert response.status_code == 413
@@ -229,7 +229,7 @@ async def url(app: Starlette) -> AsyncIterator[str]:
 async def ask(action: str, url: str, **more: Any) -> str:
     import asyncio
 
-    return await asyncio.to_thread(run, Command(action, "addsub", url, **more))
+    return await asyncio.to_thread(run, BaselineCommand(action, "addsub", url, **more))
 
 
 async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.web import connection
-from exporter.web.server import ListenError, WebServer
+from exporter.web import client_connection
+from exporter.web.http_server import ListenError, WebServer
 
 
 async def exchange(address: str, data: bytes) -> bytes:
@@ -99,7 +99,7 @@ async def test_a_huge_request_head_is_refused(address: str) -> None:
 async def test_a_head_that_does_not_come_ends_the_connection(
     data: bytes, app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REQUEST_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(client_connection, "REQUEST_HEAD_SECONDS", 0.05)
     server = WebServer(app, "127.0.0.1", 0)
     address = await server.start()
     assert await exchange(address, data) == b""
@@ -109,7 +109,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 async def test_a_kept_connection_is_served_again_and_a_dripping_one_ended(
     app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "REQUEST_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(client_connection, "REQUEST_HEAD_SECONDS", 0.2)
     server = WebServer(app, "127.0.0.1", 0)
     address = await server.start()
     host, _, port = address.rpartition(":")

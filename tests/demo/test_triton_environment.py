@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.demo import environment as module
-from exporter.demo.environment import (
+from exporter.demo import triton_environment as module
+from exporter.demo.triton_environment import (
     EmbeddedTritonError,
     Platform,
     Progress,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SHOWN_PERCENTILES = ("50", "95", "99")
 
 
-class LevelStatus(TypedDict):
+class LevelJson(TypedDict):
     """`percentiles` are in seconds."""
 
     level: str
@@ -21,7 +21,7 @@ class LevelStatus(TypedDict):
     stable: bool
 
 
-class ProbeStatus(TypedDict):
+class ProbeJson(TypedDict):
     """The last sweep of a probe; no levels and an empty reason before its first."""
 
     name: str
@@ -30,10 +30,10 @@ class ProbeStatus(TypedDict):
     state: str
     reason: str
     reason_text: str
-    levels: list[LevelStatus]
+    levels: list[LevelJson]
 
 
-def fetch_probes(listen: str) -> list[ProbeStatus] | None:
+def fetch_probes(listen: str) -> list[ProbeJson] | None:
     """The probes' state from the daemon at `listen`; None while it does not answer or is not ready."""
     # Not urllib: a proxy of the user's environment has no part in this.
     connection = http.client.HTTPConnection(listen, timeout=2)
@@ -45,16 +45,16 @@ def fetch_probes(listen: str) -> list[ProbeStatus] | None:
         return None
     finally:
         connection.close()
-    probes: list[ProbeStatus] = status.get("probes", [])
+    probes: list[ProbeJson] = status.get("probes", [])
     return probes if status.get("ready") else None
 
 
-def landed(probe: ProbeStatus) -> bool:
+def landed(probe: ProbeJson) -> bool:
     """Whether the probe's first sweep is over, however it went."""
     return bool(probe["levels"] or probe["reason"])
 
 
-def one_line(probe: ProbeStatus) -> str:
+def one_line(probe: ProbeJson) -> str:
     """The probe's first level, or why there is none."""
     if not probe["levels"]:
         return f"{probe['name']}: {probe['reason']}: {probe['reason_text']}"
@@ -64,7 +64,7 @@ def one_line(probe: ProbeStatus) -> str:
     return f"{probe['name']}: {level['throughput']:.0f} inferences/s{latency} at concurrency {level['level']}"
 
 
-def table(probes: list[ProbeStatus]) -> Table:
+def table(probes: list[ProbeJson]) -> Table:
     """All levels of all probes, within the 80 columns of a plain terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -84,7 +84,7 @@ def table(probes: list[ProbeStatus]) -> Table:
     return made
 
 
-def _figures(level: LevelStatus) -> list[str]:
+def _figures(level: LevelJson) -> list[str]:
     values = (level["percentiles"].get(percentile) for percentile in SHOWN_PERCENTILES)
     latencies = ["" if value is None else f"{value * 1000:.2f}" for value in values]
     return [level["level"], f"{level['throughput']:.0f}", *latencies]

@@ -1,5 +1,5 @@
-"""TLS of the web side: a context from the web configuration file, and a door whose context can be changed while it is
-open. Knows no HTTP."""
+"""TLS of the web side: a context from the web configuration file, and an endpoint whose context can be changed while
+it listens. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _VERSIONS = {
 }
 
 
-class TlsDoor(ssl.SSLContext):
+class TlsEndpoint(ssl.SSLContext):
     """A context for a listening socket. Each new connection is made with the context that `change` gave last: of one
     and the same context the authorities, for one, could only be added to."""
 
-    def __new__(cls, settings: TlsServerSettings) -> TlsDoor:  # noqa: ARG004 (what __init__ takes comes here, too)
+    def __new__(cls, settings: TlsServerSettings) -> TlsEndpoint:  # noqa: ARG004 (what __init__ takes comes here, too)
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
 
     def __init__(self, settings: TlsServerSettings) -> None:

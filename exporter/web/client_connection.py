@@ -1,5 +1,5 @@
-"""One connection of the web side, and the crowd of all: nobody holds a place for ever, and a full house loses those
-who do nothing first.
+"""One client's connection to the web side, and the limit of all: none is kept open for ever, and where there are too
+many, the idle ones are closed first.
 
 It owns deadlines and limits of connections. It must not know the paths.
 """
@@ -27,8 +27,8 @@ MAX_UNREAD_ANSWERS = 16
 """Answers that lie in our memory because their clients do not read them. A page can have tens of MB."""
 
 
-class Guest(Protocol):
-    """Who has a place in the crowd: a connection, or who is still at the door."""
+class Client(Protocol):
+    """What counts against the limit: a connection, or a TLS handshake that is not over."""
 
     @property
     def transport(self) -> asyncio.Transport: ...
@@ -38,18 +38,18 @@ class Guest(Protocol):
         """Whether no request of it is under way."""
 
 
-class Crowd(ServerState):
+class ConnectionLimiter(ServerState):
     """All connections, by what they do, the longest first in each kind. `allowed_names` are the names of which a
     client's certificate must bear one; empty: any."""
 
     def __init__(self) -> None:
         super().__init__()
         self.allowed_names: frozenset[str] = frozenset()
-        self._inside: dict[Guest, None] = {}
-        self._waiting: dict[Guest, None] = {}
-        self._unread: dict[Guest, None] = {}
+        self._inside: dict[Client, None] = {}
+        self._waiting: dict[Client, None] = {}
+        self._unread: dict[Client, None] = {}
 
-    def enter(self, newcomer: Guest) -> None:
+    def enter(self, newcomer: Client) -> None:
         """There is one more. If that is one too many, the one goes that has waited longest for a handshake's end or a
         head, else one that is kept alive without a request, else the newcomer."""
         if len(self._inside) >= MAX_CONNECTIONS:
@@ -61,44 +61,44 @@ class Crowd(ServerState):
                 return
         self._inside[newcomer] = None
 
-    def waits(self, guest: Guest) -> None:
+    def waits(self, client: Client) -> None:
         """A handshake's end, or a head, is awaited of it."""
-        self._waiting[guest] = None
+        self._waiting[client] = None
 
     def end_waits(self) -> None:
         """Nobody is waited for any more."""
-        for guest in tuple(self._waiting):
-            guest.transport.abort()
+        for client in tuple(self._waiting):
+            client.transport.abort()
 
-    def waits_no_more(self, connection: Connection) -> None:
+    def waits_no_more(self, connection: ClientConnection) -> None:
         self._waiting.pop(connection, None)
 
-    def does_not_read(self, connection: Connection) -> None:
+    def does_not_read(self, connection: ClientConnection) -> None:
         """It was sent more than it took so far. If there are too many such, the one goes that is so for the longest."""
         self._unread[connection] = None
         if len(self._unread) > MAX_UNREAD_ANSWERS:
             next(iter(self._unread)).transport.abort()
 
-    def has_read(self, connection: Connection) -> None:
+    def has_read(self, connection: ClientConnection) -> None:
         self._unread.pop(connection, None)
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, client: Client) -> None:
         """It is over."""
-        self._inside.pop(guest, None)
-        self._waiting.pop(guest, None)
-        self._unread.pop(guest, None)
+        self._inside.pop(client, None)
+        self._waiting.pop(client, None)
+        self._unread.pop(client, None)
 
 
-class Connection(H11Protocol):
+class ClientConnection(H11Protocol):
     """Ends where a request's head, or the reading of an answer, takes too long: silent, dripping and slow clients would
     else hold their places for ever. Tells the application in `state` whether the client showed a certificate that is
     allowed."""
 
-    server_state: Crowd
+    server_state: ConnectionLimiter
     _head_deadline: asyncio.TimerHandle | None = None
     _flush_deadline: asyncio.TimerHandle | None = None
 
-    def __init__(self, config: Any, server_state: Crowd, app_state: dict[str, Any]) -> None:
+    def __init__(self, config: Any, server_state: ConnectionLimiter, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
         self.server_state = server_state
 

@@ -19,10 +19,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from exporter.config.web_file import TlsServerSettings
-from exporter.web import connection
-from exporter.web import tls_handshake as doorway
-from exporter.web.server import WebServer
-from exporter.web.tls import TlsDoor
+from exporter.web import client_connection, tls_handshake
+from exporter.web.http_server import WebServer
+from exporter.web.tls_endpoint import TlsEndpoint
 from tests.transport.certificates import make_certificates
 
 HUGE = b"x" * 20_000_000
@@ -93,7 +92,7 @@ async def test_silent_and_dripping_clients_do_not_keep_others_out(address: str) 
 
 
 async def test_a_full_house_loses_those_who_wait_longest(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(client_connection, "MAX_CONNECTIONS", 10)
     async with Crowd(address) as crowd:
         await crowd.come(30)
         assert await scrape(f"http://{address}") == 200
@@ -101,7 +100,7 @@ async def test_a_full_house_loses_those_who_wait_longest(address: str, monkeypat
 
 
 async def test_then_those_who_are_only_kept_alive(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(client_connection, "MAX_CONNECTIONS", 5)
     async with Crowd(address) as crowd:
         await crowd.come(5, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         for reader in crowd.readers:
@@ -113,7 +112,7 @@ async def test_then_those_who_are_only_kept_alive(address: str, monkeypatch: pyt
 async def test_silent_tls_clients(tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path)
     settings = TlsServerSettings(cert_file=str(certificates.server), key_file=str(certificates.server_key))
-    server = WebServer(APP, "127.0.0.1", 0, TlsDoor(settings))
+    server = WebServer(APP, "127.0.0.1", 0, TlsEndpoint(settings))
     address = await server.start()
     trusting = ssl.create_default_context(cafile=certificates.ca)
     async with Crowd(address) as crowd:
@@ -133,7 +132,7 @@ async def tls_place(tmp_path: Path) -> AsyncIterator[tuple[str, ssl.SSLContext]]
     """Where the pages are served over TLS, and who trusts that."""
     certificates = make_certificates(tmp_path)
     settings = TlsServerSettings(cert_file=str(certificates.server), key_file=str(certificates.server_key))
-    server = WebServer(APP, "127.0.0.1", 0, TlsDoor(settings))
+    server = WebServer(APP, "127.0.0.1", 0, TlsEndpoint(settings))
     yield await server.start(), ssl.create_default_context(cafile=certificates.ca)
     await server.stop()
 
@@ -143,7 +142,7 @@ async def test_who_shakes_no_hands_has_a_place_too(
     data: bytes, tls_place: tuple[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of four places one is a scraper's that is kept alive: the silent ones push out each other, never it."""
-    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(client_connection, "MAX_CONNECTIONS", 4)
     address, trusting = tls_place
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
@@ -173,7 +172,7 @@ async def until(count: Callable[[], Awaitable[int]], expected: int) -> None:
 async def test_a_client_that_shakes_no_hands_does_not_hold_up_the_end(tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path)
     settings = TlsServerSettings(cert_file=str(certificates.server), key_file=str(certificates.server_key))
-    server = WebServer(APP, "127.0.0.1", 0, TlsDoor(settings))
+    server = WebServer(APP, "127.0.0.1", 0, TlsEndpoint(settings))
     async with Crowd(await server.start()) as crowd:
         await crowd.come(3, b"\x16\x03\x01")
         await asyncio.sleep(0)
@@ -184,7 +183,7 @@ async def test_a_client_that_shakes_no_hands_does_not_hold_up_the_end(tmp_path: 
 async def test_a_handshake_that_takes_too_long_is_given_up(
     tls_place: tuple[str, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorway, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(tls_handshake, "HANDSHAKE_SECONDS", 0.05)
     async with Crowd(tls_place[0]) as crowd:
         await crowd.come(2)
         await until(crowd.ended, 2)
@@ -220,7 +219,7 @@ def slow_reader(address: str) -> socket.socket:
 
 
 async def test_of_slow_readers_only_some_are_put_up_with(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "MAX_UNREAD_ANSWERS", 3)
+    monkeypatch.setattr(client_connection, "MAX_UNREAD_ANSWERS", 3)
     clients = []
     for _ in range(8):
         clients.append(slow_reader(address))
@@ -232,7 +231,7 @@ async def test_of_slow_readers_only_some_are_put_up_with(address: str, monkeypat
 
 
 async def test_a_slow_reader_is_given_up(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(client_connection, "FLUSH_SECONDS", 0.1)
     client = slow_reader(address)
     await until_reset(client)
     client.close()

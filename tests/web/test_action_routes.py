@@ -10,8 +10,8 @@ import pytest
 from starlette.applications import Starlette
 
 from exporter.core.errors import ConfigError
+from exporter.web.action_routes import config_routes
 from exporter.web.auth import TokenGuard
-from exporter.web.configuration import config_routes
 
 BEARER = {"Authorization": "Bearer open sesame"}
 

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from exporter.demo.status import LevelStatus, ProbeStatus, fetch_probes, landed, one_line, table
+from exporter.demo.sweep_table import LevelJson, ProbeJson, fetch_probes, landed, one_line, table
 from exporter.demo.triton import free_ports
 
 
-def level(label: str, *, stable: bool = True) -> LevelStatus:
+def level(label: str, *, stable: bool = True) -> LevelJson:
     percentiles = {"50": 0.01055, "95": 0.0112, "99": 0.0123}
     return {"level": label, "throughput": 94.4, "percentiles": percentiles, "stable": stable}
 
 
-def probe(name: str, levels: list[LevelStatus], reason: str = "", reason_text: str = "") -> ProbeStatus:
+def probe(name: str, levels: list[LevelJson], reason: str = "", reason_text: str = "") -> ProbeJson:
     return {
         "name": name,
         "target": "triton-http",
@@ -37,7 +37,7 @@ FAILED = probe("failed", [], "model_unknown", "no model 'delay'")
 
 
 @pytest.mark.parametrize(("given", "expected"), [(NEW, False), (MEASURED, True), (FAILED, True)])
-def test_landed(given: ProbeStatus, expected: bool) -> None:
+def test_landed(given: ProbeJson, expected: bool) -> None:
     assert landed(given) is expected
 
 
@@ -48,7 +48,7 @@ def test_landed(given: ProbeStatus, expected: bool) -> None:
         (FAILED, "failed: model_unknown: no model 'delay'"),
     ],
 )
-def test_one_line(given: ProbeStatus, expected: str) -> None:
+def test_one_line(given: ProbeJson, expected: str) -> None:
     assert one_line(given) == expected
 
 
@@ -95,7 +95,7 @@ def answering(status: int, body: str) -> Iterator[str]:
         (200, "not JSON", None),
     ],
 )
-def test_fetch_probes(status: int, body: str, expected: list[ProbeStatus] | None) -> None:
+def test_fetch_probes(status: int, body: str, expected: list[ProbeJson] | None) -> None:
     with answering(status, body) as listen:
         assert fetch_probes(listen) == expected
 

@@ -15,7 +15,7 @@ from exporter.core.probe import MeasurementOptions, Probe, StopRules, WindowMode
 from exporter.core.result import SweepResult
 from exporter.core.units import NS
 from exporter.daemon.on_demand import shortened
-from exporter.web.probe import TIMEOUT_HEADER, NoSweep, ProbePage, probe_routes, scrape_seconds
+from exporter.web.probe_routes import TIMEOUT_HEADER, NoSweep, ProbePage, probe_routes, scrape_seconds
 from tests.builders import concurrency, make_probe
 from tests.metrics.results import make_measurement, make_result
 

@@ -11,8 +11,8 @@ import pytest
 from exporter.core.limits import Load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.state.probe_state import ProbeView
-from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, probe_status
+from exporter.web.status_page import PageFacts, status_page
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.metrics.results import make_measurement, make_result
 
