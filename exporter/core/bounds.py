@@ -38,6 +38,7 @@ def bound(value: int, unit: str, what: str, beyond: str) -> int:
 
 # --- control responses: health, metadata, configuration, statistics, repository index --------------------------------
 TEXT = bound(300, "characters", "a server's error text, anywhere", "made printable and one line, then cut (`…`)")
+MESSAGE = bound(2000, "characters", "a whole message that a worker sends, with our own words", "the same")
 NAME = bound(128, "characters", "a name or version that a server gives", "made printable, then cut")
 TENSOR_NAME = bound(512, "characters", "a tensor's name", "the sweep fails as `protocol`")
 CONTROL_BYTES = bound(8 << 20, "bytes", "a control response, also unpacked", "the call fails as `protocol`")
