@@ -22,7 +22,8 @@ from exporter.services.connectivity import no_answer, transport_reason
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
-from exporter.wire.http1 import decompress, read_header, request_head
+from exporter.wire.codings import decompress
+from exporter.wire.http1 import read_header, request_head
 
 _REASONS = {
     401: Reason.AUTH,

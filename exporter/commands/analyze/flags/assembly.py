@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exporter.commands.analyze.flags.draft import Draft
-from exporter.commands.analyze.flags.options import RunOptions
+from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
 from exporter.config.text import shown
@@ -209,7 +208,7 @@ def _metrics_page(draft: Draft) -> None:
 
 def _host(draft: Draft) -> str:
     try:
-        host = text.parse_door(draft.value("target.url")).host
+        host = text.parse_endpoint(draft.value("target.url")).host
     except ValueError:  # the url's own fault is told
         return "localhost"
     return f"[{host}]" if ":" in host else host
