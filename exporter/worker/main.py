@@ -26,12 +26,14 @@ from exporter.core.window import LevelEnd
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
     Reply,
     RunLevel,
     StopLevel,
@@ -58,6 +60,7 @@ class Host:
         self._outlet.settimeout(SEND_TIMEOUT_SECONDS)
         self._sending = ThreadPoolExecutor(1, "sender")
         self._session = Session(kinds)
+        self._variables = HeaderVariables()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._serial = 0
         self._stopped_serial = 0
@@ -116,10 +119,15 @@ class Host:
 
     async def _do(self, command: Command) -> None:
         serial, what = command.serial, command.what
+        if isinstance(what, (Preflight, EndSweep)):
+            self._variables.clear()
+        self._variables.set(command.environment)
         if isinstance(what, Preflight):
             await self._send(Reply(serial, await self._session.preflight(what.probe), last=True))
         elif isinstance(what, RunLevel):
             await self._run_level(serial, what)
+        elif isinstance(what, ReadModels):
+            await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
         elif isinstance(what, EndSweep):
             await self._session.end_sweep()
             await self._send(Reply(serial, None, last=True))
