@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
             _needs(item, f) for f in SLOW_FIXTURES
         )
-        if not slow and item.path.relative_to(TESTS).parts[0] not in SLOW_FOLDERS:
+        if not slow and not any(item.path.is_relative_to(TESTS / place) for place in SLOW_PLACES):
             item.add_marker("fast")
 
 
