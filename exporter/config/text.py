@@ -168,6 +168,14 @@ def parse_address(given: object) -> tuple[str, int]:
     return bare.lower(), int(port) if colon else 0
 
 
+def host_name(given: str) -> str:
+    """A host's name, in lower case; or a numeric address."""
+    host, port = parse_address(given)
+    if port:
+        raise ValueError("must be a host's name, without a port")
+    return host
+
+
 def parse_listen(given: str) -> tuple[str, int]:
     """Host and port of `host:port`, `[::]:port` or `:port` (all addresses); port 0 takes a free one."""
     host, colon, port = given.rpartition(":")

@@ -50,6 +50,14 @@ VERSIONS = bound(1000, "", "versions of a model with statistics", "the others ar
 BATCH_SIZES = bound(1000, "", "batch sizes in a model's statistics", "the others are left out")
 READY_MODELS = bound(10_000, "", "models of a repository index", "the others are left out, and a warning is logged")
 
+# --- the web side, discovery, the archive, the page ----------------------------------------------------------------
+CLIENTS = bound(
+    512, "", "clients of the web side, or half of the open files that the process may have", "the longest idle one goes"
+)
+WAITING_PASSWORDS = bound(
+    64, "", "passwords waiting to be compared", "503 for the oldest of the address that has most of them"
+)
+
 
 def bounds_table() -> str:
     """The bounds as a Markdown table."""

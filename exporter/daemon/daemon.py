@@ -50,6 +50,7 @@ from exporter.web.auth import TokenGuard
 from exporter.web.baseline import baseline_routes
 from exporter.web.configuration import config_routes
 from exporter.web.probe import ProbePage, probe_routes
+from exporter.web.request_check import HostNames
 from exporter.web.server import WebServer
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
@@ -236,6 +237,7 @@ class Daemon:
             ],
             access=self._access,
             guard=guard,
+            hosts=HostNames.of(web.host, web.allowed_hosts),
         )
         return WebServer(create_app(sources), web.host, web.port, self._access.door)
 

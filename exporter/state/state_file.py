@@ -75,7 +75,7 @@ class StateFile:
             return self._set_aside(error)
         try:
             return _decode(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return self._set_aside(error)
 
     def save(self, times: Mapping[ProbeKey, LastTimes]) -> None:

@@ -26,7 +26,7 @@ class _Handlers:
     async def act(self, request: Request) -> Response:
         if (refusal := await refused(self._guard, request)) is not None:
             return refusal
-        action = Action(request.url.path.rpartition("/")[2])
+        action = Action(request.scope["path"].rpartition("/")[2])
         try:
             done = self._actions.act(action, request.path_params["probe"], by=address_of(request))
         except RefusedError as error:

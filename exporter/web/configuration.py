@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from exporter.core.errors import ConfigError
 from exporter.web.auth import TokenGuard, address_of, refused
+from exporter.web.shared import Shared
 
 Reload = Callable[[str], Awaitable[ConfigError | None]]
 """Reloads for the reason given; returns what is wrong with the new configuration."""
@@ -20,9 +21,10 @@ def config_routes(reload: Reload, shown: Callable[[], str], guard: TokenGuard) -
     """POST /-/reload: 200 once the new configuration is in force, 500 with every fault if it is not. GET /config: what
     `shown` gives, called in a thread."""
 
+    text = Shared(lambda: asyncio.to_thread(shown))
+
     async def show(_request: Request) -> Response:
-        text = await asyncio.to_thread(shown)
-        return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+        return PlainTextResponse(await text.get(), headers={"Cache-Control": "no-store"})
 
     async def post(request: Request) -> Response:
         if (refusal := await refused(guard, request)) is not None:

@@ -84,11 +84,15 @@ class _Server(uvicorn.Server):
         self.servers = [
             await loop.create_server(self._guest, sock=sock, backlog=self.config.backlog) for sock in sockets or ()
         ]
+        if self._door is not None:  # its files are followed in another thread
+            self._door.on_change = lambda: loop.call_soon_threadsafe(self._crowd.renew)
         self.started = True
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's own, which does not know of handshakes."""
+        if self._door is not None:
+            self._door.on_change = lambda: None
         self._crowd.end_waits()
         await super().shutdown(sockets)
 
