@@ -57,6 +57,12 @@ CLIENTS = bound(
 WAITING_PASSWORDS = bound(
     64, "", "passwords waiting to be compared", "503 for the oldest of the address that has most of them"
 )
+SEGMENT_BYTES = bound(
+    64 << 20,
+    "bytes",
+    "a file of the archive, or a sixteenth of `archive.max_size`",
+    "the day's rows go on in the next one; the oldest go, today's too, once the archive is over `archive.max_size`",
+)
 
 
 def bounds_table() -> str:
