@@ -51,8 +51,8 @@ class WebSettings(Section):
     allowed_hosts: tuple[Annotated[StrictStr, AfterValidator(text.host_name)], ...] = Field(
         default=(),
         description="The names, without a port, by which clients reach the web side: a request for another one is "
-        "refused (421). Numeric addresses, `localhost` and names without a dot are always allowed. By default names are "
-        "checked only where `listen` is a loopback address, so that no web site can read it through a browser.",
+        "refused (421). Numeric addresses, `localhost` and names without a dot are always allowed. By default names "
+        "are checked only where `listen` is a loopback address, so that no web site can read it through a browser.",
     )
     probe: StrictBool = Field(
         default=False,
@@ -77,7 +77,8 @@ class LimitsSettings(Section):
     )
     max_series: Annotated[StrictInt, Field(ge=100)] = Field(
         default=20_000,
-        description="Beyond these the level results of the probes configured last are left out.",
+        description="How many the page may have, 512 bytes each. Beyond these the level results of the probes "
+        "configured last are left out, then the probes' other series.",
     )
     sweeps_per_worker: Annotated[StrictInt, Field(ge=1)] = Field(
         default=100, description="After so many sweeps a worker is replaced."

@@ -63,6 +63,9 @@ SEGMENT_BYTES = bound(
     "a file of the archive, or a sixteenth of `archive.max_size`",
     "the day's rows go on in the next one; the oldest go, today's too, once the archive is over `archive.max_size`",
 )
+SERIES_BYTES = bound(
+    512, "bytes", "a line of the metrics page, on average", "it takes the room of several series of `limits.max_series`"
+)
 
 
 def bounds_table() -> str:

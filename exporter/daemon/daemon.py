@@ -242,7 +242,7 @@ class Daemon:
         return WebServer(create_app(sources), web.host, web.port, self._access.door)
 
     def _is_healthy(self) -> bool:
-        return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
+        return self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS
 
     def _facts(self) -> ExporterFacts:
         return ExporterFacts(
@@ -263,6 +263,7 @@ class Daemon:
             baseline_write_errors=lambda: self._baselines.write_errors,
             config_notices=self._config_notices,
             pause=self._gate.pause,
+            pauses=self._gate.counts,
             load=self._ledger.caused,
             budgets_used=self._ledger.used_ratios,
             discovery=self._discovery.states,
@@ -270,7 +271,7 @@ class Daemon:
         )
 
     def _config_notices(self) -> list[str]:
-        notices = []
+        notices = self._gate.notices()
         if (error := self._reloader.error) is not None:
             notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
         if (error := self._access.error) is not None:

@@ -40,9 +40,9 @@ COLLECTORS = (
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
     return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
-    why a probe is paused ("": it is not), `load` what its sweeps of the last hour caused, `budgets_used` what part of
-    each budget of each group that is; `discovery` tells by source whether its last reading worked, and how many it has
-    found."""
+    why a probe is paused ("": it is not), `pauses` how many pauses by hand there are, by what they stop; `load` what a
+    probe's sweeps of the last hour caused, `budgets_used` what part of each budget of each group that is; `discovery`
+    tells by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -61,6 +61,7 @@ class ExporterFacts:
     data_error: Callable[[], str] = str
     config_notices: Callable[[], Sequence[str]] = tuple
     pause: Callable[[Probe], str] = lambda _probe: ""
+    pauses: Callable[[], Mapping[str, int]] = dict
     load: Callable[[Probe], Load] = lambda _probe: Load()
     discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
     discovery_dropped: Callable[[], int] = lambda: 0
@@ -132,7 +133,7 @@ def page_metrics(series: int, series_dropped: int) -> list[Metric]:
     """What the page says of itself."""
     return [
         _gauge("series", "Series of probes and targets on this page.", series),
-        _gauge("series_dropped", "Level series left out of this page to keep limits.max_series.", series_dropped),
+        _gauge("series_dropped", "Series left out of this page to keep limits.max_series.", series_dropped),
     ]
 
 
@@ -159,7 +160,13 @@ def _config(facts: ExporterFacts, probes: int) -> Iterable[Metric]:
 
 
 def _scheduler(facts: ExporterFacts) -> Iterable[Metric]:
+    pauses = _gauge(
+        "pauses", "Pauses by hand in force, by scope: all (everything), target, probe. 0 without.", labels=["scope"]
+    )
+    for scope, count in facts.pauses().items():
+        pauses.add_metric([scope], count)
     return [
+        pauses,
         _gauge(
             "scheduler_last_tick_timestamp_seconds", "Unix time of the scheduler's last tick.", facts.last_tick_unix_s()
         ),

@@ -56,6 +56,7 @@ def _told() -> list[Metric]:
         clock_jumps=lambda: 0,
         workers=lambda: 0,
         worker_restarts=lambda: {"crash": 0},
+        pauses=lambda: {"": 0},
         budgets_used=lambda: {"": {"": 0.0}},
         discovery=lambda: {"": (True, 0)},
         archive_rows=lambda: 0,

@@ -132,7 +132,7 @@ class Passwords:
             if (remembered := self._remembered(seal)) is not None:
                 return remembered
             self.comparisons += 1
-            good = await asyncio.to_thread(_compare, password, stored) and name in users
+            good = bool(await asyncio.to_thread(_compare, password, stored)) and name in users
         finally:
             self._next_turn()
         results = self._known[good]
@@ -153,7 +153,7 @@ class Passwords:
         if not self._comparing:
             self._comparing = True
             return True
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(address, []).append(turn)
         if sum(map(len, self._waiting.values())) > WAITING_PASSWORDS:
             most = max(self._waiting.values(), key=len)
