@@ -57,6 +57,9 @@ CLIENTS = bound(
 WAITING_PASSWORDS = bound(
     64, "", "passwords waiting to be compared", "503 for the oldest of the address that has most of them"
 )
+LIST_BYTES = bound(8 << 20, "bytes", "a list of `file_sd` or `http_sd`", "it is not taken; the last good one stays")
+LIST_FILES = bound(1000, "", "files that one pattern of `file_sd` matches", "the list is not taken")
+LIST_ADDRESSES = bound(20_000, "", "addresses in a list", "it is not taken")
 SEGMENT_BYTES = bound(
     64 << 20,
     "bytes",

@@ -24,6 +24,7 @@ from exporter.core.probe import Probe
 from exporter.core.result import Sink
 from exporter.core.units import NS
 from exporter.daemon.on_demand import OnDemand
+from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
@@ -38,6 +39,7 @@ from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
 from exporter.state.probe_state import Board
+from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
@@ -64,6 +66,7 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
+    raise_open_files()
     daemon = Daemon(config_path, shard, WebAccess(web_config_path))
     asyncio.run(daemon.run())
 
@@ -80,7 +83,7 @@ class Daemon:
         configure(settings.log.level, settings.log.format)
         self._ready = False
         self._stop = asyncio.Event()
-        data = Path(settings.data_directory)
+        self._data = data = Path(settings.data_directory)
         self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
         claim = self._lock.acquire
         self._board = Board(data / "state.json", claim=claim)
@@ -115,6 +118,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         self._listen_to_signals()
         self._claim_data()
         address = await self._web.start()
@@ -158,6 +162,8 @@ class Daemon:
         """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
         try:
             self._lock.acquire()
+            for folder in (self._data, self._data / "baselines"):
+                remove_leftovers(folder)
         except OSError as error:
             path = self._settings.data_directory
             log.warning("data directory cannot be written", extra=fields(path=path, error=error))
