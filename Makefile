@@ -10,7 +10,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e soak bench dashboards pictures clean
+.PHONY: help demo test check format e2e soak gpu sbom bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -19,6 +19,7 @@ help:
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
 	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
+	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
@@ -64,6 +65,13 @@ e2e: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
 	@$(BIN)/pytest -m soak
+
+# What the image installs, as a CycloneDX document: names, versions and hashes.
+sbom: $(VENV)/.installed-dev
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+		-o build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .
