@@ -19,6 +19,7 @@ help:
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
 	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
+	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
 	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
@@ -55,12 +56,21 @@ check: $(VENV)/.installed-dev
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/beside "triton and not e2e and not soak" "not triton and not e2e and not soak"
+	@tests/beside "triton and not e2e and not soak and not gpu" "not triton and not e2e and not soak and not gpu"
 
 # The image and the walk through the documents take long each, and wait much.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
 	@tests/beside "e2e and not image and not walk" "e2e and image" "e2e and walk"
+
+# On any machine with an NVIDIA driver; needs no network once `make check` ran.
+gpu: $(VENV)/.installed-dev
+	@if $(BIN)/python -c 'import pynvml; pynvml.nvmlInit()' 2>/dev/null; then \
+		echo "==> NVML and CUDA shared memory (some minutes)"; \
+		timeout 300 $(BIN)/pytest -m gpu -rs tests/gpu; \
+	else \
+		echo "no NVIDIA driver on this machine: nothing to show here"; \
+	fi
 
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
