@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from exporter.web.client import Client, CommandError, read_text
 
-__all__ = ["Command", "CommandError", "run"]
+__all__ = ["BaselineCommand", "CommandError", "run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class BaselineCommand:
     """One call. `level` "" is all levels; `file` is read by import; the others are those of `Client`."""
 
     action: str
@@ -27,7 +27,7 @@ class Command:
     key_file: Path | None = None
 
 
-def run(command: Command) -> str:
+def run(command: BaselineCommand) -> str:
     """Does it; returns what is to be printed. Raises CommandError."""
     client = Client(command.url, command.token_file, command.ca_file, command.cert_file, command.key_file)
     path = f"/api/baseline/{quote(command.probe, safe='')}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from exporter import __version__
 from exporter.archive.archive import CsvArchive
 from exporter.baseline.actions import BaselineActions
-from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.baseline.store import BaselineStore
 from exporter.config import build_budget, build_maintenance
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
@@ -28,6 +28,8 @@ from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
+from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
@@ -43,17 +45,16 @@ from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
+from exporter.sweep.trace_settings import put_back_now
 from exporter.web.access import WebAccess
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.baseline import baseline_routes
-from exporter.web.configuration import config_routes
-from exporter.web.probe import ProbePage, probe_routes
+from exporter.web.baseline_routes import baseline_routes
+from exporter.web.http_server import WebServer
+from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.web.request_check import HostNames
-from exporter.web.server import WebServer
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -77,7 +78,7 @@ class Daemon:
     def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
-        self._discovery = Discovery(self._discovered, measured=shard.has)
+        self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
         loaded = read(config_path, self._discovery.probes_of)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
@@ -95,7 +96,6 @@ class Daemon:
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
-        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
@@ -158,6 +158,9 @@ class Daemon:
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
+    async def _read_source(self, source: Source) -> Answer:
+        return await read_source(source, self._pool.ready_models)
+
     def _claim_data(self) -> None:
         """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
         try:
@@ -200,7 +203,8 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(probe, self._sinks, self._pins, judge=self._baselines.judge, allowed=allowed)
         await sweep.run(self._lender(probe))
 
     def _lender(self, probe: Probe) -> Borrow:
@@ -245,7 +249,7 @@ class Daemon:
             guard=guard,
             hosts=HostNames.of(web.host, web.allowed_hosts),
         )
-        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+        return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
     def _is_healthy(self) -> bool:
         return self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS

@@ -83,6 +83,10 @@ class Guard:
         self._sent += 1
         return None
 
+    def take_back(self) -> None:
+        """The request that was granted last was not sent after all."""
+        self._sent -= 1
+
     def send_closing(self) -> None:
         """Counts a request that ends what the level began: it goes out though the level is over."""
         self._sent += 1

@@ -28,7 +28,7 @@ class Action(enum.StrEnum):
     SWEEP_NOW = "sweep-now"
 
 
-class Fault(enum.Enum):
+class RefusalKind(enum.Enum):
     """Why something is not done."""
 
     UNKNOWN = enum.auto()
@@ -40,9 +40,9 @@ class Fault(enum.Enum):
 class RefusedError(TritonCanaryError):
     """It is not done; says why."""
 
-    def __init__(self, fault: Fault, text: str) -> None:
+    def __init__(self, kind: RefusalKind, text: str) -> None:
         super().__init__(text)
-        self.fault = fault
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ class ProbeActions:
         key = EVERYTHING if target is None else whole_target(target)
         if key not in self._pauses:
             what = "everything is" if target is None else f"target {target!r} is"
-            raise self._refused(Fault.CONFLICT, f"{what} not paused as a whole", told)
+            raise self._refused(RefusalKind.CONFLICT, f"{what} not paused as a whole", told)
         try:
             self._pauses.discard_all([key])
         except OSError as error:
-            raise self._refused(Fault.INTERNAL, f"that cannot be kept over a restart: {error}", told) from error
+            raise self._refused(RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", told) from error
         still = sum(bool(self._gate.pause(probe)) for probe in self._probes() if _is_of(probe, target))
         done = f"resumed; probes run from their next slots on{f', but for {still} still paused' if still else ''}"
         _log.info("resume", extra=fields(**told, done=done))
@@ -133,12 +133,12 @@ class ProbeActions:
     def _known(self, target: str, told: dict[str, str]) -> str:
         names = {probe.target.name for probe in self._probes()} | {name for name, _ in self._patterns()}
         if target not in names and target not in {name.partition("/")[0] for name in names}:
-            raise self._refused(Fault.UNKNOWN, f"there is no target {target!r} with probes", told)
+            raise self._refused(RefusalKind.UNKNOWN, f"there is no target {target!r} with probes", told)
         return target
 
-    def _refused(self, fault: Fault, text: str, told: dict[str, str]) -> RefusedError:
+    def _refused(self, kind: RefusalKind, text: str, told: dict[str, str]) -> RefusedError:
         _log.warning("probe action refused", extra=fields(**told, error=text))
-        return RefusedError(fault, text)
+        return RefusedError(kind, text)
 
     def _choose(self, name: str) -> _Chosen:
         probes = self._probes()
@@ -148,7 +148,7 @@ class ProbeActions:
         for key in self._patterns():
             if key[1] == name:
                 return _Chosen(key, [probe for probe in probes if configured_key(probe_key(probe)) == key], True)
-        raise RefusedError(Fault.UNKNOWN, f"there is no probe {name!r}")
+        raise RefusedError(RefusalKind.UNKNOWN, f"there is no probe {name!r}")
 
     def _do(self, action: Action, chosen: _Chosen) -> str:
         try:
@@ -158,9 +158,11 @@ class ProbeActions:
                 return self._resume(chosen)
         except OSError as error:
             text = f"the pause cannot be kept over a restart: {error}"
-            raise RefusedError(Fault.INTERNAL, text) from error
+            raise RefusedError(RefusalKind.INTERNAL, text) from error
         if chosen.is_pattern:
-            raise RefusedError(Fault.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one")
+            raise RefusedError(
+                RefusalKind.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one"
+            )
         return self._sweep_now(chosen.probes[0])
 
     def _pause(self, chosen: _Chosen) -> str:
@@ -180,16 +182,18 @@ class ProbeActions:
 
     def _sweep_now(self, probe: Probe) -> str:
         if why := self._gate.pause(probe):
-            raise RefusedError(Fault.CONFLICT, f"the probe is {why}")
+            raise RefusedError(RefusalKind.CONFLICT, f"the probe is {why}")
         found = self._scheduler.sweep_now(probe)
         if found is ProbeState.RUNNING:
             return "the sweep begins"
         if found is ProbeState.WAITING:
             return "the sweep waits its turn, at most one interval"
         if found is SkipReason.BUDGET:
-            raise RefusedError(Fault.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now")
+            raise RefusedError(
+                RefusalKind.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now"
+            )
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
-        raise RefusedError(Fault.CONFLICT, text)
+        raise RefusedError(RefusalKind.CONFLICT, text)
 
 
 def _is_of(probe: Probe, target: str | None) -> bool:

@@ -26,7 +26,7 @@ from exporter.core.bounds import WAITING_PASSWORDS
 from exporter.core.errors import ConfigError
 from exporter.logs import fields
 from exporter.web.auth import TokenGuard, address_of
-from exporter.web.tls import TlsDoor
+from exporter.web.tls_endpoint import TlsEndpoint
 
 _log = logging.getLogger("exporter.web")
 
@@ -45,7 +45,7 @@ class WebAccess:
         self._path = path
         self.file = load_web_file(path) if path else WebFile()
         tls = self.file.tls_server_config
-        self.door = TlsDoor(tls) if tls else None
+        self.endpoint = TlsEndpoint(tls) if tls else None
         self._digest = self._digest_now(self.file)
         self.passwords = Passwords()
         self.error: ConfigError | None = None
@@ -87,10 +87,10 @@ class WebAccess:
 
     def _take(self, file: WebFile) -> None:
         tls = file.tls_server_config
-        if (tls is None) != (self.door is None):
+        if (tls is None) != (self.endpoint is None):
             raise ConfigError([f"{self._path}: tls_server_config came or went, which needs a restart"])
-        if tls is not None and self.door is not None:
-            self.door.change(tls)
+        if tls is not None and self.endpoint is not None:
+            self.endpoint.change(tls)
         self.file = file
 
     def _digest_now(self, file: WebFile) -> str:

@@ -24,10 +24,10 @@ from exporter.metrics.page import MetricsPage
 from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
 from exporter.web.auth import TokenGuard
-from exporter.web.page import PageFacts, status_page
 from exporter.web.request_check import HostNames, RequestCheck
 from exporter.web.shared import Shared
 from exporter.web.status import ProbeStatus, probe_status
+from exporter.web.status_page import PageFacts, status_page
 from exporter.web.style import STYLE_SHEET
 
 _SECURITY_HEADERS = {

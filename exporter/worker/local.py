@@ -14,16 +14,19 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
+from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
+from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
-    Answer,
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
+    Reply,
     RunLevel,
     StopLevel,
     encode,
@@ -53,7 +56,7 @@ class LocalWorker:
         self._connection = connection
         self._serial = 0
         self._dropping = False
-        self._inbox: asyncio.Queue[Answer | None] | None = asyncio.Queue(INBOX_ANSWERS)
+        self._inbox: asyncio.Queue[Reply | None] | None = asyncio.Queue(INBOX_ANSWERS)
         self._lost: WorkerLostError | None = None
         self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
 
@@ -72,6 +75,7 @@ class LocalWorker:
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                env=base_environment(),
             )
         worker = cls(process, ours)
         try:
@@ -106,6 +110,13 @@ class LocalWorker:
         facts = await self._ask(Preflight(probe))
         assert isinstance(facts, ModelFacts)
         return facts
+
+    async def ready_models(self, target: Target) -> tuple[str, ...]:
+        """The server's models that are ready, in the time that its connections have. Raises PreflightError, and
+        WorkerLostError."""
+        names = await self._ask(ReadModels(target))
+        assert isinstance(names, tuple)
+        return names
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
@@ -149,11 +160,11 @@ class LocalWorker:
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
-    async def _ask(self, what: Preflight | EndSweep) -> object:
+    async def _ask(self, what: Preflight | ReadModels | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as answers:
             return await anext(answers)
 
-    async def _exchange(self, what: Preflight | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+    async def _exchange(self, what: Preflight | ReadModels | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
         """Sends a command and yields its answers."""
         self._raise_if_lost()
         if self._inbox is not None:
@@ -175,9 +186,9 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+    def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
         """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
-        data = b"".join(encode(Command(self._serial, what)))
+        data = b"".join(encode(Command(self._serial, what, _environment(what))))
         try:
             whole = self._connection.send(data) == len(data)
         except OSError:
@@ -186,7 +197,7 @@ class LocalWorker:
             self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
             self._raise_if_lost()
 
-    async def _next_answer(self) -> Answer:
+    async def _next_answer(self) -> Reply:
         assert self._inbox is not None
         answer = await self._inbox.get()
         if answer is None:
@@ -198,7 +209,7 @@ class LocalWorker:
         inbox, self._inbox = self._inbox, None
         self._drop_answers(inbox)
 
-    def _drop_answers(self, inbox: asyncio.Queue[Answer | None] | None) -> None:
+    def _drop_answers(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
         """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
         while inbox is not None and not inbox.empty():
             inbox.get_nowait()
@@ -217,7 +228,7 @@ class LocalWorker:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 answer = await receive(self._connection)
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, Reply)
                 if self._inbox is not None and answer.serial == self._serial and not self._dropping:
                     await self._inbox.put(answer)
         try:
@@ -250,3 +261,12 @@ class LocalWorker:
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
             raise WorkerLostError(self._lost.reason, str(self._lost))
+
+
+def _environment(what: object) -> dict[str, str]:
+    """The variables that a command's headers are read from."""
+    if isinstance(what, Preflight):
+        return header_environment(what.probe.target)
+    if isinstance(what, RunLevel):
+        return header_environment(what.plan.probe.target)
+    return header_environment(what.target) if isinstance(what, ReadModels) else {}

@@ -26,19 +26,21 @@ from exporter.core.window import LevelEnd
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
-    Answer,
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
+    Reply,
     RunLevel,
     StopLevel,
     encode,
     receive,
+    without_secrets,
 )
-from exporter.worker.redaction import without_secrets
 from exporter.worker.session import Session
 
 SEND_TIMEOUT_SECONDS = 60.0
@@ -58,6 +60,7 @@ class Host:
         self._outlet.settimeout(SEND_TIMEOUT_SECONDS)
         self._sending = ThreadPoolExecutor(1, "sender")
         self._session = Session(kinds)
+        self._variables = HeaderVariables()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._serial = 0
         self._stopped_serial = 0
@@ -67,7 +70,7 @@ class Host:
     async def serve(self) -> None:
         """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
-        await self._send(Answer(0, None, last=True))
+        await self._send(Reply(0, None, last=True))
         reading = asyncio.create_task(self._read())
         running = asyncio.create_task(self._run())
         done, _ = await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,32 +114,37 @@ class Host:
             failure = Failure(False, Reason.INTERNAL, last_line)
         else:
             return True
-        await self._send(Answer(command.serial, failure, last=True))
+        await self._send(Reply(command.serial, failure, last=True))
         return failure.expected
 
     async def _do(self, command: Command) -> None:
         serial, what = command.serial, command.what
+        if isinstance(what, (Preflight, EndSweep)):
+            self._variables.clear()
+        self._variables.set(command.environment)
         if isinstance(what, Preflight):
-            await self._send(Answer(serial, await self._session.preflight(what.probe), last=True))
+            await self._send(Reply(serial, await self._session.preflight(what.probe), last=True))
         elif isinstance(what, RunLevel):
             await self._run_level(serial, what)
+        elif isinstance(what, ReadModels):
+            await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
         elif isinstance(what, EndSweep):
             await self._session.end_sweep()
-            await self._send(Answer(serial, None, last=True))
+            await self._send(Reply(serial, None, last=True))
 
     async def _run_level(self, serial: int, what: RunLevel) -> None:
         async def publish(event: MemberEvent) -> None:
-            await self._send(Answer(serial, event, last=isinstance(event, LevelEnd)))
+            await self._send(Reply(serial, event, last=isinstance(event, LevelEnd)))
 
         if serial == self._stopped_serial:  # nobody waits for it any more
             return
         await self._session.run_level(what.plan, publish)
 
-    async def _send(self, answer: Answer) -> None:
+    async def _send(self, answer: Reply) -> None:
         answer = replace(answer, what=without_secrets(answer.what))
         await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, answer)
 
-    def _send_now(self, answer: Answer) -> None:
+    def _send_now(self, answer: Reply) -> None:
         for part in encode(answer):
             self._outlet.sendall(part)
 
@@ -183,7 +191,7 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service]) -> Non
 
 
 if __name__ == "__main__":
-    from exporter.services import KINDS
+    from exporter.services import SERVICES
 
     # All of them now, with what they import, so that the first sweep finds the worker warm.
-    main({kind: make() for kind, make in KINDS.items()})
+    main({kind: make() for kind, make in SERVICES.items()})

@@ -21,7 +21,7 @@ from exporter.schedule.scheduler import Scheduler
 from exporter.state.probe_state import Board
 from exporter.sweep.conductor import Borrow
 from exporter.sweep.preflight import Pins
-from exporter.web.probe import NoSweep
+from exporter.web.probe_routes import NoSweep
 from tests.builders import make_probe, make_target
 
 PROBE = make_probe()

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from exporter.daemon.process import LoopErrors
-from exporter.web.connection import connection_limit
+from exporter.web.client_connection import connection_limit
 from tests.daemon.running import RunningDaemon
 
 RAISED = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
 from exporter.daemon.process import raise_open_files
-from exporter.web.connection import connection_limit
+from exporter.web.client_connection import connection_limit
 raise_open_files()
 print(*resource.getrlimit(resource.RLIMIT_NOFILE), connection_limit())
 """

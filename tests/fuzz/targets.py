@@ -18,20 +18,22 @@ from exporter.core.errors import ProtocolError
 from exporter.core.facts import TensorSpec
 from exporter.core.text import clean_name, clean_text, load_json
 from exporter.discovery.found import DiscoveryError, parse_groups
-from exporter.payload.faults import Faults
+from exporter.payload.input_errors import InputErrors
 from exporter.payload.json_file import read_json_file
 from exporter.server.metrics import PageError, parse_page
+from exporter.services.oip.responses import read_answer
 from exporter.services.tfserving.messages import read_json
-from exporter.services.triton.responses import read_answer
+from exporter.services.triton.stream import read_answer as read_stream
 from exporter.state.state_file import _decode as decode_state
 from exporter.transport.call import Answer
-from exporter.transport.der import content
+from exporter.transport.tls_files import der_element as content
 from exporter.web.request_check import HostNames
+from exporter.wire.codings import decompress
 from exporter.wire.grpc import Rpc
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import BlockDecoder, encode_block
-from exporter.wire.http1 import Http1Client, decompress
-from exporter.wire.http2 import Connection
+from exporter.wire.http1 import Http1Client
+from exporter.wire.http2 import Http2Connection
 
 MAX_BODY = 1 << 20
 
@@ -62,10 +64,10 @@ def _http1(data: bytes) -> None:
 
 
 def _http2(data: bytes) -> None:
-    core: Connection[Rpc] = Connection()
+    core: Http2Connection[Rpc] = Http2Connection()
     for start in range(0, len(data), 1000):
         core.receive(data[start : start + 1000])
-        if core.can_start() if callable(core.can_start) else core.can_start:
+        if core.can_start:
             core.start(Rpc(), encode_block([(":method", "POST")]), frame_message(b"x"))
     core.abandon()
 
@@ -99,7 +101,7 @@ def _input_file(data: bytes) -> None:
     with NamedTemporaryFile(suffix=".json") as file:
         file.write(data)
         file.flush()
-        read_json_file(Path(file.name), Faults())
+        read_json_file(Path(file.name), InputErrors())
 
 
 _SPEC = TensorSpec("out", "FP32", (2, 2))
@@ -127,12 +129,12 @@ TARGETS: Final[dict[str, Target]] = {
         _triton_http, (ProtocolError,), (b"content-type: application/json\r\n\r\n" + _OUTPUTS, b"\r\n\r\n" + _OUTPUTS)
     ),
     "triton-grpc": Target(lambda data: read_answer(Answer([data])), (ProtocolError,)),
-    "triton-stream": Target(lambda data: read_answer(Answer([data], streamed=True)), (ProtocolError,)),
+    "triton-stream": Target(read_stream, (ProtocolError,)),
     "tfserving-json": Target(
         lambda data: read_json(load_json(data), (_SPEC,)), (ProtocolError, ValueError, KeyError, TypeError)
     ),
     "json": Target(load_json, (ValueError,), (b'{"a": ["\\ud800", 1e999]}',)),
-    "text": Target(_texts, (), (b"a\x1b[31m", "‮x".encode())),
+    "text": Target(_texts, (), (b"a\x1b[31m", "\u202ex".encode())),
     "metrics-page": Target(lambda data: parse_page(data.decode("utf-8", "replace"), 0, "m"), (PageError,), (_PAGE,)),
     "der": Target(lambda data: content(data, 0), (ValueError, IndexError), (b"\x30\x03\x02\x01\x05",)),
     "target-list": Target(

@@ -21,8 +21,8 @@ import pytest
 
 from exporter.core.errors import InputError
 from exporter.core.facts import GpuReading
-from exporter.demo.environment import find_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import find_environment
 from exporter.payload.regions import FOLDER, PREFIX, CudaRegion
 from exporter.server.gpu import Nvml, open_nvml
 
@@ -167,7 +167,16 @@ def test_a_triton_is_swept_with_regions_of_the_gpu(triton: EmbeddedTriton, tmp_p
     port = triton.grpc_port if protocol == "grpc" else triton.http_port
     path = tmp_path / "result.json"
     command = [sys.executable, "-m", "exporter", "analyze", "-m", "identity", "-i", protocol, "-u", f"127.0.0.1:{port}"]
-    options = ["--shared-memory", "cuda", "--shape", "INPUT0:1024", "--measurement-interval", "1000", "--json", str(path)]
+    options = [
+        "--shared-memory",
+        "cuda",
+        "--shape",
+        "INPUT0:1024",
+        "--measurement-interval",
+        "1000",
+        "--json",
+        str(path),
+    ]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
     text = done.stdout + done.stderr
     if "needs a server that shares it with us" in text:

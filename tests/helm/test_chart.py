@@ -15,7 +15,7 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
-from exporter.commands.baseline import Command
+from exporter.commands.baseline import BaselineCommand
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
@@ -460,7 +460,7 @@ def at(port: int) -> list[Document]:
 def test_only_the_targets_may_be_reached() -> None:
     address, v6 = ([{"ipBlock": {"cidr": cidr}}] for cidr in ("10.0.0.7/32", "fd00::7/128"))
     inference = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "inference"}}}]
-    own = [{"podSelector": {}}]
+    own: list[Document] = [{"podSelector": {}}]
     for target, rules in (
         ({"url": "http://10.0.0.7"}, [{"to": address, "ports": at(8000)}, {"to": address, "ports": at(8002)}]),
         (
@@ -548,9 +548,9 @@ def test_the_readme_has_the_table() -> None:
 
 
 def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[Command] = []
+    commands: list[BaselineCommand] = []
 
-    def run(command: Command) -> str:
+    def run(command: BaselineCommand) -> str:
         commands.append(command)
         return ""
 

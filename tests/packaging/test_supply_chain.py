@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def pinned(name: str) -> dict[str, str]:
     """The versions in a file, by canonical name; a lock's lines each have a hash."""
     text = (ROOT / name).read_text().replace("\\\n", " ")
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         if match := re.match(r"([\w.-]+)==([^\s;]+)", line):
             found[canonicalize_name(match[1])] = match[2]
@@ -89,8 +89,8 @@ def test_the_base_of_the_image_can_be_told_by_its_digest() -> None:
 def test_the_bill_of_materials_has_what_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "sbom.json"
     program = Path(sys.executable).with_name("cyclonedx-py")
-    command = [program, "requirements", "--pyproject", ROOT / "pyproject.toml", "--output-reproducible"]
-    subprocess.run([*command, "-o", path, ROOT / "requirements.lock"], check=True, capture_output=True)
+    command = [str(program), "requirements", "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
+    subprocess.run([*command, "-o", str(path), str(ROOT / "requirements.lock")], check=True, capture_output=True)
     bill = json.loads(path.read_text())
     assert bill["bomFormat"] == "CycloneDX"
     assert bill["metadata"]["component"]["name"] == PROJECT["project"]["name"]

@@ -22,7 +22,7 @@ from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes
 from exporter.web.auth import TokenGuard
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.commands.baseline import Command, CommandError
+from exporter.commands.baseline import BaselineCommand, CommandError
 from exporter.commands.baseline import run as run_command
 from exporter.core.errors import ConfigError
 from exporter.metrics.page import MetricsPage
@@ -22,7 +22,7 @@ from exporter.web import access as access_module
 from exporter.web.access import Passwords, WebAccess
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.server import WebServer
+from exporter.web.http_server import WebServer
 from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 from tests.transport.certificates import Certificates
@@ -196,7 +196,12 @@ async def test_addresses_take_turns(hashed: str) -> None:
 async def test_an_unknown_user_costs_what_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     users = {f"user{cost}": bcrypt.hashpw(b"x", bcrypt.gensalt(cost)).decode() for cost in (4, 5, 6)}
     compared: list[bytes] = []
-    monkeypatch.setattr(access_module, "_compare", lambda _, stored: compared.append(stored) is None)
+
+    def compare(_: bytes, stored: bytes) -> bool:
+        compared.append(stored)
+        return True
+
+    monkeypatch.setattr(access_module, "_compare", compare)
     passwords = Passwords()
     for number in range(100):
         assert await passwords.matches(users, f"stranger{number}", b"x") is False
@@ -237,7 +242,7 @@ async def test_the_file_is_followed(page: MetricsPage, web_file: Path, hashed: s
 
 @asynccontextmanager
 async def serving(page: MetricsPage, access: WebAccess) -> AsyncIterator[str]:
-    server = WebServer(make_app(page, access), "127.0.0.1", 0, access.door)
+    server = WebServer(make_app(page, access), "127.0.0.1", 0, access.endpoint)
     try:
         yield f"https://{await server.start()}"
     finally:
@@ -389,8 +394,8 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     for token in tokens:
         token.write_text(token.name)
     access = WebAccess(web_file)
-    server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.door)
-    command = Command(
+    server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.endpoint)
+    command = BaselineCommand(
         "show",
         "addsub",
         f"https://{await server.start()}",
@@ -419,6 +424,6 @@ async def test_the_command_line_where_certificates_are_asked_for(
     files = {"client": (certificates.client, certificates.client_key), "nowhere": (web_file.with_name("nowhere"), None)}
     cert_file, key_file = files[name] if name else (None, None)
     async with serving(page, WebAccess(web_file)) as url:
-        command = Command("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
+        command = BaselineCommand("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
         with pytest.raises(CommandError, match=said):  # this application has no baselines
             await asyncio.to_thread(run_command, command)

@@ -14,8 +14,8 @@ import pytest
 from exporter.metrics.page import MetricsPage
 from exporter.web.access import WebAccess
 from exporter.web.app import WebSources, create_app
+from exporter.web.http_server import WebServer
 from exporter.web.request_check import HostNames
-from exporter.web.server import WebServer
 from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 

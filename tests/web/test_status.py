@@ -12,8 +12,8 @@ from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import Signal
 from exporter.core.result import LevelVerdict, SignalVerdict, SweepResult
 from exporter.state.probe_state import ProbeView
-from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, is_failing, probe_status
+from exporter.web.status_page import PageFacts, status_page
 from tests.builders import concurrency, make_facts, make_probe
 from tests.metrics.results import make_measurement, make_result
 from tests.metrics.scenario import regressed, withheld
