@@ -11,12 +11,7 @@ import sys
 from pathlib import Path
 
 from exporter import __version__
-
-EXIT_OK = 0
-EXIT_ERROR = 1
-EXIT_BAD_OPTIONS = 3
-EXIT_NOTHING = 4
-EXIT_WORSE = 5
+from exporter.core.exit_code import ExitCode
 
 _DAEMON_URL = "http://127.0.0.1:9787"
 
@@ -27,13 +22,12 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed (said on stderr), 3 what the user wrote is wrong.
-    `analyze` has more of them."""
+    """Runs one command and returns its exit code, an `ExitCode`."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,11 +125,11 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse exits with 2 on bad options; here 2 is kept for a measurement that is unstable."""
+    """Exits with `ExitCode.BAD_OPTIONS`, not with argparse's 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)
-        self.exit(EXIT_BAD_OPTIONS, f"{self.prog}: {message}\n")
+        self.exit(ExitCode.BAD_OPTIONS, f"{self.prog}: {message}\n")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -174,16 +168,16 @@ def _baseline(options: argparse.Namespace) -> int:
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     if options.key_file and not options.cert_file:
         print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
     try:
         print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -198,12 +192,12 @@ def _serve(options: argparse.Namespace) -> int:
         shard = Shard.parse(options.shard)
     except ValueError as error:
         _complain(f"--shard: {error}")
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     try:
         serve(options.config, shard, options.web_config)
     except TritonCanaryError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _health(options: argparse.Namespace) -> int:
@@ -213,7 +207,7 @@ def _health(options: argparse.Namespace) -> int:
         print(check(options.url))
     except UnhealthyError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _analyze(options: argparse.Namespace) -> int:
@@ -223,32 +217,14 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from exporter.config import build_probes, check_report, load
-    from exporter.core.errors import ConfigError, InputError
-    from exporter.payload import check_files
+    from exporter.commands.check_config.command import run_check_config
+    from exporter.core.errors import ConfigError
 
     try:
-        settings = load(options.file)
-        report = check_report(settings)
+        print(run_check_config(options.file))
     except ConfigError as error:
         return _complain(str(error))
-    faults: list[str] = []
-    probes = build_probes(settings)
-    unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
-    for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
-        try:
-            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
-        except InputError as error:
-            faults += error.lines
-    if faults:
-        return _complain("\n".join(faults))
-    print(report)
-    return EXIT_OK
-
-
-def _show_progress(path: Path, read: int, size: int) -> None:
-    end = "\n" if read >= size else ""
-    print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
+    return ExitCode.OK
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -273,13 +249,13 @@ def _compare(options: argparse.Namespace) -> int:
             options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         _complain(str(error))
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     except OSError as error:
         _complain(f"{options.markdown}: {error.strerror or error}")
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     if answer.nothing:
-        return EXIT_NOTHING
-    return EXIT_WORSE if answer.worse else EXIT_OK
+        return ExitCode.NOTHING
+    return ExitCode.WORSE if answer.worse else ExitCode.OK
 
 
 def _percent(text: str) -> float:
@@ -311,4 +287,4 @@ def _demo(_options: argparse.Namespace) -> int:
 
 def _complain(text: str) -> int:
     print(text, file=sys.stderr)
-    return EXIT_ERROR
+    return ExitCode.ERROR

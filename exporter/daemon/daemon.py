@@ -17,7 +17,7 @@ from pathlib import Path
 from exporter import __version__
 from exporter.archive.archive import CsvArchive
 from exporter.baseline.actions import BaselineActions
-from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.baseline.store import BaselineStore
 from exporter.config import build_budget, build_maintenance
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
@@ -41,8 +41,8 @@ from exporter.state.probe_state import Board
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.preflight import Pins
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
+from exporter.sweep.trace_settings import put_back_now
 from exporter.web.access import WebAccess
 from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
@@ -90,7 +90,6 @@ class Daemon:
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
-        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
@@ -192,7 +191,8 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(probe, self._sinks, self._pins, judge=self._baselines.judge, allowed=allowed)
         await sweep.run(self._lender(probe))
 
     def _lender(self, probe: Probe) -> Borrow:

@@ -82,8 +82,8 @@ class OnDemand:
     async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
         short = shortened(probe, seconds)
-        ear = _Ear(self._sinks)
-        sweep = Sweep(short, [ear], self._pins, allowed=self._ledger.allowed(probe))
+        sink = _OnDemandSink(self._sinks)
+        sweep = Sweep(short, [sink], self._pins, allowed=self._ledger.allowed(probe))
 
         async def work(_: Probe) -> None:
             await sweep.run(self._lend(short))
@@ -95,7 +95,7 @@ class OnDemand:
         if running:
             started.cancel(f"not done within {seconds:g} s")
             await asyncio.wait({started})
-        result = ear.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
+        result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
         self._ledger.charge(result)
         self._tell(result)
         return result
@@ -120,8 +120,8 @@ class OnDemand:
         )
 
 
-class _Ear:
-    """A `Sink` before others: they hear what was sent, and of no sweep; the result stays here."""
+class _OnDemandSink:
+    """A `Sink` in front of others: they get the windows' counts and no sweep; the result stays here."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks

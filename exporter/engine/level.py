@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from exporter.core.errors import TransportError
 from exporter.core.facts import ServerReading
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Mode, Probe, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, Mode, Probe, WindowMode
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.abandoned import Abandoned
@@ -50,10 +50,6 @@ the machine had to be made up for by opening all of them at once, the load would
 SCHEDULE_LEAD_NS = 4_000_000
 """How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
 it is to be lost to the warm-up."""
-
-COUNT_WINDOW_LIMIT = 12
-"""A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
-minute by default, so that a server which answers no more holds up nobody for long."""
 
 _OPEN_REASONS = {
     Outcome.TLS_ERROR: Reason.TLS,

@@ -14,7 +14,8 @@ from functools import partial
 from exporter.core.result import SweepResult
 from exporter.core.target import Target
 from exporter.metrics.exposition import Block, Format, header
-from exporter.metrics.families import PAGE_ORDER, Family, by_sample_name
+from exporter.metrics.families import PAGE_ORDER, by_sample_name
+from exporter.metrics.family import Family
 from exporter.metrics.replicas import by_pattern, replica_blocks
 from exporter.metrics.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
 from exporter.state.probe_state import ProbeView

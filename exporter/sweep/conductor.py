@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
-from typing import Protocol
 
 from exporter import logs
 from exporter.analysis.windows import add_outcomes, count_window
@@ -23,15 +22,15 @@ from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
-from exporter.core.result import Measurement, Sink, SweepResult, WindowSummary
+from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
-from exporter.sweep.settings import server_settings
-from exporter.sweep.stability import Stability
+from exporter.sweep.trace_settings import server_settings
+from exporter.sweep.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -61,30 +60,23 @@ _TOO_HIGH = frozenset({Reason.NONE, Reason.LATENCY, Reason.PENDING_QUEUE})
 Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
 """Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
 
-
-class Watcher(Protocol):
-    """Is told how a sweep goes on, for who sits before it and waits. No method blocks or raises."""
-
-    def model_known(self, facts: ModelFacts) -> None:
-        """The server was asked; load begins."""
-
-    def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
-        """A measured window ended, and the level was judged with it."""
-
-    def level_ended(self, measurement: Measurement) -> None:
-        """A level is measured; where the sweep is repeated, with its runs before."""
+Judge = Callable[[SweepResult], SweepResult]
+"""Compares a result with its baseline and returns it with its verdicts."""
 
 
 class Sweep:
     """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it.
-    `allowed` is what the budgets of the probe's group have left, where it has any."""
+    `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the probe's group
+    have left, where it has any."""
 
     def __init__(
         self,
         probe: Probe,
         sinks: Sequence[Sink],
         pins: Pins | None = None,
-        watcher: Watcher | None = None,
+        *,
+        watchers: Sequence[Watcher] = (),
+        judge: Judge | None = None,
         allowed: Load | None = None,
     ) -> None:
         stop = probe.stop
@@ -93,7 +85,8 @@ class Sweep:
         self._probe = probe
         self._pins = pins or Pins()
         self._sinks = sinks
-        self._watcher = watcher
+        self._watchers = watchers
+        self._judge = judge
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
@@ -125,9 +118,20 @@ class Sweep:
             result = self.result(Reason.SHUTDOWN, str(error) or "the exporter is shutting down")
             raise
         finally:
+            result = self._judged(result)
             for sink in self._sinks:
                 sink.sweep_ended(result)
         return result
+
+    def _judged(self, result: SweepResult) -> SweepResult:
+        if self._judge is None:
+            return result
+        try:
+            return self._judge(result)
+        except Exception:
+            # A verdict is worth less than the result that it is about.
+            _log.exception("no verdict on a sweep", extra=logs.fields(probe=self._probe.name))
+            return result
 
     async def interrupt(self) -> None:
         """Ends the sweep early with what it has measured: of the running level all windows that are whole."""
@@ -168,8 +172,8 @@ class Sweep:
         refuse_unsupported(self._probe, self._facts)
         if self._interrupted.is_set():
             return Reason.SHUTDOWN, "interrupted before the first level"
-        if self._watcher:
-            self._watcher.model_known(self._facts)
+        for watcher in self._watchers:
+            watcher.model_known(self._facts)
         if measures_the_cache(self._probe, self._facts):
             _log.warning(
                 "generated input is one request over and over, and the model has a response cache: that is measured",
@@ -245,8 +249,26 @@ class Sweep:
         return run
 
     async def _run_level(self, worker: Worker, plan: LevelPlan, facts: ModelFacts) -> LevelEnd:
+        """Runs the level, and keeps what it measured."""
+        measurement = None
+        for watcher in self._watchers:
+            await asyncio.to_thread(watcher.level_started, plan)
+        try:
+            run = self._begin_run(plan.level, facts)
+            end = await self._run_to_its_end(worker, plan, run)
+            self._worker = None
+            self._sent += end.sent
+            self._sent_by_level = 0
+            measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
+            if measurement is not None:
+                self._measurements[plan.level] = measurement
+        finally:
+            for watcher in self._watchers:
+                watcher.level_ended(measurement)
+        return end
+
+    async def _run_to_its_end(self, worker: Worker, plan: LevelPlan, run: LevelRun) -> LevelEnd:
         """Runs the level until its windows agree, the most windows were run, or the worker ends it."""
-        run = self._begin_run(plan.level, facts)
         end = LevelEnd(Reason.INTERNAL, "the worker ended the level without a word", 0)
         decided = False
         async with aclosing(worker.run_level(plan)) as events:
@@ -266,22 +288,17 @@ class Sweep:
                         run.add_warm_up(event)
                     elif not decided:
                         verdict = await asyncio.to_thread(run.add, event, time.time())
-                        if self._watcher:
-                            self._watcher.window_judged(plan.level, run.last_summary, verdict)
+                        for watcher in self._watchers:
+                            watcher.window_judged(plan.level, run.last_summary, verdict)
                         decided = run.is_decided(verdict)
                         if decided:
                             await worker.stop_level()
-        self._worker = None
-        self._sent += end.sent
-        self._sent_by_level = 0
-        measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
-        if measurement is not None:
-            self._measurements[plan.level] = measurement
-            if self._watcher:
-                self._watcher.level_ended(measurement)
         return end
 
     async def _take_window(self, window: Window, level: LoadLevel) -> None:
+        if not window.warm_up:
+            for watcher in self._watchers:
+                await asyncio.to_thread(watcher.window_measured, window)
         counts = await asyncio.to_thread(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
         self._sent_by_level += window.sent

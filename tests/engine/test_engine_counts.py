@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, WindowMode
 from exporter.core.units import MS
 from exporter.core.window import RecordColumns, Window
-from exporter.engine.level import COUNT_WINDOW_LIMIT
 from exporter.engine.plan import LevelPlan
 from tests.builders import concurrency
 from tests.engine.fakes import FakeService, Reply, always, make_plan, request_rate

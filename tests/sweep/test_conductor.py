@@ -25,13 +25,14 @@ from exporter.core.probe import (
     SequenceOptions,
     StopRules,
 )
-from exporter.core.result import Measurement, SweepResult, WindowCounts, WindowSummary
+from exporter.core.result import LevelVerdict, Measurement, SweepResult, WindowCounts, WindowSummary
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
+from exporter.sweep.watcher import Watcher
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
@@ -475,7 +476,29 @@ async def test_the_whole_sweep_is_repeated() -> None:
     assert result.status is SweepStatus.OK
 
 
-class RecordingWatcher:
+async def test_sinks_get_the_result_with_its_verdicts() -> None:
+    sink, verdict = RecordingSink(), LevelVerdict(concurrency(1), ())
+
+    def judge(result: SweepResult) -> SweepResult:
+        assert "ended" not in sink.events
+        return replace(result, verdicts=(verdict,))
+
+    result = await Sweep(make_probe(), [sink], judge=judge).run(lambda: nullcontext(ScriptedWorker(steady)))
+    assert sink.result is result
+    assert result.verdicts == (verdict,)
+
+
+async def test_an_error_in_the_verdict_costs_the_verdict_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def judge(_: SweepResult) -> SweepResult:
+        raise RuntimeError("oh")
+
+    sink = RecordingSink()
+    result = await Sweep(make_probe(), [sink], judge=judge).run(lambda: nullcontext(ScriptedWorker(steady)))
+    assert (sink.result is result, result.status, result.verdicts) == (True, SweepStatus.OK, ())
+    assert "no verdict on a sweep" in caplog.text
+
+
+class RecordingWatcher(Watcher):
     """Writes down what it is told; `on_window` is called with each window."""
 
     def __init__(self, on_window: Callable[[], object] = lambda: None) -> None:
@@ -489,14 +512,15 @@ class RecordingWatcher:
         self.events.append(f"window {summary.index} of {level.label}, stable {verdict.stable}")
         self.on_window()
 
-    def level_ended(self, measurement: Measurement) -> None:
+    def level_ended(self, measurement: Measurement | None) -> None:
+        assert measurement is not None
         self.events.append(f"level {measurement.level.label}")
 
 
 async def test_a_watcher_is_told_how_the_sweep_goes_on() -> None:
     watcher = RecordingWatcher()
     probe = make_probe(levels=(concurrency(1), concurrency(2)))
-    await Sweep(probe, [], watcher=watcher).run(lambda: nullcontext(ScriptedWorker(steady)))
+    await Sweep(probe, [], watchers=[watcher]).run(lambda: nullcontext(ScriptedWorker(steady)))
     assert watcher.events == ["addsub"] + [
         event
         for label in ("1", "2")
@@ -522,7 +546,7 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
         levels=(concurrency(1), concurrency(2), concurrency(4)),
         measurement=MeasurementOptions(window_ns=NS, max_windows=5),
     )
-    sweeping = Sweep(probe, [], watcher=watcher)
+    sweeping = Sweep(probe, [], watchers=[watcher])
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
     assert result.reason_text == "level 2: interrupted"

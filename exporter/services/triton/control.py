@@ -20,7 +20,7 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts, ModelKey, ServerSnapshot
 from exporter.core.outcome import Reason
-from exporter.core.probe import DEFAULT_INPUT, InputOptions
+from exporter.core.probe import DEFAULT_INPUT, MAX_COMPOSING_MODELS, InputOptions
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
@@ -29,9 +29,6 @@ from exporter.services.triton.clients import TritonClient
 from exporter.services.triton.model import ensemble_steps, model_facts, model_statistics
 
 _log = logging.getLogger(__name__)
-
-MAX_COMPOSING_MODELS = 16
-"""A cap on series, and on what is asked for at each window's edge."""
 
 
 class Client(Protocol):

@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exporter.commands.analyze.flags.draft import Draft
-from exporter.commands.analyze.flags.options import RunOptions
+from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
 from exporter.config.text import shown

@@ -21,8 +21,8 @@ from exporter.core.units import NS
 from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.services.base import TraceSettings
 from exporter.services.triton.control import TritonControl
-from exporter.sweep import settings as module
-from exporter.sweep.settings import put_back_now, server_settings, trace_settings
+from exporter.sweep import trace_settings as module
+from exporter.sweep.trace_settings import put_back_now, server_settings, trace_settings
 from tests.builders import make_probe, make_target
 from tests.conftest import TritonFactory
 

@@ -1,6 +1,6 @@
 """What a configuration will cost, before it runs: series in Prometheus, and time of sweeps against their intervals.
 
-Pure. Upper bounds by the metric contract's own counts; GPU figures are left out, since nobody knows them beforehand.
+Pure. The series are upper bounds (`metrics/series.py` says of what), the times are not.
 """
 
 from __future__ import annotations
@@ -13,24 +13,13 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.core.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, Mode, Probe, WindowMode
 from exporter.core.units import NS
+from exporter.metrics.series import most_probe_series, most_target_series
+from exporter.sweep.search import most_visits
 
-_PROBE_SERIES = 33
-_SLO_PROBE_SERIES = 3
-_CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
-_HISTOGRAM_SERIES = 19
-_COMPOSING_SERIES = 4
-_VALIDATION_SERIES = 2
-_BASELINE_SERIES = 25
-"""Of a level whose regression holds; 11 while none does."""
-_COUNTED_PERCENTILES = 5
-_CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
-"""Families with percentiles: latency; in an open loop also response time and send lag."""
 _PREFLIGHT_NS = NS
 """Preflight, connections and the first requests, generously."""
-_COUNT_WINDOW_LIMIT = 12
-"""As in the load engine: the most lengths of a window of time that one which counts requests may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +59,8 @@ def estimate(settings: Settings) -> Estimate:
     groups: defaultdict[str, float] = defaultdict(float)
     for entry in estimates:
         groups[entry.group] += entry.utilisation
-    series = sum(entry.series for entry in estimates)
+    targets = {probe.target.name: probe.target for probe in probes}
+    series = sum(entry.series for entry in estimates) + sum(map(most_target_series, targets.values()))
     utilisation = sum(groups.values()) / settings.limits.concurrent_sweeps
     warnings = [
         warning for probe, entry in zip(probes, estimates, strict=True) for warning in _probe_warnings(probe, entry)
@@ -106,7 +96,7 @@ def estimate_probe(probe: Probe) -> ProbeEstimate:
         name=probe.name,
         group=probe.target.group,
         levels=_levels_run(probe),
-        series=_series(probe),
+        series=most_probe_series(probe),
         typical_ns=_typical_ns(probe),
         worst_ns=min(probe.stop.max_duration_ns, _sweep_ns(probe, options.max_windows, worst=True)),
         interval_ns=interval_ns,
@@ -123,16 +113,7 @@ def _typical_ns(probe: Probe) -> int:
 def _levels_run(probe: Probe) -> int:
     """How many levels a sweep runs, at most."""
     search = probe.search
-    return len(probe.levels) if search is None else _most_visits(search)
-
-
-def _most_visits(search: Search) -> int:
-    if not search.end:
-        return MAX_SEARCH_LEVELS
-    steps = (search.end - search.start) / search.step
-    if search.kind is SearchKind.LINEAR:
-        return int(steps + 1e-9) + 1
-    return (2 if steps else 1) + math.ceil(math.log2(max(steps, 1)))
+    return len(probe.levels) if search is None else most_visits(search)
 
 
 def _sweep_ns(probe: Probe, windows: int, *, worst: bool) -> int:
@@ -151,7 +132,7 @@ def _level_ns(probe: Probe, level: LoadLevel, windows: int, *, worst: bool) -> i
         # In a closed loop nobody knows how fast the server will answer.
         return warm_up_ns + (_requests_ns(level, options.request_count) or options.window_ns)
     if options.window_mode is WindowMode.COUNT and not level.duration_ns:
-        limit_ns = _COUNT_WINDOW_LIMIT * options.window_ns
+        limit_ns = COUNT_WINDOW_LIMIT * options.window_ns
         counted_ns = limit_ns if worst else _requests_ns(level, options.window_requests) or options.window_ns
         return warm_up_ns + windows * min(counted_ns, limit_ns)
     return warm_up_ns + (level.duration_ns or windows * options.window_ns)
@@ -161,26 +142,6 @@ def _requests_ns(level: LoadLevel, requests: int) -> int:
     """How long an open loop takes for so many requests; 0 in a closed one."""
     is_timed = level.mode in (Mode.REQUEST_RATE, Mode.INTERVALS)
     return math.ceil(requests * NS / level.value) if is_timed else 0
-
-
-def _series(probe: Probe) -> int:
-    total = _PROBE_SERIES
-    more_percentiles = max(0, len(probe.measurement.percentiles) - _COUNTED_PERCENTILES)
-    for level in probe.levels:
-        if level.mode is Mode.CONCURRENCY:
-            total += _CLOSED_LOOP_SERIES + more_percentiles * _CLOSED_LOOP_PERCENTILES
-        else:
-            total += _OPEN_LOOP_SERIES + more_percentiles * _OPEN_LOOP_PERCENTILES
-        total -= 0 if probe.histogram else _HISTOGRAM_SERIES
-        total += 1 if probe.unit else 0
-        total += _COMPOSING_SERIES * len(probe.composing_models)
-        total += _VALIDATION_SERIES if probe.validation or probe.input.paths else 0
-        if probe.streaming:  # the first response, the next ones, and how many a second
-            total += 2 * len(probe.measurement.percentiles) + 1
-        total += 1 if probe.sequences else 0
-        total += _BASELINE_SERIES if probe.baseline.enabled else 0
-    total += 1 if probe.measurement.latency_threshold_ns and not probe.slo else 0
-    return total + (_SLO_PROBE_SERIES + len(probe.slo.levels) if probe.slo else 0)
 
 
 def _probe_warnings(probe: Probe, entry: ProbeEstimate) -> list[str]:

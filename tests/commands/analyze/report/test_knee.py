@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.analysis.knee import knee
+from exporter.commands.analyze.report.plot import knee
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from exporter.analysis.client import is_client_limited, worst_health
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth
+from exporter.sweep.measure import is_client_limited, worst_health
 
 
 def test_worst_health() -> None:

@@ -1,13 +1,40 @@
-"""The text of `check-config` for a configuration without faults."""
+"""The command `check-config`: all errors of a configuration, or its report."""
 
 from __future__ import annotations
 
-from exporter.config.estimate import Estimate, ProbeEstimate, estimate
+import sys
+from pathlib import Path
+
+from exporter.commands.check_config.estimate import Estimate, ProbeEstimate, estimate
+from exporter.config import Settings, build_probes, load
 from exporter.config.quantities import format_duration
-from exporter.config.settings import Settings
+from exporter.core.errors import ConfigError, InputError
 from exporter.core.units import NS
+from exporter.payload import check_files
 
 _HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
+
+
+def run_check_config(path: Path) -> str:
+    """The report on the file. Raises ConfigError with all errors of the file, or of the input files that it names."""
+    settings = load(path)
+    report = check_report(settings)
+    problems: list[str] = []
+    probes = build_probes(settings)
+    unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
+    for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
+        try:
+            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
+        except InputError as error:
+            problems += error.lines
+    if problems:
+        raise ConfigError(problems)
+    return report
+
+
+def _show_progress(path: Path, read: int, size: int) -> None:
+    end = "\n" if read >= size else ""
+    print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
 
 
 def check_report(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mod
 from exporter.core.result import GpuFigures, Measurement
 from exporter.core.units import MS, NS
 from exporter.server.statistics import SEVERAL_CALLED
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_snapshot, make_window
 
 
