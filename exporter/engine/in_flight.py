@@ -132,6 +132,7 @@ class InFlight:
         """Nothing more is sent from now on. The first reason stays."""
         if self.stopped is None:
             self.stopped = stop
+            self._guard.end_sending()
             if self._sender is not None:
                 self._sender.stop()
             self.wake.set()

@@ -10,6 +10,9 @@ from exporter.core.probe import Mode, SequenceOptions
 from exporter.core.window import LevelEnd
 from exporter.engine.plan import LevelPlan
 
+SPARE_WINDOWS = 2
+"""Windows beyond those wanted that each of several workers may cut, so that all wanted ones can be merged."""
+
 
 def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
@@ -44,6 +47,8 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
                 ),
                 level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
                 max_requests=_share(plan.max_requests, member, members),
+                # Their windows end on one grid, and one that is late leaves an edge out.
+                max_windows=plan.max_windows + SPARE_WINDOWS if plan.max_windows else 0,
                 member=member,
                 members=members,
             )

@@ -250,3 +250,58 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state not in "ZX"  # a zombie is one that nobody has looked after yet
+
+
+# --- what was sent, and for whom ----------------------------------------------------------------------------------
+
+
+async def test_what_a_lost_worker_has_sent_is_known(worker: LocalWorker) -> None:
+    with pytest.raises(WorkerLostError):
+        await run(worker, plan("exits"), windows=100)
+    assert worker.sent == 11  # it ends in its eleventh request
+
+
+async def test_a_worker_without_a_sign_of_its_daemon_stops_sending(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        assert isinstance(await anext(events), LevelStarted)
+        assert isinstance(await anext(events), Window)
+        assert worker._renewing is not None
+        worker._renewing.cancel()
+        started = asyncio.get_running_loop().time()
+        rest = [event async for event in events]
+        assert 1.5 < asyncio.get_running_loop().time() - started < 10
+    end = rest[-1]
+    assert isinstance(end, LevelEnd)
+    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon stood still for 2 s")
+    assert worker.sent == end.sent > 100
+
+
+async def test_nothing_is_sent_after_silence(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        await anext(events)
+        await anext(events)
+    await worker.silence()
+    sent = worker.sent
+    await asyncio.sleep(0.1)
+    assert worker.alive
+    assert worker.sent == sent > 0
+
+
+async def test_a_level_that_was_not_begun_is_silent_too(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan("no_fit"))) as events:
+        with pytest.raises(PreflightError):
+            await anext(events)
+    await worker.silence()
+    assert worker.alive
+
+
+async def test_a_stopped_worker_is_killed_for_silence(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        await anext(events)
+        await anext(events)
+        os.kill(worker.pid, signal.SIGSTOP)
+    started = asyncio.get_running_loop().time()
+    await worker.silence()
+    assert asyncio.get_running_loop().time() - started < 5
+    assert not worker.alive
+    assert worker.sent > 0
