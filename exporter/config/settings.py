@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     data_directory: Annotated[StrictStr, AfterValidator(text.filled_path_text)] = Field(
         default="/var/lib/triton-canary", description="Archive and state live below it."
     )
-    targets: tuple[TargetSettings, ...] = Field(default=(), description="The servers' doors.")
+    targets: tuple[TargetSettings, ...] = Field(default=(), description="The server endpoints.")
     defaults: dict[str, Any] = Field(
         default={},
         description="What probes inherit: any key of a probe but `name`, `target`, `model`, `version`.",

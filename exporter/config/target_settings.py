@@ -106,7 +106,7 @@ class DiscoverSettings(Section):
 
 
 class TargetSettings(Section):
-    """A server's door."""
+    """One server endpoint."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(
@@ -115,7 +115,7 @@ class TargetSettings(Section):
         "server of the Open Inference Protocol (`oip`), TensorFlow Serving, or TorchServe. See "
         "[service kinds](service-kinds.md).",
     )
-    url: Annotated[text.Door, PlainValidator(text.parse_door)] | None = Field(
+    url: Annotated[text.Endpoint, PlainValidator(text.parse_endpoint)] | None = Field(
         default=None,
         description="`scheme://host[:port][/path]`; the scheme is http, https, grpc or grpcs. The port is by default "
         "443 with https, and else the kind's own: Triton's 8000 and 8001 (gRPC), of `oip` 8080 and 8081, of TensorFlow "
@@ -168,10 +168,11 @@ class TargetSettings(Section):
     )
     management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
         default=None,
-        description="TorchServe: its management door, as `http://host:8081`, which tells whether a model has workers.",
+        description="TorchServe: its management endpoint, as `http://host:8081`, which tells whether a model has "
+        "workers.",
     )
     management_headers: dict[str, HeaderSettings] = Field(
-        default={}, description="TorchServe: headers for that door, whose token is another one."
+        default={}, description="TorchServe: headers for that endpoint, whose token is another one."
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Names, label values, doors and addresses: what text may hold, and how a value is shown without giving a secret away.
+"""Names, label values, endpoints, addresses: what text may hold, and how a value is shown without giving a secret away.
 
 Pure. Validators raise ValueError with what is allowed.
 """
@@ -130,7 +130,7 @@ def timezone(given: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Endpoint:
     """The parts of a url. `port` is 0 where there is none; `path` is "" or begins with "/" and ends with none."""
 
     scheme: str
@@ -139,13 +139,13 @@ class Door:
     path: str
 
 
-def parse_door(given: object) -> Door:
+def parse_endpoint(given: object) -> Endpoint:
     """A target's url: `http|https|grpc|grpcs://host[:port][/path]`."""
     parts, port = _split(given, _SCHEMES)
     path = parts.path.rstrip("/")
     if path and parts.scheme.startswith("grpc"):
         raise ValueError("a gRPC url has no path; write scheme://host:port")
-    return Door(parts.scheme, (parts.hostname or "").rstrip("."), port or 0, path)
+    return Endpoint(parts.scheme, (parts.hostname or "").rstrip("."), port or 0, path)
 
 
 def web_page(given: str) -> str:

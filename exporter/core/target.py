@@ -48,11 +48,11 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
-    auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other door, with
-    headers of its own.
+    """A server endpoint. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP endpoints.
+    `gpu` is auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other
+    endpoint, with headers of its own.
 
-    A Triton in the worker's own process has no door: its library is in `server_directory`, its models are in
+    A Triton in the worker's own process has no endpoint: its library is in `server_directory`, its models are in
     `model_repository`, and `scheme` is "".
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and

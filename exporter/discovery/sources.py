@@ -22,7 +22,7 @@ from exporter.core.errors import PreflightError, TransportError
 from exporter.core.target import Header, Target
 from exporter.core.units import NS
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
-from exporter.services import KINDS
+from exporter.services import SERVICES
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
 
@@ -138,7 +138,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
 
 
 async def _ready_models(target: Target) -> tuple[str, ...]:
-    control = KINDS[target.kind]().control(target, target.connect_timeout_ns)
+    control = SERVICES[target.kind]().control(target, target.connect_timeout_ns)
     try:
         async with asyncio.timeout(target.connect_timeout_ns / NS):
             return await control.ready_models()

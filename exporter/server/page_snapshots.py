@@ -1,4 +1,4 @@
-"""Statistics for kinds of servers that tell them on their metrics page alone."""
+"""The metrics page of servers that report their statistics on it alone, read at the windows' edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.server.metrics import PageError, PageReader
 from exporter.server.page_statistics import parse_statistics
 
 
-class PageStatistics:
+class PageSnapshots:
     """The metrics page of a target, asked for a model's statistics at the windows' edges."""
 
     def __init__(self, target: Target) -> None:

@@ -1,6 +1,6 @@
 """Readings at intervals, in a thread of their own, so that a slow page never holds up the load.
 
-Owns the thread and its timetable; knows nothing of what is read.
+Owns the thread and its timetable, and which sources a target has; knows nothing of what is read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from exporter.core.facts import ServerReading
+from exporter.core.target import Target
 from exporter.core.units import NS
 
 MAX_READINGS = 1000
@@ -119,3 +120,19 @@ class Poller:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(done)
+
+
+def open_readers(target: Target, model: str, version: str) -> list[Reader]:
+    """The target's metrics page, if it names one, and the driver, where the server runs on this machine. May take as
+    long as a look-up of the host's name."""
+    readers: list[Reader] = []
+    if target.metrics_url:
+        from exporter.server.metrics import PageReader
+
+        readers.append(PageReader(target, model, version))
+    if target.gpu == "auto":
+        from exporter.server.gpu import is_this_machine, open_nvml
+
+        if is_this_machine(target.address or target.host) and (driver := open_nvml()) is not None:
+            readers.append(driver)
+    return readers

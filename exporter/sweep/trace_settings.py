@@ -20,7 +20,7 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.logs import fields
-from exporter.services import KINDS
+from exporter.services import SERVICES
 from exporter.services.base import Control, TraceSettings
 
 RESTORE_LIMIT_NS = 5 * NS
@@ -57,7 +57,7 @@ _open: list[_Change] = []
 
 def control_of(target: Target) -> Control:
     """The control plane of a target."""
-    return KINDS[target.kind]().control(target, target.connect_timeout_ns)
+    return SERVICES[target.kind]().control(target, target.connect_timeout_ns)
 
 
 @asynccontextmanager

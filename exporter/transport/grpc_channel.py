@@ -17,7 +17,7 @@ from exporter.transport.grpc_link import GrpcLink
 
 
 class GrpcChannel:
-    """A `Channel` (services.base) for unary calls of one method.
+    """A `Channel` (transport.call) for unary calls of one method.
 
     A call waits, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is
     reached; its `sent_ns` is when it was really sent. After GOAWAY, or once the stream ids are used up, calls in

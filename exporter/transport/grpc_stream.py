@@ -150,7 +150,7 @@ class StreamLink(GrpcLink):
 
 
 class GrpcStreamChannel(GrpcChannel):
-    """A `Channel` (services.base) whose calls go on bidirectional streams and may have any number of answers.
+    """A `Channel` (transport.call) whose calls go on bidirectional streams and may have any number of answers.
 
     A call that is given up has its stream reset: that is how a server is told, and there is no other way that leaves
     what it still answers to that call apart from the next one's.

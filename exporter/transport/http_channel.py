@@ -30,7 +30,7 @@ _OK = Outcome.OK
 
 
 class HttpChannel:
-    """A `Channel` (services.base) over HTTP/1.1.
+    """A `Channel` (transport.call) over HTTP/1.1.
 
     A connection that the server closed between calls is opened again without a word. One that is lost under a call
     ends it: nothing is ever sent twice.

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target, TlsOptions
-from exporter.transport.der import content
-from exporter.transport.tls_files import certificate_pem, key_pem, path_in_memory
+from exporter.transport.tls_files import certificate_pem, der_element, key_pem, path_in_memory
 
 _log = logging.getLogger(__name__)
 
@@ -132,16 +131,16 @@ def certificate_expiry_unix_s(der: bytes) -> float | None:
     Read from the encoding itself, since `ssl` describes a certificate only after it has verified it.
     """
     try:
-        certificate = content(der, 0)[1]
-        fields = content(certificate, 0)[1]
+        certificate = der_element(der, 0)[1]
+        fields = der_element(certificate, 0)[1]
         position = 0
         if fields[0] == _TAG_VERSION:
-            position = content(fields, position)[2]
+            position = der_element(fields, position)[2]
         for _field in ("serialNumber", "signature", "issuer"):
-            position = content(fields, position)[2]
-        validity = content(fields, position)[1]
-        not_before_end = content(validity, 0)[2]
-        tag, text, _end = content(validity, not_before_end)
+            position = der_element(fields, position)[2]
+        validity = der_element(fields, position)[1]
+        not_before_end = der_element(validity, 0)[2]
+        tag, text, _end = der_element(validity, not_before_end)
         digits = text.decode("ascii")
         if tag == _TAG_UTC_TIME:
             digits = ("19" if int(digits[:2]) >= 50 else "20") + digits
@@ -164,13 +163,13 @@ def certificate_names(der: bytes) -> list[str]:
     names: list[str] = []
     try:
         position = der.index(_OID_ALTERNATIVE_NAME) + len(_OID_ALTERNATIVE_NAME)
-        tag, extension, end = content(der, position)
+        tag, extension, end = der_element(der, position)
         if tag != _TAG_OCTET_STRING:  # the flag "critical" comes before it
-            extension = content(der, end)[1]
-        entries = content(extension, 0)[1]
+            extension = der_element(der, end)[1]
+        entries = der_element(extension, 0)[1]
         position = 0
         while position < len(entries):
-            tag, name, position = content(entries, position)
+            tag, name, position = der_element(entries, position)
             if tag == _TAG_DNS_NAME:
                 names.append(name.decode("ascii"))
     except (ValueError, IndexError):

@@ -200,7 +200,7 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service], accoun
 
 
 if __name__ == "__main__":
-    from exporter.services import KINDS
+    from exporter.services import SERVICES
 
     # All of them now, with what they import, so that the first sweep finds the worker warm.
-    main({kind: make() for kind, make in KINDS.items()})
+    main({kind: make() for kind, make in SERVICES.items()})

@@ -24,9 +24,8 @@ from exporter.engine.level import Level, Publish
 from exporter.engine.level_setup import places_in_flight
 from exporter.engine.plan import LevelPlan
 from exporter.payload import Step
-from exporter.payload.faults import NOT_SEEN
-from exporter.server.poller import Poller
-from exporter.server.readers import open_readers
+from exporter.payload.input_errors import NOT_SEEN
+from exporter.server.poller import Poller, open_readers
 from exporter.services.base import Control, Service, SharedRequests
 from exporter.transport.dial import settle
 from exporter.worker.data import Data

@@ -19,7 +19,7 @@ from exporter.core.units import NS
 from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Source, read
-from exporter.services import KINDS
+from exporter.services import SERVICES
 from tests.builders import make_target
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]
@@ -213,7 +213,7 @@ class FakeKind:
 
 async def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = FakeKind(("asr", "vad"))
-    monkeypatch.setitem(KINDS, "fake", kind)
+    monkeypatch.setitem(SERVICES, "fake", kind)
     of = Source(make_target(kind="fake"), NS)
     assert of.is_index
     assert await read(of) == ("asr", "vad")

@@ -26,7 +26,6 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
 from exporter.payload.regions import FOLDER, PREFIX, SystemRegion
-from exporter.services.triton import shared_requests as triton_shared_requests
 from exporter.services.triton.service import TritonService
 from exporter.services.triton.shared_memory import output_size
 from exporter.services.triton.shared_requests import share
@@ -86,7 +85,7 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
     facts = await control.preflight("addsub", "")
     await control.close()
     steps = [make_steps(facts, replace(probe.input, seed=seed))[0] for seed in range(3)]
-    shared = await share(probe, facts, steps, "sweep", 4)
+    shared = await share(service.encode, probe, facts, steps, "sweep", places=4)
     assert [len(requests) for requests in shared.by_place] == [3] * 4
     assert await regions_at_server(triton) == {region.name for region in shared.memory._regions} == our_files()
     ended = Ended()
@@ -108,9 +107,7 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
     await check_nothing_is_left(triton)
 
 
-async def test_a_request_that_cannot_be_made_leaves_nothing(
-    triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_request_that_cannot_be_made_leaves_nothing(triton: EmbeddedTriton) -> None:
     """The regions are there by then: a header's secret that cannot be read is told as late as that."""
     probe = probe_of(triton, "http")
     control = TritonService().control(probe.target, 5 * NS)
@@ -124,9 +121,8 @@ async def test_a_request_that_cannot_be_made_leaves_nothing(
             assert len(our_files()) == 2
             return super().encode(replace(probe, target=target), facts, steps, "sweep")
 
-    monkeypatch.setattr(triton_shared_requests, "TritonService", Unmarked)
     with pytest.raises(PreflightError, match="NO_SUCH_TOKEN"):
-        await share(probe, facts, steps, "sweep", 4)
+        await share(Unmarked().encode, probe, facts, steps, "sweep", places=4)
     await check_nothing_is_left(triton)
 
 
@@ -216,7 +212,7 @@ async def test_regions_that_the_server_still_uses_are_waited_for(triton: Embedde
     control = service.control(probe.target, 5 * NS)
     facts = await control.preflight("delay", "")
     await control.close()
-    shared = await share(probe, facts, make_steps(facts, probe.input), "sweep", 1)
+    shared = await share(service.encode, probe, facts, make_steps(facts, probe.input), "sweep", places=1)
     ended = Ended()
     channel = service.channel(probe.target, ended)
     await channel.open()

@@ -18,7 +18,7 @@ from exporter.server import gpu
 from exporter.server.figures import gpu_figures
 from exporter.server.gpu import is_this_machine, open_nvml
 from exporter.server.metrics import PageReader
-from exporter.server.readers import open_readers
+from exporter.server.poller import open_readers
 from tests.builders import make_target
 
 SOURCE = Path(__file__).parent / "fake_nvml.c"

@@ -16,7 +16,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.demo.triton import EmbeddedTriton
 from exporter.payload import make_steps
-from exporter.services.oip import OipService
+from exporter.services.oip.service import OipService
 from exporter.transport.call import Answer
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of

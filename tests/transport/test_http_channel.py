@@ -16,6 +16,7 @@ from exporter.core.outcome import Outcome
 from exporter.core.units import NS
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.http_channel import HttpChannel, error_text, retry_after_ns, status_outcome
+from exporter.wire.http1 import decoded_body
 from tests.transport.scripted import OK, REQUEST, Ended, Script, always, http_target, read_request, reset, serving
 
 
@@ -332,7 +333,7 @@ async def test_kept_body_is_there_inside_of_the_listener() -> None:
     done = asyncio.Event()
 
     def listener(call: Call) -> None:
-        bodies.append(channel.client.body())
+        bodies.append(decoded_body(*channel.client.kept()))
         done.set()
 
     async with serving(always(OK)) as port:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's control plane, through both doors: its models' states and signatures. Knows nothing of load."""
+"""TensorFlow Serving's control plane, over HTTP and gRPC: its models' states and signatures. Knows nothing of load."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class TfServingControl(PlainControl):
 
 
 def model_path(model: str, version: str) -> str:
-    """The path of a model, below the door's prefix; a version that is no number is a label of one."""
+    """The path of a model, below the endpoint's prefix; a version that is no number is a label of one."""
     at = f"/{'versions' if version.isdigit() else 'labels'}/{quote(version, safe='')}" if version else ""
     return f"/v1/models/{quote(model, safe='')}{at}"
 

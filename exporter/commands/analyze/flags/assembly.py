@@ -206,7 +206,7 @@ def _metrics_page(draft: Draft) -> None:
 
 def _host(draft: Draft) -> str:
     try:
-        host = text.parse_door(draft.value("target.url")).host
+        host = text.parse_endpoint(draft.value("target.url")).host
     except ValueError:  # the url's own fault is told
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -6,12 +6,12 @@ from exporter.core.errors import InputError
 
 NOT_SEEN = "says what is expected of answers, which input.shared_memory keeps from being seen"
 
-SHOWN_FAULTS = 20
-"""Faults that are told; the others are counted."""
+SHOWN_ERRORS = 20
+"""Errors that are shown; the others are counted."""
 
 
-class Faults:
-    """A list of faults that does not grow without end."""
+class InputErrors:
+    """A list of errors that does not grow without end."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
@@ -23,10 +23,10 @@ class Faults:
     def add(self, text: str) -> None:
         """One more."""
         self._count += 1
-        if len(self._texts) < SHOWN_FAULTS:
+        if len(self._texts) < SHOWN_ERRORS:
             self._texts.append(text)
 
     def raise_if_any(self) -> None:
-        """Raises InputError if there is a fault."""
+        """Raises InputError if there is an error."""
         if self._texts:
             raise InputError(*self._texts, more=self._count - len(self._texts))

@@ -1,4 +1,4 @@
-"""Faults for people: what is wrong, where it stands, and what would be right.
+"""Problems for people: what is wrong, where it stands, and what would be right.
 
 Turns pydantic's errors into sentences, paths into `file:line`, and unknown keys into the nearest known one. Knows the
 shape of the models, not what their keys mean.
@@ -47,17 +47,17 @@ _BROKEN = "text that begins as a mapping or list, and is none"
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Problem:
     """One thing that is wrong. `source` is the file or the environment variable; line 0 means all of it."""
 
     source: str
     line: int
     path: str
-    problem: str
+    text: str
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line else self.source
-        return ": ".join(part for part in (place, self.path, self.problem) if part)
+        return ": ".join(part for part in (place, self.path, self.text) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class Places:
     values: Mapping[str, Any]
     """File and environment joined, before probes inherit."""
 
-    def fault(self, path: Path, problem: str) -> Fault:
-        """The fault at a path of the effective configuration; what a probe inherited is at fault in the defaults."""
+    def problem(self, path: Path, text: str) -> Problem:
+        """The problem at a path of the effective configuration; what a probe inherited is wrong in the defaults."""
         origin = self._origin(path)
         if variable := self._variable(origin):
-            return Fault(variable, 0, self.shown_path(origin), problem)
-        return Fault(str(self.file), self._line(origin), self.shown_path(origin), problem)
+            return Problem(variable, 0, self.shown_path(origin), text)
+        return Problem(str(self.file), self._line(origin), self.shown_path(origin), text)
 
     def shown_path(self, path: Path) -> str:
         """A path as people write it: `probes[2] (asr-http).load`."""
@@ -118,19 +118,19 @@ class Places:
         return line
 
 
-def schema_fault(places: Places, error: ErrorDetails) -> Fault:
-    """A fault of the models. Its path is that of the effective configuration."""
+def schema_problem(places: Places, error: ErrorDetails) -> Problem:
+    """A problem that the models found. Its path is that of the effective configuration."""
     path = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
         hidden = _is_hidden(path) and nearest(str(path[-1]), _keys(path[:-1])) is None
-        return places.fault(path[:-1] if hidden else path, unknown_key(path))
+        return places.problem(path[:-1] if hidden else path, unknown_key(path))
     if error["type"] == "missing":
-        return places.fault(path, "is required")
+        return places.problem(path, "is required")
     given, problem = error["input"], _problem(error)
     if isinstance(given, dict) and error["type"] == "value_error":
-        return places.fault(path, problem)
+        return places.problem(path, problem)
     found = "a hidden value" if _is_hidden(path) else _BROKEN if _is_broken(error) else shown(given)
-    return places.fault(path, f"found {found}: {problem}")
+    return places.problem(path, f"found {found}: {problem}")
 
 
 def _is_broken(error: ErrorDetails) -> bool:
