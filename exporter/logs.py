@@ -42,7 +42,24 @@ def _event(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str,
     event.update(getattr(record, "fields", {}))
     if record.exc_info:
         event["exception"] = formatter.formatException(record.exc_info)
-    return event
+    # Before anything is escaped: a secret with a quote or a backslash in it would not be found after that.
+    return {key: _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return redacted(str(value))
+
+
+def _json(value: object) -> str:
+    """As JSON, in which whatever no terminal should see is escaped, and what is no UTF-8."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -50,12 +67,12 @@ class LogfmtFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return redacted(" ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items()))
+        return " ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items())
 
     @staticmethod
     def _value(value: object) -> str:
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=False)
+        return text if text and _PLAIN.issuperset(text) else _json(text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,4 +80,4 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return redacted(json.dumps(_event(record, self), default=str, ensure_ascii=False))
+        return _json(_event(record, self))

@@ -27,6 +27,8 @@ from exporter.daemon.on_demand import OnDemand
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
+from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
@@ -72,7 +74,7 @@ class Daemon:
     def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
-        self._discovery = Discovery(self._discovered, measured=shard.has)
+        self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
         loaded = read(config_path, self._discovery.probes_of)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
@@ -150,6 +152,9 @@ class Daemon:
         await self._web.stop()
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
+
+    async def _read_source(self, source: Source) -> Answer:
+        return await read_source(source, self._pool.ready_models)
 
     def _claim_data(self) -> None:
         """Says at once if another daemon has the data directory; what is written there is tried anew each time."""

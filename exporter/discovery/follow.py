@@ -18,7 +18,7 @@ from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.discovery.expand import expand, replicas
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Answer, Source, read
+from exporter.discovery.sources import Answer, Source
 from exporter.logs import fields
 
 MODELS_REFRESH_NS = 30 * NS
@@ -44,7 +44,7 @@ class Discovery:
     def __init__(
         self,
         on_change: Callable[[], None],
-        read_source: Callable[[Source], Awaitable[Answer]] = read,
+        read_source: Callable[[Source], Awaitable[Answer]],
         *,
         measured: Callable[[str], bool] = lambda _group: True,
     ) -> None:

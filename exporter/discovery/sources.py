@@ -10,7 +10,7 @@ import glob
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,12 @@ import requests
 import yaml
 from urllib3.exceptions import HTTPError
 
-from exporter.core.errors import PreflightError, TransportError
-from exporter.core.target import Header, Target
+from exporter.core.errors import PreflightError, TransportError, WorkerLostError
+from exporter.core.target import Header, Target, TlsOptions
+from exporter.core.text import clean_text
 from exporter.core.units import NS
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
-from exporter.services import SERVICES
+from exporter.server.page_session import PageSession
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
 
@@ -56,15 +57,19 @@ Answer = tuple[Found, ...] | tuple[str, ...]
 """Addresses, or the names of models; sorted, each once."""
 
 
-async def read(source: Source) -> Answer:
-    """What the source says now. Raises DiscoveryError."""
+ReadyModels = Callable[[Target], Awaitable[tuple[str, ...]]]
+"""Reads a server's models. Raises PreflightError, WorkerLostError or TimeoutError."""
+
+
+async def read(source: Source, ready_models: ReadyModels) -> Answer:
+    """What the source says now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
     if source.dns:
         return await _resolve(source.target)
     if source.files:
         return await asyncio.to_thread(_read_files, source.files, source.labels)
     if source.url:
         return await asyncio.to_thread(_fetch, source)
-    return await _ready_models(source.target)
+    return await _ready_models(source.target, ready_models)
 
 
 async def _resolve(target: Target) -> tuple[Found, ...]:
@@ -115,10 +120,15 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             "X-Prometheus-Refresh-Interval-Seconds": f"{source.refresh_ns / NS:g}",
             **dict(read_headers(source.headers)),
         }
-        verify: bool | str = source.ca_file or True
-        with requests.get(
-            source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS, verify=verify, allow_redirects=False
-        ) as response:
+        with (
+            PageSession(TlsOptions(ca_file=source.ca_file)) as session,
+            session.get(source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS) as response,
+        ):
+            if response.is_redirect:
+                location = clean_text(response.headers["Location"])
+                raise DiscoveryError(
+                    f"http_sd answered {response.status_code}, a redirect to {location}, which is not followed"
+                )
             if response.status_code != 200:
                 raise DiscoveryError(f"http_sd answered {response.status_code}, not 200")
             body = bytearray()
@@ -137,17 +147,13 @@ def _fetch(source: Source) -> tuple[Found, ...]:
         raise DiscoveryError(f"http_sd: {_one_line(error)}") from error
 
 
-async def _ready_models(target: Target) -> tuple[str, ...]:
-    control = SERVICES[target.kind]().control(target, target.connect_timeout_ns)
+async def _ready_models(target: Target, ready_models: ReadyModels) -> tuple[str, ...]:
     try:
-        async with asyncio.timeout(target.connect_timeout_ns / NS):
-            return await control.ready_models()
+        return await ready_models(target)
     except TimeoutError as error:
         raise DiscoveryError(f"{target.url} did not answer in time") from error
-    except PreflightError as error:
+    except (PreflightError, WorkerLostError) as error:
         raise DiscoveryError(str(error)) from error
-    finally:
-        await control.close()
 
 
 def _one_line(error: Exception) -> str:

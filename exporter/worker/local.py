@@ -15,16 +15,19 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
+from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
+from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
     Reply,
     RunLevel,
     StopLevel,
@@ -94,6 +97,7 @@ class LocalWorker:
                 pass_fds=handed,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                env=base_environment(),
             )
         worker = cls(process, ours, account)
         try:
@@ -157,6 +161,13 @@ class LocalWorker:
         assert isinstance(facts, ModelFacts)
         return facts
 
+    async def ready_models(self, target: Target) -> tuple[str, ...]:
+        """The server's models that are ready, in the time that its connections have. Raises PreflightError, and
+        WorkerLostError."""
+        names = await self._ask(ReadModels(target))
+        assert isinstance(names, tuple)
+        return names
+
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
         async with aclosing(self.run_member(plan)) as events:
@@ -199,11 +210,11 @@ class LocalWorker:
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
-    async def _ask(self, what: Preflight | EndSweep) -> object:
+    async def _ask(self, what: Preflight | ReadModels | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as answers:
             return await anext(answers)
 
-    async def _exchange(self, what: Preflight | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+    async def _exchange(self, what: Preflight | ReadModels | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
         """Sends a command and yields its answers."""
         self._raise_if_lost()
         if self._inbox is not None:
@@ -227,9 +238,9 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+    def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
         """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
-        data = b"".join(encode(Command(self._serial, what)))
+        data = b"".join(encode(Command(self._serial, what, _environment(what))))
         try:
             whole = self._connection.send(data) == len(data)
         except OSError:
@@ -324,3 +335,12 @@ def _open_account(folder: Path | None) -> Account:
         with contextlib.suppress(OSError):
             return Account.create(folder)
     return Account.create()
+
+
+def _environment(what: object) -> dict[str, str]:
+    """The variables that a command's headers are read from."""
+    if isinstance(what, Preflight):
+        return header_environment(what.probe.target)
+    if isinstance(what, RunLevel):
+        return header_environment(what.plan.probe.target)
+    return header_environment(what.target) if isinstance(what, ReadModels) else {}

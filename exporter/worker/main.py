@@ -29,12 +29,14 @@ from exporter.engine.guard import Stop
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
     Reply,
     RunLevel,
     StopLevel,
@@ -63,6 +65,7 @@ class Host:
         self._account = account or Account()
         self._daemon = SignOfLife()
         self._session = Session(kinds, self._account)
+        self._variables = HeaderVariables()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._serial = 0
         self._stopped_serial = 0
@@ -129,6 +132,9 @@ class Host:
 
     async def _do(self, command: Command) -> None:
         serial, what = command.serial, command.what
+        if isinstance(what, (Preflight, EndSweep)):
+            self._variables.clear()
+        self._variables.set(command.environment)
         if isinstance(what, Preflight):
             await self._send(Reply(serial, await self._session.preflight(what.probe), last=True))
         elif isinstance(what, RunLevel):
@@ -137,6 +143,8 @@ class Host:
                 await self._run_level(serial, what)
             finally:
                 self._account.silence()
+        elif isinstance(what, ReadModels):
+            await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
         elif isinstance(what, EndSweep):
             await self._session.end_sweep()
             await self._send(Reply(serial, None, last=True))

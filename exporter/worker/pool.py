@@ -8,6 +8,8 @@ import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.target import Target
+from exporter.core.units import NS
 from exporter.engine.plan import Worker
 from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
@@ -19,6 +21,10 @@ MAX_SWEEPS = 100
 CLOSE_LIMIT_SECONDS = 16.0
 """How long a worker is waited for at the end: longer than a level may take to see its requests off, end its sequences
 and take its shared memory back. One that has nothing to see off answers at once."""
+
+
+QUESTION_LIMIT_SECONDS = 10.0
+"""How long after a server's own time a worker is waited for that reads its response."""
 
 
 class RestartReason(enum.StrEnum):
@@ -43,6 +49,7 @@ class WorkerPool:
         self._max_sweeps = max_sweeps
         # A place is a sweep's, however many workers share its load: who waits holds nothing that others wait for.
         self._places = asyncio.Semaphore(size)
+        self._question = asyncio.Lock()
         self._idle: list[LocalWorker] = []
         self._busy: set[LocalWorker] = set()
         self._restarts: dict[str, int] = {reason.value: 0 for reason in RestartReason}
@@ -72,6 +79,22 @@ class WorkerPool:
             finally:
                 for worker in taken:
                     await self._give_back(worker)
+
+    async def ready_models(self, target: Target) -> tuple[str, ...]:
+        """The models of a server that are ready, read by a worker: what a server sends is parsed in no other process.
+        It has no place of a sweep's, and waits for none; one such question is asked at a time. Raises PreflightError,
+        and WorkerLostError."""
+        async with self._question:
+            worker = await self._take()
+            self._busy.add(worker)
+            try:
+                async with asyncio.timeout(target.connect_timeout_ns / NS + QUESTION_LIMIT_SECONDS):
+                    return await worker.ready_models(target)
+            except TimeoutError:
+                await worker.kill()
+                raise
+            finally:
+                await self._give_back(worker)
 
     async def close(self) -> None:
         """Ends all workers, busy ones too. One whose level was just stopped is given a moment to see it off: to end the

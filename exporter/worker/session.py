@@ -27,6 +27,8 @@ from exporter.payload import Step
 from exporter.payload.input_errors import NOT_SEEN
 from exporter.server.poller import Poller, open_readers
 from exporter.services.base import Control, Service, SharedRequests
+from exporter.services.bounded import BoundedControl
+from exporter.services.connectivity import no_answer
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
 
@@ -63,6 +65,17 @@ class Session:
         if probe.input.shared_memory != "none":
             await self._service(probe.target).check_shared_memory(probe)
         return replace(facts, address=address)
+
+    async def ready_models(self, target: Target) -> tuple[str, ...]:
+        """The server's models that are ready; no part of a sweep. Raises PreflightError."""
+        control = self._bounded_control(target)
+        try:
+            async with asyncio.timeout(target.connect_timeout_ns / NS):
+                return await control.ready_models()
+        except TimeoutError as error:
+            raise no_answer(target.url, target.connect_timeout_ns) from error
+        finally:
+            await control.close()
 
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
@@ -125,8 +138,7 @@ class Session:
         control, self._control = self._control, None
         pollers, self._pollers = self._pollers, None
         self._abandoned = Abandoned()
-        for poller in pollers or ():
-            poller.close()
+        await asyncio.gather(*(poller.close() for poller in pollers or ()))
         self._data = Data()
         if control is not None:
             await control.close()
@@ -147,8 +159,11 @@ class Session:
         await shared.close()
 
     def _make_control(self, target: Target) -> Control:
-        self._control = self._service(target).control(target, target.connect_timeout_ns)
+        self._control = self._bounded_control(target)
         return self._control
+
+    def _bounded_control(self, target: Target) -> Control:
+        return BoundedControl(self._service(target).control(target, target.connect_timeout_ns), target)
 
     def _service(self, target: Target) -> Service:
         service = self._kinds.get(target.kind)

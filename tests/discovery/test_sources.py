@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from exporter.core.errors import PreflightError
+from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Reason
-from exporter.core.target import Header
+from exporter.core.target import Header, Target
 from exporter.core.units import NS
 from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Source, read
-from exporter.services import SERVICES
+from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import read as read_any
 from tests.builders import make_target
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]
@@ -28,6 +28,15 @@ FOUND = (Found("a", 1, labels=(("zone", "z"),)), Found("b", 2, labels=(("zone", 
 
 def source(**changes: Any) -> Source:
     return Source(make_target(name="fleet"), 30 * NS, labels=("zone",), **changes)
+
+
+async def read(of: Source) -> Answer:
+    """What a source says that is no index."""
+    return await read_any(of, _no_models)
+
+
+async def _no_models(_target: Target) -> tuple[str, ...]:
+    raise AssertionError("nobody asks for models")
 
 
 async def error_of(of: Source) -> str:
@@ -125,7 +134,7 @@ async def test_a_page(page: Page, tmp_path: Path) -> None:
     ("status", "body", "error"),
     [
         (500, b"[]", "http_sd answered 500, not 200"),
-        (302, b"[]", "http_sd answered 302, not 200"),
+        (302, b"[]", "http_sd answered 302, a redirect to /elsewhere, which is not followed"),
         (200, b"<html>", "http_sd: Expecting value: line 1 column 1 (char 0)"),
         (200, b"{}", "must be a list of target groups"),
         (200, b" " * 2048 + b"[]", "http_sd: is larger than 0 MiB"),
@@ -188,35 +197,26 @@ async def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-class FakeKind:
-    """A service kind that tells of its models, or fails."""
-
-    closed = 0
-
-    def __init__(self, answer: tuple[str, ...] | Exception) -> None:
-        self.answer = answer
-
-    def __call__(self) -> FakeKind:
-        return self
-
-    def control(self, target: Any, timeout_ns: int) -> FakeKind:
-        return self
-
-    async def ready_models(self) -> tuple[str, ...]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    async def close(self) -> None:
-        self.closed += 1
-
-
-async def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = FakeKind(("asr", "vad"))
-    monkeypatch.setitem(SERVICES, "fake", kind)
-    of = Source(make_target(kind="fake"), NS)
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (PreflightError(Reason.UNREACHABLE, "refused"), "refused"),
+        (WorkerLostError(Reason.WORKER_CRASH, "worker ended"), "worker ended"),
+        (TimeoutError(), "http://127.0.0.1:8000 did not answer in time"),
+    ],
+)
+async def test_models(failure: Exception, text: str) -> None:
+    of = Source(make_target(), NS)
     assert of.is_index
-    assert await read(of) == ("asr", "vad")
-    kind.answer = PreflightError(Reason.UNREACHABLE, "refused")
-    assert await error_of(of) == "refused"
-    assert kind.closed == 2
+
+    async def ask(target: Target) -> tuple[str, ...]:
+        assert target == of.target
+        return ("asr", "vad")
+
+    async def fail(_target: Target) -> tuple[str, ...]:
+        raise failure
+
+    assert await read_any(of, ask) == ("asr", "vad")
+    with pytest.raises(DiscoveryError) as caught:
+        await read_any(of, fail)
+    assert str(caught.value) == text

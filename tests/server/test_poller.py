@@ -30,6 +30,9 @@ class Numbers:
         self.count += 1
         return ServerReading(self.count, True)
 
+    def stop(self) -> None:
+        self.gate.set()
+
     def close(self) -> None:
         self.closed.set()
 
@@ -39,9 +42,8 @@ def numbers(readings: tuple[ServerReading, ...]) -> list[int]:
 
 
 async def closed(poller: Poller, reader: Numbers) -> None:
-    poller.close()
-    reader.gate.set()
-    assert await asyncio.to_thread(reader.closed.wait, 5)
+    await poller.close()
+    assert reader.closed.is_set()
 
 
 async def test_edges_share_their_reading() -> None:
@@ -102,4 +104,29 @@ async def test_a_reader_that_breaks_ends_the_readings_and_nothing_else(caplog: p
     assert reader.closed.wait(5)
     assert "the server's readings end" in caplog.text
     assert [each.error for each in (first, *await poller.edge(NS // 100))] == ["was not there at the window's edge"] * 3
-    poller.close()
+    await poller.close()
+
+
+async def test_a_reading_under_way_ends_with_the_sweep() -> None:
+    reader = Numbers()
+    reader.gate.clear()
+    poller = Poller(reader, 3600 * NS)
+    await poller.edge(NS // 100)
+    begin_ns = time.monotonic_ns()
+    await poller.close()
+    assert reader.closed.is_set()
+    assert time.monotonic_ns() - begin_ns < NS
+    assert "server-readings" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_thread_that_is_stuck_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.server.poller.END_LIMIT_SECONDS", 0.05)
+    reader = Numbers()
+    monkeypatch.setattr(reader, "stop", lambda: None, raising=False)
+    reader.gate.clear()
+    poller = Poller(reader, 3600 * NS)
+    await poller.edge(NS // 100)
+    await poller.close()
+    assert not reader.closed.is_set()
+    reader.gate.set()
+    assert await asyncio.to_thread(reader.closed.wait, 5)

@@ -67,12 +67,12 @@ async def refused(target: Any) -> tuple[Reason, str]:
 LIVE = {"/v2/health/live": (200, ""), "/v2/health/ready": (200, "")}
 META = {"/v2": (200, '{"name":"triton","version":"1","extensions":["statistics"]}')}
 FAULTS: dict[str, tuple[Script, Reason, str]] = {
-    "garbage": (garbage, Reason.PROTOCOL, "does not answer as a Triton does"),
+    "garbage": (garbage, Reason.PROTOCOL, "not an HTTP answer"),
     "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and did not answer within 0\.5 s"),
-    "closes": (close_at_once, Reason.PROTOCOL, "does not answer as a Triton does"),
-    "another server": (pages({}), Reason.PROTOCOL, "said 404"),
-    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said 401"),
-    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said 403"),
+    "closes": (close_at_once, Reason.PROTOCOL, "connection lost"),
+    "another server": (pages({}), Reason.PROTOCOL, "said HTTP 404"),
+    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said HTTP 401"),
+    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said HTTP 403"),
     "not live": (pages({"/v2/health/live": (400, ""), **META}), Reason.SERVER_NOT_LIVE, "says that it is not live"),
     "not ready": (
         pages({**LIVE, **META, "/v2/health/ready": (400, "")}),
@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
         Reason.SERVER_NOT_READY,
         r"not ready; of its models: b version 1 unavailable \(no file\)$",
     ),
-    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "does not answer as a Triton does"),
+    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "answered what is no JSON"),
     "other JSON": (pages({**LIVE, "/v2": (200, '{"name":{}}')}), Reason.PROTOCOL, "JSON that is not Triton's"),
     "no index": (pages({**LIVE, **META}), Reason.MODEL_NOT_READY, "repository index cannot be read"),
     "unknown": (

@@ -51,7 +51,7 @@ FAULTS = {
     "404": (always(answer("404 No", b'\n\n{"error":"x"}\nmore')), Outcome.CLIENT_ERROR, 'HTTP 404: {"error":"x"}'),
     "408": (always(answer("408 Slow")), Outcome.TIMEOUT, "HTTP 408"),
     "429": (always(answer("429 Busy")), Outcome.OVERLOAD, "HTTP 429"),
-    "500": (always(answer("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a  [1mb"),
+    "500": (always(answer("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a [1mb"),
     "504": (always(answer("504 Slow")), Outcome.TIMEOUT, "HTTP 504"),
     "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP answer"),
     "two answers": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete answer"),
@@ -382,7 +382,12 @@ def test_error_text_is_one_short_printable_line() -> None:
     assert error_text(500, b"") == "HTTP 500"
     assert error_text(500, b"\r\n \r\n") == "HTTP 500"
     assert error_text(500, b"\xff\xfe") == "HTTP 500: \ufffd\ufffd"
-    assert len(error_text(500, b"x" * 1024)) == 300
+    assert len(error_text(500, b"x" * (64 << 20))) == 300
+    page = b"<html><head><title>502 Bad Gateway</title><style>a {\n}</style></head>\r\n<body>no <b>upstream</b> <"
+    assert error_text(502, page) == "HTTP 502: 502 Bad Gateway no upstream"
+    assert (
+        error_text(302, b"moved", "http://x/\x1b[2J") == "HTTP 302: a redirect to http://x/ [2J, which is not followed"
+    )
 
 
 async def test_connect_timeout_of_a_silent_tls_server() -> None:
