@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import StopRules
 from exporter.core.units import NS
-from exporter.engine.account import SENT_CELL, Account
+from exporter.storage.account import SENT_CELL, Account
 
 PENDING_MIN_GROWTH = 16
 """A queue that has grown by less, however steadily, is noise."""

@@ -20,7 +20,6 @@ from exporter.core.probe import COUNT_WINDOW_LIMIT, Mode, Probe, WindowMode
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.abandoned import Abandoned
-from exporter.engine.account import LOST_AFTER_SECONDS, Account
 from exporter.engine.client_health import Health, find_cpu_stat
 from exporter.engine.guard import QueueGuard, Stop
 from exporter.engine.level_pacing import has_pacer, make_pacer
@@ -33,6 +32,7 @@ from exporter.engine.window_cutter import WindowCutter
 from exporter.payload import Step
 from exporter.server.poller import Poller
 from exporter.services.base import Control, Service
+from exporter.storage.account import LOST_AFTER_SECONDS, Account
 from exporter.transport.call import Call, Channel, EncodedRequest
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
@@ -344,8 +344,8 @@ class Level:
             await in_flight.end_sequences(DRAIN_LIMIT_NS)
         if not is_measured or len(in_flight.recorder):
             await self._hand_over(self._cut(warm_up=True))
-        abandoned = self._abandoned.count(time.monotonic_ns())
-        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
+        until_ns = self._abandoned.until_ns(time.monotonic_ns())
+        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns)
 
 
 def first_channels(plan: LevelPlan) -> int:

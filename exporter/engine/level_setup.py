@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from exporter.core.probe import Mode, Validation
 from exporter.engine.abandoned import Abandoned
-from exporter.engine.account import Account
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
@@ -20,6 +19,7 @@ from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
 from exporter.payload import Step
 from exporter.services.base import Service
+from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
 
 

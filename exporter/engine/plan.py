@@ -16,7 +16,8 @@ class LevelPlan:
     """All that a worker must know to run one level. The worker ends it by itself when `max_requests` have been sent,
     at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`. It also
     ends after `max_windows` measured windows (0: as many as come), so that no limit depends on how fast windows are
-    taken up.
+    taken up. `abandoned_until_ns` are requests that earlier levels and sweeps gave up on, each with the moment at which
+    it is presumed dropped: they take places in flight till then.
 
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
@@ -29,6 +30,7 @@ class LevelPlan:
     max_requests: int
     max_duration_ns: int
     max_windows: int = 0
+    abandoned_until_ns: tuple[int, ...] = ()
     member: int = 0
     members: int = 1
 

@@ -26,6 +26,7 @@ from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.level_run import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
@@ -66,9 +67,9 @@ Judge = Callable[[SweepResult], SweepResult]
 
 
 class Sweep:
-    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it.
-    `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the probe's group
-    have left, where it has any."""
+    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` and `leftovers`
+    outlive it. `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the
+    probe's group have left, where it has any."""
 
     def __init__(
         self,
@@ -79,12 +80,14 @@ class Sweep:
         watchers: Sequence[Watcher] = (),
         judge: Judge | None = None,
         allowed: Load | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
         stop = probe.stop
         self._max_requests = min(stop.max_requests, allowed.requests) if allowed else stop.max_requests
         self._max_duration_ns = min(stop.max_duration_ns, allowed.duration_ns) if allowed else stop.max_duration_ns
         self._probe = probe
         self._pins = pins or Pins()
+        self._leftovers = leftovers or Leftovers()
         self._sinks = sinks
         self._watchers = watchers
         self._judge = judge
@@ -104,6 +107,11 @@ class Sweep:
         self._sent_before = 0
         self._level_under_way: LoadLevel | None = None
         self._input_faults: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The result's."""
+        return self._id
 
     async def run(self, borrow: Borrow) -> SweepResult:
         """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
@@ -159,6 +167,7 @@ class Sweep:
             self._sent, self._lent = worker.sent - self._sent_before, None
             level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
             if level is not None and lost > 0:
+                self._leftovers.add(self._probe, lost)
                 counts = count_lost(lost, level)
                 self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
                 for sink in self._sinks:
@@ -256,6 +265,7 @@ class Sweep:
         plan = LevelPlan(
             *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
             max_windows=run.max_windows,
+            abandoned_until_ns=self._leftovers.of(self._probe),
         )
         end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
@@ -288,6 +298,7 @@ class Sweep:
             self._level_under_way = plan.level
             end = await self._run_to_its_end(worker, plan, run)
             self._worker = self._level_under_way = None
+            self._leftovers.keep(self._probe, end.abandoned_until_ns)
             measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
             if measurement is not None:
                 self._measurements[plan.level] = measurement

@@ -17,9 +17,9 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
+from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
     Command,
@@ -62,6 +62,7 @@ class LocalWorker:
         self._account = account or Account()
         self._sent: int | None = None
         self._level_serial = 0
+        self._unsent = bytearray()
         self._life = SignOfLife()
         self._renewing: asyncio.TimerHandle | None = None
         self._renew()
@@ -239,15 +240,28 @@ class LocalWorker:
             self._forget_exchange()
 
     def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
-        """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
-        data = b"".join(encode(Command(self._serial, what, _environment(what))))
+        """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
+        makes a command larger than any socket's buffer."""
+        is_idle = not self._unsent
+        for part in encode(Command(self._serial, what, _environment(what))):
+            self._unsent += part
+        if is_idle:
+            self._flush()
+        self._raise_if_lost()
+
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            whole = self._connection.send(data) == len(data)
+            del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
-            whole = False
-        if not whole:
+            self._unsent.clear()
             self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
-            self._raise_if_lost()
+        if self._unsent:
+            loop.add_writer(self._connection, self._flush)
+        else:
+            loop.remove_writer(self._connection)
 
     async def _next_answer(self) -> Reply:
         assert self._inbox is not None
@@ -289,6 +303,7 @@ class LocalWorker:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        asyncio.get_running_loop().remove_writer(self._connection)
         self._connection.close()
         self._close_account()
         self._lose(Reason.WORKER_CRASH, self._how_it_ended())

@@ -24,11 +24,11 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.window import LevelEnd
-from exporter.engine.account import LOST_AFTER_SECONDS, SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.engine.guard import Stop
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.storage.account import LOST_AFTER_SECONDS, SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
     Command,

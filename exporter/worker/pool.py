@@ -65,16 +65,17 @@ class WorkerPool:
         return sum(worker.alive for worker in (*self._idle, *self._busy))
 
     @contextlib.asynccontextmanager
-    async def lend(self, workers: int = 1) -> AsyncIterator[Worker]:
+    async def lend(self, workers: int = 1, note: str = "") -> AsyncIterator[Worker]:
         """For the time of one sweep a worker of the caller's own, or a group of several that share its load; waits
-        while `size` sweeps have theirs. One that the caller killed has missed its deadline. Raises WorkerLostError if a
-        new one does not come up."""
+        while `size` sweeps have theirs. Their accounts get the note. One that the caller killed has missed its
+        deadline. Raises WorkerLostError if a new one does not come up."""
         async with self._places:
             taken: list[LocalWorker] = []
             try:
                 for _ in range(workers):
                     taken.append(await self._take())
                     self._busy.add(taken[-1])
+                    taken[-1].note(note)
                 yield taken[0] if workers == 1 else WorkerGroup(taken)
             finally:
                 for worker in taken:

@@ -1,7 +1,7 @@
 """What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
 
-Owns what lives as long as a sweep: the connection for the slow calls, the data, the readings of the server's metrics,
-and the account of abandoned requests.
+Owns what lives as long as a sweep: the connection for the slow calls, the data, and the readings of the server's
+metrics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.engine.abandoned import Abandoned
-from exporter.engine.account import Account
 from exporter.engine.guard import Stop
 from exporter.engine.level import Level, Publish
 from exporter.engine.level_setup import places_in_flight
@@ -29,6 +28,7 @@ from exporter.server.poller import Poller, open_readers
 from exporter.services.base import Control, Service, SharedRequests
 from exporter.services.bounded import BoundedControl
 from exporter.services.connectivity import no_answer
+from exporter.storage.account import Account
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
 
@@ -82,6 +82,7 @@ class Session:
         does not fit the model."""
         self._stopped = None
         plan = _settled(plan)
+        self._abandoned = Abandoned(plan.abandoned_until_ns)
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         shared: SharedRequests | None = None
@@ -137,7 +138,6 @@ class Session:
         """Closes what belonged to the sweep."""
         control, self._control = self._control, None
         pollers, self._pollers = self._pollers, None
-        self._abandoned = Abandoned()
         await asyncio.gather(*(poller.close() for poller in pollers or ()))
         self._data = Data()
         if control is not None:

@@ -24,6 +24,11 @@ class FakeWorker:
         self.sweeps = 0
         self.ended = False
         self.is_asked = False
+        self.is_stuck = False
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     async def end_sweep(self) -> None:
         assert self.alive

@@ -9,8 +9,8 @@ import pytest
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import StopRules
-from exporter.engine.account import ACCOUNT_SUFFIX, PAGE_BYTES, SENT_CELL, Account, SignOfLife
 from exporter.engine.guard import Guard
+from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, SENT_CELL, Account, SignOfLife
 
 
 def test_both_sides_see_one_page() -> None:
