@@ -89,6 +89,11 @@ def _add_health(health: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
+    demo.add_argument(
+        "--check",
+        action="store_true",
+        help="only report what this machine lacks for it (exit status 1) and what would be downloaded (0)",
+    )
     demo.set_defaults(command=_demo)
 
 
@@ -279,7 +284,11 @@ def _percentile(text: str) -> float:
     return value
 
 
-def _demo(_options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> int:
+    if options.check:
+        from exporter.demo import machine
+
+        return machine.main(["check"])
     from exporter.demo.command import run_demo
 
     return run_demo()

@@ -13,6 +13,7 @@ from exporter.discovery.follow import Discovery, sources_of
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Answer, Source
 from tests.discovery.test_expand import ASR, FLEET, settings_of
+from tests.waiting import PATIENCE_SECONDS
 
 EVERY = {"name": "every", "target": "fleet", "models": "all-ready"}
 DISCOVER = {"discover": {"dns": True, "refresh": "1s"}}
@@ -39,7 +40,7 @@ class Stage:
         self.names = [probe.name for probe in self.discovery.probes_of(self.settings)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():
                 await asyncio.sleep(0.005)
 

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from exporter.state.probe_state import Board, ProbeView
 from tests.builders import concurrency, make_probe
 from tests.metrics.results import Clock, make_counts, make_exporter_facts, make_result
 from tests.metrics.scenario import HOSTILE, closed_loop, hostile, make_scenario, open_loop
+from tests.programs import need
 
 OF_REPLICAS = {f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER}
 """There are none in the scenario; they have tests of their own."""
@@ -98,12 +98,9 @@ async def test_both_formats_tell_the_same(make_page: MakePage) -> None:
 
 
 async def test_promtool_has_nothing_to_say(make_page: MakePage) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        assert os.environ.get("CI") != "true", "promtool is missing"
-        pytest.skip("promtool is not installed")
+    need("promtool")
     body = (await make_page(make_scenario()).render(None, None, ())).body
-    command = [promtool, "check", "metrics"]
+    command = ["promtool", "check", "metrics"]
     checked = await asyncio.to_thread(subprocess.run, command, input=body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 

@@ -23,6 +23,7 @@ from exporter.web import client_connection, tls_handshake
 from exporter.web.http_server import WebServer
 from exporter.web.tls_endpoint import TlsEndpoint
 from tests.transport.certificates import make_certificates
+from tests.waiting import PATIENCE_SECONDS
 
 HUGE = b"x" * 20_000_000
 SILENT = 200
@@ -163,7 +164,7 @@ async def test_who_shakes_no_hands_has_a_place_too(
 
 async def until(count: Callable[[], Awaitable[int]], expected: int) -> None:
     """Waits until so many are counted, and no more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (found := await count()) < expected:
             await asyncio.sleep(0.01)
     assert found == expected
@@ -243,7 +244,7 @@ async def until_reset(client: socket.socket) -> None:
     await asyncio.sleep(0.3)
     got = 0
     with contextlib.suppress(ConnectionResetError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while data := await loop.sock_recv(client, 2**20):
                 got += len(data)
     assert got < len(HUGE)

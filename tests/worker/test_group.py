@@ -27,12 +27,13 @@ from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_target
 from tests.engine.fakes import make_plan, request_rate
+from tests.waiting import PATIENCE_SECONDS
 from tests.worker.test_local import FAKE_WORKER, probe, run
 
 
 @pytest.fixture
 async def members() -> AsyncIterator[list[LocalWorker]]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         workers = list(await asyncio.gather(*(LocalWorker.spawn(module=FAKE_WORKER) for _ in range(2))))
         yield workers
         await asyncio.gather(*(worker.kill() for worker in workers))
@@ -174,7 +175,7 @@ async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monke
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
     members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
     group = WorkerGroup(members)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for kind, level, reason in BREAKING:
             it = plan(level, kind, error_min_requests=20, max_latency_ns=40 * MS, max_in_flight=128)
             end = None

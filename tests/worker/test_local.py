@@ -22,6 +22,7 @@ from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import make_plan
+from tests.waiting import PATIENCE_SECONDS
 
 FAKE_WORKER = "tests.worker.fake_worker"
 
@@ -37,7 +38,7 @@ def plan(kind: str = "fake", value: int = 1, **rules: Any) -> LevelPlan:
 
 @pytest.fixture
 async def worker() -> AsyncIterator[LocalWorker]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         it = await LocalWorker.spawn(module=FAKE_WORKER)
         yield it
         await it.kill()
@@ -239,7 +240,7 @@ async def test_no_orphan_stays(doing: str) -> None:
     assert is_running(pid)
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while is_running(pid):
             await asyncio.sleep(0.01)
 
