@@ -23,6 +23,7 @@ from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
 from exporter.core.result import Sink
 from exporter.core.units import NS
+from exporter.daemon.exit import leave_stuck_threads, own_blocking_threads
 from exporter.daemon.on_demand import OnDemand
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
@@ -67,7 +68,13 @@ def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) 
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
     daemon = Daemon(config_path, shard, WebAccess(web_config_path))
-    asyncio.run(daemon.run())
+    asyncio.run(_run_and_leave(daemon))
+
+
+async def _run_and_leave(daemon: Daemon) -> None:
+    threads = own_blocking_threads()
+    await daemon.run()
+    await leave_stuck_threads(threads)
 
 
 class Daemon:

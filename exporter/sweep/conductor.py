@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
+from exporter.core.threads import Threads
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
@@ -34,6 +36,9 @@ from exporter.sweep.trace_settings import server_settings
 from exporter.sweep.watcher import Watcher
 
 _log = logging.getLogger(__name__)
+
+_figures = Threads("figures", max(2, os.cpu_count() or 1))
+"""What windows come to is computed beside the loop, and waits for nothing but other windows."""
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -293,13 +298,13 @@ class Sweep:
         """Runs the level, and keeps what it measured."""
         measurement = None
         for watcher in self._watchers:
-            await asyncio.to_thread(watcher.level_started, plan)
+            await _figures.run(watcher.level_started, plan)
         try:
             self._level_under_way = plan.level
             end = await self._run_to_its_end(worker, plan, run)
             self._worker = self._level_under_way = None
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
-            measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
+            measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
         finally:
@@ -327,7 +332,7 @@ class Sweep:
                     if event.warm_up:
                         run.add_warm_up(event)
                     elif not decided:
-                        verdict = await asyncio.to_thread(run.add, event, time.time())
+                        verdict = await _figures.run(run.add, event, time.time())
                         for watcher in self._watchers:
                             watcher.window_judged(plan.level, run.last_summary, verdict)
                         decided = run.is_decided(verdict)
@@ -338,8 +343,8 @@ class Sweep:
     async def _take_window(self, window: Window, level: LoadLevel) -> None:
         if not window.warm_up:
             for watcher in self._watchers:
-                await asyncio.to_thread(watcher.window_measured, window)
-        counts = await asyncio.to_thread(count_window, window, level, self._probe)
+                await _figures.run(watcher.window_measured, window)
+        counts = await _figures.run(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
         self._last_error = window.error_text or self._last_error
         for sink in self._sinks:

@@ -11,6 +11,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.engine.plan import Worker
+from exporter.storage.account import SIGN_OF_LIFE_SECONDS
 from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 
@@ -125,9 +126,10 @@ class WorkerPool:
 
     async def _is_fit(self, worker: LocalWorker) -> bool:
         """Whether the worker can be used again; if not, it is counted and gone."""
-        if worker.alive and worker.sweeps < self._max_sweeps:
+        is_stuck = worker.is_stuck
+        if worker.alive and not is_stuck and worker.sweeps < self._max_sweeps:
             return True
-        if worker.was_killed:
+        if worker.was_killed or is_stuck:
             reason = RestartReason.DEADLINE
         elif worker.alive:
             reason = RestartReason.WORN
@@ -140,7 +142,12 @@ class WorkerPool:
 
 async def _end(worker: LocalWorker) -> None:
     if worker.alive and not worker.is_asked:
-        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
-            async with asyncio.timeout(CLOSE_LIMIT_SECONDS):
-                await worker.end_sweep()
+        ending = asyncio.create_task(worker.end_sweep())
+        ends = asyncio.get_running_loop().time() + CLOSE_LIMIT_SECONDS
+        # One that gives no sign of life sees nothing off.
+        while not (ending.done() or worker.is_stuck or asyncio.get_running_loop().time() > ends):
+            await asyncio.wait({ending}, timeout=SIGN_OF_LIFE_SECONDS)
+        ending.cancel()
+        with contextlib.suppress(WorkerLostError, PreflightError, asyncio.CancelledError):
+            await ending
     await worker.kill()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
@@ -329,6 +331,20 @@ async def test_the_worker_holds_the_limit_of_windows_itself() -> None:
     counted = ScriptedWorker(lambda plan, index: steady(plan, index) if index < 3 else LevelEnd(Reason.NONE, "", 6))
     await sweep(counted, make_probe(measurement=MeasurementOptions(window_ns=NS, max_windows=7, request_count=6)))
     assert counted.plans[0].max_windows == 0
+
+
+async def test_a_sweep_does_not_wait_behind_what_hangs_in_asyncios_own_pool() -> None:
+    go = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, go.wait)
+    try:
+        async with asyncio.timeout(10):
+            result, _ = await sweep(ScriptedWorker(steady), make_probe())
+        assert result.usable
+    finally:
+        go.set()
+        await stuck
 
 
 async def test_a_worker_that_says_nothing_is_killed_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

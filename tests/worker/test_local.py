@@ -16,7 +16,7 @@ import pytest
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Probe
+from exporter.core.probe import InputOptions, Probe
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.worker.local import LocalWorker
@@ -306,3 +306,35 @@ async def test_a_stopped_worker_is_killed_for_silence(worker: LocalWorker) -> No
     assert asyncio.get_running_loop().time() - started < 5
     assert not worker.alive
     assert worker.sent > 0
+
+
+async def test_a_stopped_worker_is_known_to_be_stuck_and_one_that_goes_on_is_not(worker: LocalWorker) -> None:
+    os.kill(worker.pid, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        while not worker.is_stuck:
+            await asyncio.sleep(0.05)
+        os.kill(worker.pid, signal.SIGCONT)
+        while worker.is_stuck:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_command_may_be_larger_than_the_sockets_buffer(worker: LocalWorker) -> None:
+    large = dataclasses.replace(probe(), input=InputOptions(string_data="x" * 3_000_000))
+    for _ in range(2):
+        assert await worker.preflight(large) == make_facts()
+    assert worker.alive
+
+
+async def test_a_stop_follows_a_large_command(worker: LocalWorker) -> None:
+    large = plan(window_ms=60_000)
+    options = InputOptions(string_data="x" * 3_000_000)
+    large = dataclasses.replace(large, probe=dataclasses.replace(large.probe, input=options))
+    async with aclosing(worker.run_level(large)) as events:
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    await worker.silence()
+    assert worker.alive
+    assert await worker.preflight(probe()) == make_facts()
