@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from exporter.core.errors import TritonCanaryError
+from exporter.core.exit_code import ExitCode
 from exporter.demo.child_process import KeptProcess
 from exporter.demo.sweep_table import ProbeJson, fetch_probes, landed, one_line, table
 from exporter.demo.triton import ADDRESS, EmbeddedTriton, free_ports
@@ -41,7 +42,7 @@ LOG_LINES_SHOWN = 15
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Sequence[str] = DAEMON) -> int:
+def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Sequence[str] = DAEMON) -> ExitCode:
     """Runs the demo until SIGINT, SIGTERM or SIGHUP; returns the exit code: 0 after one of these, 1 if something could
     not start or ended by itself, which is then said. Must be called in the main thread.
 
@@ -60,10 +61,10 @@ def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Se
             demo.watch()
         except KeyboardInterrupt:
             console.print("\nstopping")
-            return 0
+            return ExitCode.OK
         except (EmbeddedTritonError, _DemoError) as error:
             console.print(str(error), style="red")
-            return 1
+            return ExitCode.ERROR
         finally:
             demo.end()
 
