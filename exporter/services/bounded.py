@@ -130,4 +130,7 @@ def _bounded_statistics(found: ModelStatistics) -> ModelStatistics:
 
 def bounded_models(names: Sequence[str]) -> tuple[str, ...]:
     """The models that can be measured: their names become those of probes, and labels."""
-    return tuple(name for name in names if is_clean_name(name))[:READY_MODELS]
+    kept = tuple(name for name in names if is_clean_name(name))[:READY_MODELS]
+    if len(kept) < len(names):
+        _log.warning("models are left out of a repository index", extra=fields(kept=len(kept), of=len(names)))
+    return kept

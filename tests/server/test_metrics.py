@@ -22,6 +22,7 @@ from exporter.server.metrics import PageError, PageReader, parse_page
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
+from tests.waiting import PATIENCE_SECONDS
 
 PAGE = (Path(__file__).parent / "triton-2gpu-written.txt").read_text()
 """Written by hand, with each family that we take; commands/analyze/report/test_gpus.py has one that a server wrote."""
@@ -273,7 +274,7 @@ async def test_every_server_gives_figures_or_one_clear_line(
     if script is endless:
         monkeypatch.setattr(metrics, "TIMEOUT_NS", 5 * NS)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    async with serving(script) as port, in_time(10):
+    async with serving(script) as port, in_time(PATIENCE_SECONDS):
         reading = await read_from(port)
     assert error in reading.error if error else reading.error == ""
     assert "\n" not in reading.error
@@ -297,7 +298,7 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
         finally:
             open_connections -= 1
 
-    async with serving(good_then_trickled, certificates.server_context()) as port, in_time(10):
+    async with serving(good_then_trickled, certificates.server_context()) as port, in_time(PATIENCE_SECONDS):
         url = f"https://127.0.0.1:{port}/metrics"
         page = PageReader(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
         errors = [(await asyncio.to_thread(page.read)).error for _ in range(3)]

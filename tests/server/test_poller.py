@@ -12,6 +12,7 @@ from exporter.core.facts import ServerReading
 from exporter.core.units import NS
 from exporter.server.figures import server_metrics
 from exporter.server.poller import Poller
+from tests.waiting import PATIENCE_SECONDS, patient
 
 
 class Numbers:
@@ -26,7 +27,7 @@ class Numbers:
         self.closed = threading.Event()
 
     def read(self) -> ServerReading:
-        self.gate.wait(10)
+        self.gate.wait(PATIENCE_SECONDS)
         self.count += 1
         return ServerReading(self.count, True)
 
@@ -74,7 +75,7 @@ async def test_an_edge_does_not_wait_for_ever_and_its_reading_comes_with_the_nex
     reader.gate.clear()
     before = time.monotonic()
     first, late = await poller.edge(NS // 50)
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < patient(2)
     assert first == ServerReading(1, True)
     assert (late.from_page, late.error) == (True, "was not there at the window's edge")
     reader.gate.set()
@@ -101,7 +102,7 @@ async def test_a_reader_that_breaks_ends_the_readings_and_nothing_else(caplog: p
     reader.count = "no number"  # type: ignore[assignment]
     poller = Poller(reader, 3600 * NS)
     (first,) = await poller.edge(NS // 20)
-    assert reader.closed.wait(5)
+    assert reader.closed.wait(PATIENCE_SECONDS)
     assert "the server's readings end" in caplog.text
     assert [each.error for each in (first, *await poller.edge(NS // 100))] == ["was not there at the window's edge"] * 3
     await poller.close()

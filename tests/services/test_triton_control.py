@@ -20,6 +20,7 @@ from exporter.services.triton.control import TritonControl
 from tests.builders import make_facts, make_target
 from tests.transport.certificates import Certificates, make_certificates
 from tests.transport.scripted import Script, serving
+from tests.waiting import patient
 
 TIMEOUT_NS = NS // 2
 
@@ -220,6 +221,6 @@ async def test_no_snapshot_is_none(script: Script) -> None:
 
 async def test_model_without_statistics_is_not_asked() -> None:
     control = TritonControl(make_target(port=1), NS)
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(patient(0.5)):
         assert await control.snapshot(make_facts(has_statistics=False)) is None
     await control.close()

@@ -38,6 +38,7 @@ from tests.conftest import TritonFactory
 from tests.transport.certificates import make_certificates
 from tests.transport.nginx import nginx_serving
 from tests.transport.scripted import Ended
+from tests.waiting import PATIENCE_SECONDS
 from tests.wire.test_grpc_servers import Client
 
 SCHEMES = ["http", "grpc"]
@@ -259,7 +260,7 @@ async def test_highest_version_answers_and_an_unloaded_model_is_not_ready(
     for scheme in SCHEMES:
         unloaded = TritonControl(endpoint(triton, scheme), 5 * NS)
         reasons = set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             # While it is being unloaded, the whole server says that it is not ready.
             while Reason.MODEL_NOT_READY not in reasons:
                 with pytest.raises(PreflightError) as caught:

@@ -18,6 +18,7 @@ from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.http_channel import HttpChannel, error_text, retry_after_ns, status_outcome
 from exporter.wire.http1 import decoded_body
 from tests.transport.scripted import OK, REQUEST, Ended, Script, always, http_target, read_request, reset, serving
+from tests.waiting import PATIENCE_SECONDS
 
 
 def answer(status: str, body: bytes = b"", headers: bytes = b"") -> bytes:
@@ -150,7 +151,7 @@ async def test_listener_sends_again_from_within() -> None:
         channel = HttpChannel(http_target(port), listener)
         await channel.open()
         channel.send(Call(0), REQUEST)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await done.wait()
         await channel.close()
     assert seen == [len(OK)] * 500
@@ -222,7 +223,7 @@ async def test_give_up_closes_the_connection_and_the_next_call_opens_another() -
         assert call.last_ns >= call.sent_ns > 0
         channel.give_up(call, Outcome.TIMEOUT)
         assert len(ended.calls) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await closed.wait()
         channel.send(call, REQUEST)
         assert await ended.wait(2) == (Outcome.OK, "")
