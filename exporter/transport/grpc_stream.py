@@ -136,6 +136,7 @@ class StreamLink(GrpcLink):
 
     def _tell_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
         """True if it was the call's last."""
+        assert isinstance(rpc, StreamRpc)
         call, message = rpc.call, self._read(data)
         if message.has_content:
             call.first_ns = call.first_ns or now_ns
