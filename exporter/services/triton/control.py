@@ -102,10 +102,10 @@ class TritonControl(OipControl):
         parts = [config, *called.values()]
         self._refuse_text_ids(model, parts)
         left_out += await self._follow(map(ModelKey.parse, composing), called)
-        if left_out := list(dict.fromkeys(key.name for key in left_out if key not in called)):
+        if names := list(dict.fromkeys(key.name for key in left_out if key not in called)):
             _log.warning(
                 "the model calls more models than are followed, and the figures of the others are missing",
-                extra=logs.fields(model=config.name, followed=len(called), left_out=", ".join(left_out)),
+                extra=logs.fields(model=config.name, followed=len(called), left_out=", ".join(names)),
             )
         return replace(
             model_facts(server, metadata, config, version),
