@@ -69,7 +69,9 @@ class TlsSettings(Section):
     cert_file: PathText = Field(default="", description="PEM or DER file of our own certificate; needs `key_file`.")
     key_file: PathText = Field(default="", description="PEM or DER file of its key.")
     server_name: LabelValue = Field(
-        default="", description="The name that the server's certificate must bear; the url's host by default."
+        default="",
+        description="The name that is asked for in the handshake (SNI), and that the server's certificate must bear; "
+        "`host_header`'s or else the url's host by default.",
     )
     verify: Annotated[str, OneOf(VERIFY), BeforeValidator(_truth_as_text)] = Field(
         default="full",
@@ -131,6 +133,12 @@ class TargetSettings(Section):
     headers: dict[str, HeaderSettings] = Field(
         default={},
         description="Headers (gRPC: metadata) of every request, by name; a secret comes from `env` or `file`.",
+    )
+    host_header: Annotated[StrictStr, AfterValidator(text.host_header)] = Field(
+        default="",
+        description="The Host header (gRPC: `:authority`) of every request, `host` or `host:port`, for servers behind "
+        "a gateway that routes by name; the url's host and port by default. TLS asks for this name, too, unless "
+        "`tls.server_name` is another.",
     )
     tls: TlsSettings = Field(default_factory=TlsSettings, description="TLS, for https and grpcs.")
     connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(

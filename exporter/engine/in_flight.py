@@ -65,6 +65,8 @@ class InFlight:
 
     def start(self, sender: Sender, start_ns: int) -> None:
         """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
+        if self._sender is not None:
+            self._sender.stop()  # it holds a timer, though it has nothing more to send
         self._sender = sender
         sender.start(start_ns)
         self._scan()
@@ -135,6 +137,7 @@ class InFlight:
         """Nothing more is sent from now on. The first reason stays."""
         if self.stopped is None:
             self.stopped = stop
+            self._guard.end_sending()
             if self._sender is not None:
                 self._sender.stop()
             self.wake.set()

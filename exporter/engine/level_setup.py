@@ -19,6 +19,7 @@ from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
 from exporter.payload import Step
 from exporter.services.base import Service
+from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
 
 
@@ -36,12 +37,15 @@ def make_in_flight(
     steps: Sequence[Step],
     streams: Sequence[Sequence[int]],
     abandoned: Abandoned,
+    account: Account | None = None,
 ) -> tuple[InFlight, Guard]:
     """The level's requests and the guard of its budgets. Raises InputError if the requests can't be sent so."""
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
-    guard = Guard(probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
+    guard = Guard(
+        probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
+    )
     arguments = abandoned, probe.stop.max_in_flight, probe.measurement.request_timeout_ns
     if sequences is not None:
         placers = [service.placer(probe.target, requests) for requests in by_place]

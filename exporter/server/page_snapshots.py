@@ -31,6 +31,7 @@ class PageSnapshots:
     def close(self) -> None:
         """Closes its connection."""
         if self._page is not None:
+            self._page.stop()
             self._page.close()
 
     def _read(self, facts: ModelFacts) -> ServerSnapshot | None:
@@ -38,7 +39,7 @@ class PageSnapshots:
             self._page = PageReader(self._target, facts.name, facts.asked_version)
         try:
             text, asked_ns, answered_ns = self._page.fetch()
-            models = parse_statistics(text, facts.name, facts.asked_version)
+            models = parse_statistics(text, facts.name, facts.asked_version, self._page.stopped)
         except PageError:
             return None
         return ServerSnapshot(asked_ns, answered_ns, models)

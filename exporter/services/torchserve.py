@@ -146,6 +146,7 @@ def management_endpoint(target: Target) -> Target | None:
         port=parts.port or (443 if parts.scheme == "https" else 80),
         path=parts.path.rstrip("/"),
         headers=target.management_headers,
+        host_header="",
         address="",
     )
 

@@ -43,6 +43,11 @@ class LevelRun:
         """Measured windows of the present run so far, warm-up not counted."""
         return len(self._summaries) - self._ended_windows
 
+    @property
+    def max_windows(self) -> int:
+        """The most that a run may measure; 0 for one that ends by itself."""
+        return 0 if self._runs_once else self._probe.measurement.max_windows
+
     def repeat(self) -> None:
         """The next run of the level begins."""
         self._ended.append(self._present_run())

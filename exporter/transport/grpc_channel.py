@@ -12,6 +12,7 @@ from collections import deque
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink
 
@@ -163,6 +164,6 @@ class GrpcChannel:
 
     def _fail(self, call: Call, outcome: Outcome, text: str) -> None:
         call.outcome = outcome
-        call.text = text[:300]
+        call.text = clean_text(text)
         call.last_ns = time.monotonic_ns()
         self.call_ended(call)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.grpc_channel import GrpcChannel
-from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc
+from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc, sized
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.wire.grpc import OK
 from exporter.wire.http2 import Abort
@@ -23,7 +24,6 @@ from exporter.wire.http2_frames import ErrorCode
 NOT_FINAL = "no final response"
 """Why a request is given up whose error came, and whose end did not."""
 
-_TEXT_LENGTH = 300
 _OK = Outcome.OK
 
 
@@ -62,6 +62,7 @@ class StreamLink(GrpcLink):
         self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_answers: bool = False
     ) -> None:
         super().__init__(target, method, owner)
+        self._stream_type = sized(StreamRpc, target.max_response_bytes)
         self._keep_answers = keep_answers
         self._kept: dict[int, list[bytes | bytearray]] = {}
         self._read = protocol.read
@@ -76,7 +77,7 @@ class StreamLink(GrpcLink):
         rpc = self._stream_of(call)
         is_new = rpc is None
         if rpc is None:
-            rpc = self._streams[call.slot] = StreamRpc()
+            rpc = self._streams[call.slot] = self._stream_type()
         rpc.take_messages()  # what came unasked
         rpc.call, rpc.request, rpc.resent, rpc.ended = call, request, resent, False
         rpc.failure = None
@@ -157,14 +158,21 @@ class StreamLink(GrpcLink):
         failure = rpc.failure
         if failure is not None:
             if outcome is _OK:
-                outcome, text = failure.outcome, failure.text[:_TEXT_LENGTH]
+                outcome, text = failure.outcome, clean_text(failure.text)
             elif outcome is not Outcome.CANCELLED:
-                text = f"{text or NOT_FINAL} after the error: {failure.text}"[:_TEXT_LENGTH]
+                text = clean_text(f"{text or NOT_FINAL} after the error: {failure.text}")
         super()._end(rpc, outcome, text, now_ns)
 
     def _answer(self, rpc: UnaryRpc) -> Answer | None:
         kept = self._kept.pop(rpc.call.slot, [])
         return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is _OK else None
+
+    def _reset(self, rpc: UnaryRpc) -> None:
+        self._streams = {slot: stream for slot, stream in self._streams.items() if stream is not rpc}
+        super()._reset(rpc)
+
+    def _held(self, rpc: UnaryRpc) -> int:
+        return rpc.held + sum(map(len, self._kept.get(rpc.call.slot, ())))
 
     def _responses(self, rpc: UnaryRpc) -> int:
         return len(rpc.call.response_ns)

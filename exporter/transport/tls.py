@@ -31,7 +31,7 @@ class _Kept:
     context: ssl.SSLContext
 
 
-_kept: dict[tuple[TlsOptions, str, tuple[str, ...]], _Kept] = {}
+_kept: dict[tuple[TlsOptions, tuple[str, ...]], _Kept] = {}
 _warned: set[tuple[str, str]] = set()
 _lock = threading.Lock()
 
@@ -43,15 +43,14 @@ def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     verification, says so in the log once.
     """
     options = target.tls
-    name = options.server_name or target.host
     _warn_of_weakness(target)
-    key = (options, name, tuple(alpn))
+    key = (options, tuple(alpn))
     with _lock:
         try:
             stamps = tuple(_stamp(path) for path in (options.ca_file, options.cert_file, options.key_file) if path)
             kept = _kept.get(key)
             if kept is None or kept.stamps != stamps:
-                kept = _kept[key] = _Kept(stamps, _build(options, name, alpn))
+                kept = _kept[key] = _Kept(stamps, _build(options, alpn))
         except OSError as error:
             raise TransportError(Outcome.TLS_ERROR, str(error)) from error
     return kept.context
@@ -65,25 +64,10 @@ def _stamp(path: str) -> _FileStamp:
     return path, status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class _NamingContext(ssl.SSLContext):
-    """A context that asks for, and checks, the target's name, whatever host its user connects to."""
-
-    server_name: str
-
-    def wrap_bio(  # type: ignore[override]
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        return super().wrap_bio(incoming, outgoing, server_side, self.server_name, session)
-
-
-def _build(options: TlsOptions, name: str, alpn: Sequence[str]) -> ssl.SSLContext:
-    context = _NamingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = name
+def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # A certificate in ca_file is trusted as it is, be it an intermediate authority's or the server's own: as curl does.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = options.verify and options.verify_host
     if not options.verify:

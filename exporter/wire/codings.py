@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 
+from exporter.core.bounds import GZIP_MEMBERS
 from exporter.core.errors import ProtocolError
 
 WINDOW_BITS = {"deflate": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS | 16}
 """zlib's parameter for each coding. "deflate" is zlib's format (RFC 1950), not the bare one that its name suggests."""
-_MAX_GZIP_MEMBERS = 64
 
 
 def compress(data: bytes, coding: str) -> bytes:
@@ -40,7 +40,7 @@ def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
     """One coding taken off. A gzip body may have several members."""
     pieces: list[bytes] = []
     left = limit
-    for _member in range(_MAX_GZIP_MEMBERS):
+    for _member in range(GZIP_MEMBERS):
         if not data:
             break
         inflater = zlib.decompressobj(window_bits)

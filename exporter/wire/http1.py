@@ -14,14 +14,13 @@ from collections.abc import Iterable
 
 import httptools
 
+from exporter.core.bounds import HTTP_BYTES, HTTP_HEAD, HTTP_INTERIM
 from exporter.core.errors import ProtocolError
 from exporter.wire.codings import decompress
 
-MAX_HEAD_BYTES = 64 * 1024
-"""The most that an answer's head may have, interim answers before it included."""
-MAX_ANSWER_BYTES = 1 << 30
-"""The most that an answer may have on the wire, and that its body may have after decompression."""
-MAX_INTERIM_ANSWERS = 32
+MAX_HEAD_BYTES = HTTP_HEAD
+MAX_ANSWER_BYTES = HTTP_BYTES
+MAX_INTERIM_ANSWERS = HTTP_INTERIM
 
 _HEADS_LOOKED_AT = 64
 """How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
@@ -55,6 +54,7 @@ class Http1Client:
         "_heads_left",
         "_interim",
         "_keep_body",
+        "_max_bytes",
         "_outstanding",
         "_parser",
         "_raw",
@@ -63,8 +63,9 @@ class Http1Client:
         "wire_bytes",
     )
 
-    def __init__(self, *, keep_body: bool = False) -> None:
+    def __init__(self, *, keep_body: bool = False, max_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._keep_body = keep_body
+        self._max_bytes = max_bytes
         self.reset()
 
     def reset(self) -> None:
@@ -148,8 +149,8 @@ class Http1Client:
         head_end = self._head_bounds()[1]
         if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
             raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
-        if self.wire_bytes > MAX_ANSWER_BYTES:
-            raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if self.wire_bytes > self._max_bytes:
+            raise ProtocolError(f"an answer of more than {self._max_bytes} bytes")
         return not self._outstanding
 
     def receive_eof(self) -> bool:

@@ -9,23 +9,26 @@ from pathlib import Path
 import pytest
 
 from exporter.demo import triton_environment as module
+from exporter.demo.cache import Progress, cache_folder
+from exporter.demo.libpython import library_name
+from exporter.demo.machine import Machine
 from exporter.demo.triton_environment import (
     EmbeddedTritonError,
-    Platform,
-    Progress,
     TritonEnvironment,
-    cache_folder,
     find_environment,
+    link_libpython,
     make_environment,
 )
+from tests.waiting import PATIENCE_SECONDS
 
-GOOD = Platform("Linux", "x86_64", (3, 11), (2, 36), Path("/usr/lib"))
+GOOD = Machine("Linux", "x86_64", (3, 11), (2, 36), libpython=True, venv=True)
 
 
 @pytest.fixture(autouse=True)
-def _usable_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+def _usable_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests build nothing real: they hold on every machine."""
-    monkeypatch.setattr(Platform, "here", classmethod(lambda cls: GOOD))
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls: GOOD))
+    monkeypatch.setattr(module, "demo_space", list)
 
 
 def silent(text: str) -> None:
@@ -48,29 +51,8 @@ class FakeInstaller:
             raise self.fail
         environment.server_binary.parent.mkdir(parents=True)
         environment.server_binary.touch()
-
-
-@pytest.mark.parametrize(
-    ("platform", "text"),
-    [
-        (replace(GOOD, system="Darwin", machine="arm64"), "Linux x86_64 only, and this is Darwin arm64"),
-        (replace(GOOD, machine="aarch64"), "Linux x86_64 only, and this is Linux aarch64"),
-        (replace(GOOD, python=(3, 13)), "needs Python 3.11 or 3.12, and this is Python 3.13"),
-        (replace(GOOD, glibc=(2, 31)), "needs glibc 2.35 or newer, and this system has glibc 2.31"),
-        (replace(GOOD, glibc=None), "this system has another C library"),
-        (replace(GOOD, libpython=None), "loads libpython3.11.so.1.0, and there is none"),
-    ],
-)
-def test_what_the_platform_lacks_is_said_in_one_paragraph(platform: Platform, text: str) -> None:
-    with pytest.raises(EmbeddedTritonError) as caught:
-        platform.check()
-    assert text in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("platform", [GOOD, replace(GOOD, python=(3, 12)), replace(GOOD, glibc=(2, 35))])
-def test_a_platform_with_all_of_it_passes(platform: Platform) -> None:
-    platform.check()
+        environment.server_libraries.mkdir()
+        (environment.server_libraries / library_name()).touch()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +97,38 @@ def test_one_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
     assert again.runs == 1
 
 
+def test_one_whose_shared_library_is_gone_is_made_again(tmp_path: Path) -> None:
+    first = make_environment(silent, cache=tmp_path, install=FakeInstaller())
+    library = first.server_libraries / library_name()
+    library.unlink()
+    library.symlink_to(tmp_path / "removed by an update")
+    again = FakeInstaller()
+    make_environment(silent, cache=tmp_path, install=again)
+    assert again.runs == 1
+
+
+def test_the_shared_library_has_each_name_that_a_stub_asks_for(tmp_path: Path) -> None:
+    environment = TritonEnvironment(tmp_path / "env")
+    environment.server_libraries.mkdir(parents=True)
+    minor = sys.version_info.minor
+    bundled = environment.server_libraries / f"libpython3-419a3a08.{minor}.so.1.0"
+    other = environment.server_libraries / f"libpython3-419a3a08.{minor + 1}.so.1.0"
+    for library in (bundled, other):
+        library.touch()
+    (tmp_path / "system").touch()
+    link_libpython(environment, tmp_path / "system")
+    assert bundled.readlink() == (environment.server_libraries / library_name()).readlink() == tmp_path / "system"
+    assert not other.is_symlink()
+
+
+def test_too_little_space_is_reported_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "demo_space", lambda: [(tmp_path, 10**9)])
+    install = FakeInstaller()
+    with pytest.raises(EmbeddedTritonError, match="1000000000 MB of free space are needed"):
+        make_environment(silent, cache=tmp_path, install=install)
+    assert install.runs == 0
+
+
 def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
     # A file lock is held by an open file, not by a process: two threads stand for two processes.
     waiting = threading.Event()
@@ -122,7 +136,7 @@ def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> Non
 
     def slow(environment: TritonEnvironment, progress: Progress) -> None:
         second.start()
-        assert waiting.wait(10)
+        assert waiting.wait(PATIENCE_SECONDS)
         install(environment, progress)
 
     told: list[str] = []
@@ -133,7 +147,7 @@ def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> Non
 
     second = threading.Thread(target=make_environment, args=(tell,), kwargs={"cache": tmp_path, "install": install})
     make_environment(silent, cache=tmp_path, install=slow)
-    second.join(10)
+    second.join(PATIENCE_SECONDS)
     assert told == ["waiting for another process that makes the embedded Triton's environment"]
     assert install.runs == 1
 
@@ -154,6 +168,7 @@ def test_a_failing_pip_is_told_with_its_last_lines(tmp_path: Path, monkeypatch: 
     )
     fake_python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake_python))
+    monkeypatch.setattr(module, "provide_libpython", lambda progress: tmp_path)
     told: list[str] = []
     with pytest.raises(EmbeddedTritonError) as caught:
         make_environment(told.append, cache=tmp_path / "cache")
@@ -173,19 +188,24 @@ def test_variables_put_the_environment_first_and_our_own_python_aside(
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/mine")
     monkeypatch.setenv("PYTHONHOME", "/elsewhere")
-    environment = TritonEnvironment(tmp_path, Path("/libpython"))
+    environment = TritonEnvironment(tmp_path)
     variables = environment.variables()
     assert variables["PATH"].split(os.pathsep) == [str(tmp_path / "bin"), "/usr/bin"]
     assert variables["LD_LIBRARY_PATH"].split(os.pathsep) == [
         str(environment.server_libraries),
-        "/libpython",
         "/mine",
     ]
     assert "PYTHONHOME" not in variables
 
 
+def test_a_machine_that_lacks_something_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "here", classmethod(lambda cls: replace(GOOD, python=(3, 14))))
+    with pytest.raises(EmbeddedTritonError, match=r"needs Python 3\.11 to 3\.13, and this is Python 3\.14"):
+        find_environment()
+
+
 def test_every_requirement_is_pinned() -> None:
     lines = (Path(module.__file__).parent / "triton-constraints.txt").read_text().splitlines()
     requirements = [line for line in lines if not line.startswith("#")]
-    assert "numpy==1.26.4" in requirements
+    assert "numpy==2.4.6" in requirements
     assert all(len(line.split("==")) == 2 for line in requirements)

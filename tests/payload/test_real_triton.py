@@ -27,14 +27,15 @@ from exporter.demo.triton_environment import TritonEnvironment
 from exporter.engine.plan import LevelPlan
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
+from tests.waiting import PATIENCE_SECONDS
 
 MODELS = Path(__file__).parent / "models"
 SCHEMES = ("http", "grpc")
 
 
 @pytest.fixture(scope="module")
-def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
-    with EmbeddedTriton(triton_environment, models=MODELS) as server:
+def server(numpy_1_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
+    with EmbeddedTriton(numpy_1_environment, models=MODELS) as server:
         yield server
         server.kill()
 
@@ -56,7 +57,7 @@ async def run(worker: LocalWorker, probe: Probe, requests: int) -> tuple[Counter
     facts = await worker.preflight(probe)
     outcomes: Counter[Outcome] = Counter()
     checked, text = Checked(), ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(1), requests, 20 * NS)):
             if isinstance(event, Window):
                 outcomes.update(Outcome(code) for code in event.columns.outcome.tolist())

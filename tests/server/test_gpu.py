@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +18,14 @@ from exporter.server.gpu import is_this_machine, open_nvml
 from exporter.server.metrics import PageReader
 from exporter.server.poller import open_readers
 from tests.builders import make_target
+from tests.programs import need
 
 SOURCE = Path(__file__).parent / "fake_nvml.c"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("gcc") is None:
-        assert os.environ.get("CI") != "true", "CI installs gcc"
-        pytest.skip("gcc is not installed")
+    need("gcc")
     path = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", str(path), str(SOURCE)], check=True)
     return path

@@ -177,7 +177,7 @@ FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
         "model 'm' is known to",
     ),
     ({"/v2/health/ready": (503, "")}, InputOptions(), Reason.SERVER_NOT_READY, "says that it is not ready"),
-    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "said 404"),
+    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "said HTTP 404"),
 ]
 
 

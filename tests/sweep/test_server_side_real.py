@@ -27,6 +27,7 @@ from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.scripted import serving
+from tests.waiting import PATIENCE_SECONDS
 
 
 def probe_of(
@@ -46,7 +47,7 @@ def probe_of(
 
 
 async def swept(worker: LocalWorker, probe: Probe, watcher: Watcher | None = None) -> SweepResult:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await Sweep(probe, [], watchers=[watcher] if watcher else []).run(lambda: nullcontext(worker))
 
 

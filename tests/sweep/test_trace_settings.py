@@ -25,6 +25,7 @@ from exporter.sweep import trace_settings as module
 from exporter.sweep.trace_settings import put_back_now, server_settings, trace_settings
 from tests.builders import make_probe, make_target
 from tests.conftest import TritonFactory
+from tests.waiting import PATIENCE_SECONDS
 
 WANTED = ServerSettings(trace_level=("TIMESTAMPS",), trace_rate=5, trace_count=100, log_frequency=0)
 NAMES = ("trace_level", "trace_rate", "trace_count", "log_frequency")
@@ -179,7 +180,7 @@ async def check_second_signal(probe: Probe) -> None:
     control = TritonControl(probe.target, 5 * NS)
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while await control.trace_settings("identity", NAMES) == AS_THE_SERVERS:
                 await asyncio.sleep(0.02)
             process.send_signal(signal.SIGINT)

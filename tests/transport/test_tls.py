@@ -29,6 +29,7 @@ from exporter.wire.http1 import decoded_body
 from tests.builders import make_target
 from tests.transport.certificates import Certificates
 from tests.transport.scripted import OK, REQUEST, Ended, always, http_target, read_request, serving
+from tests.waiting import PATIENCE_SECONDS
 
 DAY_SECONDS = 86_400
 
@@ -190,7 +191,7 @@ async def test_large_bodies_both_ways_arrive_whole(certificates: Certificates, v
         await channel.open()
         call = Call(0)
         channel.send(call, EncodedRequest(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body), body))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await done.wait()
         await channel.close()
     assert call.outcome is Outcome.OK

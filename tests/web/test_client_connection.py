@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,7 @@ from exporter.web import client_connection, tls_handshake
 from exporter.web.http_server import WebServer
 from exporter.web.tls_endpoint import TlsEndpoint
 from tests.transport.certificates import make_certificates
+from tests.waiting import PATIENCE_SECONDS
 
 HUGE = b"x" * 20_000_000
 SILENT = 200
@@ -127,6 +129,13 @@ async def test_silent_tls_clients(tmp_path: Path) -> None:
     await server.stop()
 
 
+def test_places_follow_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {64: 32, 20: 16, 540: 270, 4096: 512, resource.RLIM_INFINITY: 512}
+    for files, places in limits.items():
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert client_connection.connection_limit() == places
+
+
 @pytest.fixture
 async def tls_place(tmp_path: Path) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
     """Where the pages are served over TLS, and who trusts that."""
@@ -163,7 +172,7 @@ async def test_who_shakes_no_hands_has_a_place_too(
 
 async def until(count: Callable[[], Awaitable[int]], expected: int) -> None:
     """Waits until so many are counted, and no more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (found := await count()) < expected:
             await asyncio.sleep(0.01)
     assert found == expected
@@ -243,7 +252,7 @@ async def until_reset(client: socket.socket) -> None:
     await asyncio.sleep(0.3)
     got = 0
     with contextlib.suppress(ConnectionResetError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while data := await loop.sock_recv(client, 2**20):
                 got += len(data)
     assert got < len(HUGE)

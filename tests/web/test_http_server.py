@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from exporter.web import client_connection
 from exporter.web.http_server import ListenError, WebServer
+from tests.waiting import patient
 
 
 async def exchange(address: str, data: bytes) -> bytes:
@@ -130,6 +131,6 @@ async def test_a_silent_client_does_not_hold_up_the_end(app: Starlette) -> None:
     address = await server.start()
     host, _, port = address.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(patient(1.5)):
         await server.stop()
     writer.close()

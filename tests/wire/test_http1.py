@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.errors import ProtocolError
-from exporter.wire import http1
 from exporter.wire.codings import decompress
 from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, Http1Client, decoded_body, request_head
 
@@ -202,9 +201,9 @@ def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
     assert len(client._raw) < 200_000
 
 
-def test_answer_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "MAX_ANSWER_BYTES", 1000)
-    client = begun()
+def test_answer_beyond_the_limit() -> None:
+    client = Http1Client(max_bytes=1000)
+    client.begin()
     with pytest.raises(ProtocolError, match="more than 1000 bytes"):
         client.receive(OK + b"\r\n" + bytes(1001))
 

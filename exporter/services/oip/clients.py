@@ -1,39 +1,32 @@
-"""Triton's official clients, one face for HTTP and gRPC: answers are protobuf messages, failures are PreflightErrors.
+"""Triton's questions, one face for both protocols: answers are protobuf messages, failures are PreflightErrors.
 
-Owns how a target's TLS options and headers reach `tritonclient`, and what its exceptions mean. Only the `.aio` clients
-are used: the synchronous HTTP client hung for ever when made in one thread and used in another.
+Requests and results are those of Triton's client library; what carries them is ours (`services.http_client` and
+`services.grpc_client`), so that a question goes where the load goes, as the load does, and its response is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
-import aiohttp
-import tritonclient.grpc.aio
-import tritonclient.http.aio
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from exporter.core.errors import PreflightError, TransportError
+from exporter.core.bounds import CONTROL_BYTES
+from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.core.units import NS
-from exporter.services.connectivity import check_connection, transport_reason
-from exporter.services.grpc_credentials import grpc_credentials
-from exporter.transport.dial import reason_text
-from exporter.transport.headers import read_headers
-from exporter.transport.tls import client_context
+from exporter.services.connectivity import check_connection
+from exporter.services.grpc_client import GrpcClient
+from exporter.services.http_client import HttpClient
 
 _M = TypeVar("_M", bound=Message)
-
-_MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 
 
 class OipClient:
@@ -42,16 +35,14 @@ class OipClient:
     def __init__(self, target: Target, timeout_ns: int) -> None:
         self.target = target
         self._timeout_ns = timeout_ns
-        self._client: Any = None
-        self._headers: dict[str, str] = {}
-        self._making = asyncio.Lock()
+        self._clients: dict[int, Any] = {}
 
     async def check_connection(self) -> None:
         await check_connection(self.target)
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
             await client.close()
 
     # --- questions, each raising PreflightError ----------------------------------------------------------------------
@@ -80,98 +71,44 @@ class OipClient:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, method: str, *arguments: Any, limited: bool = True) -> Any:
-        """Raises TimeoutError, too, unless the caller sets the limit."""
-        async with _failures_mapped(self.target), asyncio.timeout(self._timeout_ns / NS if limited else None):
-            async with self._making:
-                if self._client is None:
-                    self._headers = self._read_headers()
-                    self._client = await self._make()
-            call: Awaitable[Any] = getattr(self._client, method)(*arguments, headers=self._headers)
+    async def _ask(self, method: str, *arguments: Any, limited: bool = True, max_bytes: int = CONTROL_BYTES) -> Any:
+        """Raises TimeoutError, too, unless the caller sets the limit. `max_bytes` is the most that a gRPC response may
+        have."""
+        async with asyncio.timeout(self._timeout_ns / NS if limited else None):
+            client = self._clients.get(max_bytes)
+            if client is None:
+                client = self._clients[max_bytes] = self._make(max_bytes)
+            call: Awaitable[Any] = getattr(client, method)(*arguments)
             return await call
-
-    def _read_headers(self) -> dict[str, str]:
-        """The target's headers as they are now. The client knows only the address of a target that is settled on one;
-        what that server reads is still its name."""
-        headers = read_headers(self.target.headers)
-        if self.target.is_grpc:
-            return {name.lower(): value for name, value in headers}
-        return {"Host": self.target.authority, **dict(headers)}
 
     def _message(self, answer: Any, empty: _M) -> _M:
         if self.target.is_grpc:
             return answer  # type: ignore[no-any-return]
-        try:
+        with reading(self.target):
             json_format.ParseDict(answer, empty, ignore_unknown_fields=True)
-        except json_format.ParseError as error:
-            text = f"{self.target.url} answered JSON that is not Triton's: {error}"
-            raise PreflightError(Reason.PROTOCOL, text) from error
         return empty
 
-    async def _make(self) -> Any:
-        target = self.target
-        if not target.is_grpc:
-            return tritonclient.http.aio.InferenceServerClient(
-                target.settled_authority + target.path,
-                conn_timeout=None,  # it is of the whole call; `_ask` has its own
-                ssl=target.is_tls,
-                ssl_context=client_context(target, ("http/1.1",)) if target.is_tls else True,
-            )
-        credentials, options = await grpc_credentials(target)
-        options += [
-            ("grpc.max_send_message_length", _MAX_GRPC_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_GRPC_MESSAGE_BYTES),
-            # A channel of its own: shared ones would bring their back-off after an earlier failure with them.
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        client = tritonclient.grpc.aio.InferenceServerClient
-        return client(target.settled_authority, creds=credentials, channel_args=options)
+    def _make(self, max_bytes: int) -> Any:
+        return GrpcClient(self.target, max_bytes) if self.target.is_grpc else HttpClient(self.target)
 
 
-@contextlib.asynccontextmanager
-async def _failures_mapped(target: Target) -> AsyncIterator[None]:
+_NOT_TRITONS = (
+    json_format.ParseError,
+    InferenceServerException,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
+"""What the libraries raise for a response of another shape. Only what reads one stands below `reading`."""
+
+
+@contextlib.contextmanager
+def reading(target: Target) -> Iterator[None]:
+    """What reads a response of the target's, and raises PreflightError for one that is of another shape."""
     try:
         yield
-    except TransportError as error:
-        raise transport_reason(error) from error
-    except InferenceServerException as error:
-        raise _server_said(target, error) from error
-    except aiohttp.ClientOSError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        reason = Reason.TLS if isinstance(cause, ssl.SSLError) else Reason.UNREACHABLE
-        raise PreflightError(reason, f"{target.url}: {reason_text(cause)}") from error
-    except TimeoutError:
-        raise
-    except (aiohttp.ClientError, ValueError, UnicodeDecodeError) as error:
-        text = f"{target.url} does not answer as a Triton does: {error or 'it closed the connection'}"
+    except _NOT_TRITONS as error:
+        text = f"{target.url} answered JSON that is not Triton's: {clean_text(str(error))}"
         raise PreflightError(Reason.PROTOCOL, text) from error
-
-
-_STATUS_REASONS = {
-    "401": Reason.AUTH,
-    "403": Reason.AUTH,
-    "408": Reason.PREFLIGHT_TIMEOUT,
-    "502": Reason.UNREACHABLE,
-    "503": Reason.SERVER_NOT_READY,
-    "504": Reason.PREFLIGHT_TIMEOUT,
-    "StatusCode.UNAUTHENTICATED": Reason.AUTH,
-    "StatusCode.PERMISSION_DENIED": Reason.AUTH,
-    "StatusCode.UNAVAILABLE": Reason.UNREACHABLE,
-    "StatusCode.DEADLINE_EXCEEDED": Reason.PREFLIGHT_TIMEOUT,
-    "StatusCode.NOT_FOUND": Reason.MODEL_UNKNOWN,
-}
-
-
-_HTTP2_WORDS = re.compile(r"failed parsing http/2|http1\.x", re.IGNORECASE)
-_TLS_WORDS = re.compile(r"ssl|tls|certificate", re.IGNORECASE)
-
-
-def _server_said(target: Target, error: InferenceServerException) -> PreflightError:
-    status = str(error.status() or "")
-    reason = _STATUS_REASONS.get(status, Reason.PROTOCOL)
-    if reason is Reason.UNREACHABLE and _HTTP2_WORDS.search(error.message()):
-        reason = Reason.PROTOCOL
-    elif reason is Reason.UNREACHABLE and target.is_tls and _TLS_WORDS.search(error.message()):
-        reason = Reason.TLS
-    status = status.removeprefix("StatusCode.")
-    return PreflightError(reason, f"{target.url} said {status}: {error.message()}", status)

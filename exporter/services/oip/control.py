@@ -150,9 +150,13 @@ def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
 
 
+_DIGITS = 20
+"""More than any version has: Triton's are of 64 bits."""
+
+
 def latest_version(versions: Any) -> str:
     """The version that answers when none is asked for: the highest that is loaded; "" where none is named."""
-    numbers = [version for version in versions if version.isdigit()]
+    numbers = [version for version in versions if version.isascii() and version.isdigit() and len(version) <= _DIGITS]
     return max(numbers, key=int) if numbers else next(iter(versions), "")
 
 

@@ -1,4 +1,4 @@
-"""Triton's official clients beyond the Open Inference Protocol: the questions of its extensions, by HTTP and gRPC."""
+"""What a Triton is asked beyond the Open Inference Protocol: the questions of its extensions, by HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from exporter.core.bounds import GRPC_MESSAGE
 from exporter.core.facts import ModelFacts
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
-from exporter.services.oip.clients import OipClient
+from exporter.services.oip.clients import OipClient, reading
 from exporter.services.oip.responses import output_tensors
 
 
@@ -33,7 +34,8 @@ class TritonClient(OipClient):
         """The model's settings, or with "" the server's; lists where Triton has several values."""
         answer = await self._ask("get_trace_settings", model)
         if not self.target.is_grpc:
-            return dict(answer)
+            with reading(self.target):
+                return dict(answer)
         values = {name: list(entry.value) for name, entry in answer.settings.items()}
         return {name: value if name == "trace_level" else "".join(value) for name, value in values.items()}
 
@@ -48,8 +50,10 @@ class TritonClient(OipClient):
             if spec.name in tensors:
                 inputs.append(library.InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype))
                 inputs[-1].set_data_from_numpy(tensors[spec.name])
-        async with asyncio.timeout(timeout_ns / NS):
-            return output_tensors(await self._ask("infer", model, inputs, version, limited=False))
+        with reading(self.target):
+            async with asyncio.timeout(timeout_ns / NS):
+                result = await self._ask("infer", model, inputs, version, limited=False, max_bytes=GRPC_MESSAGE)
+            return output_tensors(result)
 
     # --- shared memory, `kind` system or cuda -------------------------------------------------------------------------
 
@@ -64,4 +68,5 @@ class TritonClient(OipClient):
 
     async def shared_memory_regions(self, kind: str) -> list[str]:
         answer = await self._ask(f"get_{kind}_shared_memory_status")
-        return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
+        with reading(self.target):
+            return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]

@@ -177,7 +177,9 @@ def _headers(draft: Draft) -> None:
     """A secret goes by an environment variable, so that it is in no document and in no result."""
     headers: dict[str, object] = {}
     for name, value in draft.parts.get("-H", ()):
-        if text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(value):
+        if name.lower() == "host":
+            draft.put("-H", "target.host_header", value)
+        elif text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(value):
             variable = "TRITON_CANARY_HEADER_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
             draft.environment[variable] = value
             headers[name] = {"env": variable}
