@@ -141,7 +141,8 @@ class InputOptions:
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
     unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
     the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
-    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's."""
+    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's.
+    `optional_inputs` (send, omit) are the model's optional ones in generated data."""
 
     source: str = "random"
     seed: int = 0
@@ -161,6 +162,7 @@ class InputOptions:
     datatypes: tuple[tuple[str, str], ...] = ()
     signature: str = "serving_default"
     content_type: str = ""
+    optional_inputs: str = "send"
 
 
 DEFAULT_INPUT = InputOptions()

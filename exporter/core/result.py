@@ -115,7 +115,7 @@ class Measurement:
     averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
 
     `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
-    from it at most, and `output_difference` how the first wrong one was wrong.
+    from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no time.
 
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
@@ -164,11 +164,18 @@ class Measurement:
     first_response: LatencySummary | None = None
     inter_response: LatencySummary | None = None
     responses_per_request: float | None = None
+    unchecked: int = 0
 
     @property
     def error_ratio(self) -> float | None:
-        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
-        return error_ratio(self.outcomes)
+        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none. Of the unchecked
+        as many are taken for wrong as of those that were checked."""
+        known = error_ratio(self.outcomes)
+        if known is None or not self.validated or not self.unchecked:
+            return known
+        wrong = self.outcomes.get(Outcome.WRONG_OUTPUT, 0)
+        judged = sum(count for outcome, count in self.outcomes.items() if outcome is not Outcome.CANCELLED)
+        return known + min(wrong / self.validated, 1.0) * self.unchecked / judged
 
 
 @dataclass(frozen=True, slots=True)

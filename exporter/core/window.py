@@ -114,12 +114,14 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers that were held against what is expected of them, and the first difference in words."""
+    """Answers that were held against what is expected of them, and the first difference in words. `unchecked` are those
+    for which there was no time."""
 
     answers: int = 0
     wrong: int = 0
     error: OutputError | None = None
     difference: str = ""
+    unchecked: int = 0
 
     def __add__(self, other: Checked) -> Checked:
         errors = [error for error in (self.error, other.error) if error is not None]
@@ -128,6 +130,7 @@ class Checked:
             wrong=self.wrong + other.wrong,
             error=sum(errors[1:], errors[0]) if errors else None,
             difference=self.difference or other.difference,
+            unchecked=self.unchecked + other.unchecked,
         )
 
 

@@ -122,11 +122,14 @@ class InFlight:
             assert self.checker is not None
             self.checker.put_aside(step, answer, row)
 
-    def wrong(self, row: int, text: str) -> None:
-        """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
-        self.recorder.amend(row, Outcome.WRONG_OUTPUT)
-        self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {text}"
-        stop = self._guard.wrong(text)
+    def checked(self, row: int, wrong: str) -> None:
+        """The checker's finding: the request in that row of the records was ok, and its response is wrong in this way,
+        or right: ""."""
+        assert self.checker is not None
+        if wrong:
+            self.recorder.amend(row, Outcome.WRONG_OUTPUT)
+            self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {wrong}"
+        stop = self._guard.checked(wrong, self.checker.due)
         if stop is not None:
             self.stop(stop)
 

@@ -58,7 +58,11 @@ def make_in_flight(
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
         in_flight.checker = Checker(
-            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=in_flight.wrong
+            steps,
+            service=service,
+            facts=plan.facts,
+            rules=probe.validation or Validation(),
+            on_checked=in_flight.checked,
         )
     return in_flight, guard
 

@@ -168,9 +168,8 @@ SEND_LAG = _family(
 ERROR_RATIO = _family(
     "gauge",
     "error_ratio",
-    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1."
-    + _LAST
-    + " Absent without requests.",
+    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1; of responses that there was "
+    "no time to validate, as many are taken for wrong as of those validated." + _LAST + " Absent without requests.",
 )
 MEASURED_REQUESTS = _family(
     "gauge",

@@ -79,7 +79,7 @@ class TorchServeControl(PlainControl):
             platform="pytorch",
             backend="",
             max_batch_size=0,
-            inputs=(TensorSpec(FILE, "BYTES", (1,), optional=True), TensorSpec(BODY, "BYTES", (1,), optional=True)),
+            inputs=tuple(TensorSpec(name, "BYTES", (1,), optional=True, alternative=True) for name in (FILE, BODY)),
             outputs=(TensorSpec(OUTPUT, "BYTES", (1,)),),
             has_statistics=self._page.there,
             server_name="TorchServe",

@@ -160,6 +160,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
             readings, delta.model, judged.duration_ns, found.throughput
         ),
         validated=checked.answers if checked else None,
+        unchecked=checked.unchecked if checked else 0,
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
         sequences=ended_sequences(columns) if has_sequences else None,

@@ -151,7 +151,7 @@ async def test_the_error_ratio_ends_it_at_once(value: int) -> None:
     run = await run_level(make_plan(concurrency(value), error_min_requests=20), service)
     assert run.end.reason is Reason.ERROR_RATIO
     assert run.end.text == (
-        "20 of 20 requests failed (100 %), more than the 10 % allowed; last: server_error: 500 boom"
+        "20 of 20 requests failed (100 %: 20 server_error), more than the 10 % allowed; last: server_error: 500 boom"
     )
     assert run.end.sent < 20 + value
     assert run.windows[-1].error_text == "server_error: 500 boom"

@@ -37,6 +37,12 @@ _OWN = (
         Part("`input.datatypes`", read.datatype, repeats=True),
     ),
     Flag(
+        ("--optional-inputs",),
+        "WHICH",
+        "Generated input: send the model's optional inputs (send, the default), or omit those without --shape.",
+        Key("input.optional_inputs", read.one_of(send="send", omit="omit")),
+    ),
+    Flag(
         ("--unit",),
         "NAME:PER",
         "What one inference is worth, as seconds_of_audio:0.3; throughput is given in it, too.",
