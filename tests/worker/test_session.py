@@ -97,3 +97,23 @@ async def test_an_address_that_was_given_is_kept(zone: list[str]) -> None:
     assert facts == make_facts(address="10.0.0.9")
     assert service.controls == [target]
     await session.end_sweep()
+
+
+async def test_what_sweeps_before_left_at_the_server_takes_its_places() -> None:
+    service = Remembering()
+    session = Session({"fake": service})
+    plan = make_plan(max_duration_ms=200, max_in_flight=2)
+    plan = replace(plan, probe=replace(plan.probe, target=make_target(kind="fake")))
+    until_ns = (time.monotonic_ns() + 60 * NS,) * 2
+    ended: list[MemberEvent] = []
+
+    async def publish(event: MemberEvent) -> None:
+        if isinstance(event, LevelEnd):
+            ended.append(event)
+
+    await session.run_level(replace(plan, abandoned_until_ns=until_ns), publish)
+    await session.end_sweep()
+    assert service.sent_ns == []
+    (end,) = ended
+    assert isinstance(end, LevelEnd)
+    assert (end.abandoned, end.abandoned_until_ns) == (2, until_ns)
