@@ -15,7 +15,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format e2e soak bench dashboards pictures clean
+.PHONY: help demo test test-fast check format e2e soak gpu sbom bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -25,6 +25,8 @@ help:
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
 	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
+	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
+	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
@@ -72,16 +74,32 @@ test-fast: $(VENV)/.installed-dev
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/beside "triton and not e2e and not soak" "not triton and not e2e and not soak"
+	@tests/beside "triton and not e2e and not soak and not gpu" "not triton and not e2e and not soak and not gpu"
 
 # The image, the plain systems and the walk through the documents take long each, and wait much.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
 	@tests/beside "e2e and not (image or walk or bare)" "e2e and (image or bare)" "e2e and walk"
 
+# On any machine with an NVIDIA driver; needs no network once `make check` ran.
+gpu: $(VENV)/.installed-dev
+	@if $(BIN)/python -c 'import pynvml; pynvml.nvmlInit()' 2>/dev/null; then \
+		echo "==> NVML and CUDA shared memory (some minutes)"; \
+		timeout 300 $(BIN)/pytest -m gpu -rs tests/gpu; \
+	else \
+		echo "no NVIDIA driver on this machine: nothing to show here"; \
+	fi
+
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
 	@$(BIN)/pytest -m soak
+
+# What the image installs, as a CycloneDX document: names, versions and hashes.
+sbom: $(VENV)/.installed-dev
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+		-o build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -9,9 +9,13 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter import __version__
 from exporter.core.exit_code import ExitCode
+
+if TYPE_CHECKING:
+    from exporter.web.client import Client
 
 _DAEMON_URL = "http://127.0.0.1:9787"
 
@@ -46,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check_config(commands.add_parser("check-config", help="check a configuration"))
     _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
+    for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
+        _add_pause(commands.add_parser(action, help=text), action)
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     return parser
@@ -151,6 +157,27 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("probe", metavar="PROBE", help="the probe's name")
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
     parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
+    _add_client(parser)
+    parser.set_defaults(command=_baseline)
+
+
+def _add_pause(parser: argparse.ArgumentParser, action: str) -> None:
+    parser.description = {
+        "pause": "Asks the running daemon. Of everything or of a target running sweeps end within two seconds; of a "
+        "probe they go on. Nothing starts until it is resumed, also after a restart. Needs the token of "
+        "web.api_token_file.",
+        "resume": "Asks the running daemon to take a pause back: that of everything, of a target, or of a probe, each "
+        "for itself. Needs the token of web.api_token_file.",
+    }[action]
+    scope = parser.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--all", action="store_true", help="everything")
+    scope.add_argument("--target", default="", metavar="NAME", help="all probes of a target")
+    scope.add_argument("--probe", default="", metavar="NAME", help="one probe")
+    _add_client(parser)
+    parser.set_defaults(command=_pause, action=action)
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
@@ -165,17 +192,39 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
         help="PEM file of a certificate to show, where the daemon asks for one",
     )
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
-    parser.set_defaults(command=_baseline)
+
+
+def _client(options: argparse.Namespace) -> Client | None:
+    """How the daemon is asked; None, and a line on stderr, for options that do not go together."""
+    from exporter.web.client import Client
+
+    if options.key_file and not options.cert_file:
+        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+        return None
+    return Client(options.url, options.token_file, options.ca_file, options.cert_file, options.key_file)
+
+
+def _pause(options: argparse.Namespace) -> int:
+    from exporter.commands.pause import Scope, run
+    from exporter.web.client import CommandError
+
+    if (client := _client(options)) is None:
+        return ExitCode.BAD_OPTIONS
+    try:
+        print(run(options.action, Scope(options.target, options.probe), client))
+    except CommandError as error:
+        return _complain(str(error))
+    return ExitCode.OK
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from exporter.commands.baseline import BaselineCommand, CommandError, run
+    from exporter.commands.baseline import BaselineCommand, run
+    from exporter.web.client import CommandError
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
         return ExitCode.BAD_OPTIONS
-    if options.key_file and not options.cert_file:
-        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+    if _client(options) is None:
         return ExitCode.BAD_OPTIONS
     keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
     try:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +18,32 @@ from exporter.core.redaction import redacted
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+%[]{},<>")
 
+_KINDS = 1000
+
 
 def fields(**values: object) -> dict[str, Mapping[str, object]]:
     """The `extra` of a log call."""
     return {"fields": values}
+
+
+class Throttle:
+    """Lets an event of a kind be logged once in a while: what comes and goes with each write would else fill the log.
+    `now_s` gives seconds that only grow."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic, seconds: float = 600.0) -> None:
+        self._now_s = now_s
+        self._seconds = seconds
+        self._logged_s: dict[Hashable, float] = {}
+
+    def passes(self, kind: Hashable) -> bool:
+        """Whether it is to be logged now."""
+        now_s = self._now_s()
+        if now_s - self._logged_s.get(kind, -math.inf) < self._seconds:
+            return False
+        if len(self._logged_s) >= _KINDS:
+            self._logged_s.clear()
+        self._logged_s[kind] = now_s
+        return True
 
 
 def configure(level: str, log_format: str) -> None:

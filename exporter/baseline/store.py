@@ -21,7 +21,7 @@ from exporter.baseline.key import baseline_key
 from exporter.baseline.state import LevelState, LoadState, ProbeBaselines, VersionState
 from exporter.core.probe import Probe
 from exporter.core.result import SweepResult
-from exporter.logs import fields
+from exporter.logs import Throttle, fields
 from exporter.storage.atomic_file import replace_file
 
 _log = logging.getLogger("exporter.baseline")
@@ -149,6 +149,7 @@ class _Writer:
         self._pending: dict[str, ProbeBaselines] = {}
         self._closed = False
         self._failing = False
+        self._log_rarely = Throttle()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines")
 
     def put(self, probe: str, baselines: ProbeBaselines) -> None:
@@ -184,10 +185,10 @@ class _Writer:
             replace_file(path, encode(probe, baselines))
         except Exception as error:
             self.errors += 1
-            if not self._failing:
+            if not self._failing and self._log_rarely.passes("failed"):
                 _log.warning("baseline file cannot be written", extra=fields(file=str(path), error=str(error)))
             self._failing = True
         else:
-            if self._failing:
+            if self._failing and self._log_rarely.passes("over"):
                 _log.info("baseline files are written again", extra=fields(file=str(path)))
             self._failing = False

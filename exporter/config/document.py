@@ -115,6 +115,19 @@ def _null(_: str) -> None:
     return None
 
 
+def parse_any(data: bytes) -> Any:
+    """What a YAML text holds, of whatever kind, with the bounds of a configuration. Raises ValueError."""
+    reader = _Reader(data.decode("utf-8-sig"))
+    try:
+        value = reader.document()
+    except _UnusableError as error:
+        raise ValueError(f"line {error.line}: {error.text}") from None
+    if reader.problems:
+        line, text = reader.problems[0]
+        raise ValueError(f"line {line}: {text}")
+    return value
+
+
 _Resolver = tuple[re.Pattern[str], Callable[[str], Any]]
 _RESOLVERS: tuple[_Resolver, ...] = (
     (re.compile(r"|~|null|Null|NULL"), _null),

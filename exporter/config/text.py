@@ -170,6 +170,14 @@ def parse_address(given: object) -> tuple[str, int]:
     return bare.lower(), int(port) if colon else 0
 
 
+def host_name(given: str) -> str:
+    """A host's name, in lower case; or a numeric address."""
+    host, port = parse_address(given)
+    if port:
+        raise ValueError("must be a host's name, without a port")
+    return host
+
+
 def host_header(given: str) -> str:
     """What a request names as its host: as `parse_address` reads it."""
     if given:

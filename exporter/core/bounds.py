@@ -77,6 +77,26 @@ PAGE_LABELS = bound(64, "", "labels of such a line", "the reading fails")
 PAGE_PARSE_MS = bound(500, "ms", "cpu time to parse a metrics page", "the reading fails")
 PAGE_GPUS = bound(16, "", "GPUs, MIG instances included, by one source", "the others are left out")
 
+# --- the web side, discovery, the archive, the page ----------------------------------------------------------------
+CLIENTS = bound(
+    512, "", "clients of the web side, or half of the open files that the process may have", "the longest idle one goes"
+)
+WAITING_PASSWORDS = bound(
+    64, "", "passwords waiting to be compared", "503 for the oldest of the address that has most of them"
+)
+LIST_BYTES = bound(8 << 20, "bytes", "a list of `file_sd` or `http_sd`", "it is not taken; the last good one stays")
+LIST_FILES = bound(1000, "", "files that one pattern of `file_sd` matches", "the list is not taken")
+LIST_ADDRESSES = bound(20_000, "", "addresses in a list", "it is not taken")
+SEGMENT_BYTES = bound(
+    64 << 20,
+    "bytes",
+    "a file of the archive, or a sixteenth of `archive.max_size`",
+    "the day's rows go on in the next one; the oldest go, today's too, once the archive is over `archive.max_size`",
+)
+SERIES_BYTES = bound(
+    512, "bytes", "a line of the metrics page, on average", "it takes the room of several series of `limits.max_series`"
+)
+
 
 def bounds_table() -> str:
     """The bounds as a Markdown table."""

@@ -25,6 +25,7 @@ from exporter.core.result import Sink
 from exporter.core.units import NS
 from exporter.daemon.exit import leave_stuck_threads, own_blocking_threads
 from exporter.daemon.on_demand import OnDemand
+from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
@@ -42,6 +43,7 @@ from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
 from exporter.state.probe_state import Board
+from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.leftovers import Leftovers
@@ -55,6 +57,7 @@ from exporter.web.auth import TokenGuard
 from exporter.web.baseline_routes import baseline_routes
 from exporter.web.http_server import WebServer
 from exporter.web.probe_routes import ProbePage, probe_routes
+from exporter.web.request_check import HostNames
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -67,6 +70,7 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
+    raise_open_files()
     daemon = Daemon(config_path, shard, WebAccess(web_config_path))
     asyncio.run(_run_and_leave(daemon))
 
@@ -89,7 +93,7 @@ class Daemon:
         configure(settings.log.level, settings.log.format)
         self._ready = False
         self._stop = asyncio.Event()
-        data = Path(settings.data_directory)
+        self._data = data = Path(settings.data_directory)
         self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
         claim = self._lock.acquire
         self._board = Board(data / "state.json", claim=claim)
@@ -126,6 +130,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         self._listen_to_signals()
         self._claim_data()
         address = await self._web.start()
@@ -173,6 +178,8 @@ class Daemon:
         """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
         try:
             self._lock.acquire()
+            for folder in (self._data, self._data / "baselines"):
+                remove_leftovers(folder)
             self._ledger.load()
         except OSError as error:
             path = self._settings.data_directory
@@ -272,11 +279,12 @@ class Daemon:
             ],
             access=self._access,
             guard=guard,
+            hosts=HostNames.of(web.host, web.allowed_hosts),
         )
         return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
     def _is_healthy(self) -> bool:
-        return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
+        return self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS
 
     def _facts(self) -> ExporterFacts:
         return ExporterFacts(
@@ -297,6 +305,7 @@ class Daemon:
             baseline_write_errors=lambda: self._baselines.write_errors,
             config_notices=self._config_notices,
             pause=self._gate.pause,
+            pauses=self._gate.counts,
             load=self._ledger.caused,
             budgets_used=self._ledger.used_ratios,
             discovery=self._discovery.states,
@@ -304,7 +313,7 @@ class Daemon:
         )
 
     def _config_notices(self) -> list[str]:
-        notices = []
+        notices = self._gate.notices()
         if (error := self._reloader.error) is not None:
             notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
         if (error := self._access.error) is not None:

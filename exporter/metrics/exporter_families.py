@@ -22,6 +22,9 @@ RELOAD_SUCCESS = _family(
     "Unix time of the last successful loading of the configuration.",
 )
 PROBES = _family("gauge", "probes", "Probes configured.")
+PAUSES = _family(
+    "gauge", "pauses", "Pauses by hand in force, by scope: all (everything), target, probe. 0 without.", ("scope",)
+)
 LAST_TICK = _family("gauge", "scheduler_last_tick_timestamp_seconds", "Unix time of the scheduler's last tick.")
 CLOCK_JUMPS = _family("counter", "clock_jumps", "Jumps of the wall clock noticed.")
 WORKERS = _family("gauge", "workers", "Worker processes alive.")
@@ -45,7 +48,7 @@ DISCOVERY_FOUND = _family(
 )
 DISCOVERY_DROPPED = _family("gauge", "discovery_dropped", "Discovered probes left out to keep limits.max_discovered.")
 SERIES = _family("gauge", "series", "Series of probes and targets on this page.")
-SERIES_DROPPED = _family("gauge", "series_dropped", "Level series left out of this page to keep limits.max_series.")
+SERIES_DROPPED = _family("gauge", "series_dropped", "Series left out of this page to keep limits.max_series.")
 COLLECTOR_ERRORS = _family(
     "counter", "collector_errors", "What failed while the page or the state file was made.", ("collector",)
 )

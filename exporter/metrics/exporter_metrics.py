@@ -41,9 +41,9 @@ COLLECTORS = (
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
     return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
-    why a probe is paused ("": it is not), `load` what its sweeps of the last hour caused, `budgets_used` what part of
-    each budget of each group that is; `discovery` tells by source whether its last reading worked, and how many it has
-    found."""
+    why a probe is paused ("": it is not), `pauses` how many pauses by hand there are, by what they stop; `load` what a
+    probe's sweeps of the last hour caused, `budgets_used` what part of each budget of each group that is; `discovery`
+    tells by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -62,6 +62,7 @@ class ExporterFacts:
     data_error: Callable[[], str] = str
     config_notices: Callable[[], Sequence[str]] = tuple
     pause: Callable[[Probe], str] = lambda _probe: ""
+    pauses: Callable[[], Mapping[str, int]] = dict
     load: Callable[[Probe], Load] = lambda _probe: Load()
     discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
     discovery_dropped: Callable[[], int] = lambda: 0
@@ -142,7 +143,8 @@ def _config(facts: ExporterFacts, probes: int) -> Iterable[Metric]:
 
 
 def _scheduler(facts: ExporterFacts) -> Iterable[Metric]:
-    return [_metric(f.LAST_TICK, facts.last_tick_unix_s()), _metric(f.CLOCK_JUMPS, facts.clock_jumps())]
+    pauses = _labelled(f.PAUSES, {(scope,): count for scope, count in facts.pauses().items()})
+    return [pauses, _metric(f.LAST_TICK, facts.last_tick_unix_s()), _metric(f.CLOCK_JUMPS, facts.clock_jumps())]
 
 
 def _workers(facts: ExporterFacts) -> Iterable[Metric]:

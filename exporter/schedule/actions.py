@@ -13,7 +13,7 @@ from exporter.core.probe import Probe
 from exporter.logs import fields
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate
-from exporter.schedule.pauses import Pauses
+from exporter.schedule.pauses import EVERYTHING, Pauses, whole_target
 from exporter.schedule.phase import ProbeKey, configured_key, probe_key
 from exporter.schedule.scheduler import Scheduler
 
@@ -54,6 +54,14 @@ class _Chosen:
     is_pattern: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What was done, and whether it outlives a restart ("": it does; else why not)."""
+
+    done: str
+    not_kept: str = ""
+
+
 class ProbeActions:
     """For the loop's thread alone. `probes` gives the probes that there are now, `patterns` the names in the
     configuration that stand for any number of them."""
@@ -84,6 +92,53 @@ class ProbeActions:
             raise
         _log.info("probe action", extra=fields(**told, done=done))
         return done
+
+    def stop(self, target: str | None, *, by: str = "") -> Stopped:
+        """Pauses all probes of a target, or of all (None), and ends their running sweeps now. That is done even where
+        it can't be kept over a restart: who stops everything has a reason. Raises RefusedError for a target that there
+        is not."""
+        told = {"action": "pause", "target": "*" if target is None else target, "by": by}
+        key = EVERYTHING if target is None else whole_target(self._known(target, told))
+        not_kept = ""
+        try:
+            self._pauses.add_at_once(key)
+        except OSError as error:
+            not_kept = f"it cannot be kept over a restart: {error}"
+        for probe in self._probes():
+            self._scheduler.ask_again(probe)
+        ended = self._scheduler.interrupt(lambda probe: _is_of(probe, target), "paused by hand")
+        what = "everything is paused" if target is None else f"all of target {target} is paused"
+        stopped = Stopped(f"{what}; running sweeps that end now: {ended}", not_kept)
+        level = logging.WARNING if not_kept else logging.INFO
+        _log.log(level, "pause", extra=fields(**told, done=stopped.done, error=not_kept))
+        return stopped
+
+    def resume(self, target: str | None, *, by: str = "") -> Stopped:
+        """Takes back what `stop` did with the same target; probes and targets paused by themselves stay so. Raises
+        RefusedError, with nothing changed, where there is no such pause, or that can't be kept."""
+        told = {"action": "resume", "target": "*" if target is None else target, "by": by}
+        key = EVERYTHING if target is None else whole_target(target)
+        if key not in self._pauses:
+            what = "everything is" if target is None else f"target {target!r} is"
+            raise self._refused(RefusalKind.CONFLICT, f"{what} not paused as a whole", told)
+        try:
+            self._pauses.discard_all([key])
+        except OSError as error:
+            raise self._refused(RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", told) from error
+        still = sum(bool(self._gate.pause(probe)) for probe in self._probes() if _is_of(probe, target))
+        done = f"resumed; probes run from their next slots on{f', but for {still} still paused' if still else ''}"
+        _log.info("resume", extra=fields(**told, done=done))
+        return Stopped(done)
+
+    def _known(self, target: str, told: dict[str, str]) -> str:
+        names = {probe.target.name for probe in self._probes()} | {name for name, _ in self._patterns()}
+        if target not in names and target not in {name.partition("/")[0] for name in names}:
+            raise self._refused(RefusalKind.UNKNOWN, f"there is no target {target!r} with probes", told)
+        return target
+
+    def _refused(self, kind: RefusalKind, text: str, told: dict[str, str]) -> RefusedError:
+        _log.warning("probe action refused", extra=fields(**told, error=text))
+        return RefusedError(kind, text)
 
     def _choose(self, name: str) -> _Chosen:
         probes = self._probes()
@@ -139,6 +194,11 @@ class ProbeActions:
             )
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
         raise RefusedError(RefusalKind.CONFLICT, text)
+
+
+def _is_of(probe: Probe, target: str | None) -> bool:
+    """Whether a probe is of the target, or of one discovered by it; None is every target."""
+    return target is None or target in (probe.target.name, configured_key(probe_key(probe))[0])
 
 
 def _number(chosen: _Chosen) -> str:

@@ -46,7 +46,7 @@ class _Handlers:
     async def act(self, request: Request) -> Response:
         if (refusal := await refused(self._guard, request)) is not None:
             return refusal
-        action = request.url.path.rpartition("/")[2]
+        action = request.scope["path"].rpartition("/")[2]
         body = await _body(request)
         if body is None:
             text = "the document is too large, or is not UTF-8 text"

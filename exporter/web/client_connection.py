@@ -7,6 +7,7 @@ It owns deadlines and limits of connections. It must not know the paths.
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from typing import Any, Protocol
 
@@ -14,17 +15,29 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from exporter.core.bounds import CLIENTS
+
 REQUEST_HEAD_SECONDS = 10.0
 """How long a request's head may take to arrive."""
 
 FLUSH_SECONDS = 30.0
 """How long a client may take to read an answer, once it is made."""
 
-MAX_CONNECTIONS = 512
-"""Half of the open files that a process is usually allowed."""
+MAX_CONNECTIONS = CLIENTS
+"""At most so many, and at most half of the files that this process may open: see `connection_limit`."""
+
+MIN_CONNECTIONS = 16
 
 MAX_UNREAD_ANSWERS = 16
 """Answers that lie in our memory because their clients do not read them. A page can have tens of MB."""
+
+
+def connection_limit() -> int:
+    """How many clients there may be: the rest of the files that this process may open are for targets and archive."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, open_files // 2))
 
 
 class Client(Protocol):
@@ -36,6 +49,9 @@ class Client(Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request of it is under way."""
+
+    def end_soon(self) -> None:
+        """Ends once no request of it is under way."""
 
 
 class ConnectionLimiter(ServerState):
@@ -52,7 +68,7 @@ class ConnectionLimiter(ServerState):
     def enter(self, newcomer: Client) -> None:
         """There is one more. If that is one too many, the one goes that has waited longest for a handshake's end or a
         head, else one that is kept alive without a request, else the newcomer."""
-        if len(self._inside) >= MAX_CONNECTIONS:
+        if len(self._inside) >= connection_limit():
             idle = (each for each in self._inside if each.is_idle)
             goes = next(iter(self._waiting), None) or next(idle, newcomer)
             self.leave(goes)
@@ -69,6 +85,11 @@ class ConnectionLimiter(ServerState):
         """Nobody is waited for any more."""
         for client in tuple(self._waiting):
             client.transport.abort()
+
+    def renew(self) -> None:
+        """What clients must show has changed: who is connected shows it again. A request under way is finished."""
+        for client in tuple(self._inside):
+            client.end_soon()
 
     def waits_no_more(self, connection: ClientConnection) -> None:
         self._waiting.pop(connection, None)
@@ -123,7 +144,19 @@ class ClientConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         self.transport.pause_reading()  # over TLS it would else take in all that comes until the client closes, too
-        super().send_400_response(msg)
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application may still respond to the request whose body is broken: nobody listens any more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
+    def end_soon(self) -> None:
+        """Ends now, or with the response under way."""
+        if not self.transport.is_closing():
+            self.shutdown()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -84,11 +84,15 @@ class _Server(uvicorn.Server):
         self.servers = [
             await loop.create_server(self._protocol, sock=sock, backlog=self.config.backlog) for sock in sockets or ()
         ]
+        if self._endpoint is not None:  # its files are followed in another thread
+            self._endpoint.on_change = lambda: loop.call_soon_threadsafe(self._limiter.renew)
         self.started = True
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's own, which does not know of handshakes."""
+        if self._endpoint is not None:
+            self._endpoint.on_change = lambda: None
         self._limiter.end_waits()
         await super().shutdown(sockets)
 

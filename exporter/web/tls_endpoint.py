@@ -4,6 +4,7 @@ it listens. Knows no HTTP."""
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from exporter.config.web_file import CIPHERS, TlsServerSettings
@@ -26,13 +27,15 @@ class TlsEndpoint(ssl.SSLContext):
 
     def __init__(self, settings: TlsServerSettings) -> None:
         """Raises ConfigError for files that can't be used."""
+        self.on_change: Callable[[], object] = lambda: None
         self.change(settings)
 
     def change(self, settings: TlsServerSettings) -> None:
-        """New connections are made by these settings and by what is in their files now. Raises ConfigError, and then
-        nothing has changed."""
+        """New connections are made by these settings and by what is in their files now; `on_change` ends those that
+        were made before. Raises ConfigError, and then nothing has changed."""
         self._current = make_context(settings)
         self.allowed_names = frozenset(settings.client_allowed_sans)
+        self.on_change()
 
     def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
         return self._current.wrap_bio(*arguments, **named)

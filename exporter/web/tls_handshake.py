@@ -38,6 +38,10 @@ class TlsHandshake(asyncio.Protocol):
         """What came with the handshake's end, before the connection was made."""
         self._early += data
 
+    def end_soon(self) -> None:
+        """Its handshake began with what was asked before."""
+        self.transport.abort()
+
     async def _shake_hands(self) -> None:
         transport = None
         try:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,11 +66,15 @@ async def test_json_and_yaml_files_by_pattern(tmp_path: Path) -> None:
     ("name", "text", "error"),
     [
         ("x.json", "[{", "x.json: Expecting property name"),
-        ("x.yaml", "a: [", "x.yaml: while parsing a flow node"),
+        ("x.yaml", "a: [", "x.yaml: line 2: is not YAML"),
         ("x.yaml", "targets: []", "x.yaml: must be a list of target groups"),
         ("x.yaml", "- targets: ['no port at all:']", "x.yaml: [0].targets[0]: found 'no port at all:': must be"),
-        ("x.yaml", "!!python/object/apply:os.system ['true']", "x.yaml: could not determine a constructor"),
-        ("x.yaml", "\x00", "x.yaml: unacceptable character"),
+        (
+            "x.yaml",
+            "!!python/object/apply:os.system ['true']",
+            "x.yaml: line 1: tag '!!python/object/apply:os.system' has no meaning",
+        ),
+        ("x.yaml", "\x00", "x.yaml: line 1: is not YAML"),
     ],
 )
 async def test_broken_files(tmp_path: Path, name: str, text: str, error: str) -> None:
@@ -77,6 +88,103 @@ async def test_no_file_and_one_that_is_too_large(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sources, "MAX_LIST_BYTES", 1 << 20)
     (tmp_path / "a.json").write_text(" " * (1 << 20) + "[]")
     assert "a.json: is larger than 1 MiB" in await error_of(source(files=(pattern,)))
+
+
+async def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("pipe.json", "."):
+        began_s = time.monotonic()
+        error = await error_of(source(files=(str(tmp_path / name),)))
+        assert "is not a regular file" in error or "Is a directory" in error
+        assert time.monotonic() - began_s < 1
+
+
+async def test_aliases_and_nesting_are_bounded(tmp_path: Path) -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in itertools.pairwise("abcdefgh")
+    )
+    for text, error in ((bomb, "holds more than 1000000 values"), ("[" * 5000, "is nested more than 50 deep")):
+        (tmp_path / "x.yaml").write_text(text)
+        began_s = time.monotonic()
+        assert error in await error_of(source(files=(str(tmp_path / "x.yaml"),)))
+        assert time.monotonic() - began_s < 5
+
+
+async def test_lists_and_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LIST_FILES", 2)
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text("[]")
+    assert "there are more than 2 such files" in await error_of(source(files=(str(tmp_path / "*.json"),)))
+    many = [{"targets": [f"h{number}" for number in range(20_001)]}]
+    (tmp_path / "many.json").write_text(json.dumps(many))
+    assert "has more than 20000 addresses" in await error_of(source(files=(str(tmp_path / "many.json"),)))
+
+
+async def test_a_reading_that_hangs_is_left_behind_and_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, began = threading.Event(), []
+
+    def hang(path: Path, _labels: object) -> tuple[Found, ...]:
+        began.append(path)
+        gate.wait(30)
+        return ()
+
+    monkeypatch.setattr(sources, "READ_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(sources, "_read_file", hang)
+    (tmp_path / "a.json").write_text("[]")
+    of = source(files=(str(tmp_path / "a.json"),))
+    assert await error_of(of) == "was not read within 0.1 s"
+    for _ in range(3):
+        assert await error_of(of) == "an earlier reading has not ended yet"
+    assert len(began) == 1
+    gate.set()
+    await asyncio.sleep(0.1)
+    assert await read(of) == ()
+
+
+HANGING = """
+import asyncio, os, sys, threading, time
+from exporter.discovery.threads import ReaderThreads
+
+async def main():
+    try:
+        await ReaderThreads().run("key", lambda: time.sleep(60), 0.1)
+    except Exception as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_the_exit_waits_for_no_reader() -> None:
+    began_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "was not read within 0.1 s\n"
+    assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.parametrize("dripping", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n["])
+async def test_a_page_that_drips_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, dripping: bytes) -> None:
+    monkeypatch.setattr(sources, "HTTP_LIMIT_SECONDS", 0.5)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                client.sendall(dripping)
+                while not done.wait(0.05):
+                    client.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began_s = time.monotonic()
+        error = await error_of(source(url=f"http://127.0.0.1:{server.getsockname()[1]}/"))
+        assert error.startswith("http_sd: was not there within ")
+        assert time.monotonic() - began_s < 5
+        done.set()
+        thread.join()
 
 
 # --- the web ---------------------------------------------------------------------------------------------------------

@@ -60,3 +60,10 @@ def test_it_writes_where_the_daemon_does_and_waits_as_long() -> None:
 def test_a_hang_up_that_kills_is_no_clean_end() -> None:
     given = directives()
     assert (given["Restart"], given["RestartForceExitStatus"]) == (["on-failure"], ["SIGHUP"])
+
+
+def test_memory_is_bounded_and_never_written_out() -> None:
+    given = directives()
+    assert given["LimitCORE"] == ["0"]
+    assert given["MemoryMax"] == ["4G"]
+    assert given["OOMPolicy"] == ["continue"]  # else a worker's end would be the daemon's

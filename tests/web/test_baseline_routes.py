@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -132,6 +133,26 @@ async def test_export_and_import(client: httpx.AsyncClient, store: BaselineStore
     response = await client.post("/api/baseline/addsub/import", headers=BEARER, content=document)
     assert "2 levels taken over" in response.json()["done"][0]
     assert await levels(client) == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 200_000,
+        '{"probe": "addsub", "loads": ' + '{"a":' * 100_000,
+        '{"probe": "addsub", "loads": {"l": {"used_unix_s": 1e999, "levels": {}}}}',
+    ],
+)
+@pytest.mark.parametrize("with_checksum", [True, False])
+async def test_a_document_that_is_made_to_break_the_reader(
+    client: httpx.AsyncClient, body: str, with_checksum: bool
+) -> None:
+    header = json.dumps({"triton_canary_baseline": 1, "sha256": hashlib.sha256(body.encode()).hexdigest()})
+    document = f"{header}\n{body}\n" if with_checksum else body
+    response = await client.post("/api/baseline/addsub/import", headers=BEARER, content=document)
+    assert response.status_code == 409
+    assert response.text.startswith("the document is not taken: ")
+    assert len(response.text) < 1000
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -126,6 +127,13 @@ async def test_silent_tls_clients(tmp_path: Path) -> None:
                 stack.callback(writer.close)
             assert await scrape(f"https://{address}", trusting) == 200
     await server.stop()
+
+
+def test_places_follow_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {64: 32, 20: 16, 540: 270, 4096: 512, resource.RLIM_INFINITY: 512}
+    for files, places in limits.items():
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert client_connection.connection_limit() == places
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_target
 from tests.engine.fakes import make_plan, request_rate
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, patient
 from tests.worker.test_local import FAKE_WORKER, probe, run
 
 
@@ -68,7 +68,7 @@ async def test_a_sweep(group: WorkerGroup) -> None:
     assert [window.warm_up for window in windows] == [True, False, False, False, True]
     for window in windows[1:4]:
         assert window.in_flight == 5
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
         assert (window.columns.outcome == Outcome.OK).all()
         assert window.before is not None
         assert window.after is not None
@@ -88,7 +88,7 @@ async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up_ns: int, w
     assert sum(len(window.columns) for window in windows[:first]) >= warm_up_requests + 2
     for window in windows[first:-2]:
         assert not window.warm_up
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
 
 
 @pytest.mark.parametrize("distribution", Distribution)

@@ -122,7 +122,7 @@ def _read_result(path: Path) -> list[StoredLevel]:
                 [f"{path}: schema version {result['schema_version']}, this program reads {SCHEMA_VERSION}"]
             )
         return [_result_level(result, each) for each in result["measurements"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError([f"{path}: not a result (--json) of this program: {error!r}"]) from error
 
 
