@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ import pytest
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.target import Resolve, Target
+from exporter.core.units import NS
 from exporter.core.window import LevelEnd
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Tensors
