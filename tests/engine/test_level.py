@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -555,7 +556,7 @@ async def test_one_that_asks_in_mid_level_too() -> None:
 
 
 async def test_a_pause_is_not_kept_where_overload_is_only_counted() -> None:
-    rules = {"on_overload": OverloadPolicy.COUNT, "max_error_ratio": 1.0}
+    rules: dict[str, Any] = {"on_overload": OverloadPolicy.COUNT, "max_error_ratio": 1.0}
     service = FakeService(lambda n: Reply(Outcome.OVERLOAD if n == 0 else OK, 1, retry_after_ns=3600 * NS))
     await run_level(make_plan(concurrency(2), max_requests=50, **rules), service)
     assert len(service.sent_ns) == 50
