@@ -55,6 +55,8 @@ HTTP_BYTES = bound(1 << 30, "bytes", "an HTTP response, also unpacked", "the req
 HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the request fails as `protocol_error`")
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
 
+RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
+
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
 GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "`protocol_error`; `max_response` sets more")
 GRPC_HELD = bound(256 << 20, "bytes", "gRPC responses that are under way on a connection", "the largest fails")

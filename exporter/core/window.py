@@ -176,13 +176,15 @@ class Window:
 class LevelEnd:
     """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
     sent, warm-up included; `abandoned` are requests given up on that the server may still be working at, and
-    `abandoned_until_ns` until when each is held for that, by `time.monotonic_ns`, in order."""
+    `abandoned_until_ns` until when each is held for that, in order; `spared_until_ns` is until when the server asked to
+    be left alone, 0 if it did not. All by `time.monotonic_ns`."""
 
     reason: Reason
     text: str
     sent: int
     abandoned: int = 0
     abandoned_until_ns: tuple[int, ...] = ()
+    spared_until_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

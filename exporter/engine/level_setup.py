@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from exporter.core.probe import Mode, Validation
+from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
@@ -54,6 +54,8 @@ def make_in_flight(
         )
     else:
         in_flight = InFlight(guard, by_place, *arguments)
+    in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
+    in_flight.spare_until(plan.spared_until_ns)
     if probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):

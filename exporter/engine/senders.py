@@ -23,10 +23,10 @@ Offer = Callable[[Call, int, int], bool]
 BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
 """What a server that is down or overloaded answers at once: to ask again at once would only hammer it."""
 
+_OK = Outcome.OK
+
 BACK_OFF_FIRST_NS = 10_000_000
 BACK_OFF_LAST_NS = NS
-RETRY_AFTER_LIMIT_NS = 5 * NS
-"""A server's own wish (Retry-After) is honoured up to here, so that a level does not sleep away its windows."""
 
 
 def longer_ns(back_off_ns: int) -> int:
@@ -34,9 +34,9 @@ def longer_ns(back_off_ns: int) -> int:
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
-def pause_ns(back_off_ns: int, call: Call) -> int:
-    """How long to pause after this call: as long as the server asks, but no shorter than the back-off."""
-    return max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
+def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+    counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
+    return BACK_OFF_OUTCOMES - counted
 
 
 class Sender(Protocol):
@@ -85,9 +85,9 @@ class FirstCall:
 class ClosedLoop:
     """As many requests in flight as there are calls: each end sends the next.
 
-    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s, or as long
-    as the server asks; and while the in-flight budget is taken up by abandoned requests. A server that says that it is
-    overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s; and while
+    it finds no room, since abandoned requests take it up or the server asked for a pause. A server that reports that it
+    is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
     """
 
     def __init__(
@@ -98,8 +98,7 @@ class ClosedLoop:
         on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
     ) -> None:
         self.unsent = 0
-        counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
-        self._pause_after = BACK_OFF_OUTCOMES - counted
+        self._pause_after = _pause_after(on_overload)
         self._calls = calls
         self._offer = offer
         self._on_warm = on_warm
@@ -146,7 +145,7 @@ class ClosedLoop:
     def _pause(self, call: Call) -> None:
         back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
-        self._pauses[call.slot] = self._loop.call_later(pause_ns(back_off_ns, call) / NS, self._resume, call)
+        self._pauses[call.slot] = self._loop.call_later(back_off_ns / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:
         del self._pauses[call.slot]
@@ -257,9 +256,9 @@ class OpenLoop:
     """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
 
     There are as many calls as may be in flight; a request that finds none free, or no room in the in-flight budget, is
-    counted as unsent and never made up for. So is what is due while the server is spared: after it said that it is
-    overloaded, under the policy `back_off`, for as long as a closed loop would pause. Nothing else that it answers
-    changes anything: the level's stop rules are there for that.
+    counted as unsent and never made up for. So is what is due while the server is spared, after the same outcomes and
+    for as long as a closed loop would pause: to one that is gone a rate is no measure, but connections by the thousand.
+    Nothing else that it answers changes anything: the level's stop rules are there for that.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
     """
@@ -282,7 +281,7 @@ class OpenLoop:
         self._on_warm: Callable[[], None] | None = on_warm
         self._on_finished = on_finished
         self._offsets_ns = offsets_ns
-        self._backs_off = on_overload is OverloadPolicy.BACK_OFF
+        self._pause_after = _pause_after(on_overload)
         self._back_off_ns = 0
         self._spared_until_ns = 0
         self._start_ns = 0
@@ -300,7 +299,7 @@ class OpenLoop:
         if self._on_warm is not None:
             self._on_warm()
             self._on_warm = None
-        if self._backs_off:
+        if call.outcome is not _OK or self._back_off_ns:
             self._heed(call)
         self._free.append(call)
         if self._exhausted:
@@ -342,9 +341,9 @@ class OpenLoop:
         """Spares the server for longer each time in a row. What was in flight when a pause began tells nothing new."""
         if call.last_ns < self._spared_until_ns:
             return
-        if call.outcome is Outcome.OVERLOAD:
+        if call.outcome in self._pause_after:
             self._back_off_ns = longer_ns(self._back_off_ns)
-            self._spared_until_ns = call.last_ns + pause_ns(self._back_off_ns, call)
+            self._spared_until_ns = call.last_ns + self._back_off_ns
         else:
             self._back_off_ns = 0
 

@@ -271,6 +271,7 @@ class Sweep:
             *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
+            spared_until_ns=self._leftovers.spared_until_ns(self._probe),
         )
         end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
@@ -304,6 +305,7 @@ class Sweep:
             end = await self._run_to_its_end(worker, plan, run)
             self._worker = self._level_under_way = None
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
+            self._leftovers.spare(self._probe, end.spared_until_ns)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None:
                 self._measurements[plan.level] = measurement

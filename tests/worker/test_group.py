@@ -173,7 +173,7 @@ async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monke
     """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
     or until their own guards stop them."""
     broken = tmp_path / "broken"
-    monkeypatch.setenv("FAKE_SERVER_BREAKS", str(broken))
+    monkeypatch.setenv("TRITON_FAKE_BREAKS", str(broken))
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
     members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
     group = WorkerGroup(members)
