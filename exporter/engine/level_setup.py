@@ -98,6 +98,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         offsets_ns,
         on_finished=finish(in_flight),
         on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 
@@ -108,7 +109,13 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
         return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
-        in_flight.calls, in_flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        in_flight.calls,
+        in_flight.offer,
+        lambda: None,
+        offsets_ns,
+        on_finished=on_finished,
+        on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 
