@@ -27,12 +27,14 @@ class Counts:
 @dataclass(slots=True)
 class TierState:
     """What is remembered of one signal and tier: the last sweeps, oldest first, "1" for a bad one; whether the
-    regression holds; sweeps in a row that could not be judged; the moment of the last that was."""
+    regression holds; sweeps in a row that could not be judged; the moment of the last that was; and, while the
+    regression holds, when the first of its bad sweeps ended."""
 
     sweeps: str = ""
     holds: bool = False
     unjudged: int = 0
     judged_unix_s: float = 0.0
+    began_unix_s: float = 0.0
 
 
 def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts:
@@ -41,6 +43,8 @@ def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts
     factor = meant_for_ns / interval_ns
     of = max(_LEAST_OF, round(tier.of * factor))
     bad = min(of, max(_LEAST_BAD, math.ceil(tier.bad / tier.of * of - 1e-9)))
+    if of == _LEAST_OF and tier.of > tier.bad:
+        bad = _LEAST_BAD  # so few sweeps must not all be bad
     clear = min(bad - 1, max(1, math.floor(tier.clear / tier.of * of + 1e-9)))
     return Counts(bad, of, clear, of * interval_ns / NS)
 
@@ -61,6 +65,9 @@ def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> b
     state.unjudged, state.judged_unix_s = 0, unix_s
     state.sweeps = (state.sweeps + "01"[bad])[-counts.of :]
     if state.sweeps.count("1") >= counts.bad:
+        if not state.holds:
+            sweeps_ago = len(state.sweeps) - 1 - state.sweeps.index("1")
+            state.began_unix_s = unix_s - sweeps_ago * counts.span_s / counts.of
         state.holds = True
     elif state.sweeps.count("0") >= counts.of - counts.clear:
         state.holds = False

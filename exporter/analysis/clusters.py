@@ -1,0 +1,62 @@
+"""Whether figures form two groups, as those of a model with two modes do. Pure arithmetic on logarithms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_LEAST_DISTANCE = math.log(1.2)
+"""Closer groups are one that is wide."""
+_LEAST_SEPARATION = 6.0
+"""The distance of the groups' medians, in units of the wider group's own scale."""
+_LEAST_SCALE = 0.005
+_VALLEY = 0.03
+"""At most this part of the figures may lie between the groups."""
+_MAD_TO_SIGMA = 1.4826
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TwoGroups:
+    """The medians of the two groups and the larger one's scale, as logarithms, the part of the figures in the upper
+    one, and the value that divides them."""
+
+    low: float
+    high: float
+    high_part: float
+    divide: float
+    scale: float
+
+
+def two_groups(values: Floats, least_members: int, least_part: float = 0.05) -> TwoGroups | None:
+    """The two groups that these logarithms form, None where they are one group. Each has at least `least_members`, and
+    `least_part` of all."""
+    count = len(values)
+    least = max(least_members, math.ceil(least_part * count))
+    if count < 2 * least:
+        return None
+    ordered = np.sort(values)
+    if ordered[-1] - ordered[0] < _LEAST_DISTANCE:
+        return None
+    sizes = np.arange(1, count)
+    sums = np.cumsum(ordered)
+    between = (sums[:-1] - sizes * (sums[-1] / count)) ** 2 / (sizes * (count - sizes))
+    split = least + int(np.argmax(between[least - 1 : count - least]))
+    lower, upper = ordered[:split], ordered[split:]
+    low, high = float(np.median(lower)), float(np.median(upper))
+    scale = max(_LEAST_SCALE, _scale(lower, low), _scale(upper, high))
+    distance = high - low
+    if distance < _LEAST_DISTANCE or distance < _LEAST_SEPARATION * scale:
+        return None
+    valley = (ordered > low + 0.35 * distance) & (ordered < high - 0.35 * distance)
+    if np.count_nonzero(valley) > _VALLEY * count:
+        return None
+    return TwoGroups(low, high, 1 - split / count, (low + high) / 2, scale)
+
+
+def _scale(values: Floats, middle: float) -> float:
+    return _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
