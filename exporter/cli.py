@@ -144,14 +144,23 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Asks the running daemon. pin: takes the sweeps there are as the baseline; accept: takes the served version as "
-        "the one to hold new ones against; clear: forgets; each at all levels or at one. Changes need the token of "
-        "web.api_token_file, and show with the next sweep."
+        "Asks the running daemon. pin: takes what the level became as the baseline, from the sweeps since the "
+        "regression began; accept: takes the served version as the one that new ones are compared with; clear: "
+        "forgets; each at all levels or at one. Changes need the token of web.api_token_file, and show with the next "
+        "sweep."
     )
     parser.add_argument("action", choices=("show", "pin", "accept", "clear", "export", "import"))
     parser.add_argument("probe", metavar="PROBE", help="the probe's name")
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
     parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
+    parser.add_argument(
+        "--since",
+        default="",
+        metavar="TIME",
+        help="pin: the sweeps since then, 2026-01-31T08:00 or 6h ago; by default since the regression began",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print what it would be")
+    parser.add_argument("--force", action="store_true", help="pin: take sweeps from before and after a change, too")
     parser.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
@@ -178,7 +187,11 @@ def _baseline(options: argparse.Namespace) -> int:
     if options.key_file and not options.cert_file:
         print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
         return EXIT_BAD_OPTIONS
+    if (options.since or options.dry_run or options.force) and options.action != "pin":
+        print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
+        return EXIT_BAD_OPTIONS
     keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
+    keys += ("since", "dry_run", "force")
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:

@@ -1,1 +1,1 @@
-"""Years of made-up sweeps through the product's own `judge()`: false alarms, silence, and how soon a change is found."""
+"""Years of made-up sweeps through the product's own `judge()`: false alarms, silence, how soon a change is found."""

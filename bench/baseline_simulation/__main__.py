@@ -56,8 +56,10 @@ def averages(rows: Iterable[Sequence[Outcomes]]) -> str:
         for tier in tiers
     ]
     silent = sum(sum(p.silent for p in probes) / len(probes) for probes in kept) / len(kept)
-    return "mean per probe-year: " + ", ".join(f"{t} {m:.2f}" for t, m in zip(tiers, means, strict=True)) + (
-        f"; no verdict {silent:.2%}"
+    return (
+        "mean per probe-year: "
+        + ", ".join(f"{t} {m:.2f}" for t, m in zip(tiers, means, strict=True))
+        + (f"; no verdict {silent:.2%}")
     )
 
 

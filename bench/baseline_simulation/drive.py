@@ -32,8 +32,8 @@ TIERS = ("page", "warn", "slow")
 
 @dataclass(slots=True)
 class Outcomes:
-    """Of one probe: years simulated, alarms that began by tier, the part of sweeps without a verdict on p50, and on p99;
-    per step the seconds until page, warn, and warn or slow (inf: not within a day); seconds until a page was over."""
+    """Of one probe: years simulated, alarms that began by tier, the part of sweeps without a verdict on p50, and on
+    p99; per step the seconds until page, warn, and warn or slow (inf: not within a day); seconds until a page ended."""
 
     years: float = 0.0
     alarms: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TIERS, 0))
@@ -80,9 +80,7 @@ class Sweeps:
             PercentileValue(99.0, round(p99_ns), None, None),
         )
         latency = LatencySummary(series.requests, p50_ns, 0.0, 0, round(p99_ns), percentiles)
-        measurement = replace(
-            self._base, latency=latency, stable=not series.unstable[index], throughput=NS / p50_ns
-        )
+        measurement = replace(self._base, latency=latency, stable=not series.unstable[index], throughput=NS / p50_ns)
         facts = self.facts
         if (version := str(series.versions[index])) != facts.version:
             facts = replace(facts, version=version)

@@ -42,8 +42,8 @@ class Draw:
 
 @dataclass(slots=True)
 class Series:
-    """Sweeps of one probe: logarithms of p50 relative to its usual value. `tail` is added for p99. `missing` sweeps have
-    no figures; `unstable` ones failed stability. `requests` is what each sweep measured."""
+    """Sweeps of one probe: logarithms of p50 relative to its usual value. `tail` is added for p99. `missing` sweeps
+    have no figures; `unstable` ones failed stability. `requests` is what each sweep measured."""
 
     unix_s: Floats
     logs: Floats
@@ -58,7 +58,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`noise` is the sweep-to-sweep noise that its aims depend on; `hard` ones are reported with an aim of their own."""
+    """`noise` is the noise from sweep to sweep; `hard` ones are reported with an aim of their own."""
 
     name: str
     shape: Callable[[Series, Draw], None]
@@ -192,7 +192,7 @@ def _autoscaler(series: Series, draw: Draw) -> None:
 
 
 def _deploys(series: Series, draw: Draw) -> None:
-    """Each week a deploy: ten minutes of twice the latency, then a level of its own; half of the probes see versions."""
+    """Each week a deploy: ten minutes of twice the latency, then a level of its own; half of them see versions."""
     spread, versions = draw.between(0.005, 0.02), draw.random.random() < 0.5
     for week, at in enumerate(np.arange(series.unix_s[0] + 3.3 * DAY_S, series.unix_s[-1], 7 * DAY_S)):
         series.logs[(series.unix_s >= at) & (series.unix_s < at + 600)] += math.log(2)

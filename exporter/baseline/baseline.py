@@ -22,6 +22,10 @@ from exporter.core.probe import Signal, Tier
 STEEP = math.log(1.10)
 """Hours that differ by more from the one beside are not interpolated."""
 MAD_TO_SIGMA = 1.4826
+_BEYOND = 0.1
+"""A limit this much above the worst of all days is far enough, however much the days differ."""
+_MARGIN = 0.25
+"""And it is never less than this part of the tier's own ratio above what days were seen to come to."""
 UNSTABLE_FACTOR = 1.5
 """How much wider unstable sweeps scatter, until there were enough of them to know."""
 
@@ -41,17 +45,33 @@ class Modes:
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """The worst that a tier's statistic gets to in each of the baseline's days, as logarithms: the days' middle, the
+    spread above it, the highest but for one of many days, and the highest of all."""
+
+    middle: float
+    spread: float
+    high: float
+    highest: float
+
+    def limit(self, tier: Tier) -> float:
+        """What an ordinary day does not come to."""
+        by_spread = min(self.middle + tier.noise_factor * self.spread, self.highest + _BEYOND)
+        return max(by_spread, self.high + _MARGIN * math.log(tier.ratio))
+
+
+@dataclass(frozen=True, slots=True)
 class SignalBaseline:
     """`hours` holds the natural logarithm of the signal for each hour of the week, Monday's first, at its middle;
     `noise` is in the same unit: 0.03 is about 3 %. `samples` are the sweeps that it was made of. `usual` is what a
-    tier's statistic gets to in an ordinary day: (middle, spread) by the tier's name. Unstable sweeps scatter
+    tier's statistic gets to in ordinary days, by the tier's name. Unstable sweeps scatter
     `unstable_factor` times as much. `modes` are those of a bimodal signal."""
 
     hours: array[float]
     noise: float
     samples: int
     timezone: str = "UTC"
-    usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    usual: Mapping[str, Usual] = field(default_factory=dict)
     unstable_factor: float = UNSTABLE_FACTOR
     modes: Modes | None = None
 
@@ -65,7 +85,6 @@ class SignalBaseline:
         part = position - 0.5 - middle
         return before * (1 - part) + after * part
 
-
     def values(self, unit: float) -> list[float]:
         """The signal by hour of the week, times `unit`."""
         return [math.exp(hour) * unit for hour in self.hours]
@@ -77,7 +96,7 @@ class SignalBaseline:
     def limit(self, tier: Tier) -> float:
         """The logarithm above which a sweep is bad: the tier's ratio, or more where ordinary days come to more."""
         usual = self.usual.get(tier.name)
-        by_noise = usual[0] + tier.noise_factor * usual[1] if usual else tier.noise_factor * self.noise
+        by_noise = usual.limit(tier) if usual is not None else tier.noise_factor * self.noise
         return max(math.log(tier.ratio), by_noise)
 
 

@@ -64,3 +64,8 @@ def days_and_hours(local: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
 def weekdays(days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """0 is Monday."""
     return (days + _EPOCH_WEEKDAY) % 7
+
+
+def is_weekend(local: float) -> bool:
+    """Whether a local moment is on a Saturday or Sunday."""
+    return (local // _DAY_S + _EPOCH_WEEKDAY) % 7 >= WEEKEND

@@ -57,6 +57,8 @@ class Rows:
         column: Floats = self.logs[:, SIGNALS.index(signal)].astype(float)
         return column
 
+    __hash__ = None  # type: ignore[assignment]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Rows):
             return NotImplemented
@@ -78,6 +80,8 @@ class History:
     def __len__(self) -> int:
         return len(self.older) + self._count
 
+    __hash__ = None  # type: ignore[assignment]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, History):
             return NotImplemented
@@ -92,6 +96,13 @@ class History:
     def first_unix_s(self) -> float:
         """When the oldest sweep ended; there must be one."""
         return float(self.older.unix_s[0] if len(self.older) else self._recent.unix_s[0])
+
+    @property
+    def last_unix_s(self) -> float:
+        """When the last sweep ended; 0 without one."""
+        if self._count:
+            return float(self._recent.unix_s[self._count - 1])
+        return float(self.older.unix_s[-1]) if len(self.older) else 0.0
 
     @property
     def recent(self) -> Rows:
@@ -111,8 +122,8 @@ class History:
         self._count += 1
 
     def all(self, kept_s: float) -> Rows:
-        """All rows, the recent ones thinned like the older ones, of the last `kept_s`."""
-        rows = self.older.plus(thinned(self.recent, kept_s / SLOTS))
+        """All rows of the last `kept_s`; where there are older ones the recent ones are thinned like them."""
+        rows = self.older.plus(thinned(self.recent, kept_s / SLOTS)) if len(self.older) else self.recent
         return rows.of(rows.unix_s >= rows.unix_s[-1] - kept_s) if len(rows) else rows
 
     def since(self, unix_s: float) -> Rows:
@@ -141,7 +152,7 @@ class History:
 
 def thinned(rows: Rows, slot_s: float) -> Rows:
     """The first row of each slot. A row and no median of the slot: what has two modes must keep them."""
-    if len(rows) < 2:  # noqa: PLR2004
+    if len(rows) < 2:
         return rows
     slots = np.floor(rows.unix_s / slot_s)
     return rows.of(np.concatenate([[True], slots[1:] != slots[:-1]]))

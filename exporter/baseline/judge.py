@@ -40,8 +40,10 @@ from exporter.core.units import NS
 _VERSION_ROWS = 24
 """Sweeps over which a version without a pin of its own is compared with the accepted one: one alone is too noisy."""
 _PAGE = "page"
-_UNSEEN_DAYS = math.log(1.5)
-"""How much more a provisional baseline of working days allows on a weekend, and the other way round."""
+_PROVISIONAL = math.log(1.1)
+"""How much more a provisional baseline allows: it knows one day."""
+_UNSEEN_HOUR = math.log(1.5)
+"""And at an hour that it has not seen on this class of days: on a working day's morning, from a weekend."""
 
 _scaled = functools.lru_cache(maxsize=4096)(baseline_verdict.scaled)
 
@@ -198,8 +200,9 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
         worse = -math.inf
     tiers, limits, counts, began = {}, {}, {}, []
     allowance = math.log(options.version_ratio) if case.state.pin is not case.pin else 0.0
-    if case.pin.provisional and not has_seen(case.pin, baseline.timezone, case.now_unix_s):
-        allowance += _UNSEEN_DAYS
+    if case.pin.provisional:
+        seen = has_seen(case.pin, baseline.timezone, case.now_unix_s)
+        allowance += _PROVISIONAL if seen else _UNSEEN_HOUR
     for tier in options.tiers:
         if signal not in tier.signals or (tier.name == _PAGE and case.pin.provisional):
             continue
@@ -212,7 +215,8 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
             case.events.append(_event(signal, tier, worse, limit, began=state.holds))
         if holds is not None:
             tiers[tier.name], limits[tier.name] = holds, math.exp(limit)
-            counts[tier.name] = state.sweeps.count("1"), len(state.sweeps), count.bad
+            last = baseline_verdict.judged(state, count)
+            counts[tier.name] = last.count("1"), len(last), count.bad
             if holds:
                 began.append(state.began_unix_s)
     return SignalVerdict(

@@ -37,17 +37,23 @@ _DAY_S = 86_400.0
 
 
 def make_baseline(
-    signal: Signal, rows: Rows, timezone: str, counts: Sequence[tuple[str, Counts]] = (), *, known_days: bool = True
+    signal: Signal,
+    rows: Rows,
+    timezone: str,
+    counts: Sequence[tuple[str, Counts]] = (),
+    recent: Rows | None = None,
+    *,
+    known_days: bool = True,
 ) -> SignalBaseline | None:
     """The baseline of these rows, None where none of them has the signal. `counts` are the tiers whose usual worst is
-    wanted; without `known_days` there are too few for that."""
+    wanted; without `known_days` there are too few for that. `recent` are the last sweeps, none left out."""
     values = rows.signal(signal)
     known = ~np.isnan(values)
     times, values, unstable = rows.unix_s[known], values[known], rows.unstable[known]
     if not len(values):
         return None
     sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
-    modes, upper = _modes(times, sign * values)
+    modes, upper = _modes(times, sign * values, rows if recent is None else recent, signal)
     lowered = values - sign * modes.distance * upper if modes else values
     of_week, days = hours_of_week(local_seconds(times, timezone), lowered)
     hours = array("d", of_week.tolist())
@@ -64,13 +70,19 @@ def make_baseline(
 
 
 def baselines(
-    rows: Rows, timezone: str, counts: Sequence[tuple[str, Counts]], least: int, *, known_days: bool
+    rows: Rows,
+    timezone: str,
+    counts: Sequence[tuple[str, Counts]],
+    least: int,
+    recent: Rows | None = None,
+    *,
+    known_days: bool,
 ) -> dict[Signal, SignalBaseline]:
     """The baselines of all signals that enough of the rows have."""
     found = {}
     for signal in SIGNALS:
         if np.count_nonzero(~np.isnan(rows.signal(signal))) >= min(least, len(rows)):
-            made = make_baseline(signal, rows, timezone, counts, known_days=known_days)
+            made = make_baseline(signal, rows, timezone, counts, recent, known_days=known_days)
             if made is not None:
                 found[signal] = made
     return found
@@ -87,7 +99,7 @@ def _noise(rest: Floats, unstable: Flags) -> tuple[float, float]:
     return noise, min(_MOST_UNSTABLE, max(1.0, scale(shaky) / noise if noise > 0 else 1.0))
 
 
-def _modes(times: Floats, values: Floats) -> tuple[Modes | None, Flags]:
+def _modes(times: Floats, values: Floats, recent: Rows, signal: Signal) -> tuple[Modes | None, Flags]:
     """The two modes, None for one; and which values are in the upper mode."""
     none = np.zeros(len(values), bool)
     groups = two_groups(values, _LEAST_OF_MODE)
@@ -99,5 +111,7 @@ def _modes(times: Floats, values: Floats) -> tuple[Modes | None, Flags]:
         return None, none
     distance = groups.high - groups.low
     tolerance = min(0.45 * distance, max(0.05, 3.5 * groups.scale))
-    longest_s = float(np.max(np.diff(times[~upper]))) if np.count_nonzero(~upper) > 1 else 0.0
+    sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+    in_lower = recent.unix_s[sign * recent.signal(signal) <= groups.divide]
+    longest_s = float(np.max(np.diff(in_lower))) if len(in_lower) > 1 else 0.0
     return Modes(distance, tolerance, groups.high_part, _LONGER * longest_s), upper

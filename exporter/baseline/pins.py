@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from exporter.baseline.baseline import Floats, SignalBaseline, scale, worse_residuals
-from exporter.baseline.calendar import WEEKEND, days_and_hours, local_s, local_seconds, weekdays
-from exporter.baseline.history import RECENT, SIGNALS, SLOTS, Rows
+from exporter.baseline.calendar import WEEKEND, days_and_hours, is_weekend, local_s, local_seconds, weekdays
+from exporter.baseline.history import RECENT, SIGNALS, SLOTS, History, Rows, thinned
 from exporter.baseline.make import baselines
 from exporter.baseline.state import (
     LEAST_FULL,
@@ -38,7 +38,6 @@ _SURE_STEP = 3.5
 _LEAST_SCALE = 0.01
 _LEAST_HOURS_OF_A_DAY = 3
 _DAY_S = 86_400.0
-_WEEK_S = 6.9 * _DAY_S
 
 
 def timezone_of(probe: Probe) -> str:
@@ -62,12 +61,14 @@ def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Prob
     if pin is None:
         if not _is_due(state, options.provisional_ns, probe, LEAST_PROVISIONAL, now_unix_s):
             return ""
+        if _continues(level, state, version, probe.baseline):
+            return f"version {version} is as good as the one before: it continues its baseline"
         state.pin = make_pin(state, probe, now_unix_s, provisional=True)
         _accept_if_as_good(level, state, version)
         return "provisionally: pages are raised once it is the full one"
     if now_unix_s - state.tried_unix_s < options.pin_ns / NS / _TRIES:
         return ""
-    span_ns = options.pin_ns if pin.provisional else options.refine_ns
+    span_ns = options.pin_ns if pin.provisional or pin.old_form else options.refine_ns
     if not _is_due(state, span_ns, probe, LEAST_FULL, now_unix_s):
         return ""
     state.tried_unix_s = now_unix_s
@@ -84,17 +85,29 @@ def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Prob
 def _is_due(state: VersionState, span_ns: int, probe: Probe, least: int, now_unix_s: float) -> bool:
     """Whether its sweeps cover the span, and are enough."""
     count = len(state.history)
-    if not count or now_unix_s - state.history.first_unix_s < span_ns / NS:
+    if not count or now_unix_s - _first_unix_s(state) < span_ns / NS:
         return False
     slot_ns = kept_s(probe.baseline) * NS / SLOTS
     possible = min(span_ns / probe.schedule.interval_ns, max(RECENT, span_ns / max(slot_ns, 1)))
     return count >= max(least, _LEAST_PART * possible)
 
 
+def _first_unix_s(state: VersionState) -> float:
+    """The first sweep that a pin may be made of: where somebody pinned what the level became, none of before."""
+    return max(state.history.first_unix_s, state.pin.began_unix_s if state.pin else 0.0)
+
+
+def _rows(state: VersionState, probe: Probe) -> Rows:
+    rows = state.history.all(kept_s(probe.baseline))
+    return rows.of(rows.unix_s >= _first_unix_s(state))
+
+
 def make_pin(state: VersionState, probe: Probe, now_unix_s: float, *, provisional: bool) -> Pin:
     """A pin of all sweeps that are kept. A signal that too few of them have is left out."""
-    rows = state.history.all(kept_s(probe.baseline))
-    signals = baselines(rows, timezone_of(probe), counts_of(probe), LEAST_PROVISIONAL, known_days=not provisional)
+    rows = _rows(state, probe)
+    signals = baselines(
+        rows, timezone_of(probe), counts_of(probe), LEAST_PROVISIONAL, state.history.recent, known_days=not provisional
+    )
     return Pin(now_unix_s, provisional, signals, mean_components(state), float(rows.unix_s[0]))
 
 
@@ -118,7 +131,7 @@ class _Step:
 
 def _full(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> tuple[Pin, str]:
     """The week's pin. A step within one class of days was a regression: it is taken out."""
-    rows = state.history.all(kept_s(probe.baseline))
+    rows = _rows(state, probe)
     notes = []
     logs = rows.logs.copy()
     for signal, baseline in old.signals.items():
@@ -128,7 +141,9 @@ def _full(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> tup
             logs[rows.unix_s >= step.unix_s, SIGNALS.index(signal)] -= sign * step.by
             notes.append(f"{signal} became {math.expm1(step.by):.1%} worse")
     rows = Rows(rows.unix_s, logs, rows.unstable)
-    signals = baselines(rows, timezone_of(probe), counts_of(probe), LEAST_PROVISIONAL, known_days=True)
+    signals = baselines(
+        rows, timezone_of(probe), counts_of(probe), LEAST_PROVISIONAL, state.history.recent, known_days=True
+    )
     pin = Pin(now_unix_s, False, signals, mean_components(state), float(rows.unix_s[0]))
     return pin, _kept_note(notes)
 
@@ -136,15 +151,15 @@ def _full(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> tup
 def _kept_note(notes: list[str]) -> str:
     if not notes:
         return ""
-    return f"{', '.join(notes)} before the baseline was complete, and is not in it; `baseline pin` takes it nevertheless"
+    return (
+        f"{', '.join(notes)} before the baseline was complete, and is not in it; `baseline pin` takes it nevertheless"
+    )
 
 
-def _step(
-    signal: Signal, rows: Rows, baseline: SignalBaseline, old: Pin, options: BaselineOptions
-) -> _Step | None:
+def _step(signal: Signal, rows: Rows, baseline: SignalBaseline, old: Pin, options: BaselineOptions) -> _Step | None:
     """Where the signal stepped up, compared on the classes of days and the hours that the provisional pin has seen."""
     days, worse, starts = _by_day(signal, rows, baseline, old)
-    if len(days) < 2:  # noqa: PLR2004
+    if len(days) < 2:
         return None
     best = min(range(1, len(worse)), key=lambda split: _left_over(worse, split))
     step = float(np.median(worse[best:]) - np.median(worse[:best]))
@@ -155,9 +170,7 @@ def _step(
     return _Step(float(starts[best]), step)
 
 
-def _by_day(
-    signal: Signal, rows: Rows, baseline: SignalBaseline, old: Pin
-) -> tuple[list[int], Floats, list[float]]:
+def _by_day(signal: Signal, rows: Rows, baseline: SignalBaseline, old: Pin) -> tuple[list[int], Floats, list[float]]:
     """Days, the median of how much worse each is than the provisional pin, and each day's first moment."""
     values = rows.signal(signal)
     known = ~np.isnan(values)
@@ -192,7 +205,7 @@ def _refined(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> 
             sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
             signals[signal] = shifted(new.signals[signal], -sign * math.log(worse))
             notes.append(f"{signal} became {worse - 1:.1%} worse")
-    return replace(new, signals=signals, final=True), _kept_note(notes)
+    return replace(new, signals=signals, final=not old.old_form), _kept_note(notes)
 
 
 def shifted(baseline: SignalBaseline, by: float) -> SignalBaseline:
@@ -201,16 +214,40 @@ def shifted(baseline: SignalBaseline, by: float) -> SignalBaseline:
 
 
 def has_seen(pin: Pin, timezone: str, unix_s: float) -> bool:
-    """Whether the pin is of sweeps of this class of days: of half a day of working days, or of a weekend."""
-    if pin.pinned_unix_s - pin.began_unix_s > _WEEK_S:
-        return True
-    hours = local_seconds(np.arange(pin.began_unix_s, pin.pinned_unix_s + 1, _DAY_S / 24), timezone)
-    weekend = weekdays(days_and_hours(hours)[0]) >= WEEKEND
-    now_weekend = ((local_s(unix_s, timezone) // _DAY_S + 3) % 7) >= WEEKEND
-    return bool(np.count_nonzero(weekend == now_weekend) >= min(12, len(hours) / 2))
+    """Whether the pin is of sweeps at this hour of this class of days: of working days, or of weekends."""
+    now, last = local_s(unix_s, timezone), local_s(pin.pinned_unix_s, timezone)
+    then = last - (last - now) % _DAY_S
+    while then >= last - (pin.pinned_unix_s - pin.began_unix_s):
+        if is_weekend(then) == is_weekend(now):
+            return True
+        then -= _DAY_S
+    return False
 
 
 # --- versions --------------------------------------------------------------------------------------------------------
+
+
+def _continues(level: LevelState, state: VersionState, version: str, options: BaselineOptions) -> bool:
+    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps go on where
+    those of the accepted one ended. With a deploy each week no version would ever have a baseline of its own."""
+    before = level.versions.get(level.accepted)
+    if before is None or before is state or before.pin is None or before.pin.final:
+        return False
+    baseline = before.pin.signals.get(Signal.LATENCY_P50)
+    rows = state.history.recent
+    if baseline is None or before.history.last_unix_s >= rows.unix_s[0]:
+        return False
+    worse = worse_residuals(Signal.LATENCY_P50, baseline, rows.unix_s, rows.signal(Signal.LATENCY_P50))
+    allowed = options.version_ratio if before.pin.provisional else options.replace_ratio
+    if not float(np.nanmedian(worse)) <= math.log(allowed):
+        return False
+    older = (
+        before.history.since(0.0).plus(state.history.older) if len(state.history.older) else before.history.since(0.0)
+    )
+    state.history = History.of(thinned(older, kept_s(options) / SLOTS), rows)
+    state.components = [*before.components, *state.components]
+    state.pin, level.accepted = before.pin, version
+    return True
 
 
 def _accept_if_as_good(level: LevelState, state: VersionState, version: str) -> None:

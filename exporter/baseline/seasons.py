@@ -1,9 +1,9 @@
 """The location of a signal by hour of the week, from the sweeps of one day or of several weeks. Pure.
 
 Layers are added one to the other, and each only as far as the sweeps show it: the hour of the day; the class of the day
-(Monday to Friday, or the weekend); the hours of that class; once there are three weeks, each hour of the week. A layer's
-hour that differs by more than chance allows stays as it is, unsmoothed: a nightly job is steep. The others are smoothed
-over their neighbours, which takes chance out of them.
+(Monday to Friday, or the weekend); the hours of that class; once there are three weeks, each hour of the week. An hour
+of a layer that differs by more than chance allows stays as it is, unsmoothed: a nightly job is steep. The others are
+smoothed over their neighbours, which takes chance out of them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _layer(table: Floats, spread: float | None, sure: float = _SURE) -> Floats:
     known = ~np.isnan(medians)
     smoothed = _smoothed(np.where(known, medians, 0.0), known)
     if spread is None:
-        spread = _spread(table) if len(table) > 2 else _scale_of(medians[known] - smoothed[known])  # noqa: PLR2004
+        spread = _spread(table) if len(table) > 2 else _scale_of(medians[known] - smoothed[known])
     counts = np.maximum(1, np.count_nonzero(~np.isnan(table), axis=0))
     error = _MEDIAN_ERROR * spread / np.sqrt(counts)
     stays = known & (np.abs(medians - smoothed) > sure * error)
@@ -124,5 +124,3 @@ def _by_weekday(days: Integers, rest: Floats) -> Floats:
         agree = np.all(np.isnan(part) | (np.sign(part) == np.sign(medians)), axis=0) if len(part) else False
         added[day] = np.where((np.abs(medians) > _SURE_OF_WEEK * error) & agree, medians, 0.0)
     return added
-
-

@@ -25,7 +25,8 @@ _MAX_VERSIONS, _MAX_LOADS = 5, 3
 @dataclass(frozen=True, slots=True)
 class Pin:
     """What a version was like: a baseline for each signal, and the mean of each component in nanoseconds, from the
-    sweeps since `began_unix_s`. A `provisional` one raises no page; a `final` one stays as it is."""
+    sweeps since `began_unix_s`. A `provisional` one raises no page; a `final` one stays as it is. One of an `old_form`
+    comes from a file of an earlier release: it knows the hours of the day alone, and is made again at its level."""
 
     pinned_unix_s: float
     provisional: bool
@@ -33,6 +34,7 @@ class Pin:
     components_ns: Mapping[str, float]
     began_unix_s: float = 0.0
     final: bool = False
+    old_form: bool = False
 
 
 @dataclass(slots=True)

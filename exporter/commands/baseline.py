@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import requests
 
@@ -24,7 +24,7 @@ class CommandError(TritonCanaryError):
 class Command:
     """One call. `url` is the daemon's; `level` "" is all levels; `file` is read by import; `ca_file` holds the
     authorities to trust, the system's by default; `cert_file` our own certificate, with its key or with that in
-    `key_file`."""
+    `key_file`. `since`, `dry_run` and `force` are of pin."""
 
     action: str
     probe: str
@@ -35,6 +35,9 @@ class Command:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    since: str = ""
+    dry_run: bool = False
+    force: bool = False
 
 
 def run(command: Command) -> str:
@@ -44,9 +47,11 @@ def run(command: Command) -> str:
         return json.dumps(json.loads(_ask(command, "GET", path)), indent=2)
     if command.action == "export":
         return _ask(command, "GET", f"{path}/export").removesuffix("\n")
-    query = f"?level={quote(command.level)}" if command.level else ""
+    asked = {"level": command.level, "since": command.since}
+    asked |= {name: "true" for name in ("dry_run", "force") if getattr(command, name)}
+    query = urlencode({name: value for name, value in asked.items() if value}, quote_via=quote)
     body = _read(command.file) if command.action == "import" and command.file else ""
-    answer = _ask(command, "POST", f"{path}/{command.action}{query}", body)
+    answer = _ask(command, "POST", f"{path}/{command.action}{'?' if query else ''}{query}", body)
     return "\n".join(json.loads(answer)["done"])
 
 

@@ -206,9 +206,9 @@ class SignalVerdict:
     `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
     says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
     why, `reason` in a word. `limits` is, by tier, the ratio above which a sweep is bad; `counts` is (bad sweeps, of so
-    many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is the
-    served version over the accepted one, None where that is the one served. `modes` are both values of a signal that
-    has two, the lower one first.
+    many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is
+    the served version over the accepted one, None where that is the one served. `modes` are both values of a signal
+    that has two, the lower one first.
     """
 
     signal: Signal

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from exporter.baseline.baseline import SignalBaseline
+from exporter.baseline.baseline import Modes, SignalBaseline, Usual
 from exporter.baseline.file_format import DamagedBaselineError, decode, encode
+from exporter.baseline.history import History
 from exporter.baseline.key import baseline_key
-from exporter.baseline.state import LevelState, LoadState, Pin, ProbeBaselines, Row, VersionState
+from exporter.baseline.state import LevelState, LoadState, Pin, ProbeBaselines, VersionState
 from exporter.baseline.store import BaselineStore, JudgedSinks, baseline_path
 from exporter.baseline.verdict import TierState
 from exporter.core.outcome import SweepStatus
@@ -32,12 +35,21 @@ BEGIN = 1_767_225_600.0
 
 
 def make_version(rows: int = 3) -> VersionState:
-    hours = tuple(16.0 + hour / 64 for hour in range(24))
+    hours = array("d", [16.0 + hour / 64 for hour in range(168)])
+    history = History()
+    for n in range(rows):
+        logs = {Signal.LATENCY_P50: 16.1234, Signal.THROUGHPUT: 5.5}
+        history.add(BEGIN + 300 * n, logs, unstable=n % 2 == 1, kept_s=28 * 86_400)
+    usual = {"page": Usual(0.01, 0.02, 0.2, 0.25)}
+    modes = Modes(0.5, 0.1, 0.25, 900.0)
+    p50 = SignalBaseline(hours, 0.03125, 288, "Europe/Berlin", usual, 2.0, modes)
     return VersionState(
-        rows=[Row(BEGIN + 300 * n, {Signal.LATENCY_P50: 16.1234, Signal.THROUGHPUT: 5.5}) for n in range(rows)],
+        history=history,
         components=[(BEGIN, {"queue": 1000.0})],
-        pin=Pin(BEGIN, True, {Signal.LATENCY_P50: SignalBaseline(hours, 0.03125, 288)}, {"queue": 1000.5}),
-        tiers={(Signal.LATENCY_P50, "page"): TierState("0011", True, 2, BEGIN + 600)},
+        pin=Pin(BEGIN, True, {Signal.LATENCY_P50: p50}, {"queue": 1000.5}, BEGIN - 600, True),
+        tiers={(Signal.LATENCY_P50, "page"): TierState("0011", True, 2, BEGIN + 600, BEGIN)},
+        tail=[(BEGIN, 16.5, 100)],
+        lower_unix_s={Signal.LATENCY_P50: BEGIN},
         against="1",
         seen_unix_s=BEGIN + 600,
         tried_unix_s=BEGIN,
@@ -58,8 +70,8 @@ def test_there_and_back() -> None:
     assert decode(encode("asr", ProbeBaselines()), "asr") == ProbeBaselines()
 
 
-def test_a_week_of_a_level_is_small() -> None:
-    assert len(encode("asr", make_baselines(rows=2016))) < 100_000
+def test_four_weeks_of_a_level_are_small() -> None:
+    assert len(encode("asr", make_baselines(rows=8064))) < 100_000
 
 
 def test_every_damaged_byte_is_found() -> None:
@@ -86,7 +98,7 @@ def signed(body: str) -> str:
     """A text whose checksum is right, whatever is in it."""
     import hashlib
 
-    return f'{{"triton_canary_baseline": 1, "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"}}\n{body}\n'
+    return f'{{"triton_canary_baseline": 2, "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"}}\n{body}\n'
 
 
 GOOD_BODY = encode("asr", make_baselines()).split("\n", maxsplit=2)[1]
@@ -97,13 +109,16 @@ GOOD_BODY = encode("asr", make_baselines()).split("\n", maxsplit=2)[1]
     [
         ("", "no first line"),
         ("[]\n{}", "no first line"),
-        ('{"triton_canary_baseline": 2, "sha256": ""}\n{}', "version 2, not 1"),
+        ('{"triton_canary_baseline": 3, "sha256": ""}\n{}', "version 3, not 2"),
         ('{"triton_canary_baseline": 1, "sha256": "0"}\n{}', "checksum"),
         (signed("{}"), "content"),
         (signed("null"), "content"),
         (signed(GOOD_BODY.replace("0.03125", '"0.03125"')), "content"),
         (signed(GOOD_BODY.replace("0.03125", "NaN")), "content"),
-        (signed(GOOD_BODY.replace("16.0,", "", 1)), "23 hours in a day"),
+        (signed(GOOD_BODY.replace("16.0,", "", 1)), "167 hours in a week"),
+        (signed(GOOD_BODY.replace("Europe/Berlin", "Europe/Berlim")), "no time zone"),
+        (signed(re.sub('"unix_s":"....', '"unix_s":"////', GOOD_BODY)), "content"),
+        (signed(re.sub('"unix_s":"....', '"unix_s":"é', GOOD_BODY)), "content"),
         (signed(GOOD_BODY.replace('"latency_p50"', '"latency_p51"')), "content"),
         (signed(GOOD_BODY.replace('"probe":"asr"', '"probe":"tts"')), "of probe 'tts', not of 'asr'"),
     ],
@@ -246,7 +261,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
                 process.stdout.readline()
             os.kill(process.pid, signal.SIGKILL)
         store = BaselineStore(tmp_path)
-        assert store.state("addsub").loads["t m abc"].levels["concurrency 1"].versions["1"].rows
+        assert store.state("addsub").loads["t m abc"].levels["concurrency 1"].versions["1"].history
         assert not list(tmp_path.glob("*.damaged"))
         store.close()
 

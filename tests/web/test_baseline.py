@@ -81,6 +81,7 @@ async def test_show(client: httpx.AsyncClient, store: BaselineStore) -> None:
         "sweeps_remembered": 3,
         "pinned_unix_s": None,
         "provisional": None,
+        "final": None,
         "regressions": [],
         "note": "",
         "signals": {},
@@ -91,15 +92,25 @@ async def test_pin_one_level(client: httpx.AsyncClient, store: BaselineStore, ca
     caplog.set_level(logging.INFO, "exporter.audit")
     sweep(store, 30)
     response = await client.post("/api/baseline/addsub/pin?level=4", headers=BEARER)
-    assert (response.status_code, response.json()) == (200, {"done": ["concurrency 4: pin of version 1"]})
+    since = "2026-01-01 00:00:12 UTC"
+    assert (response.status_code, response.json()) == (
+        200,
+        {
+            "done": [
+                f"concurrency 4: pinned version 1 from 30 sweeps since {since}",
+                "concurrency 4: the next sweeps are compared with latency p50 4 ms, latency p99 16 ms, throughput 333.2/s",
+            ]
+        },
+    )
     told = await levels(client)
     assert told["concurrency 1"]["versions"]["1"]["pinned_unix_s"] is None
     pinned = told["concurrency 4"]["versions"]["1"]
     assert (pinned["pinned_unix_s"], pinned["provisional"]) == (BEGIN + 9000, False)
     p50 = pinned["signals"]["latency_p50"]
-    assert p50["by_hour"] == pytest.approx([0.004] * 24)
+    assert p50["by_hour_of_week"] == pytest.approx([0.004] * 168)
     assert (p50["noise_ratio"], p50["sweeps"], p50["worse_than_accepted"]) == (0.0, 30, 1.0)
-    assert pinned["signals"]["throughput"]["by_hour"][0] == pytest.approx(333.25)
+    assert (p50["timezone"], p50["bimodal"]) == ("UTC", False)
+    assert pinned["signals"]["throughput"]["by_hour_of_week"][0] == pytest.approx(333.25)
     (record,) = caplog.records
     assert record.fields["action"] == "pin"  # type: ignore[attr-defined]
     assert record.fields["by"] == "127.0.0.1"  # type: ignore[attr-defined]
@@ -111,8 +122,38 @@ async def test_accept_a_new_version(client: httpx.AsyncClient, store: BaselineSt
     sweep(store, 25, version="2", first=30)
     assert (await levels(client))["concurrency 1"]["accepted_version"] == "1"
     response = await client.post("/api/baseline/addsub/accept", headers=BEARER)
-    assert response.json() == {"done": ["concurrency 1: accept of version 2", "concurrency 4: accept of version 2"]}
+    first, compared, *_ = response.json()["done"]
+    assert first == "concurrency 1: accepted and pinned version 2 from 25 sweeps since 2026-01-01 02:30:12 UTC"
+    assert "latency p50 4 ms (was 4 ms)" in compared
     assert (await levels(client))["concurrency 1"]["accepted_version"] == "2"
+    response = await client.post("/api/baseline/addsub/accept?level=4", headers=BEARER)
+    (nothing,) = response.json()["done"]
+    assert nothing.startswith("concurrency 4: nothing changed: version 2 is the accepted one already")
+
+
+async def test_a_dry_run_prints_and_changes_nothing(client: httpx.AsyncClient, store: BaselineStore) -> None:
+    sweep(store, 30)
+    before = await levels(client)
+    response = await client.post("/api/baseline/addsub/pin?level=4&dry_run=true&since=1h", headers=BEARER)
+    would, compared = response.json()["done"]
+    assert would == "concurrency 4: would pin version 1 from 30 sweeps since 2026-01-01 00:00:12 UTC"
+    assert "the next sweeps are compared with" in compared
+    assert await levels(client) == before
+
+
+@pytest.mark.parametrize(
+    ("since", "problem"),
+    [
+        ("yesterday", "neither a moment"),
+        ("2027-01-01", "in the future"),
+        ("2026-01-01T02:25", "1 sweeps of version 1 since 2026-01-01 02:25:00 UTC; at least 20"),
+    ],
+)
+async def test_since_when(client: httpx.AsyncClient, store: BaselineStore, since: str, problem: str) -> None:
+    sweep(store, 30)
+    response = await client.post(f"/api/baseline/addsub/pin?since={since}", headers=BEARER)
+    assert response.status_code == 409
+    assert problem in response.text
 
 
 async def test_clear(client: httpx.AsyncClient, store: BaselineStore) -> None:
