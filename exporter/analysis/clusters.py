@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from exporter.core.result import WindowSummary
 
 _LEAST_DISTANCE = math.log(1.2)
 """Closer groups are one that is wide."""
@@ -16,6 +19,9 @@ _LEAST_SCALE = 0.005
 _VALLEY = 0.03
 """At most this part of the figures may lie between the groups."""
 _MAD_TO_SIGMA = 1.4826
+_MEDIAN = 50.0
+_LEAST_WINDOWS = 2
+"""One window that is another says little; two of each do."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,6 +62,19 @@ def two_groups(values: Floats, least_members: int, least_part: float = 0.05) -> 
     if np.count_nonzero(valley) > _VALLEY * count:
         return None
     return TwoGroups(low, high, 1 - split / count, (low + high) / 2, scale)
+
+
+def window_modes_ns(windows: Sequence[WindowSummary]) -> tuple[float, float] | None:
+    """Both median latencies of a level whose windows form two groups: its requests meet in one batch, or do not."""
+    medians = [
+        entry.value_ns
+        for window in windows
+        if window.latency is not None
+        for entry in window.latency.percentiles
+        if entry.percentile == _MEDIAN and entry.value_ns > 0
+    ]
+    groups = two_groups(np.log(np.array(medians, float)), _LEAST_WINDOWS, 0.0) if medians else None
+    return None if groups is None else (math.exp(groups.low), math.exp(groups.high))
 
 
 def _scale(values: Floats, middle: float) -> float:

@@ -18,14 +18,13 @@ from exporter.baseline.baseline import SignalBaseline
 from exporter.baseline.pins import has_seen, pin_if_due, reference
 from exporter.baseline.state import (
     LEAST_PROVISIONAL,
-    MOST_POOLED,
     LevelState,
     LoadState,
     Pin,
     VersionState,
     level_key,
 )
-from exporter.core.probe import BaselineOptions, Probe, Signal, Tier
+from exporter.core.probe import MOST_POOLED_SWEEPS, BaselineOptions, Probe, Signal, Tier
 from exporter.core.result import (
     LevelVerdict,
     Measurement,
@@ -151,8 +150,8 @@ def _pooled(
         return log
     state.tail.append((now_unix_s, log, requests))
     needed = math.ceil(options.p99_min_requests / max(1, requests))
-    if needed > MOST_POOLED:
-        del state.tail[:-MOST_POOLED]
+    if needed > MOST_POOLED_SWEEPS:
+        del state.tail[:-MOST_POOLED_SWEEPS]
         return None
     del state.tail[:-needed]
     if sum(count for _, _, count in state.tail) < 0.9 * options.p99_min_requests:
@@ -165,8 +164,10 @@ def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions)
     count = measurement.latency.count if measurement.latency else 0
     if signal is not Signal.LATENCY_P99 or count >= options.p99_min_requests:
         return _Why(Withheld.NO_FIGURE, "the level has no such figure")
-    if count * MOST_POOLED < options.p99_min_requests:
-        text = f"p99 rests on {count} requests, too few even over {MOST_POOLED} sweeps ({options.p99_min_requests})"
+    if count * MOST_POOLED_SWEEPS < options.p99_min_requests:
+        text = (
+            f"p99 rests on {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
+        )
     else:
         text = f"p99 rests on {count} requests, and is pooled over sweeps until there are {options.p99_min_requests}"
     return _Why(Withheld.FEW_REQUESTS, text)

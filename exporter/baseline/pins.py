@@ -55,18 +55,27 @@ def counts_of(probe: Probe) -> tuple[tuple[str, Counts], ...]:
 
 def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
     """Pins what is due; says what was done, "" for nothing."""
-    options, pin = probe.baseline, state.pin
-    if pin is not None and pin.final:
-        return ""
+    pin = state.pin
     if pin is None:
-        if not _is_due(state, options.provisional_ns, probe, LEAST_PROVISIONAL, now_unix_s):
-            return ""
-        if _continues(level, state, version, probe.baseline):
-            return f"version {version} is as good as the one before: it continues its baseline"
-        state.pin = make_pin(state, probe, now_unix_s, provisional=True)
-        _accept_if_as_good(level, state, version)
-        return "provisionally: pages are raised once it is the full one"
-    if now_unix_s - state.tried_unix_s < options.pin_ns / NS / _TRIES:
+        return _first_pin(level, state, version, probe, now_unix_s)
+    if pin.final or now_unix_s - state.tried_unix_s < probe.baseline.pin_ns / NS / _TRIES:
+        return ""
+    return _longer_pin(level, state, version, probe, now_unix_s)
+
+
+def _first_pin(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
+    if not _is_due(state, probe.baseline.provisional_ns, probe, LEAST_PROVISIONAL, now_unix_s):
+        return ""
+    if _continues(level, state, version, probe.baseline):
+        return f"version {version} is as good as the one before: it continues its baseline"
+    state.pin = make_pin(state, probe, now_unix_s, provisional=True)
+    _accept_if_as_good(level, state, version)
+    return "provisionally: pages are raised once it is the full one"
+
+
+def _longer_pin(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
+    options, pin = probe.baseline, state.pin
+    if pin is None:
         return ""
     span_ns = options.pin_ns if pin.provisional or pin.old_form else options.refine_ns
     if not _is_due(state, span_ns, probe, LEAST_FULL, now_unix_s):

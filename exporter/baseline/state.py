@@ -16,8 +16,6 @@ from exporter.core.units import NS
 
 LEAST_PROVISIONAL, LEAST_FULL = 20, 50
 """Without so many sweeps nothing is pinned, however long it has been."""
-MOST_POOLED = 50
-"""Sweeps over which p99 is pooled at most."""
 _COMPONENT_ROWS = 168
 _MAX_VERSIONS, _MAX_LOADS = 5, 3
 

@@ -25,6 +25,7 @@ _LEAST_PART = 0.5
 _UPPER = 0.85
 _ENOUGH_DAYS = 14
 """Of so many days one may have been out of the ordinary."""
+_FAR_OUT, _FAR = 1.5, 0.1
 
 
 def usual_days(local: Floats, worse: Floats, counts: Sequence[tuple[str, Counts]]) -> dict[str, Usual]:
@@ -56,5 +57,7 @@ def _worst_by_day(day: npt.NDArray[np.int64], worse: Floats, count: Counts, step
 
 
 def _highest(worst: Floats) -> float:
-    """The worst of the days, but for one of many."""
-    return float(np.sort(worst)[-2 if len(worst) >= _ENOUGH_DAYS else -1])
+    """The worst of the days, but for a single one that was far out of the ordinary."""
+    ordered = np.sort(worst)
+    second, first = float(ordered[-2]), float(ordered[-1])
+    return second if len(worst) >= _ENOUGH_DAYS and first > _FAR_OUT * max(second, 0.0) + _FAR else first

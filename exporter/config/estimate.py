@@ -13,6 +13,7 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
+from exporter.config.verdicts import verdict_warnings
 from exporter.core.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.core.units import NS
 
@@ -22,8 +23,8 @@ _CLOSED_LOOP_SERIES, _OPEN_LOOP_SERIES = 51, 66
 _HISTOGRAM_SERIES = 19
 _COMPOSING_SERIES = 4
 _VALIDATION_SERIES = 2
-_BASELINE_SERIES = 25
-"""Of a level whose regression holds; 11 while none does."""
+_BASELINE_SERIES = 31
+"""Of a level that has two modes and whose regression holds; 11 while none does."""
 _COUNTED_PERCENTILES = 5
 _CLOSED_LOOP_PERCENTILES, _OPEN_LOOP_PERCENTILES = 1, 3
 """Families with percentiles: latency; in an open loop also response time and send lag."""
@@ -75,6 +76,7 @@ def estimate(settings: Settings) -> Estimate:
     warnings = [
         warning for probe, entry in zip(probes, estimates, strict=True) for warning in _probe_warnings(probe, entry)
     ]
+    warnings += [warning for probe in probes for warning in verdict_warnings(probe)]
     warnings += [
         f"group {group}: its sweeps typically take {part:.0%} of the time; some will be skipped"
         for group, part in groups.items()

@@ -272,6 +272,10 @@ WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P9
 SLOW = Tier("slow", 1.06, 3.0, 173, 288, 115, (Signal.LATENCY_P50,))
 
 
+MOST_POOLED_SWEEPS = 50
+"""Sweeps over which p99 is pooled at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class BaselineOptions:
     """How a level is compared with what it was.

@@ -121,6 +121,8 @@ class Measurement:
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
     *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+
+    `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
 
     level: LoadLevel
@@ -165,6 +167,7 @@ class Measurement:
     first_response: LatencySummary | None = None
     inter_response: LatencySummary | None = None
     responses_per_request: float | None = None
+    modes_ns: tuple[float, float] | None = None
 
     @property
     def error_ratio(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import pytest
 from exporter.baseline.baseline import Modes, SignalBaseline, Usual
 from exporter.baseline.file_format import DamagedBaselineError, decode, encode
 from exporter.baseline.history import History
+from exporter.baseline.judge import judge
 from exporter.baseline.key import baseline_key
 from exporter.baseline.state import LevelState, LoadState, Pin, ProbeBaselines, VersionState
 from exporter.baseline.store import BaselineStore, JudgedSinks, baseline_path
@@ -270,3 +272,47 @@ def test_the_key_is_of_target_model_and_load() -> None:
     probe = make_probe()
     assert baseline_key(probe) == "triton-http addsub 4df8163cc681"
     assert baseline_key(replace(probe, name="other")) == baseline_key(probe)
+
+
+# --- files of earlier releases ---------------------------------------------------------------------------------------
+
+OLD_FILES = sorted((Path(__file__).parent / "old_files").glob("*.v1.baseline"))
+
+
+@pytest.mark.parametrize("path", OLD_FILES, ids=lambda path: path.name)
+def test_a_file_of_an_earlier_release_is_taken_over(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "exporter.baseline")
+    name = path.name.removesuffix(".v1.baseline")
+    baseline_path(tmp_path, name).write_bytes(path.read_bytes())
+    store = BaselineStore(tmp_path, lambda: BEGIN)
+    (load,) = store.state(name).loads.values()
+    level = load.levels["concurrency 1"]
+    state = level.versions["1"]
+    assert state.pin is not None
+    assert (state.pin.provisional, state.pin.old_form) == (name == "provisional", name != "provisional")
+    assert math.exp(state.pin.signals[Signal.LATENCY_P50].at(BEGIN)) == pytest.approx(20e6, rel=0.02)
+    assert state.tiers[Signal.LATENCY_P50, "page"].holds is (name == "regressed")
+    assert len(state.history) > 60
+    assert ("2" in level.versions) is (name == "two-versions")
+    (record,) = caplog.records
+    assert "of an earlier release is read" in record.message
+    store.changed(name)
+    store.close()
+    assert BaselineStore(tmp_path).state(name) == store.state(name)
+    assert json.loads(baseline_path(tmp_path, name).read_text().partition("\n")[0])["triton_canary_baseline"] == 2
+
+
+def test_a_pin_of_an_earlier_release_is_made_again_at_its_level() -> None:
+    path = next(path for path in OLD_FILES if path.name.startswith("pinned"))
+    (load,) = decode(path.read_text(), "pinned").loads.values()
+    state = load.levels["concurrency 1"].versions["1"]
+    last_s = state.history.last_unix_s
+    probe = make_probe(schedule=Schedule(3600 * NS))
+    slower = make_measurement(latency=make_summary(22.0), throughput=45.0)
+    for hour in range(1, 40):
+        judge(load, make_result(probe, started_unix_s=last_s + 3600 * hour, duration_ns=0, measurements=(slower,)))
+    assert state.pin is not None
+    assert not state.pin.old_form
+    assert math.exp(state.pin.signals[Signal.LATENCY_P50].at(last_s)) == pytest.approx(20e6, rel=0.02)

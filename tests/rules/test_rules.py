@@ -139,6 +139,13 @@ def counter(name: str, by: int, more: str = "") -> dict[str, str]:
 
 
 UP = 'job="triton-canary",instance="i"'
+
+
+def withheld(values: str, reason: str = "few_requests") -> dict[str, str]:
+    """The series of a signal without a verdict."""
+    return series(f"{CANARY}verdict_withheld", values, f'{L},signal="latency_p99",reason="{reason}"')
+
+
 CASES = [
     Case("ExporterDown", series("up", f"0{FOREVER}", UP), 1),
     Case("ExporterDown", series("up", f"1{FOREVER}", UP), 0),
@@ -192,6 +199,16 @@ CASES = [
     Case("RegressionPage", regression("page", f"1x50 _x9 1{FOREVER}"), 1, 55, id="through a restart"),
     Case("RegressionPage", regression("page", f"1x50 stale _{FOREVER}"), 0, 70, id="gone"),
     Case("RegressionPage", regression("page", f"1x50 0{FOREVER}"), 0, 52, id="over at once"),
+    Case("NotJudged", withheld(f"1{FOREVER}"), 1, 26 * 60),
+    Case("NotJudged", withheld(f"1{FOREVER}"), 0, 24 * 60, id="the first day"),
+    Case("NotJudged", withheld("1x700 _x40 " + f"1{FOREVER}"), 0, 26 * 60, id="judged at noon"),
+    Case(
+        "NotJudged",
+        withheld("1x700 stale _x9000", "no_baseline") | withheld(f"_x700 1{FOREVER}"),
+        1,
+        26 * 60,
+        id="two reasons",
+    ),
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="latency_p50"'), 1),
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.05, f'{L},signal="latency_p50"'), 0),
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="throughput"'), 0, id="faster"),
@@ -253,8 +270,8 @@ def test_the_words_of_a_regression(tmp_path: Path) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": "latency_p50 at concurrency 1 was bad in 9 of the last 12 sweeps, or as many as the probe says. "
-        "It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
+        "description": "latency_p50 at concurrency 1 was bad in 14 of the last 18 sweeps, or as many as the probe says."
+        " It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
         "runbook_url": "docs/runbooks/TritonCanaryRegressionPage.md",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m",
     }

@@ -98,7 +98,8 @@ async def test_pin_one_level(client: httpx.AsyncClient, store: BaselineStore, ca
         {
             "done": [
                 f"concurrency 4: pinned version 1 from 30 sweeps since {since}",
-                "concurrency 4: the next sweeps are compared with latency p50 4 ms, latency p99 16 ms, throughput 333.2/s",
+                "concurrency 4: the next sweeps are compared with "
+                "latency p50 4 ms, latency p99 16 ms, throughput 333.2/s",
             ]
         },
     )
