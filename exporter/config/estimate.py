@@ -13,7 +13,7 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.config.verdicts import verdict_warnings
+from exporter.config.verdicts import verdict_notes, verdict_warnings
 from exporter.core.probe import MAX_SEARCH_LEVELS, LoadLevel, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.core.units import NS
 
@@ -62,6 +62,7 @@ class Estimate:
     group_utilisation: dict[str, float]
     utilisation: float
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def estimate(settings: Settings) -> Estimate:
@@ -95,7 +96,8 @@ def estimate(settings: Settings) -> Estimate:
         warnings.append(f"about {series} series are above limits.max_series, {settings.limits.max_series}")
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
-    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings))
+    notes = tuple(note for probe in probes for note in verdict_notes(probe))
+    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), notes)
 
 
 def estimate_probe(probe: Probe) -> ProbeEstimate:

@@ -60,7 +60,8 @@ class LoadLevel:
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
-    `request_period` responses each, until there were `value` of them.
+    `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
+    for some `think_ns` after its end, half as much more or less.
     """
 
     mode: Mode
@@ -74,6 +75,7 @@ class LoadLevel:
     start: int = 0
     step: int = 0
     request_period: int = 0
+    think_ns: int = 0
 
 
 MAX_SEARCH_LEVELS = 64

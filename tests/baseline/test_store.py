@@ -135,13 +135,13 @@ def test_what_is_never_read_as_good(text: str, problem: str) -> None:
 
 def test_a_restart_changes_nothing(tmp_path: Path) -> None:
     """Sweeps before and after a restart are judged as without one."""
-    options = BaselineOptions(pin_ns=4 * 3600 * NS, provisional_ns=3600 * NS)
+    options = BaselineOptions(pin_ns=4 * 3600 * NS, provisional_ns=3600 * NS, counts_interval_ns=60 * NS)
     probe = make_probe(schedule=Schedule(60 * NS), baseline=options)
 
     def tiers(*restarts: int) -> list[object]:
         directory = tmp_path / str(restarts)
         store, found = BaselineStore(directory, lambda: BEGIN), []
-        for sweep in range(130):
+        for sweep in range(280):
             if sweep in restarts:
                 store.close()
                 store = BaselineStore(directory, lambda: BEGIN)
@@ -151,12 +151,12 @@ def test_a_restart_changes_nothing(tmp_path: Path) -> None:
         signals = [signal for result in found for signal in result.verdicts[0].signals]
         return [(dict(signal.tiers), signal.withheld) for signal in signals]
 
-    assert tiers(10, 75, 76) == tiers()
-    assert tiers()[-3] == ({"page": True, "warn": False, "slow": False}, "")
+    assert tiers(10, 75, 245, 258, 259) == tiers()
+    assert tiers()[-3] == ({"page": True, "warn": True, "slow": False}, "")
 
 
 def at_sweep(sweep: int) -> Measurement:
-    return make_measurement(foreign_requests=0, latency=make_summary(8.0 if sweep >= 70 else 4.0))
+    return make_measurement(foreign_requests=0, latency=make_summary(8.0 if sweep >= 250 else 4.0))
 
 
 def test_a_sweep_gets_its_verdicts_and_a_failed_one_none(tmp_path: Path) -> None:
@@ -228,15 +228,15 @@ def test_a_full_disk_keeps_the_file_that_there_was(small_disk: Path, caplog: pyt
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * (200 * 1024))
     for errors in (1, 2):
-        store.put("addsub", make_baselines(rows=2016))
+        store.put("addsub", make_baselines(rows=8064))
         assert becomes_true(lambda errors=errors: store.write_errors == errors)  # type: ignore[misc]
     assert path.read_bytes() == kept
     assert [record.message for record in caplog.records] == ["baseline file cannot be written"]
     assert "No space left on device" in caplog.records[0].fields["error"]  # type: ignore[attr-defined]
     ballast.unlink()
-    store.put("addsub", make_baselines(rows=2016))
+    store.put("addsub", make_baselines(rows=8064))
     store.close()
-    assert BaselineStore(small_disk).state("addsub") == make_baselines(rows=2016)
+    assert BaselineStore(small_disk).state("addsub") == make_baselines(rows=8064)
     assert caplog.records[-1].message == "baseline files are written again"
 
 

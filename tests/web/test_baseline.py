@@ -135,7 +135,7 @@ async def test_accept_a_new_version(client: httpx.AsyncClient, store: BaselineSt
 async def test_a_dry_run_prints_and_changes_nothing(client: httpx.AsyncClient, store: BaselineStore) -> None:
     sweep(store, 30)
     before = await levels(client)
-    response = await client.post("/api/baseline/addsub/pin?level=4&dry_run=true&since=1h", headers=BEARER)
+    response = await client.post("/api/baseline/addsub/pin?level=4&dry_run=true&since=6h", headers=BEARER)
     would, compared = response.json()["done"]
     assert would == "concurrency 4: would pin version 1 from 30 sweeps since 2026-01-01 00:00:12 UTC"
     assert "the next sweeps are compared with" in compared
@@ -176,13 +176,16 @@ async def test_export_and_import(client: httpx.AsyncClient, store: BaselineStore
     assert await levels(client) == before
 
 
+TOO_FEW = "3 sweeps of version 1 since 2026-01-01 00:00:12 UTC; at least 20 are needed\n"
+
+
 @pytest.mark.parametrize(
     ("path", "status", "text"),
     [
         ("nothing/pin", 404, "there is no probe 'nothing'\n"),
         ("addsub/pin?level=9", 404, "there is no level '9'; there are concurrency 1, concurrency 4\n"),
-        ("addsub/pin?level=1", 409, "concurrency 1: 3 judged sweeps of version 1; at least 20 are needed\n"),
-        ("addsub/accept?level=1", 409, "concurrency 1: 3 judged sweeps of version 1; at least 20 are needed\n"),
+        ("addsub/pin?level=1", 409, f"concurrency 1: {TOO_FEW}"),
+        ("addsub/accept?level=1", 409, f"concurrency 1: {TOO_FEW}"),
         ("addsub/import", 409, "the document is not taken: it has no first line with a version and a checksum\n"),
     ],
 )
@@ -278,7 +281,10 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
     sweep(store, 30)
     token_file = tmp_path / "token"
     assert json.loads(await ask("show", url))["probe"] == "addsub"
-    assert await ask("pin", url, level="concurrency 1", token_file=token_file) == "concurrency 1: pin of version 1"
+    would = await ask("pin", url, level="concurrency 1", token_file=token_file, dry_run=True, since="6h")
+    assert would.startswith("concurrency 1: would pin version 1 from 30 sweeps since")
+    done = await ask("pin", url, level="concurrency 1", token_file=token_file)
+    assert done.startswith("concurrency 1: pinned version 1 from 30 sweeps since")
     exported = tmp_path / "exported"
     exported.write_text(await ask("export", url))
     assert (await ask("clear", url, token_file=token_file)).count("forgotten") == 2
@@ -303,3 +309,8 @@ def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_import_takes_a_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", *arguments]) == 3
     assert "import needs a FILE" in capsys.readouterr().err
+
+
+def test_since_is_of_pin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["baseline", "accept", "addsub", "--since", "6h"]) == 3
+    assert "--since, --dry-run and --force are of pin" in capsys.readouterr().err
