@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
+    _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
     return parser
 
 
@@ -96,6 +97,48 @@ def _add_health(health: argparse.ArgumentParser) -> None:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
     demo.set_defaults(command=_demo)
+
+
+def _add_changes(changes: argparse.ArgumentParser) -> None:
+    changes.description = (
+        "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
+        "once: a second opinion beside the verdicts, and slower. Needs the extra `changes` (ruptures)."
+    )
+    changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
+    changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
+    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, as 4")
+    changes.add_argument("--percentile", type=_percentile, default=50.0, metavar="P", help="of latency (50)")
+    changes.add_argument(
+        "--least", type=_percent, default=0.05, metavar="PERCENT", help="the least change that is printed (5%%)"
+    )
+    changes.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the hours of the week (UTC)")
+    changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
+    changes.add_argument("--json", action="store_true", help="print JSON")
+    changes.set_defaults(command=_changes)
+
+
+def _changes(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from exporter.archive.columns import percentile_text
+    from exporter.commands.changes.command import Request, as_json, as_text, run_changes
+    from exporter.config.text import timezone
+    from exporter.core.errors import ConfigError
+
+    try:
+        since = datetime.fromisoformat(options.since).replace(tzinfo=UTC).timestamp() if options.since else 0.0
+        zone = timezone(options.timezone)
+    except ValueError as error:
+        _complain(str(error))
+        return EXIT_BAD_OPTIONS
+    column = f"p{percentile_text(options.percentile)}_ns"
+    try:
+        found = run_changes(Request(options.path, options.probe, options.level, column, 1 + options.least, zone, since))
+    except ConfigError as error:
+        _complain(str(error))
+        return EXIT_BAD_OPTIONS
+    print(as_json(found) if options.json else as_text(found))
+    return EXIT_OK
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:

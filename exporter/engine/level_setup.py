@@ -98,7 +98,7 @@ def make_counted(plan: LevelPlan, flight: Flight, count: int, on_finished: Calla
     """A sender of so many requests."""
     on_overload = plan.probe.stop.on_overload
     if not has_pacer(plan.level):
-        return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload, plan.level.think_ns)
+        return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload, think_ns=plan.level.think_ns)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
         flight.calls, flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload

@@ -174,6 +174,7 @@ class CountedLoop(ClosedLoop):
         count: int,
         on_finished: Callable[[], None],
         on_overload: OverloadPolicy,
+        *,
         think_ns: int = 0,
     ) -> None:
         super().__init__(calls, self._offer_counted, lambda: None, on_overload, think_ns)

@@ -162,7 +162,7 @@ def _conclusion(view: ProbeView) -> str:
     loud = (tiers.get(name) for each in verdicts for s in each.signals for tiers in (s.tiers,) for name in _LOUD_TIERS)
     if any(loud):
         return REGRESSED
-    slo = view.probe.slo
+    slo = view.probe.slo if view.result is not None and view.result.status is SweepStatus.OK else None
     levels = [m for m in view.measurements if slo is not None and m.level.label in slo.levels]
     if slo is not None and any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels):
         return OBJECTIVE_MISSED
