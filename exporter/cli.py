@@ -233,8 +233,10 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.since or options.dry_run or options.force) and options.action != "pin":
         print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
         return EXIT_BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
-    keys += ("since", "dry_run", "force")
+    keys = (
+        *("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file"),
+        *("since", "dry_run", "force"),
+    )
     try:
         print(run(Command(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:

@@ -171,6 +171,8 @@ def _level_cells(level: LevelStatus) -> str:
     marks = [
         text for text, holds in (("unstable", not level.stable), ("client-limited", level.client_limited)) if holds
     ]
+    if level.bimodal is not None:
+        marks.append("bimodal: {} or {}".format(*(words.seconds(value) for value in level.bimodal)))
     load = f"{level.mode.replace('_', ' ')} {level.level}"
     mark = "".join(f' <span class="mark">{text}</span>' for text in marks)
     if level.regression:

@@ -31,7 +31,7 @@ SEARCH = "schedule: {every: 5m}, baseline: {enabled: false}, measurement: {laten
     ("probe", "series"),
     [
         (ONE, 33 + 51),
-        (ONE.replace("false", "true"), 33 + 51 + 25),
+        (ONE.replace("false", "true"), 33 + 51 + 31),
         (f"{ONE}, histogram: false", 33 + 51 - 19),
         ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}, baseline: {enabled: false}", 33 + 3 * 51),
         ("schedule: {every: 5m}, load: {request_rate: 100}, baseline: {enabled: false}", 33 + 66),
@@ -76,7 +76,7 @@ def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
     (tmp_path / "night.txt").write_text("0\n40000\n")
     probe = f"schedule: {{every: 5m}}, load: {{schedule_file: '{tmp_path}/night.txt'}}"
     found = estimate(load(config(tmp_path, probe), {}))
-    assert (found.probes[0].typical_ns, found.probes[0].worst_ns, found.series) == (41 * NS, 41 * NS, 33 + 66 + 25)
+    assert (found.probes[0].typical_ns, found.probes[0].worst_ns, found.series) == (41 * NS, 41 * NS, 33 + 66 + 31)
 
 
 @pytest.mark.parametrize(
