@@ -21,7 +21,7 @@ from exporter.baseline.state import LEAST_PROVISIONAL, LevelState, Pin, VersionS
 from exporter.core.probe import Probe, Signal
 from exporter.core.units import NS
 
-_LEAST_MOVED = 6
+_LEAST_MOVED = 3
 """Sweeps that are enough to move a baseline to another level; for one of its own it takes LEAST_PROVISIONAL."""
 _WHOLE = 0.99
 _LEAST_OF_GROUP = 3

@@ -480,6 +480,25 @@ def test_many_small_steps_are_a_large_one() -> None:
     assert story.signal().version_ratio == pytest.approx(1.06**3, rel=0.02)
 
 
+def test_with_a_version_each_week_there_is_a_full_baseline_all_the_same() -> None:
+    """No version lives for seven days: none would ever have one, and none would page."""
+    story = Story()
+    story.run(3 * DAY)
+    for week in range(5):
+        story.run(6.5 * DAY, 1.02 if week % 2 else 0.99, version=str(week + 2))
+    pin = story.level.versions["6"].pin
+    assert pin is not None
+    assert (pin.provisional, story.level.accepted) == (False, "6")
+    assert "page" in tiers_seen(story.run(3 * HOUR, 1.5, version="7"))
+
+
+def test_a_slower_version_does_not_continue_a_baseline() -> None:
+    story = Story()
+    story.run(8 * DAY)
+    story.run(2 * DAY, 1.2, version="2")
+    assert story.level.accepted == "1"
+
+
 def test_a_roll_back_finds_its_pin_and_is_quiet() -> None:
     story = pinned()
     pin = story.state.pin

@@ -274,6 +274,31 @@ def test_the_key_is_of_target_model_and_load() -> None:
     assert baseline_key(replace(probe, name="other")) == baseline_key(probe)
 
 
+def test_a_line_of_the_log_for_each_transition(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "exporter.baseline")
+    options = BaselineOptions(pin_ns=2 * 3600 * NS, provisional_ns=3600 * NS, counts_interval_ns=60 * NS)
+    probe, store = make_probe(schedule=Schedule(60 * NS), baseline=options), BaselineStore(tmp_path, lambda: BEGIN)
+    for sweep in range(180):
+        slow = make_summary(8.0 if 130 <= sweep < 150 else 4.0)
+        measurements = (make_measurement(latency=slow),)
+        store.judge(make_result(probe, started_unix_s=BEGIN + 60 * sweep, measurements=measurements))
+    store.close()
+    lines = [
+        (record.levelname, record.getMessage(), record.fields.get("signal"), record.fields.get("tier"))  # type: ignore[attr-defined]
+        for record in caplog.records
+    ]
+    p50 = [line for line in lines if line[2] in (None, "latency_p50")]
+    assert p50 == [
+        ("INFO", "baseline pinned", None, None),
+        ("INFO", "baseline pinned", None, None),
+        ("WARNING", "regression began", "latency_p50", "page"),
+        ("WARNING", "regression began", "latency_p50", "warn"),
+        ("INFO", "regression ended", "latency_p50", "page"),
+        ("INFO", "regression ended", "latency_p50", "warn"),
+    ]
+    assert caplog.records[0].fields["baseline_level"] == "concurrency 1"  # type: ignore[attr-defined]
+
+
 # --- files of earlier releases ---------------------------------------------------------------------------------------
 
 OLD_FILES = sorted((Path(__file__).parent / "old_files").glob("*.v1.baseline"))
