@@ -1,23 +1,29 @@
 # syntax=docker/dockerfile:1
 # Any image with Python 3.11 or newer, its venv module, CA certificates and time zones serves as a base.
 ARG BASE=python:3.12-slim-bookworm
+# `sha256:…`, which a release fills in: the base then is what was tested, whatever the tag says by now.
+ARG BASE_DIGEST=""
 
 # --- what is installed, and pip, which stays behind ------------------------------------------------------------------
-FROM ${BASE} AS build
+FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}} AS build
 WORKDIR /build
-COPY constraints.txt pyproject.toml README.md ./
+COPY requirements.lock requirements-build.lock pyproject.toml README.md ./
 COPY exporter exporter
-# Everything that we depend on comes as a wheel: nothing is compiled.
+# Everything that we depend on comes as a wheel of a known hash: nothing is compiled, and nothing else is taken.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv tools \
     && python3 -m venv --without-pip /opt/triton-canary \
-    && tools/bin/pip --python /opt/triton-canary/bin/python install --only-binary :all: -c constraints.txt . \
+    && tools/bin/pip install --require-hashes --only-binary :all: -r requirements-build.lock \
+    && tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
+    && tools/bin/pip --python /opt/triton-canary/bin/python install --require-hashes --only-binary :all: -r requirements.lock \
+    && tools/bin/pip --python /opt/triton-canary/bin/python install --no-deps --no-index wheels/*.whl \
     && /opt/triton-canary/bin/triton-canary --version \
     && install --directory --owner 10001 --group 10001 /data
 
 # --- the image -------------------------------------------------------------------------------------------------------
-FROM ${BASE}
+FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}}
 ARG BASE
+ARG BASE_DIGEST
 ARG VERSION=0.1.0
 ARG REVISION=""
 ARG CREATED=""
@@ -27,7 +33,8 @@ LABEL org.opencontainers.image.title="triton-canary" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE}"
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 
 COPY --from=build /opt/triton-canary /opt/triton-canary
 # Empty, and the user's own: a volume that is made here begins as it is.

@@ -4,21 +4,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
+# What pip downloads, as it does, and its last line, cut.
+PIP_LINES := sed -nu -e 's/^ *Downloading \([^ ]*\).*/    \1/p' -e 's/^\(Successfully .\{,58\}\).*/    \1/p'
+
+# exporter/demo/machine.py has all rules of this kind, and needs a Python that can read it.
+TOO_OLD := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12" if sys.version_info < (3, 9) else 0)
 
 # A pipe fails with its first command, not only with its last.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format e2e soak bench dashboards pictures clean
+.PHONY: help demo test test-fast check format e2e soak gpu sbom bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
+	@echo "make test-fast  lint and the tests that need no server, in about a minute"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
 	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
+	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
+	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
@@ -27,19 +35,26 @@ help:
 
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "==> virtual environment in $(VENV) (once; about a minute)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --progress-bar off -c constraints.txt -e . | awk '/^ *Downloading/ {print "    " $$2; fflush()} {last = $$0} END {print "    " substr(last, 1, 70)}'
+	@echo "==> virtual environment in $(VENV) (once; half a minute)"
+	@$(PYTHON) -c '$(TOO_OLD)'
+	@$(PYTHON) -m exporter.demo.machine product
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m exporter.demo.machine index
+	@$(PIP) install --progress-bar off -c constraints.txt -e . | $(PIP_LINES)
 	@$(BIN)/triton-canary --version
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "==> tools for tests and checks (once)"
-	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' | $(PIP_LINES)
 	@touch $@
 
-demo: $(VENV)/.installed
+# What this machine lacks is reported before the first download.
+demo: PYTHON := $(if $(wildcard $(VENV)/.installed),$(BIN)/python,$(PYTHON))
+demo:
+	@$(PYTHON) -c '$(TOO_OLD)'
+	@$(PYTHON) -m exporter.demo.machine demo
+	@$(MAKE) -s --no-print-directory $(VENV)/.installed PYTHON=$(PYTHON)
 	@exec $(BIN)/triton-canary demo
 
 check: $(VENV)/.installed-dev
@@ -51,19 +66,40 @@ check: $(VENV)/.installed-dev
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
 
+# Starts no server, and nothing is type-checked: for the time between two changes.
+test-fast: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/pytest -m fast
+
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/beside "triton and not e2e and not soak" "not triton and not e2e and not soak"
+	@tests/beside "triton and not e2e and not soak and not gpu" "not triton and not e2e and not soak and not gpu"
 
-# The image and the walk through the documents take long each, and wait much.
+# The image, the plain systems and the walk through the documents take long each, and wait much.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
-	@tests/beside "e2e and not image and not walk" "e2e and image" "e2e and walk"
+	@tests/beside "e2e and not (image or walk or bare)" "e2e and (image or bare)" "e2e and walk"
+
+# On any machine with an NVIDIA driver; needs no network once `make check` ran.
+gpu: $(VENV)/.installed-dev
+	@if $(BIN)/python -c 'import pynvml; pynvml.nvmlInit()' 2>/dev/null; then \
+		echo "==> NVML and CUDA shared memory (some minutes)"; \
+		timeout 300 $(BIN)/pytest -m gpu -rs tests/gpu; \
+	else \
+		echo "no NVIDIA driver on this machine: nothing to show here"; \
+	fi
 
 soak: $(VENV)/.installed-dev
 	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
 	@$(BIN)/pytest -m soak
+
+# What the image installs, as a CycloneDX document: names, versions and hashes.
+sbom: $(VENV)/.installed-dev
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+		-o build/sbom.cdx.json requirements.lock
+	@echo "build/sbom.cdx.json"
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -30,8 +30,8 @@ from bench.models import delayed_models
 from bench.printed_report import forms, parse_levels
 from bench.programs import BenchError, run_program, tell
 from bench.rounds import table
-from exporter.demo.environment import EmbeddedTritonError, make_environment
 from exporter.demo.triton import ADDRESS, EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, make_environment
 
 DELAYS_MS = (2, 5, 20)
 INSTANCES = 4

@@ -24,8 +24,8 @@ from bench.programs import BenchError, tell
 from bench.rounds import spread, table
 from bench.sleeper import sleep_beside
 from exporter.core.units import MS
-from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import make_environment
 from exporter.sweep.conductor import Sweep
 from exporter.worker.local import LocalWorker
 

@@ -32,8 +32,8 @@ from bench.setting import Setting
 from bench.stall import stall
 from bench.throughput import large, throughput
 from bench.workers import workers
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.worker.local import LocalWorker
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

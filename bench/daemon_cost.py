@@ -26,8 +26,8 @@ from typing import Any
 
 import yaml
 
-from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton, free_ports
+from exporter.demo.triton_environment import make_environment
 
 DAEMON = (sys.executable, "-m", "exporter", "serve", "--config")
 NEVER = {"cron": "0 0 1 1 *"}

@@ -29,8 +29,8 @@ from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, measure, ratio_cells, s
 from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.units import NS
-from exporter.demo.environment import TritonEnvironment, make_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment, make_environment
 from exporter.worker.local import LocalWorker
 
 CONCURRENCIES = (1, 4)

@@ -32,7 +32,7 @@ from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.demo.triton import ADDRESS
 from exporter.engine.plan import LevelEvent, LevelPlan, Worker
 from exporter.payload import make_steps
-from exporter.services import KINDS
+from exporter.services import SERVICES
 from exporter.transport.call import EncodedRequest
 
 NO_LIMIT = 1 << 50
@@ -163,7 +163,7 @@ def raise_if_failed(window: Window) -> None:
 
 def encode(probe: Probe, facts: ModelFacts) -> EncodedRequest:
     """The request that the probe sends, as bytes."""
-    return KINDS[probe.target.kind]().encode(probe, facts, make_steps(facts, probe.input), "bench")[0]
+    return SERVICES[probe.target.kind]().encode(probe, facts, make_steps(facts, probe.input), "bench")[0]
 
 
 def process_cpu_ns(pid: int) -> int:

@@ -14,7 +14,7 @@ from exporter.core.result import LatencySummary, Measurement, PercentileValue, S
 from exporter.metrics.page import MetricsPage
 from exporter.state.probe_state import Board
 from exporter.web.app import WebSources, create_app
-from exporter.web.server import WebServer
+from exporter.web.http_server import WebServer
 from tests.builders import concurrency, make_probe, make_target
 from tests.metrics.results import make_exporter_facts, make_measurement, make_result
 

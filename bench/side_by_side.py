@@ -29,8 +29,8 @@ from bench import own_load, perf_analyzer
 from bench.models import DELAY, delay_models
 from bench.programs import BenchError, tell
 from exporter.core.result import SweepResult
-from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import make_environment
 from exporter.sweep.conductor import Sweep
 from exporter.worker.local import LocalWorker
 

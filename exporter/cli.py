@@ -9,14 +9,13 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter import __version__
+from exporter.core.exit_code import ExitCode
 
-EXIT_OK = 0
-EXIT_ERROR = 1
-EXIT_BAD_OPTIONS = 3
-EXIT_NOTHING = 4
-EXIT_WORSE = 5
+if TYPE_CHECKING:
+    from exporter.web.client import Client
 
 _DAEMON_URL = "http://127.0.0.1:9787"
 
@@ -27,13 +26,12 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed (said on stderr), 3 what the user wrote is wrong.
-    `analyze` has more of them."""
+    """Runs one command and returns its exit code, an `ExitCode`."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check_config(commands.add_parser("check-config", help="check a configuration"))
     _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
+    for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
+        _add_pause(commands.add_parser(action, help=text), action)
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
@@ -96,6 +96,11 @@ def _add_health(health: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
+    demo.add_argument(
+        "--check",
+        action="store_true",
+        help="only report what this machine lacks for it (exit status 1) and what would be downloaded (0)",
+    )
     demo.set_defaults(command=_demo)
 
 
@@ -130,15 +135,15 @@ def _changes(options: argparse.Namespace) -> int:
         zone = timezone(options.timezone)
     except ValueError as error:
         _complain(str(error))
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     column = f"p{percentile_text(options.percentile)}_ns"
     try:
         found = run_changes(Request(options.path, options.probe, options.level, column, 1 + options.least, zone, since))
     except ConfigError as error:
         _complain(str(error))
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     print(as_json(found) if options.json else as_text(found))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
@@ -174,11 +179,11 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse exits with 2 on bad options; here 2 is kept for a measurement that is unstable."""
+    """Exits with `ExitCode.BAD_OPTIONS`, not with argparse's 2."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)
-        self.exit(EXIT_BAD_OPTIONS, f"{self.prog}: {message}\n")
+        self.exit(ExitCode.BAD_OPTIONS, f"{self.prog}: {message}\n")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +209,27 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print what it would be")
     parser.add_argument("--force", action="store_true", help="pin: take sweeps from before and after a change, too")
+    _add_client(parser)
+    parser.set_defaults(command=_baseline)
+
+
+def _add_pause(parser: argparse.ArgumentParser, action: str) -> None:
+    parser.description = {
+        "pause": "Asks the running daemon. Of everything or of a target running sweeps end within two seconds; of a "
+        "probe they go on. Nothing starts until it is resumed, also after a restart. Needs the token of "
+        "web.api_token_file.",
+        "resume": "Asks the running daemon to take a pause back: that of everything, of a target, or of a probe, each "
+        "for itself. Needs the token of web.api_token_file.",
+    }[action]
+    scope = parser.add_mutually_exclusive_group(required=True)
+    scope.add_argument("--all", action="store_true", help="everything")
+    scope.add_argument("--target", default="", metavar="NAME", help="all probes of a target")
+    scope.add_argument("--probe", default="", metavar="NAME", help="one probe")
+    _add_client(parser)
+    parser.set_defaults(command=_pause, action=action)
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
@@ -218,30 +244,52 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
         help="PEM file of a certificate to show, where the daemon asks for one",
     )
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
-    parser.set_defaults(command=_baseline)
+
+
+def _client(options: argparse.Namespace) -> Client | None:
+    """How the daemon is asked; None, and a line on stderr, for options that do not go together."""
+    from exporter.web.client import Client
+
+    if options.key_file and not options.cert_file:
+        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+        return None
+    return Client(options.url, options.token_file, options.ca_file, options.cert_file, options.key_file)
+
+
+def _pause(options: argparse.Namespace) -> int:
+    from exporter.commands.pause import Scope, run
+    from exporter.web.client import CommandError
+
+    if (client := _client(options)) is None:
+        return ExitCode.BAD_OPTIONS
+    try:
+        print(run(options.action, Scope(options.target, options.probe), client))
+    except CommandError as error:
+        return _complain(str(error))
+    return ExitCode.OK
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from exporter.commands.baseline import Command, CommandError, run
+    from exporter.commands.baseline import BaselineCommand, run
+    from exporter.web.client import CommandError
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
-        return EXIT_BAD_OPTIONS
-    if options.key_file and not options.cert_file:
-        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
+    if _client(options) is None:
+        return ExitCode.BAD_OPTIONS
     if (options.since or options.dry_run or options.force) and options.action != "pin":
         print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     keys = (
         *("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file"),
         *("since", "dry_run", "force"),
     )
     try:
-        print(run(Command(**{key: getattr(options, key) for key in keys})))
+        print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -256,12 +304,12 @@ def _serve(options: argparse.Namespace) -> int:
         shard = Shard.parse(options.shard)
     except ValueError as error:
         _complain(f"--shard: {error}")
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     try:
         serve(options.config, shard, options.web_config)
     except TritonCanaryError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _health(options: argparse.Namespace) -> int:
@@ -271,7 +319,7 @@ def _health(options: argparse.Namespace) -> int:
         print(check(options.url))
     except UnhealthyError as error:
         return _complain(str(error))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def _analyze(options: argparse.Namespace) -> int:
@@ -281,32 +329,14 @@ def _analyze(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from exporter.config import build_probes, check_report, load
-    from exporter.core.errors import ConfigError, InputError
-    from exporter.payload import check_files
+    from exporter.commands.check_config.command import run_check_config
+    from exporter.core.errors import ConfigError
 
     try:
-        settings = load(options.file)
-        report = check_report(settings)
+        print(run_check_config(options.file))
     except ConfigError as error:
         return _complain(str(error))
-    faults: list[str] = []
-    probes = build_probes(settings)
-    unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
-    for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
-        try:
-            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
-        except InputError as error:
-            faults += error.lines
-    if faults:
-        return _complain("\n".join(faults))
-    print(report)
-    return EXIT_OK
-
-
-def _show_progress(path: Path, read: int, size: int) -> None:
-    end = "\n" if read >= size else ""
-    print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
+    return ExitCode.OK
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -331,13 +361,13 @@ def _compare(options: argparse.Namespace) -> int:
             options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         _complain(str(error))
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     except OSError as error:
         _complain(f"{options.markdown}: {error.strerror or error}")
-        return EXIT_BAD_OPTIONS
+        return ExitCode.BAD_OPTIONS
     if answer.nothing:
-        return EXIT_NOTHING
-    return EXIT_WORSE if answer.worse else EXIT_OK
+        return ExitCode.NOTHING
+    return ExitCode.WORSE if answer.worse else ExitCode.OK
 
 
 def _percent(text: str) -> float:
@@ -361,7 +391,11 @@ def _percentile(text: str) -> float:
     return value
 
 
-def _demo(_options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> int:
+    if options.check:
+        from exporter.demo import machine
+
+        return machine.main(["check"])
     from exporter.demo.command import run_demo
 
     return run_demo()
@@ -369,4 +403,4 @@ def _demo(_options: argparse.Namespace) -> int:
 
 def _complain(text: str) -> int:
     print(text, file=sys.stderr)
-    return EXIT_ERROR
+    return ExitCode.ERROR

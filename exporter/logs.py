@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +18,32 @@ from exporter.core.redaction import redacted
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@+%[]{},<>")
 
+_KINDS = 1000
+
 
 def fields(**values: object) -> dict[str, Mapping[str, object]]:
     """The `extra` of a log call."""
     return {"fields": values}
+
+
+class Throttle:
+    """Lets an event of a kind be logged once in a while: what comes and goes with each write would else fill the log.
+    `now_s` gives seconds that only grow."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic, seconds: float = 600.0) -> None:
+        self._now_s = now_s
+        self._seconds = seconds
+        self._logged_s: dict[Hashable, float] = {}
+
+    def passes(self, kind: Hashable) -> bool:
+        """Whether it is to be logged now."""
+        now_s = self._now_s()
+        if now_s - self._logged_s.get(kind, -math.inf) < self._seconds:
+            return False
+        if len(self._logged_s) >= _KINDS:
+            self._logged_s.clear()
+        self._logged_s[kind] = now_s
+        return True
 
 
 def configure(level: str, log_format: str) -> None:
@@ -42,7 +66,24 @@ def _event(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str,
     event.update(getattr(record, "fields", {}))
     if record.exc_info:
         event["exception"] = formatter.formatException(record.exc_info)
-    return event
+    # Before anything is escaped: a secret with a quote or a backslash in it would not be found after that.
+    return {key: _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return redacted(str(value))
+
+
+def _json(value: object) -> str:
+    """As JSON, in which whatever no terminal should see is escaped, and what is no UTF-8."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -50,12 +91,12 @@ class LogfmtFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return redacted(" ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items()))
+        return " ".join(f"{key}={self._value(value)}" for key, value in _event(record, self).items())
 
     @staticmethod
     def _value(value: object) -> str:
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=False)
+        return text if text and _PLAIN.issuperset(text) else _json(text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,4 +104,4 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
-        return redacted(json.dumps(_event(record, self), default=str, ensure_ascii=False))
+        return _json(_event(record, self))

@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment, make_environment
+from exporter.demo.machine import TRITON_PYTHONS
 from exporter.demo.triton import MODELS, EmbeddedTriton
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment, make_environment
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
+from tests.programs import MISSED, ROOT, need, summary
+from tests.servers import numpy_1
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
 
 # A test's time is the machine's affair: no example fails for having taken long.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
+TESTS = Path(__file__).parent
+SLOW_MARKERS = ("triton", "e2e", "soak")
+SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
+"""They start servers, or processes that import all of the product."""
+SLOW_PLACES = (
+    *("daemon", "helm", "packaging", "rules", "worker", "commands/analyze/test_command.py"),
+    *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
+    "engine/test_sequence_in_flight.py",
+)
+"""Below the tests' folder. Each of them costs seconds."""
+NUMPY_1_FIXTURE = "numpy_1_environment"
+NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 
 
@@ -36,10 +52,15 @@ class TritonFactory(Protocol):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out."""
+    """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out; and what is fast."""
     for item in items:
         if _needs_triton(item):
             item.add_marker("triton")
+        slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
+            _needs(item, f) for f in SLOW_FIXTURES
+        )
+        if not slow and not any(item.path.is_relative_to(TESTS / place) for place in SLOW_PLACES):
+            item.add_marker("fast")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -50,10 +71,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     progress = terminal.write_line if terminal else print
     if any(map(_needs_triton, session.items)):
-        try:
-            session.config.stash[ENVIRONMENT] = make_environment(progress)
-        except EmbeddedTritonError as error:
-            session.config.stash[ENVIRONMENT] = error
+        session.config.stash[ENVIRONMENT] = environment = _made(lambda: make_environment(progress))
+        if sys.version_info[:2] <= numpy_1.LAST_PYTHON and any(_needs(item, NUMPY_1_FIXTURE) for item in session.items):
+            session.config.stash[NUMPY_1] = (
+                _made(lambda: numpy_1.make_with_numpy_1(environment, progress))
+                if isinstance(environment, TritonEnvironment)
+                else environment
+            )
     folders: dict[str, Path | ServerEnvironmentError] = {}
     for name, packages in FIXTURES.items():
         if any(_needs(item, name) for item in session.items):
@@ -64,10 +88,44 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[SERVERS] = folders
 
 
+def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | EmbeddedTritonError:
+    try:
+        return make()
+    except EmbeddedTritonError as error:
+        return error
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line with all programs that tests were skipped for; `tests/beside` collects them over its runs."""
+    if shared := os.environ.get("MISSED_PROGRAMS"):
+        with Path(shared).open("a", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in sorted(MISSED))
+    elif text := summary(MISSED):
+        terminalreporter.section("missing programs", yellow=True)
+        terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="session")
 def triton_environment(request: pytest.FixtureRequest) -> TritonEnvironment:
-    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails."""
-    environment = request.config.stash[ENVIRONMENT]
+    """The environment of the embedded Triton. Without it the test is skipped with the reason; in CI it fails, unless
+    the wheel has nothing for this Python."""
+    if sys.version_info[:2] not in TRITON_PYTHONS:
+        pytest.skip("the embedded Triton has no Python backend for this Python")
+    return _environment(request, ENVIRONMENT)
+
+
+@pytest.fixture(scope="session")
+def numpy_1_environment(request: pytest.FixtureRequest, triton_environment: TritonEnvironment) -> TritonEnvironment:
+    """The same with numpy 1, for models with strings; likewise. Python without a numpy 1: skipped, in CI too."""
+    if sys.version_info[:2] > numpy_1.LAST_PYTHON:
+        pytest.skip(numpy_1.LACKING)
+    return _environment(request, NUMPY_1)
+
+
+def _environment(
+    request: pytest.FixtureRequest, key: pytest.StashKey[TritonEnvironment | EmbeddedTritonError]
+) -> TritonEnvironment:
+    environment = request.config.stash[key]
     if isinstance(environment, TritonEnvironment):
         return environment
     if os.environ.get("CI") == "true":
@@ -151,6 +209,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no small file system can be mounted: {mounted.stderr.decode()}")
+        MISSED.add(ROOT)
         pytest.skip("mounting a small file system takes root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
@@ -187,6 +246,8 @@ def torchserve(request: pytest.FixtureRequest) -> Path:
 
 
 def _folder(request: pytest.FixtureRequest, name: str) -> Path:
+    if program := FIXTURES[name].program:
+        need(program)
     folder = request.config.stash[SERVERS][name]
     if isinstance(folder, Path):
         return folder

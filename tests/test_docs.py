@@ -3,6 +3,7 @@ versions are the code's."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -48,7 +49,22 @@ def test_each_flag_of_the_load_and_the_input_has_a_row() -> None:
     assert sorted(flag for flag in flags if not re.search(rf"`{flag}[ `]", text)) == []
 
 
-def test_the_architecture_names_rooms_that_there_are() -> None:
+def test_the_functions_that_the_architecture_follows_exist() -> None:
+    rows = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `([\w.]+)` \|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    assert len(rows) > 25
+    missing = []
+    for file, name in rows:
+        body: list[ast.stmt] = ast.parse((ROOT / "exporter" / file).read_text()).body
+        for part in name.split("."):
+            kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            found = [node for node in body if isinstance(node, kinds) and node.name == part]
+            body = found[0].body if found else []
+        if not body:
+            missing.append(f"{file}: {name}")
+    assert missing == []
+
+
+def test_the_architecture_names_packages_that_exist() -> None:
     named = re.findall(r"`([\w/.]+(?:\.py|/))`", (DOCS / "architecture.md").read_text())
     assert len(set(named)) > 50
     assert [room for room in named if not (TESTS.parent / "exporter" / room).exists()] == []

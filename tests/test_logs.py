@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from exporter.core.redaction import HIDDEN, remember_secret
 from exporter.logs import JsonFormatter, LogfmtFormatter, fields
 
 
@@ -57,3 +58,21 @@ def test_an_exception_stays_on_its_line() -> None:
     line = LogfmtFormatter().format(made)
     assert "\n" not in line
     assert "ValueError: no" in line
+
+
+@pytest.mark.parametrize("secret", ['pass"word-1', "back\\slash-2", "umläut-34567"])
+@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()], ids=["logfmt", "json"])
+def test_secrets_are_hidden_before_anything_is_escaped(secret: str, formatter: logging.Formatter) -> None:
+    remember_secret(secret)
+    line = formatter.format(record("said %s", secret, error=f"no {secret}!", all=[{"deep": secret}]))
+    for part in (secret, json.dumps(secret)[1:-1], secret[:8]):
+        assert part not in line
+    assert line.count(HIDDEN) == 3
+
+
+@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()], ids=["logfmt", "json"])
+@pytest.mark.parametrize("harmful", ["\x1b[2J", "\x9b2J", "\u202e", "\u2028", "\ud800"], ids=ascii)
+def test_no_terminal_sees_what_moves_it(harmful: str, formatter: logging.Formatter) -> None:
+    line = formatter.format(record("said", error=f"a{harmful}b"))
+    assert line.isprintable()
+    line.encode()

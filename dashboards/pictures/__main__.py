@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from dashboards.pictures.gather import gather
-from exporter.demo.environment import make_environment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import make_environment
 from tests.e2e.chain import Chain, running_chain, write_models
 
 HERE: Final = Path(__file__).parent

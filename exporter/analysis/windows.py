@@ -123,3 +123,9 @@ def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts
         slo_requests=slo_requests,
         slo_bad=slo_bad,
     )
+
+
+def count_lost(requests: int, level: LoadLevel) -> WindowCounts:
+    """So many requests that were sent, and of whose end nothing is known: they count as cancelled."""
+    none = (0,) * (len(_BOUNDS_NS) + 1)
+    return WindowCounts(level, {Outcome.CANCELLED: requests}, inferences=0, bucket_counts=none, duration_sum_ns=0)

@@ -16,13 +16,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from exporter.archive.columns import LEVELS, WINDOWS
-from exporter.archive.files import append_rows, prune, repair_latest, safe_name, stored_files
+from exporter.archive.files import append_tables, prune, repair_latest, safe_name, stored_files
 from exporter.archive.rows import level_rows, window_rows
+from exporter.archive.steady_clock import SteadyClock, since_boot_s
+from exporter.core.bounds import SEGMENT_BYTES
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
 from exporter.core.result import SweepResult, WindowCounts
 from exporter.core.units import NS
-from exporter.logs import fields
+from exporter.logs import Throttle, fields
 from exporter.storage.directory_lock import DirectoryLock
 
 _log = logging.getLogger(__name__)
@@ -31,14 +33,16 @@ _QUEUE_LIMIT = 1000
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 """Troubles of the whole disk, not of one file on it."""
 _WHOLE_ARCHIVE = ""
+MIN_SEGMENT_BYTES = 64 << 10
 
 
 class CsvArchive:
-    """A sink that writes each sweep's levels and windows to `directory`, one pair of files a probe and day (UTC).
+    """A sink that writes each sweep's levels and windows to `directory`, one pair of files per probe and day (UTC), or
+    several where one gets large.
 
-    Files older than `max_age_ns` go, then the oldest until the archive is within `max_size_bytes`; today's always
-    stay. Only one process at a time writes an archive: another counts errors until the first is gone. `wall_clock`
-    gives unix seconds.
+    Files older than `max_age_ns` go, unless the clock has jumped, then the oldest until the archive is within
+    `max_size_bytes`. Only one process at a time writes an archive: another counts errors until the first is gone.
+    `wall_clock` gives unix seconds, `steady_clock` seconds of a clock that can't be set.
     """
 
     def __init__(
@@ -47,11 +51,16 @@ class CsvArchive:
         max_age_ns: int,
         max_size_bytes: int,
         wall_clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] = since_boot_s,
     ) -> None:
         self._directory = directory
         self._max_age_ns = max_age_ns
         self._max_size_bytes = max_size_bytes
+        self._segment_bytes = min(SEGMENT_BYTES, max(MIN_SEGMENT_BYTES, max_size_bytes // 16))
         self._wall_clock = wall_clock
+        self._clock = SteadyClock(wall_clock, steady_clock)
+        self._log_rarely = Throttle(steady_clock)
+        self._written_last: tuple[Path, ...] = ()
         self._lock = DirectoryLock(directory, "archive")
         self._queue: queue.Queue[SweepResult | threading.Event | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
@@ -162,16 +171,21 @@ class CsvArchive:
 
     def _append(self, folder: Path, sweep: SweepResult) -> None:
         day = datetime.fromtimestamp(sweep.started_unix_s, UTC).date()
-        for table, rows in ((LEVELS, level_rows(sweep)), (WINDOWS, window_rows(sweep))):
-            if rows:
-                self.bytes += append_rows(folder, day, table, table.encode(rows))
-                self.rows_written += len(rows)
+        tables = ((LEVELS, level_rows(sweep)), (WINDOWS, window_rows(sweep)))
+        encoded = [(table, table.encode(rows)) for table, rows in tables if rows]
+        appended = append_tables(folder, day, encoded, self._segment_bytes)
+        self.rows_written += sum(len(rows) for _, rows in tables)
+        self.bytes += sum(each.grown for each in appended)
+        written = tuple(each.path for each in appended)
+        if written != self._written_last:
+            self._written_last, self._nothing_to_prune = written, False
         if self.bytes > self._max_size_bytes and not self._nothing_to_prune:
             self._tidy()
 
     def _prepare(self) -> None:
         """Makes sure that the archive is ours, and tidies it when it has just become so and on each new day."""
         taken = self._lock.acquire()
+        self._clock.now()
         if taken or self._tidied_on != self._today():
             self._tidied_on = self._today()
             self._tidy(after_crash=taken)
@@ -182,11 +196,12 @@ class CsvArchive:
     def _tidy(self, *, after_crash: bool = False) -> None:
         """Prunes, and after another process's end also repairs. If that fails it is logged: rows are written all the
         same."""
-        oldest_kept = datetime.fromtimestamp(max(0.0, self._wall_clock() - self._max_age_ns / NS), UTC).date()
         try:
             if after_crash:
-                repair_latest(stored_files(self._directory))
-            pruned = prune(self._directory, self._today(), oldest_kept, self._max_size_bytes)
+                files = stored_files(self._directory)
+                repair_latest(files)
+                self._clock.confirm(files[-1].day if files else None)
+            pruned = prune(self._directory, self._oldest_kept(), self._max_size_bytes, self._written_last)
         except OSError as error:
             _log.warning("archive could not be pruned", extra=fields(error=error))
             return
@@ -199,6 +214,15 @@ class CsvArchive:
         if self._nothing_to_prune:
             _log.warning("archive is over its size with nothing left to remove", extra=fields(bytes=pruned.size))
 
+    def _oldest_kept(self) -> date | None:
+        """None while the clock can't be believed: what it calls old may not be."""
+        now_unix_s = self._clock.now()
+        if now_unix_s is None:
+            if self._log_rarely.passes("clock"):
+                _log.warning("archive keeps old files: the clock jumped, or the archive is of another time")
+            return None
+        return datetime.fromtimestamp(max(0.0, now_unix_s - self._max_age_ns / NS), UTC).date()
+
     def _in_trouble(self, scope: str, error: Exception) -> None:
         """Logs a trouble when it begins or changes, not at each row: a disk's once, any other once a folder."""
         expected = isinstance(error, OSError)
@@ -206,12 +230,12 @@ class CsvArchive:
         if isinstance(error, OSError):
             scope = _WHOLE_ARCHIVE if error.errno in _DISK_ERRORS else scope
             text = error.strerror or text  # without the path, which differs from probe to probe
-        if self._troubles.get(scope) != text:
+        if self._troubles.get(scope) != text and self._log_rarely.passes(("trouble", scope, text)):
             where = scope or self._directory
             _log.warning("archive not written", extra=fields(path=where, error=error), exc_info=not expected)
         self._troubles[scope] = text
 
     def _out_of_trouble(self, scope: str) -> None:
         for ended in (_WHOLE_ARCHIVE, scope):
-            if self._troubles.pop(ended, None) is not None:
+            if self._troubles.pop(ended, None) is not None and self._log_rarely.passes(("over", ended)):
                 _log.info("archive written again", extra=fields(errors_so_far=self.write_errors))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from exporter.analysis.join import COMPONENTS
 from exporter.core.outcome import Outcome
 
 SCHEMA_VERSION = 1
@@ -23,21 +24,6 @@ Row = Mapping[str, Cell]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 """Those with columns of their own; a probe's other percentiles share the column `percentiles`."""
-
-COMPONENTS = (
-    "client_send",
-    "client_receive",
-    "network",
-    "server_overhead",
-    "queue",
-    "compute_input",
-    "compute_infer",
-    "compute_output",
-    "cache_hit",
-    "cache_miss",
-    "composing",
-)
-"""The breakdown's components, as in the metric contract."""
 
 
 def percentile_text(percentile: float) -> str:

@@ -1,4 +1,4 @@
-"""The archive's files: one a probe, day and table, each of whole lines only.
+"""The archive's files: one per probe, day and table, or several numbered ones, each of whole lines only.
 
 Blocking, for one thread. Knows nothing of what a row means. Errors of the file system are raised as OSError.
 """
@@ -6,12 +6,13 @@ Blocking, for one thread. Knows nothing of what a row means. Errors of the file 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,7 +23,9 @@ from exporter.logs import fields
 
 _log = logging.getLogger(__name__)
 
-_FILE_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:-\d+)?\.(?:levels|windows)\.csv", re.ASCII)
+_FILE_NAME = re.compile(
+    r"(?P<day>\d{4}-\d{2}-\d{2})(?:-(?P<number>\d{1,9}))?\.(?P<table>levels|windows)\.csv", re.ASCII
+)
 _NAME_LIMIT = 100
 _BLOCK = 1 << 16
 
@@ -42,28 +45,80 @@ def safe_name(name: str) -> str:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def append_rows(folder: Path, day: date, table: Table, rows: bytes) -> int:
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did: the file, its size before the rows, and by how many bytes the archive grew."""
+
+    path: Path
+    size_before: int
+    grown: int
+
+    def undo(self) -> None:
+        """Takes the rows out of the file again."""
+        os.truncate(self.path, self.size_before)
+
+
+def append_tables(folder: Path, day: date, tables: Iterable[tuple[Table, bytes]], segment_bytes: int) -> list[Appended]:
+    """Appends to the day's files of several tables: to all of them, or to none and an OSError."""
+    done: list[Appended] = []
+    try:
+        for table, rows in tables:
+            done.append(append_rows(folder, day, table, rows, segment_bytes))
+    except OSError:
+        for appended in done:
+            with contextlib.suppress(OSError):
+                appended.undo()
+        raise
+    return done
+
+
+def append_rows(folder: Path, day: date, table: Table, rows: bytes, segment_bytes: int = sys.maxsize) -> Appended:
     """Appends whole lines to the day's file of the table: all of them, on the disk, or none and an OSError.
 
     Where the day's file begins otherwise than the table does, it is of another schema: it is left alone, and the name
-    gets the next number, from 2 on. Returns by how many bytes the archive grew.
+    gets the next number, from 2 on. So it does where the file has `segment_bytes`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        suffix = "" if number == 1 else f"-{number}"
-        grown = _append_if_ours(folder / f"{day.isoformat()}{suffix}.{table.name}.csv", table, rows)
-        if grown is not None:
-            return grown
-    raise AssertionError("itertools.count ends")
+    numbers = sorted(_numbers(folder, day, table), reverse=True)
+    for number in numbers:
+        appended = _append_if_ours(_numbered(folder, day, table, number), table, rows, segment_bytes)
+        if appended is _FULL:
+            break
+        if isinstance(appended, Appended):
+            return appended
+    new = _numbered(folder, day, table, numbers[0] + 1 if numbers else 1)
+    appended = _append_if_ours(new, table, rows, segment_bytes)
+    if not isinstance(appended, Appended):
+        raise FileExistsError(errno.EEXIST, "appeared meanwhile, and is not ours", str(new))
+    return appended
 
 
-def _append_if_ours(path: Path, table: Table, rows: bytes) -> int | None:
-    """None where the file is of another schema."""
+_FULL = object()
+
+
+def _numbers(folder: Path, day: date, table: Table) -> Iterator[int]:
+    """Those of the day's files of a table."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = _FILE_NAME.fullmatch(entry.name)
+            if match and match["day"] == day.isoformat() and match["table"] == table.name:
+                yield int(match["number"] or 1)
+
+
+def _numbered(folder: Path, day: date, table: Table, number: int) -> Path:
+    suffix = "" if number == 1 else f"-{number}"
+    return folder / f"{day.isoformat()}{suffix}.{table.name}.csv"
+
+
+def _append_if_ours(path: Path, table: Table, rows: bytes, segment_bytes: int) -> Appended | object | None:
+    """None where the file is of another schema, `_FULL` where it has its size."""
     beginning = table.beginning
     with _opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as fd:
         before = os.fstat(fd).st_size
         if not beginning.startswith(os.pread(fd, len(beginning), 0)):
             return None
+        if before >= segment_bytes:
+            return _FULL
         size = _cut_torn_row(fd, path)
         data = rows if size else table.header + rows
         try:
@@ -77,7 +132,7 @@ def _append_if_ours(path: Path, table: Table, rows: bytes) -> int | None:
             raise
     if not size:
         _sync_folder(path.parent)
-    return size + len(data) - before
+    return Appended(path, size, size + len(data) - before)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -122,9 +177,11 @@ def _whole_lines(fd: int, size: int) -> int:
 
 @dataclass(frozen=True, slots=True, order=True)
 class StoredFile:
-    """A file of the archive, by its name; others in the folder are none of ours."""
+    """A file of the archive, by its name; others in the folder are none of ours. Sorted by day, then by when it was
+    written last."""
 
     day: date
+    changed_ns: int
     path: Path
     size: int
 
@@ -139,7 +196,7 @@ class Pruned:
 
 
 def stored_files(directory: Path) -> list[StoredFile]:
-    """The archive's files, oldest day first."""
+    """The archive's files, oldest first."""
     found = []
     for folder in _folders(directory):
         for probe_folder in _folders(folder):
@@ -147,7 +204,8 @@ def stored_files(directory: Path) -> list[StoredFile]:
                 for entry in entries:
                     day = _day_of(entry.name)
                     if day and entry.is_file(follow_symlinks=False):
-                        found.append(StoredFile(day, Path(entry.path), entry.stat(follow_symlinks=False).st_size))
+                        stat = entry.stat(follow_symlinks=False)
+                        found.append(StoredFile(day, stat.st_mtime_ns, Path(entry.path), stat.st_size))
     return sorted(found)
 
 
@@ -161,7 +219,7 @@ def _day_of(file_name: str) -> date | None:
     if not match:
         return None
     try:
-        return date.fromisoformat(match[1])
+        return date.fromisoformat(match["day"])
     except ValueError:
         return None
 
@@ -177,16 +235,18 @@ def repair_latest(files: list[StoredFile]) -> None:
                     _cut_torn_row(fd, file.path)
 
 
-def prune(directory: Path, today: date, oldest_kept: date, max_size_bytes: int) -> Pruned:
-    """Removes the files of days before `oldest_kept`, then the oldest days' until the archive is within its size, and
-    the folders that this empties. Files of today, or of a day to come, always stay."""
+def prune(directory: Path, oldest_kept: date | None, max_size_bytes: int, keep: Collection[Path] = ()) -> Pruned:
+    """Removes the files of days before `oldest_kept` (None: of none), then the oldest ones until the archive is within
+    its size, and the folders that this empties. Only the files in `keep`, those written last, always stay."""
     files = stored_files(directory)
     size = sum(file.size for file in files)
     removed = 0
     error: OSError | None = None
     for file in files:
-        if file.day >= today or (file.day >= oldest_kept and size <= max_size_bytes):
+        if (oldest_kept is None or file.day >= oldest_kept) and size <= max_size_bytes:
             break
+        if file.path in keep:
+            continue
         try:
             file.path.unlink(missing_ok=True)
         except OSError as failure:

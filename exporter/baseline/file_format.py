@@ -54,7 +54,7 @@ def decode(text: str, probe: str) -> ProbeBaselines:
     try:
         header = json.loads(head)
         version, digest = header["triton_canary_baseline"], header["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedBaselineError("it has no first line with a version and a checksum") from error
     read_version = _READERS.get(version) if isinstance(version, int) else None
     if read_version is None:
@@ -66,7 +66,7 @@ def decode(text: str, probe: str) -> ProbeBaselines:
         content = json.loads(body)
         found = str(content["probe"])
         loads = {key: _load(value, read_version) for key, value in content["loads"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise DamagedBaselineError(f"its content is not a baseline's: {error!r}") from error
     if found != probe:
         raise DamagedBaselineError(f"it is of probe {found!r}, not of {probe!r}")

@@ -19,10 +19,9 @@ from exporter.baseline.file_format import DamagedBaselineError, decode, encode, 
 from exporter.baseline.judge import judge
 from exporter.baseline.key import baseline_key
 from exporter.baseline.state import LevelState, LoadState, ProbeBaselines, VersionState, level_key
-from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
-from exporter.core.result import LevelVerdict, Sink, SweepResult, VerdictChange, WindowCounts
-from exporter.logs import fields
+from exporter.core.result import LevelVerdict, SweepResult, VerdictChange
+from exporter.logs import Throttle, fields
 from exporter.storage.atomic_file import replace_file
 
 _log = logging.getLogger("exporter.baseline")
@@ -60,13 +59,8 @@ class BaselineStore:
         probe = result.probe
         if not probe.baseline.enabled or not result.measurements or result.facts is None:
             return result
-        try:
-            load = self.state(kept_as(probe)).load(self._key(probe), self.now())
-            verdicts = judge(load, result)
-        except Exception:
-            # A verdict is worth less than the result that it is about.
-            _log.exception("no verdict on a sweep", extra=fields(probe=probe.name))
-            return result
+        load = self.state(kept_as(probe)).load(self._key(probe), self.now())
+        verdicts = judge(load, result)
         self.changed(kept_as(probe))
         _log_changes(probe, verdicts)
         return replace(result, verdicts=verdicts)
@@ -138,31 +132,6 @@ def _log_changes(probe: Probe, verdicts: Sequence[LevelVerdict]) -> None:
             _log.log(*_CHANGES[event.change], extra=fields(**about))
 
 
-class JudgedSinks:
-    """A `Sink` before others: they get each result with its verdicts."""
-
-    def __init__(self, store: BaselineStore, sinks: Sequence[Sink]) -> None:
-        self._store = store
-        self._sinks = sinks
-
-    def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
-        for sink in self._sinks:
-            sink.sweep_started(probe, started_unix_s)
-
-    def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
-        for sink in self._sinks:
-            sink.window_ended(probe, counts)
-
-    def sweep_ended(self, result: SweepResult) -> None:
-        judged = self._store.judge(result)
-        for sink in self._sinks:
-            sink.sweep_ended(judged)
-
-    def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
-        for sink in self._sinks:
-            sink.sweep_skipped(probe, reason)
-
-
 def kept_as(probe: Probe) -> str:
     """The name under which a probe's baselines are kept: replicas come and go, and share that of their pattern."""
     return probe.parent or probe.name
@@ -209,6 +178,7 @@ class _Writer:
         self._pending: dict[str, ProbeBaselines] = {}
         self._closed = False
         self._failing = False
+        self._log_rarely = Throttle()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="baselines")
 
     def put(self, probe: str, baselines: ProbeBaselines) -> None:
@@ -244,10 +214,10 @@ class _Writer:
             replace_file(path, encode(probe, baselines))
         except Exception as error:
             self.errors += 1
-            if not self._failing:
+            if not self._failing and self._log_rarely.passes("failed"):
                 _log.warning("baseline file cannot be written", extra=fields(file=str(path), error=str(error)))
             self._failing = True
         else:
-            if self._failing:
+            if self._failing and self._log_rarely.passes("over"):
                 _log.info("baseline files are written again", extra=fields(file=str(path)))
             self._failing = False

@@ -28,6 +28,8 @@ def check(url: str) -> str:
         with opener.open(f"{url.rstrip('/')}{PATH}", timeout=_TIMEOUT_SECONDS) as response:
             return str(response.read(200).decode(errors="replace")).strip()
     except urllib.error.HTTPError as error:
-        raise UnhealthyError(f"{error.code}: {error.read(200).decode(errors='replace').strip()}") from error
+        with error:
+            text = error.read(200).decode(errors="replace").strip()
+        raise UnhealthyError(f"{error.code}: {text}") from error
     except (OSError, ValueError) as error:
         raise UnhealthyError(f"the daemon cannot be asked at {url}: {error}") from error

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.config import text
 from exporter.config.environment import Path
-from exporter.config.faults import nearest
 from exporter.config.inputs import parameter_name
-from exporter.config.kind_checks import kind_faults
+from exporter.config.kind_checks import kind_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
+from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.config.target_checks import TARGET_CHECKS, Found
@@ -59,14 +59,14 @@ def _salvaged(value: Mapping[str, Any], model: type[BaseModel], stand_in: Mappin
     try:
         return Entry(model.model_validate(value), frozenset())
     except ValidationError as error:
-        broken = frozenset(str(fault["loc"][0]) for fault in error.errors(include_url=False) if fault["loc"])
+        broken = frozenset(str(details["loc"][0]) for details in error.errors(include_url=False) if details["loc"])
     whole = {key: inner for key, inner in value.items() if key not in broken}
     whole |= {key: inner for key, inner in stand_in.items() if key in broken}
     return Entry(model.model_validate(whole), broken)
 
 
-def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]) -> Found:
-    """All faults between keys."""
+def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | None]) -> Found:
+    """All problems between keys."""
     yield from _names("targets", targets)
     yield from _names("probes", probes)
     for index, entry in enumerate(targets):
@@ -83,17 +83,17 @@ def cross_faults(targets: Sequence[Entry | None], probes: Sequence[Entry | None]
             yield ("probes", index, "target"), _no_such("target", entry.settings.target, known)
         through_grpc = is_grpc.get(entry.settings.target)
         if entry.settings.streaming and through_grpc is False:
-            door = text.shown(entry.settings.target)
-            yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {door} is of another kind"
+            given = text.shown(entry.settings.target)
+            yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {given} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
         kind = kinds.get(entry.settings.target)
         if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
-            yield from ((("probes", index, *path), problem) for path, problem in kind_faults(entry.settings, kind))
+            yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
 
 
-def maintenance_faults(settings: Settings) -> Found:
+def maintenance_problems(settings: Settings) -> Found:
     """Names in maintenance windows that nothing has."""
     known = {
         "targets": [target.name for target in settings.targets],
@@ -107,7 +107,7 @@ def maintenance_faults(settings: Settings) -> Found:
 
 
 def _is_grpc(target: Entry) -> bool | None:
-    """None for a target without a door."""
+    """None for a target without an endpoint."""
     return target.settings.scheme.startswith("grpc") if target.settings.scheme else None
 
 

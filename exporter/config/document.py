@@ -1,7 +1,7 @@
 """YAML text as plain values that know their lines.
 
 Reads what YAML 1.2 calls the core schema, from the parser's events, for three reasons: YAML 1.1 reads `1:8:1` as the
-number 4081 and `no` as false; a file must not be able to blow up or to nest without end; and every fault must name a
+number 4081 and `no` as false; a file must not be able to blow up or to nest without end; and every problem must name a
 line. Knows nothing of our keys.
 """
 
@@ -50,7 +50,7 @@ class Document:
     """What a file holds, and what is wrong with it as YAML, by line (0: the file as a whole)."""
 
     root: Block
-    faults: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[tuple[int, str]] = field(default_factory=list)
 
 
 class _UnusableError(Exception):
@@ -63,7 +63,7 @@ class _UnusableError(Exception):
 
 
 def read_document(path: Path) -> Document:
-    """The file's document. A file that can't be read, isn't UTF-8 or isn't YAML is an empty one with a fault."""
+    """The file's document. A file that can't be read, isn't UTF-8 or isn't YAML is an empty one with a problem."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -88,13 +88,13 @@ def parse_document(text: str) -> Document:
     try:
         root = reader.document()
     except _UnusableError as error:
-        return Document(Block(0), [*reader.faults, (error.line, error.text)])
+        return Document(Block(0), [*reader.problems, (error.line, error.text)])
     if root is None:
-        return Document(Block(0), [*reader.faults, (0, "is empty")])
+        return Document(Block(0), [*reader.problems, (0, "is empty")])
     if not isinstance(root, Block):
         kind = "a list" if isinstance(root, Series) else "a single value"
-        return Document(Block(0), [*reader.faults, (1, f"must be a mapping of keys, and is {kind}")])
-    return Document(root, reader.faults)
+        return Document(Block(0), [*reader.problems, (1, f"must be a mapping of keys, and is {kind}")])
+    return Document(root, reader.problems)
 
 
 def parse_value(text: str) -> Any:
@@ -107,12 +107,25 @@ def parse_value(text: str) -> Any:
             value = reader.document()
         except _UnusableError:
             return text
-        return text if reader.faults else value
+        return text if reader.problems else value
     return _resolve(stripped) if stripped else text
 
 
 def _null(_: str) -> None:
     return None
+
+
+def parse_any(data: bytes) -> Any:
+    """What a YAML text holds, of whatever kind, with the bounds of a configuration. Raises ValueError."""
+    reader = _Reader(data.decode("utf-8-sig"))
+    try:
+        value = reader.document()
+    except _UnusableError as error:
+        raise ValueError(f"line {error.line}: {error.text}") from None
+    if reader.problems:
+        line, text = reader.problems[0]
+        raise ValueError(f"line {line}: {text}")
+    return value
 
 
 _Resolver = tuple[re.Pattern[str], Callable[[str], Any]]
@@ -136,7 +149,7 @@ class _Reader:
     """Builds values from the parser's events. Aliases share what they stand for, so size and depth are counted."""
 
     def __init__(self, text: str) -> None:
-        self.faults: list[tuple[int, str]] = []
+        self.problems: list[tuple[int, str]] = []
         self._events = self._guarded(text)
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._open_anchors: set[str] = set()
@@ -228,7 +241,8 @@ class _Reader:
             if key == "<<" and entry.implicit[0]:
                 merged.extend((line, part) for part in (value if isinstance(value, Series) else [value]))
             elif key in block:
-                self.faults.append((line, f"key {shown(key)} is there twice; the first is in line {block.lines[key]}"))
+                text = f"key {shown(key)} is there twice; the first is in line {block.lines[key]}"
+                self.problems.append((line, text))
             else:
                 block[key] = value
                 block.lines[key] = line
@@ -239,7 +253,7 @@ class _Reader:
     def _merge(self, block: Block, part: Any, line: int) -> None:
         """What stands behind the merge key `<<`: keys that the mapping has itself win."""
         if not isinstance(part, Block):
-            self.faults.append((line, "'<<' merges mappings only"))
+            self.problems.append((line, "'<<' merges mappings only"))
             return
         for key, value in part.items():
             if key not in block:
@@ -249,7 +263,7 @@ class _Reader:
     def _check_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", f"{_STANDARD_TAG}map", f"{_STANDARD_TAG}seq"):
             tag = shown(event.tag.replace(_STANDARD_TAG, "!!"))
-            self.faults.append((_line(event), f"tag {tag} has no meaning here"))
+            self.problems.append((_line(event), f"tag {tag} has no meaning here"))
 
 
 def _line(event: Any) -> int:

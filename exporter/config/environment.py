@@ -29,7 +29,7 @@ class Overlay:
 
     values: dict[str, Any] = field(default_factory=dict)
     variables: dict[Path, str] = field(default_factory=dict)
-    faults: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_environment(environ: Mapping[str, str], known: Collection[str], lists: Collection[str]) -> Overlay:
@@ -43,9 +43,9 @@ def read_environment(environ: Mapping[str, str], known: Collection[str], lists: 
             continue
         if keys[0] in lists and len(keys) > 1:
             whole = f"{PREFIX}{keys[0].upper()}"
-            overlay.faults.append((name, f"'{keys[0]}' is a list; give it whole, as JSON, in {whole}"))
+            overlay.problems.append((name, f"'{keys[0]}' is a list; give it whole, as JSON, in {whole}"))
         elif not _put(overlay.values, keys, parse_value(environ[name])):
-            overlay.faults.append((name, "another variable gives a part of this path, or the whole, otherwise"))
+            overlay.problems.append((name, "another variable gives a part of this path, or the whole, otherwise"))
         else:
             overlay.variables[keys] = name
     return overlay

@@ -22,25 +22,8 @@ from exporter.config.fields import (
     Section,
 )
 from exporter.config.inputs import Parameter, parse_parameter, parse_paths
+from exporter.core.datatypes import DATATYPES
 from exporter.payload.input_files import InputFiles
-
-DATATYPES = (
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BF16",
-    "BYTES",
-)
-"""Of tensors, by the Open Inference Protocol's names."""
 
 
 class InputSettings(Section):
@@ -93,7 +76,7 @@ class InputSettings(Section):
         description="`low` asks for the last of the model's priority levels, where it has any: users' requests go "
         "first, and what is measured is a class that they are not in.",
     )
-    datatypes: Annotated[dict[str, Annotated[str, OneOf(DATATYPES)]], Field(max_length=64)] = Field(
+    datatypes: Annotated[dict[str, Annotated[str, OneOf(tuple(DATATYPES))]], Field(max_length=64)] = Field(
         default={},
         description="Kinds `oip` and `tfserving`: the datatype of each input, as FP32, of a model whose server does "
         "not tell its inputs; `shapes` go with it.",

@@ -13,7 +13,7 @@ from exporter.config.environment import Path
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.target_settings import TargetSettings
 from exporter.config.text import shown
-from exporter.core.kinds import IN_PROCESS, KINDS
+from exporter.core.kinds import KINDS, refusal
 
 ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "models": lambda probe: probe.models,
@@ -40,52 +40,56 @@ def _unless(given: object, default: object) -> object:
     return None if given == default else given
 
 
-def kind_faults(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+def _written(key: str) -> Callable[[TargetSettings], object]:
+    return lambda target: key in target.model_fields_set
+
+
+TARGET_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
+    "url": _written("url"),
+    "headers": _written("headers"),
+    "tls": _written("tls"),
+    "discover": _written("discover"),
+    "resolve": _written("resolve"),
+    "streams_per_connection": _written("streams_per_connection"),
+    "server_directory": lambda target: target.server_directory,
+    "model_repository": lambda target: target.model_repository,
+}
+"""The same of a target's keys, for those that say where its server is: behind an endpoint, or in a folder."""
+MANAGEMENT_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
+    "management_url": lambda target: target.management_url,
+    "management_headers": lambda target: target.management_headers,
+}
+
+
+def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
     """What the probe asks for that a target of this kind cannot do."""
     for key, asked in ASKED.items():
         given = asked(probe)
-        if not given:
-            continue
-        path = tuple(key.split("."))
-        if key in KINDS[kind].lacks:
-            yield path, KINDS[kind].lacks[key].format(kind=kind, given=shown(given))
-        elif problem := _not_its_own(key, kind):
-            yield path, problem
+        if given and (problem := refusal(kind, key, shown(given))):
+            yield tuple(key.split(".")), problem
 
 
-def target_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
-    """What the target says that does not go with its kind."""
+def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
+    """Where the server is: what the target's kind needs for that, and what means nothing for it."""
+    for key, problem in KINDS[target.kind].requires.items():
+        if not getattr(target, key):
+            yield (key,), problem
+    yield from _refused(target, TARGET_ASKED)
+
+
+def endpoint_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
+    """What else the target says that does not go with its kind."""
     ports = KINDS[target.kind].ports
     if ports and target.scheme and target.scheme not in ports:
         yield ("url",), f"a target of kind {target.kind} is asked over {' or '.join(ports)}"
-    for key in ("management_url", "management_headers"):
-        if getattr(target, key) and (problem := _not_its_own(key, target.kind)):
-            yield (key,), problem
+    yield from _refused(target, MANAGEMENT_ASKED)
     if target.management_headers and not target.management_url:
         yield ("management_headers",), "needs management_url beside it"
 
 
-def _not_its_own(key: str, kind: str) -> str:
-    """What is wrong with the key where only other kinds have it; "" if nothing is."""
-    owners = [name for name, each in KINDS.items() if key in each.own]
-    if not owners or kind in owners:
-        return ""
-    return f"is for targets of kind {' and '.join(owners)}; this one's is {kind}"
-
-
-def place_faults(target: TargetSettings) -> Iterator[tuple[Path, str]]:
-    """Where the server is: behind a door, or in a folder."""
-    folders = ("server_directory", "model_repository")
-    if target.kind == IN_PROCESS:
-        for key in folders:
-            if not getattr(target, key):
-                yield (key,), f"is required with kind: {IN_PROCESS}"
-        for key in ("url", "headers", "tls", "discover", "resolve", "streams_per_connection"):
-            if key in target.model_fields_set:
-                yield (key,), f"has no meaning with kind: {IN_PROCESS}"
-        return
-    if target.url is None:
-        yield ("url",), "is required"
-    for key in folders:
-        if getattr(target, key):
-            yield (key,), f"has no meaning without kind: {IN_PROCESS}"
+def _refused(
+    target: TargetSettings, keys: Mapping[str, Callable[[TargetSettings], object]]
+) -> Iterator[tuple[Path, str]]:
+    for key, asked in keys.items():
+        if asked(target) and (problem := refusal(target.kind, key)):
+            yield (key,), problem

@@ -12,12 +12,12 @@ from decimal import Decimal
 
 from exporter.config import text
 from exporter.config.text import as_number
+from exporter.core.probe import MAX_REQUEST_RATE
 from exporter.payload.timing_files import TimingFile, read_intervals, read_schedule
 
 MAX_LEVELS = 1024
 """As many as anyone runs in a row; a slip of the pen has more. What they cost in series `check-config` says."""
 MAX_CONCURRENCY = 65_536
-MAX_REQUEST_RATE = 1_000_000.0
 MIN_REQUEST_RATE = 0.001
 
 _DECIMAL = r"(\d{1,9}(?:\.\d{1,6})?)"

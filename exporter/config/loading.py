@@ -1,4 +1,4 @@
-"""From a file and the environment to settings, or to every fault in them at once."""
+"""From a file and the environment to settings, or to every problem in them at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from exporter.config.checks import Entry, cross_faults, maintenance_faults, salvage_probes, salvage_targets
+from exporter.config.checks import Entry, cross_problems, maintenance_problems, salvage_probes, salvage_targets
 from exporter.config.document import Block, Document, decoded_document, read_document
 from exporter.config.environment import OTHER_VARIABLES, Overlay, read_environment
-from exporter.config.faults import Fault, Places, fields_by_key, schema_fault, unknown_key
 from exporter.config.fields import ONE_IS_REQUIRED
 from exporter.config.inherit import merged, with_inherited
 from exporter.config.probe_settings import DefaultsSettings
+from exporter.config.problems import Places, Problem, fields_by_key, schema_problem, unknown_key
 from exporter.config.settings import Settings
 from exporter.core.errors import ConfigError
 
@@ -25,8 +25,8 @@ _LISTS = ("targets", "probes", "maintenance")
 def load(path: Path, environ: Mapping[str, str] = os.environ, data: bytes | None = None) -> Settings:
     """The configuration in a YAML file, with the environment's TRITON_CANARY_… variables over it.
 
-    `data` is what the file held, where the caller read it already. Raises ConfigError with every fault found, one line
-    each, in the file's order."""
+    `data` is what the file held, where the caller read it already. Raises ConfigError with every problem found, one
+    line each, in the file's order."""
     return _checked(_places(path, environ, read_document(path) if data is None else decoded_document(data)))
 
 
@@ -36,36 +36,36 @@ def join(path: Path, data: bytes, environ: Mapping[str, str]) -> Mapping[str, An
 
 
 def _places(path: Path, environ: Mapping[str, str], document: Document) -> Places:
-    if document.faults:
-        raise ConfigError([str(Fault(str(path), line, "", problem)) for line, problem in document.faults])
+    if document.problems:
+        raise ConfigError([str(Problem(str(path), line, "", problem)) for line, problem in document.problems])
     overlay = read_environment(_without(environ, _named_by_headers(document.root)), fields_by_key(Settings), _LISTS)
     return Places(path, document.root, overlay, merged(document.root, overlay.values))
 
 
 def load_overlay(overlay: Overlay) -> Settings:
-    """The configuration that an overlay alone makes, by the same checks. Raises ConfigError with every fault found."""
+    """The configuration that an overlay alone makes, by the same checks. Raises ConfigError with every problem."""
     return _checked(Places(Path("command line"), Block(0), overlay, overlay.values))
 
 
 def _checked(places: Places) -> Settings:
     overlay, values, known = places.overlay, places.values, fields_by_key(Settings)
     effective = with_inherited(values)
-    faults = [Fault(variable, 0, "", problem) for variable, problem in overlay.faults]
-    faults += [places.fault((key,), unknown_key((key,))) for key in values if key not in known]
-    faults += _defaults_faults(places, values.get("defaults"))
+    problems = [Problem(variable, 0, "", problem) for variable, problem in overlay.problems]
+    problems += [places.problem((key,), unknown_key((key,))) for key in values if key not in known]
+    problems += _defaults_problems(places, values.get("defaults"))
     settings: Settings | None = None
     try:
         settings = Settings(**{key: value for key, value in effective.items() if key in known})
     except ValidationError as error:
-        faults += [schema_fault(places, details) for details in error.errors(include_url=False)]
-    faults += _cross_faults(places, settings, effective)
-    if faults or settings is None:
-        faults.sort(key=lambda fault: (fault.line, fault.source))
-        raise ConfigError(list(dict.fromkeys(map(str, faults))))
+        problems += [schema_problem(places, details) for details in error.errors(include_url=False)]
+    problems += _cross_problems(places, settings, effective)
+    if problems or settings is None:
+        problems.sort(key=lambda problem: (problem.line, problem.source))
+        raise ConfigError(list(dict.fromkeys(map(str, problems))))
     return settings
 
 
-def _defaults_faults(places: Places, defaults: object) -> Iterator[Fault]:
+def _defaults_problems(places: Places, defaults: object) -> Iterator[Problem]:
     """What is wrong in the defaults themselves. They may be partial: what they lack, each probe can give."""
     if defaults is None:
         return
@@ -76,17 +76,17 @@ def _defaults_faults(places: Places, defaults: object) -> Iterator[Fault]:
             lacking = details["type"] == "missing" or ONE_IS_REQUIRED in details["msg"]
             if not lacking:
                 details["loc"] = ("defaults", *details["loc"])
-                yield schema_fault(places, details)
+                yield schema_problem(places, details)
 
 
-def _cross_faults(places: Places, settings: Settings | None, effective: Mapping[str, Any]) -> list[Fault]:
+def _cross_problems(places: Places, settings: Settings | None, effective: Mapping[str, Any]) -> list[Problem]:
     if settings is None:
         targets, probes = salvage_targets(effective.get("targets", [])), salvage_probes(effective.get("probes", []))
     else:
         targets = [Entry(target, frozenset()) for target in settings.targets]
         probes = [Entry(probe, frozenset()) for probe in settings.probes]
-    found = [*cross_faults(targets, probes), *(maintenance_faults(settings) if settings else ())]
-    return [places.fault(path, problem) for path, problem in found]
+    found = [*cross_problems(targets, probes), *(maintenance_problems(settings) if settings else ())]
+    return [places.problem(path, problem) for path, problem in found]
 
 
 def _named_by_headers(root: Mapping[str, Any]) -> set[str]:

@@ -22,6 +22,7 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
+from exporter.core.probe import COUNT_WINDOW_LIMIT, MAX_COMPOSING_MODELS
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
@@ -82,7 +83,7 @@ class MeasurementSettings(Section):
     window_mode: Literal["time", "count"] = Field(
         default="time",
         description="What ends a window: `time`, after `window`; `count`, once `window_requests` requests have ended "
-        "in it, or 12 times `window` have passed.",
+        f"in it, or {COUNT_WINDOW_LIMIT} times `window` have passed.",
     )
     window_requests: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
         default=50, description="How many requests end in a window of mode `count`, at least."
@@ -232,10 +233,10 @@ class ProbeSettings(DefaultsSettings):
         default=None, description="In place of `model`: a probe for each model that the server has ready."
     )
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
-    composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=16)] = Field(
+    composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=MAX_COMPOSING_MODELS)] = Field(
         default=(),
         description="Models, MODEL or MODEL:VERSION, that this one calls and its configuration does not tell, as from "
-        "a Python backend; an ensemble's are found. At most 16.",
+        f"a Python backend; an ensemble's are found. At most {MAX_COMPOSING_MODELS}.",
     )
     server_settings: ServerSettingsSection | None = Field(
         default=None, description="Trace settings of the model for the time of a sweep."

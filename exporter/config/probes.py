@@ -14,7 +14,7 @@ from exporter.config.load_settings import SequenceSettings
 from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
-from exporter.config.text import Door
+from exporter.config.text import Endpoint
 from exporter.core.kinds import IN_PROCESS, KINDS
 from exporter.core.limits import GroupBudget, Maintenance
 from exporter.core.probe import (
@@ -40,7 +40,7 @@ DEFAULT_ID_RANGE = 2**32 - 1
 LOAD_TIMEOUT_NS = 60 * NS
 """How long a model may take to load in the worker's own process."""
 
-_NO_DOOR = Door("", "127.0.0.1", 0, "")
+_NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 """What runs in the worker runs on this machine."""
 
 
@@ -52,17 +52,17 @@ def build_probes(settings: Settings) -> tuple[Probe, ...]:
 
 def build_target(settings: TargetSettings) -> Target:
     """The target; its group is the url's host where none is given."""
-    door = settings.url or _NO_DOOR
+    endpoint = settings.url or _NO_ENDPOINT
     in_process = settings.kind == IN_PROCESS
     loads_long = in_process and "connect_timeout_ns" not in settings.model_fields_set
     return Target(
         name=settings.name,
         kind=settings.kind,
-        scheme=door.scheme,
-        host=door.host,
-        port=door.port or KINDS[settings.kind].ports.get(door.scheme, 0),
-        group=settings.group or (IN_PROCESS if in_process else door.host),
-        path=door.path,
+        scheme=endpoint.scheme,
+        host=endpoint.host,
+        port=endpoint.port or KINDS[settings.kind].ports.get(endpoint.scheme, 0),
+        group=settings.group or (IN_PROCESS if in_process else endpoint.host),
+        path=endpoint.path,
         metrics_url=settings.metrics_url or "",
         headers=build_headers(settings.headers),
         tls=_tls(settings.tls),
@@ -73,6 +73,7 @@ def build_target(settings: TargetSettings) -> Target:
         gpu=settings.gpu,
         server_directory=settings.server_directory,
         model_repository=settings.model_repository,
+        host_header=settings.host_header,
         management_url=settings.management_url or "",
         management_headers=build_headers(settings.management_headers),
     )

@@ -10,14 +10,14 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from exporter.config.faults import bare_type, fields_by_key
 from exporter.config.fields import OneOf, is_section
 from exporter.config.inputs import Parameter
 from exporter.config.levels import Levels
 from exporter.config.probe_settings import DefaultsSettings, ProbeSettings
+from exporter.config.problems import bare_type, fields_by_key
 from exporter.config.quantities import Quantity
 from exporter.config.settings import Settings
-from exporter.config.text import Door, as_number
+from exporter.config.text import Endpoint, as_number
 from exporter.payload.input_files import InputFiles
 from exporter.payload.timing_files import TimingFile
 
@@ -28,7 +28,7 @@ _TYPE_NAMES = {
     bool: "`true` or `false`",
     int: "whole number",
     float: "number",
-    Door: "url",
+    Endpoint: "url",
     Levels: "number, list or range",
     TimingFile: "file's path",
     InputFiles: "list of paths",

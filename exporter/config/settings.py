@@ -48,6 +48,12 @@ class WebSettings(Section):
         description="The file that holds the token which requests that change something must bear; read at each. "
         "Without it the environment's `TRITON_CANARY_API_TOKEN` is taken, and without both they are refused.",
     )
+    allowed_hosts: tuple[Annotated[StrictStr, AfterValidator(text.host_name)], ...] = Field(
+        default=(),
+        description="The names, without a port, by which clients reach the web side: a request for another one is "
+        "refused (421). Numeric addresses, `localhost` and names without a dot are always allowed. By default names "
+        "are checked only where `listen` is a loopback address, so that no web site can read it through a browser.",
+    )
     probe: StrictBool = Field(
         default=False,
         description="Whether there is `/probe`, the one page that causes load when it is read.",
@@ -71,7 +77,8 @@ class LimitsSettings(Section):
     )
     max_series: Annotated[StrictInt, Field(ge=100)] = Field(
         default=20_000,
-        description="Beyond these the level results of the probes configured last are left out.",
+        description="How many the page may have, 512 bytes each. Beyond these the level results of the probes "
+        "configured last are left out, then the probes' other series.",
     )
     sweeps_per_worker: Annotated[StrictInt, Field(ge=1)] = Field(
         default=100, description="After so many sweeps a worker is replaced."
@@ -127,7 +134,7 @@ class Settings(BaseSettings):
     data_directory: Annotated[StrictStr, AfterValidator(text.filled_path_text)] = Field(
         default="/var/lib/triton-canary", description="Archive and state live below it."
     )
-    targets: tuple[TargetSettings, ...] = Field(default=(), description="The servers' doors.")
+    targets: tuple[TargetSettings, ...] = Field(default=(), description="The server endpoints.")
     defaults: dict[str, Any] = Field(
         default={},
         description="What probes inherit: any key of a probe but `name`, `target`, `model`, `version`.",

@@ -8,19 +8,19 @@ from typing import Any
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.fields import exactly_one
-from exporter.config.kind_checks import place_faults, target_faults
+from exporter.config.kind_checks import endpoint_problems, place_problems
 from exporter.config.target_settings import HeaderSettings, TargetSettings
 
 Found = Iterator[tuple[Path, str]]
-"""Faults: the path of a value, and what is wrong with it."""
+"""Problems: the path of a value, and what is wrong with it."""
 
 
 def _headers(target: TargetSettings) -> Found:
-    yield from _header_faults("headers", target.headers)
-    yield from _header_faults("management_headers", target.management_headers)
+    yield from _header_problems("headers", target.headers)
+    yield from _header_problems("management_headers", target.management_headers)
 
 
-def _header_faults(key: str, headers: Mapping[str, HeaderSettings]) -> Found:
+def _header_problems(key: str, headers: Mapping[str, HeaderSettings]) -> Found:
     seen: dict[str, str] = {}
     for name, header in headers.items():
         path = (key, name)
@@ -62,7 +62,7 @@ def _discover(target: TargetSettings) -> Found:
         except ValueError as error:
             yield ("discover", "labels", index), f"found {text.shown(name)}: {error}"
     if discover.http_sd is not None:
-        for inner, problem in _header_faults("headers", discover.http_sd.headers):
+        for inner, problem in _header_problems("headers", discover.http_sd.headers):
             yield ("discover", "http_sd", *inner), problem
 
 
@@ -76,8 +76,8 @@ def _streams(target: TargetSettings) -> Found:
 
 TARGET_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _headers: {"headers", "management_headers"},
-    place_faults: {"kind", "url", "server_directory", "model_repository"},
-    target_faults: {"kind", "url", "management_url", "management_headers"},
+    place_problems: {"kind", "url", "server_directory", "model_repository"},
+    endpoint_problems: {"kind", "url", "management_url", "management_headers"},
     _tls: {"tls", "url"},
     _streams: {"streams_per_connection", "url"},
     _discover: {"discover"},

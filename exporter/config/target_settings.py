@@ -69,7 +69,9 @@ class TlsSettings(Section):
     cert_file: PathText = Field(default="", description="PEM or DER file of our own certificate; needs `key_file`.")
     key_file: PathText = Field(default="", description="PEM or DER file of its key.")
     server_name: LabelValue = Field(
-        default="", description="The name that the server's certificate must bear; the url's host by default."
+        default="",
+        description="The name that is asked for in the handshake (SNI), and that the server's certificate must bear; "
+        "`host_header`'s or else the url's host by default.",
     )
     verify: Annotated[str, OneOf(VERIFY), BeforeValidator(_truth_as_text)] = Field(
         default="full",
@@ -106,7 +108,7 @@ class DiscoverSettings(Section):
 
 
 class TargetSettings(Section):
-    """A server's door."""
+    """One server endpoint."""
 
     name: Name = Field(description="Its name, a label value: letters, digits, `.`, `_`, `-`.")
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(
@@ -115,7 +117,7 @@ class TargetSettings(Section):
         "server of the Open Inference Protocol (`oip`), TensorFlow Serving, or TorchServe. See "
         "[service kinds](service-kinds.md).",
     )
-    url: Annotated[text.Door, PlainValidator(text.parse_door)] | None = Field(
+    url: Annotated[text.Endpoint, PlainValidator(text.parse_endpoint)] | None = Field(
         default=None,
         description="`scheme://host[:port][/path]`; the scheme is http, https, grpc or grpcs. The port is by default "
         "443 with https, and else the kind's own: Triton's 8000 and 8001 (gRPC), of `oip` 8080 and 8081, of TensorFlow "
@@ -131,6 +133,12 @@ class TargetSettings(Section):
     headers: dict[str, HeaderSettings] = Field(
         default={},
         description="Headers (gRPC: metadata) of every request, by name; a secret comes from `env` or `file`.",
+    )
+    host_header: Annotated[StrictStr, AfterValidator(text.host_header)] = Field(
+        default="",
+        description="The Host header (gRPC: `:authority`) of every request, `host` or `host:port`, for servers behind "
+        "a gateway that routes by name; the url's host and port by default. TLS asks for this name, too, unless "
+        "`tls.server_name` is another.",
     )
     tls: TlsSettings = Field(default_factory=TlsSettings, description="TLS, for https and grpcs.")
     connect_timeout_ns: Annotated[int, duration("10ms", "5m")] = Field(
@@ -168,10 +176,11 @@ class TargetSettings(Section):
     )
     management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
         default=None,
-        description="TorchServe: its management door, as `http://host:8081`, which tells whether a model has workers.",
+        description="TorchServe: its management endpoint, as `http://host:8081`, which tells whether a model has "
+        "workers.",
     )
     management_headers: dict[str, HeaderSettings] = Field(
-        default={}, description="TorchServe: headers for that door, whose token is another one."
+        default={}, description="TorchServe: headers for that endpoint, whose token is another one."
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Names, label values, doors and addresses: what text may hold, and how a value is shown without giving a secret away.
+"""Names, label values, endpoints, addresses: what text may hold, and how a value is shown without giving a secret away.
 
 Pure. Validators raise ValueError with what is allowed.
 """
@@ -93,6 +93,8 @@ def header_name(given: str) -> str:
     """A header that a user may add."""
     if not _HEADER_NAME.fullmatch(given):
         raise ValueError("not a header's name")
+    if given.lower() == "host":
+        raise ValueError("this header has a key of its own: the target's host_header")
     if given.lower() in REFUSED_HEADERS:
         raise ValueError("this header is set by the client itself")
     return given
@@ -130,7 +132,7 @@ def timezone(given: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Endpoint:
     """The parts of a url. `port` is 0 where there is none; `path` is "" or begins with "/" and ends with none."""
 
     scheme: str
@@ -139,13 +141,13 @@ class Door:
     path: str
 
 
-def parse_door(given: object) -> Door:
+def parse_endpoint(given: object) -> Endpoint:
     """A target's url: `http|https|grpc|grpcs://host[:port][/path]`."""
     parts, port = _split(given, _SCHEMES)
     path = parts.path.rstrip("/")
     if path and parts.scheme.startswith("grpc"):
         raise ValueError("a gRPC url has no path; write scheme://host:port")
-    return Door(parts.scheme, (parts.hostname or "").rstrip("."), port or 0, path)
+    return Endpoint(parts.scheme, (parts.hostname or "").rstrip("."), port or 0, path)
 
 
 def web_page(given: str) -> str:
@@ -166,6 +168,24 @@ def parse_address(given: object) -> tuple[str, int]:
     if not known or (colon and not (port.isdigit() and 0 < int(port[:6]) <= 65535)):
         raise ValueError("must be host:port")
     return bare.lower(), int(port) if colon else 0
+
+
+def host_name(given: str) -> str:
+    """A host's name, in lower case; or a numeric address."""
+    host, port = parse_address(given)
+    if port:
+        raise ValueError("must be a host's name, without a port")
+    return host
+
+
+def host_header(given: str) -> str:
+    """What a request names as its host: as `parse_address` reads it."""
+    if given:
+        try:
+            parse_address(given)
+        except ValueError:
+            raise ValueError("must be host or host:port") from None
+    return given
 
 
 def parse_listen(given: str) -> tuple[str, int]:

@@ -124,7 +124,7 @@ class WebFile(Section):
 
 
 def load_web_file(path: Path) -> WebFile:
-    """Reads the file; an empty one asks for nothing. Raises ConfigError with every fault; no value is shown in one."""
+    """Reads the file; an empty one asks for nothing. Raises ConfigError with every problem; none shows a value."""
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -132,13 +132,13 @@ def load_web_file(path: Path) -> WebFile:
     if not data.strip():
         return WebFile()
     document = decoded_document(data)
-    if document.faults:
-        raise ConfigError([f"{path}:{line}: {problem}" for line, problem in document.faults])
+    if document.problems:
+        raise ConfigError([f"{path}:{line}: {problem}" for line, problem in document.problems])
     try:
         return _resolved(WebFile.model_validate(document.root), path.parent)
     except ValidationError as error:
-        faults = [_fault(path, document.root, details) for details in error.errors(include_url=False)]
-        raise ConfigError(faults) from None
+        problems = [_problem(path, document.root, details) for details in error.errors(include_url=False)]
+        raise ConfigError(problems) from None
 
 
 def _resolved(file: WebFile, folder: Path) -> WebFile:
@@ -150,7 +150,7 @@ def _resolved(file: WebFile, folder: Path) -> WebFile:
     return file.model_copy(update={"tls_server_config": tls.model_copy(update=paths)})
 
 
-def _fault(path: Path, root: Block, details: Any) -> str:
+def _problem(path: Path, root: Block, details: Any) -> str:
     keys = [str(key) for key in details["loc"] if key != "[key]"]
     problem = _SHORT.get(details["type"], details["msg"]).format(**details.get("ctx", {}))
     problem = problem.removeprefix("Value error, ")

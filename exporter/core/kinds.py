@@ -1,6 +1,7 @@
-"""The service kinds by what a configuration must know of them: doors, pages, and what each has and has not. Pure.
+"""The service kinds by what is known of them without asking: endpoints, pages, what each has and has not. Pure.
 
-Nothing here says how such a server is asked: that is the kind's module in `services`.
+The configuration refuses by this table, and so do the kinds' own modules in `services`, for programs that do without a
+configuration. Nothing here says how such a server is asked.
 """
 
 from __future__ import annotations
@@ -28,21 +29,23 @@ class Take:
 class Kind:
     """A service kind.
 
-    `ports` are where its doors are by default, by scheme; those of other schemes it has not, and without any nothing is
-    sent. `metrics_page` is where a server's page is by default: port and path. `own` are the keys of targets and probes
-    that mean something for this kind (and for others that name them too). `lacks` are keys of probes that mean nothing
-    for it, each with what a fault says, where `{given}` stands for what was given. `families` are those of its metrics
-    page, for kinds whose servers have no statistics call.
+    `ports` are where its endpoints are by default, by scheme; those of other schemes it has not, and without any
+    nothing is sent. `metrics_page` is where a server's page is by default: port and path. `requires` are the keys that
+    a target of this kind must have, each with what an error says without it. `own` are the keys of targets and probes
+    that mean something for this kind (and for others that name them too). `lacks` are keys of both that mean nothing
+    for it, each with what an error says, where `{kind}` stands for the kind and `{given}` for what was given.
+    `families` are those of its metrics page, for kinds whose servers have no statistics call.
     """
 
     ports: Mapping[str, int] = field(default_factory=dict)
     metrics_page: str = ""
+    requires: Mapping[str, str] = field(default_factory=lambda: {"url": "is required"})
     own: frozenset[str] = frozenset()
     lacks: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, tuple[Take, ...]] = field(default_factory=dict)
 
 
-_NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
+NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
 _NOTHING_SENT: Final = "found {given}: the target's Triton is in this process, nothing is sent"
 _ONE_FORM: Final = "found {given}: has no effect, since {kind} has no choice of forms; leave it out"
 
@@ -55,13 +58,13 @@ PLAIN: Final[Mapping[str, str]] = dict.fromkeys(
         "input.shared_memory",
         "validation.reference_model",
     ),
-    _NO_SUCH,
+    NO_SUCH,
 )
 """What servers lack that have nothing of Triton's extensions."""
 _NO_TENSOR_PROTOCOL: Final[Mapping[str, str]] = {
     **PLAIN,
-    "models": _NO_SUCH,
-    "input.parameters": _NO_SUCH,
+    "models": NO_SUCH,
+    "input.parameters": NO_SUCH,
     "input.format": _ONE_FORM,
     "input.output_format": _ONE_FORM,
 }
@@ -72,8 +75,13 @@ KINDS: Final[dict[str, Kind]] = {
         metrics_page="8002/metrics",
     ),
     IN_PROCESS: Kind(
+        requires=dict.fromkeys(("server_directory", "model_repository"), f"is required with kind: {IN_PROCESS}"),
         lacks={
-            "models": _NO_SUCH,
+            **dict.fromkeys(
+                ("url", "headers", "tls", "discover", "resolve", "streams_per_connection"),
+                "has no meaning with kind: {kind}",
+            ),
+            "models": NO_SUCH,
             "input.format": _NOTHING_SENT,
             "input.output_format": _NOTHING_SENT,
             "input.compression": _NOTHING_SENT,
@@ -120,7 +128,7 @@ KINDS: Final[dict[str, Kind]] = {
         own=frozenset({"input.content_type", "management_url", "management_headers"}),
         lacks={
             **_NO_TENSOR_PROTOCOL,
-            "input.compression": _NO_SUCH,
+            "input.compression": NO_SUCH,
             "input.batch_size": "found {given}: a request to TorchServe is one input, and the server makes the "
             "batches; give 1",
         },
@@ -132,5 +140,19 @@ KINDS: Final[dict[str, Kind]] = {
         },
     ),
 }
-"""By the names that targets bear; `services.KINDS` says of each what makes its service. https stands for a proxy:
-Triton's HTTP door, for one, has no TLS."""
+"""By the names that targets bear; `services.SERVICES` says of each what makes its service. https stands for a proxy:
+Triton's HTTP endpoint, for one, has no TLS."""
+
+
+def refusal(kind: str, key: str, given: str = "") -> str:
+    """Why a key of a target or probe, which has `given`, means nothing for targets of this kind, as what is wrong with
+    it; "" where it means something."""
+    if sentence := KINDS.get(kind, Kind()).lacks.get(key):
+        return sentence.format(kind=kind, given=given)
+    owners = [name for name, each in KINDS.items() if key in each.own]
+    if owners and kind not in owners:
+        return f"is for targets of kind {' and '.join(owners)}; this one's is {kind}"
+    owners = [name for name, each in KINDS.items() if key in each.requires]
+    if owners and kind not in owners:
+        return f"has no meaning without kind: {' or '.join(owners)}"
+    return ""

@@ -78,6 +78,16 @@ class LoadLevel:
     think_ns: int = 0
 
 
+MAX_REQUEST_RATE = 1_000_000.0
+"""Requests a second: the most that a configuration may ask for, and where a search with an open end ends."""
+
+COUNT_WINDOW_LIMIT = 12
+"""A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
+minute by default, so that a server which answers no more holds up nobody for long."""
+
+MAX_COMPOSING_MODELS = 16
+"""Of one probe, named or found: a cap on series, and on what is asked for at each window's edge."""
+
 MAX_SEARCH_LEVELS = 64
 """The most levels that a search with an open end visits: it must not go on for ever."""
 

@@ -48,12 +48,16 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server's door. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP doors. `gpu` is
-    auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other door, with
-    headers of its own.
+    """A server endpoint. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP endpoints.
+    `gpu` is auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other
+    endpoint, with headers of its own.
 
-    A Triton in the worker's own process has no door: its library is in `server_directory`, its models are in
+    A Triton in the worker's own process has no endpoint: its library is in `server_directory`, its models are in
     `model_repository`, and `scheme` is "".
+
+    `host_header` is what every request, of the load and of the questions, names as its host (gRPC: `:authority`), ""
+    for the url's; TLS asks for that name, too, unless `tls.server_name` is another. `max_response_bytes` is the most
+    that one response may have; 0 is the protocol's default.
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
     where `resolve` leaves it to each connection. `parent` is the name under which it was configured, where discovery
@@ -81,6 +85,8 @@ class Target:
     model_repository: str = ""
     management_url: str = ""
     management_headers: tuple[Header, ...] = ()
+    host_header: str = ""
+    max_response_bytes: int = 0
 
     @property
     def in_process(self) -> bool:
@@ -112,6 +118,16 @@ class Target:
         return _joined(self.host, self.port)
 
     @property
+    def sent_authority(self) -> str:
+        """The same as requests name it."""
+        return self.host_header or self.authority
+
+    @property
+    def tls_name(self) -> str:
+        """The name that TLS asks for (SNI), and that the server's certificate must bear."""
+        return self.tls.server_name or _host(self.host_header) or self.host
+
+    @property
     def settled_authority(self) -> str:
         """The same with the address on which the target is settled, if it is."""
         return _joined(self.address or self.host, self.port)
@@ -121,6 +137,13 @@ class Target:
         if self.in_process:
             return f"file://{self.model_repository}"
         return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def _host(authority: str) -> str:
+    """The host of `host:port` or `host`."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
 
 
 def _joined(host: str, port: int) -> str:

@@ -172,12 +172,14 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class LevelEnd:
     """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
-    sent, warm-up included; `abandoned` are requests given up on that the server may still be working at."""
+    sent, warm-up included; `abandoned` are requests given up on that the server may still be working at, and
+    `abandoned_until_ns` until when each is held for that, by `time.monotonic_ns`, in order."""
 
     reason: Reason
     text: str
     sent: int
     abandoned: int = 0
+    abandoned_until_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

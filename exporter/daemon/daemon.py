@@ -17,40 +17,47 @@ from pathlib import Path
 from exporter import __version__
 from exporter.archive.archive import CsvArchive
 from exporter.baseline.actions import BaselineActions
-from exporter.baseline.store import BaselineStore, JudgedSinks
+from exporter.baseline.store import BaselineStore
 from exporter.config import build_budget, build_maintenance
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
 from exporter.core.result import Sink
 from exporter.core.units import NS
+from exporter.daemon.exit import leave_stuck_threads, own_blocking_threads
 from exporter.daemon.on_demand import OnDemand
+from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
+from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
 from exporter.schedule.actions import ProbeActions
 from exporter.schedule.gate import Gate
 from exporter.schedule.ledger import Ledger
+from exporter.schedule.ledger_file import LedgerFile, sweep_note
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
 from exporter.state.probe_state import Board
+from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.sweep_log import SweepLog
+from exporter.sweep.trace_settings import put_back_now
 from exporter.web.access import WebAccess
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.baseline import baseline_routes
-from exporter.web.configuration import config_routes
-from exporter.web.probe import ProbePage, probe_routes
-from exporter.web.server import WebServer
+from exporter.web.baseline_routes import baseline_routes
+from exporter.web.http_server import WebServer
+from exporter.web.probe_routes import ProbePage, probe_routes
+from exporter.web.request_check import HostNames
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -63,8 +70,15 @@ HEARTBEAT_LIMIT_SECONDS = 30.0
 def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) -> None:
     """Runs the daemon on its shard of the groups, until SIGTERM or SIGINT. Raises ConfigError, and ListenError if its
     address is taken."""
+    raise_open_files()
     daemon = Daemon(config_path, shard, WebAccess(web_config_path))
-    asyncio.run(daemon.run())
+    asyncio.run(_run_and_leave(daemon))
+
+
+async def _run_and_leave(daemon: Daemon) -> None:
+    threads = own_blocking_threads()
+    await daemon.run()
+    await leave_stuck_threads(threads)
 
 
 class Daemon:
@@ -73,29 +87,31 @@ class Daemon:
     def __init__(self, config_path: Path, shard: Shard, access: WebAccess) -> None:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
-        self._discovery = Discovery(self._discovered, measured=shard.has)
+        self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
         loaded = read(config_path, self._discovery.probes_of)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
         self._ready = False
         self._stop = asyncio.Event()
-        data = Path(settings.data_directory)
+        self._data = data = Path(settings.data_directory)
         self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
         claim = self._lock.acquire
         self._board = Board(data / "state.json", claim=claim)
         self._archive = CsvArchive(
             settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
         )
-        self._ledger = Ledger(build_budget(settings))
+        self._accounts = data / "accounts"
+        self._ledger_file = LedgerFile(data / "ledger.jsonl", self._accounts, claim)
+        self._ledger = Ledger(build_budget(settings), file=self._ledger_file)
         self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
-        self._judged_sinks: list[Sink] = [JudgedSinks(self._baselines, self._sinks)]
         self._pins = Pins()
+        self._leftovers = Leftovers()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
-            spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
+            spawn=self._spawn_worker,
             max_sweeps=settings.limits.sweeps_per_worker,
         )
         self._calendar = MaintenanceCalendar(build_maintenance(settings))
@@ -114,6 +130,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Starts everything, waits for a signal, drains."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         self._listen_to_signals()
         self._claim_data()
         address = await self._web.start()
@@ -147,16 +164,23 @@ class Daemon:
         if self._settings.archive.enabled:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
+        await asyncio.to_thread(self._ledger_file.close)
         await asyncio.to_thread(self._baselines.close)
         self._lock.release()
         await self._web.stop()
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
+    async def _read_source(self, source: Source) -> Answer:
+        return await read_source(source, self._pool.ready_models)
+
     def _claim_data(self) -> None:
         """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
         try:
             self._lock.acquire()
+            for folder in (self._data, self._data / "baselines"):
+                remove_leftovers(folder)
+            self._ledger.load()
         except OSError as error:
             path = self._settings.data_directory
             log.warning("data directory cannot be written", extra=fields(path=path, error=error))
@@ -193,11 +217,24 @@ class Daemon:
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
     async def _sweep(self, probe: Probe) -> None:
-        sweep = Sweep(probe, self._judged_sinks, self._pins, allowed=self._ledger.allowed(probe))
-        await sweep.run(self._lender(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(
+            probe,
+            self._sinks,
+            self._pins,
+            judge=self._baselines.judge,
+            allowed=allowed,
+            leftovers=self._leftovers,
+        )
+        await sweep.run(self._lender(probe, sweep.id))
 
-    def _lender(self, probe: Probe) -> Borrow:
-        return partial(self._pool.lend, probe.workers)
+    def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
+        return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
+
+    async def _spawn_worker(self) -> LocalWorker:
+        # A data directory that is another daemon's takes no account of ours.
+        accounts = None if self._lock.refusal else self._accounts
+        return await LocalWorker.spawn(log_format=self._settings.log.format, accounts=accounts)
 
     def _running_probes(self) -> list[Probe]:
         return [view.probe for view in self._board.probes()]
@@ -220,7 +257,13 @@ class Daemon:
             self._scheduler, self._gate, self._pauses, self._running_probes, lambda: patterns(self._reloader.settings)
         )
         on_demand = OnDemand(
-            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+            self._scheduler,
+            self._running_probes,
+            self._lender,
+            self._sinks,
+            pins=self._pins,
+            ledger=self._ledger,
+            leftovers=self._leftovers,
         )
         sources = WebSources(
             self._board,
@@ -236,11 +279,12 @@ class Daemon:
             ],
             access=self._access,
             guard=guard,
+            hosts=HostNames.of(web.host, web.allowed_hosts),
         )
-        return WebServer(create_app(sources), web.host, web.port, self._access.door)
+        return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
     def _is_healthy(self) -> bool:
-        return time.time() - self._scheduler.last_tick_unix_s < HEARTBEAT_LIMIT_SECONDS
+        return self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS
 
     def _facts(self) -> ExporterFacts:
         return ExporterFacts(
@@ -261,6 +305,7 @@ class Daemon:
             baseline_write_errors=lambda: self._baselines.write_errors,
             config_notices=self._config_notices,
             pause=self._gate.pause,
+            pauses=self._gate.counts,
             load=self._ledger.caused,
             budgets_used=self._ledger.used_ratios,
             discovery=self._discovery.states,
@@ -268,7 +313,7 @@ class Daemon:
         )
 
     def _config_notices(self) -> list[str]:
-        notices = []
+        notices = self._gate.notices()
         if (error := self._reloader.error) is not None:
             notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
         if (error := self._access.error) is not None:

@@ -18,8 +18,9 @@ from exporter.logs import fields
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
-from exporter.web.probe import NoSweep
+from exporter.web.probe_routes import NoSweep
 
 _log = logging.getLogger("exporter.on_demand")
 
@@ -62,17 +63,19 @@ class OnDemand:
         self,
         scheduler: Scheduler,
         probes: Callable[[], Sequence[Probe]],
-        lend: Callable[[Probe], Borrow],
+        lend: Callable[[Probe, str], Borrow],
         sinks: Sequence[Sink],
         *,
         pins: Pins,
         ledger: Ledger,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._probes = probes
         self._lend = lend
         self._sinks = sinks
         self._pins = pins
+        self._leftovers = leftovers
         self._ledger = ledger
 
     def find(self, target: str, name: str) -> Probe | None:
@@ -82,11 +85,12 @@ class OnDemand:
     async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
         short = shortened(probe, seconds)
-        ear = _Ear(self._sinks)
-        sweep = Sweep(short, [ear], self._pins, allowed=self._ledger.allowed(probe))
+        sink = _OnDemandSink(self._sinks)
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(short, [sink], self._pins, allowed=allowed, leftovers=self._leftovers)
 
         async def work(_: Probe) -> None:
-            await sweep.run(self._lend(short))
+            await sweep.run(self._lend(short, sweep.id))
 
         started = self._scheduler.run_extra(probe, work)
         if isinstance(started, SkipReason):
@@ -95,7 +99,7 @@ class OnDemand:
         if running:
             started.cancel(f"not done within {seconds:g} s")
             await asyncio.wait({started})
-        result = ear.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
+        result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
         self._ledger.charge(result)
         self._tell(result)
         return result
@@ -120,8 +124,8 @@ class OnDemand:
         )
 
 
-class _Ear:
-    """A `Sink` before others: they hear what was sent, and of no sweep; the result stays here."""
+class _OnDemandSink:
+    """A `Sink` in front of others: they get the windows' counts and no sweep; the result stays here."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks

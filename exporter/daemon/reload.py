@@ -128,6 +128,7 @@ class Reloader:
         self._first = loaded
         self._loaded = loaded
         self._attempted = loaded.hash
+        self._shown: tuple[bytes, str] | None = None
         self._lock = asyncio.Lock()
         self.success_unix_s = time.time()
         self.error: ConfigError | None = None
@@ -151,7 +152,10 @@ class Reloader:
     def shown(self) -> str:
         """The last good configuration as YAML, without anything secret. A comment on top names what of it is not in
         force."""
-        text = shown_configuration(self._path, self._loaded.data)
+        data = self._loaded.data
+        if self._shown is None or self._shown[0] is not data:
+            self._shown = data, shown_configuration(self._path, data)
+        text = self._shown[1]
         keys = ", ".join(self.restart_keys)
         return f"# Changed, and in force only after a restart: {keys}\n{text}" if keys else text
 

@@ -7,8 +7,11 @@ and SIGTERM; must not know how it works.
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
+import json
 import signal
 import socket
+import string
 import subprocess
 import sys
 import tempfile
@@ -18,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from exporter.core.errors import TritonCanaryError
+from exporter.core.exit_code import ExitCode
 from exporter.demo.child_process import KeptProcess
-from exporter.demo.config import archive_folder, demo_config
-from exporter.demo.environment import EmbeddedTritonError, make_environment
-from exporter.demo.status import ProbeStatus, fetch_probes, landed, one_line, table
+from exporter.demo.sweep_table import ProbeJson, fetch_probes, landed, one_line, table
 from exporter.demo.triton import ADDRESS, EmbeddedTriton, free_ports
+from exporter.demo.triton_environment import EmbeddedTritonError, make_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +42,7 @@ LOG_LINES_SHOWN = 15
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Sequence[str] = DAEMON) -> int:
+def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Sequence[str] = DAEMON) -> ExitCode:
     """Runs the demo until SIGINT, SIGTERM or SIGHUP; returns the exit code: 0 after one of these, 1 if something could
     not start or ended by itself, which is then said. Must be called in the main thread.
 
@@ -58,10 +61,10 @@ def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Se
             demo.watch()
         except KeyboardInterrupt:
             console.print("\nstopping")
-            return 0
+            return ExitCode.OK
         except (EmbeddedTritonError, _DemoError) as error:
             console.print(str(error), style="red")
-            return 1
+            return ExitCode.ERROR
         finally:
             demo.end()
 
@@ -99,7 +102,7 @@ class _Demo:
         """Tells each probe's first sweep as it lands; then all of them in a table, and where to look."""
         self._tell(f"waiting for the first sweeps; status page: http://{self._listen}/")
         told: set[str] = set()
-        latest: list[ProbeStatus] = []
+        latest: list[ProbeJson] = []
         for probes in self._statuses(FIRST_SWEEPS_SECONDS, until_all_landed=True):
             latest = probes or latest
             for probe in latest:
@@ -129,7 +132,7 @@ class _Demo:
         if self._daemon is not None:
             self._daemon.wait()
 
-    def _statuses(self, seconds: float, *, until_all_landed: bool = False) -> Iterator[list[ProbeStatus] | None]:
+    def _statuses(self, seconds: float, *, until_all_landed: bool = False) -> Iterator[list[ProbeJson] | None]:
         """The daemon's answers, None for none, until it is ready or all first sweeps have landed, or time is up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -200,3 +203,23 @@ def _default_listen() -> str:
         except OSError:
             return f"{ADDRESS}:{free_ports(1)[0]}"
     return f"{ADDRESS}:{DEFAULT_PORT}"
+
+
+def demo_config(triton: EmbeddedTriton, data_directory: Path, listen: str) -> str:
+    """The configuration as YAML text. `listen` is host:port of the daemon's web side."""
+    values = {
+        "data_directory": data_directory,
+        "archive_directory": archive_folder(data_directory),
+        "http_url": triton.http_url,
+        "grpc_url": triton.grpc_url,
+        "metrics_url": triton.metrics_url,
+        "listen": listen,
+    }
+    template = string.Template((importlib.resources.files(__package__) / "demo.yaml").read_text(encoding="utf-8"))
+    # A JSON string is a YAML string, whatever is in it.
+    return template.substitute({name: json.dumps(str(value)) for name, value in values.items()})
+
+
+def archive_folder(data_directory: Path) -> Path:
+    """Where the demo's daemon writes its CSV files."""
+    return data_directory / "archive"

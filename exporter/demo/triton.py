@@ -17,7 +17,7 @@ from typing import Self
 from uuid import uuid4
 
 from exporter.demo.child_process import KeptProcess
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment
 
 MODELS = Path(__file__).parent / "models"
 """The sample models' repository."""
@@ -30,7 +30,7 @@ LOG_LINES_SHOWN = 15
 SHM_BYTES = 1 << 20
 """Of shared memory for each Python model at its start; grows by itself as far as its tensors need it."""
 PORT_TAKEN = "already in use"
-"""What the server's log says, for each of its doors, when another process listens on the port."""
+"""What the server's log says, for each of its endpoints, when another process listens on the port."""
 
 
 class EmbeddedTriton:
@@ -117,11 +117,6 @@ class EmbeddedTriton:
             self._process.kill()
             self._process = None
 
-    def restart(self) -> None:
-        """Stops and starts it, on the same ports."""
-        self.stop()
-        self.start()
-
     def close(self) -> None:
         """Stops it and removes its temporary log."""
         self.stop()
@@ -161,7 +156,7 @@ class EmbeddedTriton:
             f"--cache-config=local,size={1 << 20}",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             f"--backend-config=python,shm-default-byte-size={SHM_BYTES}",
-            *(f"--{door}-address={ADDRESS}" for door in ("http", "grpc", "metrics")),
+            *(f"--{protocol}-address={ADDRESS}" for protocol in ("http", "grpc", "metrics")),
             f"--http-port={self.http_port}",
             f"--grpc-port={self.grpc_port}",
             f"--metrics-port={self.metrics_port}",

@@ -6,8 +6,9 @@ pattern a probe `NAME/HOST:PORT` there. A probe with `models: all-ready` is one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from exporter.config import Settings, build_probes
@@ -21,10 +22,12 @@ from exporter.discovery.found import Found
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """The probes, and how many more were found than `limits.max_discovered` allows."""
+    """The probes, how many more were found, at least, than `limits.max_discovered` allows, and the addresses that are
+    within it."""
 
     probes: tuple[Probe, ...]
     dropped: int = 0
+    addresses: Mapping[str, Sequence[Found]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ def expand(
     """`addresses` by the target that discovers them, `models` by target, replicas included; only of groups that are
     `measured` here. Where there are too many of those, the probes named in `present` stay, so that who comes last is
     left out and nothing flaps."""
+    kept_addresses, left_out = capped(settings, addresses, present, measured)
     patterns = {target.name: target for target in settings.targets}
     all_ready = {probe.name for probe in settings.probes if probe.models}
     static: list[Probe] = []
@@ -53,7 +57,7 @@ def expand(
     order: list[Probe] = []
     for probe in build_probes(settings):
         pattern = patterns[probe.target.name]
-        for place in _places(pattern, probe.target, addresses):
+        for place in _places(pattern, probe.target, kept_addresses):
             if not measured(place.target.group):
                 continue
             for model in models.get(place.target.name, ()) if probe.name in all_ready else (probe.model,):
@@ -65,7 +69,40 @@ def expand(
     kept = [probe.name for probe in candidates if probe.name in stay][:limit]
     kept += [probe.name for probe in candidates if probe.name not in stay][: limit - len(kept)]
     chosen = {*kept, *(probe.name for probe in static)}
-    return Expanded(tuple(probe for probe in order if probe.name in chosen), len(candidates) - len(kept))
+    return Expanded(
+        tuple(probe for probe in order if probe.name in chosen), len(candidates) - len(kept) + left_out, kept_addresses
+    )
+
+
+def capped(
+    settings: Settings,
+    addresses: Mapping[str, Sequence[Found]],
+    present: Collection[str] = (),
+    measured: Callable[[str], bool] = lambda _group: True,
+) -> tuple[Mapping[str, Sequence[Found]], int]:
+    """Of the addresses as many as there may be probes, since each of them gets a connection, with the target's headers,
+    before it is known whether it has a model; and how many probes that leaves out, at least. Targets named in `present`
+    stay; addresses that are not `measured` here count for nothing."""
+    probes = Counter(probe.target for probe in settings.probes)
+    found: dict[str, tuple[str, Found]] = {}
+    for pattern in settings.targets:
+        if pattern.discover is None or not probes[pattern.name]:
+            continue
+        target = build_target(pattern)
+        for each in addresses.get(pattern.name, ()):
+            place = _place(pattern, target, each)
+            if measured(place.target.group):
+                found.setdefault(place.target.name, (pattern.name, each))
+    limit = settings.limits.max_discovered
+    stay = set(present)
+    kept = [name for name in found if name in stay][:limit]
+    kept += [name for name in found if name not in stay][: limit - len(kept)]
+    chosen = set(kept)
+    capped: dict[str, list[Found]] = {}
+    for name, (pattern_name, each) in found.items():
+        if name in chosen:
+            capped.setdefault(pattern_name, []).append(each)
+    return capped, sum(probes[pattern] for name, (pattern, _) in found.items() if name not in chosen)
 
 
 def patterns(settings: Settings) -> list[tuple[str, str]]:

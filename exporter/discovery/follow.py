@@ -16,9 +16,9 @@ from exporter.config import Settings
 from exporter.config.probes import build_headers, build_target
 from exporter.core.probe import Probe
 from exporter.core.units import NS
-from exporter.discovery.expand import expand, replicas
+from exporter.discovery.expand import capped, expand, replicas
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Answer, Source, read
+from exporter.discovery.sources import Answer, Source
 from exporter.logs import fields
 
 MODELS_REFRESH_NS = 30 * NS
@@ -44,7 +44,7 @@ class Discovery:
     def __init__(
         self,
         on_change: Callable[[], None],
-        read_source: Callable[[Source], Awaitable[Answer]] = read,
+        read_source: Callable[[Source], Awaitable[Answer]],
         *,
         measured: Callable[[str], bool] = lambda _group: True,
     ) -> None:
@@ -69,7 +69,8 @@ class Discovery:
                 "limits.max_discovered keeps probes out", extra=fields(dropped=expanded.dropped, before=self.dropped)
             )
         self.dropped = expanded.dropped
-        self._present = frozenset(probe.name for probe in expanded.probes)
+        targets = _targets_at(settings, expanded.addresses)
+        self._present = targets.union(probe.name for probe in expanded.probes)
         self._settings = settings
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._follow)
@@ -100,7 +101,8 @@ class Discovery:
         """Reads the sources that there are now, and no others."""
         if self._loop is None or self._settings is None:
             return
-        wanted = sources_of(self._settings, _addresses(self._states), self._measured)
+        addresses, _ = capped(self._settings, _addresses(self._states), self._present, self._measured)
+        wanted = sources_of(self._settings, addresses, self._measured)
         for source in self._tasks.keys() - set(wanted):
             self._tasks.pop(source).cancel()
         before = {_where(source): self._states.pop(source) for source in self._states.keys() - set(wanted)}
@@ -160,6 +162,11 @@ def sources_of(
             own = (target for target in replicas(pattern, addresses) if measured(target.group))
             sources += [Source(target, MODELS_REFRESH_NS) for target in own]
     return sources
+
+
+def _targets_at(settings: Settings, addresses: Mapping[str, Sequence[Found]]) -> frozenset[str]:
+    found = (replicas(pattern, addresses) for pattern in settings.targets if pattern.discover is not None)
+    return frozenset(target.name for targets in found for target in targets)
 
 
 def _where(source: Source) -> Source:

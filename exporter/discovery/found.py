@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.config.text import MAX_LABEL_LENGTH, label_value, parse_address, shown
+from exporter.core.bounds import LIST_ADDRESSES
 from exporter.core.errors import TritonCanaryError
 
 SHOWN_FAULTS = 5
@@ -38,6 +39,8 @@ def parse_groups(content: object, labels: Collection[str]) -> tuple[Found, ...]:
     for index, group in enumerate(content):
         for each in _group(f"[{index}]", group, labels, faults):
             found.setdefault((each.host, each.port), each)
+        if len(found) > LIST_ADDRESSES or len(faults) > LIST_ADDRESSES:
+            raise DiscoveryError(f"has more than {LIST_ADDRESSES} addresses")
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
         raise DiscoveryError("; ".join(faults[:SHOWN_FAULTS]) + more)

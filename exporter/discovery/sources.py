@@ -8,28 +8,39 @@ from __future__ import annotations
 import asyncio
 import glob
 import json
+import os
 import socket
+import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import requests
-import yaml
 from urllib3.exceptions import HTTPError
 
-from exporter.core.errors import PreflightError, TransportError
-from exporter.core.target import Header, Target
+from exporter.config.document import parse_any
+from exporter.core.bounds import LIST_BYTES, LIST_FILES
+from exporter.core.errors import PreflightError, TransportError, WorkerLostError
+from exporter.core.target import Header, Target, TlsOptions
+from exporter.core.text import clean_text
 from exporter.core.units import NS
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
-from exporter.services import KINDS
+from exporter.discovery.threads import ReaderThreads
+from exporter.server.page_session import PageSession
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
 
-MAX_LIST_BYTES = 8 << 20
+MAX_LIST_BYTES = LIST_BYTES
 HTTP_LIMIT_SECONDS = 10.0
 """How long a list may take from the web, from connecting to its last byte."""
+
+READ_LIMIT_SECONDS = 15.0
+"""How long a reading may take, of files too: then it is left behind."""
 _CHUNK_BYTES = 64 << 10
+_THREADS = ReaderThreads()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +67,20 @@ Answer = tuple[Found, ...] | tuple[str, ...]
 """Addresses, or the names of models; sorted, each once."""
 
 
-async def read(source: Source) -> Answer:
-    """What the source says now. Raises DiscoveryError."""
+ReadyModels = Callable[[Target], Awaitable[tuple[str, ...]]]
+"""Reads a server's models. Raises PreflightError, WorkerLostError or TimeoutError."""
+
+
+async def read(source: Source, ready_models: ReadyModels) -> Answer:
+    """What the source says now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
     if source.dns:
         return await _resolve(source.target)
     if source.files:
-        return await asyncio.to_thread(_read_files, source.files, source.labels)
+        work = partial(_read_files, source.files, source.labels)
+        return await _THREADS.run(source.files, work, READ_LIMIT_SECONDS)
     if source.url:
-        return await asyncio.to_thread(_fetch, source)
-    return await _ready_models(source.target)
+        return await _THREADS.run(source, partial(_fetch, source), READ_LIMIT_SECONDS)
+    return await _ready_models(source.target, ready_models)
 
 
 async def _resolve(target: Target) -> tuple[Found, ...]:
@@ -82,9 +98,11 @@ async def _resolve(target: Target) -> tuple[Found, ...]:
 def _read_files(patterns: Sequence[str], labels: Sequence[str]) -> tuple[Found, ...]:
     found: dict[tuple[str, int], Found] = {}
     for pattern in patterns:
-        paths = sorted(glob.glob(pattern))
+        paths = sorted(islice(glob.iglob(pattern), LIST_FILES + 1))
         if not paths:
             raise DiscoveryError(f"{pattern}: there is no such file")
+        if len(paths) > LIST_FILES:
+            raise DiscoveryError(f"{pattern}: there are more than {LIST_FILES} such files")
         for path in paths:
             for each in _read_file(Path(path), labels):
                 found.setdefault((each.host, each.port), each)
@@ -93,21 +111,30 @@ def _read_files(patterns: Sequence[str], labels: Sequence[str]) -> tuple[Found, 
 
 def _read_file(path: Path, labels: Sequence[str]) -> tuple[Found, ...]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_LIST_BYTES + 1)
-        if len(data) > MAX_LIST_BYTES:
-            raise DiscoveryError(f"is larger than {MAX_LIST_BYTES >> 20} MiB")
-        content = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
+        data = _regular_file(path)
+        content = json.loads(data) if path.suffix == ".json" else parse_any(data)
         return parse_groups(content, labels)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DiscoveryError(f"{path}: {_one_line(error)}") from error
     except DiscoveryError as error:
         raise DiscoveryError(f"{path}: {error}") from error
 
 
+def _regular_file(path: Path) -> bytes:
+    """A pipe has no end, and opening it waits for a writer."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise DiscoveryError("is not a regular file")
+        data = file.read(MAX_LIST_BYTES + 1)
+    if len(data) > MAX_LIST_BYTES:
+        raise DiscoveryError(f"is larger than {MAX_LIST_BYTES >> 20} MiB")
+    return data
+
+
 def _fetch(source: Source) -> tuple[Found, ...]:
     """A list from the web; the url's own text is in no error, since it may tell more than a log should."""
-    deadline_s = time.monotonic() + HTTP_LIMIT_SECONDS
+    deadline_ns = time.monotonic_ns() + round(HTTP_LIMIT_SECONDS * NS)
     try:
         headers = {
             "Accept": "application/json",
@@ -115,10 +142,16 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             "X-Prometheus-Refresh-Interval-Seconds": f"{source.refresh_ns / NS:g}",
             **dict(read_headers(source.headers)),
         }
-        verify: bool | str = source.ca_file or True
-        with requests.get(
-            source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS, verify=verify, allow_redirects=False
-        ) as response:
+        with (
+            PageSession(TlsOptions(ca_file=source.ca_file)) as session,
+            session.until(deadline_ns),
+            session.get(source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS) as response,
+        ):
+            if response.is_redirect:
+                location = clean_text(response.headers["Location"])
+                raise DiscoveryError(
+                    f"http_sd answered {response.status_code}, a redirect to {location}, which is not followed"
+                )
             if response.status_code != 200:
                 raise DiscoveryError(f"http_sd answered {response.status_code}, not 200")
             body = bytearray()
@@ -126,28 +159,30 @@ def _fetch(source: Source) -> tuple[Found, ...]:
                 body += piece
                 if len(body) > MAX_LIST_BYTES:
                     raise DiscoveryError(f"http_sd: is larger than {MAX_LIST_BYTES >> 20} MiB")
-                if time.monotonic() > deadline_s:
-                    raise DiscoveryError(f"http_sd: was not there within {HTTP_LIMIT_SECONDS:g} s")
+        if time.monotonic_ns() > deadline_ns:
+            raise DiscoveryError(_late())
         return parse_groups(json.loads(body), source.labels)
     except TransportError as error:
         raise DiscoveryError(f"http_sd: {error}") from error
     except (requests.RequestException, HTTPError, OSError) as error:
+        if time.monotonic_ns() > deadline_ns:
+            raise DiscoveryError(_late()) from error
         raise DiscoveryError(f"http_sd cannot be read: {type(error).__name__}") from error
     except (ValueError, RecursionError) as error:
         raise DiscoveryError(f"http_sd: {_one_line(error)}") from error
 
 
-async def _ready_models(target: Target) -> tuple[str, ...]:
-    control = KINDS[target.kind]().control(target, target.connect_timeout_ns)
+async def _ready_models(target: Target, ready_models: ReadyModels) -> tuple[str, ...]:
     try:
-        async with asyncio.timeout(target.connect_timeout_ns / NS):
-            return await control.ready_models()
+        return await ready_models(target)
     except TimeoutError as error:
         raise DiscoveryError(f"{target.url} did not answer in time") from error
-    except PreflightError as error:
+    except (PreflightError, WorkerLostError) as error:
         raise DiscoveryError(str(error)) from error
-    finally:
-        await control.close()
+
+
+def _late() -> str:
+    return f"http_sd: was not there within {HTTP_LIMIT_SECONDS:g} s"
 
 
 def _one_line(error: Exception) -> str:

@@ -1,1 +1,2 @@
-"""Making load: the engine and its clock, the rules that stop it, and the worker processes that it runs in."""
+"""One level of load: its clock, the requests in flight, their records, and the rules that stop it. Never imports
+`worker`."""

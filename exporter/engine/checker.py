@@ -19,7 +19,7 @@ from exporter.core.facts import ModelFacts
 from exporter.core.probe import Validation
 from exporter.core.units import NS
 from exporter.core.window import Checked
-from exporter.payload import Comparison, Step, compare
+from exporter.payload import OutputComparison, Step, compare
 from exporter.services.base import Service
 from exporter.transport.call import Answer
 
@@ -57,7 +57,7 @@ class Checker:
         self._on_wrong = on_wrong
         self._waiting: deque[tuple[int, Answer, int]] = deque()
         self._waiting_bytes = 0
-        self._known: dict[int, tuple[Answer, Comparison]] = {}
+        self._known: dict[int, tuple[Answer, OutputComparison]] = {}
         self._known_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._next_ns = 0
@@ -111,23 +111,23 @@ class Checker:
         if wrong:
             self._on_wrong(row, comparison.difference)
 
-    def _compare(self, step: Step, answer: Answer) -> Comparison:
+    def _compare(self, step: Step, answer: Answer) -> OutputComparison:
         """All answers of a request with all that are expected; the step's place is in the words."""
         try:
             found = self._service.read_answer(self._facts, answer)
         except ProtocolError as error:
-            return Comparison(f"{_of(step)}{error}", None)
+            return OutputComparison(f"{_of(step)}{error}", None)
         if len(found) != len(step.expected):
-            return Comparison(f"{_of(step)}expected {len(step.expected)} answers, got {len(found)}", None)
-        whole = Comparison("", None)
+            return OutputComparison(f"{_of(step)}expected {len(step.expected)} answers, got {len(found)}", None)
+        whole = OutputComparison("", None)
         for number, (expected, got) in enumerate(zip(step.expected, found, strict=True)):
             part = compare(expected, got, self._rules)
             which = f"answer {number}, " if len(found) > 1 else ""
             difference = f"{_of(step)}{which}{part.difference}" if part.difference else ""
-            whole += Comparison(difference, part.error)
+            whole += OutputComparison(difference, part.error)
         return whole
 
-    def _remember(self, number: int, answer: Answer, comparison: Comparison) -> None:
+    def _remember(self, number: int, answer: Answer, comparison: OutputComparison) -> None:
         if number not in self._known and self._known_bytes + answer.size <= MAX_KNOWN_BYTES:
             self._known[number] = (answer, comparison)
             self._known_bytes += answer.size

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import StopRules
 from exporter.core.units import NS
+from exporter.storage.account import SENT_CELL, Account
 
 PENDING_MIN_GROWTH = 16
 """A queue that has grown by less, however steadily, is noise."""
@@ -42,24 +43,44 @@ class Guard:
     """
 
     __slots__ = (
+        "_account",
         "_answers",
+        "_before",
+        "_cells",
+        "_closing",
         "_errors",
         "_in_a_row",
+        "_last_allowed",
         "_last_wrong",
         "_max_duration_ns",
         "_max_latency_ns",
         "_max_requests",
         "_rules",
-        "_sent",
         "_slow",
+        "_total",
     )
 
-    def __init__(self, rules: StopRules, max_requests: int, max_duration_ns: int) -> None:
+    def __init__(
+        self,
+        rules: StopRules,
+        max_requests: int,
+        max_duration_ns: int,
+        *,
+        account: Account | None = None,
+        closing_requests: int = 0,
+    ) -> None:
+        """Each request is counted in the `account` before it goes, so that it is known however this process ends.
+        `closing_requests` is the most that may go after the level's end to end what it began."""
         self._rules = rules
+        self._account = account or Account()
+        self._cells = self._account.cells
+        # The account's count goes on from level to level: one number is both, since this is asked for each request.
+        self._before = self._total = self._account.sent
+        self._last_allowed = self._before + max_requests
+        self._closing = closing_requests
         self._max_requests = max_requests
         self._max_duration_ns = max_duration_ns
         self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
-        self._sent = 0
         self._slow = 0
         self._answers = 0
         self._errors = 0
@@ -69,7 +90,7 @@ class Guard:
     @property
     def sent(self) -> int:
         """Requests let through so far."""
-        return self._sent
+        return self._total - self._before
 
     @property
     def answers(self) -> int:
@@ -78,14 +99,29 @@ class Guard:
 
     def send(self) -> Stop | None:
         """Asks for one more request: None grants and counts it."""
-        if self._sent >= self._max_requests:
+        if self._total >= self._last_allowed:
             return Stop(Reason.REQUEST_BUDGET, f"all {self._max_requests} requests allowed were sent")
-        self._sent += 1
+        self._cells[SENT_CELL] = self._total = self._total + 1
         return None
 
+    def take_back(self) -> None:
+        """The request that was granted last was not sent after all."""
+        self._cells[SENT_CELL] = self._total = self._total - 1
+
+    def end_sending(self) -> None:
+        """No more is granted. What may still go to end what the level began is charged ahead, so that whoever reads the
+        account from now on does not read too little."""
+        self._cells[SENT_CELL] = self._total + self._closing
+        self._account.silence()
+
+    def settle(self) -> None:
+        """Nothing goes any more: the account holds what went."""
+        self._cells[SENT_CELL] = self._total
+
     def send_closing(self) -> None:
-        """Counts a request that ends what the level began: it goes out though the level is over."""
-        self._sent += 1
+        """Counts a request that ends what the level began: it goes out though the level is over. It is charged
+        already."""
+        self._total += 1
 
     def ended(self, outcome: Outcome, text: str, latency_ns: int = 0) -> Stop | None:
         """A request ended, with this text if it failed, so long after it was sent."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.units import NS
@@ -28,8 +28,9 @@ _OK = Outcome.OK
 _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
 
-class Flight:
-    """The calls of a level.
+class InFlight:
+    """The calls of a level. `by_place` holds the same steps once for all, or once for each place in flight, where its
+    answers go to memory of its own; if there are more calls than places, some share one.
 
     `wake` is set when something happened that the level's course must see to: the load is warm, the rows are full, it
     was stopped, or nothing is in flight any more.
@@ -38,19 +39,22 @@ class Flight:
     def __init__(
         self,
         guard: Guard,
-        requests: Sequence[EncodedRequest],
+        by_place: Sequence[Sequence[EncodedRequest]],
         abandoned: Abandoned,
         max_in_flight: int,
         timeout_ns: int,
     ) -> None:
         self.wake = asyncio.Event()
         self.stopped: Stop | None = None
-        self.in_flight = 0
+        self.count = 0
         self.error_text = ""
         self.recorder = Recorder(self.rows_full)
-        self.next_request: Callable[[], tuple[int, EncodedRequest]] = itertools.cycle(enumerate(requests)).__next__
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
+        self._steps: Iterator[tuple[int, tuple[EncodedRequest, ...]]] = itertools.cycle(
+            enumerate(zip(*by_place, strict=True))
+        )
+        self._places = len(by_place)
         self._sender: Sender | None = None
         self._guard = guard
         self._abandoned = abandoned
@@ -61,31 +65,42 @@ class Flight:
 
     def start(self, sender: Sender, start_ns: int) -> None:
         """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
+        if self._sender is not None:
+            self._sender.stop()  # it holds a timer, though it has nothing more to send
         self._sender = sender
         sender.start(start_ns)
         self._scan()
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no room. Hot."""
+        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no room, or there is no
+        request that may go now. Hot."""
         if self.stopped is not None:
             return False
-        if self._abandoned and self.in_flight + self._abandoned.count(now_ns) >= self._max_in_flight:
+        if self._abandoned and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
             return False
         stop = self._guard.send()
         if stop is not None:
             self.stop(stop)
             return False
-        self.in_flight += 1
+        request = self.next_request(call)
+        if request is None:
+            self._guard.take_back()
+            return False
+        self.count += 1
         call.intended_ns = intended_ns
         call.deadline_ns = now_ns + self._timeout_ns
-        call.step, request = self.next_request()
         call.channel.send(call, request)  # type: ignore[union-attr]
         return True
+
+    def next_request(self, call: Call) -> EncodedRequest | None:
+        """What the call carries next, its step set in the call; None if it must wait for answers. Hot."""
+        call.step, by_place = next(self._steps)
+        return by_place[call.slot % self._places]
 
     def ended(self, call: Call) -> None:
         """The channels' listener: records the call and lets its sender go on. Hot."""
         self.recorder.record(call)
-        self.in_flight -= 1
+        self.count -= 1
         call.deadline_ns = 0  # marks it as not in flight
         outcome = call.outcome
         if outcome is not _OK:
@@ -95,7 +110,7 @@ class Flight:
             self.stop(stop)
         if self.stopped is None:
             self._sender.ended(call)  # type: ignore[union-attr]
-        elif not self.in_flight:
+        elif not self.count:
             self.wake.set()
 
     def ended_with_answer(self, call: Call) -> None:
@@ -119,6 +134,7 @@ class Flight:
         """Nothing more is sent from now on. The first reason stays."""
         if self.stopped is None:
             self.stopped = stop
+            self._guard.end_sending()
             if self._sender is not None:
                 self._sender.stop()
             self.wake.set()
@@ -127,7 +143,7 @@ class Flight:
         """After `stop`: waits for what is in flight, at most so long, then gives it up as cancelled."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_ns / NS):
-                while self.in_flight:
+                while self.count:
                     self.wake.clear()
                     await self.wake.wait()
         for call in self.calls:

@@ -1,7 +1,7 @@
 """One level of load over the channels of a service: opens them, warms up, cuts windows, and ends in order.
 
 Knows nothing of protocols, of processes, or of what a window's figures mean. Between two window edges everything
-happens in the callbacks of `flight`.
+happens in the callbacks of `InFlight`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from exporter.core.errors import TransportError
+from exporter.core.facts import ServerReading
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Mode, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, Mode, Probe, WindowMode
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.client_health import Health, find_cpu_stat
-from exporter.engine.guard import Stop
+from exporter.engine.guard import QueueGuard, Stop
 from exporter.engine.level_pacing import has_pacer, make_pacer
-from exporter.engine.level_setup import finish, make_counted, make_flight, make_sender, places_in_flight
+from exporter.engine.level_setup import finish, make_counted, make_in_flight, make_sender, places_in_flight
 from exporter.engine.plan import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
-from exporter.engine.queue_watch import queue_watched
 from exporter.engine.recorder import MAX_ROWS
 from exporter.engine.senders import FirstCall, Sender
-from exporter.engine.sequence_in_flight import SequenceFlight
+from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.window_cutter import WindowCutter
 from exporter.payload import Step
 from exporter.server.poller import Poller
 from exporter.services.base import Control, Service
+from exporter.storage.account import LOST_AFTER_SECONDS, Account
 from exporter.transport.call import Call, Channel, EncodedRequest
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
@@ -50,10 +51,6 @@ the machine had to be made up for by opening all of them at once, the load would
 SCHEDULE_LEAD_NS = 4_000_000
 """How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
 it is to be lost to the warm-up."""
-
-COUNT_WINDOW_LIMIT = 12
-"""A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
-minute by default, so that a server which answers no more holds up nobody for long."""
 
 _OPEN_REASONS = {
     Outcome.TLS_ERROR: Reason.TLS,
@@ -82,6 +79,7 @@ class Level:
         by_place: Sequence[Sequence[EncodedRequest]],
         abandoned: Abandoned,
         publish: Publish,
+        account: Account | None = None,
         steps: Sequence[Step] = (),
         streams: Sequence[Sequence[int]] = (),
         pollers: Sequence[Poller] = (),
@@ -94,11 +92,17 @@ class Level:
         self._timeout_ns = self._options.request_timeout_ns
         self._is_closed_loop = not has_pacer(plan.level)
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
-        self._flight, self._guard = make_flight(
-            plan, service=service, by_place=by_place, steps=steps, streams=streams, abandoned=abandoned
+        self._in_flight, self._guard = make_in_flight(
+            plan,
+            service=service,
+            by_place=by_place,
+            steps=steps,
+            streams=streams,
+            abandoned=abandoned,
+            account=account,
         )
         self._channels = self._make_calls(service, places_in_flight(plan))
-        self._windows = WindowCutter(plan, self._flight, self._guard, abandoned, control=control, pollers=pollers)
+        self._windows = WindowCutter(plan, self._in_flight, self._guard, abandoned, control=control, pollers=pollers)
         self._sender: Sender | None = None
         self._go_ns: int | None = None
         self._is_warmed_up = False
@@ -109,34 +113,35 @@ class Level:
         """Runs the level to its end; the last event published is LevelEnd. Raises what `publish` raises."""
         health = Health(find_cpu_stat())
         try:
-            with _no_garbage_collection(), queue_watched(self._plan.probe, self._pollers, self._flight.stop):
+            with _no_garbage_collection(), _queue_watched(self._plan.probe, self._pollers, self._in_flight.stop):
                 end = await self._run(health)
         finally:
-            self._flight.close()
+            self._in_flight.close()
+            self._guard.settle()
             health.close()
             await asyncio.gather(*(channel.close() for channel in self._channels))
         await self._publish(end)
 
-    def stop(self) -> None:
-        """Ends the level as its conductor wishes: nothing more is sent from now on."""
-        self._flight.stop(Stop())
+    def stop(self, stop: Stop | None = None) -> None:
+        """Ends the level as its conductor wishes, or for this reason: nothing more is sent from now on."""
+        self._in_flight.stop(stop or Stop())
 
     def proceed(self, at_ns: int) -> None:
         """All members of the group are as far as this one: they go on together at that moment."""
         self._go_ns = at_ns
-        self._flight.wake.set()
+        self._in_flight.wake.set()
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        probe, keep_answers = self._plan.probe, self._flight.checker is not None
+        probe, keep_answers = self._plan.probe, self._in_flight.checker is not None
         target = probe.target
-        listener = self._flight.ended_with_answer if keep_answers else self._flight.ended
+        listener = self._in_flight.ended_with_answer if keep_answers else self._in_flight.ended
         channels = [
             service.channel(target, listener, streaming=probe.streaming, keep_answers=keep_answers)
             for _ in range(max(service.connections(target, count), 1))
         ]
-        self._flight.calls = tuple(Call(slot) for slot in range(count))
-        for call in self._flight.calls:
+        self._in_flight.calls = tuple(Call(slot) for slot in range(count))
+        for call in self._in_flight.calls:
             call.channel = channels[call.slot % len(channels)]
         return channels
 
@@ -145,7 +150,7 @@ class Level:
     async def _run(self, health: Health) -> LevelEnd:
         self._windows.begin(health)
         time_budget = asyncio.get_running_loop().call_later(
-            self._plan.max_duration_ns / NS, lambda: self._flight.stop(self._guard.out_of_time())
+            self._plan.max_duration_ns / NS, lambda: self._in_flight.stop(self._guard.out_of_time())
         )
         try:
             try:
@@ -153,14 +158,20 @@ class Level:
             except TransportError as error:
                 return LevelEnd(_OPEN_REASONS.get(error.outcome, Reason.UNREACHABLE), str(error), 0)
             await self._warm_up()
+            measured = 0
             while await self._until_edge():
-                await self._end_window(self._cut(warm_up=False))
+                window = self._cut(warm_up=False)
+                measured += 1
+                if measured == self._plan.max_windows:
+                    # By itself, since its conductor may be slow to take windows up.
+                    self.stop()
+                await self._end_window(window)
             return await self._wind_up()
         finally:
             time_budget.cancel()
 
     async def _open_channels(self) -> None:
-        """Opens the first channel alone, so that its times are not those of a crowd, then the others."""
+        """Opens the first channel alone, so that its times are not those of many at once, then the others."""
         await self._channels[0].open()
         ahead = len(self._channels) if self._is_closed_loop else first_channels(self._plan)
         # One that fails is no reason to end: its calls open it again, and count as what comes of that.
@@ -169,7 +180,7 @@ class Level:
     async def _warm_up(self) -> None:
         """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
         of a load that is run once all is measured, and of a request count all that comes after those that warm up."""
-        plan, flight, mode = self._plan, self._flight, self._plan.level.mode
+        plan, in_flight, mode = self._plan, self._in_flight, self._plan.level.mode
         await self._send_first()
         self._grid_ns = await self._meet()
         if self._options.request_count:
@@ -185,21 +196,23 @@ class Level:
             await self._warm_longer()
             self._grid_ns = await self._meet()
             await self._until(self._grid_ns)
-        if flight.stopped is None:
+        if in_flight.stopped is None:
             await self._end_window(self._cut(warm_up=True))
             if count := self._options.request_count:
                 self._is_measuring_count = True
-                self._launch(lambda: make_counted(plan, flight, count, finish(flight)), time.monotonic_ns())
+                self._launch(lambda: make_counted(plan, in_flight, count, finish(in_flight)), time.monotonic_ns())
             elif mode is Mode.PERIODIC:
                 self._launch(self._make_sender, time.monotonic_ns())
 
     def _make_sender(self) -> Sender:
-        return make_sender(self._plan, self._flight, self._offsets_ns)
+        return make_sender(self._plan, self._in_flight, self._offsets_ns)
 
     async def _send_first(self) -> None:
-        first, channel = self._flight.calls[0], self._channels[0]
-        await self._start(lambda: FirstCall(first, self._flight.offer, self._flight.wake.set), time.monotonic_ns())
-        if self._flight.stopped is None:
+        first, channel = self._in_flight.calls[0], self._channels[0]
+        await self._start(
+            lambda: FirstCall(first, self._in_flight.offer, self._in_flight.wake.set), time.monotonic_ns()
+        )
+        if self._in_flight.stopped is None:
             cold_ns = first.last_ns - first.sent_ns if first.outcome is Outcome.OK and first.sent_ns else None
             times = ConnectionTimes(channel.connect_ns, channel.tls_ns, cold_ns, channel.certificate_expiry_unix_s)
             await self._publish(LevelStarted(times))
@@ -208,24 +221,24 @@ class Level:
         """Sends the requests that warm up and awaits them: measuring begins with nothing in flight."""
         count = self._options.warm_up_requests
         if count:
-            plan, flight = self._plan, self._flight
-            self._launch(lambda: make_counted(plan, flight, count, self._warm_up_ended), time.monotonic_ns())
-            while self._flight.stopped is None and not self._is_warmed_up:
+            plan, in_flight = self._plan, self._in_flight
+            self._launch(lambda: make_counted(plan, in_flight, count, self._warm_up_ended), time.monotonic_ns())
+            while self._in_flight.stopped is None and not self._is_warmed_up:
                 await self._warm_up_window()
             self._is_warmed_up = False
 
     def _warm_up_ended(self) -> None:
         self._is_warmed_up = True
-        self._flight.wake.set()
+        self._in_flight.wake.set()
 
     async def _warm_longer(self) -> None:
         """The load goes on until the warm-up that was asked for is over."""
         until_ns = self._grid_ns + self._options.warm_up_ns
         count = 1 + self._options.warm_up_requests  # the cold one is not one of them
-        while self._flight.stopped is None:
+        while self._in_flight.stopped is None:
             missing = count - self._guard.answers
             if missing > 0:
-                await self._warm_up_window(rows=len(self._flight.recorder) + missing)
+                await self._warm_up_window(rows=len(self._in_flight.recorder) + missing)
             elif time.monotonic_ns() < until_ns:
                 await self._warm_up_window(until_ns=until_ns)
             else:
@@ -236,32 +249,32 @@ class Level:
         are let go."""
         edge_ns = self._windows.edge_ns + self._options.window_ns
         await self._until(edge_ns if until_ns is None else min(until_ns, edge_ns), rows)
-        if time.monotonic_ns() >= edge_ns or self._flight.recorder.is_full:
-            await self._publish(self._cut(warm_up=True))
+        if time.monotonic_ns() >= edge_ns or self._in_flight.recorder.is_full:
+            await self._hand_over(self._cut(warm_up=True))
 
     def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
         """Makes the sender and starts it, unless the level was stopped."""
-        if self._flight.stopped is None:
+        if self._in_flight.stopped is None:
             self._sender = make_sender()
-            self._flight.start(self._sender, start_ns)
+            self._in_flight.start(self._sender, start_ns)
 
     async def _start(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
         """The same, and waits until the load is warm, or the level is stopped."""
-        if self._flight.stopped is None:
-            self._flight.wake.clear()
+        if self._in_flight.stopped is None:
+            self._in_flight.wake.clear()
             self._launch(make_sender, start_ns)
-            await self._flight.wake.wait()
+            await self._in_flight.wake.wait()
 
     async def _meet(self) -> int:
         """Waits until all workers that share this level are as far, or it is stopped; gives the moment at which they go
         on together."""
-        flight = self._flight
-        if self._plan.members > 1 and flight.stopped is None:
+        in_flight = self._in_flight
+        if self._plan.members > 1 and in_flight.stopped is None:
             self._go_ns = None
             await self._publish(LevelWaiting())
-            while self._go_ns is None and flight.stopped is None:
-                flight.wake.clear()
-                await flight.wake.wait()
+            while self._go_ns is None and in_flight.stopped is None:
+                in_flight.wake.clear()
+                await in_flight.wake.wait()
         return self._go_ns or time.monotonic_ns()
 
     async def _until_edge(self) -> bool:
@@ -273,18 +286,18 @@ class Level:
             await self._until(self._windows.edge_ns + limit_ns, self._options.window_requests)
         else:
             await self._until(self._next_edge_ns())
-        return self._flight.stopped is None
+        return self._in_flight.stopped is None
 
     async def _until(self, due_ns: int, rows: int = MAX_ROWS) -> None:
         """Waits until then, or until so many rows are held (at most those that a window may have), or the requests
         that warm up are over, or the level is stopped."""
-        flight, recorder = self._flight, self._flight.recorder
+        in_flight, recorder = self._in_flight, self._in_flight.recorder
         recorder.notify_at(rows)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(due_ns / NS):
-                while not (flight.stopped or self._is_warmed_up or recorder.is_full or len(recorder) >= rows):
-                    flight.wake.clear()
-                    await flight.wake.wait()
+                while not (in_flight.stopped or self._is_warmed_up or recorder.is_full or len(recorder) >= rows):
+                    in_flight.wake.clear()
+                    await in_flight.wake.wait()
 
     def _next_edge_ns(self) -> int:
         """One window after the last edge. Members of a group cut at the edges of one grid, so that their windows are
@@ -299,29 +312,40 @@ class Level:
         unsent = self._sender.unsent if self._sender is not None else 0
         return self._windows.cut(warm_up=warm_up, unsent=unsent, by_requests=self._is_measuring_count)
 
+    async def _hand_over(self, window: Window) -> None:
+        """Publishes a window. The load goes on meanwhile, but not for long: a daemon that takes none up judges none,
+        and would not end the level."""
+        limit_s = self._options.window_ns / NS + LOST_AFTER_SECONDS
+        text = f"the daemon took up no window for {limit_s:g} s"
+        watch = asyncio.get_running_loop().call_later(limit_s, self.stop, Stop(Reason.DAEMON_STALLED, text))
+        try:
+            await self._publish(window)
+        finally:
+            watch.cancel()
+
     async def _end_window(self, window: Window) -> None:
         """Publishes a window that was cut, with what the server says at its end. By then the next one has begun."""
-        await self._publish(await self._windows.asked(window))
+        await self._hand_over(await self._windows.asked(window))
         # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
         gc.collect(0)
 
     async def _wind_up(self) -> LevelEnd:
         """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
         since the load was not whole any more; unless it has finished, or there would be nothing else."""
-        flight = self._flight
-        stopped = flight.stopped or Stop()
+        in_flight = self._in_flight
+        stopped = in_flight.stopped or Stop()
         if not stopped.finished:
-            await flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
-        is_measured = stopped.finished or (self._is_measuring_count and len(flight.recorder) > 0)
+            await in_flight.drain(min(self._timeout_ns, DRAIN_LIMIT_NS))
+        is_measured = stopped.finished or (self._is_measuring_count and len(in_flight.recorder) > 0)
         if is_measured:
             await self._end_window(self._cut(warm_up=False))
-        if isinstance(flight, SequenceFlight):
+        if isinstance(in_flight, SequenceInFlight):
             # Not within the requests' own time-out: one that is short must not keep them from being sent.
-            await flight.end_sequences(DRAIN_LIMIT_NS)
-        if not is_measured or len(flight.recorder):
-            await self._publish(self._cut(warm_up=True))
-        abandoned = self._abandoned.count(time.monotonic_ns())
-        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
+            await in_flight.end_sequences(DRAIN_LIMIT_NS)
+        if not is_measured or len(in_flight.recorder):
+            await self._hand_over(self._cut(warm_up=True))
+        until_ns = self._abandoned.until_ns(time.monotonic_ns())
+        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns)
 
 
 def first_channels(plan: LevelPlan) -> int:
@@ -342,3 +366,23 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+@contextlib.contextmanager
+def _queue_watched(probe: Probe, pollers: Sequence[Poller], stop: Callable[[Stop], None]) -> Iterator[None]:
+    """While it lasts, each reading of the pollers is held against `probe.stop`; `stop` is called where it must end."""
+    guard = QueueGuard(probe.stop.pending_growth, probe.target.metrics_interval_ns)
+
+    def take(reading: ServerReading) -> None:
+        pending = reading.gauges.get("pending_requests")
+        if pending is not None and (found := guard.read(pending, reading.at_ns)) is not None:
+            stop(found)
+
+    watched = pollers if probe.stop.pending_growth else ()
+    for poller in watched:
+        poller.on_reading = take
+    try:
+        yield
+    finally:
+        for poller in watched:
+            poller.on_reading = None

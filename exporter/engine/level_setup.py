@@ -9,17 +9,17 @@ from exporter.core.probe import Mode, Validation
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
-from exporter.engine.in_flight import Flight
+from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
 from exporter.engine.pacing import level_seed
-from exporter.engine.place_in_flight import PlaceFlight
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
-from exporter.engine.sequence_in_flight import SequenceFlight
+from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
 from exporter.payload import Step
 from exporter.services.base import Service
+from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
 
 
@@ -29,7 +29,7 @@ def places_in_flight(plan: LevelPlan) -> int:
     return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
 
 
-def make_flight(
+def make_in_flight(
     plan: LevelPlan,
     *,
     service: Service,
@@ -37,29 +37,30 @@ def make_flight(
     steps: Sequence[Step],
     streams: Sequence[Sequence[int]],
     abandoned: Abandoned,
-) -> tuple[Flight, Guard]:
-    """The level's flight and the guard of its budgets. Raises InputError if the requests can't be sent so."""
+    account: Account | None = None,
+) -> tuple[InFlight, Guard]:
+    """The level's requests and the guard of its budgets. Raises InputError if the requests can't be sent so."""
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
-    guard = Guard(probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
+    guard = Guard(
+        probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
+    )
     arguments = abandoned, probe.stop.max_in_flight, probe.measurement.request_timeout_ns
     if sequences is not None:
         placers = [service.placer(probe.target, requests) for requests in by_place]
-        flight: Flight = SequenceFlight(
+        in_flight: InFlight = SequenceInFlight(
             guard, *arguments, sequences=sequences, placers=placers, by_call=not has_pacer(plan.level)
         )
-    elif len(by_place) > 1:
-        flight = PlaceFlight(guard, by_place, *arguments)
     else:
-        flight = Flight(guard, by_place[0], *arguments)
+        in_flight = InFlight(guard, by_place, *arguments)
     if probe.streaming and sequences is None:
-        flight.recorder = DetailRecorder(flight.rows_full)
+        in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
-        flight.checker = Checker(
-            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=flight.wrong
+        in_flight.checker = Checker(
+            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=in_flight.wrong
         )
-    return flight, guard
+    return in_flight, guard
 
 
 def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequences | None:
@@ -70,41 +71,42 @@ def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequen
     return Sequences(options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}"))
 
 
-def make_sender(plan: LevelPlan, flight: Flight, offsets_ns: Iterator[int]) -> Sender:
+def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int]) -> Sender:
     """What sends the load of the level, warm-up included."""
     on_overload, level = plan.probe.stop.on_overload, plan.level
     if level.mode is Mode.PERIODIC:
         return Periodic(
-            flight.calls,
-            flight.offer,
+            in_flight.calls,
+            in_flight.offer,
             first=level.start,
             step=level.step,
             period=level.request_period,
-            on_finished=finish(flight),
+            on_finished=finish(in_flight),
         )
     if not has_pacer(level):
-        return ClosedLoop(flight.calls, flight.offer, flight.wake.set, on_overload, level.think_ns)
+        return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(
-        flight.calls,
-        flight.offer,
-        flight.wake.set,
+        in_flight.calls,
+        in_flight.offer,
+        in_flight.wake.set,
         offsets_ns,
-        on_finished=finish(flight),
+        on_finished=finish(in_flight),
         on_overload=on_overload,
     )
 
 
-def make_counted(plan: LevelPlan, flight: Flight, count: int, on_finished: Callable[[], None]) -> Sender:
+def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: Callable[[], None]) -> Sender:
     """A sender of so many requests."""
     on_overload = plan.probe.stop.on_overload
     if not has_pacer(plan.level):
-        return CountedLoop(flight.calls, flight.offer, count, on_finished, on_overload, think_ns=plan.level.think_ns)
+        think_ns = plan.level.think_ns
+        return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload, think_ns=think_ns)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
-        flight.calls, flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        in_flight.calls, in_flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
     )
 
 
-def finish(flight: Flight) -> Callable[[], None]:
+def finish(in_flight: InFlight) -> Callable[[], None]:
     """For when all that was to be sent has ended."""
-    return lambda: flight.stop(Stop(finished=True))
+    return lambda: in_flight.stop(Stop(finished=True))

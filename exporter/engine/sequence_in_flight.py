@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from exporter.core.outcome import Outcome
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.guard import Guard
-from exporter.engine.in_flight import Flight
+from exporter.engine.in_flight import InFlight
 from exporter.engine.recorder import DetailRecorder
 from exporter.engine.sequences import Sequences, Turn
 from exporter.services.base import Placer
@@ -19,9 +19,9 @@ from exporter.transport.call import Call, EncodedRequest
 _REFUSALS = (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)
 
 
-class SequenceFlight(Flight):
-    """A `Flight`. With `by_call` each call has a sequence of its own (closed loop), else the sequences take turns.
-    `placers` has one, or one for each place in flight, as in `PlaceFlight`.
+class SequenceInFlight(InFlight):
+    """An `InFlight`. With `by_call` each call has a sequence of its own (closed loop), else the sequences take turns.
+    `placers` has one, or one for each place in flight.
     """
 
     def __init__(
@@ -37,30 +37,25 @@ class SequenceFlight(Flight):
     ) -> None:
         super().__init__(guard, (), abandoned, max_in_flight, timeout_ns)
         self.recorder = DetailRecorder(self.rows_full)
-        self.next_request = self._take_turn
         self._sequences = sequences
         self._placers = placers
         self._by_call = by_call
         self._turns: dict[int, Turn] = {}
-        self._chosen: tuple[Call, int] | None = None
 
-    def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        """As `Flight.offer`; False, too, if all sequences must wait for answers. Hot."""
+    def next_request(self, call: Call) -> EncodedRequest | None:
+        """As `InFlight.next_request`; None if all sequences must wait for answers. Hot."""
         slot = call.slot if self._by_call else self._sequences.ready()
-        if slot is None:
-            return False
-        self._chosen = call, slot
-        return super().offer(call, intended_ns, now_ns)
+        return None if slot is None else self._placed(call, self._sequences.take(slot))
 
     def ended(self, call: Call) -> None:
-        """As `Flight.ended`. Hot."""
+        """As `InFlight.ended`. Hot."""
         if call.outcome in _REFUSALS and self._placers[0].is_conflict(call.text):
             call.outcome = Outcome.SEQUENCE_CONFLICT
         self._sequences.ended(self._turns.pop(call.slot), call.outcome, was_sent=call.sent_ns > 0)
         super().ended(call)
 
     def ended_with_answer(self, call: Call) -> None:
-        """As `Flight.ended_with_answer`, but a sequence that was cut short, or began its stream again, is not held
+        """As `InFlight.ended_with_answer`, but a sequence that was cut short, or began its stream again, is not held
         against what the data expect."""
         if not self._turns[call.slot].as_in_data:
             call.answer = None
@@ -79,23 +74,17 @@ class SequenceFlight(Flight):
                 self._send_end(call, turn, limit_ns)
             await self.drain(limit_ns)
 
-    def _take_turn(self) -> tuple[int, EncodedRequest]:
-        assert self._chosen is not None
-        call, slot = self._chosen
-        turn = self._sequences.take(slot)
-        return turn.step, self._placed(call, turn)
-
     def _placed(self, call: Call, turn: Turn) -> EncodedRequest:
         self._turns[call.slot] = turn
+        call.step = turn.step
         call.sequence_id, call.sequence_end = turn.place.sequence_id, turn.place.end
         return self._placers[call.slot % len(self._placers)].place(turn.step, turn.place)
 
     def _send_end(self, call: Call, turn: Turn, limit_ns: int) -> None:
         now_ns = time.monotonic_ns()
         self._guard.send_closing()
-        self.in_flight += 1
+        self.count += 1
         call.intended_ns = now_ns
         call.deadline_ns = now_ns + limit_ns
-        call.step = turn.step
         assert call.channel is not None
         call.channel.send(call, self._placed(call, turn))

@@ -40,7 +40,7 @@ class Turn(NamedTuple):
     as_in_data: bool = True
 
 
-class _Slot:
+class _SequenceSlot:
     """A sequence under way; id 0: none."""
 
     __slots__ = ("answered_start", "broken", "id", "in_flight", "left", "position", "stream")
@@ -69,7 +69,7 @@ class Sequences:
         self._next_stream = 0
         self._random = random.Random(seed)  # noqa: S311 - load, not secrets
         self._ids = _ids(options)
-        self._slots = [_Slot() for _ in range(slots)]
+        self._slots = [_SequenceSlot() for _ in range(slots)]
         self._held: set[int] = set()
         self._order = deque(range(slots))
 
@@ -122,13 +122,13 @@ class Sequences:
                 state.broken = True
                 yield self.take(slot)
 
-    def _may_send(self, state: _Slot) -> bool:
+    def _may_send(self, state: _SequenceSlot) -> bool:
         if not state.in_flight:
             return True
         # The first and the last request must not overtake the others, or be overtaken: they travel alone.
         return state.answered_start and state.left > 1 and not state.broken and not self._options.serial
 
-    def _begin(self, state: _Slot) -> None:
+    def _begin(self, state: _SequenceSlot) -> None:
         state.id = next(number for number in self._ids if number not in self._held)
         self._held.add(state.id)
         state.stream = self._streams[self._next_stream % len(self._streams)]
@@ -155,7 +155,7 @@ def _is_over(place: Place, outcome: Outcome, *, was_sent: bool) -> bool:
     if place.start and (not was_sent or outcome in _REFUSED):
         return True
     if place.end:
-        # Told, for all that we know, unless it was turned away at the door.
+        # Told, for all that we know, unless it was refused before it was looked at.
         return was_sent and outcome not in (Outcome.OVERLOAD, Outcome.AUTH_ERROR)
     return outcome is Outcome.SEQUENCE_CONFLICT
 

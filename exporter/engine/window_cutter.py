@@ -14,7 +14,7 @@ from exporter.core.window import RecordColumns, Window
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.client_health import Health
 from exporter.engine.guard import Guard
-from exporter.engine.in_flight import Flight
+from exporter.engine.in_flight import InFlight
 from exporter.engine.plan import LevelPlan
 from exporter.server.poller import Poller
 from exporter.services.base import Control
@@ -29,7 +29,7 @@ class WindowCutter:
     def __init__(
         self,
         plan: LevelPlan,
-        flight: Flight,
+        in_flight: InFlight,
         guard: Guard,
         abandoned: Abandoned,
         *,
@@ -37,7 +37,7 @@ class WindowCutter:
         pollers: Sequence[Poller],
     ) -> None:
         self._plan = plan
-        self._flight = flight
+        self._in_flight = in_flight
         self._guard = guard
         self._abandoned = abandoned
         self._control = control
@@ -58,9 +58,9 @@ class WindowCutter:
     def cut(self, *, warm_up: bool, unsent: int, by_requests: bool) -> Window:
         """Ends the window at this moment and begins the next; without its snapshots yet. `unsent` are the level's so
         far. With `by_requests` its time is that of the requests in it, as a request count wants."""
-        flight = self._flight
-        checked = flight.checker.take() if flight.checker is not None else None
-        edge_ns, columns = time.monotonic_ns(), flight.recorder.drain()
+        in_flight = self._in_flight
+        checked = in_flight.checker.take() if in_flight.checker is not None else None
+        edge_ns, columns = time.monotonic_ns(), in_flight.recorder.drain()
         start_ns, end_ns = self.edge_ns, edge_ns
         if by_requests and len(columns):
             start_ns, end_ns = _first_to_last(columns, start_ns)
@@ -72,15 +72,15 @@ class WindowCutter:
             columns=columns,
             sent=sent - self._sent,
             unsent=unsent - self._unsent,
-            in_flight=flight.in_flight + self._abandoned.count(end_ns),
+            in_flight=in_flight.count + self._abandoned.count(end_ns),
             health=self._health.sample(),
             warm_up=warm_up,
-            error_text=flight.error_text,
+            error_text=in_flight.error_text,
             checked=checked,
         )
         self._index += 1
         self.edge_ns, self._sent, self._unsent = edge_ns, sent, unsent
-        flight.error_text = ""
+        in_flight.error_text = ""
         return window
 
     async def asked(self, window: Window) -> Window:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from exporter.core.bounds import SERIES_BYTES
 from exporter.core.result import SweepResult
 from exporter.core.target import Target
 from exporter.metrics.exposition import Block, Format, header
-from exporter.metrics.families import PAGE_ORDER, Family, by_sample_name
+from exporter.metrics.families import PAGE_ORDER, by_sample_name
+from exporter.metrics.family import Family
 from exporter.metrics.replicas import by_pattern, replica_blocks
 from exporter.metrics.samples import ProbeExtras, level_blocks, state_blocks, target_blocks
 from exporter.state.probe_state import ProbeView
@@ -35,7 +37,8 @@ class ProbeRow:
 
 @dataclass(slots=True)
 class _Slot:
-    """What is rendered of one probe, and of which view. `reserved` is the most level series it ever had."""
+    """What is rendered of one probe, and of which view. `reserved` is the most room that its levels ever took; its
+    level results can be `dropped`, and all of it `hidden`."""
 
     view: ProbeView | None = None
     extras: ProbeExtras | None = None
@@ -45,6 +48,7 @@ class _Slot:
     level_series: int = 0
     reserved: int = 0
     dropped: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class _TargetState:
 
 class ProbeSamples:
     """Holds the rendered samples. Past `max_series` the level results of the probes configured last are left out: each
-    probe reserves the most level series that it ever had, so that a result that expires makes nothing flap.
+    probe reserves the most room that its levels ever took, so that a result that expires makes nothing flap. Where not
+    even the states of all probes have room, those of the last are left out, then targets and replicas. A series that
+    is longer than `SERIES_BYTES` takes the room of several, so that the limit is one of bytes, too.
 
     `on_error` is called once for each probe, and for the targets, whose samples could not be made; they are absent.
     """
@@ -71,20 +77,24 @@ class ProbeSamples:
         self._target_blocks: list[Blocks] = []
         self._replicas: dict[tuple[str, str, str], list[ProbeView]] = {}
         self._replica_blocks: list[Blocks] = []
-        self._target_series = 0
+        self._shown_of_targets: list[Blocks] = []
         self.version = 0
         """Grows whenever the text is another one."""
 
     @property
     def series(self) -> int:
         """Series on the page."""
-        shown = sum(slot.state_series + (0 if slot.dropped else slot.level_series) for slot in self._slots.values())
-        return shown + self._target_series + self._replica_series
+        shown = sum(slot.state_series for slot in self._slots.values() if not slot.hidden)
+        shown += sum(slot.level_series for slot in self._slots.values() if not slot.dropped)
+        return shown + sum(map(_count, self._shown_of_targets))
 
     @property
     def series_dropped(self) -> int:
         """Series left out to keep the limit."""
-        return sum(slot.level_series for slot in self._slots.values() if slot.dropped)
+        left_out = sum(slot.level_series for slot in self._slots.values() if slot.dropped)
+        left_out += sum(slot.state_series for slot in self._slots.values() if slot.hidden)
+        every = sum(map(_count, [*self._target_blocks, *self._replica_blocks]))
+        return left_out + every - sum(map(_count, self._shown_of_targets))
 
     def update(self, rows: Sequence[ProbeRow], other_series: int) -> None:
         """Brings the samples up to these rows, in their order. `other_series` also count towards the limit."""
@@ -96,7 +106,7 @@ class ProbeSamples:
             changed |= self._render_state(slot, row)
         changed |= self._render_targets(rows)
         changed |= self._render_replicas(rows)
-        self._apply_limit(other_series)
+        changed |= self._apply_limit(other_series)
         for row, slot in zip(rows, slots.values(), strict=True):
             changed |= self._render_state(slot, row)
         self.version += changed
@@ -121,9 +131,9 @@ class ProbeSamples:
 
     def _families(self, page_format: Format, families: Iterable[Family]) -> Iterator[list[str]]:
         """For each family its header and its blocks."""
-        sources = [slot.state for slot in self._slots.values()]
+        sources = [slot.state for slot in self._slots.values() if not slot.hidden]
         sources += [slot.level for slot in self._slots.values() if not slot.dropped]
-        sources += self._target_blocks + self._replica_blocks
+        sources += self._shown_of_targets
         for family in families:
             blocks = [block for source in sources if (block := source.get(family)) is not None]
             yield [header(family, page_format), *blocks]
@@ -135,7 +145,7 @@ class ProbeSamples:
         slot.level = self._guarded(partial(level_blocks, view), f"level results of probe {view.probe.name}")
         slot.level_series = _count(slot.level)
         kept = slot.reserved if old is not None and old.probe is view.probe else 0
-        slot.reserved = max(kept, slot.level_series)
+        slot.reserved = max(kept, _room(slot.level))
         return True
 
     def _render_state(self, slot: _Slot, row: ProbeRow) -> bool:
@@ -159,7 +169,6 @@ class ProbeSamples:
             )
             for state in targets.values()
         ]
-        self._target_series = sum(map(_count, self._target_blocks))
         return True
 
     def _render_replicas(self, rows: Sequence[ProbeRow]) -> bool:
@@ -173,16 +182,22 @@ class ProbeSamples:
         ]
         return True
 
-    @property
-    def _replica_series(self) -> int:
-        return sum(map(_count, self._replica_blocks))
-
-    def _apply_limit(self, other_series: int) -> None:
-        left = self._max_series - other_series - self._target_series - self._replica_series
-        left -= sum(slot.state_series for slot in self._slots.values())
+    def _apply_limit(self, other_series: int) -> bool:
+        """Chooses what is shown; says whether that changed, but for what a state says itself."""
+        left, hidden, shown = self._max_series - other_series, [], []
         for slot in self._slots.values():
+            left -= _room(slot.state)
+            hidden.append(left < 0)
+        for blocks in (*self._target_blocks, *self._replica_blocks):
+            left -= _room(blocks)
+            if left >= 0:
+                shown.append(blocks)
+        changed = hidden != [slot.hidden for slot in self._slots.values()] or len(shown) != len(self._shown_of_targets)
+        self._shown_of_targets = shown
+        for slot, is_hidden in zip(self._slots.values(), hidden, strict=True):
             left -= slot.reserved
-            slot.dropped = left < 0
+            slot.hidden, slot.dropped = is_hidden, left < 0
+        return changed
 
     def _guarded(self, make: Callable[[], Blocks], what: str) -> Blocks:
         try:
@@ -214,6 +229,11 @@ def _metrics_up(result: SweepResult) -> bool | None:
     """Whether the last reading of the server's metrics page worked; None where there was none."""
     ups = [measurement.server_metrics.up for measurement in result.measurements if measurement.server_metrics]
     return ups[-1] if ups else None
+
+
+def _room(blocks: Blocks) -> int:
+    """The series that the blocks take of the limit."""
+    return max(_count(blocks), sum(map(len, blocks.values())) // SERIES_BYTES)
 
 
 def _count(blocks: Blocks) -> int:

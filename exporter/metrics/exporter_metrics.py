@@ -16,7 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter.core.limits import Load
 from exporter.core.probe import Probe
-from exporter.metrics.families import EXPORTER_PREFIX
+from exporter.metrics import exporter_families as f
+from exporter.metrics.family import Family
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +41,9 @@ COLLECTORS = (
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
     return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
-    why a probe is paused ("": it is not), `load` what its sweeps of the last hour caused, `budgets_used` what part of
-    each budget of each group that is; `discovery` tells by source whether its last reading worked, and how many it has
-    found."""
+    why a probe is paused ("": it is not), `pauses` how many pauses by hand there are, by what they stop; `load` what a
+    probe's sweeps of the last hour caused, `budgets_used` what part of each budget of each group that is; `discovery`
+    tells by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -61,6 +62,7 @@ class ExporterFacts:
     data_error: Callable[[], str] = str
     config_notices: Callable[[], Sequence[str]] = tuple
     pause: Callable[[Probe], str] = lambda _probe: ""
+    pauses: Callable[[], Mapping[str, int]] = dict
     load: Callable[[Probe], Load] = lambda _probe: Load()
     discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
     discovery_dropped: Callable[[], int] = lambda: 0
@@ -83,10 +85,7 @@ class CollectorErrors:
         """The counter; the state file and the baselines count their own."""
         with self._lock:
             counts = self._counts | {"state_file": state_file_errors, "baselines": baseline_errors}
-        family = _counter("collector_errors", "What failed while the page or the state file was made.", ["collector"])
-        for collector, count in counts.items():
-            family.add_metric([collector], count)
-        return family
+        return _labelled(f.COLLECTOR_ERRORS, {(collector,): count for collector, count in counts.items()})
 
     def guard(self, collector: str, collect: Callable[[], Iterable[Metric]]) -> list[Metric]:
         """What `collect` gives; nothing, and one more failure, where it raises."""
@@ -130,85 +129,62 @@ class RuntimeCollectors:
 
 def page_metrics(series: int, series_dropped: int) -> list[Metric]:
     """What the page says of itself."""
-    return [
-        _gauge("series", "Series of probes and targets on this page.", series),
-        _gauge("series_dropped", "Level series left out of this page to keep limits.max_series.", series_dropped),
-    ]
+    return [_metric(f.SERIES, series), _metric(f.SERIES_DROPPED, series_dropped)]
 
 
 def _config(facts: ExporterFacts, probes: int) -> Iterable[Metric]:
-    build = _gauge("build_info", "Always 1; the version as label.", labels=["version"])
-    build.add_metric([facts.version], 1)
-    config = _gauge("config_info", "Always 1; the hash of the loaded configuration as label.", labels=["hash"])
-    config.add_metric([facts.config_hash()], 1)
     return [
-        build,
-        config,
-        _gauge(
-            "config_last_reload_successful",
-            "1 if the last loading of the configuration worked, else 0.",
-            facts.config_reload_successful(),
-        ),
-        _gauge(
-            "config_last_reload_success_timestamp_seconds",
-            "Unix time of the last successful loading of the configuration.",
-            facts.config_reload_success_unix_s(),
-        ),
-        _gauge("probes", "Probes configured.", probes),
+        _labelled(f.BUILD_INFO, {(facts.version,): 1}),
+        _labelled(f.CONFIG_INFO, {(facts.config_hash(),): 1}),
+        _metric(f.RELOAD_SUCCESSFUL, facts.config_reload_successful()),
+        _metric(f.RELOAD_SUCCESS, facts.config_reload_success_unix_s()),
+        _metric(f.PROBES, probes),
     ]
 
 
 def _scheduler(facts: ExporterFacts) -> Iterable[Metric]:
-    return [
-        _gauge(
-            "scheduler_last_tick_timestamp_seconds", "Unix time of the scheduler's last tick.", facts.last_tick_unix_s()
-        ),
-        _counter("clock_jumps", "Jumps of the wall clock noticed.", value=facts.clock_jumps()),
-    ]
+    pauses = _labelled(f.PAUSES, {(scope,): count for scope, count in facts.pauses().items()})
+    return [pauses, _metric(f.LAST_TICK, facts.last_tick_unix_s()), _metric(f.CLOCK_JUMPS, facts.clock_jumps())]
 
 
 def _workers(facts: ExporterFacts) -> Iterable[Metric]:
-    restarts = _counter("worker_restarts", "Workers replaced, by reason. Absent before the first.", ["reason"])
-    for reason, count in facts.worker_restarts().items():
-        restarts.add_metric([reason], count)
-    return [_gauge("workers", "Worker processes alive.", facts.workers()), restarts]
-
-
-def _budgets(facts: ExporterFacts) -> Iterable[Metric]:
-    used = _gauge(
-        "group_budget_used_ratio",
-        "Part of the group's budget that its sweeps of the last hour took. Absent without sweeps in that time.",
-        labels=["group", "budget"],
-    )
-    for group, budgets in facts.budgets_used().items():
-        for budget, part in budgets.items():
-            used.add_metric([group, budget], part)
-    return [used]
-
-
-def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
-    up = _gauge(
-        "discovery_up", "1 if the last reading of the source worked; else its last list is kept.", labels=["source"]
-    )
-    found = _gauge("discovery_found", "Addresses or models that the source's last list has.", labels=["source"])
-    for source, (works, count) in facts.discovery().items():
-        up.add_metric([source], works)
-        found.add_metric([source], count)
-    dropped = "Discovered probes left out to keep limits.max_discovered."
-    return [up, found, _gauge("discovery_dropped", dropped, facts.discovery_dropped())]
+    restarts: dict[tuple[str, ...], float] = {(reason,): count for reason, count in facts.worker_restarts().items()}
+    return [_metric(f.WORKERS, facts.workers()), _labelled(f.WORKER_RESTARTS, restarts)]
 
 
 def _archive(facts: ExporterFacts) -> Iterable[Metric]:
     return [
-        _counter("archive_rows", "Rows written to the archive.", value=facts.archive_rows()),
-        _counter("archive_write_errors", "Writes to the archive that failed.", value=facts.archive_write_errors()),
-        _gauge("archive_bytes", "Bytes that the archive holds.", facts.archive_bytes()),
+        _metric(f.ARCHIVE_ROWS, facts.archive_rows()),
+        _metric(f.ARCHIVE_WRITE_ERRORS, facts.archive_write_errors()),
+        _metric(f.ARCHIVE_BYTES, facts.archive_bytes()),
     ]
 
 
-def _gauge(name: str, text: str, value: float | None = None, labels: list[str] | None = None) -> GaugeMetricFamily:
-    return GaugeMetricFamily(EXPORTER_PREFIX + name, text, value=value, labels=labels)
+def _budgets(facts: ExporterFacts) -> Iterable[Metric]:
+    groups = facts.budgets_used().items()
+    used: dict[tuple[str, ...], float] = {
+        (group, budget): part for group, budgets in groups for budget, part in budgets.items()
+    }
+    return [_labelled(f.BUDGET_USED, used)]
 
 
-def _counter(name: str, text: str, labels: list[str] | None = None, value: float | None = None) -> CounterMetricFamily:
-    return CounterMetricFamily(EXPORTER_PREFIX + name, text, value=value, labels=labels)
+def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
+    states = facts.discovery()
+    return [
+        _labelled(f.DISCOVERY_UP, {(source,): works for source, (works, _) in states.items()}),
+        _labelled(f.DISCOVERY_FOUND, {(source,): count for source, (_, count) in states.items()}),
+        _metric(f.DISCOVERY_DROPPED, facts.discovery_dropped()),
+    ]
+
+
+def _metric(family: Family, value: float) -> Metric:
+    return _labelled(family, {(): value})
+
+
+def _labelled(family: Family, values: Mapping[tuple[str, ...], float]) -> Metric:
+    """The family with one sample for each tuple of label values."""
+    make = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    metric = make(family.name, family.help, labels=family.labels)
+    for label_values, value in values.items():
+        metric.add_metric(label_values, value)
+    return metric

@@ -17,7 +17,7 @@ from prometheus_client import Metric, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
-from exporter.metrics.families import Family
+from exporter.metrics.family import Family
 
 Block = str
 """The sample lines of one family and one probe."""

@@ -1,43 +1,17 @@
-"""The metric families of the page: names, types and help, in page order. The metric contract as a table.
+"""The metric families of probes and targets: names, types and help, in page order. The metric contract as a table.
 
-Only what this package can know stands here. It must not know how a value comes about.
+Only what this package can know is here. It must not know how a value comes about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-PREFIX: Final = "triton_canary_"
-EXPORTER_PREFIX: Final = PREFIX + "exporter_"
+from exporter.core.probe import MAX_COMPOSING_MODELS
+from exporter.metrics.family import PREFIX, Family, FamilyTable, L, P
+from exporter.server import MAX_GPUS
 
-Kind = Literal["gauge", "counter", "histogram"]
-
-_registered: list[Family] = []
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Family:
-    """One metric family. `name` is without the suffix of its samples (`_total`, `_bucket`, ...); `labels` is without
-    a bucket's `le`, and `probe_info` has the user's own beside them."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...]
-
-    @property
-    def sample_names(self) -> tuple[str, ...]:
-        """The names of its samples: what `?name[]=` selects by."""
-        suffixes = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-        return tuple(self.name + suffix for suffix in suffixes[self.kind])
-
-
-P: Final = ("target", "probe", "model")
-"""The labels of everything that is of a probe."""
-L: Final = (*P, "mode", "level")
-"""Those of everything that is of one of its load levels."""
 INFO_LABELS: Final = (
     "version",
     "platform",
@@ -55,11 +29,8 @@ INFO_LABELS: Final = (
 """What changes by itself, of `probe_info`."""
 
 
-def _family(kind: Kind, name: str, help_text: str, labels: tuple[str, ...] = L) -> Family:
-    family = Family(PREFIX + name, kind, help_text, labels)
-    _registered.append(family)
-    return family
-
+_table = FamilyTable(PREFIX, L)
+_family = _table.family
 
 _LAST = " Of the last sweep with usable data; absent once that is 3 intervals old."
 _LAST_OK = _LAST + " Absent without ok requests."
@@ -330,7 +301,7 @@ SERVER_PINNED_MEMORY = _family(
     "Most memory used of the server's pinned memory pool in the merged windows." + _LAST + _NO_PAGE,
 )
 _GPU: Final = (*L, "gpu", "source")
-_NO_GPU = _LAST + " Absent where neither the metrics url nor this machine's driver tells it; at most 16 GPUs."
+_NO_GPU = _LAST + f" Absent where neither the metrics url nor this machine's driver tells it; at most {MAX_GPUS} GPUs."
 GPU_UTILIZATION = _family(
     "gauge", "gpu_utilization_ratio", "Mean utilization of the GPU over the merged windows, 0..1." + _NO_GPU, _GPU
 )
@@ -361,7 +332,7 @@ ENERGY = _family(
     "inferences." + _LAST + " Absent where no energy counter is told, or none was renewed twice.",
 )
 _PART: Final = (*L, "composing_model")
-_NO_PART = _LAST + " Absent for a model that calls no others; at most 16 that it calls."
+_NO_PART = _LAST + f" Absent for a model that calls no others; at most {MAX_COMPOSING_MODELS} that it calls."
 COMPOSING_QUEUE = _family(
     "gauge",
     "composing_queue_mean_seconds",
@@ -498,7 +469,7 @@ SWEEPS_SKIPPED = _family(
     "counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.", (*P, "reason")
 )
 
-PAGE_ORDER: Final[tuple[Family, ...]] = tuple(_registered)
+PAGE_ORDER: Final[tuple[Family, ...]] = tuple(_table.families)
 """All families of probes and targets, in the order of the page."""
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from prometheus_client.core import GaugeMetricFamily
-
 from exporter.core.result import SweepResult
 from exporter.core.units import NS
 from exporter.metrics import families as f
-from exporter.metrics.exposition import Format, header
+from exporter.metrics.exposition import Format, header, number
+from exporter.metrics.family import FamilyTable
 from exporter.metrics.samples import ProbeExtras, level_blocks, state_blocks
 from exporter.state.probe_state import Board
 
 CONTENT_TYPE = Format.TEXT.content_type
-_WARNING = "This page causes load each time that it is read: a sweep on its target."
+
+_table = FamilyTable("")  # the names are blackbox_exporter's
+SUCCESS = _table.family(
+    "gauge",
+    "probe_success",
+    "1 if the sweep got usable data, else 0. This page causes load each time that it is read: a sweep on its target.",
+)
+DURATION = _table.family("gauge", "probe_duration_seconds", "How long the sweep took.")
+TIMEOUT = _table.family("gauge", "probe_timeout_seconds", "How long it might have taken.")
 
 
 def on_demand_page(result: SweepResult, limit_seconds: float) -> str:
@@ -21,19 +28,8 @@ def on_demand_page(result: SweepResult, limit_seconds: float) -> str:
     board.configure([result.probe])
     board.sweep_ended(result)
     (view,) = board.probes()
-    blocks = {**level_blocks(view)}
+    own = {SUCCESS: float(result.usable), DURATION: result.duration_ns / NS, TIMEOUT: limit_seconds}
+    blocks = {family: f"{family.name} {number(value)}\n" for family, value in own.items()} | level_blocks(view)
     blocks[f.PROBE_INFO] = state_blocks(view, ProbeExtras(None, None, results_dropped=False))[f.PROBE_INFO]
-    parts = [
-        header(family, Format.TEXT) + blocks[family]
-        for family in f.PAGE_ORDER
-        if family in blocks and family.kind == "gauge"
-    ]
-    return Format.TEXT.encode(_probe_metrics(result, limit_seconds)) + "".join(parts)
-
-
-def _probe_metrics(result: SweepResult, limit_seconds: float) -> list[GaugeMetricFamily]:
-    return [
-        GaugeMetricFamily("probe_success", f"1 if the sweep got usable data, else 0. {_WARNING}", value=result.usable),
-        GaugeMetricFamily("probe_duration_seconds", "How long the sweep took.", value=result.duration_ns / NS),
-        GaugeMetricFamily("probe_timeout_seconds", "How long it might have taken.", value=limit_seconds),
-    ]
+    families = (*_table.families, *(family for family in f.PAGE_ORDER if family.kind == "gauge"))
+    return "".join(header(family, Format.TEXT) + blocks[family] for family in families if family in blocks)

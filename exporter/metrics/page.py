@@ -21,6 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from exporter.metrics.collector import ProbeRow, ProbeSamples
 from exporter.metrics.exporter_metrics import (
+    COLLECTORS,
     CollectorErrors,
     ExporterFacts,
     RuntimeCollectors,
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _COMPRESS_LEVEL = 1  # the lines repeat themselves so much that more effort gains next to nothing
+_FEW_SAMPLES = 10
+_OF_THE_PAGE = 2 + len(COLLECTORS)
+"""Series that the page has of itself, made last."""
 _RAW_DEFLATE = -zlib.MAX_WBITS
 _GZIP_HEADER = b"\x1f\x8b\x08" + b"\x00" * 6 + b"\xff"  # deflate, no flags, no time, unknown system
 
@@ -79,6 +83,7 @@ class MetricsPage:
         self._facts = facts
         self._errors = CollectorErrors()
         self._runtime = RuntimeCollectors(self._errors)
+        self._max_series = max_series
         self._samples = ProbeSamples(max_series, partial(self._errors.count, "probes"))
         self._cached: dict[Format, _Cached] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics-page")
@@ -118,8 +123,8 @@ class MetricsPage:
             return None
 
     def _render(self, request: _Request) -> Rendered:
-        live = [*request.facts, *self._runtime.metrics()]
-        self._samples.update(request.rows, sum(len(metric.samples) for metric in live))
+        live = bounded([*request.facts, *self._runtime.metrics()], self._max_series // 2)
+        self._samples.update(request.rows, _OF_THE_PAGE + sum(len(metric.samples) for metric in live))
         live += page_metrics(self._samples.series, self._samples.series_dropped)
         live.append(self._errors.metric(request.state_file_errors, request.baseline_errors))
         tail = _tail(request.page_format, live, request.names)
@@ -142,6 +147,17 @@ class MetricsPage:
             cached = _Cached(self._samples.version, self._samples.page(page_format).encode())
             self._cached[page_format] = cached
         return cached
+
+
+def bounded(metrics: Sequence[Metric], most: int) -> list[Metric]:
+    """The daemon's own metrics, in at most so many samples: of those that have one for each group or source the last
+    are left out. The others are few, and always there."""
+    long = [metric for metric in metrics if len(metric.samples) > _FEW_SAMPLES]
+    left = most - sum(len(metric.samples) for metric in metrics) + sum(len(metric.samples) for metric in long)
+    for number, metric in enumerate(long):
+        metric.samples = metric.samples[: max(0, left // (len(long) - number))]
+        left -= len(metric.samples)
+    return list(metrics)
 
 
 def negotiate(accept: str | None) -> Format:

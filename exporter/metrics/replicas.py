@@ -14,6 +14,7 @@ from exporter.core.probe import LoadLevel
 from exporter.core.units import NS
 from exporter.metrics import families as f
 from exporter.metrics.exposition import Block, Lines, labels
+from exporter.metrics.family import Family
 from exporter.state.probe_state import ProbeView
 
 MEDIAN = 50.0
@@ -29,7 +30,7 @@ def by_pattern(views: Sequence[ProbeView]) -> dict[tuple[str, str, str], list[Pr
     return dict(found)
 
 
-def replica_blocks(key: tuple[str, str, str], views: Sequence[ProbeView]) -> dict[f.Family, Block]:
+def replica_blocks(key: tuple[str, str, str], views: Sequence[ProbeView]) -> dict[Family, Block]:
     """The samples over these replicas, which have the same load."""
     lines = Lines()
     target, probe, model = key

@@ -20,11 +20,12 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
 from exporter.metrics.exposition import Block, Lines, label, labels, number
+from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
 from exporter.state.probe_state import HistogramCounts, ProbeView
 
 OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
-_LEVEL_MODES = (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC)
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
 """Those whose levels can be higher or lower than another."""
 
 _LE = (*(number(bound) for bound in DURATION_BUCKETS_SECONDS), "+Inf")
@@ -52,7 +53,7 @@ def probe_labels(probe: Probe) -> str:
 # --- state and counters: they stay as long as the probe is configured ------------------------------------------------
 
 
-def state_blocks(view: ProbeView, extras: ProbeExtras) -> dict[f.Family, Block]:
+def state_blocks(view: ProbeView, extras: ProbeExtras) -> dict[Family, Block]:
     """The samples of a probe's state, of its last sweep as such, and its cumulative ones."""
     lines, p = Lines(), probe_labels(view.probe)
     if view.up is not None:
@@ -134,7 +135,7 @@ def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts) 
 # --- level results: they expire, and they go first where there are too many series -----------------------------------
 
 
-def level_blocks(view: ProbeView) -> dict[f.Family, Block]:
+def level_blocks(view: ProbeView) -> dict[Family, Block]:
     """The samples of the levels of a probe's last result that has any; none once that expired."""
     lines, p = Lines(), probe_labels(view.probe)
     decoupled = view.facts is not None and view.facts.decoupled
@@ -179,7 +180,7 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
         lines.add(f.BREAKDOWN, f"{level_labels},{label('component', component)}", mean_ns / NS)
 
 
-def _add_percentiles(lines: Lines, family: f.Family, level_labels: str, summary: LatencySummary | None) -> None:
+def _add_percentiles(lines: Lines, family: Family, level_labels: str, summary: LatencySummary | None) -> None:
     for entry in summary.percentiles if summary is not None else ():
         text = label("percentile", percentile_text(entry.percentile))
         lines.add(family, f"{level_labels},{text}", entry.value_ns / NS)
@@ -247,21 +248,21 @@ def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Me
     best: dict[Mode, float] = {}
     for measurement in measurements:
         level = measurement.level
-        if level.mode in _LEVEL_MODES:
+        if level.mode in LEVEL_MODES:
             kept = keeps_threshold(probe, measurement) and (measurement.stable or probe.search is None)
             best[level.mode] = max(best.get(level.mode, 0.0), level.value if kept else 0.0)
     for mode, value in best.items():
         lines.add(f.MAX_LEVEL, f"{p},{label('mode', mode)}", value)
 
 
-_BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
+BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
 
 
 def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None:
     for each in verdict.signals:
         signal_labels = f"{level_labels},{label('signal', each.signal)}"
         if each.baseline is not None:
-            if (percentile := _BASELINE_PERCENTILES.get(each.signal)) is not None:
+            if (percentile := BASELINE_PERCENTILES.get(each.signal)) is not None:
                 text = f"{level_labels},{label('percentile', percentile)}"
                 lines.add(f.BASELINE_LATENCY, text, each.baseline / NS)
             else:
@@ -297,7 +298,7 @@ def _add_modes(lines: Lines, level_labels: str, of: str, values_ns: tuple[float,
 
 def target_blocks(
     target: Target, certificate_expiry_unix_s: float | None, server_metrics_up: bool | None
-) -> dict[f.Family, Block]:
+) -> dict[Family, Block]:
     """The samples of a target."""
     lines, name = Lines(), label("target", target.name)
     lines.add(f.TARGET_INFO, f"{name},{labels(url=target.url, metrics_instance=metrics_instance(target))}", 1)

@@ -9,6 +9,7 @@ from exporter.core.result import GpuFigures, Measurement
 from exporter.core.units import NS
 from exporter.metrics import families as f
 from exporter.metrics.exposition import Lines, label, labels
+from exporter.metrics.family import Family
 
 
 def add_server_side(lines: Lines, level_labels: str, measurement: Measurement) -> None:
@@ -28,7 +29,7 @@ def add_server_side(lines: Lines, level_labels: str, measurement: Measurement) -
         _add_part(lines, f"{level_labels},{label('composing_model', name)}", part, measurement.duration_ns)
 
 
-def _add(lines: Lines, family: f.Family, label_text: str, value: float | None) -> None:
+def _add(lines: Lines, family: Family, label_text: str, value: float | None) -> None:
     if value is not None:
         lines.add(family, label_text, value)
 

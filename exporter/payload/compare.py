@@ -15,36 +15,36 @@ from exporter.payload.values import shown
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class OutputComparison:
     """The first `difference` in words, "" if there is none, and how large the differences of numbers are at most."""
 
     difference: str
     error: OutputError | None
 
-    def __add__(self, other: Comparison) -> Comparison:
+    def __add__(self, other: OutputComparison) -> OutputComparison:
         error = other.error if self.error is None else self.error
         if self.error is not None and other.error is not None:
             error = self.error + other.error
-        return Comparison(self.difference or other.difference, error)
+        return OutputComparison(self.difference or other.difference, error)
 
 
-def compare(expected: Tensors, found: Tensors, rules: Validation) -> Comparison:
+def compare(expected: Tensors, found: Tensors, rules: Validation) -> OutputComparison:
     """Compares the outputs in `expected`, in their order, with those of an answer; others are not looked at.
 
     Numbers may differ by `absolute` + `relative` x the expected number, as in numpy's `isclose`; NaN is as expected
     where NaN is expected. With a reference model and neither, only shapes and what is no number must agree.
     """
-    whole = Comparison("", None)
+    whole = OutputComparison("", None)
     for name, wanted in expected.items():
         got = found.get(name)
         if got is None:
-            part = Comparison(f"tensor {name!r}: expected, and not in the answer", None)
+            part = OutputComparison(f"tensor {name!r}: expected, and not in the answer", None)
         elif got.shape != wanted.shape:
             shapes = f"expected shape {shape_text(wanted.shape)}, got {shape_text(got.shape)}"
-            part = Comparison(f"tensor {name!r}: {shapes}", None)
+            part = OutputComparison(f"tensor {name!r}: {shapes}", None)
         else:
             problem, error = _compare_tensor(wanted, got, rules)
-            part = Comparison(f"tensor {name!r}, {problem}" if problem else "", error)
+            part = OutputComparison(f"tensor {name!r}, {problem}" if problem else "", error)
         whole += part
     return whole
 

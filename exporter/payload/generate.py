@@ -7,16 +7,16 @@ would measure how fast a server handles denormals, and make an embedding model f
 from __future__ import annotations
 
 import zlib
-from typing import cast
 
 import numpy as np
-from tritonclient.utils import triton_to_np_dtype
 
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import InputError
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import InputOptions
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.shapes import elements, request_shapes, shape_text
+from exporter.payload.values import dtype_of
 
 MAX_REQUEST_BYTES = 1 << 30
 """The most that one request's tensors may have: beyond it lies a mistake in a shape, not a load."""
@@ -62,10 +62,9 @@ def _element_bytes(datatype: str, options: InputOptions) -> int:
 
 
 def _dtype(datatype: str) -> np.dtype[np.generic]:
-    dtype = triton_to_np_dtype(datatype)
-    if dtype is None:
+    if datatype not in DATATYPES:
         raise InputError(f"datatype {datatype!r} is none that can be generated")
-    return cast(np.dtype[np.generic], np.dtype(dtype))
+    return dtype_of(datatype)
 
 
 def _zero(datatype: str, shape: tuple[int, ...], options: InputOptions, _stream: int) -> Tensor:

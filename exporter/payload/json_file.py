@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 
 import rapidjson
 
-from exporter.payload.faults import Faults
+from exporter.payload.input_errors import InputErrors
 from exporter.payload.json_tensor import JsonObject, RawTensor, read_tensor
 from exporter.payload.timing_files import TIMESTAMP
 from exporter.payload.values import Elements, pack, shown
@@ -53,25 +53,25 @@ class RawFile:
     expected: list[list[RawStep]] | None = None
 
 
-def read_json_file(path: Path, faults: Faults, progress: Progress | None = None) -> RawFile | None:
-    """Reads one file. What is wrong with it goes to `faults`; None if it can't be used at all."""
+def read_json_file(path: Path, errors: InputErrors, progress: Progress | None = None) -> RawFile | None:
+    """Reads one file. What is wrong with it goes to `errors`; None if it can't be used at all."""
     try:
         with path.open("rb") as file:
             source = cast(IO[bytes], _Source(file, path, progress))
             root = _Decoder()(source, chunk_size=_CHUNK_BYTES)
     except OSError as error:
-        faults.add(f"{path}: cannot be read: {error.strerror}")
+        errors.add(f"{path}: cannot be read: {error.strerror}")
     except RecursionError:
-        faults.add(f"{path}: is nested too deep")
+        errors.add(f"{path}: is nested too deep")
     except UnicodeDecodeError:
-        faults.add(f"{path}: is not UTF-8")
+        errors.add(f"{path}: is not UTF-8")
     except ValueError as error:
-        faults.add(_syntax_fault(path, str(error)))
+        errors.add(_syntax_problem(path, str(error)))
     else:
         try:
-            return _Reading(path, faults).file(root)
+            return _Reading(path, errors).file(root)
         except ValueError as error:
-            faults.add(f"{path}: {error}")
+            errors.add(f"{path}: {error}")
     return None
 
 
@@ -111,7 +111,7 @@ class _Source:
         return piece
 
 
-def _syntax_fault(path: Path, text: str) -> str:
+def _syntax_problem(path: Path, text: str) -> str:
     """RapidJSON's "Parse error at offset 9: …" with the line and the column, which it does not know."""
     _, _, rest = text.partition("at offset ")
     offset, _, problem = rest.partition(": ")
@@ -136,12 +136,12 @@ def _position(path: Path, offset: int) -> tuple[int, int]:
 
 
 class _Reading:
-    """One file's values as streams, steps and tensors. What does not fit in a step goes to the faults; what makes the
+    """One file's values as streams, steps and tensors. What does not fit in a step goes to the errors; what makes the
     whole file useless is a ValueError."""
 
-    def __init__(self, path: Path, faults: Faults) -> None:
+    def __init__(self, path: Path, errors: InputErrors) -> None:
         self._path = path
-        self._faults = faults
+        self._errors = errors
 
     def file(self, root: Any) -> RawFile:
         if not isinstance(root, JsonObject):
@@ -189,7 +189,7 @@ class _Reading:
     def _step(self, place: str, value: Any, expected: bool) -> RawStep:
         answers: tuple[Mapping[str, RawTensor | None], ...] = ()
         if not isinstance(value, JsonObject):
-            self._fault(f"{place}: ", f"expected an object with tensors, found {shown(value)}")
+            self._add(f"{place}: ", f"expected an object with tensors, found {shown(value)}")
         elif expected and value.keys() == {RESPONSES} and _is_list_of_objects(value[RESPONSES]):
             listed = enumerate(value[RESPONSES])
             answers = tuple(self._tensors(f"{place}, response {number}", answer) for number, answer in listed)
@@ -207,17 +207,17 @@ class _Reading:
                 tensors[name] = read_tensor(entry)
             except ValueError as error:
                 tensors[name] = None
-                self._fault(f"{place}, tensor {name!r}: ", str(error))
+                self._add(f"{place}, tensor {name!r}: ", str(error))
         return tensors
 
-    # --- faults ------------------------------------------------------------------------------------------------------
+    # --- errors ------------------------------------------------------------------------------------------------------
 
     def _check_keys(self, where: str, value: JsonObject, known: Sequence[str] = ()) -> None:
-        if problem := value.key_fault(known):
-            self._fault(where, problem)
+        if problem := value.key_problem(known):
+            self._add(where, problem)
 
-    def _fault(self, where: str, problem: str) -> None:
-        self._faults.add(f"{self._path}: {where}{problem}")
+    def _add(self, where: str, problem: str) -> None:
+        self._errors.add(f"{self._path}: {where}{problem}")
 
 
 def _is_list_of_objects(value: Any) -> bool:

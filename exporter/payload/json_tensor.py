@@ -31,7 +31,7 @@ class JsonObject(dict[str, Any]):
             self.twice = key
         super().__setitem__(key, value)
 
-    def key_fault(self, known: Sequence[str] = ()) -> str:
+    def key_problem(self, known: Sequence[str] = ()) -> str:
         """What is wrong with its keys: one is there twice, or is none of those known, if these are given."""
         if self.twice is not None:
             return f"key {shown(self.twice)} is there twice"
@@ -78,7 +78,7 @@ def read_tensor(value: Any) -> RawTensor:
 
 
 def _check_keys(value: JsonObject, known: Sequence[str]) -> None:
-    if problem := value.key_fault(known):
+    if problem := value.key_problem(known):
         raise ValueError(problem)
 
 

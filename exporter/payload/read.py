@@ -11,11 +11,11 @@ from exporter.core.errors import InputError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.probe import InputOptions
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
-from exporter.payload.faults import NOT_SEEN, Faults
+from exporter.payload.input_errors import NOT_SEEN, InputErrors
 from exporter.payload.input_files import InputFiles, find_input_files
 from exporter.payload.json_file import Progress, RawFile, RawStep, read_json_file
 from exporter.payload.json_tensor import RawTensor
-from exporter.payload.shapes import option_faults, shape_text, unknown_text
+from exporter.payload.shapes import option_problems, shape_text, unknown_text
 from exporter.payload.values import convert, from_bytes, strings_to_bytes
 
 _SHAPE_BESIDE = "give 'shape' beside 'content' in a JSON file"
@@ -29,25 +29,25 @@ def check_files(paths: Sequence[str], progress: Progress | None = None, *, answe
     against what is expected. Raises InputError."""
     files = _find(paths)
     if not files.is_directory:
-        faults = Faults()
-        for file in _read_json_files(files.paths, faults, progress):
+        errors = InputErrors()
+        for file in _read_json_files(files.paths, errors, progress):
             if file.expected is not None and not answers_seen:
-                faults.add(f"{file.path}: 'validation_data': {NOT_SEEN}")
-        faults.raise_if_any()
+                errors.add(f"{file.path}: 'validation_data': {NOT_SEEN}")
+        errors.raise_if_any()
 
 
 def read_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
-    """The data in the files of `options.paths`. Raises InputError with every fault found, the first ones in full."""
+    """The data in the files of `options.paths`. Raises InputError with every error found, the first ones in full."""
     files = _find(options.paths)
     if options.files_digest and files.digest != options.files_digest:
         text = "has changed since the configuration was read; reload it to take the new data into use"
         raise InputError(f"{', '.join(options.paths)}: {text}")
-    if wrong := option_faults(facts, options):
+    if wrong := option_problems(facts, options):
         raise InputError(*wrong)
     if files.is_directory:
         return _from_directory(files.paths, facts, options)
-    faults = Faults()
-    return _from_json_files(_read_json_files(files.paths, faults, progress), facts, options, faults)
+    errors = InputErrors()
+    return _from_json_files(_read_json_files(files.paths, errors, progress), facts, options, errors)
 
 
 def _find(paths: Sequence[str]) -> InputFiles:
@@ -60,23 +60,23 @@ def _find(paths: Sequence[str]) -> InputFiles:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _read_json_files(paths: Sequence[Path], faults: Faults, progress: Progress | None) -> list[RawFile]:
+def _read_json_files(paths: Sequence[Path], errors: InputErrors, progress: Progress | None) -> list[RawFile]:
     """The files as far as they can be used. Raises InputError if they do not fit together."""
-    files = [file for path in paths if (file := read_json_file(path, faults, progress)) is not None]
+    files = [file for path in paths if (file := read_json_file(path, errors, progress)) is not None]
     for file in files[1:]:
         if file.is_flat != files[0].is_flat:
             forms = {True: "steps", False: "lists of steps"}
             expected = f"expected {forms[files[0].is_flat]} in 'data', as in {files[0].path}"
-            faults.add(f"{file.path}: {expected}, found {forms[file.is_flat]}")
+            errors.add(f"{file.path}: {expected}, found {forms[file.is_flat]}")
         if (file.expected is None) != (files[0].expected is None):
             with_data, without = (file, files[0]) if file.expected is not None else (files[0], file)
-            faults.add(f"{without.path}: expected 'validation_data', as in {with_data.path}")
+            errors.add(f"{without.path}: expected 'validation_data', as in {with_data.path}")
     if not files:
-        faults.raise_if_any()
+        errors.raise_if_any()
     return files
 
 
-def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOptions, faults: Faults) -> Dataset:
+def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOptions, errors: InputErrors) -> Dataset:
     is_flat = files[0].is_flat
     inputs, outputs = _Expected.inputs(facts, options), _Expected.outputs(facts)
     streams: list[tuple[Step, ...]] = []
@@ -84,8 +84,8 @@ def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOpti
         file = files.pop(0)
         expected = file.expected or [[] for _ in file.streams]
         for raw_stream, raw_expected in zip(file.streams, expected, strict=True):
-            streams.append(_stream(raw_stream, raw_expected, inputs, outputs, faults))
-    faults.raise_if_any()
+            streams.append(_stream(raw_stream, raw_expected, inputs, outputs, errors))
+    errors.raise_if_any()
     if is_flat:
         streams = [tuple(step for stream in streams for step in stream)]
     count = sum(map(len, streams))
@@ -95,7 +95,7 @@ def _from_json_files(files: list[RawFile], facts: ModelFacts, options: InputOpti
 
 
 def _stream(
-    raw: list[RawStep], raw_expected: list[RawStep], inputs: _Expected, outputs: _Expected, faults: Faults
+    raw: list[RawStep], raw_expected: list[RawStep], inputs: _Expected, outputs: _Expected, errors: InputErrors
 ) -> tuple[Step, ...]:
     """Takes the steps out of their lists: what was converted is let go of at once, so that the data is never in memory
     twice as a whole."""
@@ -107,10 +107,10 @@ def _stream(
         step = raw_expected.pop() if raw_expected else None
         if not raw_step.answers:
             continue
-        tensors = inputs.tensors(raw_step.place, raw_step.answers[0], faults)
+        tensors = inputs.tensors(raw_step.place, raw_step.answers[0], errors)
         answers: tuple[Tensors, ...] = ()
         if step is not None:
-            answers = tuple(outputs.tensors(step.place, answer, faults) for answer in step.answers)
+            answers = tuple(outputs.tensors(step.place, answer, errors) for answer in step.answers)
         # Where no output is named nothing is expected, and nothing is counted as checked.
         steps.append(Step(tensors, answers if any(answers) else (), raw_step.place))
     return tuple(steps)
@@ -121,7 +121,7 @@ def _stream(
 
 def _from_directory(paths: Sequence[Path], facts: ModelFacts, options: InputOptions) -> Dataset:
     """One step: each file holds the input, or the expected output, of its name; raw bytes, or strings one a line."""
-    faults = Faults()
+    errors = InputErrors()
     inputs, outputs = _Expected.inputs(facts, options), _Expected.outputs(facts)
     directory = paths[0].parent
     given: dict[str, RawTensor | None] = {}
@@ -130,13 +130,13 @@ def _from_directory(paths: Sequence[Path], facts: ModelFacts, options: InputOpti
         spec = inputs.specs.get(path.name) or outputs.specs.get(path.name)
         if spec is None:
             names = [*inputs.specs, *outputs.specs]
-            faults.add(f"{path}: {unknown_text(facts.name, path.name, names, 'input or output')}")
+            errors.add(f"{path}: {unknown_text(facts.name, path.name, names, 'input or output')}")
             continue
         (given if path.name in inputs.specs else expected)[path.name] = _file_tensor(path, spec)
     place = str(directory)
-    tensors = inputs.tensors(place, given, faults)
-    answers = (outputs.tensors(place, expected, faults),) if expected else ()
-    faults.raise_if_any()
+    tensors = inputs.tensors(place, given, errors)
+    answers = (outputs.tensors(place, expected, errors),) if expected else ()
+    errors.raise_if_any()
     return Dataset(((Step(tensors, answers, place),),))
 
 
@@ -173,23 +173,23 @@ class _Expected:
         specs = {spec.name: spec for spec in facts.outputs}
         return cls(facts.name, "output", specs, {spec.name: spec.shape for spec in facts.outputs}, (), _SHAPE_BESIDE)
 
-    def tensors(self, place: str, raw: Mapping[str, RawTensor | None], faults: Faults) -> dict[str, Tensor]:
-        """The tensors of a step; what does not fit goes to the faults."""
+    def tensors(self, place: str, raw: Mapping[str, RawTensor | None], errors: InputErrors) -> dict[str, Tensor]:
+        """The tensors of a step; what does not fit goes to the errors."""
         found = {}
         for name, tensor in raw.items():
             spec = self.specs.get(name)
             if spec is None:
-                faults.add(f"{place}: {unknown_text(self.model, name, list(self.specs), self.what)}")
+                errors.add(f"{place}: {unknown_text(self.model, name, list(self.specs), self.what)}")
                 continue
             if tensor is None:
                 continue
             try:
                 found[name] = _tensor(spec, self.shapes[name], tensor, self.cure)
             except ValueError as error:
-                faults.add(f"{place}, tensor {name!r}: {error}")
+                errors.add(f"{place}, tensor {name!r}: {error}")
         for name in self.required:
             if name not in raw:
-                faults.add(f"{place}: expected a tensor for {self.what} {name!r}, found none")
+                errors.add(f"{place}: expected a tensor for {self.what} {name!r}, found none")
         return found
 
 

@@ -14,9 +14,9 @@ from exporter.core.probe import InputOptions
 def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[TensorSpec, tuple[int, ...]]]:
     """Each input of a generated request with its full shape, batch dimension included.
 
-    An optional input is sent only where `options.shapes` gives its shape. Raises InputError with every fault found.
+    An optional input is sent only where `options.shapes` gives its shape. Raises InputError with every problem found.
     """
-    faults = option_faults(facts, options)
+    problems = option_problems(facts, options)
     overrides = dict(options.shapes)
     batch = (options.batch_size,) if facts.max_batch_size > 0 else ()
     result = []
@@ -25,29 +25,29 @@ def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[Tenso
             continue
         shape = overrides.get(spec.name, spec.shape)
         if spec.shape_tensor:
-            faults.append(f"input {spec.name!r} is a shape tensor: its values can only be given, by files")
+            problems.append(f"input {spec.name!r} is a shape tensor: its values can only be given, by files")
         elif spec.name not in overrides and min(shape, default=1) < 1:
             varies = f"input {spec.name!r} has shape {shape_text(shape)}, with a dimension that varies"
-            faults.append(f"{varies}: give input.shapes for it")
+            problems.append(f"{varies}: give input.shapes for it")
         result.append((spec, batch + shape))
-    if faults:
-        raise InputError(*faults)
+    if problems:
+        raise InputError(*problems)
     return result
 
 
-def option_faults(facts: ModelFacts, options: InputOptions) -> list[str]:
+def option_problems(facts: ModelFacts, options: InputOptions) -> list[str]:
     """What is wrong with the batch size and the shapes that are asked for, wherever the data comes from."""
     specs = {spec.name: spec for spec in facts.inputs}
-    faults = _batch_faults(facts, options.batch_size)
+    problems = _batch_problems(facts, options.batch_size)
     for name, shape in options.shapes:
         if name not in specs:
-            faults.append(f"input.shapes: {unknown_text(facts.name, name, list(specs), 'input')}")
-        elif fault := _shape_fault(specs[name], shape):
-            faults.append(fault)
-    return faults
+            problems.append(f"input.shapes: {unknown_text(facts.name, name, list(specs), 'input')}")
+        elif problem := _shape_problem(specs[name], shape):
+            problems.append(problem)
+    return problems
 
 
-def _batch_faults(facts: ModelFacts, batch_size: int) -> list[str]:
+def _batch_problems(facts: ModelFacts, batch_size: int) -> list[str]:
     if batch_size < 1:
         return [f"batch_size {batch_size}: must be 1 or more"]
     if facts.max_batch_size == 0 and batch_size > 1:
@@ -64,7 +64,7 @@ def unknown_text(model: str, name: str, known: Sequence[str], what: str) -> str:
     return f"{name!r} is no {what} of model {model!r}: {hint}"
 
 
-def _shape_fault(spec: TensorSpec, given: Sequence[int]) -> str:
+def _shape_problem(spec: TensorSpec, given: Sequence[int]) -> str:
     """What is wrong with a shape that was given for an input; "" if nothing is."""
     expected, found = shape_text(spec.shape), shape_text(given)
     if len(given) != len(spec.shape):

@@ -65,7 +65,7 @@ def _integers(values: list[int]) -> npt.NDArray[Any]:
 
 
 def dtype_of(datatype: str) -> np.dtype[Any]:
-    """The numpy type of a datatype of Triton. Raises ValueError if there is none."""
+    """The numpy type of a datatype, as Triton's client has it. Raises ValueError if there is none."""
     dtype = triton_to_np_dtype(datatype)
     if dtype is None:
         raise ValueError(f"datatype {datatype!r} is none that can be given in a file")

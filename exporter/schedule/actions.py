@@ -13,7 +13,7 @@ from exporter.core.probe import Probe
 from exporter.logs import fields
 from exporter.schedule.admission import ProbeState
 from exporter.schedule.gate import Gate
-from exporter.schedule.pauses import Pauses
+from exporter.schedule.pauses import EVERYTHING, Pauses, whole_target
 from exporter.schedule.phase import ProbeKey, configured_key, probe_key
 from exporter.schedule.scheduler import Scheduler
 
@@ -28,7 +28,7 @@ class Action(enum.StrEnum):
     SWEEP_NOW = "sweep-now"
 
 
-class Fault(enum.Enum):
+class RefusalKind(enum.Enum):
     """Why something is not done."""
 
     UNKNOWN = enum.auto()
@@ -40,9 +40,9 @@ class Fault(enum.Enum):
 class RefusedError(TritonCanaryError):
     """It is not done; says why."""
 
-    def __init__(self, fault: Fault, text: str) -> None:
+    def __init__(self, kind: RefusalKind, text: str) -> None:
         super().__init__(text)
-        self.fault = fault
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ class _Chosen:
     key: ProbeKey
     probes: Sequence[Probe]
     is_pattern: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What was done, and whether it outlives a restart ("": it does; else why not)."""
+
+    done: str
+    not_kept: str = ""
 
 
 class ProbeActions:
@@ -85,6 +93,53 @@ class ProbeActions:
         _log.info("probe action", extra=fields(**told, done=done))
         return done
 
+    def stop(self, target: str | None, *, by: str = "") -> Stopped:
+        """Pauses all probes of a target, or of all (None), and ends their running sweeps now. That is done even where
+        it can't be kept over a restart: who stops everything has a reason. Raises RefusedError for a target that there
+        is not."""
+        told = {"action": "pause", "target": "*" if target is None else target, "by": by}
+        key = EVERYTHING if target is None else whole_target(self._known(target, told))
+        not_kept = ""
+        try:
+            self._pauses.add_at_once(key)
+        except OSError as error:
+            not_kept = f"it cannot be kept over a restart: {error}"
+        for probe in self._probes():
+            self._scheduler.ask_again(probe)
+        ended = self._scheduler.interrupt(lambda probe: _is_of(probe, target), "paused by hand")
+        what = "everything is paused" if target is None else f"all of target {target} is paused"
+        stopped = Stopped(f"{what}; running sweeps that end now: {ended}", not_kept)
+        level = logging.WARNING if not_kept else logging.INFO
+        _log.log(level, "pause", extra=fields(**told, done=stopped.done, error=not_kept))
+        return stopped
+
+    def resume(self, target: str | None, *, by: str = "") -> Stopped:
+        """Takes back what `stop` did with the same target; probes and targets paused by themselves stay so. Raises
+        RefusedError, with nothing changed, where there is no such pause, or that can't be kept."""
+        told = {"action": "resume", "target": "*" if target is None else target, "by": by}
+        key = EVERYTHING if target is None else whole_target(target)
+        if key not in self._pauses:
+            what = "everything is" if target is None else f"target {target!r} is"
+            raise self._refused(RefusalKind.CONFLICT, f"{what} not paused as a whole", told)
+        try:
+            self._pauses.discard_all([key])
+        except OSError as error:
+            raise self._refused(RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", told) from error
+        still = sum(bool(self._gate.pause(probe)) for probe in self._probes() if _is_of(probe, target))
+        done = f"resumed; probes run from their next slots on{f', but for {still} still paused' if still else ''}"
+        _log.info("resume", extra=fields(**told, done=done))
+        return Stopped(done)
+
+    def _known(self, target: str, told: dict[str, str]) -> str:
+        names = {probe.target.name for probe in self._probes()} | {name for name, _ in self._patterns()}
+        if target not in names and target not in {name.partition("/")[0] for name in names}:
+            raise self._refused(RefusalKind.UNKNOWN, f"there is no target {target!r} with probes", told)
+        return target
+
+    def _refused(self, kind: RefusalKind, text: str, told: dict[str, str]) -> RefusedError:
+        _log.warning("probe action refused", extra=fields(**told, error=text))
+        return RefusedError(kind, text)
+
     def _choose(self, name: str) -> _Chosen:
         probes = self._probes()
         for probe in probes:
@@ -93,7 +148,7 @@ class ProbeActions:
         for key in self._patterns():
             if key[1] == name:
                 return _Chosen(key, [probe for probe in probes if configured_key(probe_key(probe)) == key], True)
-        raise RefusedError(Fault.UNKNOWN, f"there is no probe {name!r}")
+        raise RefusedError(RefusalKind.UNKNOWN, f"there is no probe {name!r}")
 
     def _do(self, action: Action, chosen: _Chosen) -> str:
         try:
@@ -103,9 +158,11 @@ class ProbeActions:
                 return self._resume(chosen)
         except OSError as error:
             text = f"the pause cannot be kept over a restart: {error}"
-            raise RefusedError(Fault.INTERNAL, text) from error
+            raise RefusedError(RefusalKind.INTERNAL, text) from error
         if chosen.is_pattern:
-            raise RefusedError(Fault.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one")
+            raise RefusedError(
+                RefusalKind.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one"
+            )
         return self._sweep_now(chosen.probes[0])
 
     def _pause(self, chosen: _Chosen) -> str:
@@ -125,16 +182,23 @@ class ProbeActions:
 
     def _sweep_now(self, probe: Probe) -> str:
         if why := self._gate.pause(probe):
-            raise RefusedError(Fault.CONFLICT, f"the probe is {why}")
+            raise RefusedError(RefusalKind.CONFLICT, f"the probe is {why}")
         found = self._scheduler.sweep_now(probe)
         if found is ProbeState.RUNNING:
             return "the sweep begins"
         if found is ProbeState.WAITING:
             return "the sweep waits its turn, at most one interval"
         if found is SkipReason.BUDGET:
-            raise RefusedError(Fault.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now")
+            raise RefusedError(
+                RefusalKind.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now"
+            )
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
-        raise RefusedError(Fault.CONFLICT, text)
+        raise RefusedError(RefusalKind.CONFLICT, text)
+
+
+def _is_of(probe: Probe, target: str | None) -> bool:
+    """Whether a probe is of the target, or of one discovered by it; None is every target."""
+    return target is None or target in (probe.target.name, configured_key(probe_key(probe))[0])
 
 
 def _number(chosen: _Chosen) -> str:

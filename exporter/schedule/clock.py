@@ -7,6 +7,7 @@ long. It must not know what is scheduled.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class ClockWatch:
         self._timer: asyncio.TimerHandle | None = None
         self.jumps = 0
         self.last_tick_unix_s = 0.0
+        self._ticked_ns: int | None = None
+
+    def since_tick_s(self) -> float:
+        """Seconds since the last tick, by the monotonic clock; endless before the first."""
+        return math.inf if self._ticked_ns is None else (self._clocks.monotonic_ns() - self._ticked_ns) / NS
 
     def start(self) -> None:
         """Takes the first reading and begins to tick on the running loop."""
@@ -72,5 +78,5 @@ class ClockWatch:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._on_timer)
 
     def _read(self) -> tuple[int, float]:
-        wall_ns = self._clocks.wall_ns()
-        return wall_ns - self._clocks.monotonic_ns(), wall_ns / NS
+        wall_ns, self._ticked_ns = self._clocks.wall_ns(), self._clocks.monotonic_ns()
+        return wall_ns - self._ticked_ns, wall_ns / NS

@@ -9,18 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from exporter.core.errors import ConfigError
 from exporter.schedule.phase import ProbeKey
 from exporter.storage.atomic_file import replace_file
 
 _FORMAT_VERSION = 1
+_FORMAT_WITH_SCOPES = 2
+"""Where everything or a target is paused: a release that does not know of this must not read half of it."""
+
+EVERYTHING: Final[ProbeKey] = "", ""
+"""The key under which all probes are paused."""
+
+
+def whole_target(target: str) -> ProbeKey:
+    """The key under which all probes of a target are paused, and of all targets discovered by it."""
+    return target, ""
 
 
 class Pauses:
-    """Names (target, probe), of probes or of patterns of the configuration, in one JSON file, replaced atomically at
-    each change. For one thread. `claim` is asked before each write, and raises OSError while the file is another
-    daemon's."""
+    """Names (target, probe), of probes or of patterns of the configuration, or the keys of a whole target and of
+    everything, in one JSON file, replaced atomically at each change. For one thread. `claim` is asked before each
+    write, and raises OSError while the file is another daemon's."""
 
     def __init__(self, path: Path, claim: Callable[[], object] = lambda: None) -> None:
         """Raises ConfigError if there is a file that can't be read: pauses that are lost without a word are load that
@@ -39,6 +50,14 @@ class Pauses:
         """Raises OSError, with nothing changed, if it can't be kept."""
         self._write(self._paused | {key})
 
+    def add_at_once(self, key: ProbeKey) -> None:
+        """It is paused in any case. Raises OSError if that can't be kept over a restart."""
+        paused = self._paused | {key}
+        try:
+            self._write(paused)
+        finally:
+            self._paused = paused
+
     def discard_all(self, keys: Iterable[ProbeKey]) -> None:
         """Likewise."""
         self._write(self._paused.difference(keys))
@@ -48,18 +67,19 @@ class Pauses:
             return
         self._claim()
         rows = [{"target": target, "probe": probe} for target, probe in sorted(paused)]
-        replace_file(self._path, json.dumps({"version": _FORMAT_VERSION, "paused": rows}, indent=1))
+        version = _FORMAT_VERSION if all(probe for _, probe in paused) else _FORMAT_WITH_SCOPES
+        replace_file(self._path, json.dumps({"version": version, "paused": rows}, indent=1))
         self._paused = paused
 
 
 def _read(path: Path) -> frozenset[ProbeKey]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != _FORMAT_VERSION:
-            raise ValueError(f"version {content['version']!r}, not {_FORMAT_VERSION}")
+        if content["version"] not in (_FORMAT_VERSION, _FORMAT_WITH_SCOPES):
+            raise ValueError(f"version {content['version']!r}, not {_FORMAT_WITH_SCOPES}")
         return frozenset((str(row["target"]), str(row["probe"])) for row in content["paused"])
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         cure = "mend it, or remove it to have no probe paused"
         raise ConfigError([f"{path}: the paused probes cannot be read ({error}); {cure}"]) from error

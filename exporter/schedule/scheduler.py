@@ -89,6 +89,10 @@ class Scheduler:
         """The heartbeat: the wall clock at the last tick, some seconds ago; 0 before the start."""
         return self._watch.last_tick_unix_s
 
+    def since_tick_s(self) -> float:
+        """How old the heartbeat is, by a clock that can't be set; endless before the start."""
+        return self._watch.since_tick_s()
+
     def next_run(self, probe: Probe) -> float | None:
         """When the probe is due next, in unix seconds; None if never, or when drained."""
         return self._timetable.next_run(probe)
@@ -134,6 +138,13 @@ class Scheduler:
         """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now; a sweep
         that runs goes on."""
         self._apply(self._admission.ask_again(probe))
+
+    def interrupt(self, stops: Callable[[Probe], bool], why: str) -> int:
+        """Cancels the running sweeps of the probes that `stops` names, those on demand too; returns how many."""
+        stopped = [task for task, probe in self._tasks.items() if stops(probe)]
+        for task in stopped:
+            task.cancel(why)
+        return len(stopped)
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Starts nothing more, skips those who wait, cancels the running sweeps and awaits their end.

@@ -76,12 +76,23 @@ class CronTimes:
         self._zone = ZoneInfo(timezone)
         self._trigger = CronTrigger.from_crontab(cron, self._zone)
         self._local_trigger = CronTrigger.from_crontab(cron, UTC)
+        self._every_hour = cron.split()[1] == "*"
 
     def next_after(self, after_us: int) -> int | None:
-        """The first time after `after_us`; None if none is left."""
+        """The first time after `after_us`; None if none is left. A time of the hour that comes twice in autumn is the
+        first of the two, as cron and systemd have it; an expression for every hour runs in both."""
         after = from_us(after_us + 1)
-        times = [self._trigger.get_next_fire_time(None, after), self._next_by_local_clock(after)]
-        return min((to_us(time) for time in times if time is not None and time >= after), default=None)
+        while True:
+            times = [self._trigger.get_next_fire_time(None, after), self._next_by_local_clock(after)]
+            next_us = min((to_us(time) for time in times if time is not None and time >= after), default=None)
+            if next_us is None or self._every_hour or not self._came_before(next_us):
+                return next_us
+            after = from_us(next_us + 1)
+
+    def _came_before(self, time_us: int) -> bool:
+        """Whether the zone's clock showed this time once already."""
+        local = from_us(time_us).astimezone(self._zone)
+        return local.fold == 1 and to_us(local.replace(fold=0)) != time_us
 
     def _next_by_local_clock(self, after: datetime) -> datetime | None:
         """The next time by the wall clock of the zone, as if it never changed. APScheduler 3.11 can step over a whole

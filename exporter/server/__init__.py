@@ -1,4 +1,6 @@
 """What the server says of itself. Knows nothing of what the client saw."""
 
-MAX_GPUS = 16
+from exporter.core.bounds import PAGE_GPUS
+
+MAX_GPUS = PAGE_GPUS
 """Told of by one source: a cap on series. MIG instances count."""

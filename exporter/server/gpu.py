@@ -72,6 +72,9 @@ class Nvml:
             return ServerReading(asked_ns, False, error=str(error))
         return ServerReading((asked_ns + time.monotonic_ns()) // 2, False, gpus=gpus)
 
+    def stop(self) -> None:
+        """Nothing: a reading takes no time to speak of."""
+
     def close(self) -> None:
         """Lets the driver go."""
         with contextlib.suppress(pynvml.NVMLError):

@@ -6,7 +6,10 @@ The page can be Triton's own or a DCGM exporter's. Owns which of their families 
 from __future__ import annotations
 
 import http.client
+import io
 import math
+import re
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -18,20 +21,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from exporter.core.bounds import PAGE_BYTES, PAGE_LABELS, PAGE_LINE, PAGE_LINES, PAGE_MS, PAGE_PARSE_MS
 from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
+from exporter.core.text import clean_text, is_clean_name
 from exporter.core.units import NS
 from exporter.server import MAX_GPUS
 from exporter.server.page_session import PageSession
 
-TIMEOUT_NS = 2 * NS
+TIMEOUT_NS = PAGE_MS * NS // 1000
 """How long a page may take, from connecting to its last byte."""
-MAX_PAGE_BYTES = 8 << 20
-"""Triton has some 30 lines a model: enough for 2000 of them."""
-MAX_LINES = 2000
-"""Lines of a page that concern us; one model has less than 100, a GPU less than 20."""
 _ESCAPED: Final = frozenset('"\\\n')
 """What a label's value on a page is not written as it is."""
+_LABEL: Final = re.compile(r'=\s*"')
+_LINES_BETWEEN_LOOKS: Final = 256
+"""How many lines are passed over between two looks at the clock."""
 _CHUNK_BYTES = 64 << 10
 _MAX_PLAUSIBLE = 2.0**63
 _MAX_TEXT = 120
@@ -110,7 +114,7 @@ _KNOWN: Final = frozenset(
 _OF_A_MODEL: Final = frozenset({*_MODEL_GAUGES, *_MODEL_COUNTERS, *_SUMMARIES, _FIRST_RESPONSE_BUCKET})
 
 
-class MetricsPage:
+class PageReader:
     """Reads the page of a target for one model, in whatever thread calls it; one call at a time."""
 
     from_page = True
@@ -119,27 +123,29 @@ class MetricsPage:
         self._url = target.metrics_url
         self._model = model
         self._version = version
-        self._session = PageSession()
-        # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
-        self._session.headers["Accept-Encoding"] = "identity"
-        self._session.max_redirects = 3
-        # Given with each request: the session's own gives way to an environment variable.
-        self._verify: bool | str = (target.tls.ca_file or True) if target.tls.verify else False
+        self._session = PageSession(target.tls)
+        self.stopped = threading.Event()
 
     def read(self) -> ServerReading:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
         begin_ns = time.monotonic_ns()
         try:
             text, asked_ns, answered_ns = self.fetch()
-            return parse_page(text, (asked_ns + answered_ns) // 2, self._model, self._version)
+            middle_ns = (asked_ns + answered_ns) // 2
+            return parse_page(text, middle_ns, self._model, self._version, self.stopped)
         except PageError as error:
             return ServerReading(begin_ns, True, error=str(error))
 
     def fetch(self) -> tuple[str, int, int]:
         """The page's text, and when it was asked for and there. Raises PageError."""
         asked_ns = time.monotonic_ns()
-        text = _fetch(self._session, self._url, self._verify, asked_ns + TIMEOUT_NS)
+        text = _fetch(self._session, self._url, asked_ns + TIMEOUT_NS)
         return text, asked_ns, time.monotonic_ns()
+
+    def stop(self) -> None:
+        """Ends the reading that is under way in another thread, if there is one. Returns at once."""
+        self.stopped.set()
+        self._session.shut()
 
     def close(self) -> None:
         """Closes its connection."""
@@ -149,11 +155,11 @@ class MetricsPage:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-def _fetch(session: PageSession, url: str, verify: bool | str, deadline_ns: int) -> str:
+def _fetch(session: PageSession, url: str, deadline_ns: int) -> str:
     """The page's text. Raises PageError."""
     try:
         with session.until(deadline_ns):
-            body = _fetch_body(session, url, verify)
+            body = _fetch_body(session, url)
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise PageError(_reason(error) if time.monotonic_ns() < deadline_ns else _late()) from error
     if time.monotonic_ns() >= deadline_ns:
@@ -167,18 +173,21 @@ def _fetch(session: PageSession, url: str, verify: bool | str, deadline_ns: int)
         raise PageError(f"is no UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _fetch_body(session: PageSession, url: str, verify: bool | str) -> bytes:
-    with session.get(url, stream=True, timeout=TIMEOUT_NS / NS, verify=verify) as response:
+def _fetch_body(session: PageSession, url: str) -> bytes:
+    with session.get(url, stream=True, timeout=TIMEOUT_NS / NS) as response:
+        if response.is_redirect:
+            location = clean_text(response.headers["Location"])
+            raise PageError(f"answered {response.status_code}, a redirect to {location}, which is not followed")
         if response.status_code != 200:
             raise PageError(f"answered {response.status_code}")
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise PageError(f"is compressed ({encoding[:_MAX_TEXT]}), though asked not to be")
+            raise PageError(f"is compressed ({clean_text(encoding)}), though asked not to be")
         body = bytearray()
         while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
             body += piece
-            if len(body) > MAX_PAGE_BYTES:
-                raise PageError(f"is larger than {MAX_PAGE_BYTES >> 20} MiB")
+            if len(body) > PAGE_BYTES:
+                raise PageError(f"is larger than {PAGE_BYTES >> 20} MiB")
         return bytes(body)
 
 
@@ -203,20 +212,22 @@ def _innermost(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text or type(error).__name__).splitlines()[0][:_MAX_TEXT].lower()
+    return clean_text(text or type(error).__name__).lower()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerReading:
+def parse_page(
+    text: str, at_ns: int, model: str, version: str = "", stopped: threading.Event | None = None
+) -> ServerReading:
     """What the page says of the model (of one version, if given) and of the GPUs. Raises PageError for a page that is
     no metrics page; families that it lacks, and figures that can't be true (NaN, negative, beyond 2^63), are left out.
     """
     gauges: dict[str, float] = {}
     counters: defaultdict[str, float] = defaultdict(float)
     gpus: dict[str, dict[str, float]] = {}
-    for sample in find_samples(text, _KNOWN, _OF_A_MODEL, model):
+    for sample in find_samples(text, _KNOWN, _OF_A_MODEL, model, stopped):
         name, labels = sample.name, sample.labels
         if name in _SERVER_GAUGES:
             gauges[_SERVER_GAUGES[name].name] = sample.value * _SERVER_GAUGES[name].scale
@@ -228,30 +239,57 @@ def parse_page(text: str, at_ns: int, model: str, version: str = "") -> ServerRe
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
 
 
-def find_samples(text: str, known: Collection[str], of_a_model: Collection[str], model: str) -> Iterator[Sample]:
+def find_samples(
+    text: str,
+    known: Collection[str],
+    of_a_model: Collection[str],
+    model: str,
+    stopped: threading.Event | None = None,
+) -> Iterator[Sample]:
     """The samples by the `known` names with figures that can be true: only their lines are parsed, which costs a
     hundred times what skipping does. Of those `of_a_model` the other models' are left out, but where the model's name
-    is written otherwise on a page. Raises PageError."""
+    is written otherwise on a page. Raises PageError, also where that takes too long, or once `stopped` is set."""
     mark = "" if set(model) & _ESCAPED else f'"{model}"'
     taken = 0
     lines_seen = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line or line.startswith("#"):
+    last_ns = time.thread_time_ns() + PAGE_PARSE_MS * NS // 1000
+    # Not a list of all lines, which takes many times what a page of nothing but line ends does.
+    for number, line in enumerate(io.StringIO(text), 1):
+        if not number % _LINES_BETWEEN_LOOKS:
+            _check_time(last_ns, stopped)
+        if line[0] in "#\r\n":
             continue
         lines_seen = True
         name = line.partition("{")[0].partition(" ")[0].partition("\t")[0]
         if name not in known or (mark and name in of_a_model and mark not in line):
             continue
         taken += 1
-        if taken > MAX_LINES:
-            raise PageError(f"has more than {MAX_LINES} lines that may concern the model")
-        try:
-            samples = [sample for family in text_string_to_metric_families(line) for sample in family.samples]
-        except (ValueError, KeyError, IndexError) as error:
-            raise PageError(f"line {number} cannot be parsed: {line[:_MAX_TEXT]!r}") from error
-        yield from (s for s in samples if math.isfinite(s.value) and 0 <= s.value < _MAX_PLAUSIBLE)
+        if taken > PAGE_LINES:
+            raise PageError(f"has more than {PAGE_LINES} lines that may concern the model")
+        _check_time(last_ns, stopped)
+        yield from _samples(number, line)
     if text and not lines_seen:
         raise PageError("holds no samples")
+
+
+def _samples(number: int, line: str) -> Iterator[Sample]:
+    """One line's. The parser's time grows with the square of its labels, so that these are counted first."""
+    if len(line) > PAGE_LINE:
+        raise PageError(f"line {number} has more than {PAGE_LINE} characters")
+    if line.count("=") > PAGE_LABELS and len(_LABEL.findall(line)) > PAGE_LABELS:
+        raise PageError(f"line {number} has more than {PAGE_LABELS} labels")
+    try:
+        samples = [sample for family in text_string_to_metric_families(line) for sample in family.samples]
+    except (ValueError, KeyError, IndexError) as error:
+        raise PageError(f"line {number} cannot be parsed: {clean_text(line, _MAX_TEXT)!r}") from error
+    return (s for s in samples if math.isfinite(s.value) and 0 <= s.value < _MAX_PLAUSIBLE)
+
+
+def _check_time(last_ns: int, stopped: threading.Event | None) -> None:
+    if stopped is not None and stopped.is_set():
+        raise PageError("is not read to its end: the sweep is over")
+    if time.thread_time_ns() > last_ns:
+        raise PageError(f"takes more than {PAGE_PARSE_MS} ms to parse")
 
 
 def _take_model_sample(sample: Sample, gauges: dict[str, float], counters: defaultdict[str, float]) -> None:
@@ -282,10 +320,10 @@ def _take_gpu_sample(sample: Sample, gpus: dict[str, dict[str, float]]) -> None:
     source = GpuSource.TRITON if sample.name in _TRITON_GPU else GpuSource.DCGM
     take = _TRITON_GPU.get(sample.name) or _DCGM_GPU[sample.name]
     uuid = sample.labels.get("gpu_uuid" if source is GpuSource.TRITON else "UUID", "")
-    if not uuid or len(uuid) > _MAX_TEXT:
-        return
     instance = sample.labels.get("GPU_I_ID", "")
     key = f"{uuid}/{instance}" if instance else uuid
+    if not uuid or not is_clean_name(key):
+        return
     if f"{source}:{key}" not in gpus and len(gpus) >= MAX_GPUS:
         return
     gpus.setdefault(f"{source}:{key}", {})[take.name] = sample.value * take.scale

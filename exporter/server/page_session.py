@@ -1,5 +1,7 @@
-"""A `requests` session whose every exchange ends by a deadline. Its own time-outs are for each read from the socket: a
-server that sends its head a byte a second would hold its reader for ever.
+"""A `requests` session whose every exchange ends by a deadline, and goes where it was told to go. The time-outs of
+`requests` are for each read from the socket: a server that sends its head a byte a second would hold its reader for
+ever. And its defaults take a proxy, a password (~/.netrc) and a list of CAs from the environment, and follow a server
+to wherever that points.
 
 Owns the watch over the session's sockets; knows no page.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 import weakref
@@ -17,6 +20,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
+from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 
 _AGAIN_SECONDS = 0.05
@@ -24,13 +28,24 @@ _AGAIN_SECONDS = 0.05
 
 
 class PageSession(requests.Session):
-    """One exchange at a time, in whatever thread."""
+    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsOptions) -> None:
         super().__init__()
-        self._adapter = _Adapter()
+        self.trust_env = False
+        # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
+        self.headers["Accept-Encoding"] = "identity"
+        self._adapter = _Adapter(tls)
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
+
+    def request(self, method: str | bytes, url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
+        """As in the base class, but that no redirect is followed."""
+        return super().request(method, url, *arguments, **{**options, "allow_redirects": False})
+
+    def shut(self) -> None:
+        """Ends the exchange that is under way in another thread, if there is one."""
+        self._adapter.shut()
 
     @contextlib.contextmanager
     def until(self, deadline_ns: int) -> Iterator[None]:
@@ -55,8 +70,9 @@ class PageSession(requests.Session):
 class _Adapter(HTTPAdapter):
     """Knows the sockets of its connections, also while they are in use, and after an answer took them over."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsOptions) -> None:
         super().__init__()
+        self._tls = tls
         self._sockets: list[weakref.ref[socket.socket]] = []
 
     def get_connection_with_tls_context(
@@ -66,7 +82,14 @@ class _Adapter(HTTPAdapter):
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if "ConnectionCls" not in vars(pool):
             pool.ConnectionCls = _told_of_sockets(pool.ConnectionCls, self._opened)
+            if pool.scheme == "https":
+                pool.conn_kw["ssl_context"] = context = _context(self._tls)
+                pool.cert_reqs, pool.ca_certs = context.verify_mode, None
+                pool.assert_hostname = None if context.check_hostname else False
         return pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing: the pool has its context, and `requests` would add its own list of CAs."""
 
     def _opened(self, sock: socket.socket) -> None:
         known = [each for each in self._sockets if each() is not None]
@@ -79,6 +102,17 @@ class _Adapter(HTTPAdapter):
                 with contextlib.suppress(OSError):  # it is closed
                     # Not a TLS socket's own method, which takes its state away under the thread that reads.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _context(tls: TlsOptions) -> ssl.SSLContext:
+    """As for the load, but for client certificates: the system's CAs, or those of a file, where one that is no root is
+    trusted as it is. Raises OSError."""
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
+    context.check_hostname = tls.verify and tls.verify_host
+    if not tls.verify:
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _told_of_sockets(connection: Any, tell: Callable[[socket.socket], None]) -> Any:

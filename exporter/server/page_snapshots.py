@@ -1,4 +1,4 @@
-"""Statistics for kinds of servers that tell them on their metrics page alone."""
+"""The metrics page of servers that report their statistics on it alone, read at the windows' edges."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 
 from exporter.core.facts import ModelFacts, ServerSnapshot
 from exporter.core.target import Target
-from exporter.server.metrics import MetricsPage, PageError
+from exporter.server.metrics import PageError, PageReader
 from exporter.server.page_statistics import parse_statistics
 
 
-class PageStatistics:
+class PageSnapshots:
     """The metrics page of a target, asked for a model's statistics at the windows' edges."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._page: MetricsPage | None = None
+        self._page: PageReader | None = None
 
     @property
     def there(self) -> bool:
@@ -31,14 +31,15 @@ class PageStatistics:
     def close(self) -> None:
         """Closes its connection."""
         if self._page is not None:
+            self._page.stop()
             self._page.close()
 
     def _read(self, facts: ModelFacts) -> ServerSnapshot | None:
         if self._page is None:
-            self._page = MetricsPage(self._target, facts.name, facts.asked_version)
+            self._page = PageReader(self._target, facts.name, facts.asked_version)
         try:
             text, asked_ns, answered_ns = self._page.fetch()
-            models = parse_statistics(text, facts.name, facts.asked_version)
+            models = parse_statistics(text, facts.name, facts.asked_version, self._page.stopped)
         except PageError:
             return None
         return ServerSnapshot(asked_ns, answered_ns, models)

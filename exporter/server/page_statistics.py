@@ -5,6 +5,7 @@ Which families count requests and sum up their times says `exporter.core.kinds`.
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
@@ -20,12 +21,14 @@ _MODEL_LABELS: Final = ("model_name", "model")
 _VERSION_LABELS: Final = ("model_version", "version")
 
 
-def parse_statistics(text: str, model: str, version: str = "") -> tuple[ModelStatistics, ...]:
+def parse_statistics(
+    text: str, model: str, version: str = "", stopped: threading.Event | None = None
+) -> tuple[ModelStatistics, ...]:
     """What the page says of the model's versions (of one, if given); a page without versions is taken to speak of that
     one. What it has of a version's requests has their count. Raises PageError for a page that is no metrics page."""
     counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     times_ns: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for sample in find_samples(text, _FAMILIES, _FAMILIES, model):
+    for sample in find_samples(text, _FAMILIES, _FAMILIES, model, stopped):
         found = _label(sample.labels, _VERSION_LABELS, version)
         if _label(sample.labels, _MODEL_LABELS, "") != model or version not in ("", found):
             continue

@@ -1,6 +1,6 @@
 """Readings at intervals, in a thread of their own, so that a slow page never holds up the load.
 
-Owns the thread and its timetable; knows nothing of what is read.
+Owns the thread and its timetable, and which sources a target has; knows nothing of what is read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from exporter.core.facts import ServerReading
+from exporter.core.target import Target
 from exporter.core.units import NS
 
 MAX_READINGS = 1000
 """Kept for a window; a longer one at a short interval loses its first ones."""
+
+END_LIMIT_SECONDS = 1.0
+"""How long the thread is waited for at the end."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +34,9 @@ class Reader(Protocol):
 
     def read(self) -> ServerReading:
         """One reading. Takes as long as it takes, never raises."""
+
+    def stop(self) -> None:
+        """Ends the reading that is under way in another thread, as soon as it can. Returns at once."""
 
     def close(self) -> None:
         """Nothing more is read."""
@@ -52,6 +59,7 @@ class Poller:
         self._waiting: list[asyncio.Future[None]] = []
         self._asked = False
         self._closed = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self.on_reading: Callable[[ServerReading], None] | None = None
         """Called on the loop with each reading as it comes."""
         self._thread = threading.Thread(target=self._run, name="server-readings", daemon=True)
@@ -77,11 +85,15 @@ class Poller:
         self._last = readings[-1]
         return before + readings
 
-    def close(self) -> None:
-        """Ends the thread, after the reading that is under way."""
+    async def close(self) -> None:
+        """Ends the reading that is under way, and the thread with it: what reads on for a sweep that is over would take
+        the time of the next one's. A thread that is stuck all the same is left behind after a second."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+        self._reader.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._ended), END_LIMIT_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -94,6 +106,8 @@ class Poller:
             _log.exception("the server's readings end")
         finally:
             self._reader.close()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._ended.set_result, None)
 
     def _until_due(self) -> list[asyncio.Future[None]] | None:
         """Waits for an edge or the interval's end; who waits for the reading that follows. None: closed."""
@@ -119,3 +133,19 @@ class Poller:
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(done)
+
+
+def open_readers(target: Target, model: str, version: str) -> list[Reader]:
+    """The target's metrics page, if it names one, and the driver, where the server runs on this machine. May take as
+    long as a look-up of the host's name."""
+    readers: list[Reader] = []
+    if target.metrics_url:
+        from exporter.server.metrics import PageReader
+
+        readers.append(PageReader(target, model, version))
+    if target.gpu == "auto":
+        from exporter.server.gpu import is_this_machine, open_nvml
+
+        if is_this_machine(target.address or target.host) and (driver := open_nvml()) is not None:
+            readers.append(driver)
+    return readers

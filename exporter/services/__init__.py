@@ -20,7 +20,7 @@ def _triton_in_process() -> Service:
 
 
 def _oip() -> Service:
-    from exporter.services.oip import OipService
+    from exporter.services.oip.service import OipService
 
     return OipService()
 
@@ -37,7 +37,7 @@ def _torchserve() -> Service:
     return TorchServeService()
 
 
-KINDS: dict[str, Callable[[], Service]] = {
+SERVICES: dict[str, Callable[[], Service]] = {
     "triton": _triton,
     "triton_in_process": _triton_in_process,
     "oip": _oip,

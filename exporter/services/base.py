@@ -1,6 +1,6 @@
 """What a service kind is: the seam between the load engine and a server's protocol.
 
-A kind is one module that implements `Service`, one line in `exporter.services.KINDS`, and one entry in
+A kind is one module that implements `Service`, one line in `exporter.services.SERVICES`, and one entry in
 `exporter.core.kinds`, for the configuration. The engine, the pacers and the conductor see nothing of a server but this.
 """
 

@@ -1,4 +1,4 @@
-"""Which channel a door takes: HTTP/1.1 or gRPC, for the service kinds that speak both."""
+"""Which channel an endpoint takes: HTTP/1.1 or gRPC, for the service kinds that speak both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 def make_channel(
     target: Target, listener: Listener, *, keep_answers: bool = False, method: str = INFER_METHOD
 ) -> Channel:
-    """A channel of the door's protocol, not opened yet; `method` is what gRPC calls."""
+    """A channel of the endpoint's protocol, not opened yet; `method` is what gRPC calls."""
     if target.is_grpc:
         capacity = target.streams_per_connection
         return GrpcChannel(target, listener, capacity, method=method, keep_answers=keep_answers)

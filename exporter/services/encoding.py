@@ -51,7 +51,7 @@ def http_request(
         # As Triton's client does it: the whole body, and the length of its JSON part is what it is when unpacked.
         content = compress(content, probe.input.compression)
         every.append(("Content-Encoding", probe.input.compression))
-    head = request_head("POST", probe.target.path + path, probe.target.authority, every, len(content))
+    head = request_head("POST", probe.target.path + path, probe.target.sent_authority, every, len(content))
     return EncodedRequest(head, content)
 
 

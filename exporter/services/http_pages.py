@@ -1,21 +1,29 @@
-"""One question over HTTP, for kinds whose servers have no client library: on a connection made as the load's are."""
+"""Questions over HTTP to any kind of server, on connections made as the load's are: to the target's own host and with
+its name, without proxies or anything else of the environment, and without following the server anywhere.
+
+Owns how a response becomes a page, or the reason of a failed sweep. What a server sends is bounded here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.core.errors import PreflightError, TransportError
-from exporter.core.outcome import Reason
+from exporter.core.bounds import CONTROL_BYTES
+from exporter.core.errors import PreflightError, ProtocolError, TransportError
+from exporter.core.outcome import Outcome, Reason
 from exporter.core.target import Target
+from exporter.core.text import clean_text, load_json
 from exporter.core.units import NS
 from exporter.services.connectivity import no_answer, transport_reason
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
-from exporter.wire.http1 import request_head
+from exporter.wire.codings import decompress
+from exporter.wire.http1 import read_header, request_head
 
 _REASONS = {
     401: Reason.AUTH,
@@ -35,50 +43,145 @@ class Page:
     url: str
     status: int
     body: bytes
+    head: bytes = b""
 
     @property
     def is_ok(self) -> bool:
         return 200 <= self.status < 300
 
+    def header(self, name: str) -> str | None:
+        """The value of the header `name` (given in lower case)."""
+        return read_header(self.head, name)
+
     def json(self) -> Any:
         """The body as JSON. Raises PreflightError."""
         try:
-            return json.loads(self.body)
+            return load_json(self.body)
         except ValueError as error:
-            raise PreflightError(Reason.PROTOCOL, f"{self.url} answered what is no JSON: {error}") from error
+            raise PreflightError(
+                Reason.PROTOCOL, f"{self.url} answered what is no JSON: {clean_text(str(error))}"
+            ) from error
 
-    def refusal(self) -> PreflightError:
+    def refusal(self, reasons: Mapping[int, Reason] = _REASONS) -> PreflightError:
         """The status as the reason of a failed sweep."""
-        reason = _REASONS.get(self.status, Reason.PROTOCOL)
-        return PreflightError(reason, f"{self.url} said {error_text(self.status, self.body)}", str(self.status))
+        location = self.header("location") if 300 <= self.status < 400 else None
+        text = f"{self.url} said {error_text(self.status, _message(self.body), location)}"
+        return PreflightError(reasons.get(self.status, Reason.PROTOCOL), text, str(self.status))
+
+
+def _message(body: bytes) -> bytes:
+    """What is in the JSON that servers wrap their errors in."""
+    with contextlib.suppress(ValueError):
+        value = load_json(body)
+        if isinstance(value, dict) and isinstance(text := value.get("error"), str) and text:
+            return text.encode()
+    return body
+
+
+class PageClient:
+    """Asks one server. Connections are kept, and as many are made as questions are asked at a time."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._idle: list[_Exchange] = []
+
+    async def ask(
+        self,
+        path: str,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        max_bytes: int = CONTROL_BYTES,
+    ) -> Page:
+        """The response to a question below the target's path, with the target's headers; one that is an error is one,
+        too. It takes as long as it takes. Raises PreflightError where there is none."""
+        target = self._target
+        url = target.url + path
+        try:
+            every = [*headers, *read_headers(target.headers)]
+        except TransportError as error:
+            raise transport_reason(error) from error
+        head = request_head(method, target.path + path, target.sent_authority, every, len(body))
+        request = EncodedRequest(head, body)
+        while self._idle and max_bytes == CONTROL_BYTES:
+            # A server may have closed it between two questions, or be about to: that is no failure.
+            with contextlib.suppress(_GoneError):
+                return await self._exchange(self._idle.pop(), request, url)
+        try:
+            return await self._exchange(_Exchange(target, max_bytes), request, url)
+        except _GoneError as error:
+            raise PreflightError(Reason.PROTOCOL, f"{url}: {error}") from error
+
+    async def close(self) -> None:
+        """Closes its connections. It can be used again."""
+        idle, self._idle = self._idle, []
+        for exchange in idle:
+            await exchange.channel.close()
+
+    async def _exchange(self, exchange: _Exchange, request: EncodedRequest, url: str) -> Page:
+        try:
+            page = await exchange.run(request, url)
+        except BaseException:
+            await exchange.channel.close()
+            raise
+        if exchange.max_bytes == CONTROL_BYTES:
+            self._idle.append(exchange)
+        else:
+            await exchange.channel.close()
+        return page
+
+
+class _GoneError(Exception):
+    """The connection was closed before anything came back."""
+
+
+class _Exchange:
+    """One connection, and the question that is on it."""
+
+    def __init__(self, target: Target, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.channel = HttpChannel(target, self._ended, keep_body=True, max_bytes=max_bytes)
+        self._result: asyncio.Future[Page | TransportError | _GoneError] | None = None
+        self._url = ""
+
+    async def run(self, request: EncodedRequest, url: str) -> Page:
+        self._url = url
+        self._result = asyncio.get_running_loop().create_future()
+        self.channel.send(Call(0), request)
+        result = await self._result
+        if isinstance(result, TransportError):
+            raise transport_reason(result, url) from result
+        if isinstance(result, _GoneError):
+            raise result
+        return result
+
+    def _ended(self, call: Call) -> None:
+        if self._result is None or self._result.done():
+            return
+        self._result.set_result(self._page() if call.responses else self._failure(call))
+
+    def _page(self) -> Page | TransportError:
+        client = self.channel.client
+        head, raw = client.kept()
+        try:
+            body = decompress(bytes(raw), read_header(head, "content-encoding") or "", self.max_bytes)
+        except ProtocolError as error:
+            return TransportError(Outcome.PROTOCOL_ERROR, str(error))
+        return Page(self._url, client.status, body, head)
+
+    def _failure(self, call: Call) -> TransportError | _GoneError:
+        if call.outcome is Outcome.CONNECT_ERROR and call.sent_ns:
+            return _GoneError(call.text)
+        return TransportError(call.outcome, call.text or "no answer")
 
 
 async def ask(target: Target, path: str, timeout_ns: int, method: str = "GET") -> Page:
-    """The answer to a question below the target's path, with the target's headers. Raises PreflightError where there is
-    none within the time-out; an answer that is an error is one."""
-    url = target.url + path
-    ended: asyncio.Future[Page | TransportError] = asyncio.get_running_loop().create_future()
-
-    def listener(call: Call) -> None:
-        if ended.done():
-            return
-        if call.responses:
-            ended.set_result(Page(url, channel.client.status, bytes(channel.client.kept()[1])))
-        else:
-            ended.set_result(TransportError(call.outcome, call.text or "no answer"))
-
-    channel = HttpChannel(target, listener, keep_body=True)
+    """The answer to one question, as by `PageClient.ask`, within the time-out."""
+    client = PageClient(target)
     try:
-        head = request_head(method, target.path + path, target.authority, read_headers(target.headers), 0)
         async with asyncio.timeout(timeout_ns / NS):
-            channel.send(Call(0), EncodedRequest(head, b""))
-            result = await ended
-    except TransportError as error:
-        raise transport_reason(error) from error
+            return await client.ask(path, method)
     except TimeoutError as error:
-        raise no_answer(url, timeout_ns) from error
+        raise no_answer(target.url + path, timeout_ns) from error
     finally:
-        await channel.close()
-    if isinstance(result, TransportError):
-        raise transport_reason(result, url)
-    return result
+        await client.close()

@@ -25,7 +25,7 @@ from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request
 from exporter.services.without_extensions import PlainControl, PlainService
 from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
-from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
+from exporter.wire.http1 import decoded_body
 
 FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
 """What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the answer."""
@@ -57,8 +57,7 @@ class TorchServeService(PlainService):
     def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
         """The body of the answer, as it is."""
         (message,) = answer.messages
-        encoding = read_header(answer.head, "content-encoding") or ""
-        return [{OUTPUT: _one(decompress(bytes(message), encoding, MAX_ANSWER_BYTES))}]
+        return [{OUTPUT: _one(decoded_body(answer.head, message))}]
 
 
 class TorchServeControl(PlainControl):
@@ -67,7 +66,7 @@ class TorchServeControl(PlainControl):
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        """Whether the server is healthy, has the model, and workers for it, as far as its doors tell. Raises
+        """Whether the server is healthy, has the model, and workers for it, as far as its endpoints tell. Raises
         PreflightError."""
         await self._check_health()
         await self._check_model(model, version)
@@ -101,7 +100,7 @@ class TorchServeControl(PlainControl):
             raise PreflightError(Reason.SERVER_NOT_READY, f"{text}, which can be of any of its models; {cure}")
 
     async def _check_model(self, model: str, version: str) -> None:
-        """The door's description of a prediction is there for models that are."""
+        """The endpoint's description of a prediction is there for models that are."""
         from exporter.services.http_pages import ask
 
         page = await ask(self._target, predictions_path(model, version), self._timeout_ns, "OPTIONS")
@@ -109,11 +108,11 @@ class TorchServeControl(PlainControl):
             raise _refused(page)
 
     async def _served_version(self, model: str, version: str) -> str:
-        """The version that answers, "" if nobody says. Only the management door tells it, and the state of the model's
-        workers: without one that is ready, requests wait until they time out. Raises PreflightError."""
+        """The version that answers, "" if nobody says. Only the management endpoint tells it, and the state of the
+        model's workers: without one that is ready, requests wait until they time out. Raises PreflightError."""
         from exporter.services.http_pages import ask
 
-        management = management_door(self._target)
+        management = management_endpoint(self._target)
         if management is None:
             return version
         at = f"/{quote(version, safe='')}" if version else ""
@@ -135,8 +134,8 @@ class TorchServeControl(PlainControl):
         return found
 
 
-def management_door(target: Target) -> Target | None:
-    """The target's management door, where it names one. It is no part of what the target is settled on."""
+def management_endpoint(target: Target) -> Target | None:
+    """The target's management endpoint, where it names one. It is no part of what the target is settled on."""
     if not target.management_url:
         return None
     parts = urlsplit(target.management_url)
@@ -147,12 +146,13 @@ def management_door(target: Target) -> Target | None:
         port=parts.port or (443 if parts.scheme == "https" else 80),
         path=parts.path.rstrip("/"),
         headers=target.management_headers,
+        host_header="",
         address="",
     )
 
 
 def predictions_path(model: str, version: str) -> str:
-    """The path of a prediction, below the door's prefix."""
+    """The path of a prediction, below the endpoint's prefix."""
     at = f"/{quote(version, safe='')}" if version else ""
     return f"/predictions/{quote(model, safe='')}{at}"
 

@@ -1,20 +1,20 @@
 """What kinds of servers share that have nothing of Triton's extensions: no sequences, no shared memory, no settings.
 
-A configuration that asks for one of these is refused before it comes here (config.checks); what is here are the words
-for programs that do without that check.
+A configuration that asks for one of these is refused before it comes here, by the table of `core.kinds`; programs that
+do without one are refused here by the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
 
 from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import ModelFacts, ServerSnapshot, TensorSpec
+from exporter.core.kinds import NO_SUCH, refusal
 from exporter.core.outcome import Reason
 from exporter.core.probe import InputOptions, Probe
 from exporter.core.target import Target
-from exporter.server.page_snapshots import PageStatistics
+from exporter.server.page_snapshots import PageSnapshots
 from exporter.services.base import Placer, SharedRequests, Tensors, TraceSettings
 from exporter.services.channel_factory import connections
 from exporter.transport.call import EncodedRequest
@@ -24,15 +24,15 @@ class PlainService:
     """The part of a `Service` (services.base) that is the same for all of them."""
 
     async def check_shared_memory(self, probe: Probe) -> None:
-        _refuse(probe.target, "shared memory")
+        raise unsupported(probe.target, "input.shared_memory", probe.input.shared_memory)
 
     async def share(
         self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
     ) -> SharedRequests:
-        _refuse(probe.target, "shared memory")
+        raise unsupported(probe.target, "input.shared_memory", probe.input.shared_memory)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
-        raise InputError(f"a target of kind {target.kind} takes no sequences")
+        raise InputError(str(unsupported(target, "load.sequences")))
 
     def connections(self, target: Target, in_flight: int) -> int:
         return connections(target, in_flight)
@@ -44,7 +44,7 @@ class PlainControl:
     def __init__(self, target: Target, timeout_ns: int) -> None:
         self._target = target
         self._timeout_ns = timeout_ns
-        self._page = PageStatistics(target)
+        self._page = PageSnapshots(target)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """What the metrics page says, where the target names it."""
@@ -54,20 +54,22 @@ class PlainControl:
         self._page.close()
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
-        _refuse(self._target, "reference model")
+        raise unsupported(self._target, "validation.reference_model")
 
     async def ready_models(self) -> tuple[str, ...]:
-        _refuse(self._target, "list of models")
+        raise unsupported(self._target, "models")
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
-        _refuse(self._target, "trace settings")
+        raise unsupported(self._target, "server_settings")
 
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
-        _refuse(self._target, "trace settings")
+        raise unsupported(self._target, "server_settings")
 
 
-def _refuse(target: Target, what: str) -> NoReturn:
-    raise PreflightError(Reason.UNSUPPORTED, f"target {target.name}: its kind, {target.kind}, has no {what}")
+def unsupported(target: Target, key: str, given: str = "") -> PreflightError:
+    """What a target's kind lacks, by the key with which a configuration asks for it."""
+    problem = refusal(target.kind, key, given) or NO_SUCH.format(kind=target.kind)
+    return PreflightError(Reason.UNSUPPORTED, f"target {target.name}: {key}: {problem}")
 
 
 def model_inputs(model: str, told: Sequence[TensorSpec], options: InputOptions) -> tuple[TensorSpec, ...]:

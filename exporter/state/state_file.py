@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter.logs import Throttle
 from exporter.storage.atomic_file import replace_file
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class StateFile:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-file")
         self._write_errors = 0
         self._failing = False
+        self._log_rarely = Throttle()
 
     @property
     def write_errors(self) -> int:
@@ -75,7 +77,7 @@ class StateFile:
             return self._set_aside(error)
         try:
             return _decode(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return self._set_aside(error)
 
     def save(self, times: Mapping[ProbeKey, LastTimes]) -> None:
@@ -111,11 +113,11 @@ class StateFile:
             replace_file(self._path, _encode(times.items()))
         except OSError as error:
             self._write_errors += 1
-            if not self._failing:
+            if not self._failing and self._log_rarely.passes("failed"):
                 _log.warning("state file %s cannot be written: %s", self._path, error)
             self._failing = True
         else:
-            if self._failing:
+            if self._failing and self._log_rarely.passes("over"):
                 _log.info("state file %s is written again", self._path)
             self._failing = False
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from exporter.analysis.client import is_client_limited, worst_health
 from exporter.analysis.clusters import window_modes_ns
 from exporter.analysis.join import (
     FOREIGN_LIMIT_RATIO,
@@ -39,13 +38,20 @@ from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import LatencySummary, Measurement, Repeat, WindowSummary
 from exporter.core.units import NS
-from exporter.core.window import RecordColumns, Window, sum_checked
+from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
 from exporter.logs import fields
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
 from exporter.server.statistics import SEVERAL_CALLED, ServerDelta, add_deltas, difference
 from exporter.sweep.stability import Stability
 
 _log = logging.getLogger(__name__)
+
+CPU_LIMIT_RATIO = 0.95
+"""A worker is one event loop, so one core: at this part of it the loop has no time left."""
+LAG_LIMIT_NS = 50_000_000
+"""A loop that came this late at least once was held up by something else than its own work between two requests."""
+THROTTLE_LIMIT_RATIO = 0.01
+"""Part of the time in which a cgroup limit kept the worker from running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +226,22 @@ def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
     send = columns.send_done_ns[ok] - columns.sent_ns[ok]
     receive = columns.last_ns[ok] - columns.first_ns[ok]
     return float(send.mean()), float(receive.mean())
+
+
+def worst_health(parts: Sequence[ClientHealth]) -> ClientHealth:
+    """Several windows as one: the largest lag, the largest cpu ratio, all of the throttling."""
+    return ClientHealth(
+        loop_lag_ns=max((part.loop_lag_ns for part in parts), default=0),
+        cpu_ratio=max((part.cpu_ratio for part in parts), default=0.0),
+        throttled_ns=sum(part.throttled_ns for part in parts),
+    )
+
+
+def is_client_limited(health: ClientHealth, duration_ns: int) -> bool:
+    """Whether it was this client, not the server, that bounded the figures: no cpu left, a loop that lagged, or a
+    cgroup that throttled."""
+    return (
+        health.cpu_ratio >= CPU_LIMIT_RATIO
+        or health.loop_lag_ns >= LAG_LIMIT_NS
+        or health.throttled_ns > THROTTLE_LIMIT_RATIO * duration_ns
+    )

@@ -6,12 +6,10 @@ them visit a level twice: a concurrency is one, and of a request rate a milliont
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
-from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
-
-HIGHEST_REQUEST_RATE = 1_000_000.0
-"""Where an open end ends: the most that a configuration may ask for."""
+from exporter.core.probe import MAX_REQUEST_RATE, MAX_SEARCH_LEVELS, Mode, Search, SearchKind
 
 _RATE_UNITS = 1_000_000
 
@@ -23,7 +21,7 @@ def visits(search: Search, max_in_flight: int) -> Visits:
     """The values to visit. An open end goes up to `max_in_flight` or the highest rate, in MAX_SEARCH_LEVELS at most."""
     is_rate = search.mode is Mode.REQUEST_RATE
     units = _RATE_UNITS if is_rate else 1
-    highest = search.end or (HIGHEST_REQUEST_RATE if is_rate else max_in_flight)
+    highest = search.end or (MAX_REQUEST_RATE if is_rate else max_in_flight)
     start, end, step = (round(value * units) for value in (search.start, highest, search.step))
     chosen = _linear if search.kind is SearchKind.LINEAR else _binary
     values = chosen(start, end, step)
@@ -36,6 +34,16 @@ def visits(search: Search, max_in_flight: int) -> Visits:
             value = values.send(kept)
         except StopIteration:
             return
+
+
+def most_visits(search: Search) -> int:
+    """The most levels that `visits` gives, whatever is found at them."""
+    if not search.end:
+        return MAX_SEARCH_LEVELS
+    steps = (search.end - search.start) / search.step
+    if search.kind is SearchKind.LINEAR:
+        return int(steps + 1e-9) + 1
+    return (2 if steps else 1) + math.ceil(math.log2(max(steps, 1)))
 
 
 def _linear(start: int, end: int, step: int) -> Generator[int, bool, None]:

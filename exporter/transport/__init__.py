@@ -1,1 +1,2 @@
-"""Bytes between a socket and a protocol core: connections, TLS, names, and the channels that carry calls."""
+"""Bytes between a socket and a protocol core: connections, TLS, names, and the channels that carry calls. Never knows
+what a model is."""

@@ -21,7 +21,8 @@ from exporter.transport.dial import dial
 
 Buffer = bytes | memoryview
 
-_RECEIVE_BYTES = 256 * 1024
+_RECEIVE_BYTES = 64 * 1024
+"""For a larger buffer glibc maps and unmaps memory at every read, which costs more than a second recv."""
 _TLS_RECORD_BYTES = 16 * 1024
 _TLS_SLICE_BYTES = 64 * 1024
 _SEND_PARTS = 64

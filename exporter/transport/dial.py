@@ -131,9 +131,7 @@ async def _handshake(sock: socket.socket, connect_ns: int, target: Target, alpn:
     """Takes over `sock`: closed if the handshake fails."""
     try:
         context = client_context(target, alpn)
-        wrapped = context.wrap_socket(
-            sock, server_hostname=target.tls.server_name or target.host, do_handshake_on_connect=False
-        )
+        wrapped = context.wrap_socket(sock, server_hostname=target.tls_name, do_handshake_on_connect=False)
     except OSError as error:
         sock.close()
         raise _tls_error(target, error) from error

@@ -12,12 +12,13 @@ from collections import deque
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink
 
 
 class GrpcChannel:
-    """A `Channel` (services.base) for unary calls of one method.
+    """A `Channel` (transport.call) for unary calls of one method.
 
     A call waits, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is
     reached; its `sent_ns` is when it was really sent. After GOAWAY, or once the stream ids are used up, calls in
@@ -163,6 +164,6 @@ class GrpcChannel:
 
     def _fail(self, call: Call, outcome: Outcome, text: str) -> None:
         call.outcome = outcome
-        call.text = text[:300]
+        call.text = clean_text(text)
         call.last_ns = time.monotonic_ns()
         self.call_ended(call)

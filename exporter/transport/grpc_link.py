@@ -7,13 +7,16 @@ Knows nothing of other connections or of waiting calls: that is the channel's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from exporter import __version__
+from exporter.core.bounds import GRPC_HELD
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.core.units import NS
 from exporter.transport.call import Answer, Call, EncodedRequest
 from exporter.transport.connection import Connection
@@ -21,14 +24,15 @@ from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.transport.headers import read_headers
 from exporter.wire.grpc import OK, Rpc, request_block
-from exporter.wire.http2 import Abort
-from exporter.wire.http2 import Connection as Http2Connection
+from exporter.wire.http2 import Abort, Http2Connection
 from exporter.wire.http2_frames import ErrorCode
 
 _USER_AGENT = f"triton-canary/{__version__}"
 _WRITE_BYTES = 512 * 1024
 """How much of large bodies is cut into frames at once; the rest waits until the kernel has taken that."""
 _MAX_BLOCKS = 64
+_UNCHECKED_BYTES = 8 << 20
+"""How much is read between two looks at what is held."""
 
 _monotonic_ns = time.monotonic_ns
 _OK = Outcome.OK
@@ -68,11 +72,25 @@ class KeepingRpc(UnaryRpc):
     keep = True
 
 
+R = TypeVar("R", bound=UnaryRpc)
+
+
+@functools.cache
+def sized(rpc_type: type[R], max_bytes: int) -> type[R]:
+    """The type with another bound for a message; 0: its own."""
+    if not max_bytes:
+        return rpc_type
+    return type(rpc_type.__name__, (rpc_type,), {"__slots__": (), "max_message_bytes": max_bytes})
+
+
 class GrpcLink:
     """A connection that is opened once, and of no more use after its end."""
 
-    def __init__(self, target: Target, method: str, owner: LinkOwner, *, keep_answers: bool = False) -> None:
-        self._rpc_type = KeepingRpc if keep_answers else UnaryRpc
+    def __init__(
+        self, target: Target, method: str, owner: LinkOwner, *, keep_answers: bool = False, max_bytes: int = 0
+    ) -> None:
+        self._rpc_type = sized(KeepingRpc if keep_answers else UnaryRpc, max_bytes or target.max_response_bytes)
+        self._unchecked_bytes = 0
         self.connection = Connection(target, ("h2",), self)
         self.core: Http2Connection[UnaryRpc] = Http2Connection()
         self._target = target
@@ -178,8 +196,8 @@ class GrpcLink:
         encoding = own.pop("grpc-encoding", "identity")
         return request_block(
             scheme="https" if self._target.is_tls else "http",
-            authority=self._target.authority,
-            path=self._method,
+            authority=self._target.sent_authority,
+            path=own.pop(":path", self._method),
             user_agent=_USER_AGENT,
             timeout_ns=timeout_ns or None,
             encoding=encoding,
@@ -278,12 +296,34 @@ class GrpcLink:
             if self._ready is not None and core.peer_ready and not self._ready.done():
                 self._ready.set_result(None)
             self._owner.link_changed(self)
+            self._unchecked_bytes += len(data)
+            if self._unchecked_bytes > _UNCHECKED_BYTES:
+                self._bound_held(now_ns)
         finally:
             self._reading = False
         self.flush()
         if failure:
             self.connection.close()
-            self._lose(Outcome.PROTOCOL_ERROR, failure[:300])
+            self._lose(Outcome.PROTOCOL_ERROR, clean_text(failure))
+
+    def _bound_held(self, now_ns: int) -> None:
+        """Gives up the largest response where those that are under way hold too much together."""
+        self._unchecked_bytes = 0
+        held = {rpc: self._held(rpc) for rpc in self.core.open_streams}
+        limit = max(GRPC_HELD, 2 * self._target.max_response_bytes)
+        while sum(held.values()) > limit:
+            largest = max(held, key=held.__getitem__)
+            del held[largest]
+            self._reset(largest)
+            if not largest.ended:
+                text = f"responses under way on one connection held more than {limit} bytes, this one the most"
+                self._end(largest, Outcome.PROTOCOL_ERROR, text, now_ns)
+
+    def _reset(self, rpc: UnaryRpc) -> None:
+        self.core.reset(rpc)
+
+    def _held(self, rpc: UnaryRpc) -> int:
+        return rpc.held
 
     def _tell(self, rpc: UnaryRpc, now_ns: int) -> None:
         call = rpc.call

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from exporter.core.outcome import Outcome
+from exporter.core.text import clean_text
 from exporter.wire.grpc import Code, Rpc
 from exporter.wire.http2 import Abort
-
-_TEXT_LENGTH = 300
 
 _OUTCOME_OF_CODE = {
     Code.OK: Outcome.OK,
@@ -31,12 +30,12 @@ def unary_outcome(rpc: Rpc) -> tuple[Outcome, str]:
     status = rpc.status
     assert status is not None
     if status.abort in (Abort.GOAWAY, Abort.REFUSED):
-        return Outcome.OVERLOAD, f"refused: {status.message}"[:_TEXT_LENGTH]
+        return Outcome.OVERLOAD, clean_text(f"refused: {status.message}")
     if status.abort is not None:
-        return Outcome.PROTOCOL_ERROR, status.message[:_TEXT_LENGTH]
+        return Outcome.PROTOCOL_ERROR, clean_text(status.message)
     if status.code is Code.OK:
         if rpc.message_count == 1:
             return Outcome.OK, ""
         return Outcome.PROTOCOL_ERROR, f"{rpc.message_count} messages in a unary answer"
     text = f"{status.code.name}: {status.message}" if status.message else status.code.name
-    return _OUTCOME_OF_CODE.get(status.code, Outcome.SERVER_ERROR), text[:_TEXT_LENGTH]
+    return _OUTCOME_OF_CODE.get(status.code, Outcome.SERVER_ERROR), clean_text(text)

@@ -12,15 +12,14 @@ from typing import NamedTuple
 
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.grpc_channel import GrpcChannel
-from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc
+from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc, sized
 from exporter.transport.grpc_outcome import unary_outcome
 from exporter.wire.grpc import OK
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import ErrorCode
-
-_TEXT_LENGTH = 300
 
 
 class StreamMessage(NamedTuple):
@@ -56,6 +55,7 @@ class StreamLink(GrpcLink):
         self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_answers: bool = False
     ) -> None:
         super().__init__(target, method, owner)
+        self._stream_type = sized(StreamRpc, target.max_response_bytes)
         self._keep_answers = keep_answers
         self._kept: dict[int, list[bytes | bytearray]] = {}
         self._read = protocol.read
@@ -70,7 +70,7 @@ class StreamLink(GrpcLink):
         rpc = self._stream_of(call)
         is_new = rpc is None
         if rpc is None:
-            rpc = self._streams[call.slot] = StreamRpc()
+            rpc = self._streams[call.slot] = self._stream_type()
         rpc.take_messages()  # what came unasked
         rpc.call, rpc.request, rpc.resent, rpc.ended = call, request, resent, False
         rpc.size = 0
@@ -138,19 +138,26 @@ class StreamLink(GrpcLink):
             if call.on_response is not None:
                 call.on_response(call)
         if message.is_final:
-            self._end(rpc, message.outcome, message.text[:_TEXT_LENGTH], now_ns)
+            self._end(rpc, message.outcome, clean_text(message.text), now_ns)
         return message.is_final
 
     def _answer(self, rpc: UnaryRpc) -> Answer | None:
         kept = self._kept.pop(rpc.call.slot, [])
         return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is Outcome.OK else None
 
+    def _reset(self, rpc: UnaryRpc) -> None:
+        self._streams = {slot: stream for slot, stream in self._streams.items() if stream is not rpc}
+        super()._reset(rpc)
+
+    def _held(self, rpc: UnaryRpc) -> int:
+        return rpc.held + sum(map(len, self._kept.get(rpc.call.slot, ())))
+
     def _responses(self, rpc: UnaryRpc) -> int:
         return len(rpc.call.response_ns)
 
 
 class GrpcStreamChannel(GrpcChannel):
-    """A `Channel` (services.base) whose calls go on bidirectional streams and may have any number of answers.
+    """A `Channel` (transport.call) whose calls go on bidirectional streams and may have any number of answers.
 
     A call that is given up has its stream reset: that is how a server is told, and there is no other way that leaves
     what it still answers to that call apart from the next one's.

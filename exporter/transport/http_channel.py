@@ -6,22 +6,24 @@ Owns how an answer or a failure becomes an outcome. Knows the HTTP core and the 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.text import clean_text
 from exporter.core.units import NS
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
-from exporter.wire.http1 import Http1Client
+from exporter.wire.http1 import MAX_ANSWER_BYTES, Http1Client
 
 _JOINED_BYTES = 16 * 1024
 """A body up to this size is joined to its head: one small copy is cheaper than a gathering write."""
 _ERROR_BODY_BYTES = 1024
-_TEXT_LENGTH = 300
+_STYLE_OR_TAG = re.compile(r"<style.*?(</style>|$)|<[^>]*>?", re.IGNORECASE | re.DOTALL)
 _MAX_RETRY_AFTER_SECONDS = 86_400
 
 _monotonic_ns = time.monotonic_ns
@@ -30,7 +32,7 @@ _OK = Outcome.OK
 
 
 class HttpChannel:
-    """A `Channel` (services.base) over HTTP/1.1.
+    """A `Channel` (transport.call) over HTTP/1.1.
 
     A connection that the server closed between calls is opened again without a word. One that is lost under a call
     ends it: nothing is ever sent twice.
@@ -38,10 +40,12 @@ class HttpChannel:
 
     capacity = 1
 
-    def __init__(self, target: Target, listener: Listener, *, keep_body: bool = False) -> None:
+    def __init__(
+        self, target: Target, listener: Listener, *, keep_body: bool = False, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         self._listener = listener
         self._keep_body = keep_body
-        self._client = Http1Client(keep_body=keep_body)
+        self._client = Http1Client(keep_body=keep_body, max_bytes=max_bytes)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -177,7 +181,8 @@ class HttpChannel:
     def _describe_error(self, call: Call) -> None:
         status = self._client.status
         call.outcome = status_outcome(status)
-        call.text = error_text(status, self._client.body_start(_ERROR_BODY_BYTES))
+        location = self._client.header("location") if 300 <= status < 400 else None
+        call.text = error_text(status, self._client.body_start(_ERROR_BODY_BYTES), location)
         if call.outcome is Outcome.OVERLOAD:
             call.retry_after_ns = retry_after_ns(self._client.header("retry-after"))
 
@@ -217,17 +222,19 @@ _STATUS_OUTCOMES = {
 }
 
 
-def error_text(status: int, body: bytes) -> str:
+def error_text(status: int, body: bytes, location: str | None = None) -> str:
     """An error for people: the status and the first line of the body that says something; of JSON that is spread over
-    lines all of them."""
-    lines = body.decode("utf-8", "replace").splitlines()
-    if lines and lines[0].strip() in ("{", "["):
-        lines = [" ".join(map(str.strip, lines))]
-    for line in lines:
-        printable = "".join(character if character.isprintable() else " " for character in line).strip()
-        if printable:
-            return f"HTTP {status}: {printable}"[:_TEXT_LENGTH]
-    return f"HTTP {status}"
+    lines, and of the text of an HTML page, all of them. Of a redirect, which is never followed, where it leads."""
+    if location is not None:
+        return clean_text(f"HTTP {status}: a redirect to {location}, which is not followed")
+    text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+    if text.startswith("<"):
+        text = _STYLE_OR_TAG.sub(" ", text)
+    lines = text.splitlines()
+    if body.startswith(b"<") or (lines and lines[0].strip() in ("{", "[")):
+        lines = [" ".join(lines)]
+    cleaned = next(filter(None, map(clean_text, lines)), "")
+    return clean_text(f"HTTP {status}: {cleaned}") if cleaned else f"HTTP {status}"
 
 
 def retry_after_ns(value: str | None) -> int:

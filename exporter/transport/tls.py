@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target, TlsOptions
-from exporter.transport.der import content
-from exporter.transport.tls_files import certificate_pem, key_pem, path_in_memory
+from exporter.transport.tls_files import certificate_pem, der_element, key_pem, path_in_memory
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class _Kept:
     context: ssl.SSLContext
 
 
-_kept: dict[tuple[TlsOptions, str, tuple[str, ...]], _Kept] = {}
+_kept: dict[tuple[TlsOptions, tuple[str, ...]], _Kept] = {}
 _warned: set[tuple[str, str]] = set()
 _lock = threading.Lock()
 
@@ -44,15 +43,14 @@ def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     verification, says so in the log once.
     """
     options = target.tls
-    name = options.server_name or target.host
     _warn_of_weakness(target)
-    key = (options, name, tuple(alpn))
+    key = (options, tuple(alpn))
     with _lock:
         try:
             stamps = tuple(_stamp(path) for path in (options.ca_file, options.cert_file, options.key_file) if path)
             kept = _kept.get(key)
             if kept is None or kept.stamps != stamps:
-                kept = _kept[key] = _Kept(stamps, _build(options, name, alpn))
+                kept = _kept[key] = _Kept(stamps, _build(options, alpn))
         except OSError as error:
             raise TransportError(Outcome.TLS_ERROR, str(error)) from error
     return kept.context
@@ -66,25 +64,10 @@ def _stamp(path: str) -> _FileStamp:
     return path, status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class _NamingContext(ssl.SSLContext):
-    """A context that asks for, and checks, the target's name, whatever host its user connects to."""
-
-    server_name: str
-
-    def wrap_bio(  # type: ignore[override]
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        return super().wrap_bio(incoming, outgoing, server_side, self.server_name, session)
-
-
-def _build(options: TlsOptions, name: str, alpn: Sequence[str]) -> ssl.SSLContext:
-    context = _NamingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = name
+def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # A certificate in ca_file is trusted as it is, be it an intermediate authority's or the server's own: as curl does.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = options.verify and options.verify_host
     if not options.verify:
@@ -132,16 +115,16 @@ def certificate_expiry_unix_s(der: bytes) -> float | None:
     Read from the encoding itself, since `ssl` describes a certificate only after it has verified it.
     """
     try:
-        certificate = content(der, 0)[1]
-        fields = content(certificate, 0)[1]
+        certificate = der_element(der, 0)[1]
+        fields = der_element(certificate, 0)[1]
         position = 0
         if fields[0] == _TAG_VERSION:
-            position = content(fields, position)[2]
+            position = der_element(fields, position)[2]
         for _field in ("serialNumber", "signature", "issuer"):
-            position = content(fields, position)[2]
-        validity = content(fields, position)[1]
-        not_before_end = content(validity, 0)[2]
-        tag, text, _end = content(validity, not_before_end)
+            position = der_element(fields, position)[2]
+        validity = der_element(fields, position)[1]
+        not_before_end = der_element(validity, 0)[2]
+        tag, text, _end = der_element(validity, not_before_end)
         digits = text.decode("ascii")
         if tag == _TAG_UTC_TIME:
             digits = ("19" if int(digits[:2]) >= 50 else "20") + digits
@@ -164,13 +147,13 @@ def certificate_names(der: bytes) -> list[str]:
     names: list[str] = []
     try:
         position = der.index(_OID_ALTERNATIVE_NAME) + len(_OID_ALTERNATIVE_NAME)
-        tag, extension, end = content(der, position)
+        tag, extension, end = der_element(der, position)
         if tag != _TAG_OCTET_STRING:  # the flag "critical" comes before it
-            extension = content(der, end)[1]
-        entries = content(extension, 0)[1]
+            extension = der_element(der, end)[1]
+        entries = der_element(extension, 0)[1]
         position = 0
         while position < len(entries):
-            tag, name, position = content(entries, position)
+            tag, name, position = der_element(entries, position)
             if tag == _TAG_DNS_NAME:
                 names.append(name.decode("ascii"))
     except (ValueError, IndexError):

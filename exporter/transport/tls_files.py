@@ -12,8 +12,6 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.transport.der import content
-
 _DER_SEQUENCE = b"\x30"
 _PEM_KEY_LABELS = {0x30: "PRIVATE KEY", 0x04: "EC PRIVATE KEY", 0x02: "RSA PRIVATE KEY"}
 """By the tag of what follows the version: PKCS #8 (RFC 5958), SEC 1 (RFC 5915), PKCS #1 (RFC 8017 appendix A.1.2)."""
@@ -39,12 +37,25 @@ def key_pem(path: str) -> bytes:
     if not data.startswith(_DER_SEQUENCE):
         return data
     try:
-        fields = content(data, 0)[1]
-        label = _PEM_KEY_LABELS[fields[content(fields, 0)[2]]]
+        fields = der_element(data, 0)[1]
+        label = _PEM_KEY_LABELS[fields[der_element(fields, 0)[2]]]
     except (ValueError, IndexError, KeyError):
         raise OSError(f"TLS file {path} holds no private key, neither as PEM nor as DER") from None
     lines = base64.encodebytes(data).decode()
     return f"-----BEGIN {label}-----\n{lines}-----END {label}-----\n".encode()
+
+
+def der_element(der: bytes, start: int) -> tuple[int, bytes, int]:
+    """The element of DER (X.690) at `start`: its tag, its content and where it ends. Raises ValueError or IndexError if
+    it is cut."""
+    tag, length, begin = der[start], der[start + 1], start + 2
+    if length & 0x80:
+        size = length & 0x7F
+        length = int.from_bytes(der[begin : begin + size], "big")
+        begin += size
+    if begin + length > len(der):
+        raise ValueError("cut off")
+    return tag, der[begin : begin + length], begin + length
 
 
 @contextlib.contextmanager

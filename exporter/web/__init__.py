@@ -1,1 +1,1 @@
-"""The HTTP side of the daemon: its paths, who may use them, and the server under them."""
+"""The HTTP side of the daemon: its paths, who may use them, and the server under them. Never imports `sweep`."""

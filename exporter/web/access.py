@@ -22,10 +22,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.config.web_file import WebFile, load_web_file
+from exporter.core.bounds import WAITING_PASSWORDS
 from exporter.core.errors import ConfigError
 from exporter.logs import fields
-from exporter.web.auth import TokenGuard
-from exporter.web.tls import TlsDoor
+from exporter.web.auth import TokenGuard, address_of
+from exporter.web.tls_endpoint import TlsEndpoint
 
 _log = logging.getLogger("exporter.web")
 
@@ -33,10 +34,7 @@ HEALTH_PATHS = frozenset({"/-/healthy", "/-/ready"})
 """Open to all: who asks them (a kubelet, say) has neither password nor certificate, and they tell nothing."""
 
 WATCH_SECONDS = 1.0
-_MAX_WAITING = 32
-_KEPT_ANSWERS = 1024
-_NOBODY = b"$2b$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
-"""Compared with where there is no such user, so that the time taken does not tell which names there are."""
+_KEPT_RESULTS = 1024
 
 
 class WebAccess:
@@ -47,7 +45,7 @@ class WebAccess:
         self._path = path
         self.file = load_web_file(path) if path else WebFile()
         tls = self.file.tls_server_config
-        self.door = TlsDoor(tls) if tls else None
+        self.endpoint = TlsEndpoint(tls) if tls else None
         self._digest = self._digest_now(self.file)
         self.passwords = Passwords()
         self.error: ConfigError | None = None
@@ -89,10 +87,10 @@ class WebAccess:
 
     def _take(self, file: WebFile) -> None:
         tls = file.tls_server_config
-        if (tls is None) != (self.door is None):
+        if (tls is None) != (self.endpoint is None):
             raise ConfigError([f"{self._path}: tls_server_config came or went, which needs a restart"])
-        if tls is not None and self.door is not None:
-            self.door.change(tls)
+        if tls is not None and self.endpoint is not None:
+            self.endpoint.change(tls)
         self.file = file
 
     def _digest_now(self, file: WebFile) -> str:
@@ -109,43 +107,79 @@ class WebAccess:
 
 class Passwords:
     """Compares passwords with bcrypt hashes, one at a time and in a thread: a comparison takes some 50 ms by design.
-    Answers are remembered, good and bad ones apart, under a keyed hash that is of no use outside this process."""
+    Results are remembered, good and bad ones apart, under a keyed hash that is of no use outside this process.
+
+    Clients take turns by address, and of one address the newest request goes first: a flood of wrong passwords waits
+    behind itself, and who comes with the right one is next, or nearly so."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._known: dict[bool, OrderedDict[bytes, None]] = {True: OrderedDict(), False: OrderedDict()}
-        self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._waiting: OrderedDict[str, list[asyncio.Future[bool]]] = OrderedDict()
+        self._comparing = False
         self.comparisons = 0
-        """Made so far; remembered answers need none."""
+        """Made so far; remembered results need none."""
 
-    async def matches(self, users: Mapping[str, str], name: str, password: bytes) -> bool | None:
-        """Whether it is the user's password; None where too many others wait for such an answer."""
-        stored = users.get(name, "").encode() or _NOBODY
+    async def matches(self, users: Mapping[str, str], name: str, password: bytes, address: str = "") -> bool | None:
+        """Whether it is the user's password; None where too many others wait for such a result."""
+        stored = (users.get(name) or self._instead(users, name)).encode()
         seal = hmac.digest(self._key, b"\0".join((name.encode(), stored, password)), "sha256")
         if (remembered := self._remembered(seal)) is not None:
             return remembered
-        if self._waiting >= _MAX_WAITING:
+        if not await self._turn(address):
             return None
-        self._waiting += 1
         try:
-            async with self._turn:
-                if (remembered := self._remembered(seal)) is not None:
-                    return remembered
-                self.comparisons += 1
-                good = await asyncio.to_thread(_compare, password, stored) and name in users
+            if (remembered := self._remembered(seal)) is not None:
+                return remembered
+            self.comparisons += 1
+            good = bool(await asyncio.to_thread(_compare, password, stored)) and name in users
         finally:
-            self._waiting -= 1
-        answers = self._known[good]
-        answers[seal] = None
-        if len(answers) > _KEPT_ANSWERS:
-            answers.popitem(last=False)
+            self._next_turn()
+        results = self._known[good]
+        results[seal] = None
+        if len(results) > _KEPT_RESULTS:
+            results.popitem(last=False)
         return good
 
+    def _instead(self, users: Mapping[str, str], name: str) -> str:
+        """What the password of an unknown user is compared with, so that the time taken does not tell which names
+        there are: the hash of some user, always the same for the same name."""
+        hashes = sorted(users.values())
+        chosen = hmac.digest(self._key, name.encode(), "sha256")
+        return hashes[int.from_bytes(chosen[:8], "big") % len(hashes)]
+
+    async def _turn(self, address: str) -> bool:
+        """Waits until it may compare; False where it was crowded out."""
+        if not self._comparing:
+            self._comparing = True
+            return True
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(address, []).append(turn)
+        if sum(map(len, self._waiting.values())) > WAITING_PASSWORDS:
+            most = max(self._waiting.values(), key=len)
+            most.pop(0).set_result(False)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self._next_turn()
+            raise
+
+    def _next_turn(self) -> None:
+        while self._waiting:
+            address, turns = self._waiting.popitem(last=False)
+            turn = turns.pop() if turns else None
+            if turns:
+                self._waiting[address] = turns
+            if turn is not None and not turn.done():
+                turn.set_result(True)
+                return
+        self._comparing = False
+
     def _remembered(self, seal: bytes) -> bool | None:
-        for good, answers in self._known.items():
-            if seal in answers:
-                answers.move_to_end(seal)
+        for good, results in self._known.items():
+            if seal in results:
+                results.move_to_end(seal)
                 return good
         return None
 
@@ -189,7 +223,7 @@ class AccessControl:
             allowed: bool | None = await asyncio.to_thread(self._guard.refusal, f"Bearer {given}") is None
         else:
             name, password = _credentials(scheme, given)
-            allowed = await access.passwords.matches(users, name, password) if name else False
+            allowed = await access.passwords.matches(users, name, password, address_of(request)) if name else False
         if allowed is None:
             return PlainTextResponse("too many wrong passwords at once\n", 503, headers={"Retry-After": "1"})
         if allowed:

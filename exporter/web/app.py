@@ -24,8 +24,10 @@ from exporter.metrics.page import MetricsPage
 from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
 from exporter.web.auth import TokenGuard
-from exporter.web.page import PageFacts, status_page
+from exporter.web.request_check import HostNames, RequestCheck
+from exporter.web.shared import Shared
 from exporter.web.status import ProbeStatus, probe_status
+from exporter.web.status_page import PageFacts, status_page
 from exporter.web.style import STYLE_SHEET
 
 _SECURITY_HEADERS = {
@@ -52,6 +54,7 @@ class WebSources:
     routes: Sequence[Route] = ()
     access: WebAccess = field(default_factory=WebAccess)
     guard: TokenGuard = field(default_factory=lambda: TokenGuard(""))
+    hosts: HostNames = field(default_factory=HostNames)
 
 
 def create_app(sources: WebSources) -> Starlette:
@@ -68,6 +71,7 @@ def create_app(sources: WebSources) -> Starlette:
     ]
     middleware = [
         Middleware(_SecurityHeaders, sources.access),
+        Middleware(RequestCheck, sources.hosts),
         Middleware(AccessControl, sources.access, sources.guard),
     ]
     app = Starlette(routes=routes, middleware=middleware)
@@ -78,6 +82,8 @@ def create_app(sources: WebSources) -> Starlette:
 class _Handlers:
     def __init__(self, sources: WebSources) -> None:
         self._sources = sources
+        self._page = Shared(self._render_page)
+        self._status = Shared(self._render_status)
 
     async def metrics(self, request: Request) -> Response:
         rendered = await self._sources.metrics.render(
@@ -99,6 +105,13 @@ class _Handlers:
         return PlainTextResponse("Ready\n" if ready else "Not ready\n", 200 if ready else 503)
 
     async def status_page(self, _request: Request) -> Response:
+        return HTMLResponse(await self._page.get(), headers={"Cache-Control": "no-store"})
+
+    async def api_status(self, _request: Request) -> Response:
+        body = await self._status.get()
+        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    async def _render_page(self) -> bytes:
         told = self._sources.facts
         facts = PageFacts(
             told.version,
@@ -108,10 +121,9 @@ class _Handlers:
             told.config_notices(),
             told.data_error(),
         )
-        page = await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
-        return HTMLResponse(page, headers={"Cache-Control": "no-store"})
+        return await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
 
-    async def api_status(self, _request: Request) -> Response:
+    async def _render_status(self) -> bytes:
         about = {
             "ready": self._sources.ready(),
             "version": self._sources.facts.version,
@@ -119,8 +131,7 @@ class _Handlers:
             "data_error": self._sources.facts.data_error(),
             "config_notices": list(self._sources.facts.config_notices()),
         }
-        body = await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)
-        return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        return await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)
 
     async def style_sheet(self, _request: Request) -> Response:
         return Response(STYLE_SHEET, media_type="text/css", headers={"Cache-Control": "max-age=3600"})

@@ -82,7 +82,7 @@ class TokenGuard:
             return
         self._addresses.add(by)
         error = f"{text}: {detail}" if detail else text
-        told = {"path": request.url.path[:_SHOWN_PATH], "by": by, "status": status, "error": error}
+        told = {"path": request.scope["path"][:_SHOWN_PATH], "by": by, "status": status, "error": error}
         _log.warning("request refused", extra=fields(**told, left_out=self._left_out))
         self._left_out = 0
 

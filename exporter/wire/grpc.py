@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import unquote
 
+from exporter.core.bounds import GRPC_MESSAGE
+from exporter.core.text import clean_text
 from exporter.wire.grpc_messages import ACCEPTED_ENCODINGS, MESSAGE_PREFIX, MessageReader
 from exporter.wire.hpack_blocks import HeaderBlock, encode_block
 from exporter.wire.http2 import Abort, Stream
 from exporter.wire.http2_frames import ErrorCode, StreamError
-
-MAX_MESSAGE_BYTES = 128 * 1024 * 1024
-"""The largest message that is taken in: twice the largest tensor that anyone is expected to send."""
 
 
 class Code(enum.IntEnum):
@@ -116,7 +115,7 @@ class Rpc(Stream):
     __slots__ = ("_head", "_messages", "_reader", "_trailers", "message_count", "size", "status")
 
     keep: ClassVar[bool] = True
-    max_message_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
+    max_message_bytes: ClassVar[int] = GRPC_MESSAGE
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +126,11 @@ class Rpc(Stream):
         self._reader: MessageReader | None = None
         self._head: HeaderBlock | None = None
         self._trailers: HeaderBlock | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes of messages that are kept, in whole or in part."""
+        return sum(map(len, self._messages)) + (self._reader.held if self._reader is not None else 0)
 
     @property
     def started(self) -> bool:
@@ -186,8 +190,11 @@ class Rpc(Stream):
 
 
 def _foreign_text(head: HeaderBlock) -> str:
+    if 300 <= head.status < 400:
+        location = head.values.get(b"location", b"nowhere").decode("utf-8", "replace")
+        return f"HTTP status {head.status}, a redirect to {clean_text(location)}, which is not followed"
     kind = head.values.get(b"content-type", b"none").decode("utf-8", "replace")
-    return f"HTTP status {head.status} with content-type {kind}: not gRPC"
+    return f"HTTP status {head.status} with content-type {clean_text(kind)}: not gRPC"
 
 
 def _failure(head: HeaderBlock, trailers: HeaderBlock) -> Status:

@@ -15,6 +15,7 @@ ACCEPTED_ENCODINGS = "identity, deflate, gzip"
 """What we can read, as `grpc-accept-encoding` says it. "deflate" is zlib's format (RFC 1950)."""
 
 MESSAGE_PREFIX = Struct(">BI")
+_MORE = " (the target's max_response)"
 
 
 def frame_message(message: bytes, encoding: str = "identity") -> bytes:
@@ -50,6 +51,11 @@ class MessageReader:
         """Whether a message has begun and is not complete."""
         return self._left > 0 or bool(self._prefix)
 
+    @property
+    def held(self) -> int:
+        """Bytes of the message that has begun."""
+        return len(self._content)
+
     def read(self, data: bytes, start: int, stop: int, messages: list[bytes]) -> int:
         """Takes `data[start:stop]`, appends the completed messages (with `keep`), returns how many they are."""
         completed = 0
@@ -81,7 +87,8 @@ class MessageReader:
             raise StreamError(ErrorCode.CANCEL, f"a compressed message, but grpc-encoding is {self._encoding!r}")
         self._compressed = bool(compressed)
         if self._left > self._max_bytes:
-            raise StreamError(ErrorCode.CANCEL, f"a message of {self._left} bytes, at most {self._max_bytes} are taken")
+            text = f"a message of {self._left} bytes, at most {self._max_bytes} are taken{_MORE}"
+            raise StreamError(ErrorCode.CANCEL, text)
 
     def _complete(self, messages: list[bytes]) -> None:
         message = self._unpack() if self._compressed else bytes(self._content)
@@ -97,7 +104,7 @@ class MessageReader:
         except zlib.error as error:
             raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that is damaged: {error}") from None
         if len(message) > room:
-            raise StreamError(ErrorCode.CANCEL, f"a message that unpacks to more than {self._max_bytes} bytes")
+            raise StreamError(ErrorCode.CANCEL, f"a message that unpacks to more than {self._max_bytes} bytes{_MORE}")
         if not decompressor.eof or decompressor.unused_data:
             raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that does not end where it should")
         if self._keep:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hpack import Decoder, Encoder, HPACKError
+from hpack.exceptions import OversizedHeaderListError
 
-from exporter.wire.http2_frames import ErrorCode, Http2Error
+from exporter.core.bounds import HEADER_BLOCK, HEADER_FLOOD
+from exporter.wire.http2_frames import ErrorCode, Http2Error, StreamError
 
 Field = tuple[bytes, bytes]
 
@@ -18,7 +20,7 @@ TABLE_SIZE_ZERO = b"\x20"
 """HPACK's update of the dynamic table's size to 0: put before a connection's first block, it says that none of ours
 will ever use that table, whatever size the peer allows."""
 
-_MAX_LIST_BYTES = 64 * 1024
+_TOO_LARGE = f"headers or trailers (an error text is one of these) of more than {HEADER_BLOCK} bytes"
 _MEMO_BLOCKS = 256
 _MEMO_BLOCK_BYTES = 512
 
@@ -59,19 +61,29 @@ class BlockDecoder:
 
     def __init__(self) -> None:
         self.known: dict[bytes, HeaderBlock] = {}
-        self._decoder = Decoder(_MAX_LIST_BYTES)
+        self._decoder = Decoder(HEADER_FLOOD)
 
     def decode(self, block: bytes) -> HeaderBlock:
-        """Decodes a whole block that is not known. Raises Http2Error.
+        """Decodes a whole block that is not known. Raises Http2Error, or StreamError for one that is too large: while
+        the table is of size 0 nothing after it depends on it, and else it is read for the table's sake.
 
         The table size that we asked for is not enforced: gRPC-core's own locally made error trailers come without the
         update that the RFC wants, and refusing them would hide the status that they carry. A block is remembered only
         while the table is known to be of size 0, because only then does it stand for itself.
         """
+        if len(block) > HEADER_BLOCK and not self._decoder.header_table_size:
+            raise StreamError(ErrorCode.CANCEL, _TOO_LARGE)
         try:
-            decoded = HeaderBlock(tuple((name, value) for name, value in self._decoder.decode(block, raw=True)))
+            fields = tuple((name, value) for name, value in self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError:
+            if self._decoder.header_table_size:
+                raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, _TOO_LARGE) from None
+            raise StreamError(ErrorCode.CANCEL, _TOO_LARGE) from None
         except HPACKError as error:
             raise Http2Error(ErrorCode.COMPRESSION_ERROR, f"a header block: {error}") from None
+        if sum(len(name) + len(value) for name, value in fields) > HEADER_BLOCK:
+            raise StreamError(ErrorCode.CANCEL, _TOO_LARGE)
+        decoded = HeaderBlock(fields)
         if self._decoder.header_table_size:
             self.known.clear()
         elif len(block) <= _MEMO_BLOCK_BYTES:

@@ -10,20 +10,18 @@ An answer that begins with a head seen before and is as long is not parsed again
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Iterable
 
 import httptools
 
+from exporter.core.bounds import HTTP_BYTES, HTTP_HEAD, HTTP_INTERIM
 from exporter.core.errors import ProtocolError
+from exporter.wire.codings import decompress
 
-MAX_HEAD_BYTES = 64 * 1024
-"""The most that an answer's head may have, interim answers before it included."""
-MAX_ANSWER_BYTES = 1 << 30
-"""The most that an answer may have on the wire, and that its body may have after decompression."""
-MAX_INTERIM_ANSWERS = 32
+MAX_HEAD_BYTES = HTTP_HEAD
+MAX_ANSWER_BYTES = HTTP_BYTES
+MAX_INTERIM_ANSWERS = HTTP_INTERIM
 
-_MAX_GZIP_MEMBERS = 64
 _HEADS_LOOKED_AT = 64
 """How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
@@ -56,6 +54,7 @@ class Http1Client:
         "_heads_left",
         "_interim",
         "_keep_body",
+        "_max_bytes",
         "_outstanding",
         "_parser",
         "_raw",
@@ -64,8 +63,9 @@ class Http1Client:
         "wire_bytes",
     )
 
-    def __init__(self, *, keep_body: bool = False) -> None:
+    def __init__(self, *, keep_body: bool = False, max_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._keep_body = keep_body
+        self._max_bytes = max_bytes
         self.reset()
 
     def reset(self) -> None:
@@ -149,8 +149,8 @@ class Http1Client:
         head_end = self._head_bounds()[1]
         if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
             raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
-        if self.wire_bytes > MAX_ANSWER_BYTES:
-            raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        if self.wire_bytes > self._max_bytes:
+            raise ProtocolError(f"an answer of more than {self._max_bytes} bytes")
         return not self._outstanding
 
     def receive_eof(self) -> bool:
@@ -210,16 +210,10 @@ class Http1Client:
             return b"".join(pieces)[:limit]
 
     def kept(self) -> tuple[bytes, bytearray]:
-        """The head of the answer and its body as it came, for `read_header` and `decompress`; nothing is copied, so the
-        body is the caller's. Only with `keep_body`."""
+        """The head of the answer and its body as it came, for `read_header` and `decoded_body`; nothing is copied, so
+        the body is the caller's. Only with `keep_body`."""
         start, end = self._head_bounds()
         return self._raw[start:end], self._body
-
-    def body(self) -> bytes:
-        """The whole body, decompressed. Only with `keep_body`. ProtocolError: it can't be decompressed, or grows
-        beyond `MAX_ANSWER_BYTES`."""
-        assert self._keep_body
-        return decompress(bytes(self._body), self.header("content-encoding") or "", MAX_ANSWER_BYTES)
 
 
 def read_header(head: bytes, name: str) -> str | None:
@@ -230,6 +224,12 @@ def read_header(head: bytes, name: str) -> str | None:
         if key.lower() == name:
             values.append(value.strip(" \t"))
     return ", ".join(values) if values else None
+
+
+def decoded_body(head: bytes, body: bytes | bytearray) -> bytes:
+    """The whole body of an answer with this head, decompressed. ProtocolError: it can't be decompressed, or grows
+    beyond `MAX_ANSWER_BYTES`."""
+    return decompress(bytes(body), read_header(head, "content-encoding") or "", MAX_ANSWER_BYTES)
 
 
 class _Callbacks:
@@ -270,48 +270,3 @@ class _BodyOnly:
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.on_body = pieces.append
-
-
-def decompress(data: bytes, encoding: str, limit: int, *, partial: bool = False) -> bytes:
-    """`data` without its content codings (RFC 9110 section 8.4: gzip and deflate, which some servers send without its
-    zlib wrapper).
-
-    `partial`: as much as there is, cut at `limit`. Otherwise ProtocolError if the data is cut off, broken, or larger
-    than `limit`: a bomb costs `limit` bytes, not more.
-    """
-    for coding in reversed([name.strip().lower() for name in encoding.split(",") if name.strip()]):
-        if coding in ("gzip", "x-gzip"):
-            data = _inflate(data, zlib.MAX_WBITS | 16, limit, partial)
-        elif coding == "deflate":
-            # RFC 1950: a zlib stream's first two bytes are a multiple of 31, and its method is 8.
-            wrapped = len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-            data = _inflate(data, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS, limit, partial)
-        elif coding != "identity":
-            raise ProtocolError(f"a content-encoding that was not asked for: {coding[:40]!r}")
-    return data[:limit]
-
-
-def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
-    """One coding taken off. A gzip body may have several members."""
-    pieces: list[bytes] = []
-    left = limit
-    for _member in range(_MAX_GZIP_MEMBERS):
-        if not data:
-            break
-        inflater = zlib.decompressobj(window_bits)
-        try:
-            piece = inflater.decompress(data, left + 1)
-        except zlib.error as error:
-            raise ProtocolError(f"a compressed body that is broken: {error}") from None
-        pieces.append(piece)
-        left -= len(piece)
-        if left < 0 and not partial:
-            raise ProtocolError(f"a compressed body of more than {limit} bytes")
-        if not inflater.eof:
-            if partial:
-                break
-            raise ProtocolError("a compressed body that is cut off")
-        data = inflater.unused_data
-        if left < 0 or not window_bits & 16:
-            break
-    return b"".join(pieces)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import enum
 from typing import Generic, TypeVar
 
+from exporter.core.bounds import SETTINGS_BYTES, SETTINGS_CHANGES
 from exporter.core.errors import ProtocolError
+from exporter.core.text import clean_text
 from exporter.wire.hpack_blocks import TABLE_SIZE_ZERO, BlockDecoder, HeaderBlock
 from exporter.wire.http2_frames import (
     ACK,
@@ -44,7 +46,7 @@ from exporter.wire.http2_frames import (
     window_update_frame,
 )
 from exporter.wire.http2_parse import OUR_FRAME_SIZE, FrameParser
-from exporter.wire.http2_send import Buffer, Sender, SendState
+from exporter.wire.http2_send import Buffer, Http2Sender, SendState
 
 OUR_STREAM_WINDOW = 64 * 1024 * 1024
 OUR_CONNECTION_WINDOW = 1024 * 1024 * 1024
@@ -94,7 +96,7 @@ class Stream(SendState):
 S = TypeVar("S", bound=Stream)
 
 
-class Connection(FrameParser, Generic[S]):
+class Http2Connection(FrameParser, Generic[S]):
     """One connection, from its preface on. After ProtocolError only `take_news` and the sender's output are of use.
 
     `sender` is its sending half, for taking the output from. `retired` says that no stream will ever be started here
@@ -104,10 +106,11 @@ class Connection(FrameParser, Generic[S]):
     def __init__(self) -> None:
         super().__init__()
         self.max_streams = LARGEST_STREAM_ID
+        self._settings_seen = 0
         self.retired = False
         self.goaway_code: int | None = None
         self.goaway_text: str | None = None
-        self.sender = Sender()
+        self.sender = Http2Sender()
         self._failed = False
         self._decoder = BlockDecoder()
         self._known_blocks = self._decoder.known
@@ -211,16 +214,19 @@ class Connection(FrameParser, Generic[S]):
             self._end(stream)
 
     def _on_block(self, stream_id: int, block: bytes, ends: int) -> None:
-        decoded = self._known_blocks.get(block) or self._decoder.decode(block)
         stream = self._streams.get(stream_id)
-        if stream is None:
-            self._check_closed(HEADERS, stream_id)
-            return
-        self._news[stream] = None
         try:
+            decoded = self._known_blocks.get(block) or self._decoder.decode(block)
+            if stream is None:
+                self._check_closed(HEADERS, stream_id)
+                return
+            self._news[stream] = None
             stream.headers_received(decoded, ends != 0)
         except StreamError as error:
-            self._break(stream, error)
+            if stream is None:
+                self._check_closed(HEADERS, stream_id)
+            else:
+                self._break(stream, error)
         else:
             if ends:
                 self._end(stream)
@@ -328,8 +334,12 @@ class Connection(FrameParser, Generic[S]):
             if payload:
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with content")
             return
+        self._settings_seen += 1
+        if len(payload) > SETTINGS_BYTES or self._settings_seen > SETTINGS_CHANGES:
+            # Each setting costs a look at every open stream.
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a flood of SETTINGS")
         sender = self.sender
-        for key, value in read_settings(payload):
+        for key, value in dict(read_settings(payload)).items():
             if key == INITIAL_WINDOW_SIZE:
                 sender.set_initial_window(value, self._streams.values())
             elif key == MAX_FRAME_SIZE:
@@ -352,7 +362,7 @@ class Connection(FrameParser, Generic[S]):
         if len(payload) < 8:
             raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
         code = int.from_bytes(payload[4:8], "big")
-        debug = payload[8 : 8 + _MAX_DEBUG_BYTES].decode("utf-8", "replace")
+        debug = clean_text(payload[8 : 8 + _MAX_DEBUG_BYTES].decode("utf-8", "replace"))
         self.retired = True
         self.goaway_code = code
         self.goaway_text = f"GOAWAY {error_name(code)}" + (f": {debug}" if debug else "")

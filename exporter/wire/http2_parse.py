@@ -6,6 +6,7 @@ block over several frames. What a frame means is for the subclass. What is held 
 
 from __future__ import annotations
 
+from exporter.core.bounds import HEADER_FLOOD, HEADER_FRAMES, HTTP2_FRAME
 from exporter.wire.http2_frames import (
     ACK,
     CONTINUATION,
@@ -22,11 +23,9 @@ from exporter.wire.http2_frames import (
     unpad,
 )
 
-OUR_FRAME_SIZE = 1024 * 1024
+OUR_FRAME_SIZE = HTTP2_FRAME
 """The SETTINGS_MAX_FRAME_SIZE that we announce, and so the most that is held of one frame."""
 
-_MAX_BLOCK_BYTES = 64 * 1024
-_MAX_BLOCK_FRAMES = 64
 _STREAM_ID = 0x7FFF_FFFF
 _UNUSUAL_HEADERS = END_HEADERS | PADDED | HAS_PRIORITY
 
@@ -172,7 +171,7 @@ class FrameParser:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         self._block += payload
         self._block_frames += 1
-        if len(self._block) > _MAX_BLOCK_BYTES or self._block_frames > _MAX_BLOCK_FRAMES:
+        if len(self._block) > HEADER_FLOOD or self._block_frames > HEADER_FRAMES:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a header block that is too long")
         if flags & END_HEADERS:
             self._block_id = 0

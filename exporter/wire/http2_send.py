@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from exporter.core.bounds import HTTP2_ANSWERS
 from exporter.wire.http2_frames import (
     CONTINUATION,
     DATA,
@@ -27,9 +28,6 @@ from exporter.wire.http2_frames import (
 
 Buffer = bytes | memoryview
 
-_MAX_ANSWERS_WAITING = 1000
-"""PING and SETTINGS that we have answered while none of our output was taken: a peer that asks more floods us."""
-
 
 class SendState:
     """What the sender knows of one stream. `sent` turns true when its last byte has been handed out."""
@@ -45,7 +43,7 @@ class SendState:
         self.sent = False
 
 
-class Sender:
+class Http2Sender:
     """Frames on their way out. `ready` says that the peer's SETTINGS are known: no message over 16 KiB goes before.
     `queue` holds the streams whose large bodies are going out: while it is not empty, `take` gives large parts."""
 
@@ -67,7 +65,7 @@ class Sender:
     def answer(self, data: bytes) -> None:
         """A frame that the peer's own frame asked for. Raises Http2Error if it asks and asks but does not read."""
         self._answers_waiting += 1
-        if self._answers_waiting > _MAX_ANSWERS_WAITING:
+        if self._answers_waiting > HTTP2_ANSWERS:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a flood of PING or SETTINGS")
         self._out.append(data)
 

@@ -13,14 +13,21 @@ import asyncio
 import pickle
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from exporter.core.bounds import MESSAGE
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
+from exporter.core.redaction import redacted
+from exporter.core.target import Target
+from exporter.core.text import clean_text
+from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 
 _HEAD: Final = struct.Struct("<IQ")
+MAX_FAULTS: Final = 1000
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -29,6 +36,13 @@ class Preflight:
     """Ask the server whether the probe can run; answered by ModelFacts."""
 
     probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModels:
+    """Ask a server which of its models are ready; answered by their names. No part of a sweep."""
+
+    target: Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,8 @@ class Command:
     """What the daemon wants. Answers carry the serial, so that those to a command it lost interest in are dropped."""
 
     serial: int
-    what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel
+    what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """One answer to a command; a level has several, and only the last ends the command. Serial 0: ready for work."""
 
     serial: int
@@ -88,6 +103,27 @@ def encode(message: object) -> list[bytes | memoryview]:
     body = pickle.dumps(message, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
     lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
     return [_HEAD.pack(len(buffers), len(body)) + lengths + body, *buffers]
+
+
+def without_secrets(what: object) -> object:
+    """What a worker reports, with no secret in its texts, and each on one printable line of bounded length: they may be
+    a server's, which may have sent our own secrets back. The worker has read them, and hides them. Figures stay as they
+    are."""
+    if isinstance(what, Failure):
+        return replace(what, text=_shown(what.text), faults=tuple(map(_shown, what.faults[:MAX_FAULTS])))
+    if isinstance(what, LevelEnd):
+        return replace(what, text=_shown(what.text))
+    if isinstance(what, Window):
+        checked = what.checked
+        if checked is not None and checked.difference:
+            checked = replace(checked, difference=_shown(checked.difference))
+        return replace(what, error_text=_shown(what.error_text), checked=checked)
+    return what
+
+
+def _shown(text: str) -> str:
+    """Redacted before it is cut, so that no secret is left in part."""
+    return clean_text(redacted(text), MESSAGE)
 
 
 async def receive(connection: socket.socket) -> object:

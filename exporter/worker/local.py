@@ -9,21 +9,26 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
+from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
+from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
+from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
-    Answer,
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
+    Reply,
     RunLevel,
     StopLevel,
     encode,
@@ -32,6 +37,10 @@ from exporter.worker.ipc import (
 
 START_LIMIT_SECONDS = 60.0
 """A cold disk and a busy machine can make the imports take long."""
+
+SILENCE_LIMIT_SECONDS = 1.5
+SILENCE_LOOK_SECONDS = 0.005
+"""How long a worker has to stop sending once its level is to end, before it is killed; and how often one looks."""
 
 EXIT_LIMIT_SECONDS = 2.0
 """How long a process that closed its end is given to be gone by itself, so that its own exit status is seen."""
@@ -46,34 +55,52 @@ class LocalWorker:
     An `await` or a level's iterator that is cancelled or closed ends what it asked for; the worker stays usable.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, connection: socket.socket, account: Account | None = None
+    ) -> None:
         self.sweeps = 0
+        self._account = account or Account()
+        self._sent: int | None = None
+        self._level_serial = 0
+        self._unsent = bytearray()
+        self._life = SignOfLife()
+        self._renewing: asyncio.TimerHandle | None = None
+        self._renew()
         self.was_killed = False
         self._process = process
         self._connection = connection
         self._serial = 0
         self._dropping = False
-        self._inbox: asyncio.Queue[Answer | None] | None = asyncio.Queue(INBOX_ANSWERS)
+        self._inbox: asyncio.Queue[Reply | None] | None = asyncio.Queue(INBOX_ANSWERS)
         self._lost: WorkerLostError | None = None
         self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
 
     @classmethod
     async def spawn(
-        cls, *, log_format: str = "logfmt", cpus: Iterable[int] = (), module: str = "exporter.worker.main"
+        cls,
+        *,
+        log_format: str = "logfmt",
+        cpus: Iterable[int] = (),
+        module: str = "exporter.worker.main",
+        accounts: Path | None = None,
     ) -> LocalWorker:
         """Starts a process and waits until it is ready. It logs to our stderr. `cpus` are those it may run on; none
-        given means all. Raises WorkerLostError if it does not come up."""
+        given means all. Its account is a file in the folder `accounts`, where there is one that can be written to.
+        Raises WorkerLostError if it does not come up."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         cpu_list = ",".join(str(cpu) for cpu in sorted(cpus))
+        account = _open_account(accounts)
         with theirs:
+            handed = theirs.fileno(), account.fileno()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", module, str(theirs.fileno()), log_format, cpu_list),
-                pass_fds=(theirs.fileno(),),
+                *(sys.executable, "-m", module, *map(str, handed), log_format, cpu_list),
+                pass_fds=handed,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                env=base_environment(),
             )
-        worker = cls(process, ours)
+        worker = cls(process, ours, account)
         try:
             async with asyncio.timeout(START_LIMIT_SECONDS):
                 await worker._next_answer()
@@ -101,11 +128,46 @@ class LocalWorker:
         """Whether somebody waits for an answer of it."""
         return self._inbox is not None
 
+    @property
+    def sent(self) -> int:
+        """See `Worker`."""
+        return self._account.sent if self._sent is None else self._sent
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the process has given no sign of life for a while: it is stopped, or busy in one place."""
+        return self.alive and self._is_stuck
+
+    def note(self, text: str) -> None:
+        """What the worker is for from now on, written to its account."""
+        if self._sent is None:
+            self._account.note(text)
+
+    async def silence(self) -> None:
+        """See `Worker`."""
+        if not self.alive or self._account.silent_serial >= self._level_serial:
+            return
+        with contextlib.suppress(WorkerLostError):
+            self._post(StopLevel())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_LIMIT_SECONDS):
+                while self.alive and self._account.silent_serial < self._level_serial:  # noqa: ASYNC110 - its memory
+                    await asyncio.sleep(SILENCE_LOOK_SECONDS)
+                return
+        await self.kill()
+
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
         facts = await self._ask(Preflight(probe))
         assert isinstance(facts, ModelFacts)
         return facts
+
+    async def ready_models(self, target: Target) -> tuple[str, ...]:
+        """The server's models that are ready, in the time that its connections have. Raises PreflightError, and
+        WorkerLostError."""
+        names = await self._ask(ReadModels(target))
+        assert isinstance(names, tuple)
+        return names
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
@@ -149,16 +211,18 @@ class LocalWorker:
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
-    async def _ask(self, what: Preflight | EndSweep) -> object:
+    async def _ask(self, what: Preflight | ReadModels | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as answers:
             return await anext(answers)
 
-    async def _exchange(self, what: Preflight | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+    async def _exchange(self, what: Preflight | ReadModels | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
         """Sends a command and yields its answers."""
         self._raise_if_lost()
         if self._inbox is not None:
             raise RuntimeError("the worker is busy with another command")
         self._serial += 1
+        if isinstance(what, RunLevel):
+            self._level_serial = self._serial
         self._inbox = asyncio.Queue(INBOX_ANSWERS)
         ended = False
         try:
@@ -175,18 +239,31 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
-        """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
-        data = b"".join(encode(Command(self._serial, what)))
-        try:
-            whole = self._connection.send(data) == len(data)
-        except OSError:
-            whole = False
-        if not whole:
-            self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
-            self._raise_if_lost()
+    def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+        """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
+        makes a command larger than any socket's buffer."""
+        is_idle = not self._unsent
+        for part in encode(Command(self._serial, what, _environment(what))):
+            self._unsent += part
+        if is_idle:
+            self._flush()
+        self._raise_if_lost()
 
-    async def _next_answer(self) -> Answer:
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()
+            self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
+        if self._unsent:
+            loop.add_writer(self._connection, self._flush)
+        else:
+            loop.remove_writer(self._connection)
+
+    async def _next_answer(self) -> Reply:
         assert self._inbox is not None
         answer = await self._inbox.get()
         if answer is None:
@@ -198,7 +275,7 @@ class LocalWorker:
         inbox, self._inbox = self._inbox, None
         self._drop_answers(inbox)
 
-    def _drop_answers(self, inbox: asyncio.Queue[Answer | None] | None) -> None:
+    def _drop_answers(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
         """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
         while inbox is not None and not inbox.empty():
             inbox.get_nowait()
@@ -217,7 +294,7 @@ class LocalWorker:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 answer = await receive(self._connection)
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, Reply)
                 if self._inbox is not None and answer.serial == self._serial and not self._dropping:
                     await self._inbox.put(answer)
         try:
@@ -226,7 +303,9 @@ class LocalWorker:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        asyncio.get_running_loop().remove_writer(self._connection)
         self._connection.close()
+        self._close_account()
         self._lose(Reason.WORKER_CRASH, self._how_it_ended())
         if self._inbox is not None:
             await self._inbox.put(None)
@@ -243,6 +322,19 @@ class LocalWorker:
             name = "unknown"
         return f"worker ended by signal {-status} ({name})"
 
+    def _renew(self) -> None:
+        """Shows the worker that this loop runs, and looks whether the worker's does."""
+        self._account.renew()
+        self._is_stuck = self._life.is_lost(self._account.ticks)
+        self._renewing = asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._renew)
+
+    def _close_account(self) -> None:
+        """The process is gone: its count is final."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._sent = self._account.sent
+        self._account.close()
+
     def _lose(self, reason: Reason, text: str) -> None:
         if self._lost is None:
             self._lost = WorkerLostError(reason, text)
@@ -250,3 +342,20 @@ class LocalWorker:
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
             raise WorkerLostError(self._lost.reason, str(self._lost))
+
+
+def _open_account(folder: Path | None) -> Account:
+    """In memory where the disk takes no more: a budget that is not kept over a crash is worth more than no sweep."""
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            return Account.create(folder)
+    return Account.create()
+
+
+def _environment(what: object) -> dict[str, str]:
+    """The variables that a command's headers are read from."""
+    if isinstance(what, Preflight):
+        return header_environment(what.probe.target)
+    if isinstance(what, RunLevel):
+        return header_environment(what.plan.probe.target)
+    return header_environment(what.target) if isinstance(what, ReadModels) else {}

@@ -1,6 +1,7 @@
 """The worker process: one event loop that runs a session's commands. Started by `local_worker`, never by a person.
 
-Arguments: the number of an inherited socket, the log format, and the cpus to run on ("0,2", or "" for all).
+Arguments: the numbers of an inherited socket and of an inherited account, the log format, and the cpus to run on
+("0,2", or "" for all).
 """
 
 from __future__ import annotations
@@ -23,22 +24,26 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.window import LevelEnd
+from exporter.engine.guard import Stop
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.storage.account import LOST_AFTER_SECONDS, SIGN_OF_LIFE_SECONDS, Account, SignOfLife
+from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
-    Answer,
     Command,
     EndSweep,
     Failure,
     Preflight,
     ProceedLevel,
+    ReadModels,
+    Reply,
     RunLevel,
     StopLevel,
     encode,
     receive,
+    without_secrets,
 )
-from exporter.worker.redaction import without_secrets
 from exporter.worker.session import Session
 
 SEND_TIMEOUT_SECONDS = 60.0
@@ -50,14 +55,17 @@ _log = logging.getLogger(__name__)
 class Host:
     """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
 
-    def __init__(self, connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+    def __init__(self, connection: socket.socket, kinds: Mapping[str, Service], account: Account | None = None) -> None:
         connection.setblocking(False)
         self._connection = connection
         # The same socket under a second handle whose sends wait: for a thread, so that they don't hold up the loop.
         self._outlet = connection.dup()
         self._outlet.settimeout(SEND_TIMEOUT_SECONDS)
         self._sending = ThreadPoolExecutor(1, "sender")
-        self._session = Session(kinds)
+        self._account = account or Account()
+        self._daemon = SignOfLife()
+        self._session = Session(kinds, self._account)
+        self._variables = HeaderVariables()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._serial = 0
         self._stopped_serial = 0
@@ -67,12 +75,20 @@ class Host:
     async def serve(self) -> None:
         """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
-        await self._send(Answer(0, None, last=True))
+        self._watch()
+        await self._send(Reply(0, None, last=True))
         reading = asyncio.create_task(self._read())
         running = asyncio.create_task(self._run())
         done, _ = await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    def _watch(self) -> None:
+        """Shows that this process runs, and ends the load if the daemon does not: who would end it?"""
+        self._account.tick()
+        if self._daemon.is_lost(self._account.renewals):
+            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon stood still for {LOST_AFTER_SECONDS:g} s"))
+        asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._watch)
 
     async def _read(self) -> None:
         while True:
@@ -111,32 +127,41 @@ class Host:
             failure = Failure(False, Reason.INTERNAL, last_line)
         else:
             return True
-        await self._send(Answer(command.serial, failure, last=True))
+        await self._send(Reply(command.serial, failure, last=True))
         return failure.expected
 
     async def _do(self, command: Command) -> None:
         serial, what = command.serial, command.what
+        if isinstance(what, (Preflight, EndSweep)):
+            self._variables.clear()
+        self._variables.set(command.environment)
         if isinstance(what, Preflight):
-            await self._send(Answer(serial, await self._session.preflight(what.probe), last=True))
+            await self._send(Reply(serial, await self._session.preflight(what.probe), last=True))
         elif isinstance(what, RunLevel):
-            await self._run_level(serial, what)
+            self._account.serial = serial
+            try:
+                await self._run_level(serial, what)
+            finally:
+                self._account.silence()
+        elif isinstance(what, ReadModels):
+            await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
         elif isinstance(what, EndSweep):
             await self._session.end_sweep()
-            await self._send(Answer(serial, None, last=True))
+            await self._send(Reply(serial, None, last=True))
 
     async def _run_level(self, serial: int, what: RunLevel) -> None:
         async def publish(event: MemberEvent) -> None:
-            await self._send(Answer(serial, event, last=isinstance(event, LevelEnd)))
+            await self._send(Reply(serial, event, last=isinstance(event, LevelEnd)))
 
         if serial == self._stopped_serial:  # nobody waits for it any more
             return
         await self._session.run_level(what.plan, publish)
 
-    async def _send(self, answer: Answer) -> None:
+    async def _send(self, answer: Reply) -> None:
         answer = replace(answer, what=without_secrets(answer.what))
         await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, answer)
 
-    def _send_now(self, answer: Answer) -> None:
+    def _send_now(self, answer: Reply) -> None:
         for part in encode(answer):
             self._outlet.sendall(part)
 
@@ -159,7 +184,7 @@ def main(kinds: Mapping[str, Service]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     die_with_parent()
     map_big_arrays()
-    _, descriptor, log_format, cpus = sys.argv
+    _, descriptor, account, log_format, cpus = sys.argv
     logs.configure("warning", log_format)
     # What a user waits for: the reading of large input files.
     logging.getLogger("exporter.worker.data").setLevel(logging.INFO)
@@ -167,13 +192,13 @@ def main(kinds: Mapping[str, Service]) -> None:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     connection = socket.socket(fileno=int(descriptor))
     # What asyncio's own loop spends between two callbacks is a good part of what a request costs this client.
-    uvloop.run(_serve(connection, kinds))
+    uvloop.run(_serve(connection, kinds, Account(int(account))))
 
 
-async def _serve(connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+async def _serve(connection: socket.socket, kinds: Mapping[str, Service], account: Account) -> None:
     status = 0
     try:
-        await Host(connection, kinds).serve()
+        await Host(connection, kinds, account).serve()
     except Exception:
         _log.exception("worker ended")
         status = 1
@@ -183,7 +208,7 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service]) -> Non
 
 
 if __name__ == "__main__":
-    from exporter.services import KINDS
+    from exporter.services import SERVICES
 
     # All of them now, with what they import, so that the first sweep finds the worker warm.
-    main({kind: make() for kind, make in KINDS.items()})
+    main({kind: make() for kind, make in SERVICES.items()})

@@ -57,9 +57,13 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Opener]:
     with ExitStack() as stack:
 
         def make(
-            directory: Path = tmp_path, *, max_age_ns: int = 30 * DAY * NS, max_size_bytes: int = 1 << 30
+            directory: Path = tmp_path,
+            *,
+            max_age_ns: int = 30 * DAY * NS,
+            max_size_bytes: int = 1 << 30,
+            steady: Callable[[], float] | None = None,
         ) -> CsvArchive:
-            archive = CsvArchive(directory, max_age_ns, max_size_bytes, clock)
+            archive = CsvArchive(directory, max_age_ns, max_size_bytes, clock, steady or clock)
             archive.start()
             stack.callback(archive.close, WAIT_S)
             return archive
@@ -212,7 +216,7 @@ def test_a_writer_that_hangs_holds_nobody_up(
         hang.wait(WAIT_S)
         return 0
 
-    monkeypatch.setattr(archive_module, "append_rows", wait)
+    monkeypatch.setattr(archive_module, "append_tables", wait)
     monkeypatch.setattr(archive_module, "_QUEUE_LIMIT", 2)
     archive = opened()
     archive.sweep_ended(make_failed_sweep())
@@ -242,7 +246,7 @@ def test_closing_gives_up_on_a_writer_that_hangs(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hang = threading.Event()
-    monkeypatch.setattr(archive_module, "append_rows", lambda *_: hang.wait(WAIT_S) and 0)
+    monkeypatch.setattr(archive_module, "append_tables", lambda *_: hang.wait(WAIT_S) and [])
     archive = opened()
     archive.sweep_ended(make_failed_sweep())
     archive.close(0.01)
@@ -289,6 +293,90 @@ def test_the_oldest_files_go_once_the_archive_is_too_big(
     assert files(tmp_path) == [str(PLACE / "2023-11-15.levels.csv")]
     assert archive.rows_written == 21
     assert messages(caplog) == ["archive is over its size with nothing left to remove"] * (archive.bytes > 2 * row)
+
+
+def test_today_has_no_more_than_the_size_either(tmp_path: Path, opened: Opener) -> None:
+    """At 64 KiB a file is followed by the next, and the oldest of them go: what is left is the newest."""
+    archive = opened(max_size_bytes=1 << 20)
+    sweeps = [make_failed_sweep(id=str(number), reason_text="x" * 5000) for number in range(400)]
+    largest = 0
+    for sweep in sweeps:
+        write(archive, sweep)
+        largest = max(largest, archive.bytes)
+    paths = [tmp_path / name for name in files(tmp_path)]
+    assert archive.bytes == sum(path.stat().st_size for path in paths) <= 1 << 20
+    assert largest <= (1 << 20) + (8 << 10)
+    left = sorted(int(row["sweep_id"]) for path in paths for row in read_rows(path))
+    assert left == list(range(left[0], 400))
+    assert len(left) > 100
+
+
+def test_a_sweep_is_in_both_tables_or_in_none(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = opened()
+    write(archive, make_sweep(id="one"))
+    real_write, writes = os.write, 0
+
+    def full_at_the_second(fd: int, data: bytes) -> int:
+        nonlocal writes
+        writes += 1
+        return real_write(fd, data) if writes % 2 else full(fd, data)
+
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full_at_the_second)
+        write(archive, make_sweep(id="two"), make_sweep(id="three"))
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+    assert (archive.write_errors, archive.bytes) == (2, sum(map(len, before.values())))
+
+
+def test_a_disk_that_is_full_every_other_time_fills_no_log(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    archive = opened()
+    for _ in range(10):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            write(archive, make_failed_sweep())
+        assert archive.last_error == "No space left on device"
+        write(archive, make_failed_sweep())
+        assert archive.last_error == ""
+    assert messages(caplog) == ["archive not written", "archive written again"]
+
+
+@pytest.mark.parametrize(("days", "again"), [(100, 0), (-100, 0), (100, 100)])
+def test_no_file_goes_on_the_word_of_a_clock_that_jumped(
+    tmp_path: Path, opened: Opener, clock: Clock, days: int, again: int
+) -> None:
+    paths = [store(tmp_path, date(2023, 10, 20), 500), store(tmp_path, date(2023, 11, 14), 500)]
+    steady = Clock()
+    archive = opened(max_age_ns=30 * DAY * NS, steady=steady)
+    for jump in (days, -days + again):
+        clock.now += jump * DAY
+        write(archive, make_failed_sweep(started_unix_s=clock.now))
+        steady.now += 8
+        clock.now += 8
+        write(archive, make_failed_sweep(started_unix_s=clock.now))
+        assert [path.exists() for path in paths] == [True, True]
+    if again:  # it goes on from there for a day: the time is what it says
+        for _ in range(25):
+            clock.now += 3600
+            steady.now += 3600
+            write(archive, make_failed_sweep(started_unix_s=clock.now))
+        clock.now += DAY
+        steady.now += DAY
+        write(archive, make_failed_sweep(started_unix_s=clock.now))
+        assert [path.exists() for path in paths] == [False, False]
+
+
+def test_an_archive_that_begins_in_a_wrong_time_keeps_its_files(tmp_path: Path, opened: Opener, clock: Clock) -> None:
+    path = store(tmp_path, date(2023, 8, 1), 500)
+    archive = opened(max_age_ns=30 * DAY * NS)
+    write(archive, make_failed_sweep())
+    assert path.exists()
+    clock.now += 2 * DAY
+    write(archive, make_failed_sweep(started_unix_s=clock.now))
+    assert not path.exists()
 
 
 def test_an_archive_that_cannot_be_pruned_is_written_all_the_same(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from exporter.archive.columns import Table
 from exporter.archive.files import (
     append_rows,
+    append_tables,
     prune,
     repair_latest,
     safe_name,
@@ -26,7 +27,7 @@ HEADER = b"schema_version,figure\n"
 
 
 def append(folder: Path, rows: bytes, table: Table = TABLE) -> int:
-    return append_rows(folder, DAY, table, rows)
+    return append_rows(folder, DAY, table, rows).grown
 
 
 def store(directory: Path, name: str, size: int = 100, probe: str = "t/p") -> Path:
@@ -184,29 +185,56 @@ def test_files_older_than_the_oldest_kept_day_go(tmp_path: Path) -> None:
     for days in range(5):
         store(tmp_path, f"{DAY - timedelta(days=days)}.levels.csv")
         store(tmp_path, f"{DAY - timedelta(days=days)}-2.windows.csv")
-    pruned = prune(tmp_path, DAY, DAY - timedelta(days=2), 10**9)
+    pruned = prune(tmp_path, DAY - timedelta(days=2), 10**9)
     assert (pruned.size, pruned.removed, pruned.error) == (600, 4, None)
     assert [name[4:14] for name in kept(tmp_path)] == ["2025-11-19"] * 2 + ["2025-11-20"] * 2 + ["2025-11-21"] * 2
 
 
 @pytest.mark.parametrize(
     ("max_size", "size", "days"),
-    [(500, 500, 5), (499, 400, 4), (100, 100, 1), (50, 100, 1)],
+    [(500, 500, 5), (499, 400, 4), (100, 100, 1), (50, 0, 0)],
 )
-def test_the_oldest_days_go_until_the_size_is_kept_but_never_today(
-    tmp_path: Path, max_size: int, size: int, days: int
-) -> None:
+def test_the_oldest_go_until_the_size_is_kept(tmp_path: Path, max_size: int, size: int, days: int) -> None:
     for back in range(5):
         store(tmp_path, f"{DAY - timedelta(days=back)}.levels.csv", probe=f"t/p{back}")
-    pruned = prune(tmp_path, DAY, date.min, max_size)
+    pruned = prune(tmp_path, None, max_size)
     assert pruned.size == size
     assert [path[5:15] for path in kept(tmp_path)] == [str(DAY - timedelta(days=back)) for back in range(days)]
-    assert sorted(os.listdir(tmp_path / "t")) == [f"p{back}" for back in range(days)]  # emptied folders are gone
+    if days:  # emptied folders are gone
+        assert sorted(os.listdir(tmp_path / "t")) == [f"p{back}" for back in range(days)]
 
 
-def test_a_day_to_come_stays_whatever_its_size(tmp_path: Path) -> None:
-    store(tmp_path, f"{DAY + timedelta(days=400)}.levels.csv")
-    assert prune(tmp_path, DAY, DAY, 0).removed == 0
+def test_of_one_day_those_go_first_that_were_written_first_and_never_those_written_last(tmp_path: Path) -> None:
+    paths = [store(tmp_path, f"{DAY}-{number}.levels.csv") for number in (2, 3, 4)]
+    for path, changed_s in zip(paths, (30, 10, 20), strict=True):
+        os.utime(path, (changed_s, changed_s))
+    assert prune(tmp_path, None, 200).size == 200
+    assert kept(tmp_path) == ["t/p/2025-11-21-2.levels.csv", "t/p/2025-11-21-4.levels.csv"]
+    assert prune(tmp_path, None, 0, keep=[paths[0]]).size == 100
+    assert kept(tmp_path) == ["t/p/2025-11-21-2.levels.csv"]
+
+
+def test_a_file_of_its_size_is_followed_by_the_next(tmp_path: Path) -> None:
+    for number in range(4):
+        append_rows(tmp_path, DAY, TABLE, b"1,%d\n" % number, segment_bytes=len(HEADER) + 8)
+    (tmp_path / "2025-11-21.levels.csv").unlink()  # pruned
+    append_rows(tmp_path, DAY, TABLE, b"1,4\n", segment_bytes=len(HEADER) + 8)
+    contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert contents == {
+        "2025-11-21-2.levels.csv": HEADER + b"1,2\n1,3\n",
+        "2025-11-21-3.levels.csv": HEADER + b"1,4\n",
+    }
+
+
+def test_of_two_tables_both_are_written_or_none(tmp_path: Path) -> None:
+    windows = Table("windows", ("schema_version", "figure"))
+    append_tables(tmp_path, DAY, [(windows, b"1,a\n"), (TABLE, b"1,a\n")], 10**6)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "2025-11-21.levels.csv").rename(tmp_path / "aside")
+    (tmp_path / "2025-11-21.levels.csv").mkdir()
+    with pytest.raises(IsADirectoryError):
+        append_tables(tmp_path, DAY, [(windows, b"1,b\n"), (TABLE, b"1,b\n")], 10**6)
+    assert (tmp_path / "2025-11-21.windows.csv").read_bytes() == before["2025-11-21.windows.csv"]
 
 
 def test_only_files_of_our_naming_are_ever_touched(tmp_path: Path) -> None:
@@ -226,7 +254,7 @@ def test_only_files_of_our_naming_are_ever_touched(tmp_path: Path) -> None:
     (tmp_path / "t/linked").symlink_to(elsewhere.parent)
     (tmp_path / "t/p/2001-01-02.levels.csv").symlink_to(outside)
     before = kept(tmp_path / "t")
-    pruned = prune(tmp_path, DAY, DAY, 0)
+    pruned = prune(tmp_path, DAY, 0)
     assert (pruned.size, pruned.removed) == (0, 0)
     assert kept(tmp_path / "t") == before
     assert outside.exists()
@@ -246,7 +274,7 @@ def test_a_file_that_cannot_be_removed_does_not_keep_the_others(
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    pruned = prune(tmp_path, DAY, DAY, 0)
+    pruned = prune(tmp_path, DAY, 0)
     assert (pruned.size, pruned.removed) == (100, 1)
     assert isinstance(pruned.error, PermissionError)
     assert kept(tmp_path) == ["t/p/2025-11-01.levels.csv"]

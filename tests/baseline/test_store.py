@@ -22,15 +22,14 @@ from exporter.baseline.history import History
 from exporter.baseline.judge import judge
 from exporter.baseline.key import baseline_key
 from exporter.baseline.state import LevelState, LoadState, Pin, ProbeBaselines, VersionState
-from exporter.baseline.store import BaselineStore, JudgedSinks, baseline_path
+from exporter.baseline.store import BaselineStore, baseline_path
 from exporter.baseline.verdict import TierState
 from exporter.core.outcome import SweepStatus
 from exporter.core.probe import BaselineOptions, Schedule, Signal
 from exporter.core.result import Measurement
 from exporter.core.units import NS
-from exporter.state.probe_state import Board
 from tests.builders import make_probe
-from tests.metrics.results import make_counts, make_measurement, make_result, make_summary
+from tests.metrics.results import make_measurement, make_result, make_summary
 from tests.waiting import becomes_true
 
 BEGIN = 1_767_225_600.0
@@ -169,33 +168,6 @@ def test_a_sweep_gets_its_verdicts_and_a_failed_one_none(tmp_path: Path) -> None
     assert store.judge(off) is off
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["addsub.baseline"]
-
-
-def test_other_sinks_get_everything(tmp_path: Path) -> None:
-    store, board, probe = BaselineStore(tmp_path, lambda: BEGIN), Board(None), make_probe()
-    board.configure([probe])
-    sinks = JudgedSinks(store, [board])
-    sinks.sweep_started(probe, BEGIN)
-    assert board.probes()[0].running_since_unix_s == BEGIN
-    sinks.window_ended(probe, make_counts())
-    sinks.sweep_ended(make_result(probe))
-    (view,) = board.probes()
-    assert view.measured is not None
-    assert (len(view.measured.verdicts), view.counters.inferences) == (1, 32)
-    store.close()
-
-
-def test_an_error_in_the_verdict_costs_the_verdict_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("oh")
-
-    monkeypatch.setattr("exporter.baseline.store.judge", fail)
-    store, result = BaselineStore(tmp_path), make_result()
-    assert store.judge(result) is result
-    assert "no verdict on a sweep" in caplog.text
-    store.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", encode("addsub", make_baselines()).encode()[:-20]])

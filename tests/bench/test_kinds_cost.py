@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.kinds_cost import make_loads, row
 from bench.plain_client import CLIENTS, cpu_us_per_request
 from bench.rounds import OURS, Case
-from exporter.services import KINDS
+from exporter.services import SERVICES
 from tests.servers.mlserver import MlServer
 from tests.servers.torchserve import TorchServe
 
@@ -38,7 +38,7 @@ def test_loads_are_of_doors_that_are_there() -> None:
         ("grpc://127.0.0.1:2", "oip", "oip-grpc"),
         ("http://127.0.0.1:4", "torchserve", "torchserve"),
     ]
-    assert {kind for _, kind, _ in found} <= KINDS.keys()
+    assert {kind for _, kind, _ in found} <= SERVICES.keys()
     assert {client for _, _, client in found} == CLIENTS.keys()
 
 

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from exporter import cli
-from exporter.web.server import WebServer
+from exporter.web.http_server import WebServer
 
 
 async def ask(app: Starlette) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,9 @@ import pytest
 
 from exporter.config.web_file import WebFile, load_web_file
 from exporter.core.errors import ConfigError
+from tests.programs import need
 from tests.transport.certificates import make_certificates
+from tests.waiting import PATIENCE_SECONDS
 
 HASH = "$2b$04$abcdefghijklmnopqrstuuG1n1S8J1vT2nq9kN5bQ5sZ5rW0h1x2a"
 TLS = "tls_server_config: {cert_file: s.pem, key_file: s.key"
@@ -37,14 +38,12 @@ def test_what_it_may_say(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
 def test_prometheus_takes_it_too(text: str, tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool here")
+    need("promtool")
     certificates = make_certificates(tmp_path)
     path = tmp_path / "web.yml"
     files = {"s.pem": certificates.server, "s.key": certificates.server_key}
     path.write_text(re.sub(r"s\.(pem|key)", lambda name: str(files[name.group()]), text))
-    subprocess.run([promtool, "check", "web-config", path], check=True, capture_output=True, timeout=30)
+    subprocess.run(["promtool", "check", "web-config", path], check=True, capture_output=True, timeout=PATIENCE_SECONDS)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from typing import Any, Self
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-PATIENCE_SECONDS = 60.0
-"""How long something may take on a busy machine before a test calls it missing."""
+from tests.waiting import PATIENCE_SECONDS
 
 QUICK = {
     "schedule": {"every": "2s"},

@@ -16,6 +16,7 @@ import yaml
 from exporter.cli import run
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 
 def configuration(triton: EmbeddedTriton) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def test_a_broken_configuration_says_all_and_ends_with_1(tmp_path: Path) -> None
     path = tmp_path / "broken.yaml"
     path.write_text("targets: [{name: a, url: 'ftp://x'}]\nprobes: [{name: p, target: b, model: m, lod: 1}]\n")
     command = [sys.executable, "-m", "exporter", "serve", "--config", str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 1
     assert "ftp" in ended.stderr
     assert "lod" in ended.stderr
@@ -166,7 +167,7 @@ def test_a_taken_address_is_said(triton: EmbeddedTriton, tmp_path: Path) -> None
         (tmp_path / "second").mkdir()
         second = RunningDaemon(tmp_path / "second", configuration(triton) | {"web": {"listen": daemon.address}})
         command = [sys.executable, "-m", "exporter", "serve", "--config", str(second.config_path)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert ended.returncode == 1
     assert "already in use" in ended.stderr
     assert "Traceback" not in ended.stderr

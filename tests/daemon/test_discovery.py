@@ -13,6 +13,7 @@ import pytest
 
 from exporter.demo.triton import EmbeddedTriton
 from tests.daemon.running import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "open sesame"
 
@@ -22,7 +23,7 @@ def post(daemon: RunningDaemon, path: str) -> tuple[int, str]:
     request = urllib.request.Request(f"http://{daemon.address}{path}", b"", headers, method="POST")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=30) as response:
+        with opener.open(request, timeout=PATIENCE_SECONDS) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -17,6 +17,7 @@ from exporter.baseline.file_format import decode
 from exporter.demo.triton import EmbeddedTriton
 from tests.conftest import TritonFactory
 from tests.daemon.running import RunningDaemon
+from tests.waiting import PATIENCE_SECONDS
 
 COLLECTOR_ERRORS = "triton_canary_exporter_collector_errors_total"
 FINE = ("", "unstable")
@@ -84,7 +85,7 @@ def test_server_down_at_start_then_up_then_killed_in_mid_sweep_then_up(
 
 def test_model_unloaded_and_loaded_again(own_triton: EmbeddedTriton, tmp_path: Path) -> None:
     def repository(action: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", own_triton.http_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", own_triton.http_port, timeout=PATIENCE_SECONDS)
         connection.request("POST", f"/v2/repository/models/addsub/{action}")
         assert connection.getresponse().status == 200
         connection.close()

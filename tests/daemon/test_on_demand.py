@@ -21,7 +21,7 @@ from exporter.schedule.scheduler import Scheduler
 from exporter.state.probe_state import Board
 from exporter.sweep.conductor import Borrow
 from exporter.sweep.preflight import Pins
-from exporter.web.probe import NoSweep
+from exporter.web.probe_routes import NoSweep
 from tests.builders import make_probe, make_target
 
 PROBE = make_probe()
@@ -47,7 +47,7 @@ class Desk:
     async def _scheduled(self, probe: Probe) -> None:
         raise AssertionError("none is due")
 
-    def _lend(self, probe: Probe) -> Borrow:
+    def _lend(self, probe: Probe, sweep_id: str) -> Borrow:
         @asynccontextmanager
         async def borrow() -> AsyncIterator[Worker]:
             if self.lost:

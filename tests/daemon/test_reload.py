@@ -23,6 +23,7 @@ from exporter.state.probe_state import Board
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.metrics.results import make_counts, make_measurement, make_result
 from tests.schedule.fakes import FakeClocks
+from tests.waiting import PATIENCE_SECONDS
 
 HOURLY = Schedule(interval_ns=3600 * NS)
 TICK = 0.01
@@ -314,6 +315,6 @@ def swap(folder: Path, number: int, data: bytes) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(TICK)

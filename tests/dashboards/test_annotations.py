@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from dashboards.generate.board import changed
+from tests.programs import need
 
 INFO = 'triton_canary_probe_info{version!=""}'
 BY = "job, instance, target, probe, model"
@@ -35,9 +33,7 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[int, str]]] = {
 
 
 def test_a_change_is_one_mark(tmp_path: Path) -> None:
-    if shutil.which("promtool") is None:
-        assert os.environ.get("CI") != "true", "CI installs promtool"
-        pytest.skip("no promtool on the PATH")
+    need("promtool")
     tests = [
         {"name": name, "interval": "1m", "input_series": given, "promql_expr_test": checks(marks)}
         for name, (given, marks) in CASES.items()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import PurePosixPath
 from typing import Any
 
-import pytest
 import yaml
 
 from dashboards.generate.boards import BOARDS, FOLDER
 from exporter.config.environment import PREFIX
 from exporter.config.settings import Settings
+from tests.programs import need
 
 
 def loaded(name: str) -> Any:
@@ -58,7 +56,5 @@ def test_nothing_listens_to_the_world() -> None:
 
 
 def test_prometheus_takes_its_configuration() -> None:
-    if shutil.which("promtool") is None:
-        assert os.environ.get("CI") != "true", "CI installs promtool"
-        pytest.skip("no promtool on the PATH")
+    need("promtool")
     subprocess.run(["promtool", "check", "config", str(FOLDER / "prometheus.yaml")], check=True, capture_output=True)

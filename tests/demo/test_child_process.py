@@ -12,7 +12,7 @@ import pytest
 
 from exporter.demo.child_process import KeptProcess
 from tests.demo.processes import alive, descendants
-from tests.waiting import becomes_true
+from tests.waiting import PATIENCE_SECONDS, becomes_true
 
 STUBBORN_TREE = """
 import os, signal, subprocess, sys, time
@@ -49,7 +49,7 @@ def wait_for(log: Path, text: str) -> None:
 )
 def test_the_status_is_the_processs_own(log: Path, code: str, status: int) -> None:
     kept = KeptProcess(python(code), log_path=log)
-    assert kept.wait(10) == status
+    assert kept.wait(PATIENCE_SECONDS) == status
     assert not kept.running
     assert kept.stop() == status
 
@@ -76,7 +76,7 @@ def test_a_tree_that_ignores_sigterm_ends_whole(log: Path, end: object) -> None:
 def test_what_it_leaves_behind_ends_with_it(log: Path) -> None:
     code = "import subprocess; print(subprocess.Popen(['sleep', '99']).pid)"
     kept = KeptProcess(python(code), log_path=log)
-    assert kept.wait(10) == 0
+    assert kept.wait(PATIENCE_SECONDS) == 0
     assert not alive({int(log.read_text())})
 
 
@@ -101,7 +101,7 @@ def test_it_ends_with_its_keeper(log: Path) -> None:
     keeper = int(Path(f"/proc/{kept.pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(keeper, signal.SIGKILL)
     assert becomes_true(lambda: not alive({kept.pid or 0}))
-    assert kept.wait(10) == -signal.SIGKILL
+    assert kept.wait(PATIENCE_SECONDS) == -signal.SIGKILL
 
 
 def test_its_shared_memory_is_removed(log: Path) -> None:
@@ -110,7 +110,7 @@ def test_its_shared_memory_is_removed(log: Path) -> None:
     mine.touch()
     other.touch()
     try:
-        KeptProcess(python(""), log_path=log, shm_prefix=prefix).wait(10)
+        KeptProcess(python(""), log_path=log, shm_prefix=prefix).wait(PATIENCE_SECONDS)
         assert not mine.exists()
         assert other.exists()
     finally:
@@ -121,5 +121,5 @@ def test_its_shared_memory_is_removed(log: Path) -> None:
 def test_a_command_that_does_not_exist_is_told_in_the_log(log: Path) -> None:
     kept = KeptProcess(["/does/not/exist"], log_path=log)
     assert kept.pid is None
-    assert kept.wait(10) != 0
+    assert kept.wait(PATIENCE_SECONDS) != 0
     assert "/does/not/exist" in log.read_text()

@@ -16,10 +16,10 @@ import pytest
 import requests
 
 from exporter.demo import command
-from exporter.demo.environment import EmbeddedTritonError, TritonEnvironment
 from exporter.demo.triton import free_ports
+from exporter.demo.triton_environment import EmbeddedTritonError, TritonEnvironment
 from tests.demo.processes import alive, descendants
-from tests.waiting import becomes_true
+from tests.waiting import PATIENCE_SECONDS, becomes_true, patient
 
 RUN_DEMO = """
 import sys
@@ -48,7 +48,7 @@ class RunningDemo:
         return (self.folder / "output").read_text()
 
     def wait_for(self, text: str) -> None:
-        assert becomes_true(lambda: text in self.output or self.process.poll() is not None, 60)
+        assert becomes_true(lambda: text in self.output or self.process.poll() is not None)
         assert text in self.output
 
     def close(self) -> None:
@@ -84,8 +84,8 @@ def test_it_shows_the_first_sweeps_and_ends_without_a_trace(
     assert len(tree) > 10
     begin = time.monotonic()
     demo.process.send_signal(number)
-    assert demo.process.wait(10) == 0
-    assert time.monotonic() - begin < 5
+    assert demo.process.wait(PATIENCE_SECONDS) == 0
+    assert time.monotonic() - begin < patient(5)
     assert not alive(tree)
     assert demo.output.endswith("stopping\n")
 
@@ -95,8 +95,8 @@ def test_a_daemon_that_ends_by_itself_ends_the_demo(run_demo: Callable[[str], Ru
     demo.wait_for("running until Ctrl-C")
     # It dies at the next request, which is ours.
     with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://{demo.listen}/api/status", timeout=5)
-    assert demo.process.wait(10) == 1
+        requests.get(f"http://{demo.listen}/api/status", timeout=PATIENCE_SECONDS)
+    assert demo.process.wait(PATIENCE_SECONDS) == 1
     assert "The daemon ended by itself, with status 3. Its log ends with:" in demo.output
     assert "  the last words of the daemon\n" in demo.output
 
@@ -108,7 +108,7 @@ def test_a_triton_that_ends_by_itself_ends_the_demo(run_demo: Callable[[str], Ru
     servers = [pid for pid in tree if Path(f"/proc/{pid}/comm").read_text() == "tritonserver\n"]
     assert len(servers) == 1
     os.kill(servers[0], signal.SIGKILL)
-    assert demo.process.wait(10) == 1
+    assert demo.process.wait(PATIENCE_SECONDS) == 1
     assert "Triton ended by itself. Its log ends with:" in demo.output
     assert not alive(tree)
 

@@ -121,7 +121,7 @@ def test_the_cap_keeps_who_is_there_already(tmp_path: Path) -> None:
     )
 
     def kept(*numbers: int, present: tuple[Probe, ...] = ()) -> Expanded:
-        return expand(settings, pods(*numbers), {}, [probe.name for probe in present])
+        return expand(settings, pods(*numbers), {}, [n for each in present for n in (each.name, each.target.name)])
 
     first = kept(3, 4)
     assert (names(first), first.dropped) == (["asr/10.0.0.3:9001", "asr/10.0.0.4:9001", "one"], 0)

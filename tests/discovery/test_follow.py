@@ -13,6 +13,7 @@ from exporter.discovery.follow import Discovery, sources_of
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Answer, Source
 from tests.discovery.test_expand import ASR, FLEET, settings_of
+from tests.waiting import PATIENCE_SECONDS
 
 EVERY = {"name": "every", "target": "fleet", "models": "all-ready"}
 DISCOVER = {"discover": {"dns": True, "refresh": "1s"}}
@@ -39,7 +40,7 @@ class Stage:
         self.names = [probe.name for probe in self.discovery.probes_of(self.settings)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():
                 await asyncio.sleep(0.005)
 
@@ -176,3 +177,23 @@ def test_a_shard_asks_its_own_servers_for_their_models(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, EVERY, EVERY | {"name": "all", "target": "alone"}, target=FLEET | DISCOVER)
     sources = sources_of(settings, {"fleet": at(1, 2)}, lambda group: group == "10.0.0.2")
     assert [source.target.name for source in sources] == ["fleet", "fleet/10.0.0.2:9001"]
+
+
+async def test_no_more_addresses_are_asked_than_there_may_be_probes(stage: Stage) -> None:
+    """Each is asked for its models, with the target's headers: a list must not make the daemon call all the world."""
+    stage.settings = settings_of(stage.folder, EVERY, target=FLEET | DISCOVER, limits={"max_discovered": 5})
+    stage.answers["fleet"] = at(*range(600))
+    stage.apply()
+    stage.discovery.start()
+    await stage.until(lambda: len(set(stage.readings)) >= 6)
+    await asyncio.sleep(0.05)
+    assert len(set(stage.readings)) == 6
+    assert len(stage.discovery.states()) == 6
+    stage.apply()
+    assert stage.discovery.dropped == 595
+    # Those that are asked stay, also where others come before them in the list.
+    asked = set(stage.discovery.states())
+    stage.answers["fleet"] = at(*range(999, -1, -1))
+    await stage.read_again()
+    await asyncio.sleep(0.05)
+    assert set(stage.discovery.states()) == asked

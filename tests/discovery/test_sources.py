@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from exporter.core.errors import PreflightError
+from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Reason
-from exporter.core.target import Header
+from exporter.core.target import Header, Target
 from exporter.core.units import NS
 from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Source, read
-from exporter.services import KINDS
+from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import read as read_any
 from tests.builders import make_target
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]
@@ -28,6 +35,15 @@ FOUND = (Found("a", 1, labels=(("zone", "z"),)), Found("b", 2, labels=(("zone", 
 
 def source(**changes: Any) -> Source:
     return Source(make_target(name="fleet"), 30 * NS, labels=("zone",), **changes)
+
+
+async def read(of: Source) -> Answer:
+    """What a source says that is no index."""
+    return await read_any(of, _no_models)
+
+
+async def _no_models(_target: Target) -> tuple[str, ...]:
+    raise AssertionError("nobody asks for models")
 
 
 async def error_of(of: Source) -> str:
@@ -50,11 +66,15 @@ async def test_json_and_yaml_files_by_pattern(tmp_path: Path) -> None:
     ("name", "text", "error"),
     [
         ("x.json", "[{", "x.json: Expecting property name"),
-        ("x.yaml", "a: [", "x.yaml: while parsing a flow node"),
+        ("x.yaml", "a: [", "x.yaml: line 2: is not YAML"),
         ("x.yaml", "targets: []", "x.yaml: must be a list of target groups"),
         ("x.yaml", "- targets: ['no port at all:']", "x.yaml: [0].targets[0]: found 'no port at all:': must be"),
-        ("x.yaml", "!!python/object/apply:os.system ['true']", "x.yaml: could not determine a constructor"),
-        ("x.yaml", "\x00", "x.yaml: unacceptable character"),
+        (
+            "x.yaml",
+            "!!python/object/apply:os.system ['true']",
+            "x.yaml: line 1: tag '!!python/object/apply:os.system' has no meaning",
+        ),
+        ("x.yaml", "\x00", "x.yaml: line 1: is not YAML"),
     ],
 )
 async def test_broken_files(tmp_path: Path, name: str, text: str, error: str) -> None:
@@ -68,6 +88,103 @@ async def test_no_file_and_one_that_is_too_large(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sources, "MAX_LIST_BYTES", 1 << 20)
     (tmp_path / "a.json").write_text(" " * (1 << 20) + "[]")
     assert "a.json: is larger than 1 MiB" in await error_of(source(files=(pattern,)))
+
+
+async def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("pipe.json", "."):
+        began_s = time.monotonic()
+        error = await error_of(source(files=(str(tmp_path / name),)))
+        assert "is not a regular file" in error or "Is a directory" in error
+        assert time.monotonic() - began_s < 1
+
+
+async def test_aliases_and_nesting_are_bounded(tmp_path: Path) -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in itertools.pairwise("abcdefgh")
+    )
+    for text, error in ((bomb, "holds more than 1000000 values"), ("[" * 5000, "is nested more than 50 deep")):
+        (tmp_path / "x.yaml").write_text(text)
+        began_s = time.monotonic()
+        assert error in await error_of(source(files=(str(tmp_path / "x.yaml"),)))
+        assert time.monotonic() - began_s < 5
+
+
+async def test_lists_and_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LIST_FILES", 2)
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text("[]")
+    assert "there are more than 2 such files" in await error_of(source(files=(str(tmp_path / "*.json"),)))
+    many = [{"targets": [f"h{number}" for number in range(20_001)]}]
+    (tmp_path / "many.json").write_text(json.dumps(many))
+    assert "has more than 20000 addresses" in await error_of(source(files=(str(tmp_path / "many.json"),)))
+
+
+async def test_a_reading_that_hangs_is_left_behind_and_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, began = threading.Event(), []
+
+    def hang(path: Path, _labels: object) -> tuple[Found, ...]:
+        began.append(path)
+        gate.wait(30)
+        return ()
+
+    monkeypatch.setattr(sources, "READ_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(sources, "_read_file", hang)
+    (tmp_path / "a.json").write_text("[]")
+    of = source(files=(str(tmp_path / "a.json"),))
+    assert await error_of(of) == "was not read within 0.1 s"
+    for _ in range(3):
+        assert await error_of(of) == "an earlier reading has not ended yet"
+    assert len(began) == 1
+    gate.set()
+    await asyncio.sleep(0.1)
+    assert await read(of) == ()
+
+
+HANGING = """
+import asyncio, os, sys, threading, time
+from exporter.discovery.threads import ReaderThreads
+
+async def main():
+    try:
+        await ReaderThreads().run("key", lambda: time.sleep(60), 0.1)
+    except Exception as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_the_exit_waits_for_no_reader() -> None:
+    began_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "was not read within 0.1 s\n"
+    assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.parametrize("dripping", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n["])
+async def test_a_page_that_drips_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch, dripping: bytes) -> None:
+    monkeypatch.setattr(sources, "HTTP_LIMIT_SECONDS", 0.5)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                client.sendall(dripping)
+                while not done.wait(0.05):
+                    client.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began_s = time.monotonic()
+        error = await error_of(source(url=f"http://127.0.0.1:{server.getsockname()[1]}/"))
+        assert error.startswith("http_sd: was not there within ")
+        assert time.monotonic() - began_s < 5
+        done.set()
+        thread.join()
 
 
 # --- the web ---------------------------------------------------------------------------------------------------------
@@ -125,7 +242,7 @@ async def test_a_page(page: Page, tmp_path: Path) -> None:
     ("status", "body", "error"),
     [
         (500, b"[]", "http_sd answered 500, not 200"),
-        (302, b"[]", "http_sd answered 302, not 200"),
+        (302, b"[]", "http_sd answered 302, a redirect to /elsewhere, which is not followed"),
         (200, b"<html>", "http_sd: Expecting value: line 1 column 1 (char 0)"),
         (200, b"{}", "must be a list of target groups"),
         (200, b" " * 2048 + b"[]", "http_sd: is larger than 0 MiB"),
@@ -188,35 +305,26 @@ async def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-class FakeKind:
-    """A service kind that tells of its models, or fails."""
-
-    closed = 0
-
-    def __init__(self, answer: tuple[str, ...] | Exception) -> None:
-        self.answer = answer
-
-    def __call__(self) -> FakeKind:
-        return self
-
-    def control(self, target: Any, timeout_ns: int) -> FakeKind:
-        return self
-
-    async def ready_models(self) -> tuple[str, ...]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    async def close(self) -> None:
-        self.closed += 1
-
-
-async def test_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = FakeKind(("asr", "vad"))
-    monkeypatch.setitem(KINDS, "fake", kind)
-    of = Source(make_target(kind="fake"), NS)
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (PreflightError(Reason.UNREACHABLE, "refused"), "refused"),
+        (WorkerLostError(Reason.WORKER_CRASH, "worker ended"), "worker ended"),
+        (TimeoutError(), "http://127.0.0.1:8000 did not answer in time"),
+    ],
+)
+async def test_models(failure: Exception, text: str) -> None:
+    of = Source(make_target(), NS)
     assert of.is_index
-    assert await read(of) == ("asr", "vad")
-    kind.answer = PreflightError(Reason.UNREACHABLE, "refused")
-    assert await error_of(of) == "refused"
-    assert kind.closed == 2
+
+    async def ask(target: Target) -> tuple[str, ...]:
+        assert target == of.target
+        return ("asr", "vad")
+
+    async def fail(_target: Target) -> tuple[str, ...]:
+        raise failure
+
+    assert await read_any(of, ask) == ("asr", "vad")
+    with pytest.raises(DiscoveryError) as caught:
+        await read_any(of, fail)
+    assert str(caught.value) == text

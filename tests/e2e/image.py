@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from exporter.demo.environment import cache_folder
+from exporter.demo.cache import cache_folder
 
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
@@ -66,11 +65,3 @@ def _run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout.strip()
-
-
-def available() -> str | None:
-    """What is lacking here to build an image; None if nothing is."""
-    lacking = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
-    if lacking:
-        return " and ".join(lacking)
-    return None if os.geteuid() == 0 else "the rights of root"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from exporter.demo.triton import free_ports
-from tests.daemon.running import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 SCRAPE_SECONDS = 1
 

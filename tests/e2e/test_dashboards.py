@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +11,13 @@ from typing import Any
 import pytest
 
 from dashboards.generate.boards import BOARDS
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from tests.dashboards.boards import DOCUMENTS, panels_of
 from tests.dashboards.promql import EVERYTHING, filled
 from tests.e2e.chain import Chain, running_chain, write_models
 from tests.e2e.prometheus import SCRAPE_SECONDS
+from tests.programs import need
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -29,10 +28,7 @@ PROBES = ("delay-http", "delay-one", "delay-two", "pipeline-http", "vad-rate")
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEnvironment) -> Iterator[Chain]:
-    for tool in ("prometheus", "gcc"):
-        if shutil.which(tool) is None:
-            assert os.environ.get("CI") != "true", f"CI installs {tool}"
-            pytest.skip(f"no {tool} on the PATH")
+    need("prometheus", "gcc")
     folder = tmp_path_factory.mktemp("chain")
     with (
         EmbeddedTriton(triton_environment, models=write_models(folder)) as triton,

@@ -20,7 +20,8 @@ import yaml
 from exporter import __version__
 from exporter.demo.triton import EmbeddedTriton, free_ports
 from tests.daemon.running import QUICK
-from tests.e2e.image import IMAGE, Buildah, available
+from tests.e2e.image import IMAGE, Buildah
+from tests.programs import ROOT, need
 
 pytestmark = [pytest.mark.e2e, pytest.mark.image, pytest.mark.timeout(1800)]
 USER = 10001
@@ -38,9 +39,7 @@ builder has no such options; and it says the process's id."""
 @pytest.fixture(scope="module")
 def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
     """With the image built. It can take some minutes the first time."""
-    if (lacking := available()) is not None:
-        assert os.environ.get("CI") != "true", f"CI installs {lacking}"
-        pytest.skip(lacking)
+    need("buildah", "debootstrap", ROOT)
     builder = Buildah(tmp_path_factory.mktemp("image"))
     builder.make_base()
     builder.build()

@@ -13,7 +13,7 @@ from exporter.core.errors import PreflightError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, Probe
 from exporter.server.statistics import difference
-from exporter.services.oip import OipService
+from exporter.services.oip.service import OipService
 from tests.builders import make_probe, make_target
 from tests.servers.kserve import KServe
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of

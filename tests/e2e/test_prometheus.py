@@ -3,8 +3,6 @@ what is removed from the configuration is gone with the next scrape."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import yaml
 from exporter.demo.triton import EmbeddedTriton, free_ports
 from tests.daemon.running import RunningDaemon
 from tests.e2e.prometheus import SCRAPE_SECONDS, Prometheus, running_prometheus
+from tests.programs import need
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -40,9 +39,7 @@ def configuration(triton: EmbeddedTriton, *probes: str) -> dict[str, Any]:
 
 
 def test_no_gap_no_duplicate_and_nothing_stale(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    if shutil.which("prometheus") is None:
-        assert os.environ.get("CI") != "true", "CI installs a Prometheus"
-        pytest.skip("no prometheus on the PATH")
+    need("prometheus")
     settings = configuration(triton, "http-delay", "grpc-delay")
     with RunningDaemon(tmp_path, settings) as daemon, running_prometheus(tmp_path, daemon.address) as prometheus:
         for probe in ("http-delay", "grpc-delay"):
@@ -94,9 +91,7 @@ def _assert_it_agrees(prometheus: Prometheus, daemon: RunningDaemon) -> None:
 
 
 def test_promtool_finds_nothing_to_say(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    if shutil.which("promtool") is None:
-        assert os.environ.get("CI") != "true", "CI installs promtool"
-        pytest.skip("no promtool on the PATH")
+    need("promtool")
     with RunningDaemon(tmp_path, configuration(triton, "http-delay", "grpc-delay")) as daemon:
         for probe in ("http-delay", "grpc-delay"):
             daemon.wait_for_state(probe, "", "unstable")

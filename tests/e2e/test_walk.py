@@ -10,7 +10,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -26,6 +25,7 @@ import yaml
 from exporter.config import load
 from exporter.demo.triton import free_ports
 from tests.e2e.prometheus import Prometheus
+from tests.programs import need
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("git", "make", "curl", "prometheus", "promtool", "amtool", "prometheus-alertmanager")
@@ -182,9 +182,7 @@ def test_what_the_walk_reads_is_there(tmp_path: Path) -> None:
 @pytest.mark.walk
 @pytest.mark.timeout(1800)
 def test_from_a_fresh_clone_to_an_alert(tmp_path: Path) -> None:
-    if missing := [tool for tool in NEEDED if shutil.which(tool) is None]:
-        assert os.environ.get("CI") != "true", f"CI installs {missing}"
-        pytest.skip(f"no {', '.join(missing)} on the PATH")
+    need(*NEEDED)
     web, manager, server = free_ports(3)
     walker = Walker(
         tmp_path,

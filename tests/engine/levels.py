@@ -13,6 +13,7 @@ from exporter.engine.level import Level
 from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.services.base import Control, Service
 from exporter.transport.call import EncodedRequest
+from tests.waiting import PATIENCE_SECONDS
 
 OnEvent = Callable[[Level, MemberEvent], Awaitable[None] | None]
 
@@ -49,6 +50,6 @@ async def events_of(
         **more,
     )
     on_level(level)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await level.run()
     return events

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, WindowMode
 from exporter.core.units import MS
 from exporter.core.window import RecordColumns, Window
-from exporter.engine.level import COUNT_WINDOW_LIMIT
 from exporter.engine.plan import LevelPlan
 from tests.builders import concurrency
 from tests.engine.fakes import FakeService, Reply, always, make_plan, request_rate
 from tests.engine.test_level import Run, run_level
+from tests.waiting import patient
 
 OK = Outcome.OK
 
@@ -40,7 +40,7 @@ async def test_a_count_window_ends_with_its_requests(level: LoadLevel, requests:
     for window in windows:
         # At least so many, and no more than ended while the window's end was seen to.
         assert requests <= len(window.columns) <= requests + 40
-        assert window.duration_ns < 1000 * MS
+        assert window.duration_ns < patient(1000) * MS
         assert np.all((window.start_ns <= window.columns.last_ns) & (window.columns.last_ns <= window.end_ns))
     for before, after in itertools.pairwise(windows):
         assert before.end_ns == after.start_ns

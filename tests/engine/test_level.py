@@ -510,3 +510,29 @@ def test_a_high_rate_has_more_channels_opened_ahead(mode: Mode, value: float, me
     level = LoadLevel(mode, value, f"{value:g}")
     plan = dataclasses.replace(make_plan(level), members=members)
     assert first_channels(plan) == channels
+
+
+# --- limits that need no daemon -----------------------------------------------------------------------------------
+
+
+async def test_a_level_ends_by_itself_after_its_windows() -> None:
+    service = FakeService(always(delay_ms=1))
+    run = await run_level(dataclasses.replace(make_plan(concurrency(2)), max_windows=2), service)
+    assert [window.warm_up for window in run.windows] == [True, False, False, True]
+    assert (run.end.reason, run.end.sent) == (Reason.NONE, len(service.sent_ns))
+
+
+async def test_the_load_ends_where_nobody_takes_the_windows_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.engine.level.LOST_AFTER_SECONDS", 0.1)
+    service = FakeService(always(delay_ms=1))
+    at_edge: list[int] = []
+
+    async def stuck(level: Level, event: MemberEvent) -> None:
+        if isinstance(event, Window) and not event.warm_up and not at_edge:
+            await asyncio.sleep(0.3)
+            at_edge.append(len(service.sent_ns))
+            await asyncio.sleep(0.1)
+
+    run = await run_level(make_plan(concurrency(2)), service, on_event=stuck, gapless=False)
+    assert (run.end.reason, run.end.text) == (Reason.DAEMON_STALLED, "the daemon took up no window for 0.12 s")
+    assert len(service.sent_ns) == at_edge[0]

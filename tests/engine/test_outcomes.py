@@ -26,7 +26,7 @@ from exporter.engine.plan import LevelPlan
 from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.without_extensions import PlainService
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame

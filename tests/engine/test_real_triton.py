@@ -21,6 +21,7 @@ from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency, make_probe, make_target
 from tests.engine.fakes import request_rate
+from tests.waiting import PATIENCE_SECONDS
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str) -> Probe:
@@ -38,7 +39,7 @@ def probe_of(triton: EmbeddedTriton, scheme: str, model: str) -> Probe:
 async def run(worker: Worker, probe: Probe, level: LoadLevel, windows: int) -> list[LevelEvent]:
     facts = await worker.preflight(probe)
     events: list[LevelEvent] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in worker.run_level(LevelPlan("sweep", probe, facts, level, 1_000_000, 20 * NS)):
             events.append(event)
             if isinstance(event, Window) and event.index == windows:

@@ -20,12 +20,12 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.services.base import Place, Placer
 from exporter.services.triton import sequence as triton_sequence
-from exporter.services.triton.responses import read_answer
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink, UnaryRpc
 from exporter.transport.http_channel import HttpChannel
-from tests.builders import concurrency, make_probe, make_target
+from exporter.wire.http1 import decoded_body
+from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import request_rate
 from tests.engine.levels import events_of
 
@@ -73,11 +73,11 @@ class WatchingService(TritonService):
             self.ended_places.append((self.carried[call][1], call.sent_ns > 0))
             if streaming and call.outcome is Outcome.OK:
                 assert call.answer is not None
-                (outputs,) = read_answer(call.answer)
+                (outputs,) = self.read_answer(make_facts(), call.answer)
                 self.answers.append((self.carried[call], int(outputs["OUTPUT0"].item())))
             if not target.is_grpc and call.outcome is Outcome.OK:
                 client = channel.client
-                body, cut = client.body(), int(client.header("inference-header-content-length") or 0)
+                body, cut = decoded_body(*client.kept()), int(client.header("inference-header-content-length") or 0)
                 assert json.loads(body[:cut])["outputs"][0]["name"] == "OUTPUT0"
                 self.answers.append((self.carried[call], int.from_bytes(body[cut:], "little")))
             listener(call)

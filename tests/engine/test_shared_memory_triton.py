@@ -25,8 +25,7 @@ from exporter.core.window import LevelEnd, Window
 from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
-from exporter.payload.regions import FOLDER, PREFIX, SystemRegion
-from exporter.services.triton import shared_requests as triton_shared_requests
+from exporter.payload.regions import SystemRegion
 from exporter.services.triton.service import TritonService
 from exporter.services.triton.shared_memory import output_size
 from exporter.services.triton.shared_requests import share
@@ -34,9 +33,11 @@ from exporter.sweep.conductor import Sweep
 from exporter.transport.call import Call, EncodedRequest
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
+from tests import regions
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import request_rate
 from tests.transport.scripted import Ended
+from tests.waiting import PATIENCE_SECONDS
 
 DOORS = ["http", "grpc"]
 
@@ -53,10 +54,6 @@ def probe_of(triton: EmbeddedTriton, scheme: str, model: str = "addsub", **chang
     return make_probe(**(values | changes))
 
 
-def our_files() -> set[str]:
-    return {path.name for path in FOLDER.glob(f"{PREFIX}*")}
-
-
 async def regions_at_server(triton: EmbeddedTriton) -> set[str]:
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     found = {region["name"] for region in await client.get_system_shared_memory_status()}
@@ -64,8 +61,14 @@ async def regions_at_server(triton: EmbeddedTriton) -> set[str]:
     return found
 
 
-async def check_nothing_is_left(triton: EmbeddedTriton) -> None:
-    assert our_files() == set()
+@pytest.fixture(autouse=True)
+def before() -> set[str]:
+    """The regions of others, at the test's begin."""
+    return regions.present()
+
+
+async def check_nothing_is_left(triton: EmbeddedTriton, before: set[str]) -> None:
+    assert await asyncio.to_thread(regions.left, before) == set()
     assert await regions_at_server(triton) == set()
 
 
@@ -78,7 +81,9 @@ def outputs_of(regions: Sequence[Any], place: int) -> tuple[np.ndarray[Any, Any]
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("scheme", DOORS)
-async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: str, streaming: bool) -> None:
+async def test_values_come_back_at_each_place(
+    triton: EmbeddedTriton, scheme: str, streaming: bool, before: set[str]
+) -> None:
     if streaming and scheme == "http":
         pytest.skip("streams are gRPC's")
     service, probe = TritonService(), probe_of(triton, scheme, streaming=streaming)
@@ -86,9 +91,9 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
     facts = await control.preflight("addsub", "")
     await control.close()
     steps = [make_steps(facts, replace(probe.input, seed=seed))[0] for seed in range(3)]
-    shared = await share(probe, facts, steps, "sweep", 4)
+    shared = await share(service.encode, probe, facts, steps, "sweep", places=4)
     assert [len(requests) for requests in shared.by_place] == [3] * 4
-    assert await regions_at_server(triton) == {region.name for region in shared.memory._regions} == our_files()
+    assert await regions_at_server(triton) == {region.name for region in shared.memory._regions} == regions.held()
     ended = Ended()
     channel = service.channel(probe.target, ended, streaming=streaming)
     await channel.open()
@@ -105,12 +110,10 @@ async def test_values_come_back_at_each_place(triton: EmbeddedTriton, scheme: st
         assert call.bytes_in < 1000
     await channel.close()
     await shared.close()
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
 
 
-async def test_a_request_that_cannot_be_made_leaves_nothing(
-    triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_request_that_cannot_be_made_leaves_nothing(triton: EmbeddedTriton, before: set[str]) -> None:
     """The regions are there by then: a header's secret that cannot be read is told as late as that."""
     probe = probe_of(triton, "http")
     control = TritonService().control(probe.target, 5 * NS)
@@ -121,13 +124,12 @@ async def test_a_request_that_cannot_be_made_leaves_nothing(
 
     class Unmarked(TritonService):
         def encode(self, *_: Any) -> list[EncodedRequest]:
-            assert len(our_files()) == 2
+            assert len(regions.held()) == 2
             return super().encode(replace(probe, target=target), facts, steps, "sweep")
 
-    monkeypatch.setattr(triton_shared_requests, "TritonService", Unmarked)
     with pytest.raises(PreflightError, match="NO_SUCH_TOKEN"):
-        await share(probe, facts, steps, "sweep", 4)
-    await check_nothing_is_left(triton)
+        await share(Unmarked().encode, probe, facts, steps, "sweep", places=4)
+    await check_nothing_is_left(triton, before)
 
 
 async def run_level(worker: LocalWorker, probe: Probe, level: LoadLevel) -> tuple[list[Window], LevelEnd]:
@@ -146,7 +148,7 @@ async def run_level(worker: LocalWorker, probe: Probe, level: LoadLevel) -> tupl
     return windows, end
 
 
-async def test_levels_leave_nothing(triton: EmbeddedTriton) -> None:
+async def test_levels_leave_nothing(triton: EmbeddedTriton, before: set[str]) -> None:
     worker = await LocalWorker.spawn()
     for scheme in DOORS:
         sequences = probe_of(
@@ -161,13 +163,12 @@ async def test_levels_leave_nothing(triton: EmbeddedTriton) -> None:
             assert end.reason is Reason.NONE
             outcomes = {outcome for window in windows for outcome in window.columns.outcome.tolist()}
             assert outcomes == {Outcome.OK}
-            await check_nothing_is_left(triton)
+            await check_nothing_is_left(triton, before)
     await worker.kill()
 
 
-async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton) -> None:
+async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton, pool: WorkerPool, before: set[str]) -> None:
     """kill -9 in the middle of a level: the sweep ends as a crash, and what was left is gone with it."""
-    pool = WorkerPool(1)
     probe = probe_of(triton, "http", levels=(concurrency(4),))
     victim: list[int] = []
 
@@ -178,7 +179,7 @@ async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton) -> None:
             if not victim:
                 (worker,) = pool._busy
                 victim.append(worker.pid)
-                assert len(our_files()) == 2
+                assert len(regions.held()) == 2
                 os.kill(worker.pid, signal.SIGKILL)
 
         def sweep_ended(self, *_: object) -> None: ...
@@ -187,27 +188,28 @@ async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton) -> None:
 
     result: SweepResult = await Sweep(probe, [Killer()]).run(lambda: pool.lend(1))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
     await pool.close()
 
 
-async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton) -> None:
+async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton, pool: WorkerPool, before: set[str]) -> None:
     """As when the daemon is stopped in the middle of a sweep."""
-    pool = WorkerPool(1)
     sweep = asyncio.create_task(Sweep(probe_of(triton, "grpc"), []).run(lambda: pool.lend(1)))
-    async with asyncio.timeout(20):
-        while len(our_files()) < 2:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(regions.held()) < 2:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.1)
     sweep.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sweep
     await pool.close()
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
 
 
 @pytest.mark.parametrize("scheme", DOORS)
-async def test_regions_that_the_server_still_uses_are_waited_for(triton: EmbeddedTriton, scheme: str) -> None:
+async def test_regions_that_the_server_still_uses_are_waited_for(
+    triton: EmbeddedTriton, scheme: str, before: set[str]
+) -> None:
     """Triton refuses to let go of them while a request is under way: here one of 400 ms."""
     service = TritonService()
     probe = probe_of(
@@ -216,7 +218,7 @@ async def test_regions_that_the_server_still_uses_are_waited_for(triton: Embedde
     control = service.control(probe.target, 5 * NS)
     facts = await control.preflight("delay", "")
     await control.close()
-    shared = await share(probe, facts, make_steps(facts, probe.input), "sweep", 1)
+    shared = await share(service.encode, probe, facts, make_steps(facts, probe.input), "sweep", places=1)
     ended = Ended()
     channel = service.channel(probe.target, ended)
     await channel.open()
@@ -230,11 +232,13 @@ async def test_regions_that_the_server_still_uses_are_waited_for(triton: Embedde
     assert await ended.wait() == (Outcome.OK, "")
     await closing
     await channel.close()
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
 
 
 @pytest.mark.parametrize("scheme", DOORS)
-async def test_orphans_at_the_server_are_removed_and_those_in_use_are_not(triton: EmbeddedTriton, scheme: str) -> None:
+async def test_orphans_at_the_server_are_removed_and_those_in_use_are_not(
+    triton: EmbeddedTriton, scheme: str, before: set[str]
+) -> None:
     orphan, other = SystemRegion(64), SystemRegion(64)
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     for region in (orphan, other):
@@ -245,10 +249,12 @@ async def test_orphans_at_the_server_are_removed_and_those_in_use_are_not(triton
     await client.unregister_system_shared_memory(other.name)
     await client.close()
     other.close()
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
 
 
-async def test_a_server_that_cannot_open_it_is_refused(triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_cannot_open_it_is_refused(
+    triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, before: set[str]
+) -> None:
     """As one on another machine."""
     monkeypatch.setattr(SystemRegion, "key", "/no-such-region")
     for scheme in DOORS:
@@ -256,7 +262,7 @@ async def test_a_server_that_cannot_open_it_is_refused(triton: EmbeddedTriton, m
             await TritonService().check_shared_memory(probe_of(triton, scheme))
         assert caught.value.reason is Reason.UNSUPPORTED
         assert str(caught.value).startswith("input.shared_memory: system needs a server that shares it with us: ")
-    await check_nothing_is_left(triton)
+    await check_nothing_is_left(triton, before)
 
 
 async def test_cuda_is_refused_where_there_is_no_gpu(triton: EmbeddedTriton) -> None:

@@ -3,8 +3,6 @@ chunk as sequences that go side by side."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import wave
 from collections.abc import Iterator
@@ -16,12 +14,13 @@ import pytest
 import tritonclient.http
 
 from exporter.core.probe import LoadLevel, SequenceOptions, Validation
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency
 from tests.engine.fakes import request_rate
 from tests.engine.test_expected_triton import check_all_right, measure, probe_of, write
+from tests.programs import need
 
 MODELS = Path(__file__).parent / "models"
 CHUNK = 512
@@ -41,10 +40,7 @@ def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Audio]:
     """Both texts, each with a second of silence before and after it, as whole chunks."""
-    for name in ("espeak-ng", "sox"):
-        if shutil.which(name) is None:
-            assert os.environ.get("CI") != "true", f"CI installs {name}"
-            pytest.skip(f"no {name} on the PATH")
+    need("espeak-ng", "sox")
     folder = tmp_path_factory.mktemp("audio")
     return [spoken(folder / f"{number}.wav", text) for number, text in enumerate(TEXTS)]
 

@@ -15,10 +15,12 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
-from exporter.commands.baseline import Command
+from exporter.commands.baseline import BaselineCommand
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings
+from exporter.core.bounds import SERIES_BYTES
+from exporter.core.kinds import KINDS
 from exporter.core.units import NS
 from exporter.schedule.sharding import Shard
 from exporter.worker.pool import CLOSE_LIMIT_SECONDS
@@ -434,7 +436,8 @@ def test_the_network_policy_lets_through_what_is_needed() -> None:
     assert list(tests) == ["podSelector"]
     assert tests["podSelector"]["matchLabels"].items() <= pod["labels"].items()
     assert pod["namespace"] == "canary"
-    names, servers = policy["egress"]
+    names, *targets, servers = policy["egress"]
+    assert [rule["ports"][0]["port"] for rule in targets] == [8000, 8002]
     assert {port["port"] for port in names["ports"]} == {53}
     assert [port["port"] for port in servers["ports"]] == [8000, 8001, 8002]
     assert "to" in servers
@@ -442,6 +445,67 @@ def test_the_network_policy_lets_through_what_is_needed() -> None:
     assert open_ways["policyTypes"] == ["Ingress"]
     assert "egress" not in open_ways
     assert "from" not in open_ways["ingress"][0]
+
+
+def egress(targets: list[Document], **policy: Any) -> list[Document]:
+    values = {"config": {"targets": targets}, "networkPolicy": {"enabled": True} | policy}
+    found: list[Document] = one(render(values), "NetworkPolicy")["spec"]["egress"]
+    return found[1:]
+
+
+def at(port: int) -> list[Document]:
+    return [{"port": port, "protocol": "TCP"}]
+
+
+def test_only_the_targets_may_be_reached() -> None:
+    address, v6 = ([{"ipBlock": {"cidr": cidr}}] for cidr in ("10.0.0.7/32", "fd00::7/128"))
+    inference = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "inference"}}}]
+    own: list[Document] = [{"podSelector": {}}]
+    for target, rules in (
+        ({"url": "http://10.0.0.7"}, [{"to": address, "ports": at(8000)}, {"to": address, "ports": at(8002)}]),
+        (
+            {"url": "grpc://10.0.0.7:9001", "metrics_url": "http://10.0.0.7:9002/metrics"},
+            [{"to": address, "ports": at(9001)}, {"to": address, "ports": at(9002)}],
+        ),
+        ({"url": "http://[fd00::7]:1"}, [{"to": v6, "ports": at(1)}, {"to": v6, "ports": at(8002)}]),
+        ({"url": "grpc://triton.inference.svc:8001"}, [{"to": inference}]),
+        ({"url": "grpc://triton.inference.svc.cluster.local"}, [{"to": inference}]),
+        ({"url": "http://triton"}, [{"to": own}]),
+        ({"url": "https://triton.example.com/path"}, [{"ports": at(443)}, {"ports": at(8002)}]),
+        (
+            {"url": "http://a.example", "kind": "torchserve", "management_url": "http://a.example:8081"},
+            [{"ports": at(8080)}, {"ports": at(8082)}, {"ports": at(8081)}],
+        ),
+        (
+            {"url": "http://x.example:1", "discover": {"http_sd": {"url": "https://sd.example/"}}},
+            [{"ports": at(1)}, {"ports": at(8002)}, {"ports": at(443)}],
+        ),
+    ):
+        assert egress([{"name": "t"} | target]) == rules, target
+    both = [{"name": "a", "url": "http://10.0.0.7"}, {"name": "b", "url": "http://10.0.0.7"}]
+    assert len(egress(both)) == 2
+    assert egress(both, toTargets=False, to=[{"ports": at(5)}]) == [{"ports": at(5)}]
+    assert egress(both, to=[{"ports": at(5)}])[2:] == [{"ports": at(5)}]
+    assert [port["port"] for port in egress([])[0]["ports"]] == [8000, 8001, 8002]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, each in KINDS.items() if each.ports])
+def test_the_chart_knows_each_kinds_ports(kind: str) -> None:
+    page = int(KINDS[kind].metrics_page.partition("/")[0])
+    for scheme, port in KINDS[kind].ports.items():
+        rules = egress([{"name": "t", "kind": kind, "url": f"{scheme}://10.0.0.7"}])
+        assert [rule["ports"] for rule in rules] == [at(each) for each in dict.fromkeys((port, page))]
+
+
+def test_what_may_be_taken_is_bounded() -> None:
+    monitor = one(render({"serviceMonitor": {"enabled": True}}), "ServiceMonitor")["spec"]
+    assert monitor["bodySizeLimit"] == "32MiB"
+    assert Settings().limits.max_series * SERIES_BYTES * 2 < 32 << 20
+    assert (
+        "bodySizeLimit"
+        not in one(render({"serviceMonitor": {"enabled": True, "bodySizeLimit": ""}}), "ServiceMonitor")["spec"]
+    )
+    assert container(render({}))["resources"]["limits"] == {"memory": "2Gi"}
 
 
 def test_the_route_of_the_gateway_api() -> None:
@@ -484,9 +548,9 @@ def test_the_readme_has_the_table() -> None:
 
 
 def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[Command] = []
+    commands: list[BaselineCommand] = []
 
-    def run(command: Command) -> str:
+    def run(command: BaselineCommand) -> str:
         commands.append(command)
         return ""
 

@@ -121,6 +121,7 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
         "next_run": lambda probe: 1_700_000_060.0,
         "last_tick_unix_s": lambda: 1_700_000_012.5,
         "clock_jumps": lambda: 0,
+        "pauses": lambda: {"all": 0, "target": 1, "probe": 2},
         "workers": lambda: 2,
         "worker_restarts": lambda: {"worker_crash": 1},
         "archive_rows": lambda: 30,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.metrics.exporter_families import EXPORTER_ORDER
 from exporter.metrics.families import LEVEL_VALUE, PAGE_ORDER, PROBE_INFO, REQUESTS
 from exporter.metrics.reference import reference
 
@@ -30,6 +31,17 @@ def test_the_labels_of_each_family_are_those_on_the_golden_page() -> None:
                 seen.add(metric.name)
     # The scenario has no replicas; those families have tests of their own.
     assert {name for name in set(families) - seen if "_replicas" not in name} == set()
+
+
+def test_the_daemons_own_families_are_those_on_the_golden_page_in_its_order() -> None:
+    golden = (ROOT / "tests" / "golden" / "metrics.txt").read_text(encoding="utf-8")
+    types = [line.split()[2:] for line in golden.splitlines() if line.startswith("# TYPE triton_canary_exporter_")]
+    totals = {"counter": "_total", "gauge": ""}
+    assert types == [[family.name + totals[family.kind], family.kind] for family in EXPORTER_ORDER]
+    labels = {family.name: set(family.labels) for family in EXPORTER_ORDER}
+    for metric in text_string_to_metric_families(golden):
+        for sample in metric.samples:
+            assert set(sample.labels) == labels.get(metric.name, set(sample.labels)), sample.name
 
 
 def test_every_help_of_a_result_says_when_it_is_absent() -> None:

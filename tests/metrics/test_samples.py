@@ -19,13 +19,14 @@ from exporter.core.result import Measurement
 from exporter.core.units import MS, NS
 from exporter.metrics import families
 from exporter.metrics.exposition import Format, Lines, header, label, labels
+from exporter.metrics.family import Family
 from exporter.metrics.samples import level_blocks, metrics_instance, percentile_text
 from exporter.state.probe_state import ProbeView
 from tests.builders import concurrency, make_probe, make_target
 from tests.metrics.results import make_measurement, make_result, make_statistics, make_summary, rate
 
 
-def values(family: families.Family, *measurements: Measurement, **probe: Any) -> dict[str, float]:
+def values(family: Family, *measurements: Measurement, **probe: Any) -> dict[str, float]:
     """The samples of a family for these levels, by label text behind the P labels."""
     levels = tuple(measurement.level for measurement in measurements)
     configured = make_probe(levels=levels, **probe)
@@ -141,9 +142,7 @@ def test_a_latency_threshold_comes_before_the_slos() -> None:
         (families.FOREIGN_RATIO, make_statistics(0), 0, None),
     ],
 )
-def test_server_figures(
-    family: families.Family, server: ModelStatistics, foreign: int | None, value: float | None
-) -> None:
+def test_server_figures(family: Family, server: ModelStatistics, foreign: int | None, value: float | None) -> None:
     found = values(family, make_measurement(server=server, foreign_requests=foreign))
     assert found == ({} if value is None else {'mode="concurrency",level="1"': value})
 

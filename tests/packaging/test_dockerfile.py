@@ -43,7 +43,7 @@ def test_the_last_stage_runs_nothing_and_is_nobody() -> None:
     assert "RUN" not in given
     assert given["USER"] == ["10001:10001"]
     assert given["VOLUME"] == [Settings.model_fields["data_directory"].default]
-    assert given["FROM"] == ["${BASE}"]
+    assert given["FROM"] == ["${BASE}${BASE_DIGEST:+@${BASE_DIGEST}}"]
 
 
 def test_what_it_calls_is_there() -> None:

@@ -20,7 +20,7 @@ from exporter.core.errors import InputError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.probe import InputOptions
 from exporter.payload import Dataset, check_files, make_dataset
-from exporter.payload.faults import Faults
+from exporter.payload.input_errors import InputErrors
 from exporter.payload.input_files import find_input_files
 from exporter.payload.json_file import read_json_file
 from tests.builders import make_facts
@@ -292,7 +292,7 @@ def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathF
 def test_any_bytes_give_data_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-bytes.json"
     path.write_bytes(content)
-    faults = Faults()
+    faults = InputErrors()
     assert (read_json_file(path, faults) is None) == (len(faults) > 0)
 
 

@@ -1,4 +1,4 @@
-"""Input data against a real Triton: what its models got is what the files say, for each datatype and by both doors; and
+"""Input data against a real Triton: what its models got is what the files say, for each datatype, by HTTP and gRPC; and
 wrong answers are seen."""
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Probe, StopRules, Validation
 from exporter.core.units import MS, NS
 from exporter.core.window import Checked, LevelEnd, Window
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.engine.plan import LevelPlan
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
+from tests.waiting import PATIENCE_SECONDS
 
 MODELS = Path(__file__).parent / "models"
-DOORS = ("http", "grpc")
+SCHEMES = ("http", "grpc")
 
 
 @pytest.fixture(scope="module")
-def server(triton_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
-    with EmbeddedTriton(triton_environment, models=MODELS) as server:
+def server(numpy_1_environment: TritonEnvironment) -> Iterator[EmbeddedTriton]:
+    with EmbeddedTriton(numpy_1_environment, models=MODELS) as server:
         yield server
         server.kill()
 
@@ -56,7 +57,7 @@ async def run(worker: LocalWorker, probe: Probe, requests: int) -> tuple[Counter
     facts = await worker.preflight(probe)
     outcomes: Counter[Outcome] = Counter()
     checked, text = Checked(), ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in worker.run_level(LevelPlan("sweep", probe, facts, concurrency(1), requests, 20 * NS)):
             if isinstance(event, Window):
                 outcomes.update(Outcome(code) for code in event.columns.outcome.tolist())
@@ -92,7 +93,7 @@ VALUES: dict[str, list[Any]] = {
 HALVES = ("FP16", "BF16")
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_each_datatype(worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path, scheme: str) -> None:
     """What is sent as numbers is expected as bytes, so that both forms are checked against each other, too."""
     numpy_types = {"FP16": np.float16, "BF16": ml_dtypes.bfloat16, "UINT16": np.uint16, "FP32": np.float32}
@@ -141,7 +142,7 @@ def seen(x: list[int], extra: list[int] | None = None, parameters: dict[str, Any
     return {"SEEN": [json.dumps({"X": x, "EXTRA": extra, "parameters": parameters or {}}, sort_keys=True)]}
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_batches_optional_inputs_and_streams(
     worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path, scheme: str
 ) -> None:
@@ -159,7 +160,7 @@ async def test_batches_optional_inputs_and_streams(
         await run(worker, probe_of(server, scheme, "look", replace(options, batch_size=2)), 4)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_request_parameters(worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path, scheme: str) -> None:
     parameters = dict(PARAMETERS)
     options = write(tmp_path / "a.json", [{"X": [1]}], [seen([1], None, parameters)])
@@ -178,7 +179,7 @@ async def test_a_directory_with_expected_outputs(worker: LocalWorker, server: Em
     assert checked.answers == 3
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_reference_model(worker: LocalWorker, triton: EmbeddedTriton, scheme: str) -> None:
     options = InputOptions(batch_size=2)
     same = probe_of(triton, scheme, "addsub", options, validation=Validation("addsub"))

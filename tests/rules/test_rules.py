@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.programs import need
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "dashboards" / "rules"
@@ -33,9 +33,7 @@ DAY = 24 * 60
 
 def tool(name: str, *arguments: str) -> None:
     """Runs one of Prometheus's tools, which must be content."""
-    if shutil.which(name) is None:
-        assert os.environ.get("CI") != "true", f"CI installs {name}"
-        pytest.skip(f"no {name} on the PATH")
+    need(name)
     done = subprocess.run([name, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
 

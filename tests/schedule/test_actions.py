@@ -22,7 +22,7 @@ from exporter.schedule.ledger import Ledger
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
-from exporter.web.actions import action_routes
+from exporter.web.action_routes import action_routes
 from exporter.web.auth import TokenGuard
 from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
@@ -113,6 +113,89 @@ async def test_a_pause_holds_until_it_is_resumed(stage: Stage, tmp_path: Path) -
     ]
     assert await stage.post("a/resume") == (200, "resumed; it runs from its next slot on")
     assert await stage.post("a/sweep-now") == (202, "the sweep begins")
+
+
+async def test_everything_is_stopped_now_and_after_a_restart(stage: Stage, tmp_path: Path) -> None:
+    stage.scheduler.due(A)
+    stage.scheduler.due(B)  # waits: it is of the same group
+    stage.scheduler.due(REPLICA)
+    await asyncio.sleep(0)
+    assert sorted(stage.running) == ["a", "asr/10.0.0.1:8001"]
+    response = await stage.client.post("/api/pause", headers=BEARER)
+    assert response.json() == {"done": "everything is paused; running sweeps that end now: 2", "not_kept": ""}
+    await asyncio.sleep(0)
+    assert all(future.cancelled() for future in stage.running.values())
+    assert stage.skipped == [("b", SkipReason.PAUSED)]
+    for probe in (A, B, REPLICA):
+        assert await stage.post(f"{probe.name}/sweep-now") == (
+            409,
+            "the probe is paused by hand, with everything",
+        )
+    restarted = Gate(Pauses(tmp_path / "pauses.json"), stage.calendar, stage.ledger)
+    assert [restarted.refusal(probe) for probe in (A, B, REPLICA)] == [SkipReason.PAUSED] * 3
+    assert restarted.counts() == {"all": 1, "target": 0, "probe": 0}
+    assert restarted.notices() == ["Everything is paused by hand: no probe runs until it is resumed"]
+    response = await stage.client.post("/api/resume", headers=BEARER)
+    assert response.json()["done"] == "resumed; probes run from their next slots on"
+    assert await stage.post("a/sweep-now") == (202, "the sweep begins")
+    assert (await stage.client.post("/api/resume", headers=BEARER)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("target", "stopped"),
+    [("door-of-a", [A]), ("fleet", [REPLICA]), ("fleet/10.0.0.1:8001", [REPLICA])],
+)
+async def test_a_target_is_stopped_and_no_other(stage: Stage, target: str, stopped: list[Probe]) -> None:
+    stage.scheduler.due(A)
+    stage.scheduler.due(REPLICA)
+    await asyncio.sleep(0)
+    response = await stage.client.post("/api/pause", params={"target": target}, headers=BEARER)
+    assert response.json()["done"] == f"all of target {target} is paused; running sweeps that end now: 1"
+    await asyncio.sleep(0)
+    assert [p for p in (A, REPLICA) if stage.running[p.name].cancelled()] == stopped
+    assert [probe for probe in (A, B, REPLICA) if stage.gate.pause(probe)] == stopped
+    assert stage.gate.counts() == {"all": 0, "target": 1, "probe": 0}
+    assert stage.gate.notices() == [f"Paused by hand, with all of their probes: {target}"]
+    await stage.post("a/pause")
+    response = await stage.client.post("/api/resume", params={"target": target}, headers=BEARER)
+    still = ", but for 1 still paused" if A in stopped else ""
+    assert response.json()["done"] == f"resumed; probes run from their next slots on{still}"
+
+
+async def test_a_sweep_on_demand_is_stopped_too(stage: Stage) -> None:
+    async def work(_: Probe) -> None:
+        await asyncio.Event().wait()
+
+    started = stage.scheduler.run_extra(A, work)
+    assert isinstance(started, asyncio.Task)
+    await asyncio.sleep(0)
+    await stage.client.post("/api/pause", params={"target": "door-of-a"}, headers=BEARER)
+    await asyncio.wait({started}, timeout=1)
+    assert started.cancelled()
+    assert stage.scheduler.run_extra(A, work) is SkipReason.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("pause?target=nothing", 404),
+        ("pause?targte=door-of-a", 400),
+        ("resume", 409),
+        ("resume?target=door-of-a", 409),
+    ],
+)
+async def test_what_stops_nothing(stage: Stage, path: str, status: int) -> None:
+    assert (await stage.client.post(f"/api/{path}", headers=BEARER)).status_code == status
+    assert (await stage.client.post(f"/api/{path}")).status_code == 401
+    assert stage.gate.counts() == {"all": 0, "target": 0, "probe": 0}
+
+
+async def test_everything_is_stopped_even_where_that_cannot_be_kept(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "pauses.json").mkdir()
+    response = await stage.client.post("/api/pause", headers=BEARER)
+    assert response.status_code == 200
+    assert response.json()["not_kept"].startswith("it cannot be kept over a restart: ")
+    assert stage.gate.refusal(A) is SkipReason.PAUSED
 
 
 async def test_a_pause_ends_a_wait(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -39,6 +40,19 @@ async def test_a_jump_is_reported_once_and_the_way_back_too() -> None:
         watch.tick()
     watch.stop()
     assert jumps == pytest.approx([10, -10])
+
+
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
+async def test_the_heartbeats_age_follows_no_wall_clock(seconds: float) -> None:
+    fake = FakeClocks()
+    watch = ClockWatch(lambda _: None, fake.clocks)
+    assert watch.since_tick_s() == math.inf
+    watch.start()
+    fake.jump(seconds)
+    assert watch.since_tick_s() == 0
+    fake.advance(31)
+    assert watch.since_tick_s() == pytest.approx(31)
+    watch.stop()
 
 
 async def test_slewing_is_no_jump_however_long() -> None:

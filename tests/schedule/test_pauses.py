@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from exporter.core.errors import ConfigError
-from exporter.schedule.pauses import Pauses
+from exporter.schedule.pauses import EVERYTHING, Pauses, whole_target
 
 KEY, OTHER = ("door", "a"), ("door", "b/10.0.0.1:8001")
 
@@ -32,7 +33,21 @@ def test_what_cannot_be_kept_is_not_done(tmp_path: Path) -> None:
     assert KEY not in pauses
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2, "paused": []}', '{"version": 1, "paused": [1]}'])
+def test_a_release_that_knows_no_scopes_does_not_read_half_of_them(tmp_path: Path) -> None:
+    pauses = Pauses(tmp_path / "pauses.json")
+    pauses.add(KEY)
+    assert json.loads((tmp_path / "pauses.json").read_text())["version"] == 1
+    for key in (EVERYTHING, whole_target("door")):
+        pauses.add(key)
+        assert json.loads((tmp_path / "pauses.json").read_text())["version"] == 2
+        assert sorted(Pauses(tmp_path / "pauses.json")) == sorted([KEY, key])
+        pauses.discard_all([key])
+    assert json.loads((tmp_path / "pauses.json").read_text())["version"] == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 100_000, '{"version": 3, "paused": []}', '{"version": 1, "paused": [1]}']
+)
 def test_a_damaged_file_is_an_error_and_not_forgotten(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pauses.json"
     path.write_text(text)

@@ -143,3 +143,24 @@ def test_the_hour_that_comes_twice_has_its_runs_twice() -> None:
     slots = CronSlots(by_cron("*/30 * * * *", "Europe/Berlin"))
     runs = run_of(slots, to_us(datetime(2025, 10, 26, 0, 10, tzinfo=UTC)), 4)
     assert [from_us(run).strftime("%H:%M") for run in runs] == ["00:30", "01:00", "01:30", "02:00"]
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "expected"),
+    [
+        ("30 2 * * *", "Europe/Berlin", ["26T00:30", "27T01:30"]),
+        ("15,45 2 * * *", "Europe/Berlin", ["26T00:15", "26T00:45", "27T01:15", "27T01:45"]),
+        ("0 1-3 * * *", "Europe/Berlin", ["26T00:00", "26T02:00", "27T00:00"]),
+        ("30 1 * * sun", "Europe/London", ["26T00:30"]),
+        ("0 * * * *", "Europe/Berlin", ["26T00:00", "26T01:00", "26T02:00"]),
+    ],
+)
+def test_a_time_of_the_hour_that_comes_twice_has_one_run(cron: str, zone: str, expected: list[str]) -> None:
+    """But for what runs in every hour. Berlin has 2 o'clock at 0:00 and at 1:00 UTC, London 1 o'clock at the same."""
+    slots = CronSlots(by_cron(cron, zone))
+    for begin in (datetime(2025, 10, 25, 23, 30, tzinfo=UTC), datetime(2025, 10, 25, 23, 59, 59, tzinfo=UTC)):
+        runs = run_of(slots, to_us(begin), len(expected))
+        assert [from_us(run).strftime("%dT%H:%M") for run in runs] == expected
+    # Also after a start in the middle of it: the second 2:30 is nobody's.
+    (run,) = run_of(CronSlots(by_cron("30 2 * * *", "Europe/Berlin")), to_us(datetime(2025, 10, 26, 1, tzinfo=UTC)), 1)
+    assert from_us(run).strftime("%dT%H:%M") == "27T01:30"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +15,17 @@ from exporter.core.facts import GpuReading, GpuSource
 from exporter.server import gpu
 from exporter.server.figures import gpu_figures
 from exporter.server.gpu import is_this_machine, open_nvml
-from exporter.server.metrics import MetricsPage
-from exporter.server.readers import open_readers
+from exporter.server.metrics import PageReader
+from exporter.server.poller import open_readers
 from tests.builders import make_target
+from tests.programs import need
 
 SOURCE = Path(__file__).parent / "fake_nvml.c"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("gcc") is None:
-        assert os.environ.get("CI") != "true", "CI installs gcc"
-        pytest.skip("gcc is not installed")
+    need("gcc")
     path = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", str(path), str(SOURCE)], check=True)
     return path
@@ -136,8 +133,8 @@ def test_no_driver_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
         ({}, ["Nvml"]),
         ({"gpu": "off"}, []),
         ({"host": "192.0.2.1"}, []),
-        ({"metrics_url": "http://127.0.0.1:8002/metrics"}, ["MetricsPage", "Nvml"]),
-        ({"metrics_url": "http://192.0.2.1:8002/metrics", "host": "192.0.2.1"}, ["MetricsPage"]),
+        ({"metrics_url": "http://127.0.0.1:8002/metrics"}, ["PageReader", "Nvml"]),
+        ({"metrics_url": "http://192.0.2.1:8002/metrics", "host": "192.0.2.1"}, ["PageReader"]),
     ],
 )
 def test_which_sources_a_target_has(changes: dict[str, str], sources: list[str]) -> None:
@@ -145,7 +142,7 @@ def test_which_sources_a_target_has(changes: dict[str, str], sources: list[str])
     assert [type(reader).__name__ for reader in readers] == sources
     for reader in readers:
         reader.close()
-    assert isinstance(readers[0], MetricsPage) if len(readers) == 2 else True
+    assert isinstance(readers[0], PageReader) if len(readers) == 2 else True
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from exporter.core.bounds import PAGE_BYTES, PAGE_LABELS, PAGE_LINE, PAGE_LINES
 from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 from exporter.server import metrics
-from exporter.server.metrics import MAX_LINES, MetricsPage, PageError, parse_page
+from exporter.server.metrics import PageError, PageReader, parse_page
 from tests.builders import make_target
 from tests.transport.certificates import make_certificates
 from tests.transport.scripted import Script, serving
+from tests.waiting import PATIENCE_SECONDS
 
 PAGE = (Path(__file__).parent / "triton-2gpu-written.txt").read_text()
 """Written by hand, with each family that we take; commands/analyze/report/test_gpus.py has one that a server wrote."""
@@ -131,9 +133,9 @@ def test_at_most_16_gpus() -> None:
             '# x\nnv_gpu_utilization{gpu_uuid="G} 0.5\n',
             "line 2 cannot be parsed: 'nv_gpu_utilization{gpu_uuid=\"G} 0.5'",
         ),
-        ('nv_inference_count{model="m"} \n', "line 1 cannot be parsed: 'nv_inference_count{model=\"m\"} '"),
+        ('nv_inference_count{model="m"} \n', "line 1 cannot be parsed: 'nv_inference_count{model=\"m\"}'"),
         ("# HELP only\n", "holds no samples"),
-        ('nv_inference_count{model="m"} 1\n' * (MAX_LINES + 1), "has more than 2000 lines that may concern the model"),
+        ('nv_inference_count{model="m"} 1\n' * (PAGE_LINES + 1), "has more than 2000 lines that may concern the model"),
     ],
 )
 def test_pages_of_no_use(page: str, text: str | None) -> None:
@@ -227,7 +229,7 @@ async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 async def read_from(port: int, scheme: str = "http") -> ServerReading:
-    page = MetricsPage(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
+    page = PageReader(make_target(metrics_url=f"{scheme}://127.0.0.1:{port}/metrics"), "resnet", "")
     reading = await asyncio.to_thread(page.read)
     page.close()
     return reading
@@ -269,11 +271,10 @@ async def test_every_server_gives_figures_or_one_clear_line(
     script: Script, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT_NS", 3 * NS // 10)
-    monkeypatch.setenv("NO_PROXY", "*")
     if script is endless:
         monkeypatch.setattr(metrics, "TIMEOUT_NS", 5 * NS)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    async with serving(script) as port, in_time(10):
+    async with serving(script) as port, in_time(PATIENCE_SECONDS):
         reading = await read_from(port)
     assert error in reading.error if error else reading.error == ""
     assert "\n" not in reading.error
@@ -297,9 +298,9 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
         finally:
             open_connections -= 1
 
-    async with serving(good_then_trickled, certificates.server_context()) as port, in_time(10):
+    async with serving(good_then_trickled, certificates.server_context()) as port, in_time(PATIENCE_SECONDS):
         url = f"https://127.0.0.1:{port}/metrics"
-        page = MetricsPage(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
+        page = PageReader(make_target(metrics_url=url, tls=TlsOptions(ca_file=str(certificates.ca))), "resnet", "")
         errors = [(await asyncio.to_thread(page.read)).error for _ in range(3)]
         page.close()
         while open_connections:
@@ -323,9 +324,98 @@ async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
         )
-        page = MetricsPage(target, "resnet", "")
+        page = PageReader(target, "resnet", "")
         before_ns = time.monotonic_ns()
         reading = await asyncio.to_thread(page.read)
         page.close()
     assert (reading.error, len(reading.gpus)) == ("", 2)
     assert before_ns < reading.at_ns < time.monotonic_ns()
+
+
+# --- what may not happen ---------------------------------------------------------------------------------------------
+
+
+def line_of(labels: int, length: int = 0) -> str:
+    others = ",".join(f'l{number}="v"' for number in range(labels - 1))
+    return f'nv_inference_count{{model="resnet",{others}}} 1{" " * length}\n'
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        pytest.param(line_of(PAGE_LABELS + 1), "line 1 has more than 64 labels", id="labels"),
+        pytest.param(line_of(40_000), "line 1 has more than 8192 characters", id="very many labels"),
+        pytest.param(line_of(2, PAGE_LINE), "line 1 has more than 8192 characters", id="a long line"),
+        pytest.param(
+            'nv_inference_count{model="resnet",x="' + r"\\" * 4000 + '"} 1\n',
+            "takes more than 500 ms to parse",
+            id="escapes",
+        ),
+        pytest.param("\n", "takes more than 500 ms to parse", id="empty lines"),
+    ],
+)
+def test_a_page_is_parsed_in_bounded_time(page: str, text: str) -> None:
+    """A page of 2.6 MiB in one line took 23 s, and on in a thread of the worker when the sweep was over."""
+    begin_ns = time.thread_time_ns()
+    with pytest.raises(PageError, match=text):
+        parse_page(page * (PAGE_BYTES // len(page)), 0, "resnet")
+    assert time.thread_time_ns() - begin_ns < 7 * NS // 10
+
+
+def test_the_labels_that_are_allowed_are_read() -> None:
+    assert parse_page(line_of(PAGE_LABELS), 0, "resnet").counters == {"inferences": 1.0}
+
+
+async def test_a_page_being_parsed_is_let_go_when_the_sweep_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "PAGE_PARSE_MS", 60_000)
+    page = ('nv_inference_count{model="resnet",x="' + r"\\" * 4000 + '"} 1\n') * 1000
+    async with serving(answer(page.encode())) as port, in_time(10):
+        reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        reading = asyncio.create_task(asyncio.to_thread(reader.read))
+        await asyncio.sleep(0.3)
+        assert not reading.done()
+        reader.stop()
+        begin_ns = time.monotonic_ns()
+        assert (await reading).error == "is not read to its end: the sweep is over"
+        assert time.monotonic_ns() - begin_ns < NS
+        reader.close()
+
+
+async def test_a_silent_page_is_let_go_when_the_sweep_ends() -> None:
+    async with serving(silence) as port, in_time(10):
+        reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        reading = asyncio.create_task(asyncio.to_thread(reader.read))
+        await asyncio.sleep(0.3)
+        reader.stop()
+        begin_ns = time.monotonic_ns()
+        assert (await reading).error
+        assert time.monotonic_ns() - begin_ns < NS
+        reader.close()
+
+
+async def test_a_redirect_is_an_error_that_shows_where_to() -> None:
+    async with serving(answer(GOOD)) as elsewhere:
+        moved = answer(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
+        async with serving(moved) as port:
+            error = (await read_from(port)).error
+    assert error == f"answered 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
+
+
+async def test_nothing_of_the_environment_reaches_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a password in ~/.netrc, nor a proxy, nor a list of authorities."""
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    seen: list[bytes] = []
+
+    async def good(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head)
+        replay = asyncio.StreamReader()
+        replay.feed_data(head)
+        await answer(GOOD)(replay, writer)
+
+    async with serving(good) as port, in_time(10):
+        assert (await read_from(port)).error == ""
+    assert b"authorization" not in seen[0].lower()

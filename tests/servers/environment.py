@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.demo.environment import cache_folder
+from exporter.demo.cache import cache_folder
 
 LINES_KEPT = 12
 MADE = ".made"

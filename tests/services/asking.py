@@ -12,6 +12,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Service, Tensors
 from exporter.transport.call import Call
+from tests.waiting import PATIENCE_SECONDS
 
 TIMEOUT_NS = 5 * NS
 
@@ -32,7 +33,7 @@ async def answer_to(service: Service, probe: Probe, facts: ModelFacts, inputs: T
     channel = service.channel(probe.target, ended.set_result, keep_answers=True)
     try:
         channel.send(Call(0), request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             call = await ended
     finally:
         await channel.close()

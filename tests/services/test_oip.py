@@ -16,7 +16,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.demo.triton import EmbeddedTriton
 from exporter.payload import make_steps
-from exporter.services.oip import OipService
+from exporter.services.oip.service import OipService
 from exporter.transport.call import Answer
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
@@ -177,7 +177,7 @@ FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
         "model 'm' is known to",
     ),
     ({"/v2/health/ready": (503, "")}, InputOptions(), Reason.SERVER_NOT_READY, "says that it is not ready"),
-    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "said 404"),
+    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "said HTTP 404"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The kind `oip` against MLServer: facts, values and statistics, through both doors."""
+"""The kind `oip` against MLServer: facts, values and statistics, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from exporter.core.window import Window
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
 from exporter.server.statistics import difference
-from exporter.services.oip import OipService
+from exporter.services.oip.service import OipService
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.mlserver import MlServer
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
 
 SERVICE = OipService()
-DOORS = ["http", "grpc"]
+SCHEMES = ["http", "grpc"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def probe_of(server: MlServer, scheme: str, model: str = "addsub", **changes: An
 OPTIONS = InputOptions(shapes=(("A", (2, 4)), ("B", (2, 4))))
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_facts_and_values(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, input=OPTIONS)
     facts = await facts_of(SERVICE, probe.target, probe)
@@ -68,7 +68,7 @@ async def test_facts_and_values(server: MlServer, scheme: str) -> None:
     np.testing.assert_allclose(outputs["DIFFERENCE"], inputs["A"] - inputs["B"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_model_that_tells_no_inputs(server: MlServer, scheme: str) -> None:
     options = InputOptions(datatypes=(("WORDS", "BYTES"),), shapes=(("WORDS", (2, 1)),), string_data="hällo")
     probe = probe_of(server, scheme, "shout", input=options)
@@ -80,7 +80,7 @@ async def test_a_model_that_tells_no_inputs(server: MlServer, scheme: str) -> No
     assert caught.value.reason is Reason.BAD_INPUT
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_model_that_nobody_knows(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, "nope", version="3")
     with pytest.raises(PreflightError, match="model 'nope' version 3 is not known to") as caught:
@@ -88,7 +88,7 @@ async def test_a_model_that_nobody_knows(server: MlServer, scheme: str) -> None:
     assert caught.value.reason is Reason.MODEL_UNKNOWN
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_request_that_the_server_refuses(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, input=OPTIONS)
     facts = await facts_of(SERVICE, probe.target, probe)
@@ -113,7 +113,7 @@ async def test_statistics_from_the_metrics_page(server: MlServer) -> None:
     assert 0 < moved.success.ns < 3 * NS
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_level_by_a_worker(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, input=OPTIONS, measurement=MeasurementOptions(window_ns=NS // 4))
     worker = await LocalWorker.spawn()

@@ -1,4 +1,4 @@
-"""The kind `tfserving` against a scripted server: what it tells, its errors, and both doors' messages."""
+"""The kind `tfserving` against a scripted server: what it tells, its errors, and both protocols' messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from exporter.config.input_settings import DATATYPES
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import PreflightError, ProtocolError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Outcome, Reason

@@ -1,4 +1,4 @@
-"""The kind `torchserve` against scripted doors: what is sent, and why a preflight fails."""
+"""The kind `torchserve` against scripted endpoints: what is sent, and why a preflight fails."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ async def test_a_server_whose_models_have_no_worker(ping: tuple[int, str], statu
 
 
 @pytest.mark.parametrize("ping", [UNHEALTHY, PARTIAL, HEALTHY["/ping"]])
-async def test_with_the_management_door_this_models_workers_decide(ping: tuple[int, str]) -> None:
+async def test_with_the_management_endpoint_this_models_workers_decide(ping: tuple[int, str]) -> None:
     """The server's own word is of all its models, and another one's may be broken."""
     facts = await facts_with(
         {"/ping": ping, "/management/models/m": (200, json.dumps(WORKERS))}, management_url=MANAGEMENT
@@ -175,7 +175,7 @@ async def test_without_it_some_healthy_models_are_enough() -> None:
     assert (await facts_with({"/ping": PARTIAL})).name == "m"
 
 
-async def test_the_management_door_tells_the_version() -> None:
+async def test_the_management_endpoint_tells_the_version() -> None:
     management = {"/management/models/m": (200, json.dumps(WORKERS))}
     facts = await facts_with(management, management_url=MANAGEMENT)
     assert (facts.version, facts.max_batch_size, facts.has_statistics) == ("1.0", 0, False)

@@ -23,12 +23,13 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import InputOptions
 from exporter.core.target import Header
 from exporter.payload import make_steps
-from exporter.services import KINDS
-from exporter.services.triton.service import TritonService, infer_path
+from exporter.services import SERVICES
+from exporter.services.oip.requests import infer_path
+from exporter.services.triton.service import TritonService
 from exporter.transport.call import EncodedRequest
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.http_channel import HttpChannel
-from exporter.wire.http1 import decompress
+from exporter.wire.codings import decompress
 from tests.builders import make_facts, make_probe, make_target
 from tests.transport.scripted import serving
 
@@ -225,7 +226,7 @@ def test_kinds_are_loaded_when_they_are_made() -> None:
     heavy = "any(name.startswith(('tritonclient', 'grpc')) for name in sys.modules)"
     code = f"import sys, exporter.services; sys.exit({heavy})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert isinstance(KINDS["triton"](), TritonService)
+    assert isinstance(SERVICES["triton"](), TritonService)
 
 
 # --- priority --------------------------------------------------------------------------------------------------------

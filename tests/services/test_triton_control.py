@@ -20,6 +20,7 @@ from exporter.services.triton.control import TritonControl
 from tests.builders import make_facts, make_target
 from tests.transport.certificates import Certificates, make_certificates
 from tests.transport.scripted import Script, serving
+from tests.waiting import patient
 
 TIMEOUT_NS = NS // 2
 
@@ -67,12 +68,12 @@ async def refused(target: Any) -> tuple[Reason, str]:
 LIVE = {"/v2/health/live": (200, ""), "/v2/health/ready": (200, "")}
 META = {"/v2": (200, '{"name":"triton","version":"1","extensions":["statistics"]}')}
 FAULTS: dict[str, tuple[Script, Reason, str]] = {
-    "garbage": (garbage, Reason.PROTOCOL, "does not answer as a Triton does"),
+    "garbage": (garbage, Reason.PROTOCOL, "not an HTTP answer"),
     "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and did not answer within 0\.5 s"),
-    "closes": (close_at_once, Reason.PROTOCOL, "does not answer as a Triton does"),
-    "another server": (pages({}), Reason.PROTOCOL, "said 404"),
-    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said 401"),
-    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said 403"),
+    "closes": (close_at_once, Reason.PROTOCOL, "connection lost"),
+    "another server": (pages({}), Reason.PROTOCOL, "said HTTP 404"),
+    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said HTTP 401"),
+    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said HTTP 403"),
     "not live": (pages({"/v2/health/live": (400, ""), **META}), Reason.SERVER_NOT_LIVE, "says that it is not live"),
     "not ready": (
         pages({**LIVE, **META, "/v2/health/ready": (400, "")}),
@@ -95,7 +96,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
         Reason.SERVER_NOT_READY,
         r"not ready; of its models: b version 1 unavailable \(no file\)$",
     ),
-    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "does not answer as a Triton does"),
+    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "answered what is no JSON"),
     "other JSON": (pages({**LIVE, "/v2": (200, '{"name":{}}')}), Reason.PROTOCOL, "JSON that is not Triton's"),
     "no index": (pages({**LIVE, **META}), Reason.MODEL_NOT_READY, "repository index cannot be read"),
     "unknown": (
@@ -220,6 +221,6 @@ async def test_no_snapshot_is_none(script: Script) -> None:
 
 async def test_model_without_statistics_is_not_asked() -> None:
     control = TritonControl(make_target(port=1), NS)
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(patient(0.5)):
         assert await control.snapshot(make_facts(has_statistics=False)) is None
     await control.close()

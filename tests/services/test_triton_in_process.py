@@ -33,6 +33,7 @@ from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency, make_probe
 from tests.engine.fakes import request_rate
+from tests.waiting import PATIENCE_SECONDS
 
 # One worker for all tests that need nothing else of it: what a sweep loads is gone with its end.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -80,7 +81,7 @@ def probe(to: Target, model: str, *levels: LoadLevel, **changes: Any) -> Probe:
 
 
 async def sweep(pool: WorkerPool, it: Probe) -> SweepResult:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await Sweep(it, []).run(lambda: pool.lend(it.workers))
 
 
@@ -205,7 +206,7 @@ async def run(worker: LocalWorker, plan: LevelPlan) -> tuple[RecordColumns, Leve
     """Runs a level to the end of its budget of requests."""
     windows: list[Window] = []
     end: LevelEnd | None = None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         async for event in worker.run_level(plan):
             if isinstance(event, Window):
                 windows.append(event)

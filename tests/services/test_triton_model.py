@@ -1,4 +1,4 @@
-"""Triton's messages as facts: both doors give the same."""
+"""Triton's messages as facts: HTTP and gRPC give the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.core.facts import DurationStat, TensorSpec
-from exporter.services.triton.model import config_hash, latest_version, model_facts, model_statistics
+from exporter.services.oip.control import latest_version
+from exporter.services.triton.model import config_hash, model_facts, model_statistics
 
 
 def config(**fields: Any) -> model_config_pb2.ModelConfig:

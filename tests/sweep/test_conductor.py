@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
@@ -25,13 +27,14 @@ from exporter.core.probe import (
     SequenceOptions,
     StopRules,
 )
-from exporter.core.result import Measurement, SweepResult, WindowCounts, WindowSummary
+from exporter.core.result import LevelVerdict, Measurement, SweepResult, WindowCounts, WindowSummary
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
+from exporter.sweep.watcher import Watcher
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
@@ -47,6 +50,7 @@ class ScriptedWorker:
         self.facts = make_facts()
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
+        self.sent = 0
         self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -59,7 +63,7 @@ class ScriptedWorker:
         self._stopped = False
         connect_ns = 1000 * len(self.plans)
         yield LevelStarted(ConnectionTimes(connect_ns=connect_ns))
-        sent = 0
+        before, sent = self.sent, 0
         while not self._stopped:
             event = self.script(plan, sent)
             if event is None:
@@ -67,17 +71,22 @@ class ScriptedWorker:
             if isinstance(event, Exception):
                 raise event
             assert event is not None
+            self.sent = before + (event.sent if isinstance(event, LevelEnd) else sent + 1)
             yield event
             if isinstance(event, LevelEnd):
                 return
             sent += 1
         # What was in flight when the level was stopped comes late: counted, never measured.
+        self.sent = before + sent + 1
         yield make_window(sent, [1.0], warm_up=True)
         yield LevelEnd(Reason.NONE, "", sent + 1)
 
     async def stop_level(self) -> None:
         self._stopped = True
         self.calls.append("stop_level")
+
+    async def silence(self) -> None:
+        """It sends nothing of its own accord."""
 
     async def end_sweep(self) -> None:
         self.calls.append("end_sweep")
@@ -275,6 +284,67 @@ async def test_the_worker_is_lost() -> None:
     result, _ = await sweep(ScriptedWorker(script), make_probe())
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
     assert result.outcomes == {Outcome.OK: 4}
+
+
+async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
+    class Killed(ScriptedWorker):
+        """Sends more in the window in which it is lost, and yet more until it is silent."""
+
+        async def silence(self) -> None:
+            self.sent += 20
+
+    def script(plan: LevelPlan, index: int) -> LevelEvent | Exception:
+        if index < 2:
+            return steady(plan, index)
+        worker.sent += 300
+        return WorkerLostError(Reason.WORKER_CRASH, "worker ended by signal 9")
+
+    worker = Killed(script)
+    result, sink = await sweep(worker, make_probe())
+    assert worker.sent == 322
+    assert result.sent == 322
+    assert result.outcomes == {Outcome.OK: 4, Outcome.CANCELLED: 318}
+    assert [counts.outcomes for counts in sink.counts][-1] == {Outcome.CANCELLED: 318}
+    assert sink.counts[-1].bucket_counts == (0,) * len(sink.counts[0].bucket_counts)
+    assert sink.events[-1] == "ended"
+
+
+async def test_so_is_that_of_a_cancelled_sweep_and_of_a_worker_that_had_a_life_before() -> None:
+    sink = RecordingSink()
+    worker = ScriptedWorker(lambda plan, index: steady(plan, index) if index == 0 else None)
+    worker.sent = 1000
+    task = asyncio.create_task(Sweep(make_probe(), [sink]).run(lambda: nullcontext(worker)))
+    while len(sink.events) < 2:
+        await asyncio.sleep(0.01)
+    worker.sent += 50
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sink.result is not None
+    assert sink.result.sent == worker.sent - 1000 > 50
+
+
+async def test_the_worker_holds_the_limit_of_windows_itself() -> None:
+    worker = ScriptedWorker(steady)
+    await sweep(worker, make_probe(measurement=MeasurementOptions(window_ns=NS, max_windows=7)))
+    assert worker.plans[0].max_windows == 7
+    counted = ScriptedWorker(lambda plan, index: steady(plan, index) if index < 3 else LevelEnd(Reason.NONE, "", 6))
+    await sweep(counted, make_probe(measurement=MeasurementOptions(window_ns=NS, max_windows=7, request_count=6)))
+    assert counted.plans[0].max_windows == 0
+
+
+async def test_a_sweep_does_not_wait_behind_what_hangs_in_asyncios_own_pool() -> None:
+    go = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, go.wait)
+    try:
+        async with asyncio.timeout(10):
+            result, _ = await sweep(ScriptedWorker(steady), make_probe())
+        assert result.usable
+    finally:
+        go.set()
+        await stuck
 
 
 async def test_a_worker_that_says_nothing_is_killed_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,7 +545,29 @@ async def test_the_whole_sweep_is_repeated() -> None:
     assert result.status is SweepStatus.OK
 
 
-class RecordingWatcher:
+async def test_sinks_get_the_result_with_its_verdicts() -> None:
+    sink, verdict = RecordingSink(), LevelVerdict(concurrency(1), ())
+
+    def judge(result: SweepResult) -> SweepResult:
+        assert "ended" not in sink.events
+        return replace(result, verdicts=(verdict,))
+
+    result = await Sweep(make_probe(), [sink], judge=judge).run(lambda: nullcontext(ScriptedWorker(steady)))
+    assert sink.result is result
+    assert result.verdicts == (verdict,)
+
+
+async def test_an_error_in_the_verdict_costs_the_verdict_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def judge(_: SweepResult) -> SweepResult:
+        raise RuntimeError("oh")
+
+    sink = RecordingSink()
+    result = await Sweep(make_probe(), [sink], judge=judge).run(lambda: nullcontext(ScriptedWorker(steady)))
+    assert (sink.result is result, result.status, result.verdicts) == (True, SweepStatus.OK, ())
+    assert "no verdict on a sweep" in caplog.text
+
+
+class RecordingWatcher(Watcher):
     """Writes down what it is told; `on_window` is called with each window."""
 
     def __init__(self, on_window: Callable[[], object] = lambda: None) -> None:
@@ -489,14 +581,15 @@ class RecordingWatcher:
         self.events.append(f"window {summary.index} of {level.label}, stable {verdict.stable}")
         self.on_window()
 
-    def level_ended(self, measurement: Measurement) -> None:
+    def level_ended(self, measurement: Measurement | None) -> None:
+        assert measurement is not None
         self.events.append(f"level {measurement.level.label}")
 
 
 async def test_a_watcher_is_told_how_the_sweep_goes_on() -> None:
     watcher = RecordingWatcher()
     probe = make_probe(levels=(concurrency(1), concurrency(2)))
-    await Sweep(probe, [], watcher=watcher).run(lambda: nullcontext(ScriptedWorker(steady)))
+    await Sweep(probe, [], watchers=[watcher]).run(lambda: nullcontext(ScriptedWorker(steady)))
     assert watcher.events == ["addsub"] + [
         event
         for label in ("1", "2")
@@ -522,7 +615,7 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
         levels=(concurrency(1), concurrency(2), concurrency(4)),
         measurement=MeasurementOptions(window_ns=NS, max_windows=5),
     )
-    sweeping = Sweep(probe, [], watcher=watcher)
+    sweeping = Sweep(probe, [], watchers=[watcher])
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
     assert result.reason_text == "level 2: interrupted"

@@ -18,9 +18,8 @@ import tritonclient.http.aio
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Validation
 from exporter.core.units import MS, NS
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.services.triton.responses import read_answer
+from exporter.demo.triton_environment import TritonEnvironment
 from exporter.services.triton.service import TritonService
 from exporter.transport.call import Call
 from exporter.worker.local import LocalWorker
@@ -146,7 +145,7 @@ async def test_answers_come_when_the_model_gives_them(server: EmbeddedTriton) ->
         channel.send(call, request)
         assert await ended.wait(count) == (Outcome.OK, "")
         assert call.answer is not None
-        given_ns = np.array([outputs["AT_NS"].item() for outputs in read_answer(call.answer)])
+        given_ns = np.array([outputs["AT_NS"].item() for outputs in service.read_answer(facts, call.answer)])
         came_ns = np.array(call.response_ns)
         assert len(given_ns) == len(came_ns) == call.responses == 4
         assert given_ns[0] >= call.sent_ns + interval_ms * MS

@@ -21,7 +21,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import MeasurementOptions
 from exporter.core.result import Measurement
 from exporter.core.window import RecordColumns, Window
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from tests.builders import concurrency, make_facts, make_probe
 
 RECORDED = Path(__file__).parent / "perf_analyzer"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.core.probe import MAX_SEARCH_LEVELS, Mode, Search, SearchKind
-from exporter.sweep.search import HIGHEST_REQUEST_RATE, visits
+from exporter.core.probe import MAX_REQUEST_RATE, MAX_SEARCH_LEVELS, Mode, Search, SearchKind
+from exporter.sweep.search import most_visits, visits
 
 LINEAR, BINARY = SearchKind.LINEAR, SearchKind.BINARY
 
@@ -72,7 +71,7 @@ def test_an_open_end_does_not_go_on_for_ever() -> None:
     assert visited(LINEAR, (1, 0, 1), lambda _: True) == [float(value) for value in range(1, MAX_SEARCH_LEVELS + 1)]
     rates = visited(LINEAR, (1, 0, 300_000), lambda _: True, mode=Mode.REQUEST_RATE)
     assert rates == [1, 300_001, 600_001, 900_001]
-    assert max(rates) <= HIGHEST_REQUEST_RATE
+    assert max(rates) <= MAX_REQUEST_RATE
 
 
 SPANS = st.tuples(st.integers(1, 5000), st.integers(0, 5000), st.integers(1, 700)).map(
@@ -87,7 +86,7 @@ def test_a_binary_search_finds_the_edge_in_few_visits(span: tuple[int, int, int]
     values = visited(BINARY, span, lambda value: value <= edge, mode=mode)
     kept, failed = [v for v in values if v <= edge], [v for v in values if v > edge]
     assert all(start <= value <= end for value in values)
-    assert len(values) <= 2 + math.ceil(math.log2(max((end - start) / step, 1)))
+    assert len(values) <= most_visits(Search(BINARY, mode, *span))
     assert bool(kept) == (start <= edge)
     assert bool(failed) == (edge < end)
     if kept and failed:
@@ -99,6 +98,7 @@ def test_a_linear_search_stops_at_the_first_that_fails(span: tuple[int, int, int
     start, end, step = span
     values = visited(LINEAR, span, lambda value: value <= edge, mode=mode)
     assert values == [start + step * index for index in range(len(values))]
+    assert len(values) <= most_visits(Search(LINEAR, mode, *span))
     assert all(value <= edge for value in values[:-1])
     assert values[-1] > edge or values[-1] + step > end
 

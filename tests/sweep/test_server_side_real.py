@@ -15,18 +15,19 @@ import pytest
 import tritonclient.http
 import tritonclient.http.aio
 
-from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, MeasurementOptions, Probe, StopRules
 from exporter.core.result import Measurement, SweepResult, WindowSummary
 from exporter.core.units import MS, NS
 from exporter.demo.triton import MODELS, EmbeddedTriton
-from exporter.sweep.conductor import Sweep, Watcher
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
+from exporter.sweep.watcher import Watcher
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.conftest import TritonFactory
 from tests.transport.scripted import serving
+from tests.waiting import PATIENCE_SECONDS
 
 
 def probe_of(
@@ -46,8 +47,8 @@ def probe_of(
 
 
 async def swept(worker: LocalWorker, probe: Probe, watcher: Watcher | None = None) -> SweepResult:
-    async with asyncio.timeout(60):
-        return await Sweep(probe, [], watcher=watcher).run(lambda: nullcontext(worker))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await Sweep(probe, [], watchers=[watcher] if watcher else []).run(lambda: nullcontext(worker))
 
 
 def mean_ns(measurement: Measurement) -> float:
@@ -235,18 +236,14 @@ async def restart(triton: EmbeddedTriton) -> None:
     await asyncio.to_thread(triton.start)
 
 
-class FirstWindow:
+class FirstWindow(Watcher):
     """Waits for the end of the first measured window."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
-    def model_known(self, facts: ModelFacts) -> None: ...
-
     def window_judged(self, level: LoadLevel, summary: WindowSummary, verdict: Stability) -> None:
         self.ended.set()
-
-    def level_ended(self, measurement: Measurement) -> None: ...
 
 
 async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(

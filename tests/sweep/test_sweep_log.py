@@ -9,7 +9,7 @@ from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.core.result import Measurement, SweepResult
 from exporter.core.units import NS
 from exporter.core.window import OutputError
-from exporter.sweep.level import LevelRun
+from exporter.sweep.level_run import LevelRun
 from exporter.sweep.sweep_log import SweepLog
 from tests.builders import concurrency, make_facts, make_probe, make_window
 

@@ -7,6 +7,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.programs import need
+from tests.waiting import PATIENCE_SECONDS
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -35,17 +38,22 @@ class Certificates:
 
 
 def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
 
 
 def make_certificates(folder: Path) -> Certificates:
+    need("openssl")
+
     def key(name: str) -> tuple[str, ...]:
         return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"
 
     for name in ("ca", "other"):
         subject = ("-days", "30", "-subj", f"/CN=canary {name}")
-        openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject)
-    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n")
+        # Python 3.13 and later ask this of an authority, and of a certificate that it names its authority's key.
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
+        openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject, *usage)
+    extensions = "subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+    (folder / "names").write_text(extensions)
     for name in ("server", "client", "second"):
         openssl(folder, "req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "names")

@@ -28,6 +28,7 @@ from exporter.wire.http2_frames import (
     frame,
 )
 from tests.transport.scripted import serving
+from tests.waiting import PATIENCE_SECONDS
 from tests.wire.http2_peers import ANSWER, READY, TRAILERS
 
 REQUEST = EncodedRequest(b"", frame_message(b"question"))
@@ -62,7 +63,7 @@ class Bench:
         return call
 
     async def wait(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.ended) < count:
                 await asyncio.sleep(0.001)
 

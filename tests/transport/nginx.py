@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -13,16 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import find, need
+from tests.waiting import PATIENCE_SECONDS
+
 
 @contextmanager
 def nginx_serving(folder: Path, port: int, servers: str) -> Iterator[None]:
     """Runs nginx with these `server` blocks, of which one listens on `port`, until they answer. Without nginx the test
     is skipped; in CI it fails."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("nginx is not installed", pytrace=False)
-        pytest.skip("nginx is not installed")
+    need("nginx")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ("proxy", "fastcgi", "scgi", "uwsgi"))
     configuration = folder / "nginx.conf"
     configuration.write_text(f"""
@@ -32,13 +29,13 @@ http {{
   access_log off; client_max_body_size 64m; client_body_temp_path {folder}/body; {temporary}
   {servers}
 }}""")
-    process = subprocess.Popen([program, "-c", str(configuration), "-e", str(folder / "error.log")])
+    process = subprocess.Popen([str(find("nginx")), "-c", str(configuration), "-e", str(folder / "error.log")])
     try:
         _await_port(port, process)
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,7 @@ from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.transport.call import Call, EncodedRequest
 from tests.builders import make_target
+from tests.waiting import PATIENCE_SECONDS
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -86,7 +87,7 @@ class Ended:
 
     async def wait(self, count: int = 1) -> tuple[Outcome, str]:
         """The last of `count` calls."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.calls) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -16,7 +16,9 @@ from exporter.core.outcome import Outcome
 from exporter.core.units import NS
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.http_channel import HttpChannel, error_text, retry_after_ns, status_outcome
+from exporter.wire.http1 import decoded_body
 from tests.transport.scripted import OK, REQUEST, Ended, Script, always, http_target, read_request, reset, serving
+from tests.waiting import PATIENCE_SECONDS
 
 
 def answer(status: str, body: bytes = b"", headers: bytes = b"") -> bytes:
@@ -50,7 +52,7 @@ FAULTS = {
     "404": (always(answer("404 No", b'\n\n{"error":"x"}\nmore')), Outcome.CLIENT_ERROR, 'HTTP 404: {"error":"x"}'),
     "408": (always(answer("408 Slow")), Outcome.TIMEOUT, "HTTP 408"),
     "429": (always(answer("429 Busy")), Outcome.OVERLOAD, "HTTP 429"),
-    "500": (always(answer("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a  [1mb"),
+    "500": (always(answer("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a [1mb"),
     "504": (always(answer("504 Slow")), Outcome.TIMEOUT, "HTTP 504"),
     "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP answer"),
     "two answers": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete answer"),
@@ -149,7 +151,7 @@ async def test_listener_sends_again_from_within() -> None:
         channel = HttpChannel(http_target(port), listener)
         await channel.open()
         channel.send(Call(0), REQUEST)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await done.wait()
         await channel.close()
     assert seen == [len(OK)] * 500
@@ -221,7 +223,7 @@ async def test_give_up_closes_the_connection_and_the_next_call_opens_another() -
         assert call.last_ns >= call.sent_ns > 0
         channel.give_up(call, Outcome.TIMEOUT)
         assert len(ended.calls) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await closed.wait()
         channel.send(call, REQUEST)
         assert await ended.wait(2) == (Outcome.OK, "")
@@ -332,7 +334,7 @@ async def test_kept_body_is_there_inside_of_the_listener() -> None:
     done = asyncio.Event()
 
     def listener(call: Call) -> None:
-        bodies.append(channel.client.body())
+        bodies.append(decoded_body(*channel.client.kept()))
         done.set()
 
     async with serving(always(OK)) as port:
@@ -381,7 +383,12 @@ def test_error_text_is_one_short_printable_line() -> None:
     assert error_text(500, b"") == "HTTP 500"
     assert error_text(500, b"\r\n \r\n") == "HTTP 500"
     assert error_text(500, b"\xff\xfe") == "HTTP 500: \ufffd\ufffd"
-    assert len(error_text(500, b"x" * 1024)) == 300
+    assert len(error_text(500, b"x" * (64 << 20))) == 300
+    page = b"<html><head><title>502 Bad Gateway</title><style>a {\n}</style></head>\r\n<body>no <b>upstream</b> <"
+    assert error_text(502, page) == "HTTP 502: 502 Bad Gateway no upstream"
+    assert (
+        error_text(302, b"moved", "http://x/\x1b[2J") == "HTTP 302: a redirect to http://x/ [2J, which is not followed"
+    )
 
 
 async def test_connect_timeout_of_a_silent_tls_server() -> None:

@@ -1,4 +1,4 @@
-"""Requests of 64 MB: they arrive whole through each door, and are sent from where they lie."""
+"""Requests of 64 MB: they arrive whole over each protocol, and are sent from where they lie."""
 
 from __future__ import annotations
 

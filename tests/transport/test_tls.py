@@ -22,12 +22,14 @@ from exporter.core.outcome import Outcome
 from exporter.core.target import Target, TlsOptions
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.connection import Connection
-from exporter.transport.der import content
 from exporter.transport.http_channel import HttpChannel
 from exporter.transport.tls import certificate_expiry_unix_s, certificate_names, client_context
+from exporter.transport.tls_files import der_element
+from exporter.wire.http1 import decoded_body
 from tests.builders import make_target
 from tests.transport.certificates import Certificates
 from tests.transport.scripted import OK, REQUEST, Ended, always, http_target, read_request, serving
+from tests.waiting import PATIENCE_SECONDS
 
 DAY_SECONDS = 86_400
 
@@ -179,7 +181,7 @@ async def test_large_bodies_both_ways_arrive_whole(certificates: Certificates, v
     done = asyncio.Event()
 
     def listener(call: Call) -> None:
-        bodies.append(channel.client.body())
+        bodies.append(decoded_body(*channel.client.kept()))
         done.set()
 
     context = certificates.server_context()
@@ -189,7 +191,7 @@ async def test_large_bodies_both_ways_arrive_whole(certificates: Certificates, v
         await channel.open()
         call = Call(0)
         channel.send(call, EncodedRequest(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body), body))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await done.wait()
         await channel.close()
     assert call.outcome is Outcome.OK
@@ -242,8 +244,8 @@ def test_cut_certificate_says_nothing(certificates: Certificates, length: int) -
 
 
 def test_times_after_2049_have_another_encoding() -> None:
-    validity = content(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
-    assert content(validity, 0)[1] == b"20600102030405Z"
+    validity = der_element(bytes.fromhex("3011180f") + b"20600102030405Z", 0)[1]
+    assert der_element(validity, 0)[1] == b"20600102030405Z"
     inner = bytes.fromhex("02010130003000") + b"\x30\x20" + b"\x17\x0d250102030405Z" + b"\x18\x0f20600102030405Z"
     certificate = bytes([0x30, len(inner) + 2, 0x30, len(inner)]) + inner
     assert certificate_expiry_unix_s(certificate) == ssl.cert_time_to_seconds("Jan  2 03:04:05 2060 GMT")

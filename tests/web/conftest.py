@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from exporter.metrics.page import MetricsPage
 from exporter.web.app import WebSources, create_app
-from exporter.web.server import WebServer
+from exporter.web.http_server import WebServer
 from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 

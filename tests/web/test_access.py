@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.commands.baseline import Command, CommandError
+from exporter.commands.baseline import BaselineCommand, CommandError
 from exporter.commands.baseline import run as run_command
 from exporter.core.errors import ConfigError
 from exporter.metrics.page import MetricsPage
@@ -22,7 +22,7 @@ from exporter.web import access as access_module
 from exporter.web.access import Passwords, WebAccess
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
-from exporter.web.server import WebServer
+from exporter.web.http_server import WebServer
 from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 from tests.transport.certificates import Certificates
@@ -147,7 +147,7 @@ async def test_without_users_nobody_is_asked(page: MetricsPage, web_file: Path) 
 async def test_wrong_passwords_are_remembered_apart_from_right_ones(
     hashed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_module, "_KEPT_ANSWERS", 3)
+    monkeypatch.setattr(access_module, "_KEPT_RESULTS", 3)
     passwords, users = Passwords(), {"alice": hashed}
     assert await passwords.matches(users, "alice", b"open sesame") is True
     for number in range(5):
@@ -161,15 +161,54 @@ async def test_wrong_passwords_are_remembered_apart_from_right_ones(
 
 
 async def test_a_crowd_of_wrong_passwords_is_bounded(hashed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "_MAX_WAITING", 4)
+    monkeypatch.setattr(access_module, "WAITING_PASSWORDS", 4)
     passwords, users = Passwords(), {"alice": hashed}
     assert await passwords.matches(users, "alice", b"open sesame") is True
     crowd = [asyncio.create_task(passwords.matches(users, "alice", b"%d" % number)) for number in range(20)]
     await asyncio.sleep(0)
     assert await passwords.matches(users, "alice", b"open sesame") is True
     answers = await asyncio.gather(*crowd)
-    assert answers.count(None) == 16
-    assert answers.count(False) == 4
+    assert answers.count(None) == 15
+    assert answers.count(False) == 5
+
+
+async def test_who_has_the_right_password_comes_next_in_a_flood_of_wrong_ones(hashed: str) -> None:
+    passwords, users = Passwords(), {"alice": hashed}
+    flood = [asyncio.create_task(passwords.matches(users, "alice", b"%d" % number)) for number in range(40)]
+    await asyncio.sleep(0)
+    assert await passwords.matches(users, "alice", b"open sesame") is True
+    assert passwords.comparisons <= 3
+    assert await asyncio.gather(*flood) == [False] * 40
+
+
+async def test_addresses_take_turns(hashed: str) -> None:
+    passwords, users = Passwords(), {"alice": hashed}
+    one = [asyncio.create_task(passwords.matches(users, "alice", b"%d" % number, "a")) for number in range(20)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(passwords.matches(users, "alice", b"open sesame", "b"))
+    await asyncio.sleep(0)
+    one += [asyncio.create_task(passwords.matches(users, "alice", b"%d" % number, "a")) for number in range(20, 40)]
+    assert await other is True
+    assert passwords.comparisons <= 4
+    await asyncio.gather(*one)
+
+
+async def test_an_unknown_user_costs_what_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {f"user{cost}": bcrypt.hashpw(b"x", bcrypt.gensalt(cost)).decode() for cost in (4, 5, 6)}
+    compared: list[bytes] = []
+
+    def compare(_: bytes, stored: bytes) -> bool:
+        compared.append(stored)
+        return True
+
+    monkeypatch.setattr(access_module, "_compare", compare)
+    passwords = Passwords()
+    for number in range(100):
+        assert await passwords.matches(users, f"stranger{number}", b"x") is False
+    assert {stored.decode() for stored in compared} == set(users.values())
+    again = len(compared)
+    assert await passwords.matches(users, "stranger0", b"y") is False
+    assert compared[again] == compared[0]
 
 
 @pytest.mark.parametrize("password", [b"x" * 100, b"\0", b"\xff"])
@@ -203,7 +242,7 @@ async def test_the_file_is_followed(page: MetricsPage, web_file: Path, hashed: s
 
 @asynccontextmanager
 async def serving(page: MetricsPage, access: WebAccess) -> AsyncIterator[str]:
-    server = WebServer(make_app(page, access), "127.0.0.1", 0, access.door)
+    server = WebServer(make_app(page, access), "127.0.0.1", 0, access.endpoint)
     try:
         yield f"https://{await server.start()}"
     finally:
@@ -255,6 +294,24 @@ async def test_mutual_tls_leaves_health_open(page: MetricsPage, web_file: Path, 
         assert await ask(url, "/metrics", trusting(certificates)) == 403
         assert await ask(url, "/-/healthy", trusting(certificates)) == 200
         assert await ask(url, "/-/ready", trusting(certificates)) == 200
+
+
+async def test_an_authority_that_is_taken_back_loses_its_connections(
+    page: MetricsPage, web_file: Path, certificates: Certificates
+) -> None:
+    mutual = ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: "
+    write_tls(web_file, certificates, f"{mutual}{certificates.ca}")
+    access = WebAccess(web_file)
+    async with (
+        serving(page, access) as url,
+        httpx.AsyncClient(verify=trusting(certificates, "client"), trust_env=False) as client,
+    ):
+        assert (await client.get(f"{url}/metrics")).status_code == 200
+        write_tls(web_file, certificates, f"{mutual}{certificates.other_ca}")
+        await asyncio.to_thread(access.refresh)
+        await asyncio.sleep(0.1)
+        with pytest.raises(httpx.TransportError):
+            await client.get(f"{url}/metrics")
 
 
 @pytest.mark.parametrize(("names", "status"), [("canary.test", 200), ("127.0.0.1", 200), ("other.test", 403)])
@@ -337,8 +394,8 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     for token in tokens:
         token.write_text(token.name)
     access = WebAccess(web_file)
-    server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.door)
-    command = Command(
+    server = WebServer(make_app(page, access, str(tokens[0])), "127.0.0.1", 0, access.endpoint)
+    command = BaselineCommand(
         "show",
         "addsub",
         f"https://{await server.start()}",
@@ -367,6 +424,6 @@ async def test_the_command_line_where_certificates_are_asked_for(
     files = {"client": (certificates.client, certificates.client_key), "nowhere": (web_file.with_name("nowhere"), None)}
     cert_file, key_file = files[name] if name else (None, None)
     async with serving(page, WebAccess(web_file)) as url:
-        command = Command("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
+        command = BaselineCommand("show", "a", url, ca_file=certificates.ca, cert_file=cert_file, key_file=key_file)
         with pytest.raises(CommandError, match=said):  # this application has no baselines
             await asyncio.to_thread(run_command, command)

@@ -13,8 +13,8 @@ from exporter.core.probe import Signal, Slo
 from exporter.core.result import LevelVerdict, SignalVerdict, SweepResult
 from exporter.core.units import MS
 from exporter.state.probe_state import ProbeView
-from exporter.web.page import PageFacts, status_page
 from exporter.web.status import ProbeStatus, is_failing, probe_status
+from exporter.web.status_page import PageFacts, status_page
 from tests.builders import concurrency, make_facts, make_probe
 from tests.metrics.results import make_measurement, make_result, make_summary
 from tests.metrics.scenario import regressed, withheld

@@ -10,7 +10,7 @@ from h2.events import Event
 from h2.settings import SettingCodes, Settings
 
 from exporter.wire.hpack_blocks import HeaderBlock, encode_block
-from exporter.wire.http2 import Abort, Connection, Stream
+from exporter.wire.http2 import Abort, Http2Connection, Stream
 from exporter.wire.http2_frames import (
     ACK,
     DATA,
@@ -79,10 +79,10 @@ class Recorder(Stream):
         self.told.append((how, code, text))
 
 
-Core = Connection[Recorder]
+Core = Http2Connection[Recorder]
 
 
-def output(core: Connection[Any], limit: int = EVERYTHING) -> bytes:
+def output(core: Http2Connection[Any], limit: int = EVERYTHING) -> bytes:
     """All that the core would write now."""
     written = b""
     while parts := core.sender.take(limit):
@@ -122,7 +122,7 @@ def started(core: Core, body: bytes | memoryview = b"hello", *, ends: bool = Tru
 class H2Server:
     """h2's state machine as the server, joined to a core without sockets."""
 
-    def __init__(self, core: Connection[Any], settings: dict[int, int] | None = None) -> None:
+    def __init__(self, core: Http2Connection[Any], settings: dict[int, int] | None = None) -> None:
         self.core = core
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         chosen = {SettingCodes(key): value for key, value in (settings or {}).items()}

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.wire.codings import compress
-from exporter.wire.http1 import decompress
+from exporter.wire.codings import compress, decompress
 
 
 @given(st.binary(max_size=5000))

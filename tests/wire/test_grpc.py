@@ -15,7 +15,7 @@ from exporter.core.errors import ProtocolError
 from exporter.wire.grpc import OK, Code, Rpc, Status, encode_timeout, request_block
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
-from exporter.wire.http2 import Abort, Connection
+from exporter.wire.http2 import Abort, Http2Connection
 from exporter.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame
 from tests.wire.http2_peers import READY, frames, output
 
@@ -31,8 +31,8 @@ class CountingRpc(Rpc):
     keep = False
 
 
-def call(kind: type[Rpc] = Rpc) -> tuple[Connection[Rpc], Rpc]:
-    core: Connection[Rpc] = Connection()
+def call(kind: type[Rpc] = Rpc) -> tuple[Http2Connection[Rpc], Rpc]:
+    core: Http2Connection[Rpc] = Http2Connection()
     core.receive(READY)
     rpc = kind()
     core.start(rpc, encode_block([(":method", "POST")]), frame_message(b"question"))
@@ -178,10 +178,10 @@ GZIP = {**GRPC, "grpc-encoding": "gzip"}
         (b"\x01\0\0\0\0", GZIP, "a gzip message that does not end where it should"),
         (frame_message(b"abc", "gzip")[:-1], GZIP, "the answer ended within a message"),
         (b"\x01\0\0\0\x20" + frame_message(b"", "gzip")[5:] + b"x" * 12, GZIP, "a gzip message that does not end .*"),
-        (frame_message(b"x" * 1001), GRPC, "a message of 1001 bytes, at most 1000 are taken"),
-        (b"\0\xff\xff\xff\xff", GRPC, "a message of 4294967295 bytes, at most 1000 are taken"),
-        (frame_message(bytes(1001), "gzip"), GZIP, "a message that unpacks to more than 1000 bytes"),
-        (frame_message(bytes(600), "gzip") * 2, GZIP, "a message that unpacks to more than 1000 bytes"),
+        (frame_message(b"x" * 1001), GRPC, "a message of 1001 bytes, at most 1000 are taken.*"),
+        (b"\0\xff\xff\xff\xff", GRPC, "a message of 4294967295 bytes, at most 1000 are taken.*"),
+        (frame_message(bytes(1001), "gzip"), GZIP, "a message that unpacks to more than 1000 bytes.*"),
+        (frame_message(bytes(600), "gzip") * 2, GZIP, "a message that unpacks to more than 1000 bytes.*"),
         (b"\0\0\0", GRPC, "the answer ended within a message"),
         (b"\0\0\0\0\2x", GRPC, "the answer ended within a message"),
     ],

@@ -14,7 +14,8 @@ import pytest
 
 from exporter.wire.grpc import OK, Code, Rpc, request_block
 from exporter.wire.grpc_messages import frame_message
-from exporter.wire.http2 import Connection
+from exporter.wire.http2 import Http2Connection
+from tests.waiting import PATIENCE_SECONDS
 
 
 def _echo(request: bytes, context: Any) -> bytes:
@@ -82,9 +83,9 @@ class Client:
     """The cores on a blocking socket."""
 
     def __init__(self, port: int) -> None:
-        self.core: Connection[Rpc] = Connection()
+        self.core: Http2Connection[Rpc] = Http2Connection()
         self.port = port
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self.pump(lambda: self.core.peer_ready)
 
     def start(self, method: str, body: bytes, *, ends: bool = True, **block: Any) -> Rpc:

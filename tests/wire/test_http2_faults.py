@@ -102,7 +102,7 @@ FAULTS = {
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "block-too-long": (
-        frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, bytes(16_384)) * 5,
+        frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, bytes(600_000)) * 2,
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "continuation-alone": (frame(CONTINUATION, END_HEADERS, 1, ANSWER), ErrorCode.PROTOCOL_ERROR),

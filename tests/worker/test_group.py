@@ -27,12 +27,13 @@ from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_target
 from tests.engine.fakes import make_plan, request_rate
+from tests.waiting import PATIENCE_SECONDS, patient
 from tests.worker.test_local import FAKE_WORKER, probe, run
 
 
 @pytest.fixture
 async def members() -> AsyncIterator[list[LocalWorker]]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         workers = list(await asyncio.gather(*(LocalWorker.spawn(module=FAKE_WORKER) for _ in range(2))))
         yield workers
         await asyncio.gather(*(worker.kill() for worker in workers))
@@ -67,7 +68,7 @@ async def test_a_sweep(group: WorkerGroup) -> None:
     assert [window.warm_up for window in windows] == [True, False, False, False, True]
     for window in windows[1:4]:
         assert window.in_flight == 5
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
         assert (window.columns.outcome == Outcome.OK).all()
         assert window.before is not None
         assert window.after is not None
@@ -87,7 +88,7 @@ async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up_ns: int, w
     assert sum(len(window.columns) for window in windows[:first]) >= warm_up_requests + 2
     for window in windows[first:-2]:
         assert not window.warm_up
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
 
 
 @pytest.mark.parametrize("distribution", Distribution)
@@ -174,7 +175,7 @@ async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monke
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
     members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
     group = WorkerGroup(members)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for kind, level, reason in BREAKING:
             it = plan(level, kind, error_min_requests=20, max_latency_ns=40 * MS, max_in_flight=128)
             end = None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.core.window import Window
-from exporter.worker.ipc import Answer, Command, EndSweep, encode, receive
+from exporter.worker.ipc import Command, EndSweep, Reply, encode, receive
 from tests.builders import make_window
 
 
@@ -24,13 +24,13 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 async def test_a_window_comes_over_in_pieces(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
     window = make_window(3, [1.0, 2.5, 4.0], error_text="timeout: no answer")
-    data = b"".join(encode(Answer(7, window, last=False)))
+    data = b"".join(encode(Reply(7, window, last=False)))
     receiving = asyncio.create_task(receive(ours))
     for byte in data:
         theirs.send(bytes([byte]))
         await asyncio.sleep(0)
     answer = await receiving
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Reply)
     assert (answer.serial, answer.last) == (7, False)
     assert isinstance(answer.what, Window)
     assert answer.what.error_text == "timeout: no answer"
@@ -54,7 +54,7 @@ def test_arrays_are_written_from_where_they_are() -> None:
 @pytest.mark.parametrize("keep", [0, 5, 40, -1])
 async def test_the_end_of_the_stream(ends: tuple[socket.socket, socket.socket], keep: int) -> None:
     ours, theirs = ends
-    theirs.sendall(b"".join(encode(Answer(1, make_window(), last=True)))[:keep])
+    theirs.sendall(b"".join(encode(Reply(1, make_window(), last=True)))[:keep])
     theirs.close()
     with pytest.raises(EOFError):
         await receive(ours)

@@ -8,8 +8,7 @@ from exporter.core.outcome import Reason
 from exporter.core.redaction import remember_secret
 from exporter.core.window import Checked, LevelEnd
 from exporter.engine.plan import LevelWaiting
-from exporter.worker.ipc import Failure
-from exporter.worker.redaction import without_secrets
+from exporter.worker.ipc import Failure, without_secrets
 from tests.builders import make_facts, make_window
 
 SECRET = "border-0123456789"

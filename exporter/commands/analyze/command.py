@@ -10,59 +10,56 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from exporter import __version__
 from exporter.commands.analyze.flags import CommandLine, RunOptions, parse
 from exporter.commands.analyze.flags.help import help_text
-from exporter.commands.analyze.flags.printed import print_document
 from exporter.commands.analyze.report.csv import CsvOptions, write_csv
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.live import LiveReport
 from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, write_plot
-from exporter.commands.analyze.report.profile_export import ProfileExport, exporting
+from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
 from exporter.commands.analyze.report.terminal import Report
+from exporter.config.document import parse_value
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
+from exporter.core.exit_code import ExitCode
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement, SweepResult, WindowSummary
 from exporter.logs import configure
 from exporter.sweep.conductor import Borrow, Sweep
-from exporter.sweep.settings import put_back_now
 from exporter.sweep.stability import Stability
+from exporter.sweep.trace_settings import put_back_now
+from exporter.sweep.watcher import Watcher
 from exporter.worker.pool import WorkerPool
 
-EXIT_OK = 0
-EXIT_CANNOT_WRITE = 1
-EXIT_UNSTABLE = 2
-EXIT_BAD_OPTIONS = 3
-EXIT_NOTHING_MEASURED = 4
-EXIT_FAIL_ON = 5
-EXIT_INTERRUPTED = 130
 
-
-def run_analyze(words: Sequence[str]) -> int:
+def run_analyze(words: Sequence[str]) -> ExitCode:
     """Runs the command with the words after its name; returns its exit code."""
-    code = EXIT_OK
+    code = ExitCode.OK
     try:
         code = _run_command(words)
         sys.stdout.flush()
     except OSError as error:
         # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
-        if code == EXIT_OK and not isinstance(error, BrokenPipeError):
+        if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
             _say(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or EXIT_CANNOT_WRITE
+        return code or ExitCode.ERROR
     return code
 
 
-def _run_command(words: Sequence[str]) -> int:
+def _run_command(words: Sequence[str]) -> ExitCode:
     try:
         line = parse(words)
     except ConfigError as error:
@@ -78,10 +75,10 @@ def _run_command(words: Sequence[str]) -> int:
     else:
         assert line.probe is not None
         return _measure(line, line.probe)
-    return EXIT_OK
+    return ExitCode.OK
 
 
-def _measure(line: CommandLine, probe: Probe) -> int:
+def _measure(line: CommandLine, probe: Probe) -> ExitCode:
     configure("info" if len(line.options.verbosity) > 1 else "warning", "logfmt")
     if line.options.verbosity:
         _say(_limits(probe))
@@ -101,7 +98,7 @@ def _measure(line: CommandLine, probe: Probe) -> int:
 
 async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
     """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
-    sweep = Sweep(probe, [], watcher=display)
+    sweep = Sweep(probe, [], watchers=[display, export] if export else [display])
     pool = WorkerPool(1)
     borrow: Borrow = partial(pool.lend, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
@@ -117,12 +114,12 @@ async def _run(probe: Probe, display: _Display, export: ProfileExport | None) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await sweep.run(exporting(borrow, export) if export else borrow)
+        return await sweep.run(borrow)
     finally:
         await pool.close()
 
 
-class _Display:
+class _Display(Watcher):
     """Prints each level as it ends, with a live line in between on a terminal. A stream that takes nothing any more
     is told at the end: the sweep does not fail by it."""
 
@@ -160,8 +157,10 @@ class _Display:
         if self._live:
             self._live.window_judged(level, summary, verdict, self._windows)
 
-    def level_ended(self, measurement: Measurement) -> None:
+    def level_ended(self, measurement: Measurement | None) -> None:
         """See `Watcher`."""
+        if measurement is None:
+            return
         self._windows = 0
         if self._live:
             self._live.level_ended()
@@ -187,18 +186,18 @@ class _Display:
                 self._broken = error
 
 
-def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> int:
+def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> ExitCode:
     """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
     nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
     A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
         _say(f"interrupted: {len(measured)} level(s) measured")
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     if not measured:
         for text in result.input_faults or (result.reason_text,):
             _say(f"nothing measured: {result.reason}: {text}")
-        return EXIT_NOTHING_MEASURED
+        return ExitCode.NOTHING
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:
         _say(f"--fail-on: {finding}")
@@ -208,10 +207,10 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
     elif unstable:
         _say(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
     if met:
-        return EXIT_FAIL_ON
+        return ExitCode.WORSE
     if not written:
-        return EXIT_CANNOT_WRITE
-    return EXIT_UNSTABLE if unstable or result.reason is not Reason.NONE else EXIT_OK
+        return ExitCode.ERROR
+    return ExitCode.UNSTABLE if unstable or result.reason is not Reason.NONE else ExitCode.OK
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------
@@ -278,10 +277,39 @@ def _limits(probe: Probe) -> str:
     return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} errors (see --print-probe)"
 
 
-def _refuse(error: ConfigError) -> int:
+# --- --print-probe ----------------------------------------------------------------------------------------------------
+
+
+_PRINTED_HEAD = """\
+# The same measurement for the daemon. A command line has no schedule: set your own, and budgets that your server bears.
+"""
+
+
+class _ProbeDumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Nobody reads an alias gladly."""
+        return True
+
+
+def _dumped_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    """Text that we would read as something else is quoted; the dumper quotes what YAML 1.1 would."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if parse_value(value) == value else '"')
+
+
+_ProbeDumper.add_representer(str, _dumped_text)
+
+
+def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str:
+    """A configuration document as YAML that the daemon reads back as it is. `variables` are those of the
+    environment that it needs."""
+    text = yaml.dump(dict(document), Dumper=_ProbeDumper, sort_keys=False, allow_unicode=True, width=120)
+    return _PRINTED_HEAD + "".join(f"# Needs the secret in the variable {name}.\n" for name in variables) + text
+
+
+def _refuse(error: ConfigError) -> ExitCode:
     for fault in error.faults:
         _say(fault)
-    return EXIT_BAD_OPTIONS
+    return ExitCode.BAD_OPTIONS
 
 
 def _say(text: str) -> None:

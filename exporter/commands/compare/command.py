@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.commands.compare.comparison import LevelSample, Side, compare
 from exporter.commands.compare.report import table, words
-from exporter.commands.compare.sources import StoredLevel, read_source
+from exporter.commands.compare.stored_levels import StoredLevel, read_source
 from exporter.core.errors import ConfigError
 
 Select = Callable[[StoredLevel], bool]
@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ComparisonReport:
     """The second side and each further one against the first, in words and as Markdown. `nothing`: no figure is on both
     sides of any."""
 
@@ -48,12 +48,12 @@ class Answer:
         return "\n".join([*lines, "", self.markdown] if self.markdown else lines)
 
 
-def run_compare(request: Request) -> Answer:
+def run_compare(request: Request) -> ComparisonReport:
     """Reads, compares and words it. Raises ConfigError for what can't be read or selects nothing."""
     first, *others = _sides(request)
     comparisons = [compare(first, other, request.percentiles) for other in others]
     nothing = not any(comparison.verdicts(request.tolerance) for comparison in comparisons)
-    return Answer(
+    return ComparisonReport(
         words="\n".join(line for each in comparisons for line in words(each, request.tolerance)),
         markdown="\n\n".join("\n".join(table(each, request.tolerance)) for each in comparisons if each.levels),
         worse=any(each.is_worse(request.tolerance) for each in comparisons),

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from tritonclient.utils import triton_to_np_dtype
 
+from exporter.core.datatypes import DATATYPES, HALF_FLOATS
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Reason
 from exporter.core.probe import InputOptions
+from exporter.payload.values import dtype_of
 from exporter.services.encoding import Tensor, raw, refuse_not_finite
 from exporter.services.tfserving import tfserving_pb2 as pb
 from exporter.services.without_extensions import model_inputs
@@ -82,7 +83,7 @@ def read_tensor(message: pb.TensorProto) -> Tensor:
         strings = np.empty(len(listed), np.object_)
         strings[:] = listed
         return strings.reshape(shape)
-    dtype = triton_to_np_dtype(datatype)
+    dtype = dtype_of(datatype)
     if message.tensor_content:
         content: Tensor = np.frombuffer(message.tensor_content, dtype)
         return content.reshape(shape)
@@ -100,7 +101,7 @@ def write_json(spec: TensorSpec, tensor: Tensor) -> Any:
         strings[:] = [{"b64": base64.b64encode(element).decode()} for element in tensor.ravel().tolist()]
         return strings.reshape(tensor.shape).tolist()
     refuse_not_finite(spec, tensor, "use the server's gRPC door")
-    return tensor.astype(np.float64).tolist() if spec.datatype in ("FP16", "BF16") else tensor.tolist()
+    return tensor.astype(np.float64).tolist() if spec.datatype in HALF_FLOATS else tensor.tolist()
 
 
 def read_json(outputs: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ def read_json(outputs: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
 
 def _from_json(value: Any, datatype: str) -> Tensor:
     if datatype != "BYTES":
-        return np.array(value, triton_to_np_dtype(datatype) if datatype else None)
+        return np.array(value, dtype_of(datatype) if datatype in DATATYPES else None)
     given: npt.NDArray[np.object_] = np.array(value, np.object_)
     strings = np.empty(given.size, np.object_)
     strings[:] = [base64.b64decode(e["b64"]) if isinstance(e, dict) else e.encode() for e in given.ravel().tolist()]

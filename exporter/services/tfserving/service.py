@@ -18,7 +18,7 @@ from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
-from exporter.wire.http1 import MAX_ANSWER_BYTES, decompress, read_header
+from exporter.wire.http1 import decoded_body
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
@@ -85,6 +85,4 @@ def _from_http(facts: ModelFacts, answer: Answer) -> Tensors:
     from exporter.services.tfserving.messages import read_json
 
     (message,) = answer.messages
-    encoding = read_header(answer.head, "content-encoding") or ""
-    body = decompress(bytes(message), encoding, MAX_ANSWER_BYTES)
-    return read_json(json.loads(body)["outputs"], facts.outputs)
+    return read_json(json.loads(decoded_body(answer.head, message))["outputs"], facts.outputs)

@@ -1,12 +1,11 @@
-"""Triton's control plane: is it fit to be measured, what is the model, what do its statistics say.
+"""Triton's control plane: that of the Open Inference Protocol, and what Triton's extensions tell beyond it.
 
-Owns the order of the questions and the words of the answers. Knows nothing of load.
+Owns what is asked of a model's configuration, statistics and trace settings. Knows nothing of load.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -20,33 +19,22 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts, ModelKey, ServerSnapshot
 from exporter.core.outcome import Reason
-from exporter.core.probe import DEFAULT_INPUT, InputOptions
+from exporter.core.probe import MAX_COMPOSING_MODELS, InputOptions
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
-from exporter.services.connectivity import no_answer
+from exporter.services.oip.control import OipControl, OipQuestions, index_line
 from exporter.services.triton.clients import TritonClient
 from exporter.services.triton.model import ensemble_steps, model_facts, model_statistics
 
 _log = logging.getLogger(__name__)
 
-MAX_COMPOSING_MODELS = 16
-"""A cap on series, and on what is asked for at each window's edge."""
 
+class TritonQuestions(OipQuestions, Protocol):
+    """What answers Triton's own questions, too. Each raises PreflightError."""
 
-class Client(Protocol):
-    """What answers the questions. Each raises PreflightError."""
-
-    async def check_connection(self) -> None: ...
-    async def close(self) -> None: ...
-    async def server_live(self) -> bool: ...
-    async def server_ready(self) -> bool: ...
-    async def model_ready(self, model: str, version: str) -> bool: ...
-    async def server_metadata(self) -> service_pb2.ServerMetadataResponse: ...
-    async def model_metadata(self, model: str, version: str) -> service_pb2.ModelMetadataResponse: ...
     async def model_config(self, model: str, version: str) -> model_config_pb2.ModelConfig: ...
     async def statistics(self, model: str, version: str) -> service_pb2.ModelStatisticsResponse: ...
-    async def repository_index(self) -> service_pb2.RepositoryIndexResponse: ...
     async def trace_settings(self, model: str) -> dict[str, str | list[str]]: ...
     async def set_trace(self, model: str, settings: TraceSettings) -> None: ...
     async def infer(
@@ -54,28 +42,13 @@ class Client(Protocol):
     ) -> Tensors: ...
 
 
-class TritonControl:
-    """A `Control` (services.base). Each call ends within the time-out; connections are made at the first one, and
-    made anew after a failure, so that changed certificates and tokens are read again."""
+class TritonControl(OipControl):
+    """A `Control` (services.base): statistics come from Triton's own call, and no page is needed for them."""
 
-    def __init__(self, target: Target, timeout_ns: int, client: Client | None = None) -> None:
-        self._target = target
-        self._timeout_ns = timeout_ns
-        self._client = client or TritonClient(target, timeout_ns)
+    _client: TritonQuestions
 
-    async def preflight(
-        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
-    ) -> ModelFacts:
-        """What the model is, if the server is live and ready and the model, too. Raises PreflightError."""
-        try:
-            async with asyncio.timeout(self._timeout_ns / NS):
-                return await self._preflight(model, version, composing, options)
-        except TimeoutError as error:
-            await self._disconnect()
-            raise no_answer(self._target.url, self._timeout_ns) from error
-        except BaseException:
-            await self._disconnect()
-            raise
+    def __init__(self, target: Target, timeout_ns: int, client: TritonQuestions | None = None) -> None:
+        super().__init__(target, timeout_ns, client or TritonClient(target, timeout_ns))
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The statistics of the model and of those it calls, each by itself: a server's other models may be many. Of
@@ -93,11 +66,6 @@ class TritonControl:
         answered_ns = time.monotonic_ns()
         entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
         return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, entries.values())))
-
-    async def ready_models(self) -> tuple[str, ...]:
-        """By the repository index; a model is ready if a version of it is. Raises PreflightError."""
-        index = await self._client.repository_index()
-        return tuple(sorted({entry.name for entry in index.models if entry.state == "READY"}))
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would
@@ -119,15 +87,7 @@ class TritonControl:
             text = f"reference model {model!r} at {self._target.url} did not answer within {limit}"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
-    async def close(self) -> None:
-        """Closes the connections. Never raises."""
-        await self._disconnect()
-
     # --- inside ------------------------------------------------------------------------------------------------------
-
-    async def _disconnect(self) -> None:
-        with contextlib.suppress(Exception):
-            await self._client.close()
 
     async def _preflight(self, model: str, version: str, composing: Sequence[str], options: InputOptions) -> ModelFacts:
         client = self._client
@@ -138,21 +98,6 @@ class TritonControl:
         config = await client.model_config(model, version)
         called = await self._composing(config, composing)
         return replace(model_facts(server, metadata, config, version), composing=called)
-
-    async def _fit_server(self) -> service_pb2.ServerMetadataResponse:
-        """The server's metadata, if it is live and ready."""
-        client = self._client
-        url = self._target.url
-        await client.check_connection()
-        if not await client.server_live():
-            # A refused token or a page of some other server looks the same so far, but not when asked for more.
-            await client.server_metadata()
-            raise PreflightError(Reason.SERVER_NOT_LIVE, f"the server at {url} says that it is not live")
-        server = await client.server_metadata()
-        if not await client.server_ready():
-            text = f"the server at {url} says that it is not ready{await self._broken_models()}"
-            raise PreflightError(Reason.SERVER_NOT_READY, text)
-        return server
 
     async def _composing(self, config: model_config_pb2.ModelConfig, named: Sequence[str]) -> tuple[ModelKey, ...]:
         """The models that this one calls: an ensemble's steps, those named by the probe, and what all of these call in
@@ -172,15 +117,6 @@ class TritonControl:
             )
         return tuple(found)
 
-    async def _broken_models(self) -> str:
-        """With strict readiness, Triton's default, one model that failed to load makes the whole server not ready."""
-        try:
-            index = await self._client.repository_index()
-        except PreflightError:
-            return ""
-        broken = [_state(entry) for entry in index.models if entry.state not in ("", "READY")]
-        return f"; of its models: {'; '.join(broken)}" if broken else ""
-
     async def _why_not_ready(self, model: str, version: str) -> PreflightError:
         """A model in the repository that isn't loaded, or failed to load, is not the same as one that nobody knows."""
         url = self._target.url
@@ -199,12 +135,5 @@ class TritonControl:
         if not asked and versions:
             text = f"model {model!r} has no version {version} at {url}; it has: {versions}"
             return PreflightError(Reason.MODEL_UNKNOWN, text)
-        text = f"model {model!r} is known to {url} but not ready: {'; '.join(map(_state, asked or entries))}"
+        text = f"model {model!r} is known to {url} but not ready: {'; '.join(map(index_line, asked or entries))}"
         return PreflightError(Reason.MODEL_NOT_READY, text)
-
-
-def _state(entry: service_pb2.RepositoryIndexResponse.ModelIndex) -> str:
-    """A line of the repository index in words. One without a state was never loaded."""
-    version = f" version {entry.version}" if entry.version else ""
-    reason = f" ({entry.reason.strip().splitlines()[0]})" if entry.reason.strip() else ""
-    return f"{entry.name}{version} {entry.state.lower() or 'not loaded'}{reason}"

@@ -1,6 +1,6 @@
 """What Triton's messages mean: metadata, configuration and statistics as our own types. Pure.
 
-Both doors come here as protobuf messages, so that HTTP and gRPC give the same facts and the same configuration hash.
+HTTP and gRPC both come here as protobuf messages, so that they give the same facts and the same configuration hash.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from exporter.core.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, TensorSpec
+from exporter.services.oip.control import latest_version
 
 _HASH_LENGTH = 12
 _STATISTICS_EXTENSION = "statistics"
@@ -70,12 +71,6 @@ def ensemble_steps(config: model_config_pb2.ModelConfig) -> tuple[ModelKey, ...]
         ModelKey(step.model_name, str(step.model_version) if step.model_version > 0 else "")
         for step in config.ensemble_scheduling.step
     )
-
-
-def latest_version(versions: Any) -> str:
-    """The version that answers when none is asked for: the highest that is loaded; "" where none is named."""
-    numbers = [version for version in versions if version.isdigit()]
-    return max(numbers, key=int) if numbers else next(iter(versions), "")
 
 
 def model_statistics(message: service_pb2.ModelStatistics) -> ModelStatistics:

@@ -13,9 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from tritonclient.utils import triton_to_np_dtype
-
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Reason
@@ -171,9 +169,9 @@ async def check(probe: Probe) -> None:
 
 def output_size(spec: TensorSpec, facts: ModelFacts, options: InputOptions) -> int:
     """Bytes of one output: known from its shape, or what the probe gives to those whose size is not."""
-    if spec.datatype == "BYTES" or min(spec.shape, default=1) < 0:
+    width = DATATYPES[spec.datatype].size if spec.datatype in DATATYPES else 0
+    if not width or min(spec.shape, default=1) < 0:
         return options.output_shared_memory_bytes * options.batch_size
-    width = 2 if spec.datatype == "BF16" else np.dtype(triton_to_np_dtype(spec.datatype)).itemsize
     batch = options.batch_size if facts.max_batch_size > 0 else 1
     return math.prod(spec.shape) * width * batch
 

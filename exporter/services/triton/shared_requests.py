@@ -5,7 +5,7 @@ They are made of requests without tensors, so that all else (ids, parameters, he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from exporter.core.probe import Probe
 from exporter.services.base import Tensors
 from exporter.services.encoding import checked, raw
 from exporter.services.triton.sequence import append_message, change_json
-from exporter.services.triton.service import TritonService
 from exporter.services.triton.shared_memory import Area, SharedMemory, output_size
 from exporter.transport.call import EncodedRequest
 
@@ -39,10 +38,15 @@ class TritonSharedRequests:
         await self.memory.close()
 
 
+Encode = Callable[[Probe, ModelFacts, Sequence[Tensors], str], Sequence[EncodedRequest]]
+"""Makes requests of steps, as `Service.encode`."""
+
+
 async def share(
-    probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
+    encode: Encode, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, *, places: int
 ) -> TritonSharedRequests:
-    """Puts the steps into shared memory. Raises InputError, or PreflightError if the server won't have it."""
+    """Puts the steps into shared memory, and says where they are in requests that `encode` makes. Raises InputError, or
+    PreflightError if the server won't have it."""
     memory = SharedMemory(probe.target, probe.input.shared_memory)
     try:
         given = [checked(facts, tensors) for tensors in steps]
@@ -54,7 +58,7 @@ async def share(
         sizes = [output_size(spec, facts, probe.input) for spec in facts.outputs]
         own_places = max(1, min(places, MAX_REQUESTS // len(steps)))
         room = await memory.place_outputs(sizes, own_places)
-        plain = TritonService().encode(probe, facts, [{} for _ in steps], sweep_id)
+        plain = encode(probe, facts, [{} for _ in steps], sweep_id)
         add = _add_grpc if probe.target.is_grpc else _add_http
         by_place = []
         for placed in room:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tritonclient.grpc import service_pb2
 
 from exporter.core.outcome import Outcome
@@ -31,6 +33,11 @@ def read_answer(message: bytes | bytearray) -> StreamMessage:
     parameters = response.parameters
     is_final = _FINAL not in parameters or parameters[_FINAL].bool_param
     return StreamMessage(has_content=not is_final or len(response.outputs) > 0, is_final=is_final)
+
+
+def infer_response(message: bytes) -> Any:
+    """The response in a message of the stream. Raises DecodeError."""
+    return service_pb2.ModelStreamInferResponse.FromString(message).infer_response
 
 
 def _failed(text: str) -> StreamMessage:

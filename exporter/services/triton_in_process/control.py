@@ -24,8 +24,8 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.encoding import MARK, checked, raw
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton.control import TritonControl
-from exporter.services.triton.responses import read_answer
 from exporter.services.triton_in_process.library import TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import (
     LIBRARY,
@@ -36,6 +36,7 @@ from exporter.services.triton_in_process.server import (
     read_response,
     version_number,
 )
+from exporter.services.without_extensions import unsupported
 from exporter.transport.call import Answer
 
 UNLOAD_LIMIT_SECONDS = 10.0
@@ -105,7 +106,7 @@ class InProcess:
 
 
 class InProcessControl(TritonControl):
-    """A `Control` (services.base): Triton's own questions and answers, without a door."""
+    """A `Control` (services.base): Triton's own questions and answers, without an endpoint."""
 
     def __init__(self, target: Target, timeout_ns: int, host: InProcess) -> None:
         self._local = InProcessClient(target, host)
@@ -272,4 +273,4 @@ class InProcessClient:
         )
 
     def _no_trace(self) -> PreflightError:
-        return PreflightError(Reason.UNSUPPORTED, "server_settings: a Triton in this process has no trace settings")
+        return unsupported(self.target, "server_settings")

@@ -24,25 +24,6 @@ NEWEST = -1
 MEMORY_CPU = 0
 MODEL_CONTROL_EXPLICIT = 2
 
-DATATYPES = [
-    "INVALID",
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-    "BF16",
-]
-"""By their codes."""
-
 AllocateFunction = ctypes.CFUNCTYPE(
     *(c_void_p, c_void_p, c_void_p, c_size_t, c_int, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
 )

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Target
 from exporter.payload.regions import Claim
 from exporter.services.triton_in_process.handover import Handover, Taker
 from exporter.services.triton_in_process.library import (
-    DATATYPES,
     MEMORY_CPU,
     MODEL_CONTROL_EXPLICIT,
     NEWEST,
@@ -41,6 +41,7 @@ EXIT_LIMIT_SECONDS = 5
 LOOK_SECONDS = 0.02
 """Between two looks whether what is to end has ended."""
 
+_NAMES = {datatype.code: name for name, datatype in DATATYPES.items()}
 _LIVE = ("READY", "LOADING", "UNLOADING")
 LOG_LINES_SHOWN = 3
 
@@ -79,7 +80,7 @@ class Prepared(NamedTuple):
 def local_input(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> LocalInput:
     """An input of these bytes, in Triton's binary form."""
     data = np.frombuffer(raw, np.uint8)
-    code = DATATYPES.index(datatype)
+    code = DATATYPES[datatype].code
     return LocalInput(name.encode(), code, (c_int64 * len(shape))(*shape), data, data.ctypes.data, len(raw))
 
 
@@ -102,7 +103,7 @@ def read_response(library: TritonLibrary, response: int) -> bytes:
         library.check(library.InferenceResponseOutput(response, index, *map(ctypes.byref, wanted)))
         extents = (c_int64 * dimensions.value).from_address(shape.value or 0) if dimensions.value else ()
         message.outputs.add(
-            name=ctypes.string_at(name.value or 0).decode(), datatype=DATATYPES[code.value], shape=list(extents)
+            name=ctypes.string_at(name.value or 0).decode(), datatype=_NAMES[code.value], shape=list(extents)
         )
         message.raw_output_contents.append(ctypes.string_at(base.value, size.value) if base.value else b"")
     data: bytes = message.SerializeToString()

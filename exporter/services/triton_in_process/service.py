@@ -1,4 +1,4 @@
-"""The service kind `triton_in_process`: Triton's library and a model repository in the worker itself, no door between.
+"""The service kind `triton_in_process`: Triton's library and a model repository in the worker itself.
 
 Owns what a request is there, and its way through a channel. A crash of the library is the worker's, and so an outcome
 of the sweep.
@@ -11,18 +11,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.core.errors import InputError, PreflightError, TransportError
+from exporter.core.errors import TransportError
 from exporter.core.facts import ModelFacts
-from exporter.core.outcome import Outcome, Reason
+from exporter.core.outcome import Outcome
 from exporter.core.probe import Probe
 from exporter.core.target import Target
-from exporter.services.base import Control, Place, Placer, SharedRequests, Tensors
+from exporter.services.base import Control, Place, Placer, Tensors
 from exporter.services.encoding import MARK
-from exporter.services.triton.responses import read_answer
+from exporter.services.oip.responses import read_answer
 from exporter.services.triton.sequence import SequenceWords
 from exporter.services.triton_in_process.control import InProcess, InProcessControl, local_inputs
 from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
+from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Answer, Call, Channel, EncodedRequest, Listener
 
 MAX_SPARES = 64
@@ -31,10 +32,9 @@ twentieth of the quickest answers."""
 
 _TEXT_LENGTH = 300
 _OK = Outcome.OK
-_SHARED = "input.shared_memory: tensors of a Triton in this process need none"
 
 
-class InProcessService:
+class InProcessService(PlainService):
     """A `Service` (services.base)."""
 
     def __init__(self) -> None:
@@ -50,16 +50,6 @@ class InProcessService:
             LocalRequest(b"", b"", _template(probe, facts, tensors, f"{MARK}-{sweep_id}-{index}"))
             for index, tensors in enumerate(steps)
         ]
-
-    async def check_shared_memory(self, probe: Probe) -> None:
-        """Raises PreflightError."""
-        raise PreflightError(Reason.UNSUPPORTED, _SHARED)
-
-    async def share(
-        self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
-    ) -> SharedRequests:
-        """Raises InputError."""
-        raise InputError(_SHARED)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """See `LocalPlacer`."""
@@ -118,7 +108,7 @@ def _template(probe: Probe, facts: ModelFacts, tensors: Tensors, request_id: str
 
 
 class InProcessChannel:
-    """A `Channel` (services.base). A call that is given up is forgotten: the library lets nobody cancel a request of
+    """A `Channel` (transport.call). A call that is given up is forgotten: the library lets nobody cancel a request of
     which it is not known whether it is still there."""
 
     capacity = 65_536

@@ -22,13 +22,14 @@ from exporter.commands.analyze.flags.assembly import PLOT_ENDINGS
 from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.report.plot import SUFFIXES
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.demo.environment import TritonEnvironment
 from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton_environment import TritonEnvironment
 from tests.builders import concurrency, make_probe
 from tests.metrics.results import make_measurement, make_result
+from tests.waiting import patient
 
-QUICK = "-p 100 -s 1000"
-"""Windows as short as they can be, and the first three are stable."""
+QUICK = f"-p {patient(100):.0f} -s 1000"
+"""Windows as short as they can be, and the first three are stable: longer on a busy machine, which answers less."""
 
 CONFIG = """
 name: "{name}"
@@ -51,8 +52,8 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        rows = pb_utils.get_input_tensor_by_name(request, "input").as_numpy().shape[0]
-        return pb_utils.InferenceResponse([pb_utils.Tensor("output", np.zeros((rows, 1), np.float32))])
+        rows = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "input")).shape[0]
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("output", np.zeros((rows, 1), np.float32))])
 """
 SEQUENCES = "sequence_batching { oldest { max_candidate_sequences: 64 } }"
 MODELS = {

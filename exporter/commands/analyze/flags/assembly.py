@@ -6,8 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exporter.commands.analyze.flags.draft import Draft
-from exporter.commands.analyze.flags.options import RunOptions
+from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
 from exporter.config.text import shown
@@ -178,7 +177,9 @@ def _headers(draft: Draft) -> None:
     """A secret goes by an environment variable, so that it is in no document and in no result."""
     headers: dict[str, object] = {}
     for name, value in draft.parts.get("-H", ()):
-        if text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(value):
+        if name.lower() == "host":
+            draft.put("-H", "target.host_header", value)
+        elif text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(value):
             variable = "TRITON_CANARY_HEADER_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
             draft.environment[variable] = value
             headers[name] = {"env": variable}
@@ -207,7 +208,7 @@ def _metrics_page(draft: Draft) -> None:
 
 def _host(draft: Draft) -> str:
     try:
-        host = text.parse_door(draft.value("target.url")).host
+        host = text.parse_endpoint(draft.value("target.url")).host
     except ValueError:  # the url's own fault is told
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.commands.analyze.flags.assembly import assemble
-from exporter.commands.analyze.flags.draft import Draft
+from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.flag import Key, NoEffect, Part, Refused, Setting
-from exporter.commands.analyze.flags.options import RunOptions
 from exporter.commands.analyze.flags.table import FLAGS
 from exporter.commands.analyze.flags.tokenize import Given, split
 from exporter.config.loading import load_overlay

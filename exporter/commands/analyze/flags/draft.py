@@ -1,10 +1,13 @@
-"""A configuration in the making: values by key, and the flag that each came from. Pure."""
+"""What a command line becomes: a configuration in the making, values by key with the flag that each came from, and the
+options of this one run. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from exporter.commands.analyze.flags.fail_on import Condition
 from exporter.config.environment import Overlay, Path
 
 _TARGET = "target."
@@ -71,3 +74,23 @@ def _path(key: str) -> Path:
 
 def _rank(path: Path) -> int:
     return _FIRST.index(str(path[2])) if path[2] in _FIRST else len(_FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How the run is told and judged. Paths are "" where nothing is to be written; `verbosity` has an entry for each
+    time that more was asked for. `asynchronous` and `synchronous` change words of the report alone."""
+
+    output_path: str = ""
+    verbose_csv: bool = False
+    profile_export_path: str = ""
+    json_path: str = ""
+    plot_path: str = ""
+    include_unstable: bool = False
+    fail_on: tuple[Condition, ...] = ()
+    verbosity: tuple[bool, ...] = ()
+    asynchronous: bool = False
+    synchronous: bool = False
+    print_probe: bool = False
+    version: bool = False
+    help: bool = False

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.config.input_settings import DATATYPES
 from exporter.config.quantities import Quantity
 from exporter.config.text import as_number, shown
+from exporter.core.datatypes import DATATYPES
 from exporter.core.kinds import IN_PROCESS, KINDS
 from exporter.core.units import MS
 

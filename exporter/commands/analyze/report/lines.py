@@ -18,8 +18,7 @@ from exporter.analysis.averages import (
     server_averages,
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
-from exporter.commands.analyze.report.gpus import gpus_of_one_source
-from exporter.core.facts import ModelFacts, ModelStatistics
+from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import GpuFigures, LatencySummary, Measurement, PercentileValue, WindowSummary
@@ -34,6 +33,10 @@ UNSENT_LIMIT_RATIO = 0.01
 LATE_RATIO = 1.1
 """Response time over latency above which the report says that requests left too late."""
 
+_GPU_SOURCES = (GpuSource.TRITON, GpuSource.DCGM, GpuSource.NVML)
+"""Triton's own first: its page is what perf_analyzer reads."""
+_MIG_PREFIX = "MIG-"
+"""Of NVML's uuids of MIG instances, which stand beside the whole GPU."""
 MAX_GPUS = 16
 """More are told in files only."""
 
@@ -293,6 +296,13 @@ def _model_lines(
 def _ensemble_parts(averages: ServerAverages, *, cache: bool) -> str:
     last = f"cache hit/miss {averages.combined}" if cache else f"compute {averages.compute}"
     return f"overhead {averages.overhead} usec + queue {averages.queue} usec + {last} usec"
+
+
+def gpus_of_one_source(gpus: Sequence[GpuFigures]) -> list[GpuFigures]:
+    """Those of the first source that tells of any, by uuid; of the driver's without the parts of GPUs."""
+    whole = [gpu for gpu in gpus if not gpu.uuid.startswith(_MIG_PREFIX)]
+    chosen = next((source for source in _GPU_SOURCES if any(gpu.source is source for gpu in whole)), None)
+    return sorted((gpu for gpu in whole if gpu.source is chosen), key=lambda gpu: gpu.uuid)
 
 
 def _gpu_lines(gpus: Sequence[GpuFigures]) -> Iterator[str]:

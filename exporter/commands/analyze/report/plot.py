@@ -5,10 +5,10 @@ Needs the optional extra `plot` (matplotlib, which draws without a display).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.analysis.knee import knee
 from exporter.commands.analyze.report.lines import number, percentile_name
 from exporter.core.errors import ConfigError
 from exporter.core.result import LatencySummary, Measurement, SweepResult
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """File names that mean a picture."""
+MIN_KNEE_POINTS = 3
+"""Two points are a line: it has no knee."""
 
 
 def require_plotting() -> None:
@@ -104,3 +106,15 @@ def _mark_knee(axes: Axes, result: SweepResult, measurements: list[tuple[Measure
         axes.axvline(
             measurement.throughput, color="gray", linestyle=":", label=f"knee, at load {measurement.level.label}"
         )
+
+
+def knee(throughputs: Sequence[float], latencies_ns: Sequence[float]) -> int | None:
+    """The knee of a load curve: beyond it, more load buys latency rather than throughput.
+
+    The index of the level with the greatest power, throughput over latency (Kleinrock, ICC 1979); the first of
+    equals. None for fewer than three levels, or where the greatest is at either end: then the knee was not visited."""
+    if len(throughputs) < MIN_KNEE_POINTS:
+        return None
+    powers = [throughput / latency for throughput, latency in zip(throughputs, latencies_ns, strict=True)]
+    found = powers.index(max(powers))
+    return found if 0 < found < len(powers) - 1 else None

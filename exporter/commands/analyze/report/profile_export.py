@@ -7,12 +7,10 @@ and "-Infinity". (perf_analyzer stops writing at the first of them.)
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +22,11 @@ from exporter.core.errors import ConfigError, InputError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.result import Measurement
 from exporter.core.window import RecordColumns, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, Worker
+from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
+from exporter.sweep.watcher import Watcher
 
 MAX_ELEMENTS = 1024
 """Inputs with more elements are left out: they would be written again for every request."""
@@ -35,7 +35,7 @@ _ROWS = 8192
 """Requests that are made into text at once."""
 
 
-class ProfileExport:
+class ProfileExport(Watcher):
     """The file. Opened when made, as a new one: raises ConfigError if it exists already or can't be made.
 
     Between `level_started` and `level_ended` come the level's windows. A write that fails (disk full) is kept for
@@ -62,19 +62,19 @@ class ProfileExport:
             raise ConfigError([f"{path}: {error.strerror or error}"]) from error
         self._write('{"experiments":[')
 
-    def level_started(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
-        """The next windows are of this level."""
-        self._inputs = _inputs(probe, facts)
+    def level_started(self, plan: LevelPlan) -> None:
+        """See `Watcher`."""
+        self._inputs = _inputs(plan.probe, plan.facts)
         self._rows = 0
         self._boundaries = []
         self._failed = {}
-        mode, value = _experiment(level)
+        mode, value = _experiment(plan.level)
         comma = "," if self._levels else ""
         self._levels += 1
         self._write(f'{comma}{{"experiment":{{"mode":"{mode}","value":{value}}},"requests":[')
 
-    def window_ended(self, window: Window) -> None:
-        """Writes the window's ok requests and counts the others. Takes a while for a big one: call it off the loop."""
+    def window_measured(self, window: Window) -> None:
+        """Writes the window's ok requests and counts the others."""
         if not self._boundaries:
             self._boundaries.append(window.start_ns + self._ahead_ns)
         self._boundaries.append(window.end_ns + self._ahead_ns)
@@ -85,7 +85,7 @@ class ProfileExport:
         for text in self._requests(window.columns):
             self._write(text)
 
-    def level_ended(self) -> None:
+    def level_ended(self, _measurement: Measurement | None = None) -> None:
         """No more windows of this level. `failed_requests`, by outcome, is ours; it is there only if there are any."""
         failed = f',"failed_requests":{json.dumps(self._failed)}' if self._failed else ""
         self._write(f'],"window_boundaries":{json.dumps(self._boundaries)}{failed}}}')
@@ -134,55 +134,6 @@ class ProfileExport:
                 self._file.write(text)
             except OSError as error:
                 self._error = error
-
-
-class ExportingWorker:
-    """A `Worker` (load.protocol) that is another one, with its measured windows written to a profile export."""
-
-    def __init__(self, worker: Worker, export: ProfileExport) -> None:
-        self._worker = worker
-        self._export = export
-
-    async def preflight(self, probe: Probe) -> ModelFacts:
-        """See `Worker`."""
-        return await self._worker.preflight(probe)
-
-    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
-        """See `Worker`. A window is passed on once it is written."""
-        await asyncio.to_thread(self._export.level_started, plan.probe, plan.facts, plan.level)
-        try:
-            async with aclosing(self._worker.run_level(plan)) as events:
-                async for event in events:
-                    if isinstance(event, Window) and not event.warm_up:
-                        await asyncio.to_thread(self._export.window_ended, event)
-                    yield event
-        finally:
-            self._export.level_ended()
-
-    async def stop_level(self) -> None:
-        """See `Worker`."""
-        await self._worker.stop_level()
-
-    async def end_sweep(self) -> None:
-        """See `Worker`."""
-        await self._worker.end_sweep()
-
-    async def kill(self) -> None:
-        """See `Worker`."""
-        await self._worker.kill()
-
-
-def exporting(
-    borrow: Callable[[], AbstractAsyncContextManager[Worker]], export: ProfileExport
-) -> Callable[[], AbstractAsyncContextManager[Worker]]:
-    """What lends workers (`sweep.conductor.Borrow`), with all that they measure written to the export."""
-
-    @asynccontextmanager
-    async def lend() -> AsyncIterator[Worker]:
-        async with borrow() as worker:
-            yield ExportingWorker(worker, export)
-
-    return lend
 
 
 def _responses(

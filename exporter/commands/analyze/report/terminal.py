@@ -13,7 +13,7 @@ from exporter.commands.analyze.report.lines import (
     percentile_name,
     stabilizing_latency_us,
 )
-from exporter.commands.analyze.report.settings import settings_lines
+from exporter.commands.analyze.report.settings_lines import settings_lines
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import Measurement, SweepResult

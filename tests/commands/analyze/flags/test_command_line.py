@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from exporter.commands.analyze.command import print_document
 from exporter.commands.analyze.flags import RunOptions, parse
 from exporter.commands.analyze.flags.command_line import read
 from exporter.commands.analyze.flags.fail_on import parse_condition
-from exporter.commands.analyze.flags.printed import print_document
 from exporter.config import build_probes, load
 from exporter.core.errors import ConfigError
 from exporter.core.probe import Mode

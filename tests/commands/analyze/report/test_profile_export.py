@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.commands.analyze.report.profile_export import ExportingWorker, ProfileExport, exporting, tensor_value
-from exporter.core.errors import ConfigError
+from exporter.commands.analyze.report.profile_export import ProfileExport, tensor_value
+from exporter.core.errors import ConfigError, WorkerLostError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, LoadLevel, Mode, Probe
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, LevelEnd
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted
+from exporter.sweep.conductor import Sweep
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_window
 from tests.metrics.results import rate
 
@@ -31,9 +32,11 @@ FACTS = make_facts(inputs=(TensorSpec("INPUT0", "INT32", (2,)),))
 class FakeWorker:
     """Plays a level's events."""
 
-    def __init__(self, events: list[LevelEvent]) -> None:
+    def __init__(self, events: list[LevelEvent], lost: WorkerLostError | None = None) -> None:
         self.events = events
+        self.lost = lost
         self.calls: list[str] = []
+        self.sent = 0
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         self.calls.append("preflight")
@@ -42,6 +45,11 @@ class FakeWorker:
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         for event in self.events:
             yield event
+        if self.lost:
+            raise self.lost
+
+    async def silence(self) -> None:
+        """It sends nothing."""
 
     async def stop_level(self) -> None:
         self.calls.append("stop")
@@ -57,8 +65,8 @@ def export(path: Path, *levels: LoadLevel, facts: ModelFacts = FACTS, **changes:
     """The document of levels with one window each."""
     file = ProfileExport(path, AHEAD_NS)
     for level in levels:
-        file.level_started(make_probe(**changes), facts, level)
-        file.window_ended(make_window())
+        file.level_started(LevelPlan("s", make_probe(**changes), facts, level, 100, NS))
+        file.window_measured(make_window())
         file.level_ended()
     file.close()
     document: dict[str, Any] = json.loads(path.read_text())
@@ -78,19 +86,12 @@ async def test_a_sweep_of_two_levels(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     file = ProfileExport(path, AHEAD_NS)
     inner = FakeWorker(events)
-    probe = make_probe()
-    async with exporting(lambda: nullcontext(inner), file)() as worker:
-        assert await worker.preflight(probe) is FACTS
-        for level in (concurrency(2), rate(50)):
-            plan = LevelPlan("s", probe, FACTS, level, 100, NS)
-            async with aclosing(worker.run_level(plan)) as passed:
-                assert [event async for event in passed] == events
-        await worker.stop_level()
-        await worker.end_sweep()
-        await worker.kill()
+    probe = make_probe(levels=(concurrency(2), rate(50)))
+    result = await Sweep(probe, [], watchers=[file]).run(lambda: nullcontext(inner))
+    assert [measurement.windows_run for measurement in result.measurements] == [2, 2]
     file.close()
 
-    assert inner.calls == ["preflight", "stop", "end", "kill"]
+    assert inner.calls == ["preflight", "end"]
     document = json.loads(path.read_text())
     assert {key: document[key] for key in ("service_kind", "endpoint")} == {"service_kind": "triton", "endpoint": ""}
     first, second = document["experiments"]
@@ -112,9 +113,9 @@ async def test_a_sweep_of_two_levels(tmp_path: Path) -> None:
 async def test_a_level_that_is_left_early_is_whole_json(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     file = ProfileExport(path, AHEAD_NS)
-    worker = ExportingWorker(FakeWorker([make_window(0), make_window(1)]), file)
-    async with aclosing(worker.run_level(LevelPlan("s", make_probe(), FACTS, concurrency(1), 100, NS))) as events:
-        await anext(events)
+    worker = FakeWorker([make_window(0)], WorkerLostError(Reason.WORKER_CRASH, "gone"))
+    result = await Sweep(make_probe(), [], watchers=[file]).run(lambda: nullcontext(worker))
+    assert result.reason is Reason.WORKER_CRASH
     file.close()
     [experiment] = json.loads(path.read_text())["experiments"]
     assert len(experiment["requests"]) == 1
@@ -131,9 +132,9 @@ def test_an_export_of_nothing_is_taken_away(tmp_path: Path) -> None:
 
 def test_many_rows_are_written_in_parts(tmp_path: Path) -> None:
     file = ProfileExport(tmp_path / "x.json", 0)
-    file.level_started(make_probe(), FACTS, concurrency(1))
-    file.window_ended(make_window(columns=make_columns([1.0] * 20_000)))
-    file.window_ended(make_window(1, columns=make_columns([1.0], outcomes=[Outcome.TIMEOUT])))
+    file.level_started(LevelPlan("s", make_probe(), FACTS, concurrency(1), 100, NS))
+    file.window_measured(make_window(columns=make_columns([1.0] * 20_000)))
+    file.window_measured(make_window(1, columns=make_columns([1.0], outcomes=[Outcome.TIMEOUT])))
     file.level_ended()
     file.close()
     [experiment] = json.loads((tmp_path / "x.json").read_text())["experiments"]
@@ -150,8 +151,8 @@ def test_sequences_and_the_responses_of_streams(tmp_path: Path) -> None:
         sequence_ids=np.array([7, 7, 2**62, 9], np.int64),
     )
     file = ProfileExport(tmp_path / "x.json", 0)
-    file.level_started(make_probe(), FACTS, concurrency(1))
-    file.window_ended(make_window(columns=columns))
+    file.level_started(LevelPlan("s", make_probe(), FACTS, concurrency(1), 100, NS))
+    file.window_measured(make_window(columns=columns))
     file.level_ended()
     file.close()
     [experiment] = json.loads((tmp_path / "x.json").read_text())["experiments"]
@@ -220,9 +221,9 @@ def test_a_full_disk_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.Monk
     really_open = Path.open
     monkeypatch.setattr(Path, "open", lambda self, _mode, **options: really_open(self, "w", **options))
     file = ProfileExport(path)
-    file.level_started(make_probe(), FACTS, concurrency(1))
+    file.level_started(LevelPlan("s", make_probe(), FACTS, concurrency(1), 100, NS))
     for index in range(3):
-        file.window_ended(make_window(index, columns=make_columns([1.0] * 5000)))
+        file.window_measured(make_window(index, columns=make_columns([1.0] * 5000)))
     file.level_ended()
     with pytest.raises(OSError, match=r"x\.json") as error:
         file.close()

@@ -1,5 +1,6 @@
 """OUTPUT0 = the sum of the sequence's INPUT0 so far."""
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
@@ -12,10 +13,11 @@ class TritonPythonModel:
 
     def _answer(self, request):
         start, end, ready, sequence = (
-            int(pb_utils.get_input_tensor_by_name(request, name).as_numpy().flat[0])
+            int(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)).flat[0])
             for name in ("START", "END", "READY", "CORRID")
         )
-        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
+        # A copy: the tensor's memory is the request's, and it cannot be written.
+        tensor = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INPUT0")).copy()
         if ready:
             total = tensor if start else self._sums.get(sequence, 0) + tensor
             self._sums[sequence] = total
@@ -23,4 +25,4 @@ class TritonPythonModel:
             total = tensor
         if end:
             self._sums.pop(sequence, None)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", total)])
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", total)])

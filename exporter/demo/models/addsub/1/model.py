@@ -1,5 +1,6 @@
 """OUTPUT0 = INPUT0 + INPUT1 and OUTPUT1 = INPUT0 - INPUT1, element by element."""
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
@@ -8,8 +9,11 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        left = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-        right = pb_utils.get_input_tensor_by_name(request, "INPUT1").as_numpy()
+        left = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INPUT0"))
+        right = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INPUT1"))
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor("OUTPUT0", left + right), pb_utils.Tensor("OUTPUT1", left - right)]
+            [
+                pb_utils.Tensor.from_dlpack("OUTPUT0", left + right),
+                pb_utils.Tensor.from_dlpack("OUTPUT1", left - right),
+            ]
         )

@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
@@ -11,5 +12,5 @@ class TritonPythonModel:
 
     def _answer(self, request):
         time.sleep(0.02)
-        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", tensor * tensor)])
+        tensor = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INPUT0"))
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", tensor * tensor)])

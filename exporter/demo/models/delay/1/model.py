@@ -25,5 +25,5 @@ class TritonPythonModel:
         return float(json.loads(request.parameters() or "{}").get("delay_ms", self._delay_ms))
 
     def _answer(self, request):
-        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", tensor)])
+        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", tensor)])

@@ -8,5 +8,5 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", tensor)])
+        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", tensor)])

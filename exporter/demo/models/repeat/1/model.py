@@ -16,7 +16,7 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             asked = self._defaults | json.loads(request.parameters() or "{}")
-            tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy().copy()
+            tensor = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INPUT0")).copy()
             arguments = (request.get_response_sender(), tensor, int(asked["answers"]), float(asked["interval_ms"]))
             threading.Thread(target=answer, args=arguments, daemon=True).start()
 
@@ -26,6 +26,9 @@ def answer(sender, tensor, answers, interval_ms):
     for index in range(answers):
         # From the beginning, not from the answer before: delays do not add up.
         time.sleep(max(0.0, begin + (index + 1) * interval_ms / 1000 - time.perf_counter()))
-        tensors = [pb_utils.Tensor("OUTPUT0", tensor), pb_utils.Tensor("INDEX", np.array([index], np.int32))]
+        tensors = [
+            pb_utils.Tensor.from_dlpack("OUTPUT0", tensor),
+            pb_utils.Tensor.from_dlpack("INDEX", np.array([index], np.int32)),
+        ]
         sender.send(pb_utils.InferenceResponse(tensors))
     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -30,8 +30,8 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITY", self._probabilities(audio))])
+        audio = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "AUDIO"))
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("PROBABILITY", self._probabilities(audio))])
 
     def _probabilities(self, audio):
         batch, samples = audio.shape

@@ -26,16 +26,16 @@ class TritonPythonModel:
 
     def _answer(self, request):
         start, end, stream = (
-            int(pb_utils.get_input_tensor_by_name(request, name).as_numpy().flat[0])
+            int(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)).flat[0])
             for name in ("START", "END", "CORRID")
         )
-        audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
+        audio = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "AUDIO"))
         if start:
             self._streams[stream] = np.zeros((2, 1, 128), np.float32), np.zeros((1, CONTEXT_SAMPLES), np.float32)
         state, context = self._streams[stream]
         window = np.concatenate([context, audio], axis=1)
         probability, state = self._session.run(None, {"input": window, "state": state, "sr": np.array(16000, np.int64)})
-        self._streams[stream] = state, audio[:, -CONTEXT_SAMPLES:]
+        self._streams[stream] = state, audio[:, -CONTEXT_SAMPLES:].copy()
         if end:
             del self._streams[stream]
-        return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITY", probability)])
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("PROBABILITY", probability)])

@@ -12,9 +12,9 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             sender = request.get_response_sender()
-            interval_ms = int(pb_utils.get_input_tensor_by_name(request, "INTERVAL_MS").as_numpy()[0])
+            interval_ms = int(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INTERVAL_MS"))[0])
             for _ in range(ANSWERS):
                 time.sleep(interval_ms / 1000)
                 at_ns = np.array([time.monotonic_ns()], np.int64)
-                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("AT_NS", at_ns)]))
+                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("AT_NS", at_ns)]))
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

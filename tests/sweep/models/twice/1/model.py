@@ -8,15 +8,15 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
-        left, right = (pb_utils.get_input_tensor_by_name(request, f"INPUT{number}").as_numpy() for number in (0, 1))
+        left, right = (pb_utils.get_input_tensor_by_name(request, f"INPUT{number}") for number in (0, 1))
         for _ in range(2):
             call = pb_utils.InferenceRequest(
                 model_name="addsub",
                 requested_output_names=["OUTPUT0"],
-                inputs=[pb_utils.Tensor("INPUT0", left), pb_utils.Tensor("INPUT1", right)],
+                inputs=[pb_utils.Tensor.from_dlpack("INPUT0", left), pb_utils.Tensor.from_dlpack("INPUT1", right)],
             )
             answer = call.exec()
             if answer.has_error():
                 raise pb_utils.TritonModelException(answer.error().message())
-            left = pb_utils.get_output_tensor_by_name(answer, "OUTPUT0").as_numpy()
-        return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", left)])
+            left = pb_utils.get_output_tensor_by_name(answer, "OUTPUT0")
+        return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", left)])

@@ -1,0 +1,57 @@
+"""The metric families of the daemon itself, in page order. `process_*` and `python_*`, the client library's own, stand
+between those of discovery and those of the page.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.metrics.family import EXPORTER_PREFIX, Family, FamilyTable
+
+_table = FamilyTable(EXPORTER_PREFIX)
+_family = _table.family
+
+BUILD_INFO = _family("gauge", "build_info", "Always 1; the version as label.", ("version",))
+CONFIG_INFO = _family("gauge", "config_info", "Always 1; the hash of the loaded configuration as label.", ("hash",))
+RELOAD_SUCCESSFUL = _family(
+    "gauge", "config_last_reload_successful", "1 if the last loading of the configuration worked, else 0."
+)
+RELOAD_SUCCESS = _family(
+    "gauge",
+    "config_last_reload_success_timestamp_seconds",
+    "Unix time of the last successful loading of the configuration.",
+)
+PROBES = _family("gauge", "probes", "Probes configured.")
+PAUSES = _family(
+    "gauge", "pauses", "Pauses by hand in force, by scope: all (everything), target, probe. 0 without.", ("scope",)
+)
+LAST_TICK = _family("gauge", "scheduler_last_tick_timestamp_seconds", "Unix time of the scheduler's last tick.")
+CLOCK_JUMPS = _family("counter", "clock_jumps", "Jumps of the wall clock noticed.")
+WORKERS = _family("gauge", "workers", "Worker processes alive.")
+WORKER_RESTARTS = _family(
+    "counter", "worker_restarts", "Workers replaced, by reason. Absent before the first.", ("reason",)
+)
+ARCHIVE_ROWS = _family("counter", "archive_rows", "Rows written to the archive.")
+ARCHIVE_WRITE_ERRORS = _family("counter", "archive_write_errors", "Writes to the archive that failed.")
+ARCHIVE_BYTES = _family("gauge", "archive_bytes", "Bytes that the archive holds.")
+BUDGET_USED = _family(
+    "gauge",
+    "group_budget_used_ratio",
+    "Part of the group's budget that its sweeps of the last hour took. Absent without sweeps in that time.",
+    ("group", "budget"),
+)
+DISCOVERY_UP = _family(
+    "gauge", "discovery_up", "1 if the last reading of the source worked; else its last list is kept.", ("source",)
+)
+DISCOVERY_FOUND = _family(
+    "gauge", "discovery_found", "Addresses or models that the source's last list has.", ("source",)
+)
+DISCOVERY_DROPPED = _family("gauge", "discovery_dropped", "Discovered probes left out to keep limits.max_discovered.")
+SERIES = _family("gauge", "series", "Series of probes and targets on this page.")
+SERIES_DROPPED = _family("gauge", "series_dropped", "Series left out of this page to keep limits.max_series.")
+COLLECTOR_ERRORS = _family(
+    "counter", "collector_errors", "What failed while the page or the state file was made.", ("collector",)
+)
+
+EXPORTER_ORDER: Final[tuple[Family, ...]] = tuple(_table.families)
+"""All families of the daemon itself, in the order of the page."""

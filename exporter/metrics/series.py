@@ -1,0 +1,101 @@
+"""How many series the page can have of a probe and of a target: upper bounds, from the families and their labels.
+
+A new family is counted by its labels, at every level of every probe, unless `_absent` excludes it. Three things that no
+configuration names are left out: GPUs (`gpu_*` and the energy, at each level), models that an ensemble calls by its own
+configuration, and replicas that are discovered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from exporter.analysis.join import COMPONENTS
+from exporter.analysis.threshold import threshold_of
+from exporter.core.outcome import Outcome, Reason, SkipReason
+from exporter.core.probe import Probe, Signal
+from exporter.core.result import DURATION_BUCKETS_SECONDS
+from exporter.core.target import Target
+from exporter.metrics import families as f
+from exporter.metrics.family import Family, P
+from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES, OPEN_LOOP_MODES
+
+_BUCKETS = len(DURATION_BUCKETS_SECONDS) + 1
+_HISTOGRAM = _BUCKETS + 2
+"""With the sum and the count."""
+_REPLICAS = frozenset({f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER})
+
+
+def most_probe_series(probe: Probe) -> int:
+    """The most series that the page has of the probe, once everything has happened to it that can."""
+    absent, values = frozenset(_absent(probe)), _values(probe)
+    return sum(
+        _series(family, probe, values)
+        for family in f.PAGE_ORDER
+        if family.labels[: len(P)] == P and family not in absent
+    )
+
+
+def most_target_series(target: Target) -> int:
+    """The most series that the page has of the target itself."""
+    absent = {f.CERTIFICATE_EXPIRY: not target.is_tls, f.SERVER_METRICS_UP: not target.metrics_url}
+    return sum(family.labels[: len(P)] != P and not absent.get(family) for family in f.PAGE_ORDER)
+
+
+def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
+    """The product of what each of its labels can be; of some families the labels depend on each other."""
+    levels = len(probe.levels)
+    exact = {
+        f.SLO_MET: len(probe.slo.levels) if probe.slo else 0,
+        # Each reason goes with one status.
+        f.SWEEPS: len(Reason),
+        f.SWEEPS_SKIPPED: len(SkipReason),
+        f.BASELINE_LATENCY: levels * len(BASELINE_PERCENTILES),
+        f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
+        # A signal has one reason at a time.
+        f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
+        f.BIMODAL_LATENCY: levels * 4,
+        f.DURATION: levels * _HISTOGRAM,
+    }
+    return exact.get(family, math.prod(values.get(label, 1) for label in family.labels))
+
+
+def _values(probe: Probe) -> dict[str, int]:
+    """How many values each label has; those that are not here have one."""
+    return {
+        "level": len(probe.levels),
+        "percentile": len(probe.measurement.percentiles),
+        "component": len(COMPONENTS),
+        "composing_model": len(probe.composing_models),
+        "outcome": len(Outcome),
+        "signal": len(Signal),
+        "gpu": 0,
+    }
+
+
+def _absent(probe: Probe) -> Iterator[Family]:
+    """The families that the page never has of this probe."""
+    modes = {level.mode for level in probe.levels}
+    yield from _REPLICAS
+    yield f.ENERGY
+    if not modes & OPEN_LOOP_MODES:
+        yield from (f.RESPONSE_TIME, f.SEND_LAG)
+    if not probe.streaming:
+        yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
+    if probe.unit is None:
+        yield f.THROUGHPUT_UNITS
+    if not probe.validation and not probe.input.paths:
+        yield from (f.VALIDATED_REQUESTS, f.OUTPUT_ERROR_MAX)
+    if not probe.target.metrics_url:
+        yield from (f.SERVER_PENDING, f.SERVER_CPU, f.SERVER_CPU_MEMORY, f.SERVER_PINNED_MEMORY)
+    if not probe.target.is_tls:
+        yield f.TLS_HANDSHAKE
+    if probe.slo is None:
+        yield from (f.SLO_REQUESTS, f.SLO_BAD, f.SLO_THRESHOLD)
+    if threshold_of(probe) is None or not modes & LEVEL_MODES:
+        yield f.MAX_LEVEL
+    if not probe.histogram:
+        yield f.DURATION
+    if not probe.baseline.enabled:
+        yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
+        yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)

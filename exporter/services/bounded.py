@@ -1,0 +1,114 @@
+"""What any kind's control plane tells, within bounds, before anything else sees it: names, versions, counts.
+
+A kind need not think of it: `BoundedControl` stands before each. Facts that a sweep cannot do without, and that are
+beyond a bound, fail it; what is only told of a server is cut, or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from exporter.core.bounds import BATCH_SIZES, DIMENSIONS, READY_MODELS, TENSOR_NAME, TENSORS, VERSIONS
+from exporter.core.errors import PreflightError
+from exporter.core.facts import ModelFacts, ModelStatistics, ServerSnapshot, TensorSpec
+from exporter.core.outcome import Reason
+from exporter.core.probe import DEFAULT_INPUT, InputOptions
+from exporter.core.target import Target
+from exporter.core.text import clean_name, clean_text, is_clean_name
+from exporter.services.base import Control, Tensors, TraceSettings
+
+_MAX_DIMENSION = 2**63 - 1
+
+
+class BoundedControl:
+    """A `Control` (services.base) before another."""
+
+    def __init__(self, control: Control, target: Target) -> None:
+        self._control = control
+        self._target = target
+
+    async def preflight(
+        self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
+    ) -> ModelFacts:
+        facts = await self._control.preflight(model, version, composing, options)
+        try:
+            return bounded_facts(facts)
+        except ValueError as error:
+            raise PreflightError(Reason.PROTOCOL, f"model {model!r} at {self._target.url}: {error}") from error
+
+    async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
+        return await self._control.infer(facts, model, version, inputs, timeout_ns)
+
+    async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
+        found = await self._control.snapshot(facts)
+        return None if found is None else bounded_snapshot(found)
+
+    async def ready_models(self) -> tuple[str, ...]:
+        return bounded_models(await self._control.ready_models())
+
+    async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
+        return await self._control.trace_settings(model, names)
+
+    async def set_trace(self, model: str, settings: TraceSettings) -> None:
+        await self._control.set_trace(model, settings)
+
+    async def close(self) -> None:
+        await self._control.close()
+
+
+def bounded_facts(facts: ModelFacts) -> ModelFacts:
+    """The facts, with names that can stand anywhere. Raises ValueError where tensors are beyond a bound: they are sent
+    back as they are."""
+    for kind, specs in (("inputs", facts.inputs), ("outputs", facts.outputs)):
+        if len(specs) > TENSORS:
+            raise ValueError(f"has {len(specs)} {kind}, at most {TENSORS} are taken")
+        for spec in specs:
+            _check_tensor(spec)
+    return replace(
+        facts,
+        # Its name is the one that was asked for, or else another model's that answered.
+        name=clean_name(facts.name),
+        version=clean_name(facts.version),
+        platform=clean_name(facts.platform),
+        backend=clean_name(facts.backend),
+        server_name=clean_name(facts.server_name),
+        server_version=clean_name(facts.server_version),
+        composing=tuple(key for key in facts.composing if is_clean_name(key.name)),
+    )
+
+
+def _check_tensor(spec: TensorSpec) -> None:
+    if not is_clean_name(spec.name, TENSOR_NAME):
+        shown = clean_text(spec.name, 60)
+        raise ValueError(f"has a tensor with a name of {len(spec.name)} characters, or with unprintable ones: {shown}")
+    if len(spec.shape) > DIMENSIONS:
+        raise ValueError(f"has a tensor of {len(spec.shape)} dimensions, at most {DIMENSIONS} are taken: {spec.name}")
+    if any(not -1 <= size <= _MAX_DIMENSION for size in spec.shape):
+        raise ValueError(f"has a tensor with a dimension that cannot be: {spec.name}")
+    if len(spec.datatype) > _DATATYPE or not spec.datatype.isprintable():
+        raise ValueError(f"has a tensor with a datatype that cannot be: {spec.name}")
+
+
+_DATATYPE = 32
+
+
+def bounded_snapshot(snapshot: ServerSnapshot) -> ServerSnapshot:
+    """The statistics; of very many versions the first."""
+    return replace(snapshot, models=tuple(map(_bounded_statistics, snapshot.models[:VERSIONS])))
+
+
+def _bounded_statistics(found: ModelStatistics) -> ModelStatistics:
+    if is_clean_name(found.name) and is_clean_name(found.version) and len(found.batches) <= BATCH_SIZES:
+        return found
+    return replace(
+        found,
+        name=clean_name(found.name),
+        version=clean_name(found.version),
+        batches=found.batches[:BATCH_SIZES],
+    )
+
+
+def bounded_models(names: Sequence[str]) -> tuple[str, ...]:
+    """The models that can be measured: their names become those of probes, and labels."""
+    return tuple(name for name in names if is_clean_name(name))[:READY_MODELS]

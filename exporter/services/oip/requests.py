@@ -1,0 +1,126 @@
+"""Requests of the Open Inference Protocol: by gRPC, by HTTP with binary tensors, and as JSON alone.
+
+All of it is encoded before a level starts; binary tensors by Triton's own client library, whose extension they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import tritonclient.http
+from tritonclient.utils import InferenceServerException
+
+from exporter.core.datatypes import DATATYPES, HALF_FLOATS
+from exporter.core.errors import InputError
+from exporter.core.facts import ModelFacts, TensorSpec, request_priority
+from exporter.core.probe import Probe
+from exporter.services.base import Tensors
+from exporter.services.encoding import Tensor, checked, grpc_request, http_request, raw, refuse_not_finite, strings
+from exporter.transport.call import EncodedRequest
+
+
+def infer_path(model: str, version: str) -> str:
+    """The path of the inference request, below the endpoint's prefix."""
+    at_version = f"/versions/{quote(version, safe='')}" if version else ""
+    return f"/v2/models/{quote(model, safe='')}{at_version}/infer"
+
+
+# --- HTTP, binary ----------------------------------------------------------------------------------------------------
+
+
+def encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
+    """For servers that take binary tensors; in `input.format` and `input.output_format`. Raises InputError, or
+    PreflightError if a header's value cannot be read."""
+    binary, binary_output = probe.input.format == "binary", probe.input.output_format == "binary"
+    outputs = [tritonclient.http.InferRequestedOutput(spec.name, binary_data=False) for spec in facts.outputs]
+    body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(
+        [_http_input(spec, tensor, binary) for spec, tensor in checked(facts, tensors)],
+        outputs=None if binary_output else outputs,
+        request_id=request_id,
+        priority=request_priority(probe, facts),
+        parameters=dict(probe.input.parameters),
+    )
+    if json_length is None:
+        headers = [("Content-Type", "application/json")]
+    else:
+        headers = [
+            ("Content-Type", "application/octet-stream"),
+            ("Inference-Header-Content-Length", str(json_length)),
+        ]
+    return http_request(probe, sweep_id, infer_path(probe.model, probe.version), headers, bytes(body))
+
+
+def _http_input(spec: TensorSpec, tensor: Tensor, binary: bool) -> tritonclient.http.InferInput:
+    if not binary and spec.datatype in HALF_FLOATS:
+        raise InputError(
+            f"input {spec.name!r}: Triton takes {spec.datatype} in binary form alone, not with format: json"
+        )
+    if not binary:
+        refuse_not_finite(spec, tensor, "use format: binary")
+    entry = tritonclient.http.InferInput(spec.name, list(tensor.shape), spec.datatype)
+    try:
+        entry.set_data_from_numpy(tensor, binary_data=binary)
+    except InferenceServerException as error:
+        raise InputError(f"input {spec.name!r}: {error.message()}") from error
+    return entry
+
+
+# --- HTTP, JSON ------------------------------------------------------------------------------------------------------
+
+
+def encode_json(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
+    """For servers that do not take binary tensors. Raises as `encode_http`."""
+    content: dict[str, Any] = {"id": request_id}
+    if probe.input.parameters:
+        content["parameters"] = dict(probe.input.parameters)
+    content["inputs"] = [
+        {"name": spec.name, "shape": tensor.shape, "datatype": spec.datatype, "data": _elements(spec, tensor)}
+        for spec, tensor in checked(facts, tensors)
+    ]
+    headers = [("Content-Type", "application/json")]
+    path = infer_path(probe.model, probe.version)
+    return http_request(probe, sweep_id, path, headers, json.dumps(content).encode())
+
+
+def _elements(spec: TensorSpec, tensor: Tensor) -> Sequence[Any]:
+    if spec.datatype == "BYTES":
+        return strings(spec, tensor)
+    if spec.datatype not in DATATYPES or spec.datatype in HALF_FLOATS:
+        text = f"the server takes no binary tensors over HTTP, and {spec.datatype} has no other form: use its gRPC door"
+        raise InputError(f"input {spec.name!r}: {text}")
+    refuse_not_finite(spec, tensor, "use the server's gRPC door")
+    elements: list[Any] = tensor.ravel().tolist()
+    return elements
+
+
+# --- gRPC ------------------------------------------------------------------------------------------------------------
+
+
+def encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, request_id: str) -> EncodedRequest:
+    """With raw tensors. Raises InputError."""
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=probe.model, model_version=probe.version, id=request_id)
+    if priority := request_priority(probe, facts):
+        request.parameters["priority"].uint64_param = priority
+    for name, value in probe.input.parameters:
+        _set_parameter(request.parameters[name], value)
+    for spec, tensor in checked(facts, tensors):
+        request.inputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
+        request.raw_input_contents.append(raw(spec, tensor))
+    return grpc_request(probe, sweep_id, request)
+
+
+def _set_parameter(parameter: Any, value: str | int | float | bool) -> None:
+    """As Triton's client does, which can also send fractions by now."""
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value

@@ -1,0 +1,145 @@
+"""One level while it runs: windows come in, a verdict comes out, and at the end a Measurement. Pure: no clock, no IO.
+
+Raw columns are kept for the windows that a verdict can still need; of older ones only their summaries stay, so that
+memory is bounded however long a level runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from exporter.analysis.windows import summarise_window
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.result import Measurement, WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import Window
+from exporter.sweep.measure import Judged, Run, measure
+from exporter.sweep.stability import Stability, judge
+
+
+class LevelRun:
+    """The state of a running level. Where the sweep is repeated, it lives through all of the level's runs: each is
+    judged for itself, and the judged windows of all are merged."""
+
+    def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
+        self._probe = probe
+        self._facts = facts
+        self._level = level
+        # A schedule, periodic concurrency or a request count is run once and is no steady state: all of it is measured,
+        # however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may send.
+        self._runs_once = level.mode in (Mode.SCHEDULE, Mode.PERIODIC) or probe.measurement.request_count > 0
+        self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
+        self._summaries: list[WindowSummary] = []
+        self._ended: list[Run] = []
+        self._ended_windows = 0
+        self._first_index = 0
+        self._warm_up_requests = 0
+
+    @property
+    def windows_run(self) -> int:
+        """Measured windows of the present run so far, warm-up not counted."""
+        return len(self._summaries) - self._ended_windows
+
+    @property
+    def max_windows(self) -> int:
+        """The most that a run may measure; 0 for one that ends by itself."""
+        return 0 if self._runs_once else self._probe.measurement.max_windows
+
+    def repeat(self) -> None:
+        """The next run of the level begins."""
+        self._ended.append(self._present_run())
+        self._summaries = list(self._marked_summaries(len(self._kept)))
+        self._ended_windows = len(self._summaries)
+        self._first_index = self._summaries[-1].index + 1 if self._summaries else 0
+        self._kept.clear()
+
+    def add_warm_up(self, window: Window) -> None:
+        """Takes in a window that is not measured. After the measured ones it holds what came too late for them."""
+        if self.windows_run == 0:
+            self._warm_up_requests += len(window.columns)
+
+    @property
+    def last_summary(self) -> WindowSummary:
+        """The last measured window in figures; there must have been one."""
+        return self._summaries[-1]
+
+    def add(self, window: Window, ended_unix_s: float) -> Stability:
+        """Takes in the next measured window and judges the level with it."""
+        self._kept.append(window)
+        summary = summarise_window(window, self._probe, ended_unix_s - window.duration_ns / NS)
+        self._summaries.append(replace(summary, index=self._first_index + window.index))
+        return self.stability()
+
+    def is_decided(self, verdict: Stability) -> bool:
+        """Whether the level needs no more windows; a schedule and a request count end by themselves."""
+        if self._runs_once:
+            return False
+        return verdict.stable or self.windows_run >= self._probe.measurement.max_windows or self._is_hopeless()
+
+    def _is_hopeless(self) -> bool:
+        """Whether a search need not know more of the level: all of as many windows as are judged were above its
+        threshold. (The latency from the actual send; the response time is not below it.)"""
+        options = self._probe.measurement
+        if self._probe.search is None or self.windows_run < options.stability_windows:
+            return False
+        return all(
+            summary.latency is not None
+            and _stabilizing_latency_ns(summary, options.stability_percentile) > options.latency_threshold_ns
+            for summary in self._summaries[-options.stability_windows :]
+        )
+
+    def stability(self) -> Stability:
+        """The verdict on the present run's windows so far."""
+        options = self._probe.measurement
+        summaries = self._summaries[self._ended_windows :]
+        if self._runs_once:
+            return Stability(stable=any(summary.throughput > 0 for summary in summaries), spread_ratio=None)
+        return judge(
+            [summary.throughput for summary in summaries],
+            [_stabilizing_latency_ns(summary, options.stability_percentile) for summary in summaries],
+            options.stability_ratio,
+            options.stability_windows,
+        )
+
+    def measurement(self, reason: Reason, reason_text: str) -> Measurement | None:
+        """The merged last windows as a measurement; None if there was no window. `reason` says why the level was cut
+        short, none if it ran to its verdict."""
+        runs = [run for run in (*self._ended, self._present_run()) if run.windows]
+        if not runs:
+            return None
+        if reason is Reason.NONE and (unstable := [run.unstable_text for run in runs if not run.verdict.stable]):
+            reason, reason_text = Reason.UNSTABLE, unstable[0]
+        judged = Judged(self._probe, self._facts, self._level, runs)
+        found = measure(judged, self._marked_summaries(len(self._kept)), reason, reason_text)
+        return replace(found, warm_up_requests=self._warm_up_requests)
+
+    def _present_run(self) -> Run:
+        verdict = self.stability()
+        return Run(tuple(self._kept), verdict, "" if verdict.stable else self._unstable_text(verdict))
+
+    def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:
+        """All summaries, those of the present run's last `judged` windows marked so."""
+        first_judged = len(self._summaries) - judged
+        return tuple(
+            replace(summary, judged=summary.judged or position >= first_judged)
+            for position, summary in enumerate(self._summaries)
+        )
+
+    def _unstable_text(self, verdict: Stability) -> str:
+        options = self._probe.measurement
+        if verdict.spread_ratio is None:
+            return f"level {self._level.label}: a window without an ok request in the last {options.stability_windows}"
+        return (
+            f"level {self._level.label}: the last {min(self.windows_run, options.stability_windows)} of "
+            f"{self.windows_run} windows differ by {(verdict.spread_ratio - 1) * 100:.0f} %, "
+            f"more than the {options.stability_ratio * 100:g} % allowed"
+        )
+
+
+def _stabilizing_latency_ns(summary: WindowSummary, percentile: float | None) -> float:
+    if summary.latency is None:
+        return 0.0
+    return summary.latency.mean_ns if percentile is None else float(summary.latency.at(percentile))

@@ -1,0 +1,152 @@
+"""The server's trace settings for the time of a sweep, put back on every way out of it that leaves time for a request.
+
+Done by the daemon, not by the worker that makes the load: that can be lost at any moment. Who ends this process without
+waiting for its sweeps calls `put_back_now` before; nothing helps against SIGKILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from exporter.core.errors import PreflightError
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.target import Target
+from exporter.core.units import NS
+from exporter.logs import fields
+from exporter.services import SERVICES
+from exporter.services.base import Control, TraceSettings
+
+RESTORE_LIMIT_NS = 5 * NS
+"""How long the settings may take to put back, however the sweep ended."""
+
+HURRIED_LIMIT_NS = NS
+"""How long all of them may take together where the process ends at once."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+MakeControl = Callable[[Target], Control]
+
+
+@dataclass(eq=False, slots=True)
+class _Change:
+    """Settings that a running sweep has changed, or may have."""
+
+    probe: Probe
+    before: TraceSettings
+    make_control: MakeControl
+    is_back: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"the trace settings of model {self.probe.model!r} at {self.probe.target.url} may not be as they were "
+            f"before the sweep: put back {_shown(self.before)}"
+        )
+
+
+_open: list[_Change] = []
+"""Of this process, whose end they must not outlive."""
+
+
+def control_of(target: Target) -> Control:
+    """The control plane of a target."""
+    return SERVICES[target.kind]().control(target, target.connect_timeout_ns)
+
+
+@asynccontextmanager
+async def server_settings(probe: Probe, make_control: MakeControl = control_of) -> AsyncIterator[None]:
+    """Sets what the probe asks for, if anything, and puts back what was there. Raises PreflightError if it cannot be
+    set; what cannot be put back is said in the log."""
+    wanted = trace_settings(probe)
+    if not wanted:
+        yield
+        return
+    control = make_control(probe.target)
+    try:
+        before = await _within_limit(control.trace_settings(probe.model, wanted), probe.target.connect_timeout_ns)
+        change = _Change(probe, before, make_control)
+        _open.append(change)
+        try:
+            await _within_limit(control.set_trace(probe.model, wanted), probe.target.connect_timeout_ns)
+            yield
+        finally:
+            # A second cancellation must not leave a server that traces for ever.
+            await asyncio.shield(asyncio.create_task(_put_back(control, change)))
+    finally:
+        await control.close()
+
+
+def put_back_now() -> list[str]:
+    """For a process that ends at once: puts back what running sweeps have set, for HURRIED_LIMIT_NS at most, while the
+    event loop stands still. Returns a line for each server that may be left as it is: what to put back."""
+    changes = tuple(_open)
+    if changes:
+        # A thread, since this one's loop may be what calls.
+        thread = threading.Thread(target=lambda: asyncio.run(_put_all_back(changes)), daemon=True)
+        thread.start()
+        thread.join(HURRIED_LIMIT_NS / NS)
+    return [str(change) for change in changes if not change.is_back]
+
+
+async def _put_all_back(changes: Sequence[_Change]) -> None:
+    async def put_back(change: _Change) -> None:
+        control = change.make_control(change.probe.target)
+        try:
+            await control.set_trace(change.probe.model, change.before)
+            change.is_back = True
+        finally:
+            await control.close()
+
+    # What failed is not marked, and so is told.
+    await asyncio.gather(*map(put_back, changes), return_exceptions=True)
+
+
+def trace_settings(probe: Probe) -> TraceSettings:
+    """What the probe asks for, in Triton's names and texts."""
+    settings = probe.server_settings
+    if settings is None:
+        return {}
+    numbers = {
+        "trace_rate": settings.trace_rate,
+        "trace_count": settings.trace_count,
+        "log_frequency": settings.log_frequency,
+    }
+    wanted: TraceSettings = {name: str(number) for name, number in numbers.items() if number is not None}
+    return wanted if settings.trace_level is None else {"trace_level": list(settings.trace_level), **wanted}
+
+
+async def _within_limit(call: Awaitable[_T], limit_ns: int) -> _T:
+    try:
+        async with asyncio.timeout(limit_ns / NS):
+            return await call
+    except TimeoutError as error:
+        text = f"the trace settings were not answered within {limit_ns / NS:g} s"
+        raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
+
+
+async def _put_back(control: Control, change: _Change) -> None:
+    probe = change.probe
+    try:
+        await _within_limit(control.set_trace(probe.model, change.before), RESTORE_LIMIT_NS)
+    except PreflightError as error:
+        what = _shown(change.before)
+        _log.error(
+            "the server's trace settings may not be as they were before the sweep",
+            extra=fields(
+                target=probe.target.name, probe=probe.name, model=probe.model, settings=what, error=str(error)
+            ),
+        )
+    finally:
+        _open.remove(change)
+
+
+def _shown(settings: TraceSettings) -> str:
+    """None is what Triton takes for its own setting."""
+    return ", ".join(f"{name}={'null' if value is None else value}" for name, value in settings.items())

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Writes the locks that the image is installed from: the versions of constraints.txt, each file with its hash. Needs uv,
+# and a package index. Run it after a change of pyproject.toml or constraints.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lock() {
+  uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --generate-hashes --universal \
+    --python-version 3.11 --constraint constraints.txt --output-file "$2" "$1"
+}
+lock pyproject.toml requirements.lock
+python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
+  lock - requirements-build.lock

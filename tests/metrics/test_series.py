@@ -1,0 +1,142 @@
+"""The bounds of a page's series, beside pages that were rendered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.analysis.join import COMPONENTS
+from exporter.config import build_probes, load
+from exporter.core.outcome import Reason, SkipReason, SweepStatus
+from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, SequenceOptions, Signal, Slo, Unit, Validation
+from exporter.core.result import LevelVerdict, Measurement, PercentileValue, ServerMetrics, SignalVerdict
+from exporter.core.units import MS
+from exporter.core.window import ConnectionTimes, OutputError
+from exporter.metrics.collector import ProbeRow, ProbeSamples
+from exporter.metrics.series import most_probe_series, most_target_series
+from exporter.state.probe_state import Board
+from tests.builders import concurrency, make_facts, make_probe, make_target
+from tests.metrics.results import (
+    Clock,
+    make_counts,
+    make_measurement,
+    make_result,
+    make_statistics,
+    make_summary,
+    rate,
+)
+
+GOOD = sorted((Path(__file__).parents[1] / "config" / "good").glob("*.yaml"))
+MOST_OVER = 2.0
+"""The bound is at most so many times what a page has after one sweep that went well. What is beyond the page are the
+reasons of sweeps that fail, and the components and regressions that this sweep did not have."""
+
+PAGE = ("pending_requests_max", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
+
+FULL: dict[str, Any] = {
+    "target": make_target(scheme="grpcs", metrics_url="http://triton.example:8002/metrics"),
+    "slo": Slo("fast", 20 * MS, 99.0, ("1",)),
+    "unit": Unit("audio_seconds", 0.5),
+    "composing_models": ("resize",),
+    "validation": Validation("reference"),
+    "sequences": SequenceOptions(),
+    "streaming": True,
+}
+PROBES = [
+    make_probe(),
+    make_probe(levels=(concurrency(1), concurrency(2)), **FULL),
+    make_probe(levels=(rate(1), rate(2)), **FULL),
+    make_probe(levels=(rate(1),), histogram=False, baseline=BaselineOptions(enabled=False)),
+    make_probe(levels=(LoadLevel(Mode.SCHEDULE, 30.0, "plan"),), slo=Slo("fast", 20 * MS, 99.0, ("plan",))),
+    make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
+]
+
+
+def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
+    """With all that the probe's configuration allows."""
+    values = tuple(PercentileValue(each, 4 * MS, None, None) for each in probe.measurement.percentiles)
+    summary, streamed = make_summary(percentiles=values), probe.streaming
+    changes: dict[str, Any] = {
+        "latency": summary,
+        "breakdown_ns": dict.fromkeys(COMPONENTS, 1.0 * MS),
+        "server": make_statistics(cache_hit=make_statistics().success, cache_miss=make_statistics().success),
+        "first_response": summary if streamed else None,
+        "inter_response": summary if streamed else None,
+        "sequences": 9,
+    }
+    if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):
+        changes |= {"response_time": summary, "send_lag": summary}
+    if probe.validation:
+        changes |= {"validated": 9, "output_error": OutputError(0.5, 0.5, 1.0, 1.0)}
+    if probe.target.metrics_url:
+        changes["server_metrics"] = ServerMetrics(1, 0, up=True, **dict.fromkeys(PAGE, 1.0))  # type: ignore[arg-type]
+    some = make_statistics().success
+    parts: dict[str, Any] = {"queue": some, "compute_input": some, "compute_infer": some, "compute_output": some}
+    changes["composing"] = tuple(make_statistics(name=name, **parts) for name in probe.composing_models)
+    return make_measurement(level, **changes)
+
+
+def full_verdict(probe: Probe, level: LoadLevel) -> LevelVerdict:
+    signals = (
+        SignalVerdict(
+            signal,
+            4.0 * MS,
+            1.25,
+            {tier.name: True for tier in probe.baseline.tiers if signal in tier.signals},
+            version_ratio=1.1,
+        )
+        for signal in Signal
+    )
+    return LevelVerdict(level, tuple(signals), dict.fromkeys(COMPONENTS, 1.0), 1_700_000_000.0)
+
+
+def rendered(probes: list[Probe], *, everything: bool) -> int:
+    """The series of a page after one good sweep of each probe; or after all that can happen to them."""
+    board = Board(None, Clock())
+    board.configure(probes)
+    for probe in probes:
+        for level in probe.levels if probe.histogram else ():
+            board.window_ended(probe, make_counts(level))
+        for reason in Reason if everything else ():
+            if reason is not Reason.NONE:
+                board.sweep_ended(make_result(probe, SweepStatus.FAILED, reason=reason))
+        board.sweep_skipped(probe, SkipReason.OVERLAP)
+        verdicts = [full_verdict(probe, level) for level in probe.levels] if probe.baseline.enabled else []
+        full = [full_measurement(probe, level) for level in probe.levels]
+        tls = ConnectionTimes(MS, MS if probe.target.is_tls else None, MS, 1.8e9 if probe.target.is_tls else None)
+        plain = [make_measurement(level) for level in probe.levels]
+        board.sweep_ended(
+            make_result(
+                probe,
+                facts=make_facts(decoupled=probe.streaming),
+                measurements=tuple(full if everything else plain),
+                verdicts=tuple(verdicts if everything else ()),
+                connection=tls,
+            )
+        )
+
+    def fail() -> None:
+        raise AssertionError("samples could not be made")
+
+    samples = ProbeSamples(1_000_000, fail)
+    samples.update([ProbeRow(view, 1.0, paused=False) for view in board.probes()], 0)
+    return samples.series
+
+
+def bound(probes: list[Probe]) -> int:
+    targets = {probe.target.name: probe.target for probe in probes}
+    return sum(map(most_probe_series, probes)) + sum(map(most_target_series, targets.values()))
+
+
+@pytest.mark.parametrize("file", GOOD, ids=lambda path: path.stem)
+def test_the_bound_of_a_configuration_is_above_its_page_and_not_far(file: Path) -> None:
+    probes = list(build_probes(load(file, {})))
+    assert rendered(probes, everything=True) <= bound(probes)
+    assert bound(probes) <= MOST_OVER * rendered(probes, everything=False)
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: f"{probe.levels[0].mode}-{len(probe.levels)}")
+def test_the_bound_is_what_the_page_has_once_everything_has_happened(probe: Probe) -> None:
+    assert bound([probe]) == rendered([probe], everything=True)
