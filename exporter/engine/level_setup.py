@@ -90,7 +90,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             on_finished=finish(in_flight),
         )
     if not has_pacer(level):
-        return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload)
+        return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(
         in_flight.calls,
         in_flight.offer,
@@ -106,7 +106,8 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
     """A sender of so many requests."""
     on_overload = plan.probe.stop.on_overload
     if not has_pacer(plan.level):
-        return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload)
+        think_ns = plan.level.think_ns
+        return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload, think_ns=think_ns)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
         in_flight.calls,
