@@ -33,7 +33,12 @@ TESTS = Path(__file__).parent
 SLOW_MARKERS = ("triton", "e2e", "soak")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
-SLOW_FOLDERS = ("daemon", "packaging")
+SLOW_PLACES = (
+    *("daemon", "helm", "packaging", "rules", "worker", "commands/analyze/test_command.py"),
+    *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
+    "engine/test_sequence_in_flight.py",
+)
+"""Below the tests' folder. Each of them costs seconds."""
 NUMPY_1_FIXTURE = "numpy_1_environment"
 NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
@@ -54,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
             _needs(item, f) for f in SLOW_FIXTURES
         )
-        if not slow and item.path.relative_to(TESTS).parts[0] not in SLOW_FOLDERS:
+        if not slow and not any(item.path.is_relative_to(TESTS / place) for place in SLOW_PLACES):
             item.add_marker("fast")
 
 

@@ -23,6 +23,7 @@ from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
 from exporter.core.result import Sink
 from exporter.core.units import NS
+from exporter.daemon.exit import leave_stuck_threads, own_blocking_threads
 from exporter.daemon.on_demand import OnDemand
 from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
@@ -36,6 +37,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.schedule.actions import ProbeActions
 from exporter.schedule.gate import Gate
 from exporter.schedule.ledger import Ledger
+from exporter.schedule.ledger_file import LedgerFile, sweep_note
 from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
@@ -44,6 +46,7 @@ from exporter.state.probe_state import Board
 from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
 from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.sweep.sweep_log import SweepLog
 from exporter.sweep.trace_settings import put_back_now
@@ -69,7 +72,13 @@ def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) 
     address is taken."""
     raise_open_files()
     daemon = Daemon(config_path, shard, WebAccess(web_config_path))
-    asyncio.run(daemon.run())
+    asyncio.run(_run_and_leave(daemon))
+
+
+async def _run_and_leave(daemon: Daemon) -> None:
+    threads = own_blocking_threads()
+    await daemon.run()
+    await leave_stuck_threads(threads)
 
 
 class Daemon:
@@ -91,15 +100,18 @@ class Daemon:
         self._archive = CsvArchive(
             settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
         )
-        self._ledger = Ledger(build_budget(settings))
+        self._accounts = data / "accounts"
+        self._ledger_file = LedgerFile(data / "ledger.jsonl", self._accounts, claim)
+        self._ledger = Ledger(build_budget(settings), file=self._ledger_file)
         self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
         self._pins = Pins()
+        self._leftovers = Leftovers()
         self._pool = WorkerPool(
             settings.limits.concurrent_sweeps,
-            spawn=partial(LocalWorker.spawn, log_format=settings.log.format),
+            spawn=self._spawn_worker,
             max_sweeps=settings.limits.sweeps_per_worker,
         )
         self._calendar = MaintenanceCalendar(build_maintenance(settings))
@@ -152,6 +164,7 @@ class Daemon:
         if self._settings.archive.enabled:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
+        await asyncio.to_thread(self._ledger_file.close)
         await asyncio.to_thread(self._baselines.close)
         self._lock.release()
         await self._web.stop()
@@ -167,6 +180,7 @@ class Daemon:
             self._lock.acquire()
             for folder in (self._data, self._data / "baselines"):
                 remove_leftovers(folder)
+            self._ledger.load()
         except OSError as error:
             path = self._settings.data_directory
             log.warning("data directory cannot be written", extra=fields(path=path, error=error))
@@ -204,11 +218,23 @@ class Daemon:
 
     async def _sweep(self, probe: Probe) -> None:
         allowed = self._ledger.allowed(probe)
-        sweep = Sweep(probe, self._sinks, self._pins, judge=self._baselines.judge, allowed=allowed)
-        await sweep.run(self._lender(probe))
+        sweep = Sweep(
+            probe,
+            self._sinks,
+            self._pins,
+            judge=self._baselines.judge,
+            allowed=allowed,
+            leftovers=self._leftovers,
+        )
+        await sweep.run(self._lender(probe, sweep.id))
 
-    def _lender(self, probe: Probe) -> Borrow:
-        return partial(self._pool.lend, probe.workers)
+    def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
+        return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
+
+    async def _spawn_worker(self) -> LocalWorker:
+        # A data directory that is another daemon's takes no account of ours.
+        accounts = None if self._lock.refusal else self._accounts
+        return await LocalWorker.spawn(log_format=self._settings.log.format, accounts=accounts)
 
     def _running_probes(self) -> list[Probe]:
         return [view.probe for view in self._board.probes()]
@@ -231,7 +257,13 @@ class Daemon:
             self._scheduler, self._gate, self._pauses, self._running_probes, lambda: patterns(self._reloader.settings)
         )
         on_demand = OnDemand(
-            self._scheduler, self._running_probes, self._lender, self._sinks, pins=self._pins, ledger=self._ledger
+            self._scheduler,
+            self._running_probes,
+            self._lender,
+            self._sinks,
+            pins=self._pins,
+            ledger=self._ledger,
+            leftovers=self._leftovers,
         )
         sources = WebSources(
             self._board,

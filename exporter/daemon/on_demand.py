@@ -18,6 +18,7 @@ from exporter.logs import fields
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.web.probe_routes import NoSweep
 
@@ -62,17 +63,19 @@ class OnDemand:
         self,
         scheduler: Scheduler,
         probes: Callable[[], Sequence[Probe]],
-        lend: Callable[[Probe], Borrow],
+        lend: Callable[[Probe, str], Borrow],
         sinks: Sequence[Sink],
         *,
         pins: Pins,
         ledger: Ledger,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._probes = probes
         self._lend = lend
         self._sinks = sinks
         self._pins = pins
+        self._leftovers = leftovers
         self._ledger = ledger
 
     def find(self, target: str, name: str) -> Probe | None:
@@ -83,10 +86,11 @@ class OnDemand:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
         short = shortened(probe, seconds)
         sink = _OnDemandSink(self._sinks)
-        sweep = Sweep(short, [sink], self._pins, allowed=self._ledger.allowed(probe))
+        allowed = self._ledger.allowed(probe)
+        sweep = Sweep(short, [sink], self._pins, allowed=allowed, leftovers=self._leftovers)
 
         async def work(_: Probe) -> None:
-            await sweep.run(self._lend(short))
+            await sweep.run(self._lend(short, sweep.id))
 
         started = self._scheduler.run_extra(probe, work)
         if isinstance(started, SkipReason):

@@ -8,11 +8,13 @@ already.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
+from collections.abc import Iterable
 
 
 class Abandoned:
-    """The abandoned requests of a sweep, each until it is presumed dropped.
+    """The abandoned requests at a model, each until it is presumed dropped. `until_ns` are those of levels before.
 
     A request is held for as long after it was given up as it was waited for before: with that the server was granted
     twice the time-out, and one that has not ended it by then gives no reason to believe that it ever will.
@@ -20,15 +22,18 @@ class Abandoned:
 
     __slots__ = ("_until_ns",)
 
-    def __init__(self) -> None:
-        self._until_ns: deque[int] = deque()
+    def __init__(self, until_ns: Iterable[int] = ()) -> None:
+        self._until_ns: deque[int] = deque(sorted(until_ns))
 
     def hold(self, until_ns: int) -> None:
         """One more is held until then."""
-        self._until_ns.append(until_ns)
+        if self._until_ns and until_ns < self._until_ns[-1]:
+            insort(self._until_ns, until_ns)  # another sweep's time-out was longer
+        else:
+            self._until_ns.append(until_ns)
 
     def count(self, now_ns: int) -> int:
-        """How many are held now. Those of one sweep share one time-out, so that they expire in the order held."""
+        """How many are held now."""
         while self._until_ns and self._until_ns[0] <= now_ns:
             self._until_ns.popleft()
         return len(self._until_ns)
@@ -40,6 +45,11 @@ class Abandoned:
     def last_expiry_ns(self) -> int | None:
         """When the last one is presumed dropped; None if none is held."""
         return self._until_ns[-1] if self._until_ns else None
+
+    def until_ns(self, now_ns: int) -> tuple[int, ...]:
+        """When each that is held now is presumed dropped, in order."""
+        self.count(now_ns)
+        return tuple(self._until_ns)
 
     def __bool__(self) -> bool:
         return bool(self._until_ns)

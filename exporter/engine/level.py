@@ -32,6 +32,7 @@ from exporter.engine.window_cutter import WindowCutter
 from exporter.payload import Step
 from exporter.server.poller import Poller
 from exporter.services.base import Control, Service
+from exporter.storage.account import LOST_AFTER_SECONDS, Account
 from exporter.transport.call import Call, Channel, EncodedRequest
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
@@ -78,6 +79,7 @@ class Level:
         by_place: Sequence[Sequence[EncodedRequest]],
         abandoned: Abandoned,
         publish: Publish,
+        account: Account | None = None,
         steps: Sequence[Step] = (),
         streams: Sequence[Sequence[int]] = (),
         pollers: Sequence[Poller] = (),
@@ -91,7 +93,13 @@ class Level:
         self._is_closed_loop = not has_pacer(plan.level)
         self._offsets_ns = iter(()) if self._is_closed_loop else make_pacer(plan)
         self._in_flight, self._guard = make_in_flight(
-            plan, service=service, by_place=by_place, steps=steps, streams=streams, abandoned=abandoned
+            plan,
+            service=service,
+            by_place=by_place,
+            steps=steps,
+            streams=streams,
+            abandoned=abandoned,
+            account=account,
         )
         self._channels = self._make_calls(service, places_in_flight(plan))
         self._windows = WindowCutter(plan, self._in_flight, self._guard, abandoned, control=control, pollers=pollers)
@@ -109,13 +117,14 @@ class Level:
                 end = await self._run(health)
         finally:
             self._in_flight.close()
+            self._guard.settle()
             health.close()
             await asyncio.gather(*(channel.close() for channel in self._channels))
         await self._publish(end)
 
-    def stop(self) -> None:
-        """Ends the level as its conductor wishes: nothing more is sent from now on."""
-        self._in_flight.stop(Stop())
+    def stop(self, stop: Stop | None = None) -> None:
+        """Ends the level as its conductor wishes, or for this reason: nothing more is sent from now on."""
+        self._in_flight.stop(stop or Stop())
 
     def proceed(self, at_ns: int) -> None:
         """All members of the group are as far as this one: they go on together at that moment."""
@@ -149,8 +158,14 @@ class Level:
             except TransportError as error:
                 return LevelEnd(_OPEN_REASONS.get(error.outcome, Reason.UNREACHABLE), str(error), 0)
             await self._warm_up()
+            measured = 0
             while await self._until_edge():
-                await self._end_window(self._cut(warm_up=False))
+                window = self._cut(warm_up=False)
+                measured += 1
+                if measured == self._plan.max_windows:
+                    # By itself, since its conductor may be slow to take windows up.
+                    self.stop()
+                await self._end_window(window)
             return await self._wind_up()
         finally:
             time_budget.cancel()
@@ -235,7 +250,7 @@ class Level:
         edge_ns = self._windows.edge_ns + self._options.window_ns
         await self._until(edge_ns if until_ns is None else min(until_ns, edge_ns), rows)
         if time.monotonic_ns() >= edge_ns or self._in_flight.recorder.is_full:
-            await self._publish(self._cut(warm_up=True))
+            await self._hand_over(self._cut(warm_up=True))
 
     def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
         """Makes the sender and starts it, unless the level was stopped."""
@@ -294,12 +309,24 @@ class Level:
         return self._grid_ns + edges * window_ns
 
     def _cut(self, warm_up: bool) -> Window:
-        unsent = self._sender.unsent if self._sender is not None else 0
-        return self._windows.cut(warm_up=warm_up, unsent=unsent, by_requests=self._is_measuring_count)
+        sender = self._sender
+        unsent, waiting = (0, 0) if sender is None else (sender.unsent, sender.waiting)
+        return self._windows.cut(warm_up=warm_up, unsent=unsent, waiting=waiting, by_requests=self._is_measuring_count)
+
+    async def _hand_over(self, window: Window) -> None:
+        """Publishes a window. The load goes on meanwhile, but not for long: a daemon that takes none up judges none,
+        and would not end the level."""
+        limit_s = self._options.window_ns / NS + LOST_AFTER_SECONDS
+        text = f"the daemon took up no window for {limit_s:g} s"
+        watch = asyncio.get_running_loop().call_later(limit_s, self.stop, Stop(Reason.DAEMON_STALLED, text))
+        try:
+            await self._publish(window)
+        finally:
+            watch.cancel()
 
     async def _end_window(self, window: Window) -> None:
         """Publishes a window that was cut, with what the server says at its end. By then the next one has begun."""
-        await self._publish(await self._windows.asked(window))
+        await self._hand_over(await self._windows.asked(window))
         # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
         gc.collect(0)
 
@@ -317,9 +344,11 @@ class Level:
             # Not within the requests' own time-out: one that is short must not keep them from being sent.
             await in_flight.end_sequences(DRAIN_LIMIT_NS)
         if not is_measured or len(in_flight.recorder):
-            await self._publish(self._cut(warm_up=True))
-        abandoned = self._abandoned.count(time.monotonic_ns())
-        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, abandoned)
+            await self._hand_over(self._cut(warm_up=True))
+        until_ns = self._abandoned.until_ns(time.monotonic_ns())
+        return LevelEnd(
+            stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns, in_flight.spared_until_ns
+        )
 
 
 def first_channels(plan: LevelPlan) -> int:

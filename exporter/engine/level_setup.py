@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from exporter.core.probe import Mode, Validation
+from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
@@ -19,6 +19,7 @@ from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
 from exporter.payload import Step
 from exporter.services.base import Service
+from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
 
 
@@ -36,12 +37,15 @@ def make_in_flight(
     steps: Sequence[Step],
     streams: Sequence[Sequence[int]],
     abandoned: Abandoned,
+    account: Account | None = None,
 ) -> tuple[InFlight, Guard]:
     """The level's requests and the guard of its budgets. Raises InputError if the requests can't be sent so."""
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
-    guard = Guard(probe.stop, plan.max_requests - kept_back, plan.max_duration_ns)
+    guard = Guard(
+        probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
+    )
     arguments = abandoned, probe.stop.max_in_flight, probe.measurement.request_timeout_ns
     if sequences is not None:
         placers = [service.placer(probe.target, requests) for requests in by_place]
@@ -50,11 +54,17 @@ def make_in_flight(
         )
     else:
         in_flight = InFlight(guard, by_place, *arguments)
+    in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
+    in_flight.spare_until(plan.spared_until_ns)
     if probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
         in_flight.checker = Checker(
-            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=in_flight.wrong
+            steps,
+            service=service,
+            facts=plan.facts,
+            rules=probe.validation or Validation(),
+            on_checked=in_flight.checked,
         )
     return in_flight, guard
 
@@ -88,6 +98,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         offsets_ns,
         on_finished=finish(in_flight),
         on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 
@@ -98,7 +109,13 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
         return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
-        in_flight.calls, in_flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        in_flight.calls,
+        in_flight.offer,
+        lambda: None,
+        offsets_ns,
+        on_finished=on_finished,
+        on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 

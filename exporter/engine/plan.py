@@ -14,7 +14,13 @@ from exporter.core.window import ConnectionTimes, LevelEnd, Window
 @dataclass(frozen=True, slots=True)
 class LevelPlan:
     """All that a worker must know to run one level. The worker ends it by itself when `max_requests` have been sent,
-    at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`.
+    at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`. It also
+    ends after `max_windows` measured windows (0: as many as come), so that no limit depends on how fast windows are
+    taken up. `abandoned_until_ns` are requests that earlier levels and sweeps gave up on, each with the moment at which
+    it is presumed dropped: they take places in flight till then. Nothing is sent before `spared_until_ns`, by the
+    server's wish.
+
+    `seed` is of random arrivals.
 
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
@@ -26,8 +32,12 @@ class LevelPlan:
     level: LoadLevel
     max_requests: int
     max_duration_ns: int
+    max_windows: int = 0
+    abandoned_until_ns: tuple[int, ...] = ()
+    spared_until_ns: int = 0
     member: int = 0
     members: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,14 @@ class Worker(Protocol):
     async def stop_level(self) -> None:
         """Asks the running level to end: nothing more is sent, what is in flight is awaited for a short while, then
         given up. The iterator still delivers LevelEnd."""
+
+    @property
+    def sent(self) -> int:
+        """Requests that it has sent so far in its life, counted where they are sent: known of a lost one, too."""
+
+    async def silence(self) -> None:
+        """Returns once nothing more is sent: ends the level that runs, and kills a worker that goes on nevertheless.
+        Only then is `sent` the last word."""
 
     async def end_sweep(self) -> None:
         """The sweep is over: connections to its target are closed, the worker is ready for another."""

@@ -20,6 +20,7 @@ from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
 from exporter.core.result import SweepResult, WindowCounts
 from exporter.core.units import NS
+from exporter.schedule.ledger_file import KeptCharge, LedgerFile
 from exporter.schedule.phase import ProbeKey, probe_key
 
 _K = TypeVar("_K")
@@ -43,13 +44,32 @@ class _Charge:
 class Ledger:
     """A `Sink` (exporter.core.result): sweeps are charged as they end. For one thread."""
 
-    def __init__(self, budget: GroupBudget, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        budget: GroupBudget,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        file: LedgerFile | None = None,
+        now_unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        """Charges are kept in the `file`, if there is one; `load` takes in those of before."""
         self.budget = budget
         self._now_ns = now_ns
+        self._now_unix_s = now_unix_s
+        self._file = file
         self._charges: defaultdict[str, deque[_Charge]] = defaultdict(deque)
         self._by_group: dict[str, Load] = {}
         self._by_probe: dict[ProbeKey, Load] = {}
         self._last: dict[ProbeKey, Load] = {}
+
+    def load(self) -> None:
+        """Takes in what the file has of the last hour. Raises OSError."""
+        for kept in self._file.load() if self._file is not None else ():
+            # The wall clock may have been set since: none is older than the hour, and none of the future.
+            age_s = min(max(self._now_unix_s() - kept.ended_unix_s, 0.0), HOUR_NS / NS)
+            load = Load(kept.requests, kept.duration_ns)
+            self._charge(kept.group, _Charge(self._now_ns() - round(age_s * NS), (kept.target, kept.probe), load))
+        for group, charges in self._charges.items():
+            self._charges[group] = deque(sorted(charges, key=lambda charge: charge.ended_ns))
 
     def allowed(self, probe: Probe) -> Load:
         """What a sweep of the probe that begins now may cause: what is left of its group's budget."""
@@ -89,9 +109,10 @@ class Ledger:
         """Charges the probe and its group with a sweep that ended now. One on demand says nothing of how much the next
         scheduled one will take."""
         key, group, load = probe_key(result.probe), result.probe.target.group, Load(result.sent, result.duration_ns)
-        self._charges[group].append(_Charge(self._now_ns(), key, load))
-        _add(self._by_group, group, load, 1)
-        _add(self._by_probe, key, load, 1)
+        self._charge(group, _Charge(self._now_ns(), key, load))
+        if self._file is not None:
+            kept = KeptCharge(result.id, group, *key, load.requests, load.duration_ns, self._now_unix_s())
+            self._file.append(kept)
         return key, load
 
     # --- what happens ------------------------------------------------------------------------------------------------
@@ -113,6 +134,11 @@ class Ledger:
         pass
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _charge(self, group: str, charge: _Charge) -> None:
+        self._charges[group].append(charge)
+        _add(self._by_group, group, charge.load, 1)
+        _add(self._by_probe, charge.key, charge.load, 1)
 
     def _whole(self) -> Load:
         requests = self.budget.requests_per_hour or sys.maxsize

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -15,17 +16,19 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
 from exporter import logs
-from exporter.analysis.windows import add_outcomes, count_window
+from exporter.analysis.windows import add_outcomes, count_lost, count_window
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.probe import Distribution, LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
+from exporter.core.threads import Threads
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
+from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.level_run import LevelRun
 from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
 from exporter.sweep.search import visits
@@ -33,6 +36,9 @@ from exporter.sweep.trace_settings import server_settings
 from exporter.sweep.watcher import Watcher
 
 _log = logging.getLogger(__name__)
+
+_figures = Threads("figures", max(2, os.cpu_count() or 1))
+"""What windows come to is computed beside the loop, and waits for nothing but other windows."""
 
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
@@ -46,6 +52,7 @@ _ABORTS = frozenset(
         Reason.LATENCY,
         Reason.PENDING_QUEUE,
         Reason.DEADLINE,
+        Reason.DAEMON_STALLED,
         Reason.WORKER_CRASH,
         Reason.SHUTDOWN,
         Reason.INTERNAL,
@@ -65,9 +72,9 @@ Judge = Callable[[SweepResult], SweepResult]
 
 
 class Sweep:
-    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` outlive it.
-    `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the probe's group
-    have left, where it has any."""
+    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` and `leftovers`
+    outlive it. `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the
+    probe's group have left, where it has any."""
 
     def __init__(
         self,
@@ -78,18 +85,22 @@ class Sweep:
         watchers: Sequence[Watcher] = (),
         judge: Judge | None = None,
         allowed: Load | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
         stop = probe.stop
         self._max_requests = min(stop.max_requests, allowed.requests) if allowed else stop.max_requests
         self._max_duration_ns = min(stop.max_duration_ns, allowed.duration_ns) if allowed else stop.max_duration_ns
         self._probe = probe
         self._pins = pins or Pins()
+        self._leftovers = leftovers or Leftovers()
         self._sinks = sinks
         self._watchers = watchers
         self._judge = judge
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+        # One schedule for all sweeps would be one sample of its distribution, over and over.
+        self._seed = secrets.randbits(32)
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._facts: ModelFacts | None = None
@@ -99,8 +110,15 @@ class Sweep:
         self._outcomes: dict[Outcome, int] = {}
         self._last_error = ""
         self._sent = 0
-        self._sent_by_level = 0
+        self._lent: Worker | None = None
+        self._sent_before = 0
+        self._level_under_way: LoadLevel | None = None
         self._input_faults: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The result's."""
+        return self._id
 
     async def run(self, borrow: Borrow) -> SweepResult:
         """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
@@ -109,7 +127,11 @@ class Sweep:
         result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
         try:
             async with borrow() as worker:
-                reason, text = await self._run_within_deadline(worker)
+                self._lent, self._sent_before = worker, worker.sent
+                try:
+                    reason, text = await self._run_within_deadline(worker)
+                finally:
+                    await self._settle(worker)
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
@@ -139,6 +161,27 @@ class Sweep:
         if self._worker is not None:
             with contextlib.suppress(WorkerLostError):  # `run` tells of it
                 await self._worker.stop_level()
+
+    async def _settle(self, worker: Worker) -> None:
+        """The sweep is over, however it ended: waits until nothing more is sent for it, and counts what was sent in a
+        window that never came. What became of those requests nobody knows: they count as cancelled."""
+        try:
+            await worker.silence()
+        except asyncio.CancelledError:
+            await worker.kill()
+            raise
+        finally:
+            self._sent, self._lent = worker.sent - self._sent_before, None
+            level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
+            if level is not None and lost > 0:
+                self._leftovers.add(self._probe, lost)
+                counts = count_lost(lost, level, self._probe)
+                self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
+                for sink in self._sinks:
+                    sink.window_ended(self._probe, counts)
+
+    def _sent_so_far(self) -> int:
+        return self._sent if self._lent is None else self._lent.sent - self._sent_before
 
     async def _clean_up(self, borrow: Borrow) -> None:
         """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
@@ -218,15 +261,22 @@ class Sweep:
 
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""
-        requests_left = self._max_requests - self._sent
+        requests_left = self._max_requests - self._sent_so_far()
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
         if requests_left <= 0:
             spent = f"all {self._max_requests} requests spent"
             return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
         if time_left_ns <= 0:
             return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
-        plan = LevelPlan(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns)
-        end = await self._run_level(worker, plan, facts)
+        run = self._begin_run(level, facts)
+        plan = LevelPlan(
+            *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
+            max_windows=run.max_windows,
+            abandoned_until_ns=self._leftovers.of(self._probe),
+            spared_until_ns=self._leftovers.spared_until_ns(self._probe),
+            seed=self._seed if level.seed is None else level.seed,
+        )
+        end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
             return end.reason, f"level {level.label}: {end.text}"
         if self._interrupted.is_set():
@@ -248,18 +298,18 @@ class Sweep:
             run.repeat()
         return run
 
-    async def _run_level(self, worker: Worker, plan: LevelPlan, facts: ModelFacts) -> LevelEnd:
+    async def _run_level(self, worker: Worker, plan: LevelPlan, run: LevelRun) -> LevelEnd:
         """Runs the level, and keeps what it measured."""
         measurement = None
         for watcher in self._watchers:
-            await asyncio.to_thread(watcher.level_started, plan)
+            await _figures.run(watcher.level_started, plan)
         try:
-            run = self._begin_run(plan.level, facts)
+            self._level_under_way = plan.level
             end = await self._run_to_its_end(worker, plan, run)
-            self._worker = None
-            self._sent += end.sent
-            self._sent_by_level = 0
-            measurement = await asyncio.to_thread(run.measurement, end.reason, end.text)
+            self._worker = self._level_under_way = None
+            self._leftovers.keep(self._probe, end.abandoned_until_ns)
+            self._leftovers.spare(self._probe, end.spared_until_ns)
+            measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
         finally:
@@ -287,7 +337,7 @@ class Sweep:
                     if event.warm_up:
                         run.add_warm_up(event)
                     elif not decided:
-                        verdict = await asyncio.to_thread(run.add, event, time.time())
+                        verdict = await _figures.run(run.add, event, time.time())
                         for watcher in self._watchers:
                             watcher.window_judged(plan.level, run.last_summary, verdict)
                         decided = run.is_decided(verdict)
@@ -298,10 +348,9 @@ class Sweep:
     async def _take_window(self, window: Window, level: LoadLevel) -> None:
         if not window.warm_up:
             for watcher in self._watchers:
-                await asyncio.to_thread(watcher.window_measured, window)
-        counts = await asyncio.to_thread(count_window, window, level, self._probe)
+                await _figures.run(watcher.window_measured, window)
+        counts = await _figures.run(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
-        self._sent_by_level += window.sent
         self._last_error = window.error_text or self._last_error
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)
@@ -324,9 +373,16 @@ class Sweep:
             measurements=tuple(self._measurements.values()),
             connection=self._connection,
             outcomes=self._outcomes,
-            sent=self._sent + self._sent_by_level,
+            sent=self._sent_so_far(),
             input_faults=self._input_faults,
+            seed=self._recorded_seed,
         )
+
+    @property
+    def _recorded_seed(self) -> int | None:
+        """The seed of the sweep's random arrivals; None where it has none."""
+        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     def _verdict(self) -> tuple[Reason, str]:
         """What a sweep that ran to its end comes to."""

@@ -9,11 +9,17 @@ import asyncio
 import random
 import socket
 from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from exporter.core.target import Resolve, Target
+from exporter.core.threads import Threads
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 Address = tuple[socket.AddressFamily, SocketAddress]
+
+_resolver = Threads("resolver", 16)
+_asked: dict[tuple[str, int], Future[Any]] = {}
 
 _turns: dict[tuple[str, int], set[SocketAddress]] = {}
 """By name and port: the addresses that have had their turn in the round that is under way."""
@@ -33,9 +39,17 @@ async def addresses(target: Target) -> list[Address]:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """All stream addresses of a name, in the system's order, asked anew at each call. Raises OSError, UnicodeError."""
-    loop = asyncio.get_running_loop()
-    return _unique(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    """All stream addresses of a name, in the system's order, asked anew at each call, but for one that is being asked
+    already. Raises OSError, UnicodeError.
+
+    The system's resolver can't be cancelled, and takes half a minute where no name server answers: a name has one
+    thread at most, however often it is asked for meanwhile."""
+    key = host, port
+    asked = _asked.get(key)
+    if asked is None or asked.done():
+        asked = _asked[key] = _resolver.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        asked.add_done_callback(lambda _: _asked.pop(key, None))
+    return _unique(await asyncio.shield(asyncio.wrap_future(asked)))
 
 
 def is_numeric(host: str) -> bool:

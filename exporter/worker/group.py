@@ -67,6 +67,15 @@ class WorkerGroup:
         else:
             await self._members[0].stop_level()
 
+    @property
+    def sent(self) -> int:
+        """See `Worker`."""
+        return sum(member.sent for member in self._members)
+
+    async def silence(self) -> None:
+        """See `Worker`."""
+        await asyncio.gather(*(member.silence() for member in self._members))
+
     async def end_sweep(self) -> None:
         """See `Worker`."""
         await asyncio.gather(*(member.end_sweep() for member in self._members))

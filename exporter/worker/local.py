@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
@@ -18,6 +19,7 @@ from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
+from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
     Command,
@@ -36,6 +38,10 @@ from exporter.worker.ipc import (
 START_LIMIT_SECONDS = 60.0
 """A cold disk and a busy machine can make the imports take long."""
 
+SILENCE_LIMIT_SECONDS = 1.5
+SILENCE_LOOK_SECONDS = 0.005
+"""How long a worker has to stop sending once its level is to end, before it is killed; and how often one looks."""
+
 EXIT_LIMIT_SECONDS = 2.0
 """How long a process that closed its end is given to be gone by itself, so that its own exit status is seen."""
 
@@ -49,8 +55,17 @@ class LocalWorker:
     An `await` or a level's iterator that is cancelled or closed ends what it asked for; the worker stays usable.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, connection: socket.socket, account: Account | None = None
+    ) -> None:
         self.sweeps = 0
+        self._account = account or Account()
+        self._sent: int | None = None
+        self._level_serial = 0
+        self._unsent = bytearray()
+        self._life = SignOfLife()
+        self._renewing: asyncio.TimerHandle | None = None
+        self._renew()
         self.was_killed = False
         self._process = process
         self._connection = connection
@@ -62,22 +77,30 @@ class LocalWorker:
 
     @classmethod
     async def spawn(
-        cls, *, log_format: str = "logfmt", cpus: Iterable[int] = (), module: str = "exporter.worker.main"
+        cls,
+        *,
+        log_format: str = "logfmt",
+        cpus: Iterable[int] = (),
+        module: str = "exporter.worker.main",
+        accounts: Path | None = None,
     ) -> LocalWorker:
         """Starts a process and waits until it is ready. It logs to our stderr. `cpus` are those it may run on; none
-        given means all. Raises WorkerLostError if it does not come up."""
+        given means all. Its account is a file in the folder `accounts`, where there is one that can be written to.
+        Raises WorkerLostError if it does not come up."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         cpu_list = ",".join(str(cpu) for cpu in sorted(cpus))
+        account = _open_account(accounts)
         with theirs:
+            handed = theirs.fileno(), account.fileno()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", module, str(theirs.fileno()), log_format, cpu_list),
-                pass_fds=(theirs.fileno(),),
+                *(sys.executable, "-m", module, *map(str, handed), log_format, cpu_list),
+                pass_fds=handed,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 env=base_environment(),
             )
-        worker = cls(process, ours)
+        worker = cls(process, ours, account)
         try:
             async with asyncio.timeout(START_LIMIT_SECONDS):
                 await worker._next_answer()
@@ -104,6 +127,34 @@ class LocalWorker:
     def is_asked(self) -> bool:
         """Whether somebody waits for an answer of it."""
         return self._inbox is not None
+
+    @property
+    def sent(self) -> int:
+        """See `Worker`."""
+        return self._account.sent if self._sent is None else self._sent
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the process has given no sign of life for a while: it is stopped, or busy in one place."""
+        return self.alive and self._is_stuck
+
+    def note(self, text: str) -> None:
+        """What the worker is for from now on, written to its account."""
+        if self._sent is None:
+            self._account.note(text)
+
+    async def silence(self) -> None:
+        """See `Worker`."""
+        if not self.alive or self._account.silent_serial >= self._level_serial:
+            return
+        with contextlib.suppress(WorkerLostError):
+            self._post(StopLevel())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_LIMIT_SECONDS):
+                while self.alive and self._account.silent_serial < self._level_serial:  # noqa: ASYNC110 - its memory
+                    await asyncio.sleep(SILENCE_LOOK_SECONDS)
+                return
+        await self.kill()
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
@@ -170,6 +221,8 @@ class LocalWorker:
         if self._inbox is not None:
             raise RuntimeError("the worker is busy with another command")
         self._serial += 1
+        if isinstance(what, RunLevel):
+            self._level_serial = self._serial
         self._inbox = asyncio.Queue(INBOX_ANSWERS)
         ended = False
         try:
@@ -187,15 +240,28 @@ class LocalWorker:
             self._forget_exchange()
 
     def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
-        """Sends at once: a command is far smaller than the socket's buffer, which is empty if the worker reads."""
-        data = b"".join(encode(Command(self._serial, what, _environment(what))))
+        """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
+        makes a command larger than any socket's buffer."""
+        is_idle = not self._unsent
+        for part in encode(Command(self._serial, what, _environment(what))):
+            self._unsent += part
+        if is_idle:
+            self._flush()
+        self._raise_if_lost()
+
+    def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            whole = self._connection.send(data) == len(data)
+            del self._unsent[: self._connection.send(self._unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
-            whole = False
-        if not whole:
+            self._unsent.clear()
             self._lose(Reason.WORKER_CRASH, "worker takes no commands any more")
-            self._raise_if_lost()
+        if self._unsent:
+            loop.add_writer(self._connection, self._flush)
+        else:
+            loop.remove_writer(self._connection)
 
     async def _next_answer(self) -> Reply:
         assert self._inbox is not None
@@ -237,7 +303,9 @@ class LocalWorker:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        asyncio.get_running_loop().remove_writer(self._connection)
         self._connection.close()
+        self._close_account()
         self._lose(Reason.WORKER_CRASH, self._how_it_ended())
         if self._inbox is not None:
             await self._inbox.put(None)
@@ -254,6 +322,19 @@ class LocalWorker:
             name = "unknown"
         return f"worker ended by signal {-status} ({name})"
 
+    def _renew(self) -> None:
+        """Shows the worker that this loop runs, and looks whether the worker's does."""
+        self._account.renew()
+        self._is_stuck = self._life.is_lost(self._account.ticks)
+        self._renewing = asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._renew)
+
+    def _close_account(self) -> None:
+        """The process is gone: its count is final."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._sent = self._account.sent
+        self._account.close()
+
     def _lose(self, reason: Reason, text: str) -> None:
         if self._lost is None:
             self._lost = WorkerLostError(reason, text)
@@ -261,6 +342,14 @@ class LocalWorker:
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
             raise WorkerLostError(self._lost.reason, str(self._lost))
+
+
+def _open_account(folder: Path | None) -> Account:
+    """In memory where the disk takes no more: a budget that is not kept over a crash is worth more than no sweep."""
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            return Account.create(folder)
+    return Account.create()
 
 
 def _environment(what: object) -> dict[str, str]:

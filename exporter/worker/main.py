@@ -1,6 +1,7 @@
 """The worker process: one event loop that runs a session's commands. Started by `local_worker`, never by a person.
 
-Arguments: the number of an inherited socket, the log format, and the cpus to run on ("0,2", or "" for all).
+Arguments: the numbers of an inherited socket and of an inherited account, the log format, and the cpus to run on
+("0,2", or "" for all).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.window import LevelEnd
+from exporter.engine.guard import Stop
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
+from exporter.storage.account import LOST_AFTER_SECONDS, SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
     Command,
@@ -52,14 +55,16 @@ _log = logging.getLogger(__name__)
 class Host:
     """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
 
-    def __init__(self, connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+    def __init__(self, connection: socket.socket, kinds: Mapping[str, Service], account: Account | None = None) -> None:
         connection.setblocking(False)
         self._connection = connection
         # The same socket under a second handle whose sends wait: for a thread, so that they don't hold up the loop.
         self._outlet = connection.dup()
         self._outlet.settimeout(SEND_TIMEOUT_SECONDS)
         self._sending = ThreadPoolExecutor(1, "sender")
-        self._session = Session(kinds)
+        self._account = account or Account()
+        self._daemon = SignOfLife()
+        self._session = Session(kinds, self._account)
         self._variables = HeaderVariables()
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._serial = 0
@@ -70,12 +75,20 @@ class Host:
     async def serve(self) -> None:
         """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
+        self._watch()
         await self._send(Reply(0, None, last=True))
         reading = asyncio.create_task(self._read())
         running = asyncio.create_task(self._run())
         done, _ = await asyncio.wait({reading, running}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+
+    def _watch(self) -> None:
+        """Shows that this process runs, and ends the load if the daemon does not: who would end it?"""
+        self._account.tick()
+        if self._daemon.is_lost(self._account.renewals):
+            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon stood still for {LOST_AFTER_SECONDS:g} s"))
+        asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._watch)
 
     async def _read(self) -> None:
         while True:
@@ -125,7 +138,11 @@ class Host:
         if isinstance(what, Preflight):
             await self._send(Reply(serial, await self._session.preflight(what.probe), last=True))
         elif isinstance(what, RunLevel):
-            await self._run_level(serial, what)
+            self._account.serial = serial
+            try:
+                await self._run_level(serial, what)
+            finally:
+                self._account.silence()
         elif isinstance(what, ReadModels):
             await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
         elif isinstance(what, EndSweep):
@@ -167,7 +184,7 @@ def main(kinds: Mapping[str, Service]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     die_with_parent()
     map_big_arrays()
-    _, descriptor, log_format, cpus = sys.argv
+    _, descriptor, account, log_format, cpus = sys.argv
     logs.configure("warning", log_format)
     # What a user waits for: the reading of large input files.
     logging.getLogger("exporter.worker.data").setLevel(logging.INFO)
@@ -175,13 +192,13 @@ def main(kinds: Mapping[str, Service]) -> None:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     connection = socket.socket(fileno=int(descriptor))
     # What asyncio's own loop spends between two callbacks is a good part of what a request costs this client.
-    uvloop.run(_serve(connection, kinds))
+    uvloop.run(_serve(connection, kinds, Account(int(account))))
 
 
-async def _serve(connection: socket.socket, kinds: Mapping[str, Service]) -> None:
+async def _serve(connection: socket.socket, kinds: Mapping[str, Service], account: Account) -> None:
     status = 0
     try:
-        await Host(connection, kinds).serve()
+        await Host(connection, kinds, account).serve()
     except Exception:
         _log.exception("worker ended")
         status = 1

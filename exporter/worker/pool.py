@@ -11,6 +11,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.engine.plan import Worker
+from exporter.storage.account import SIGN_OF_LIFE_SECONDS
 from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 
@@ -65,16 +66,17 @@ class WorkerPool:
         return sum(worker.alive for worker in (*self._idle, *self._busy))
 
     @contextlib.asynccontextmanager
-    async def lend(self, workers: int = 1) -> AsyncIterator[Worker]:
+    async def lend(self, workers: int = 1, note: str = "") -> AsyncIterator[Worker]:
         """For the time of one sweep a worker of the caller's own, or a group of several that share its load; waits
-        while `size` sweeps have theirs. One that the caller killed has missed its deadline. Raises WorkerLostError if a
-        new one does not come up."""
+        while `size` sweeps have theirs. Their accounts get the note. One that the caller killed has missed its
+        deadline. Raises WorkerLostError if a new one does not come up."""
         async with self._places:
             taken: list[LocalWorker] = []
             try:
                 for _ in range(workers):
                     taken.append(await self._take())
                     self._busy.add(taken[-1])
+                    taken[-1].note(note)
                 yield taken[0] if workers == 1 else WorkerGroup(taken)
             finally:
                 for worker in taken:
@@ -124,9 +126,10 @@ class WorkerPool:
 
     async def _is_fit(self, worker: LocalWorker) -> bool:
         """Whether the worker can be used again; if not, it is counted and gone."""
-        if worker.alive and worker.sweeps < self._max_sweeps:
+        is_stuck = worker.is_stuck
+        if worker.alive and not is_stuck and worker.sweeps < self._max_sweeps:
             return True
-        if worker.was_killed:
+        if worker.was_killed or is_stuck:
             reason = RestartReason.DEADLINE
         elif worker.alive:
             reason = RestartReason.WORN
@@ -139,7 +142,12 @@ class WorkerPool:
 
 async def _end(worker: LocalWorker) -> None:
     if worker.alive and not worker.is_asked:
-        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
-            async with asyncio.timeout(CLOSE_LIMIT_SECONDS):
-                await worker.end_sweep()
+        ending = asyncio.create_task(worker.end_sweep())
+        ends = asyncio.get_running_loop().time() + CLOSE_LIMIT_SECONDS
+        # One that gives no sign of life sees nothing off.
+        while not (ending.done() or worker.is_stuck or asyncio.get_running_loop().time() > ends):
+            await asyncio.wait({ending}, timeout=SIGN_OF_LIFE_SECONDS)
+        ending.cancel()
+        with contextlib.suppress(WorkerLostError, PreflightError, asyncio.CancelledError):
+            await ending
     await worker.kill()

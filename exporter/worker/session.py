@@ -1,7 +1,7 @@
 """What a worker does for one sweep after the other: preflight, levels, the end. Knows nothing of processes.
 
-Owns what lives as long as a sweep: the connection for the slow calls, the data, the readings of the server's metrics,
-and the account of abandoned requests.
+Owns what lives as long as a sweep: the connection for the slow calls, the data, and the readings of the server's
+metrics.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.engine.abandoned import Abandoned
+from exporter.engine.guard import Stop
 from exporter.engine.level import Level, Publish
 from exporter.engine.level_setup import places_in_flight
 from exporter.engine.plan import LevelPlan
@@ -27,6 +28,7 @@ from exporter.server.poller import Poller, open_readers
 from exporter.services.base import Control, Service, SharedRequests
 from exporter.services.bounded import BoundedControl
 from exporter.services.connectivity import no_answer
+from exporter.storage.account import Account
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
 
@@ -41,14 +43,16 @@ class Session:
     """Runs commands one at a time, but for `stop` and `proceed`, which are for the running
     level. `kinds` are the service kinds."""
 
-    def __init__(self, kinds: Mapping[str, Service]) -> None:
+    def __init__(self, kinds: Mapping[str, Service], account: Account | None = None) -> None:
+        """What is sent is counted in the `account`."""
         self._kinds = kinds
+        self._account = account or Account()
         self._control: Control | None = None
         self._abandoned = Abandoned()
         self._pollers: list[Poller] | None = None
         self._data = Data()
         self._level: Level | None = None
-        self._stopped = False
+        self._stopped: Stop | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """Begins a sweep: settles on an address of the target, where its policy is to keep to one, and asks the server
@@ -76,8 +80,9 @@ class Session:
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
-        self._stopped = False
+        self._stopped = None
         plan = _settled(plan)
+        self._abandoned = Abandoned(plan.abandoned_until_ns)
         service = self._service(plan.probe.target)
         control = self._control or self._make_control(plan.probe.target)
         shared: SharedRequests | None = None
@@ -101,10 +106,10 @@ class Session:
                 abandoned=self._abandoned,
                 pollers=self._pollers or (),
                 publish=publish,
+                account=self._account,
             )
             self._level = level
-            if self._stopped:  # while the data was read
-                level.stop()
+            self._stop_if_asked(level)
             await level.run()
         except InputError as error:
             raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS), faults=error.lines) from error
@@ -113,11 +118,16 @@ class Session:
             if shared is not None:
                 await self._unshare(shared)
 
-    def stop(self) -> None:
-        """Ends the running level, if there is one."""
-        self._stopped = True
+    def stop(self, stop: Stop | None = None) -> None:
+        """Ends the running level, if there is one, as its conductor wishes or for this reason."""
+        self._stopped = stop or Stop()
         if self._level is not None:
-            self._level.stop()
+            self._level.stop(stop)
+
+    def _stop_if_asked(self, level: Level) -> None:
+        """It may have been while the data was read."""
+        if self._stopped is not None:
+            level.stop(self._stopped)
 
     def proceed(self, at_ns: int) -> None:
         """The running level of a group's member goes on at this moment."""
@@ -128,7 +138,6 @@ class Session:
         """Closes what belonged to the sweep."""
         control, self._control = self._control, None
         pollers, self._pollers = self._pollers, None
-        self._abandoned = Abandoned()
         await asyncio.gather(*(poller.close() for poller in pollers or ()))
         self._data = Data()
         if control is not None:

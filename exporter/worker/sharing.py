@@ -10,6 +10,9 @@ from exporter.core.probe import Mode, SequenceOptions
 from exporter.core.window import LevelEnd
 from exporter.engine.plan import LevelPlan
 
+SPARE_WINDOWS = 2
+"""Windows beyond those wanted that each of several workers may cut, so that all wanted ones can be merged."""
+
 
 def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
@@ -44,6 +47,9 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
                 ),
                 level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
                 max_requests=_share(plan.max_requests, member, members),
+                # Their windows end on one grid, and one that is late leaves an edge out.
+                abandoned_until_ns=plan.abandoned_until_ns[member::members],
+                max_windows=plan.max_windows + SPARE_WINDOWS if plan.max_windows else 0,
                 member=member,
                 members=members,
             )
@@ -69,7 +75,15 @@ def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:
     """The ends of the members, in the order in which they came: the first that has a reason says why."""
     why = next((end for end in ends if end.reason is not Reason.NONE), ends[0])
     text = f"one of {members} workers: {why.text}" if why.text else ""
-    return LevelEnd(why.reason, text, sum(end.sent for end in ends), sum(end.abandoned for end in ends))
+    until_ns = tuple(sorted(moment for end in ends for moment in end.abandoned_until_ns))
+    return LevelEnd(
+        why.reason,
+        text,
+        sum(end.sent for end in ends),
+        sum(end.abandoned for end in ends),
+        until_ns,
+        max(end.spared_until_ns for end in ends),
+    )
 
 
 def _share(total: int, member: int, members: int) -> int:

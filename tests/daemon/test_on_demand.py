@@ -47,7 +47,7 @@ class Desk:
     async def _scheduled(self, probe: Probe) -> None:
         raise AssertionError("none is due")
 
-    def _lend(self, probe: Probe) -> Borrow:
+    def _lend(self, probe: Probe, sweep_id: str) -> Borrow:
         @asynccontextmanager
         async def borrow() -> AsyncIterator[Worker]:
             if self.lost:

@@ -48,6 +48,7 @@ def test_no_proc_no_figures(tmp_path: Path) -> None:
 async def test_a_blocked_loop_shows_once(tmp_path: Path) -> None:
     cpu_stat = tmp_path / "cpu.stat"
     cpu_stat.write_text("throttled_usec 10\n")
+    begin_ns, begin_cpu_ns = time.monotonic_ns(), time.process_time_ns()
     health = Health(cpu_stat)
     try:
         blocked_ns = PROBE_PERIOD_NS + 100_000_000
@@ -58,7 +59,9 @@ async def test_a_blocked_loop_shows_once(tmp_path: Path) -> None:
         await asyncio.sleep(0.01)
         sample = health.sample()
         assert sample.loop_lag_ns >= 100_000_000
-        assert sample.cpu_ratio > 0.1
+        # On a busy machine we get less of it than we ask for.
+        got = (time.process_time_ns() - begin_cpu_ns) / (time.monotonic_ns() - begin_ns)
+        assert sample.cpu_ratio > got / 2
         assert sample.throttled_ns == 15_000
         assert health.sample().loop_lag_ns == 0
     finally:

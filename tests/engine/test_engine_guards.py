@@ -20,9 +20,10 @@ from exporter.transport.call import EncodedRequest
 from tests.builders import concurrency
 from tests.engine.fakes import FakeService, Reply, always, make_plan, request_rate
 from tests.engine.levels import events_of
+from tests.waiting import patient
 
 GOOD_REQUESTS = 200
-LIMIT_MS = 40
+LIMIT_MS = round(patient(40))
 
 
 class FakePoller:

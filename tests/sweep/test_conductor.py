@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import (
     MAX_SEARCH_LEVELS,
+    Distribution,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
@@ -48,6 +51,7 @@ class ScriptedWorker:
         self.facts = make_facts()
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
+        self.sent = 0
         self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -60,7 +64,7 @@ class ScriptedWorker:
         self._stopped = False
         connect_ns = 1000 * len(self.plans)
         yield LevelStarted(ConnectionTimes(connect_ns=connect_ns))
-        sent = 0
+        before, sent = self.sent, 0
         while not self._stopped:
             event = self.script(plan, sent)
             if event is None:
@@ -68,17 +72,22 @@ class ScriptedWorker:
             if isinstance(event, Exception):
                 raise event
             assert event is not None
+            self.sent = before + (event.sent if isinstance(event, LevelEnd) else sent + 1)
             yield event
             if isinstance(event, LevelEnd):
                 return
             sent += 1
         # What was in flight when the level was stopped comes late: counted, never measured.
+        self.sent = before + sent + 1
         yield make_window(sent, [1.0], warm_up=True)
         yield LevelEnd(Reason.NONE, "", sent + 1)
 
     async def stop_level(self) -> None:
         self._stopped = True
         self.calls.append("stop_level")
+
+    async def silence(self) -> None:
+        """It sends nothing of its own accord."""
 
     async def end_sweep(self) -> None:
         self.calls.append("end_sweep")
@@ -143,7 +152,10 @@ async def test_an_unstable_level_does_not_end_the_sweep() -> None:
     result, _ = await sweep(ScriptedWorker(script), probe)
     assert (result.status, result.reason, result.usable) == (SweepStatus.UNSTABLE, Reason.UNSTABLE, True)
     assert [(m.stable, m.windows_run) for m in result.measurements] == [(False, 5), (True, 3)]
-    assert result.reason_text == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed"
+    assert (
+        result.reason_text
+        == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed and chance explain"
+    )
 
 
 async def test_preflight_fails() -> None:
@@ -276,6 +288,67 @@ async def test_the_worker_is_lost() -> None:
     result, _ = await sweep(ScriptedWorker(script), make_probe())
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
     assert result.outcomes == {Outcome.OK: 4}
+
+
+async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
+    class Killed(ScriptedWorker):
+        """Sends more in the window in which it is lost, and yet more until it is silent."""
+
+        async def silence(self) -> None:
+            self.sent += 20
+
+    def script(plan: LevelPlan, index: int) -> LevelEvent | Exception:
+        if index < 2:
+            return steady(plan, index)
+        worker.sent += 300
+        return WorkerLostError(Reason.WORKER_CRASH, "worker ended by signal 9")
+
+    worker = Killed(script)
+    result, sink = await sweep(worker, make_probe())
+    assert worker.sent == 322
+    assert result.sent == 322
+    assert result.outcomes == {Outcome.OK: 4, Outcome.CANCELLED: 318}
+    assert [counts.outcomes for counts in sink.counts][-1] == {Outcome.CANCELLED: 318}
+    assert sink.counts[-1].bucket_counts == (0,) * len(sink.counts[0].bucket_counts)
+    assert sink.events[-1] == "ended"
+
+
+async def test_so_is_that_of_a_cancelled_sweep_and_of_a_worker_that_had_a_life_before() -> None:
+    sink = RecordingSink()
+    worker = ScriptedWorker(lambda plan, index: steady(plan, index) if index == 0 else None)
+    worker.sent = 1000
+    task = asyncio.create_task(Sweep(make_probe(), [sink]).run(lambda: nullcontext(worker)))
+    while len(sink.events) < 2:
+        await asyncio.sleep(0.01)
+    worker.sent += 50
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sink.result is not None
+    assert sink.result.sent == worker.sent - 1000 > 50
+
+
+async def test_the_worker_holds_the_limit_of_windows_itself() -> None:
+    worker = ScriptedWorker(steady)
+    await sweep(worker, make_probe(measurement=MeasurementOptions(window_ns=NS, max_windows=7)))
+    assert worker.plans[0].max_windows == 7
+    counted = ScriptedWorker(lambda plan, index: steady(plan, index) if index < 3 else LevelEnd(Reason.NONE, "", 6))
+    await sweep(counted, make_probe(measurement=MeasurementOptions(window_ns=NS, max_windows=7, request_count=6)))
+    assert counted.plans[0].max_windows == 0
+
+
+async def test_a_sweep_does_not_wait_behind_what_hangs_in_asyncios_own_pool() -> None:
+    go = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, go.wait)
+    try:
+        async with asyncio.timeout(10):
+            result, _ = await sweep(ScriptedWorker(steady), make_probe())
+        assert result.usable
+    finally:
+        go.set()
+        await stuck
 
 
 async def test_a_worker_that_says_nothing_is_killed_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -612,3 +685,19 @@ async def test_so_is_what_one_that_missed_its_deadline_shared(
     assert silent.calls == ["kill"]
     assert (second.calls == ["end_sweep"]) == cleaned
     assert second.plans == []
+
+
+async def test_random_arrivals_have_a_seed_of_their_own_in_each_sweep() -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 10.0, "10", Distribution.POISSON)
+    seeds = []
+    for _ in range(3):
+        worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
+        result, _ = await sweep(worker, make_probe(levels=(level,)))
+        assert worker.plans[0].seed == result.seed
+        seeds.append(result.seed)
+    assert len(set(seeds)) == 3
+    worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
+    result, _ = await sweep(worker, make_probe(levels=(replace(level, seed=7),)))
+    assert (worker.plans[0].seed, result.seed) == (7, 7)
+    result, _ = await sweep(ScriptedWorker(lambda plan, index: make_window(index, [1.0])), make_probe())
+    assert result.seed is None

@@ -23,6 +23,7 @@ class Resolving:
     def __init__(self, *found: str) -> None:
         self.found = list(found)
         self.asked: list[str] = []
+        self.sent = 0
         self.error: PreflightError | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -37,6 +38,7 @@ class Resolving:
             yield event
 
     async def stop_level(self) -> None: ...
+    async def silence(self) -> None: ...
     async def end_sweep(self) -> None: ...
     async def kill(self) -> None: ...
 

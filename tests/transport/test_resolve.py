@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -280,3 +281,33 @@ async def test_channels_of_a_level_share_the_replicas(zone: Zone) -> None:
         for channel in channels:
             await channel.close()
     assert served == {"127.0.0.2": 4, "127.0.0.3": 4}
+
+
+# --- the system's resolver ----------------------------------------------------------------------------------------
+
+
+async def test_a_resolver_that_hangs_has_one_thread_per_name_and_none_of_asyncios(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go, asked = threading.Event(), Counter[str]()
+
+    def getaddrinfo(host: str, port: int, **more: Any) -> list[Any]:
+        asked[host] += 1
+        if host == "silent.test":
+            go.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    silent = [asyncio.create_task(resolve.look_up("silent.test", 80)) for _ in range(50)]
+    await asyncio.sleep(0)
+    silent[0].cancel()
+    async with asyncio.timeout(5):
+        assert await resolve.look_up("good.test", 81) == [(socket.AF_INET, ("10.0.0.1", 81))]
+        assert await asyncio.to_thread(lambda: 1) == 1
+    go.set()
+    found = await asyncio.gather(*silent, return_exceptions=True)
+    assert found[1:] == [[(socket.AF_INET, ("10.0.0.1", 80))]] * 49
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert asked == {"silent.test": 1, "good.test": 1}
+    assert await resolve.look_up("silent.test", 80)
+    assert asked["silent.test"] == 2

@@ -122,7 +122,7 @@ def test_a_reason_that_repeats_the_state_is_not_said_twice() -> None:
 
 
 def test_marks_of_a_level_and_of_a_probe() -> None:
-    measured = make_measurement(stable=False, client_limited=True)
+    measured = make_measurement(stable=False, client_limited=True, unsent_ratio=0.175)
     probe = make_probe()
     view = ProbeView(
         probe,
@@ -133,7 +133,7 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
     html = status_page([probe_status(view, NOW, None, pause="in maintenance")], FACTS)
     assert '<span class="badge" title="in maintenance">paused</span>' in html
     page = Reader(html)
-    assert page.rows[1][1:3] == ["ok running paused", "concurrency 1 unstable client-limited"]
+    assert page.rows[1][1:3] == ["ok running paused", "concurrency 1 unstable client-limited 17.5 % unsent"]
     assert page.rows[1][-3] == "paused"
 
 

@@ -27,7 +27,7 @@ from exporter.worker.group import WorkerGroup
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_target
 from tests.engine.fakes import make_plan, request_rate
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, patient
 from tests.worker.test_local import FAKE_WORKER, probe, run
 
 
@@ -68,7 +68,7 @@ async def test_a_sweep(group: WorkerGroup) -> None:
     assert [window.warm_up for window in windows] == [True, False, False, False, True]
     for window in windows[1:4]:
         assert window.in_flight == 5
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
         assert (window.columns.outcome == Outcome.OK).all()
         assert window.before is not None
         assert window.after is not None
@@ -88,7 +88,7 @@ async def test_a_longer_warm_up_is_shared(group: WorkerGroup, warm_up_ns: int, w
     assert sum(len(window.columns) for window in windows[:first]) >= warm_up_requests + 2
     for window in windows[first:-2]:
         assert not window.warm_up
-        assert window.duration_ns == pytest.approx(100 * MS, rel=0.2)
+        assert window.duration_ns == pytest.approx(100 * MS, rel=patient(0.2))
 
 
 @pytest.mark.parametrize("distribution", Distribution)
@@ -96,7 +96,9 @@ async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, d
     level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
     windows = windows_of(await run(group, plan(level), windows=3))
     rows = RecordColumns.concatenate([window.columns for window in windows])
-    intended = np.sort(rows.intended_ns)[2:]  # two cold requests
+    # Less two cold requests, and less those at the end, which may be answered after it.
+    intended = np.sort(rows.intended_ns)[2:]
+    intended = intended[intended < windows[-1].start_ns]
     if distribution is Distribution.CONSTANT:
         gaps, missing = np.divmod(np.diff(intended), 2_500_000)
         assert not missing.any()
@@ -171,7 +173,7 @@ async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monke
     """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
     or until their own guards stop them."""
     broken = tmp_path / "broken"
-    monkeypatch.setenv("FAKE_SERVER_BREAKS", str(broken))
+    monkeypatch.setenv("TRITON_FAKE_BREAKS", str(broken))
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
     members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
     group = WorkerGroup(members)

@@ -16,7 +16,7 @@ import pytest
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Probe
+from exporter.core.probe import InputOptions, Probe
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
 from exporter.worker.local import LocalWorker
@@ -251,3 +251,90 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state not in "ZX"  # a zombie is one that nobody has looked after yet
+
+
+# --- what was sent, and for whom ----------------------------------------------------------------------------------
+
+
+async def test_what_a_lost_worker_has_sent_is_known(worker: LocalWorker) -> None:
+    with pytest.raises(WorkerLostError):
+        await run(worker, plan("exits"), windows=100)
+    assert worker.sent == 11  # it ends in its eleventh request
+
+
+async def test_a_worker_without_a_sign_of_its_daemon_stops_sending(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        assert isinstance(await anext(events), LevelStarted)
+        assert isinstance(await anext(events), Window)
+        assert worker._renewing is not None
+        worker._renewing.cancel()
+        started = asyncio.get_running_loop().time()
+        rest = [event async for event in events]
+        assert 1.5 < asyncio.get_running_loop().time() - started < 10
+    end = rest[-1]
+    assert isinstance(end, LevelEnd)
+    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon stood still for 2 s")
+    assert worker.sent == end.sent > 100
+
+
+async def test_nothing_is_sent_after_silence(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        await anext(events)
+        await anext(events)
+    await worker.silence()
+    sent = worker.sent
+    await asyncio.sleep(0.1)
+    assert worker.alive
+    assert worker.sent == sent > 0
+
+
+async def test_a_level_that_was_not_begun_is_silent_too(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan("no_fit"))) as events:
+        with pytest.raises(PreflightError):
+            await anext(events)
+    await worker.silence()
+    assert worker.alive
+
+
+async def test_a_stopped_worker_is_killed_for_silence(worker: LocalWorker) -> None:
+    async with aclosing(worker.run_level(plan(window_ms=60_000))) as events:
+        await anext(events)
+        await anext(events)
+        os.kill(worker.pid, signal.SIGSTOP)
+    started = asyncio.get_running_loop().time()
+    await worker.silence()
+    assert asyncio.get_running_loop().time() - started < 5
+    assert not worker.alive
+    assert worker.sent > 0
+
+
+async def test_a_stopped_worker_is_known_to_be_stuck_and_one_that_goes_on_is_not(worker: LocalWorker) -> None:
+    os.kill(worker.pid, signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        while not worker.is_stuck:
+            await asyncio.sleep(0.05)
+        os.kill(worker.pid, signal.SIGCONT)
+        while worker.is_stuck:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_command_may_be_larger_than_the_sockets_buffer(worker: LocalWorker) -> None:
+    large = dataclasses.replace(probe(), input=InputOptions(string_data="x" * 3_000_000))
+    for _ in range(2):
+        assert await worker.preflight(large) == make_facts()
+    assert worker.alive
+
+
+async def test_a_stop_follows_a_large_command(worker: LocalWorker) -> None:
+    large = plan(window_ms=60_000)
+    options = InputOptions(string_data="x" * 3_000_000)
+    large = dataclasses.replace(large, probe=dataclasses.replace(large.probe, input=options))
+    async with aclosing(worker.run_level(large)) as events:
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    await worker.silence()
+    assert worker.alive
+    assert await worker.preflight(probe()) == make_facts()

@@ -24,6 +24,11 @@ class FakeWorker:
         self.sweeps = 0
         self.ended = False
         self.is_asked = False
+        self.is_stuck = False
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     async def end_sweep(self) -> None:
         assert self.alive
@@ -159,3 +164,22 @@ async def test_close_ends_all_and_counts_none(factory: Factory) -> None:
         assert fake(busy).ended
     assert pool.alive == 0
     assert sum(pool.restarts.values()) == 0
+
+
+async def test_a_worker_that_stands_still_is_not_waited_for_at_the_end_nor_lent(factory: Factory) -> None:
+    pool = WorkerPool(2, spawn=factory)
+    async with pool.lend() as first:
+        pass
+    fake(first).is_stuck = True
+    async with pool.lend() as second:
+        assert second is not first
+    assert pool.restarts["deadline"] == 1
+
+    async def hang() -> None:
+        fake(second).is_stuck = True
+        await asyncio.Event().wait()
+
+    fake(second).end_sweep = hang  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        await pool.close()
+    assert fake(second).ended

@@ -15,8 +15,9 @@ from exporter.commands.analyze.command import run_analyze
 from exporter.demo.triton import MODELS
 from tests.servers.mlserver import MlServer
 from tests.servers.pythie_serving import PythieServing
+from tests.waiting import patient
 
-QUICK = "-p 100 -s 1000"
+QUICK = f"-p {patient(100):.0f} -s 1000"
 """Windows as short as they can be, and the first three are stable."""
 
 FILES = "-f perf.csv --json perf.json --profile-export-file export.json"

@@ -36,6 +36,7 @@ class FakeWorker:
         self.events = events
         self.lost = lost
         self.calls: list[str] = []
+        self.sent = 0
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         self.calls.append("preflight")
@@ -46,6 +47,9 @@ class FakeWorker:
             yield event
         if self.lost:
             raise self.lost
+
+    async def silence(self) -> None:
+        """It sends nothing."""
 
     async def stop_level(self) -> None:
         self.calls.append("stop")
