@@ -114,7 +114,7 @@ def test_what_is_in_flight_by_chance_is_not_lost() -> None:
     """300 were due, and 8 more were in flight at the end than at the start: no more than a queue with 4 on average has
     by chance. One that is short has not got them."""
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100", Distribution.POISSON)
-    ok = {"offered": 100.0, "outcomes": {OK: 288}, "response_time": WITHIN}
+    ok: dict[str, Any] = {"offered": 100.0, "outcomes": {OK: 288}, "response_time": WITHIN}
     for mean_ms, expected in ((40.0, True), (0.1, False)):
         latency = LatencySummary(96, mean_ms * MS, mean_ms * MS, 0, round(100 * MS), ())
         window = WindowSummary(0, 0.0, NS, 100, 0, {OK: 96}, 96.0, latency, judged=True)

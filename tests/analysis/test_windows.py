@@ -66,12 +66,12 @@ def test_a_bucket_holds_its_upper_bound(latency_ms: float, bucket: int) -> None:
 
 def test_a_median_by_buckets_is_close() -> None:
     """As histogram_quantile makes it, half way into the bucket that holds a steady latency."""
-    bounds = np.array(windows.duration_buckets(10))
+    bounds = np.array(duration_buckets(10))
     index = int(np.searchsorted(bounds, 0.0215))
     assert (bounds[index - 1] + bounds[index]) / 2 == pytest.approx(0.0215, rel=0.05)
     inside = bounds[(bounds >= 0.001) & (bounds <= 10)]
     assert np.max((inside[1:] + inside[:-1]) / 2 / inside[:-1]) < 1.15
-    assert set(windows.duration_buckets(3)) < set(bounds) < set(windows.duration_buckets(20))
+    assert set(duration_buckets(3)) < set(bounds) < set(duration_buckets(20))
 
 
 @given(st.lists(st.integers(1, 100_000_000_000), max_size=50))
