@@ -172,6 +172,8 @@ def _load(probe: ProbeSettings) -> Found:
     given = probe.load.model_fields_set
     if probe.load.request_rate is None and "distribution" in given:
         yield ("load", "distribution"), "has no meaning without request_rate"
+    if probe.load.concurrency is None and "think_time" in {name.removesuffix("_ns") for name in given}:
+        yield ("load", "think_time"), "has no meaning without concurrency"
     if probe.load.distribution != "poisson" and "seed" in given:
         yield ("load", "seed"), "has no meaning without distribution: poisson"
 

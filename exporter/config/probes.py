@@ -75,6 +75,7 @@ def build_target(settings: TargetSettings) -> Target:
         gpu=settings.gpu,
         server_directory=settings.server_directory,
         model_repository=settings.model_repository,
+        max_response_bytes=settings.max_response_bytes or 0,
         host_header=settings.host_header,
         management_url=settings.management_url or "",
         management_headers=build_headers(settings.management_headers),

@@ -15,13 +15,15 @@ from exporter.core.probe import Probe
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies. The values of a
-    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it."""
+    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it. Of `alternative`
+    inputs, which are optional, a request has one: which, the user chooses."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
     shape_tensor: bool = False
+    alternative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class ModelFacts:
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
     call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none. `binary_tensors`:
-    whether tensors go over HTTP in binary form, as Triton's do."""
+    whether tensors go over HTTP in binary form, as Triton's do. `dynamic_batching`: the server makes batches of
+    requests that meet."""
 
     name: str
     version: str
@@ -67,6 +70,7 @@ class ModelFacts:
     composing: tuple[ModelKey, ...] = ()
     priority_levels: int = 0
     binary_tensors: bool = True
+    dynamic_batching: bool = False
 
 
 def request_priority(probe: Probe, facts: ModelFacts) -> int:

@@ -73,7 +73,8 @@ class LoadLevel:
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
-    `request_period` responses each, until there were `value` of them.
+    `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
+    for some `think_ns` after its end, half as much more or less.
     """
 
     mode: Mode
@@ -87,6 +88,7 @@ class LoadLevel:
     start: int = 0
     step: int = 0
     request_period: int = 0
+    think_ns: int = 0
 
 
 MAX_REQUEST_RATE = 1_000_000.0
@@ -156,7 +158,8 @@ class InputOptions:
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
     unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
     the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
-    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's."""
+    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's.
+    `optional_inputs` (send, omit) are the model's optional ones in generated data."""
 
     source: str = "random"
     seed: int = 0
@@ -176,6 +179,7 @@ class InputOptions:
     datatypes: tuple[tuple[str, str], ...] = ()
     signature: str = "serving_default"
     content_type: str = ""
+    optional_inputs: str = "send"
 
 
 DEFAULT_INPUT = InputOptions()
@@ -297,30 +301,37 @@ class Tier:
     signals: tuple[Signal, ...]
 
 
-PAGE = Tier("page", 1.30, 3.0, 9, 12, 4, (Signal.LATENCY_P50,))
+PAGE = Tier("page", 1.25, 3.0, 14, 18, 6, (Signal.LATENCY_P50,))
 
-WARN = Tier("warn", 1.15, 2.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
+WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
 
-SLOW = Tier("slow", 1.07, 0.5, 173, 288, 115, (Signal.LATENCY_P50,))
+SLOW = Tier("slow", 1.06, 3.0, 173, 288, 115, (Signal.LATENCY_P50,))
+
+
+MOST_POOLED_SWEEPS = 50
+"""Sweeps over which p99 is pooled at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineOptions:
-    """How a level is held against what it was.
+    """How a level is compared with what it was.
 
-    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`; the pin replaces the
-    provisional one if it is at most `replace_ratio` worse. A newly served version may be worse than the accepted one by
-    `version_ratio`. No verdict is given where the baseline's noise is above `max_noise`, and none on the 99th
-    percentile of fewer than `p99_min_requests` requests. What differs by no more than the floor, differs not.
-    The counts of the tiers are meant for sweeps every `counts_interval_ns`.
+    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`, and refined once after
+    `refine_ns`. A longer pin keeps the level of the one before where it is worse by more than `replace_ratio`. A newly
+    served version may be worse than the accepted one by `version_ratio`. `timezone` ("": the schedule's) is where the
+    hours of the week are those of the model's users. Above `max_noise` (None: no limit) no verdict is given. The 99th
+    percentile is pooled over sweeps until it rests on `p99_min_requests` requests. What differs by no more than the
+    floor, differs not. The counts of the tiers are meant for sweeps every `counts_interval_ns`.
     """
 
     enabled: bool = True
     pin_ns: int = 7 * 86_400 * NS
     provisional_ns: int = 86_400 * NS
+    refine_ns: int = 28 * 86_400 * NS
+    timezone: str = ""
     replace_ratio: float = 1.05
     version_ratio: float = 1.10
-    max_noise: float = 0.08
+    max_noise: float | None = None
     p99_min_requests: int = 1000
     p50_floor_ns: int = 200_000
     p99_floor_ns: int = 1_000_000

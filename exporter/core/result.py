@@ -5,6 +5,7 @@ The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` s
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,11 +117,13 @@ class Measurement:
     averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
 
     `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
-    from it at most, and `output_difference` how the first wrong one was wrong.
+    from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no time.
 
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
     *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+
+    `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
 
     level: LoadLevel
@@ -165,11 +168,19 @@ class Measurement:
     first_response: LatencySummary | None = None
     inter_response: LatencySummary | None = None
     responses_per_request: float | None = None
+    unchecked: int = 0
+    modes_ns: tuple[float, float] | None = None
 
     @property
     def error_ratio(self) -> float | None:
-        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
-        return error_ratio(self.outcomes)
+        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none. Of the unchecked
+        as many are taken for wrong as of those that were checked."""
+        known = error_ratio(self.outcomes)
+        if known is None or not self.validated or not self.unchecked:
+            return known
+        wrong = self.outcomes.get(Outcome.WRONG_OUTPUT, 0)
+        judged = sum(count for outcome, count in self.outcomes.items() if outcome is not Outcome.CANCELLED)
+        return known + min(wrong / self.validated, 1.0) * self.unchecked / judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +200,27 @@ class WindowSummary:
     backlog_growth: int = 0
 
 
+class Withheld(enum.StrEnum):
+    """Why there is no verdict on a signal. Closed: a label value."""
+
+    NO_BASELINE = "no_baseline"
+    NO_REQUESTS = "no_requests"
+    CLIENT_LIMITED = "client_limited"
+    FEW_REQUESTS = "few_requests"
+    NO_FIGURE = "no_figure"
+    NOISY = "noisy"
+
+
 @dataclass(frozen=True, slots=True)
 class SignalVerdict:
-    """One signal of a level, held against its baseline.
+    """One signal of a level, compared with its baseline.
 
     `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
     says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
-    why. `version_ratio` is the served version over the accepted one, None where that is the one served.
+    why, `reason` in a word. `limits` is, by tier, the ratio above which a sweep is bad; `counts` is (bad sweeps, of so
+    many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is
+    the served version over the accepted one, None where that is the one served. `modes` are both values of a signal
+    that has two, the lower one first.
     """
 
     signal: Signal
@@ -204,17 +229,43 @@ class SignalVerdict:
     tiers: Mapping[str, bool] = field(default_factory=dict)
     withheld: str = ""
     version_ratio: float | None = None
+    reason: Withheld | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    began_unix_s: float | None = None
+    modes: tuple[float, float] | None = None
+
+
+class VerdictChange(enum.StrEnum):
+    """What changed with a sweep. Closed: an event in the log."""
+
+    PINNED = "pinned"
+    BEGAN = "began"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEvent:
+    """Something that changed with this sweep; `signal` and `tier` are of a regression, `text` says more."""
+
+    change: VerdictChange
+    text: str = ""
+    signal: Signal | None = None
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
     """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
-    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet."""
+    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet. From
+    a `provisional` baseline no page is raised. `events` are what changed with this sweep."""
 
     level: LoadLevel
     signals: tuple[SignalVerdict, ...]
     components_ns: Mapping[str, float] = field(default_factory=dict)
     pinned_unix_s: float | None = None
+    provisional: bool = False
+    events: tuple[VerdictEvent, ...] = ()
 
     @property
     def regressed(self) -> bool:

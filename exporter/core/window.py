@@ -114,12 +114,14 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers that were held against what is expected of them, and the first difference in words."""
+    """Answers that were held against what is expected of them, and the first difference in words. `unchecked` are those
+    for which there was no time."""
 
     answers: int = 0
     wrong: int = 0
     error: OutputError | None = None
     difference: str = ""
+    unchecked: int = 0
 
     def __add__(self, other: Checked) -> Checked:
         errors = [error for error in (self.error, other.error) if error is not None]
@@ -128,6 +130,7 @@ class Checked:
             wrong=self.wrong + other.wrong,
             error=sum(errors[1:], errors[0]) if errors else None,
             difference=self.difference or other.difference,
+            unchecked=self.unchecked + other.unchecked,
         )
 
 
@@ -180,13 +183,15 @@ class Window:
 class LevelEnd:
     """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
     sent, warm-up included; `abandoned` are requests given up on that the server may still be working at, and
-    `abandoned_until_ns` until when each is held for that, by `time.monotonic_ns`, in order."""
+    `abandoned_until_ns` until when each is held for that, in order; `spared_until_ns` is until when the server asked to
+    be left alone, 0 if it did not. All by `time.monotonic_ns`."""
 
     reason: Reason
     text: str
     sent: int
     abandoned: int = 0
     abandoned_until_ns: tuple[int, ...] = ()
+    spared_until_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,7 +346,9 @@ class Level:
         if not is_measured or len(in_flight.recorder):
             await self._hand_over(self._cut(warm_up=True))
         until_ns = self._abandoned.until_ns(time.monotonic_ns())
-        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns)
+        return LevelEnd(
+            stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns, in_flight.spared_until_ns
+        )
 
 
 def first_channels(plan: LevelPlan) -> int:

@@ -6,6 +6,7 @@ Owns the calls and what each waits for. Knows nothing of windows, stop rules, re
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +24,10 @@ Offer = Callable[[Call, int, int], bool]
 BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
 """What a server that is down or overloaded answers at once: to ask again at once would only hammer it."""
 
+_OK = Outcome.OK
+
 BACK_OFF_FIRST_NS = 10_000_000
 BACK_OFF_LAST_NS = NS
-RETRY_AFTER_LIMIT_NS = 5 * NS
-"""A server's own wish (Retry-After) is honoured up to here, so that a level does not sleep away its windows."""
 
 
 MAX_WAITING = 1 << 18
@@ -38,9 +39,9 @@ def longer_ns(back_off_ns: int) -> int:
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
-def pause_ns(back_off_ns: int, call: Call) -> int:
-    """How long to pause after this call: as long as the server asks, but no shorter than the back-off."""
-    return max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
+def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+    counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
+    return BACK_OFF_OUTCOMES - counted
 
 
 class Sender(Protocol):
@@ -94,9 +95,12 @@ class FirstCall:
 class ClosedLoop:
     """As many requests in flight as there are calls: each end sends the next.
 
-    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s, or as long
-    as the server asks; and while the in-flight budget is taken up by abandoned requests. A server that says that it is
-    overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s; and while
+    it finds no room, since abandoned requests take it up or the server asked for a pause. A server that reports that it
+    is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+
+    With a `think_ns` each call pauses after its end, for half to one and a half times that: calls whose ends are tied
+    together, by the server's batches, come loose.
     """
 
     def __init__(
@@ -105,11 +109,13 @@ class ClosedLoop:
         offer: Offer,
         on_warm: Callable[[], None],
         on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+        think_ns: int = 0,
     ) -> None:
         self.unsent = 0
         self.waiting = 0
-        counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
-        self._pause_after = BACK_OFF_OUTCOMES - counted
+        self._pause_after = _pause_after(on_overload)
+        self._think_s = think_ns / NS
+        self._random = random.Random()  # noqa: S311 - a pause, no secret; another one in each sweep
         self._calls = calls
         self._offer = offer
         self._on_warm = on_warm
@@ -130,6 +136,10 @@ class ClosedLoop:
             self._pause(call)
             return
         self._back_off_ns[call.slot] = 0
+        if self._think_s:
+            pause_s = self._think_s * self._random.uniform(0.5, 1.5)
+            self._pauses[call.slot] = self._loop.call_later(pause_s, self._resume, call)
+            return
         # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
         self._send(call, call.last_ns)
 
@@ -156,7 +166,7 @@ class ClosedLoop:
     def _pause(self, call: Call) -> None:
         back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
-        self._pauses[call.slot] = self._loop.call_later(pause_ns(back_off_ns, call) / NS, self._resume, call)
+        self._pauses[call.slot] = self._loop.call_later(back_off_ns / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:
         del self._pauses[call.slot]
@@ -173,8 +183,10 @@ class CountedLoop(ClosedLoop):
         count: int,
         on_finished: Callable[[], None],
         on_overload: OverloadPolicy,
+        *,
+        think_ns: int = 0,
     ) -> None:
-        super().__init__(calls, self._offer_counted, lambda: None, on_overload)
+        super().__init__(calls, self._offer_counted, lambda: None, on_overload, think_ns)
         self._offer_any = offer
         self._unsent_yet = count
         self._awaited = count
@@ -271,9 +283,9 @@ class OpenLoop:
     waits for one, in its turn, and goes with the moment at which it was due: its response time has the wait, as a
     user's would (as in wrk2). Leaving it out would hide just the time in which the server stood still. The server never
     has more requests than it may, and never gets more than were asked for. What has waited for `patience_ns`, the
-    requests' own time-out, is given up: unsent. So is what is due while the server is spared: after it said that it is
-    overloaded, under the policy `back_off`, for as long as a closed loop would pause. Nothing else that it answers
-    changes anything: the level's stop rules are there for that.
+    requests' own time-out, is given up: unsent. So is what is due while the server is spared, after the same outcomes
+    and for as long as a closed loop would pause: to a server that is gone a rate is no measure, but connections by the
+    thousand. Nothing else that it answers changes anything: the level's stop rules are there for that.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
     """
@@ -299,7 +311,7 @@ class OpenLoop:
         self._on_warm: Callable[[], None] | None = on_warm
         self._on_finished = on_finished
         self._offsets_ns = offsets_ns
-        self._backs_off = on_overload is OverloadPolicy.BACK_OFF
+        self._pause_after = _pause_after(on_overload)
         self._back_off_ns = 0
         self._spared_until_ns = 0
         self._start_ns = 0
@@ -322,7 +334,7 @@ class OpenLoop:
         if self._on_warm is not None:
             self._on_warm()
             self._on_warm = None
-        if self._backs_off:
+        if call.outcome is not _OK or self._back_off_ns:
             self._heed(call)
         self._free.append(call)
         if self._waiting:
@@ -387,9 +399,9 @@ class OpenLoop:
         """Spares the server for longer each time in a row. What was in flight when a pause began tells nothing new."""
         if call.last_ns < self._spared_until_ns:
             return
-        if call.outcome is Outcome.OVERLOAD:
+        if call.outcome in self._pause_after:
             self._back_off_ns = longer_ns(self._back_off_ns)
-            self._spared_until_ns = call.last_ns + pause_ns(self._back_off_ns, call)
+            self._spared_until_ns = call.last_ns + self._back_off_ns
             self.unsent += len(self._waiting)
             self._waiting.clear()
         else:

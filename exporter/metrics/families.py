@@ -170,9 +170,8 @@ SEND_LAG = _family(
 ERROR_RATIO = _family(
     "gauge",
     "error_ratio",
-    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1."
-    + _LAST
-    + " Absent without requests.",
+    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1; of responses that there was "
+    "no time to validate, as many are taken for wrong as of those validated." + _LAST + " Absent without requests.",
 )
 MEASURED_REQUESTS = _family(
     "gauge",
@@ -382,13 +381,13 @@ _VERDICT = " Of the last sweep with usable data."
 BASELINE_LATENCY = _family(
     "gauge",
     "baseline_latency_seconds",
-    "What this percentile of latency is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+    "What this percentile of latency is compared with, at this hour of the week." + _VERDICT + " Absent without one.",
     (*L, "percentile"),
 )
 BASELINE_THROUGHPUT = _family(
     "gauge",
     "baseline_throughput_inferences_per_second",
-    "What throughput is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+    "What throughput is compared with, at this hour of the week." + _VERDICT + " Absent without one.",
 )
 BASELINE_RATIO = _family(
     "gauge",
@@ -401,8 +400,22 @@ REGRESSION = _family(
     "regression",
     "1 while enough of the last sweeps were worse than the baseline for this tier, 0 while not."
     + _VERDICT
-    + " Absent where no verdict can be given; the status page says why.",
+    + " Absent where no verdict is given, and for tier page while the baseline is provisional.",
     (*L, "signal", "tier"),
+)
+VERDICT_WITHHELD = _family(
+    "gauge",
+    "verdict_withheld",
+    "1 where no verdict is given on a signal that a tier looks at, and why." + _VERDICT + " Absent where there is one.",
+    (*L, "signal", "reason"),
+)
+BIMODAL_LATENCY = _family(
+    "gauge",
+    "bimodal_latency_seconds",
+    "Both medians (group lower, upper) of a level whose windows, or whose sweeps, form two groups."
+    + _VERDICT
+    + " Absent where they form one.",
+    (*L, "of", "group"),
 )
 REGRESSION_COMPONENT = _family(
     "gauge",

@@ -149,13 +149,17 @@ def level_blocks(view: ProbeView) -> dict[Family, Block]:
         _add_latency(lines, level_labels, measurement)
         _add_rates(lines, level_labels, measurement, view.probe, decoupled=decoupled)
         _add_grounds(lines, level_labels, measurement)
+        if measurement.modes_ns is not None:
+            _add_modes(lines, level_labels, "windows", measurement.modes_ns)
         if measurement.server is not None:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
         add_server_side(lines, level_labels, measurement)
     if view.measured is not None:
         for verdict in view.measured.verdicts:
             if verdict.level in view.probe.levels:
-                _add_verdict(lines, f"{p},{labels(mode=verdict.level.mode, level=verdict.level.label)}", verdict)
+                level_labels = f"{p},{labels(mode=verdict.level.mode, level=verdict.level.label)}"
+                _add_verdict(lines, level_labels, verdict)
+                _add_withheld(lines, level_labels, verdict, view.probe)
     if view.probe.slo is not None:
         _add_slo(lines, p, view.probe.slo, view.measurements)
     if view.measured is not None:
@@ -278,6 +282,20 @@ def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None
         lines.add(f.REGRESSION_COMPONENT, f"{level_labels},{label('component', component)}", change_ns / NS)
     if verdict.pinned_unix_s is not None:
         lines.add(f.BASELINE_PINNED, level_labels, verdict.pinned_unix_s)
+
+
+def _add_withheld(lines: Lines, level_labels: str, verdict: LevelVerdict, probe: Probe) -> None:
+    looked_at = {signal for tier in probe.baseline.tiers for signal in tier.signals}
+    for each in verdict.signals:
+        if each.reason is not None and each.signal in looked_at:
+            lines.add(f.VERDICT_WITHHELD, f"{level_labels},{labels(signal=each.signal, reason=each.reason)}", 1)
+        if each.modes is not None and each.signal is Signal.LATENCY_P50:
+            _add_modes(lines, level_labels, "sweeps", each.modes)
+
+
+def _add_modes(lines: Lines, level_labels: str, of: str, values_ns: tuple[float, float]) -> None:
+    for group, value_ns in zip(("lower", "upper"), values_ns, strict=True):
+        lines.add(f.BIMODAL_LATENCY, f"{level_labels},{labels(of=of, group=group)}", value_ns / NS)
 
 
 # --- targets: one sample each, however many probes they have ----------------------------------------------------------

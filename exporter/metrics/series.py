@@ -49,6 +49,9 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         f.SWEEPS_SKIPPED: len(SkipReason),
         f.BASELINE_LATENCY: levels * len(BASELINE_PERCENTILES),
         f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
+        # A signal has one reason at a time.
+        f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
+        f.BIMODAL_LATENCY: levels * 4,
         # And +Inf, the sum and the count.
         f.DURATION: levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
     }
@@ -93,4 +96,4 @@ def _absent(probe: Probe) -> Iterator[Family]:
         yield f.DURATION
     if not probe.baseline.enabled:
         yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
-        yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED)
+        yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from exporter.analysis.clusters import window_modes_ns
 from exporter.analysis.join import (
     FOREIGN_LIMIT_RATIO,
     Breakdown,
@@ -144,6 +145,7 @@ def _main_figures(
         window_summaries=summaries,
         bytes_out=int(columns.bytes_out.sum()),
         bytes_in=int(columns.bytes_in.sum()),
+        modes_ns=window_modes_ns(summaries),
     )
 
 
@@ -164,6 +166,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
             readings, delta.model, judged.duration_ns, found.throughput
         ),
         validated=checked.answers if checked else None,
+        unchecked=checked.unchecked if checked else 0,
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
         sequences=ended_sequences(columns) if has_sequences else None,

@@ -61,6 +61,7 @@ def model_facts(
         server_version=server.version,
         asked_version=asked_version,
         priority_levels=config.dynamic_batching.priority_levels,
+        dynamic_batching=config.HasField("dynamic_batching") and config.max_batch_size > 1,
     )
 
 
@@ -70,6 +71,16 @@ def ensemble_steps(config: model_config_pb2.ModelConfig) -> tuple[ModelKey, ...]
         ModelKey(step.model_name, str(step.model_version) if step.model_version > 0 else "")
         for step in config.ensemble_scheduling.step
     )
+
+
+def text_id_control(config: model_config_pb2.ModelConfig) -> str:
+    """The control input by which the model gets its sequences' ids as text; "" where they are numbers, or none."""
+    kind = model_config_pb2.ModelSequenceBatching.Control.CONTROL_SEQUENCE_CORRID
+    for tensor in config.sequence_batching.control_input:
+        for control in tensor.control:
+            if control.kind == kind and control.data_type == model_config_pb2.TYPE_STRING:
+                return str(tensor.name)
+    return ""
 
 
 def model_statistics(message: service_pb2.ModelStatistics) -> ModelStatistics:

@@ -197,6 +197,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ("-m m -u grpc://triton:9000", {"url": "grpc://triton:9000"}, {}),
     ("-m m -u https://triton", {"url": "https://triton"}, {}),
     ("-m m -H X-Team:asr -H X-Team:tts", {"headers": {"X-Team": "tts"}}, {}),
+    ("-m m -H Host:m.default.example", {"host_header": "m.default.example"}, {}),
     (
         "-m m -H Authorization:Bearer_x",
         {"headers": {"Authorization": {"env": "TRITON_CANARY_HEADER_AUTHORIZATION"}}},
