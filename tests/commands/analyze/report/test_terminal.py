@@ -243,6 +243,11 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert lines[-1] == f"[WARNING] Not stable: {measurement.reason_text}"
 
 
+def test_two_groups_of_windows_are_told() -> None:
+    lines = level_block(make_measurement(modes_ns=(21e6, 41e6))).splitlines()
+    assert lines[-1].startswith("[WARNING] Bimodal: windows have a median of 21 ms or of 41 ms")
+
+
 def test_a_level_without_an_ok_request() -> None:
     measurement = make_measurement(latency=None, throughput=0.0, outcomes={Outcome.TIMEOUT: 5}, server=None)
     text = printed(make_probe(), replace(measurement, stable=False), facts=make_facts())
