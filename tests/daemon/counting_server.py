@@ -10,8 +10,11 @@ from typing import Self
 _TENSOR = '[{"name":"%s","datatype":"FP32","shape":[4]}]'
 _PAGES = {
     "/v2": '{"name":"counting","version":"1","extensions":[]}',
-    "/v2/models/m": '{"name":"m","versions":["1"],"platform":"p","inputs":%s,"outputs":%s}'
-    % (_TENSOR % "INPUT0", _TENSOR % "OUTPUT0"),
+    "/v2/models/m": '{"name":"m","versions":["1"],"platform":"p","inputs":'
+    + _TENSOR.replace("%s", "INPUT0")
+    + ',"outputs":'
+    + _TENSOR.replace("%s", "OUTPUT0")
+    + "}",
     "/v2/health/live": '{"live":true}',
     "/v2/health/ready": '{"ready":true}',
     "/v2/models/m/ready": '{"name":"m","ready":true}',
