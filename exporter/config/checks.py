@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.config import text
 from exporter.config.environment import Path
-from exporter.config.inputs import parameter_name
+from exporter.config.inputs import check_parameter
 from exporter.config.kind_checks import kind_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
@@ -225,9 +225,9 @@ def _input(probe: ProbeSettings) -> Found:
         yield ("input", "paths"), "is required with source: files"
     if settings.source != "files" and settings.paths is not None:
         yield ("input", "paths"), "has no meaning without source: files"
-    for name in settings.parameters:
+    for name, value in settings.parameters.items():
         try:
-            parameter_name(name)
+            check_parameter(name, value)
         except ValueError as error:
             yield ("input", "parameters", name), str(error)
 
