@@ -10,13 +10,13 @@ import pytest
 from exporter.core.outcome import Reason
 from exporter.core.probe import StopRules
 from exporter.engine.guard import Guard
-from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, SENT_CELL, Account, SignOfLife
+from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, Account, SignOfLife
 
 
 def test_both_sides_see_one_page() -> None:
     ours = Account.create()
     theirs = Account(os.dup(ours.fileno()))
-    theirs.cells[SENT_CELL] = 7
+    theirs.sent_cell[0] = 7
     theirs.serial = 3
     theirs.silence()
     theirs.tick()
@@ -28,9 +28,9 @@ def test_both_sides_see_one_page() -> None:
 
 def test_a_file_outlives_its_writer_and_says_what_was_sent_for_what(tmp_path: Path) -> None:
     account = Account.create(tmp_path / "accounts")
-    account.cells[SENT_CELL] = 5
+    account.sent_cell[0] = 5
     account.note("a sweep")
-    account.cells[SENT_CELL] = 12
+    account.sent_cell[0] = 12
     (path,) = (tmp_path / "accounts").glob(f"*{ACCOUNT_SUFFIX}")
     left = Account(os.open(path, os.O_RDWR))
     assert (left.text, left.sent_since_note) == ("a sweep", 7)
