@@ -9,7 +9,7 @@ import pytest
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import StopRules
-from exporter.engine.guard import Guard
+from exporter.engine.guard import CHARGED_AHEAD, Guard
 from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, Account, SignOfLife
 
 
@@ -52,7 +52,7 @@ def test_a_request_is_counted_before_it_goes_from_level_to_level() -> None:
     for level in range(2):
         guard = Guard(StopRules(), 2, 1, account=account)
         assert guard.send() is None
-        assert account.sent == 2 * level + 1
+        assert account.sent == 2 * level + 2
         assert guard.send() is None
         stop = guard.send()
         assert stop is not None
@@ -65,7 +65,18 @@ def test_one_that_did_not_go_after_all_is_not_counted() -> None:
     guard = Guard(StopRules(), 2, 1, account=account)
     guard.send()
     guard.take_back()
+    guard.end_sending()
     assert (guard.sent, account.sent) == (0, 0)
+
+
+def test_never_less_than_what_went_and_little_more() -> None:
+    account = Account()
+    guard = Guard(StopRules(), 1000, 1, account=account)
+    for sent in range(1, 101):
+        guard.send()
+        assert sent <= account.sent < sent + CHARGED_AHEAD
+    guard.end_sending()
+    assert account.sent == 100
 
 
 def test_what_ends_the_sequences_is_charged_ahead_and_settled() -> None:
