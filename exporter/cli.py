@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_pause(commands.add_parser(action, help=text), action)
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
+    _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
     return parser
 
 
@@ -103,6 +104,48 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.set_defaults(command=_demo)
 
 
+def _add_changes(changes: argparse.ArgumentParser) -> None:
+    changes.description = (
+        "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
+        "once: a second opinion beside the verdicts, and slower. Needs the extra `changes` (ruptures)."
+    )
+    changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
+    changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
+    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, as 4")
+    changes.add_argument("--percentile", type=_percentile, default=50.0, metavar="P", help="of latency (50)")
+    changes.add_argument(
+        "--least", type=_percent, default=0.05, metavar="PERCENT", help="the least change that is printed (5%%)"
+    )
+    changes.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the hours of the week (UTC)")
+    changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
+    changes.add_argument("--json", action="store_true", help="print JSON")
+    changes.set_defaults(command=_changes)
+
+
+def _changes(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from exporter.archive.columns import percentile_text
+    from exporter.commands.changes.command import Request, as_json, as_text, run_changes
+    from exporter.config.text import timezone
+    from exporter.core.errors import ConfigError
+
+    try:
+        since = datetime.fromisoformat(options.since).replace(tzinfo=UTC).timestamp() if options.since else 0.0
+        zone = timezone(options.timezone)
+    except ValueError as error:
+        _complain(str(error))
+        return ExitCode.BAD_OPTIONS
+    column = f"p{percentile_text(options.percentile)}_ns"
+    try:
+        found = run_changes(Request(options.path, options.probe, options.level, column, 1 + options.least, zone, since))
+    except ConfigError as error:
+        _complain(str(error))
+        return ExitCode.BAD_OPTIONS
+    print(as_json(found) if options.json else as_text(found))
+    return ExitCode.OK
+
+
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.description = (
         "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, in "
@@ -131,6 +174,14 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="what is not worse yet (default: 5%%)"
     )
+    compare.add_argument(
+        "--min-sweeps",
+        type=int,
+        default=5,
+        metavar="N",
+        help="sweeps that each side must have for anything to be better or worse (default: 5; 1: single runs, by their "
+        "windows, which are more alike than two sweeps)",
+    )
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
     compare.set_defaults(command=_compare)
 
@@ -149,14 +200,23 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Asks the running daemon. pin: takes the sweeps there are as the baseline; accept: takes the served version as "
-        "the one to hold new ones against; clear: forgets; each at all levels or at one. Changes need the token of "
-        "web.api_token_file, and show with the next sweep."
+        "Asks the running daemon. pin: takes what the level became as the baseline, from the sweeps since the "
+        "regression began; accept: takes the served version as the one that new ones are compared with; clear: "
+        "forgets; each at all levels or at one. Changes need the token of web.api_token_file, and show with the next "
+        "sweep."
     )
     parser.add_argument("action", choices=("show", "pin", "accept", "clear", "export", "import"))
     parser.add_argument("probe", metavar="PROBE", help="the probe's name")
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
     parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
+    parser.add_argument(
+        "--since",
+        default="",
+        metavar="TIME",
+        help="pin: the sweeps since then, 2026-01-31T08:00 or 6h ago; by default since the regression began",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print what it would be")
+    parser.add_argument("--force", action="store_true", help="pin: take sweeps from before and after a change, too")
     _add_client(parser)
     parser.set_defaults(command=_baseline)
 
@@ -226,7 +286,13 @@ def _baseline(options: argparse.Namespace) -> int:
         return ExitCode.BAD_OPTIONS
     if _client(options) is None:
         return ExitCode.BAD_OPTIONS
-    keys = ("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file")
+    if (options.since or options.dry_run or options.force) and options.action != "pin":
+        print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
+        return ExitCode.BAD_OPTIONS
+    keys = (
+        *("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file"),
+        *("since", "dry_run", "force"),
+    )
     try:
         print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
@@ -296,6 +362,7 @@ def _compare(options: argparse.Namespace) -> int:
                 levels=tuple(options.level),
                 percentiles=tuple(options.percentile) if options.percentile else None,
                 tolerance=options.tolerance,
+                min_sweeps=options.min_sweeps,
             )
         )
         print("\n\n".join(part for part in (answer.words, answer.markdown) if part))
@@ -330,6 +397,13 @@ def _percentile(text: str) -> float:
         value = 0.0
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentile between 0 and 100")
+    if value < 1:
+        from exporter.config.quantities import checked_percentile
+
+        try:
+            checked_percentile(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
     return value
 
 

@@ -1,37 +1,50 @@
-"""Judges a sweep by what is remembered of its probe, and pins what is to be remembered. Pure: time is an argument."""
+"""Judges a sweep by what is remembered of its probe. Pure: time is an argument.
+
+A sweep is judged whenever the client's percentiles mean something: what only spoils the breakdown withholds no verdict,
+noise widens the limits, and an unstable level is judged on a wider scale.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
-from exporter.analysis.join import FOREIGN_LIMIT_RATIO, foreign_ratio
 from exporter.baseline import verdict as baseline_verdict
-from exporter.baseline.baseline import SignalBaseline, threshold, worse_by
+from exporter.baseline.baseline import SignalBaseline
+from exporter.baseline.pins import has_seen, pin_if_due, reference
 from exporter.baseline.state import (
-    LEAST_FULL,
     LEAST_PROVISIONAL,
     LevelState,
     LoadState,
     Pin,
-    Row,
     VersionState,
     level_key,
 )
-from exporter.core.probe import BaselineOptions, Probe, Signal
-from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
+from exporter.core.probe import MOST_POOLED_SWEEPS, BaselineOptions, Probe, Signal, Tier
+from exporter.core.result import (
+    LevelVerdict,
+    Measurement,
+    SignalVerdict,
+    SweepResult,
+    VerdictChange,
+    VerdictEvent,
+    Withheld,
+)
 from exporter.core.units import NS
 
-_DAY_S = 86_400.0
 _VERSION_ROWS = 24
-"""Sweeps over which a version without a pin of its own is held against the accepted one: one alone is too noisy."""
-_NOT_SLOWER = 1.0
-_TRIES = 7
-"""How often in a pin's length it is tried to replace a provisional one."""
+"""Sweeps over which a version without a pin of its own is compared with the accepted one: one alone is too noisy."""
+_PAGE = "page"
+_PROVISIONAL = math.log(1.1)
+"""How much more a provisional baseline allows: it knows one day."""
+_UNSEEN_HOUR = math.log(1.5)
+"""And at an hour that it has not seen on this class of days: on a working day's morning, from a weekend."""
+
+_scaled = functools.lru_cache(maxsize=4096)(baseline_verdict.scaled)
 
 
 def judge(load: LoadState, result: SweepResult) -> tuple[LevelVerdict, ...]:
@@ -47,22 +60,15 @@ def judge(load: LoadState, result: SweepResult) -> tuple[LevelVerdict, ...]:
     return tuple(verdicts)
 
 
-def unfit(measurement: Measurement) -> str:
-    """Why a level says nothing of its model, "" where it does."""
-    if measurement.latency is None:
-        return "no request was ok"
-    if not measurement.stable:
-        return "the level is unstable"
-    if measurement.client_limited:
-        return "this client, not the server, bounded the level"
-    if measurement.server is not None and measurement.foreign_requests is not None:
-        part = foreign_ratio(measurement.server, measurement.foreign_requests)
-        if part > FOREIGN_LIMIT_RATIO:
-            return f"{part:.0%} of the server's requests came from others"
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
+class _Why:
+    """Why there is no verdict."""
+
+    reason: Withheld
+    text: str
+
+
+@dataclass(slots=True)
 class _Case:
     """One level of one sweep: what is remembered of it, and the pin to judge it by."""
 
@@ -71,6 +77,17 @@ class _Case:
     pin: Pin | None
     probe: Probe
     now_unix_s: float
+    unstable: bool
+    events: list[VerdictEvent]
+
+
+def _unfit(measurement: Measurement) -> _Why | None:
+    """Why a level says nothing of its model, None where it does."""
+    if measurement.latency is None:
+        return _Why(Withheld.NO_REQUESTS, "no request was ok")
+    if measurement.client_limited:
+        return _Why(Withheld.CLIENT_LIMITED, "this client, not the server, bounded the level")
+    return None
 
 
 def _judge_level(
@@ -78,199 +95,195 @@ def _judge_level(
 ) -> LevelVerdict:
     options = probe.baseline
     state = level.version(version, now_unix_s)
-    why_not = unfit(measurement)
-    logs = {} if why_not else _logs(measurement, options)
+    why_not = _unfit(measurement)
+    logs = {} if why_not else _logs(measurement, state, options, now_unix_s)
     if logs:
-        state.add(Row(now_unix_s, logs), measurement.breakdown_ns, options)
-    case = _Case(level, state, _reference(level, state, version), probe, now_unix_s)
+        unstable = not measurement.stable
+        state.add(now_unix_s, logs, measurement.breakdown_ns, options, unstable=unstable)
+    case = _Case(level, state, _pin(level, state, version), probe, now_unix_s, not measurement.stable, [])
     verdicts = []
     for signal in Signal:
-        own_why = why_not or ("" if signal in logs else _missing(signal, measurement, options))
+        own_why = why_not or (None if signal in logs else _missing(signal, measurement, options))
         verdicts.append(_judge_signal(case, signal, logs.get(signal), own_why))
-    if logs:
-        _pin_if_due(level, state, version, probe, now_unix_s)
-    pinned_unix_s = case.pin.pinned_unix_s if case.pin else None
-    verdict = LevelVerdict(measurement.level, tuple(verdicts), pinned_unix_s=pinned_unix_s)
+    if logs and (done := pin_if_due(level, state, version, probe, now_unix_s)):
+        case.events.append(VerdictEvent(VerdictChange.PINNED, done))
+    verdict = LevelVerdict(
+        measurement.level,
+        tuple(verdicts),
+        pinned_unix_s=case.pin.pinned_unix_s if case.pin else None,
+        provisional=case.pin is not None and case.pin.provisional,
+        events=tuple(case.events),
+    )
     if not verdict.regressed:
         return verdict
     return replace(verdict, components_ns=_changes(case.pin, measurement.breakdown_ns))
 
 
-def _logs(measurement: Measurement, options: BaselineOptions) -> dict[Signal, float]:
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+def _logs(
+    measurement: Measurement, state: VersionState, options: BaselineOptions, now_unix_s: float
+) -> dict[Signal, float]:
     """The logarithms of what the level says: nanoseconds, inferences a second."""
     latency, found = measurement.latency, {}
-    percentiles = {entry.percentile: entry.value_ns for entry in latency.percentiles} if latency else {}
-    if percentiles.get(50.0, 0) > 0:
-        found[Signal.LATENCY_P50] = math.log(percentiles[50.0])
-    if latency and latency.count >= options.p99_min_requests and percentiles.get(99.0, 0) > 0:
-        found[Signal.LATENCY_P99] = math.log(percentiles[99.0])
+    if latency is not None:
+        percentiles = {entry.percentile: entry.value_ns for entry in latency.percentiles}
+        if percentiles.get(50.0, 0) > 0:
+            found[Signal.LATENCY_P50] = math.log(percentiles[50.0])
+        if percentiles.get(99.0, 0) > 0:
+            p99 = _pooled(state, math.log(percentiles[99.0]), latency.count, options, now_unix_s)
+            if p99 is not None:
+                found[Signal.LATENCY_P99] = p99
     if measurement.throughput > 0:
         found[Signal.THROUGHPUT] = math.log(measurement.throughput)
     return found
 
 
-def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions) -> str:
+def _pooled(
+    state: VersionState, log: float, requests: int, options: BaselineOptions, now_unix_s: float
+) -> float | None:
+    """The 99th percentile over as many of the last sweeps as rest on enough requests together: their median. None
+    while there are too few of them."""
+    if requests >= options.p99_min_requests:
+        state.tail.clear()
+        return log
+    state.tail.append((now_unix_s, log, requests))
+    needed = math.ceil(options.p99_min_requests / max(1, requests))
+    if needed > MOST_POOLED_SWEEPS:
+        del state.tail[:-MOST_POOLED_SWEEPS]
+        return None
+    del state.tail[:-needed]
+    if sum(count for _, _, count in state.tail) < 0.9 * options.p99_min_requests:
+        return None
+    ordered = sorted(each for _, each, _ in state.tail)
+    return ordered[len(ordered) // 2]
+
+
+def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions) -> _Why:
     count = measurement.latency.count if measurement.latency else 0
-    if signal is Signal.LATENCY_P99 and count < options.p99_min_requests:
-        return f"p99 rests on {count} requests, fewer than {options.p99_min_requests}"
-    return "the level has no such figure"
+    if signal is not Signal.LATENCY_P99 or count >= options.p99_min_requests:
+        return _Why(Withheld.NO_FIGURE, "the level has no such figure")
+    if count * MOST_POOLED_SWEEPS < options.p99_min_requests:
+        text = (
+            f"p99 rests on {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
+        )
+    else:
+        text = f"p99 rests on {count} requests, and is pooled over sweeps until there are {options.p99_min_requests}"
+    return _Why(Withheld.FEW_REQUESTS, text)
 
 
-def _reference(level: LevelState, state: VersionState, version: str) -> Pin | None:
-    """The pin to judge by: the version's own, else the accepted version's. Where it is another one than before, what
-    was judged by that one says nothing any more."""
-    against = version if state.pin is not None else level.accepted
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
+    """The pin to judge by. Where it is of another version than before, what was judged by that one says nothing any
+    more."""
+    pin, against = reference(level, state, version)
     if state.against != against:
         state.tiers.clear()
         state.against = against
-    return state.pin or level.accepted_pin
+    return pin
 
 
-def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: str) -> SignalVerdict:
+def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _Why | None) -> SignalVerdict:
     options = case.probe.baseline
     baseline = case.pin.signals.get(signal) if case.pin else None
-    if baseline is None:
-        return SignalVerdict(signal, withheld=why_not or _collecting(case.state, options, case.now_unix_s))
+    if case.pin is None or baseline is None:
+        why_not = why_not or _Why(Withheld.NO_BASELINE, _collecting(case.state, options, case.now_unix_s))
+        return SignalVerdict(signal, withheld=why_not.text, reason=why_not.reason)
+    if options.max_noise is not None and baseline.noise > options.max_noise and why_not is None:
+        text = f"its baseline is too noisy: {baseline.noise:.1%}, above {options.max_noise:.1%}"
+        why_not = _Why(Withheld.NOISY, text)
     expected = baseline.at(case.now_unix_s)
-    if baseline.noise > options.max_noise:
-        why_not = why_not or f"its baseline is too noisy: {baseline.noise:.1%}, above {options.max_noise:.1%}"
-    allowance = 1.0 if case.state.pin is case.pin else options.version_ratio
-    tiers = {}
+    worse = None if now_log is None or why_not else _worse(case, signal, baseline, now_log - expected)
+    if worse is not None and _within_floor(signal, now_log or 0.0, expected, options):
+        worse = -math.inf
+    tiers, limits, counts, began = {}, {}, {}, []
+    allowance = math.log(options.version_ratio) if case.state.pin is not case.pin else 0.0
+    if case.pin.provisional:
+        seen = has_seen(case.pin, baseline.timezone, case.now_unix_s)
+        allowance += _PROVISIONAL if seen else _UNSEEN_HOUR
     for tier in options.tiers:
-        if signal not in tier.signals:
+        if signal not in tier.signals or (tier.name == _PAGE and case.pin.provisional):
             continue
-        bad = None
-        if now_log is not None and not why_not:
-            bad = _is_bad(signal, now_log, expected, threshold(tier, baseline.noise, allowance), options)
-        counts = baseline_verdict.scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
-        holds = baseline_verdict.take(case.state.tier(signal, tier), counts, bad, case.now_unix_s)
+        limit = baseline.limit(tier) + allowance
+        count = _scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
+        state = case.state.tier(signal, tier)
+        before = state.holds
+        holds = baseline_verdict.take(state, count, None if worse is None else worse > limit, case.now_unix_s)
+        if state.holds != before:
+            case.events.append(_event(signal, tier, worse, limit, began=state.holds))
         if holds is not None:
-            tiers[tier.name] = holds
+            tiers[tier.name], limits[tier.name] = holds, math.exp(limit)
+            last = baseline_verdict.judged(state, count)
+            counts[tier.name] = last.count("1"), len(last), count.bad
+            if holds:
+                began.append(state.began_unix_s)
     return SignalVerdict(
         signal,
         baseline=math.exp(expected),
         ratio=math.exp(now_log - expected) if now_log is not None else None,
         tiers=tiers,
-        withheld=why_not,
+        withheld=why_not.text if why_not else "",
         version_ratio=_version_ratio(case.level, case.state, signal),
+        reason=why_not.reason if why_not else None,
+        limits=limits,
+        counts=counts,
+        began_unix_s=min(began, default=None),
+        modes=(math.exp(expected), math.exp(expected + baseline.modes.distance)) if baseline.modes else None,
     )
 
 
-def _is_bad(signal: Signal, now_log: float, expected: float, limit: float, options: BaselineOptions) -> bool:
+def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: float) -> float:
+    """How much worse the signal is, as a logarithm above 0 where it is worse: than the mode that it is in, and in units
+    of stable sweeps."""
+    worse = -difference if signal is Signal.THROUGHPUT else difference
+    if (modes := baseline.modes) is not None:
+        if worse < modes.distance / 2:
+            case.state.lower_unix_s[signal] = case.now_unix_s
+        lower_s = case.state.lower_unix_s.setdefault(signal, case.now_unix_s)
+        if worse > modes.distance - modes.tolerance and case.now_unix_s - lower_s <= modes.longest_s:
+            worse -= modes.distance
+    return worse / baseline.unstable_factor if case.unstable and worse > 0 else worse
+
+
+def _event(signal: Signal, tier: Tier, worse: float | None, limit: float, *, began: bool) -> VerdictEvent:
+    change = VerdictChange.BEGAN if began else VerdictChange.ENDED
+    now = "" if worse is None or math.isinf(worse) else f"{math.exp(worse):.2f} of its baseline, "
+    return VerdictEvent(change, f"{now}limit {math.exp(limit):.2f}", signal, tier.name)
+
+
+def _within_floor(signal: Signal, now_log: float, expected: float, options: BaselineOptions) -> bool:
     floor_ns = {Signal.LATENCY_P50: options.p50_floor_ns, Signal.LATENCY_P99: options.p99_floor_ns}.get(signal)
-    if floor_ns is not None and math.exp(now_log) - math.exp(expected) <= floor_ns:
-        return False
-    return worse_by(signal, now_log, expected) > limit
+    return floor_ns is not None and math.exp(now_log) - math.exp(expected) <= floor_ns
 
 
 def _collecting(state: VersionState, options: BaselineOptions, now_unix_s: float) -> str:
-    since_s = now_unix_s - state.rows[0].unix_s if state.rows else 0.0
+    since_s = now_unix_s - state.history.first_unix_s if len(state.history) else 0.0
     return (
         f"there is no baseline yet: {since_s / 3600:.1f} h of the first {options.provisional_ns / NS / 3600:.1f} h, "
-        f"{len(state.rows)} sweeps of at least {LEAST_PROVISIONAL}"
+        f"{len(state.history)} sweeps of at least {LEAST_PROVISIONAL}"
     )
 
 
 def _version_ratio(level: LevelState, state: VersionState, signal: Signal) -> float | None:
-    """The served version over the accepted one: their pins, or as long as it has none its last sweeps."""
+    """The served version over the accepted one: their pins, or as long as it has no full one its last sweeps."""
     accepted = level.accepted_pin
     if accepted is None or level.versions.get(level.accepted) is state or signal not in accepted.signals:
         return None
-    reference = accepted.signals[signal]
-    if state.pin is not None and signal in state.pin.signals:
-        return state.pin.signals[signal].over(reference)
-    last = list(islice((row for row in reversed(state.rows) if signal in row.logs), _VERSION_ROWS))
-    if not last:
+    against = accepted.signals[signal]
+    if state.pin is not None and not state.pin.provisional and signal in state.pin.signals:
+        return state.pin.signals[signal].over(against)
+    rows = state.history.recent
+    logs = rows.signal(signal)
+    last = np.flatnonzero(~np.isnan(logs))[-_VERSION_ROWS:]
+    if not len(last):
         return None
-    return math.exp(float(np.median([row.logs[signal] - reference.at(row.unix_s) for row in last])))
+    return math.exp(float(np.median([logs[each] - against.at(float(rows.unix_s[each])) for each in last])))
 
 
 def _changes(pin: Pin | None, now_ns: Mapping[str, float]) -> dict[str, float]:
     """How much more each component takes than when the baseline was pinned."""
     then_ns = pin.components_ns if pin else {}
     return {name: now_ns[name] - then for name, then in then_ns.items() if name in now_ns}
-
-
-# --- pins ------------------------------------------------------------------------------------------------------------
-
-
-def _pin_if_due(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> None:
-    options, interval_ns = probe.baseline, probe.schedule.interval_ns
-    pin, pin_ns = state.pin, options.pin_ns
-    if pin is None:
-        if state.is_due(now_unix_s, options.provisional_ns, interval_ns, LEAST_PROVISIONAL, options):
-            state.pin = state.make_pin(now_unix_s, provisional=True)
-            _accept_if_as_good(level, state, version)
-        return
-    was_tried = now_unix_s - state.tried_unix_s < pin_ns / NS / _TRIES
-    if pin.provisional and not was_tried and state.is_due(now_unix_s, pin_ns, interval_ns, LEAST_FULL, options):
-        state.tried_unix_s = now_unix_s
-        _replace_provisional(state, pin, now_unix_s, options)
-        _accept_if_as_good(level, state, version)
-
-
-def _replace_provisional(state: VersionState, old: Pin, now_unix_s: float, options: BaselineOptions) -> None:
-    """The longer pin is the better one, unless the model became slower meanwhile: that is no baseline."""
-    new = state.make_pin(now_unix_s, provisional=False)
-    for signal in new.signals.keys() & old.signals.keys():
-        worse = worse_than(signal, new.signals[signal], old.signals[signal])
-        # What no verdict is given on for its noise can't keep the others from their better pin.
-        if worse > options.replace_ratio and old.signals[signal].noise <= options.max_noise:
-            state.note = (
-                f"the provisional baseline stays: {signal} of the longer one is {worse - 1:.1%} worse; "
-                "`baseline pin` takes it nevertheless"
-            )
-            return
-    state.pin, state.note = new, ""
-
-
-def _accept_if_as_good(level: LevelState, state: VersionState, version: str) -> None:
-    """The first version is accepted as it is, and one that is no slower than the accepted one takes its place. One
-    that is slower by little may stay, but the next is held against the old one: many small steps are a large one."""
-    accepted = level.accepted_pin
-    if accepted is None:
-        level.accepted = version
-    elif state.pin is not None and not state.pin.provisional and level.accepted != version:
-        latencies = (Signal.LATENCY_P50, Signal.LATENCY_P99)
-        both = [s for s in latencies if s in state.pin.signals and s in accepted.signals]
-        if both and all(worse_than(s, state.pin.signals[s], accepted.signals[s]) <= _NOT_SLOWER for s in both):
-            level.accepted = version
-
-
-def worse_than(signal: Signal, one: SignalBaseline, other: SignalBaseline) -> float:
-    """How many times worse one baseline is than another."""
-    ratio = one.over(other)
-    return 1 / ratio if signal is Signal.THROUGHPUT else ratio
-
-
-# --- what a person decides -------------------------------------------------------------------------------------------
-
-
-def latest_version(level: LevelState) -> str:
-    """The version that was served last."""
-    return max(level.versions, key=lambda name: level.versions[name].seen_unix_s)
-
-
-def pin_now(level: LevelState, now_unix_s: float) -> str:
-    """Pins the version that is served by the sweeps there are, and accepts it. Returns the version. Raises ValueError
-    where they are too few."""
-    version = latest_version(level) if level.versions else ""
-    state = level.versions.get(version)
-    count = len(state.rows) if state else 0
-    if state is None or count < LEAST_PROVISIONAL:
-        raise ValueError(f"{count} judged sweeps of version {version or '?'}; at least {LEAST_PROVISIONAL} are needed")
-    state.pin, state.note = state.make_pin(now_unix_s, provisional=False), ""
-    state.tiers.clear()
-    level.accepted = version
-    return version
-
-
-def accept(level: LevelState, now_unix_s: float) -> str:
-    """Accepts the version that is served with the pin that it has; without one, pins it first. Returns the version.
-    Raises ValueError as `pin_now`."""
-    version = latest_version(level) if level.versions else ""
-    state = level.versions.get(version)
-    if state is None or state.pin is None:
-        return pin_now(level, now_unix_s)
-    level.accepted = version
-    return version

@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from exporter.archive.files import safe_name
-from exporter.baseline.file_format import DamagedBaselineError, decode, encode
+from exporter.baseline.file_format import DamagedBaselineError, decode, encode, is_old
 from exporter.baseline.judge import judge
 from exporter.baseline.key import baseline_key
-from exporter.baseline.state import LevelState, LoadState, ProbeBaselines, VersionState
+from exporter.baseline.state import LevelState, LoadState, ProbeBaselines, VersionState, level_key
 from exporter.core.probe import Probe
-from exporter.core.result import SweepResult
+from exporter.core.result import LevelVerdict, SweepResult, VerdictChange
 from exporter.logs import Throttle, fields
 from exporter.storage.atomic_file import replace_file
 
@@ -29,6 +29,11 @@ _log = logging.getLogger("exporter.baseline")
 SUFFIX = ".baseline"
 _DAMAGED = ".damaged"
 _KEPT_KEYS = 10_000
+_CHANGES = {
+    VerdictChange.PINNED: (logging.INFO, "baseline pinned"),
+    VerdictChange.BEGAN: (logging.WARNING, "regression began"),
+    VerdictChange.ENDED: (logging.INFO, "regression ended"),
+}
 
 
 class BaselineStore:
@@ -57,6 +62,7 @@ class BaselineStore:
         load = self.state(kept_as(probe)).load(self._key(probe), self.now())
         verdicts = judge(load, result)
         self.changed(kept_as(probe))
+        _log_changes(probe, verdicts)
         return replace(result, verdicts=verdicts)
 
     def state(self, probe: str) -> ProbeBaselines:
@@ -94,7 +100,12 @@ class BaselineStore:
         """A missing file is an empty one; a damaged one is set aside beside it, named in the log, and empty."""
         path = baseline_path(self._directory, probe)
         try:
-            return decode(path.read_text(encoding="utf-8"), probe)
+            text = path.read_text(encoding="utf-8")
+            found = decode(text, probe)
+            if is_old(text):
+                told = fields(probe=probe, file=str(path))
+                _log.info("baseline file of an earlier release is read; its baselines keep their level", extra=told)
+            return found
         except FileNotFoundError:
             return ProbeBaselines()
         except (OSError, UnicodeDecodeError, DamagedBaselineError) as error:
@@ -108,6 +119,17 @@ class BaselineStore:
                 problem["set_aside_as"] = aside.name
             _log.warning("baseline file is damaged and not used", extra=fields(**problem))
             return ProbeBaselines()
+
+
+def _log_changes(probe: Probe, verdicts: Sequence[LevelVerdict]) -> None:
+    """A line for each transition: pinned, a regression began, a regression ended."""
+    for verdict in verdicts:
+        level = level_key(verdict.level.mode, verdict.level.label)
+        for event in verdict.events:
+            about: dict[str, object] = {"probe": probe.name, "baseline_level": level, "details": event.text}
+            if event.signal is not None:
+                about |= {"signal": event.signal.value, "tier": event.tier}
+            _log.log(*_CHANGES[event.change], extra=fields(**about))
 
 
 def kept_as(probe: Probe) -> str:
@@ -135,7 +157,14 @@ def _copy_versions(level: LevelState) -> dict[str, VersionState]:
 
 def _copy_version(state: VersionState) -> VersionState:
     tiers = {key: replace(tier) for key, tier in state.tiers.items()}
-    return replace(state, rows=list(state.rows), components=list(state.components), tiers=tiers)
+    return replace(
+        state,
+        history=state.history.copy(),
+        components=list(state.components),
+        tiers=tiers,
+        tail=list(state.tail),
+        lower_unix_s=dict(state.lower_unix_s),
+    )
 
 
 class _Writer:

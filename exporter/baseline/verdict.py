@@ -10,6 +10,8 @@ from exporter.core.units import NS
 
 _LEAST_BAD, _LEAST_OF = 3, 4
 """However long the interval: a single sweep decides nothing."""
+_MISSING = "-"
+_LEAST_KNOWN = 2 / 3
 _GAP = 2
 """Sweeps that are older than so many times the tier's span say nothing of now."""
 
@@ -26,13 +28,16 @@ class Counts:
 
 @dataclass(slots=True)
 class TierState:
-    """What is remembered of one signal and tier: the last sweeps, oldest first, "1" for a bad one; whether the
-    regression holds; sweeps in a row that could not be judged; the moment of the last that was."""
+    """What is remembered of one signal and tier: the last sweeps, oldest first, "1" for a bad one and "-" for
+    one that is missing; whether the
+    regression holds; sweeps in a row that could not be judged; the moment of the last that was; and, while the
+    regression holds, when the first of its bad sweeps ended."""
 
     sweeps: str = ""
     holds: bool = False
     unjudged: int = 0
     judged_unix_s: float = 0.0
+    began_unix_s: float = 0.0
 
 
 def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts:
@@ -41,6 +46,8 @@ def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts
     factor = meant_for_ns / interval_ns
     of = max(_LEAST_OF, round(tier.of * factor))
     bad = min(of, max(_LEAST_BAD, math.ceil(tier.bad / tier.of * of - 1e-9)))
+    if of == _LEAST_OF and tier.of > tier.bad:
+        bad = _LEAST_BAD  # so few sweeps must not all be bad
     clear = min(bad - 1, max(1, math.floor(tier.clear / tier.of * of + 1e-9)))
     return Counts(bad, of, clear, of * interval_ns / NS)
 
@@ -58,10 +65,31 @@ def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> b
         if state.unjudged >= counts.of:
             state.sweeps, state.holds = "", False
         return True if state.holds else None
+    missing = round((unix_s - state.judged_unix_s) / counts.span_s * counts.of) - 1 if state.sweeps else 0
     state.unjudged, state.judged_unix_s = 0, unix_s
-    state.sweeps = (state.sweeps + "01"[bad])[-counts.of :]
-    if state.sweeps.count("1") >= counts.bad:
+    state.sweeps = (state.sweeps + _MISSING * min(missing, counts.of) + "01"[bad])[-2 * counts.of :]
+    last = judged(state, counts)
+    if last.count("1") >= counts.bad or (_MISSING in state.sweeps and _as_long(state.sweeps[-counts.of :], counts)):
+        if not state.holds:
+            sweeps_ago = len(state.sweeps) - 1 - state.sweeps.index("1", -counts.of)
+            state.began_unix_s = unix_s - sweeps_ago * counts.span_s / counts.of
         state.holds = True
-    elif state.sweeps.count("0") >= counts.of - counts.clear:
+    elif last.count("0") >= counts.of - counts.clear:
         state.holds = False
     return state.holds
+
+
+def judged(state: TierState, counts: Counts) -> str:
+    """The last sweeps that were judged, as many as the tier looks at."""
+    sweeps = state.sweeps.replace(_MISSING, "") if _MISSING in state.sweeps else state.sweeps
+    return sweeps[-counts.of :]
+
+
+def _as_long(window: str, counts: Counts) -> bool:
+    """Whether the part of the sweeps is bad that it takes, of those that there are in the tier's time: where some are
+    missing, a regression is as long as one of which none is."""
+    bad, missing = window.count("1"), window.count(_MISSING)
+    known = len(window) - missing
+    if len(window) < counts.of or known < _LEAST_KNOWN * counts.of or bad < _LEAST_BAD:
+        return False
+    return bad + missing >= counts.bad and bad * counts.of >= counts.bad * known

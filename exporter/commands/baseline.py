@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from exporter.web.client import Client, CommandError, read_text
 
@@ -14,7 +14,8 @@ __all__ = ["BaselineCommand", "CommandError", "run"]
 
 @dataclass(frozen=True, slots=True)
 class BaselineCommand:
-    """One call. `level` "" is all levels; `file` is read by import; the others are those of `Client`."""
+    """One call. `level` "" is all levels; `file` is read by import; `since`, `dry_run` and `force` are of pin; the
+    others are those of `Client`."""
 
     action: str
     probe: str
@@ -25,6 +26,9 @@ class BaselineCommand:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    since: str = ""
+    dry_run: bool = False
+    force: bool = False
 
 
 def run(command: BaselineCommand) -> str:
@@ -35,7 +39,9 @@ def run(command: BaselineCommand) -> str:
         return json.dumps(json.loads(client.call("GET", path)), indent=2)
     if command.action == "export":
         return client.call("GET", f"{path}/export").removesuffix("\n")
-    query = f"?level={quote(command.level)}" if command.level else ""
+    asked = {"level": command.level, "since": command.since}
+    asked |= {name: "true" for name in ("dry_run", "force") if getattr(command, name)}
+    query = urlencode({name: value for name, value in asked.items() if value}, quote_via=quote)
     body = read_text(command.file) if command.action == "import" and command.file else ""
-    response = client.call("POST", f"{path}/{command.action}{query}", body)
+    response = client.call("POST", f"{path}/{command.action}{'?' if query else ''}{query}", body)
     return "\n".join(json.loads(response)["done"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from exporter.config import text
 from exporter.config.fields import Number, Section
 from exporter.config.quantities import duration, ratio
 from exporter.core.probe import PAGE, SLOW, WARN, BaselineOptions, Signal, Tier
@@ -19,7 +20,13 @@ _WorseBy = Annotated[
     Field(description="A sweep is bad where a signal is worse than its baseline by more."),
 ]
 _NoiseFactor = Annotated[
-    Number, Field(ge=0, le=20, description="And by more than e^(this x the baseline's noise), less 1.")
+    Number,
+    Field(
+        ge=0,
+        le=20,
+        description="And by more than ordinary days of the baseline come to: their middle and so many times their "
+        "spread.",
+    ),
 ]
 _Bad = Annotated[StrictInt, Field(ge=1, le=10_000, description="So many bad sweeps of the last `of` are a regression.")]
 _Of = Annotated[
@@ -28,12 +35,12 @@ _Of = Annotated[
 _Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="It is over when no more than so many are bad.")]
 _Signals = Annotated[
     tuple[Literal["latency_p50", "latency_p99", "throughput"], ...],
-    Field(description="What is held against the baseline."),
+    Field(description="What is compared with the baseline."),
 ]
 
 
 class TierSettings(Section):
-    """One loudness of a regression."""
+    """One severity of a regression."""
 
     worse_by: _WorseBy
     noise_factor: _NoiseFactor
@@ -57,9 +64,9 @@ class TierSettings(Section):
 
 
 class PageSettings(TierSettings):
-    """What wakes somebody: found in 45 minutes."""
+    """The most severe tier, found in 70 minutes. No page is raised from a provisional baseline."""
 
-    worse_by: _WorseBy = 0.30
+    worse_by: _WorseBy = 0.25
     noise_factor: _NoiseFactor = PAGE.noise_factor
     bad: _Bad = PAGE.bad
     of: _Of = PAGE.of
@@ -70,7 +77,7 @@ class PageSettings(TierSettings):
 class WarnSettings(TierSettings):
     """What is looked at the same day: found in 100 minutes."""
 
-    worse_by: _WorseBy = 0.15
+    worse_by: _WorseBy = 0.10
     noise_factor: _NoiseFactor = WARN.noise_factor
     bad: _Bad = WARN.bad
     of: _Of = WARN.of
@@ -81,7 +88,7 @@ class WarnSettings(TierSettings):
 class SlowSettings(TierSettings):
     """What creeps in: found within a day."""
 
-    worse_by: _WorseBy = 0.07
+    worse_by: _WorseBy = 0.06
     noise_factor: _NoiseFactor = SLOW.noise_factor
     bad: _Bad = SLOW.bad
     of: _Of = SLOW.of
@@ -99,17 +106,29 @@ class BaselineSettings(Section):
     provisional_after_ns: Annotated[int, duration("1s", "90d")] = Field(
         default=_DAY_NS, description="Until then a provisional one is used, pinned after so long."
     )
+    refine_after_ns: Annotated[int, duration("1s", "365d")] = Field(
+        default=28 * _DAY_NS,
+        description="The baseline is made again once, by hour of the week, after so long. It keeps its level.",
+    )
+    timezone: Annotated[StrictStr, AfterValidator(text.timezone)] | None = Field(
+        default=None,
+        description="Where the hours of the week are those of the model's users, such as Europe/Berlin. That of "
+        "`schedule.timezone` by default.",
+    )
     replace_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
-        default=0.05, description="The pin takes the provisional one's place if it is worse by no more than this."
+        default=0.05, description="A longer baseline that is worse by more keeps the level of the one before."
     )
     version_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
         default=0.10, description="What a newly served version may be worse than the accepted one."
     )
-    max_noise: Annotated[float, ratio("0%", "100%")] = Field(
-        default=0.08, description="No verdict is given where the baseline is noisier than this."
+    max_noise: Annotated[float, ratio("0%", "100%")] | None = Field(
+        default=None,
+        description="No verdict is given where the baseline is noisier than this. Without it there always is one: "
+        "noise widens the limits.",
     )
     p99_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
-        default=1000, description="No verdict on p99 is given where it rests on fewer requests."
+        default=1000,
+        description="p99 is pooled over as many sweeps as have so many requests together, 50 sweeps at most.",
     )
     p50_floor_ns: Annotated[int, duration("0s", "1h")] = Field(
         default=200_000, description="What p50 differs by no more than this, is no difference."
@@ -120,9 +139,9 @@ class BaselineSettings(Section):
         description="The interval for which the counts of the tiers are meant. For others they are scaled, so that the "
         "times stay.",
     )
-    page: PageSettings = Field(default_factory=PageSettings, description="The loudest tier.")
+    page: PageSettings = Field(default_factory=PageSettings, description="The most severe tier.")
     warn: WarnSettings = Field(default_factory=WarnSettings, description="The middle one.")
-    slow: SlowSettings = Field(default_factory=SlowSettings, description="The quietest.")
+    slow: SlowSettings = Field(default_factory=SlowSettings, description="The least severe one.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -137,6 +156,8 @@ class BaselineSettings(Section):
             enabled=self.enabled,
             pin_ns=self.pin_after_ns,
             provisional_ns=self.provisional_after_ns,
+            refine_ns=max(self.refine_after_ns, self.pin_after_ns),
+            timezone=self.timezone or "",
             replace_ratio=round(1 + self.replace_worse_by, 9),
             version_ratio=round(1 + self.version_worse_by, 9),
             max_noise=self.max_noise,

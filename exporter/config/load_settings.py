@@ -27,7 +27,7 @@ from exporter.config.levels import (
     parse_request_rate,
     parse_schedule_file,
 )
-from exporter.config.quantities import ratio
+from exporter.config.quantities import duration, ratio
 from exporter.core.probe import Distribution, LoadLevel, Mode, Search, SearchKind
 from exporter.core.units import NS
 from exporter.payload.timing_files import TimingFile
@@ -97,8 +97,10 @@ class LoadSettings(Section):
     distribution: Literal["constant", "poisson"] = Field(
         default="constant", description="How the requests of a rate are spread: evenly, or at random."
     )
-    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
-        default=0, description="The seed of `poisson`; each level has a schedule of its own, the same in each sweep."
+    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None,
+        description="The seed of `poisson`, from which each level has a schedule of its own. Another in each sweep by "
+        "default, which its result records; one that is set gives the same schedules in each sweep, and the same luck.",
     )
     intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
         default=None,
@@ -118,6 +120,12 @@ class LoadSettings(Section):
     )
     request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
         default=10, description="Responses to each request before the next step of `periodic_concurrency`."
+    )
+    think_time_ns: Annotated[int, duration("0s", "60s")] = Field(
+        default=0,
+        description="Closed loop: how long each request in flight pauses after its end, on average; each pause is "
+        "drawn from half to one and a half times that. Dynamic batching ties requests in flight together, or does not, "
+        "by chance: pauses, or better a `request_rate`, keep that out of the figures.",
     )
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads above what one core can make."
@@ -141,7 +149,10 @@ class LoadSettings(Section):
         """The levels with their labels."""
         if self.concurrency:
             values = self.concurrency.values
-            return tuple(LoadLevel(Mode.CONCURRENCY, value, text.as_number(value)) for value in values)
+            return tuple(
+                LoadLevel(Mode.CONCURRENCY, value, text.as_number(value), think_ns=self.think_time_ns)
+                for value in values
+            )
         if self.periodic_concurrency:
             start, end, step = self.periodic_concurrency
             label = f"{start}:{end}:{step}"

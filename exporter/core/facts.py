@@ -47,7 +47,8 @@ class ModelFacts:
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
     call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none. `binary_tensors`:
-    whether tensors go over HTTP in binary form, as Triton's do."""
+    whether tensors go over HTTP in binary form, as Triton's do. `dynamic_batching`: the server makes batches of
+    requests that meet."""
 
     name: str
     version: str
@@ -69,6 +70,7 @@ class ModelFacts:
     composing: tuple[ModelKey, ...] = ()
     priority_levels: int = 0
     binary_tensors: bool = True
+    dynamic_batching: bool = False
 
 
 def request_priority(probe: Probe, facts: ModelFacts) -> int:

@@ -21,6 +21,11 @@ class Mode(enum.StrEnum):
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
 
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether the clock says when requests are due, and not the responses to those before."""
+        return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
+
 
 class Distribution(enum.StrEnum):
     """How the requests of a rate are spread in time."""
@@ -44,6 +49,13 @@ class SearchKind(enum.StrEnum):
     BINARY = "binary"
 
 
+class StabilityRule(enum.StrEnum):
+    """What makes windows agree: see `sweep.stability`."""
+
+    CANARY = "canary"
+    PERF_ANALYZER = "perf_analyzer"
+
+
 class WindowMode(enum.StrEnum):
     """What ends a measurement window: its time, or so many requests that ended in it."""
 
@@ -56,24 +68,27 @@ class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
     `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
-    number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
+    number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
+    rates; `file` and the digest of what was in it when
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
-    `request_period` responses each, until there were `value` of them.
+    `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
+    for some `think_ns` after its end, half as much more or less.
     """
 
     mode: Mode
     value: float
     label: str
     distribution: Distribution = Distribution.CONSTANT
-    seed: int = 0
+    seed: int | None = None
     file: str = ""
     file_digest: str = ""
     duration_ns: int = 0
     start: int = 0
     step: int = 0
     request_period: int = 0
+    think_ns: int = 0
 
 
 MAX_REQUEST_RATE = 1_000_000.0
@@ -105,7 +120,8 @@ class Search:
 @dataclass(frozen=True, slots=True)
 class MeasurementOptions:
     """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
-    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`.
+    `stability_ratio` on latency (its mean, or `stability_percentile`) and throughput, by `stability_rule`, at most
+    `max_windows`.
 
     Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
     none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
@@ -130,6 +146,7 @@ class MeasurementOptions:
     repeats: int = 1
     latency_threshold_ns: int = 0
     min_reached_ratio: float = 0.99
+    stability_rule: StabilityRule = StabilityRule.CANARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +250,13 @@ class Slo:
     latency_ns: int
     percentile: float
     levels: tuple[str, ...]
+    objective: float = 0.0
+    """The part of requests that are to be good over time, 0.99; 0: that of the percentile."""
+
+    @property
+    def objective_ratio(self) -> float:
+        """What the error budget is counted by."""
+        return self.objective or self.percentile / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,30 +301,37 @@ class Tier:
     signals: tuple[Signal, ...]
 
 
-PAGE = Tier("page", 1.30, 3.0, 9, 12, 4, (Signal.LATENCY_P50,))
+PAGE = Tier("page", 1.25, 3.0, 14, 18, 6, (Signal.LATENCY_P50,))
 
-WARN = Tier("warn", 1.15, 2.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
+WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
 
-SLOW = Tier("slow", 1.07, 0.5, 173, 288, 115, (Signal.LATENCY_P50,))
+SLOW = Tier("slow", 1.06, 3.0, 173, 288, 115, (Signal.LATENCY_P50,))
+
+
+MOST_POOLED_SWEEPS = 50
+"""Sweeps over which p99 is pooled at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineOptions:
-    """How a level is held against what it was.
+    """How a level is compared with what it was.
 
-    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`; the pin replaces the
-    provisional one if it is at most `replace_ratio` worse. A newly served version may be worse than the accepted one by
-    `version_ratio`. No verdict is given where the baseline's noise is above `max_noise`, and none on the 99th
-    percentile of fewer than `p99_min_requests` requests. What differs by no more than the floor, differs not.
-    The counts of the tiers are meant for sweeps every `counts_interval_ns`.
+    The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`, and refined once after
+    `refine_ns`. A longer pin keeps the level of the one before where it is worse by more than `replace_ratio`. A newly
+    served version may be worse than the accepted one by `version_ratio`. `timezone` ("": the schedule's) is where the
+    hours of the week are those of the model's users. Above `max_noise` (None: no limit) no verdict is given. The 99th
+    percentile is pooled over sweeps until it rests on `p99_min_requests` requests. What differs by no more than the
+    floor, differs not. The counts of the tiers are meant for sweeps every `counts_interval_ns`.
     """
 
     enabled: bool = True
     pin_ns: int = 7 * 86_400 * NS
     provisional_ns: int = 86_400 * NS
+    refine_ns: int = 28 * 86_400 * NS
+    timezone: str = ""
     replace_ratio: float = 1.05
     version_ratio: float = 1.10
-    max_noise: float = 0.08
+    max_noise: float | None = None
     p99_min_requests: int = 1000
     p50_floor_ns: int = 200_000
     p99_floor_ns: int = 1_000_000
@@ -340,6 +371,7 @@ class Probe:
     unit: Unit | None = None
     workers: int = 1
     histogram: bool = True
+    buckets_per_decade: int = 10
     variant: str = ""
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()

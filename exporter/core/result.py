@@ -5,6 +5,8 @@ The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` s
 
 from __future__ import annotations
 
+import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -120,6 +122,8 @@ class Measurement:
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
     *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+
+    `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
 
     level: LoadLevel
@@ -165,6 +169,7 @@ class Measurement:
     inter_response: LatencySummary | None = None
     responses_per_request: float | None = None
     unchecked: int = 0
+    modes_ns: tuple[float, float] | None = None
 
     @property
     def error_ratio(self) -> float | None:
@@ -180,7 +185,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class WindowSummary:
-    """One window in figures, after its columns are gone: a row of the windows file."""
+    """One window in figures, after its columns are gone: a row of the windows file. `backlog_growth` is a window's."""
 
     index: int
     start_unix_s: float
@@ -192,15 +197,30 @@ class WindowSummary:
     latency: LatencySummary | None
     judged: bool
     health: ClientHealth = ClientHealth()
+    backlog_growth: int = 0
+
+
+class Withheld(enum.StrEnum):
+    """Why there is no verdict on a signal. Closed: a label value."""
+
+    NO_BASELINE = "no_baseline"
+    NO_REQUESTS = "no_requests"
+    CLIENT_LIMITED = "client_limited"
+    FEW_REQUESTS = "few_requests"
+    NO_FIGURE = "no_figure"
+    NOISY = "noisy"
 
 
 @dataclass(frozen=True, slots=True)
 class SignalVerdict:
-    """One signal of a level, held against its baseline.
+    """One signal of a level, compared with its baseline.
 
     `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
     says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
-    why. `version_ratio` is the served version over the accepted one, None where that is the one served.
+    why, `reason` in a word. `limits` is, by tier, the ratio above which a sweep is bad; `counts` is (bad sweeps, of so
+    many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is
+    the served version over the accepted one, None where that is the one served. `modes` are both values of a signal
+    that has two, the lower one first.
     """
 
     signal: Signal
@@ -209,17 +229,43 @@ class SignalVerdict:
     tiers: Mapping[str, bool] = field(default_factory=dict)
     withheld: str = ""
     version_ratio: float | None = None
+    reason: Withheld | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    began_unix_s: float | None = None
+    modes: tuple[float, float] | None = None
+
+
+class VerdictChange(enum.StrEnum):
+    """What changed with a sweep. Closed: an event in the log."""
+
+    PINNED = "pinned"
+    BEGAN = "began"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEvent:
+    """Something that changed with this sweep; `signal` and `tier` are of a regression, `text` says more."""
+
+    change: VerdictChange
+    text: str = ""
+    signal: Signal | None = None
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
     """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
-    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet."""
+    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet. From
+    a `provisional` baseline no page is raised. `events` are what changed with this sweep."""
 
     level: LoadLevel
     signals: tuple[SignalVerdict, ...]
     components_ns: Mapping[str, float] = field(default_factory=dict)
     pinned_unix_s: float | None = None
+    provisional: bool = False
+    events: tuple[VerdictEvent, ...] = ()
 
     @property
     def regressed(self) -> bool:
@@ -232,7 +278,8 @@ class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
-    `input_faults` are all that were found in the input, where the text has only the first."""
+    `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
+    arrivals, None without such: with it as `load.seed` the same moments come again."""
 
     id: str
     probe: Probe
@@ -248,6 +295,7 @@ class SweepResult:
     verdicts: tuple[LevelVerdict, ...] = ()
     sent: int = 0
     input_faults: tuple[str, ...] = ()
+    seed: int | None = None
 
     @property
     def usable(self) -> bool:
@@ -265,33 +313,29 @@ class SweepResult:
         return max(kept, key=lambda measurement: measurement.level.value, default=None)
 
 
-DURATION_BUCKETS_SECONDS = (
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)
-"""Upper bounds of the request duration histogram: one set for the whole daemon; mixed bounds aggregate wrongly."""
+_RENARD = {
+    3: (1.0, 2.0, 5.0),
+    5: (1.0, 1.6, 2.5, 4.0, 6.3),
+    10: (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0),
+    20: (1.0, 1.12, 1.25, 1.4, 1.6, 1.8, 2.0, 2.24, 2.5, 2.8, 3.15, 3.55, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1, 8.0, 9.0),
+}
+"""Preferred numbers (ISO 3), so that a finer set has the bounds of a coarser one."""
+
+
+@functools.cache
+def duration_buckets(per_decade: int) -> tuple[float, ...]:
+    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10 or 20) in each decade from 1 ms to
+    10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
+    fine = tuple(round(number * 10**power, 6) for power in (-3, -2, -1, 0) for number in _RENARD[per_decade])
+    return (0.0005, *fine, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
     """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
 
-    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of
-    `DURATION_BUCKETS_SECONDS` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
+    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of the
+    probe's `duration_buckets` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
     is `duration_sum_ns`. The slo counts are 0 where the level is not one that the slo names.
     """
 

@@ -146,7 +146,8 @@ class Window:
     the one window of a request count starts with its first request and ends with its last.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
-    open loop could not send for want of a place in flight, `in_flight` those that the server may have at its end.
+    open loop gave up in it without sending them, `backlog_growth` how many more wait for a place in flight at its end
+    than at its start, `in_flight` those that the server may have at its end.
     `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
     are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
     window's start to that at its end, both included. `checked` is None where answers are not validated.
@@ -166,6 +167,12 @@ class Window:
     error_text: str = ""
     readings: tuple[ServerReading, ...] = ()
     checked: Checked | None = None
+    backlog_growth: int = 0
+
+    @property
+    def due(self) -> int:
+        """Requests that fell due inside it."""
+        return self.sent + self.unsent + self.backlog_growth
 
     @property
     def duration_ns(self) -> int:

@@ -90,7 +90,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             on_finished=finish(in_flight),
         )
     if not has_pacer(level):
-        return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload)
+        return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(
         in_flight.calls,
         in_flight.offer,
@@ -98,6 +98,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         offsets_ns,
         on_finished=finish(in_flight),
         on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 
@@ -105,10 +106,17 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
     """A sender of so many requests."""
     on_overload = plan.probe.stop.on_overload
     if not has_pacer(plan.level):
-        return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload)
+        think_ns = plan.level.think_ns
+        return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload, think_ns=think_ns)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
-        in_flight.calls, in_flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        in_flight.calls,
+        in_flight.offer,
+        lambda: None,
+        offsets_ns,
+        on_finished=on_finished,
+        on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 

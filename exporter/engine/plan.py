@@ -20,6 +20,8 @@ class LevelPlan:
     it is presumed dropped: they take places in flight till then. Nothing is sent before `spared_until_ns`, by the
     server's wish.
 
+    `seed` is of random arrivals.
+
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
     """
@@ -35,6 +37,7 @@ class LevelPlan:
     spared_until_ns: int = 0
     member: int = 0
     members: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,8 @@ LATENCY_MAX = _family(
 RESPONSE_TIME = _family(
     "gauge",
     "response_time_seconds",
-    "Percentiles of the time from the intended send time to the last byte, time-outs at their limit."
-    + _LAST
-    + " Absent in closed-loop modes.",
+    "Percentiles of the time from the intended send time to the last byte; time-outs, and requests that were due and "
+    "not sent, at the time-out." + _LAST + " Absent in closed-loop modes.",
     (*L, "percentile"),
 )
 FIRST_RESPONSE = _family(
@@ -157,7 +156,10 @@ OFFERED = _family(
     "gauge", "offered_requests_per_second", "Requests actually sent, per second of the merged windows." + _LAST
 )
 UNSENT_RATIO = _family(
-    "gauge", "unsent_ratio", "Requests that were due but could not be sent, over all that were due, 0..1." + _LAST
+    "gauge",
+    "unsent_ratio",
+    "Requests that were due but not sent, over all that were due, 0..1: given up while they waited for a place in "
+    "flight or the server was spared, or waiting longer and longer." + _LAST,
 )
 SEND_LAG = _family(
     "gauge",
@@ -360,9 +362,8 @@ COMPOSING_EXECUTIONS = _family(
 SLO_MET = _family(
     "gauge",
     "slo_met",
-    "1 if the slo's percentile of latency is within its threshold and the error ratio leaves it room, else 0."
-    + _LAST
-    + " Only at the levels of the slo.",
+    "1 if the slo's percentile of latency, in an open loop of response time, is within its threshold and the error "
+    "ratio leaves it room, else 0." + _LAST + " Only at the levels of the slo.",
 )
 MAX_LEVEL = _family(
     "gauge",
@@ -380,13 +381,13 @@ _VERDICT = " Of the last sweep with usable data."
 BASELINE_LATENCY = _family(
     "gauge",
     "baseline_latency_seconds",
-    "What this percentile of latency is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+    "What this percentile of latency is compared with, at this hour of the week." + _VERDICT + " Absent without one.",
     (*L, "percentile"),
 )
 BASELINE_THROUGHPUT = _family(
     "gauge",
     "baseline_throughput_inferences_per_second",
-    "What throughput is held against, at this hour of the day." + _VERDICT + " Absent without one.",
+    "What throughput is compared with, at this hour of the week." + _VERDICT + " Absent without one.",
 )
 BASELINE_RATIO = _family(
     "gauge",
@@ -399,8 +400,22 @@ REGRESSION = _family(
     "regression",
     "1 while enough of the last sweeps were worse than the baseline for this tier, 0 while not."
     + _VERDICT
-    + " Absent where no verdict can be given; the status page says why.",
+    + " Absent where no verdict is given, and for tier page while the baseline is provisional.",
     (*L, "signal", "tier"),
+)
+VERDICT_WITHHELD = _family(
+    "gauge",
+    "verdict_withheld",
+    "1 where no verdict is given on a signal that a tier looks at, and why." + _VERDICT + " Absent where there is one.",
+    (*L, "signal", "reason"),
+)
+BIMODAL_LATENCY = _family(
+    "gauge",
+    "bimodal_latency_seconds",
+    "Both medians (group lower, upper) of a level whose windows, or whose sweeps, form two groups."
+    + _VERDICT
+    + " Absent where they form one.",
+    (*L, "of", "group"),
 )
 REGRESSION_COMPONENT = _family(
     "gauge",
@@ -436,13 +451,23 @@ INFERENCES = _family(
 SLO_REQUESTS = _family(
     "counter",
     "slo_requests",
-    "Requests at the levels that the slo names. Absent where the probe has no slo.",
+    "Requests at the levels that the slo names, those included that were due and not sent. Absent where the probe has "
+    "no slo.",
     (*P, "slo"),
 )
 SLO_BAD = _family(
-    "counter", "slo_bad_requests", "Of these the ones that were not ok within the slo's threshold.", (*P, "slo")
+    "counter",
+    "slo_bad_requests",
+    "Of these the ones that were not ok within the slo's threshold, at a rate from when they were due.",
+    (*P, "slo"),
 )
 SLO_THRESHOLD = _family("gauge", "slo_threshold_seconds", "The slo's latency threshold as configured.", (*P, "slo"))
+SLO_OBJECTIVE = _family(
+    "gauge",
+    "slo_objective_ratio",
+    "The part of requests that are to be good, 0..1: slo.objective, or else that of the slo's percentile.",
+    (*P, "slo"),
+)
 DURATION = _family(
     "histogram",
     "request_duration_seconds",

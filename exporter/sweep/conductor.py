@@ -21,7 +21,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.probe import Distribution, LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
@@ -30,7 +30,7 @@ from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.level_run import LevelRun
-from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, refuse_unsupported
+from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, meets_in_batches, refuse_unsupported
 from exporter.sweep.search import visits
 from exporter.sweep.trace_settings import server_settings
 from exporter.sweep.watcher import Watcher
@@ -43,6 +43,10 @@ _figures = Threads("figures", max(2, os.cpu_count() or 1))
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
 wait, and the transfer of the last window."""
+
+_told_of_batches: set[str] = set()
+"""The probes of which a warning is in the log."""
+_MOST_TOLD = 10_000
 
 _ABORTS = frozenset(
     {
@@ -99,6 +103,8 @@ class Sweep:
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+        # One schedule for all sweeps would be one sample of its distribution, over and over.
+        self._seed = secrets.randbits(32)
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._facts: ModelFacts | None = None
@@ -173,7 +179,7 @@ class Sweep:
             level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
             if level is not None and lost > 0:
                 self._leftovers.add(self._probe, lost)
-                counts = count_lost(lost, level)
+                counts = count_lost(lost, level, self._probe)
                 self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
                 for sink in self._sinks:
                     sink.window_ended(self._probe, counts)
@@ -219,6 +225,15 @@ class Sweep:
             _log.warning(
                 "generated input is one request over and over, and the model has a response cache: that is measured",
                 extra=logs.fields(probe=self._probe.name, model=self._probe.model, source=self._probe.input.source),
+            )
+        if meets_in_batches(self._probe, self._facts) and self._probe.name not in _told_of_batches:
+            if len(_told_of_batches) >= _MOST_TOLD:  # discovered probes come and go for ever
+                _told_of_batches.clear()
+            _told_of_batches.add(self._probe.name)
+            _log.warning(
+                "the model batches requests that meet, and in a closed loop that is chance: a request_rate, or a "
+                "load.think_time, gives figures that can be compared",
+                extra=logs.fields(probe=self._probe.name, model=self._probe.model),
             )
         async with server_settings(self._probe):
             if self._probe.search is not None:
@@ -272,6 +287,7 @@ class Sweep:
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
             spared_until_ns=self._leftovers.spared_until_ns(self._probe),
+            seed=self._seed if level.seed is None else level.seed,
         )
         end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
@@ -372,7 +388,14 @@ class Sweep:
             outcomes=self._outcomes,
             sent=self._sent_so_far(),
             input_faults=self._input_faults,
+            seed=self._recorded_seed,
         )
+
+    @property
+    def _recorded_seed(self) -> int | None:
+        """The seed of the sweep's random arrivals; None where it has none."""
+        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     def _verdict(self) -> tuple[Reason, str]:
         """What a sweep that ran to its end comes to."""

@@ -59,6 +59,13 @@ def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
     return facts.response_cache and probe.input.source in ("random", "zero")
 
 
+def meets_in_batches(probe: Probe, facts: ModelFacts) -> bool:
+    """Whether the few requests in flight of a closed loop may meet in one batch of the model, or alternate, by chance:
+    its figures then have two values, a factor of two apart. A rate has one."""
+    closed = [level for level in probe.levels if level.mode is Mode.CONCURRENCY and not level.think_ns]
+    return facts.dynamic_batching and any(level.value > 1 for level in closed) and probe.baseline.enabled
+
+
 def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
     """The probe with what goes without saying: a sequence model is sent sequences, no more at a time than may be in
     flight. (Others are if the probe says so: a model that calls sequence models by its own code does not tell.)"""

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from exporter.baseline.actions import ACTIONS, ActionError, BaselineActions
+from exporter.baseline.actions import ACTIONS, ActionError, BaselineActions, PinRequest
 from exporter.web.auth import TokenGuard, address_of, refused
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -59,6 +59,11 @@ class _Handlers:
                 level=request.query_params.get("level", ""),
                 document=body,
                 by=address_of(request),
+                pin=PinRequest(
+                    since=request.query_params.get("since", ""),
+                    dry_run=request.query_params.get("dry_run") == "true",
+                    force=request.query_params.get("force") == "true",
+                ),
             )
         except ActionError as error:
             return _refused(error)

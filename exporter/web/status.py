@@ -9,19 +9,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from exporter.analysis.threshold import is_within, slo_threshold
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Signal
-from exporter.core.result import LevelVerdict, Measurement
+from exporter.core.result import LevelVerdict, Measurement, SignalVerdict
 from exporter.core.units import NS
 from exporter.metrics.samples import percentile_text
 from exporter.state.probe_state import ProbeView
+
+_LOUD_TIERS = ("page", "warn")
 
 
 @dataclass(frozen=True, slots=True)
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
-    says what holds, `no_verdict` why something can't be said, "" where there is nothing of it."""
+    says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
+    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds."""
 
     mode: str
     level: str
@@ -33,13 +37,17 @@ class LevelStatus:
     breakdown: Mapping[str, float]
     regression: str = ""
     no_verdict: str = ""
+    unsent_ratio: float = 0.0
+    verdicts: Sequence[Mapping[str, object]] = ()
+    bimodal: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
     """A probe at one moment.
 
-    `state` is the status of the last sweep (ok, unstable, failed, aborted); before the first one since the start it is
+    `state` is the status of the last sweep (ok, unstable, failed, aborted), or what is wrong with the model that it
+    measured well: regressed (a page or a warning holds), objective_missed; before the first one since the start it is
     running, waiting (it ran before the restart) or never. `age_seconds` is since the last sweep ended, None = never.
     `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire. `load` is
     what its sweeps of the last hour caused; `pause` says why it is paused, "": it is not.
@@ -90,6 +98,8 @@ class ProbeStatus:
                     "error_ratio": level.error_ratio,
                     "regression": level.regression,
                     "no_verdict": level.no_verdict,
+                    "verdicts": [dict(verdict) for verdict in level.verdicts],
+                    "bimodal": list(level.bimodal) if level.bimodal else None,
                 }
                 for level in self.levels
             ],
@@ -134,12 +144,55 @@ def is_failing(status: ProbeStatus) -> bool:
     return status.state in (SweepStatus.FAILED, SweepStatus.ABORTED)
 
 
+REGRESSED, OBJECTIVE_MISSED = "regressed", "objective_missed"
+
+
 def _state(view: ProbeView) -> str:
     if view.result is not None:
+        if view.result.status in (SweepStatus.OK, SweepStatus.UNSTABLE):
+            return _conclusion(view) or view.result.status.value
         return view.result.status.value
     if view.running_since_unix_s is not None:
         return "running"
     return "waiting" if view.last_run_unix_s else "never"
+
+
+def _conclusion(view: ProbeView) -> str:
+    """What is wrong with a model whose last sweep went well, "" for nothing."""
+    verdicts = view.measured.verdicts if view.measured else ()
+    loud = (tiers.get(name) for each in verdicts for s in each.signals for tiers in (s.tiers,) for name in _LOUD_TIERS)
+    if any(loud):
+        return REGRESSED
+    slo = view.probe.slo if view.result is not None and view.result.status is SweepStatus.OK else None
+    levels = [m for m in view.measurements if slo is not None and m.level.label in slo.levels]
+    if slo is not None and any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels):
+        return OBJECTIVE_MISSED
+    return ""
+
+
+def _verdict_data(verdict: LevelVerdict, each: SignalVerdict) -> dict[str, object]:
+    """A signal's verdict as plain data, in base units."""
+    unit = 1.0 if each.signal is Signal.THROUGHPUT else 1.0 / NS
+    return {
+        "signal": each.signal.value,
+        "baseline": each.baseline * unit if each.baseline is not None else None,
+        "ratio": each.ratio,
+        "tiers": {
+            name: {
+                "holds": holds,
+                "limit_ratio": each.limits.get(name),
+                **dict(zip(("bad", "of", "needed"), each.counts.get(name, ()), strict=False)),
+            }
+            for name, holds in each.tiers.items()
+        },
+        "began_unix_s": each.began_unix_s,
+        "withheld": each.reason.value if each.reason else None,
+        "withheld_text": each.withheld,
+        "version_ratio": each.version_ratio,
+        "modes": [value * unit for value in each.modes] if each.modes else None,
+        "pinned_unix_s": verdict.pinned_unix_s,
+        "provisional": verdict.provisional,
+    }
 
 
 def regression_text(verdict: LevelVerdict) -> str:
@@ -172,8 +225,19 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         percentiles={percentile_text(entry.percentile): entry.value_ns / NS for entry in entries},
         stable=measurement.stable,
         client_limited=measurement.client_limited,
+        unsent_ratio=measurement.unsent_ratio,
         error_ratio=measurement.error_ratio,
         breakdown={name: ns / NS for name, ns in measurement.breakdown_ns.items() if math.isfinite(ns)},
         regression=regression_text(verdict) if verdict else "",
         no_verdict=_no_verdict_text(verdict) if verdict else "",
+        verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
+        bimodal=_bimodal(measurement, verdict),
     )
+
+
+def _bimodal(measurement: Measurement, verdict: LevelVerdict | None) -> tuple[float, float] | None:
+    found = measurement.modes_ns
+    for each in verdict.signals if verdict else ():
+        if each.signal is Signal.LATENCY_P50 and each.modes is not None:
+            found = found or each.modes
+    return (found[0] / NS, found[1] / NS) if found else None

@@ -11,11 +11,12 @@ from html import escape
 
 from exporter.schedule.ledger import HOUR_NS
 from exporter.web import humanize as words
-from exporter.web.status import LevelStatus, ProbeStatus, is_failing
+from exporter.web.status import OBJECTIVE_MISSED, REGRESSED, LevelStatus, ProbeStatus, is_failing
 
 REFRESH_SECONDS = 10
 _PERCENTILES = ("50", "95", "99")
 _LEVEL_COLUMNS = 4 + len(_PERCENTILES)
+_UNSENT_SHOWN = 0.001
 _SEPARATOR = " · "
 _NO_FIGURES = '<span class="soft">no figures</span>'
 
@@ -77,16 +78,22 @@ def _notices(facts: PageFacts) -> str:
     return "".join(f'<p class="notice">{escape(text)}</p>' for text in [*facts.config_notices, *data, *archive])
 
 
+_ORDER = {REGRESSED: 1, OBJECTIVE_MISSED: 2, "unstable": 3}
+"""After the failing ones."""
+
+
 def _severity(status: ProbeStatus) -> int:
     if is_failing(status):
         return 0
-    return 1 if status.state == "unstable" else 2
+    return _ORDER.get(status.state, len(_ORDER) + 1)
 
 
 def _counts(statuses: Sequence[ProbeStatus]) -> dict[str, int]:
     failing = sum(map(is_failing, statuses))
-    by_state = {state: sum(status.state == state for status in statuses) for state in ("ok", "unstable")}
-    return {**by_state, "failing": failing, "no result yet": len(statuses) - failing - sum(by_state.values())}
+    by_state = {state: sum(status.state == state for status in statuses) for state in ("ok", *_ORDER)}
+    waiting = len(statuses) - failing - sum(by_state.values())
+    shown = {state.replace("_", " "): n for state, n in by_state.items() if n or state in ("ok", "unstable")}
+    return {**shown, "failing": failing, "no result yet": waiting}
 
 
 def _title(statuses: Sequence[ProbeStatus]) -> str:
@@ -138,11 +145,11 @@ def _model_text(status: ProbeStatus) -> str:
 
 
 def _look(status: ProbeStatus) -> str:
-    return "failing" if is_failing(status) else status.state
+    return "failing" if is_failing(status) else status.state.replace("_", "-")
 
 
 def _badges(status: ProbeStatus) -> str:
-    parts = [f'<span class="badge {_look(status)}">{escape(status.state)}</span>']
+    parts = [f'<span class="badge {_look(status)}">{escape(status.state.replace("_", " "))}</span>']
     if status.running and status.state != "running":
         parts.append('<span class="badge running">running</span>')
     if status.pause:
@@ -165,6 +172,10 @@ def _level_cells(level: LevelStatus) -> str:
     marks = [
         text for text, holds in (("unstable", not level.stable), ("client-limited", level.client_limited)) if holds
     ]
+    if level.unsent_ratio >= _UNSENT_SHOWN:
+        marks.append(f"{words.ratio(level.unsent_ratio)} unsent")
+    if level.bimodal is not None:
+        marks.append("bimodal: {} or {}".format(*(words.seconds(value) for value in level.bimodal)))
     load = f"{level.mode.replace('_', ' ')} {level.level}"
     mark = "".join(f' <span class="mark">{text}</span>' for text in marks)
     if level.regression:

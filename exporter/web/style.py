@@ -35,6 +35,7 @@ nav { margin-left: auto; display: flex; gap: 1rem; }
 }
 .tile b { display: block; font-size: 1.6rem; line-height: 1.15; font-variant-numeric: tabular-nums; }
 .tile.ok { border-left-color: var(--ok); }
+.tile.regressed, .tile.objective-missed { border-left-color: var(--failing); }
 .tile.unstable { border-left-color: var(--unstable); }
 .tile.failing { border-left-color: var(--failing); }
 .tile.running { border-left-color: var(--running); }
@@ -45,6 +46,7 @@ th { text-align: left; font-weight: 600; color: var(--soft); white-space: nowrap
 th, td { padding: .3rem .7rem; vertical-align: top; }
 tbody + tbody, tbody:first-of-type { border-top: 1px solid var(--line); }
 tbody.failing th { box-shadow: inset 4px 0 var(--failing); }
+tbody.regressed th, tbody.objective-missed th { box-shadow: inset 4px 0 var(--failing); }
 tbody.unstable th { box-shadow: inset 4px 0 var(--unstable); }
 tbody th { color: var(--text); white-space: normal; min-width: 11rem; max-width: 20rem; overflow-wrap: anywhere; }
 tbody th .soft { font-weight: 400; }
@@ -58,6 +60,7 @@ tbody th .soft { font-weight: 400; }
 }
 .badge.ok { background: var(--ok); }
 .badge.unstable { background: var(--unstable); }
+.badge.regressed, .badge.objective-missed { background: var(--failing); }
 .badge.failing { background: var(--failing); }
 .badge.running { background: var(--running); }
 .mark { color: var(--unstable); white-space: nowrap; }

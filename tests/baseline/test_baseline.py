@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from dataclasses import replace
 
 import numpy as np
@@ -10,89 +11,160 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.baseline.baseline import Floats, SignalBaseline, locations, make_baseline, threshold, worse_by
+from exporter.baseline.baseline import Floats, SignalBaseline, Usual, locations
+from exporter.baseline.calendar import local_seconds
+from exporter.baseline.history import SIGNALS, Rows
 from exporter.baseline.key import load_hash
+from exporter.baseline.make import make_baseline
 from exporter.baseline.verdict import Counts, TierState, scaled, take
 from exporter.core.probe import PAGE, SLOW, WARN, InputOptions, MeasurementOptions, Schedule, Signal, Slo, StopRules
 from exporter.core.units import MS, NS
 from tests.builders import concurrency, make_probe, make_target
 
-HOUR = 3600.0
-WEEK: Floats = np.arange(2016) * np.float64(300)
+HOUR, DAY = 3600.0, 86_400.0
+MONDAY = 1_767_571_200.0  # 5 January 2026, 0:00 UTC
+WEEK: Floats = MONDAY + np.arange(2016) * np.float64(300)
+FOUR_WEEKS: Floats = MONDAY + np.arange(2016) * np.float64(1200)
+P50 = Signal.LATENCY_P50
+
+
+def rows_of(times: Floats, values: Floats) -> Rows:
+    rows = Rows.empty(len(times))
+    rows.unix_s[:], rows.logs[:, SIGNALS.index(P50)] = times, values
+    return rows
+
+
+def baseline_of(times: Floats, values: Floats, timezone: str = "UTC") -> SignalBaseline:
+    counts = [(tier.name, scaled(tier, 300 * NS)) for tier in (PAGE, WARN, SLOW)]
+    found = make_baseline(P50, rows_of(times, values), timezone, counts)
+    assert found is not None
+    return found
+
+
+def local_hour(times: Floats) -> Floats:
+    return times % DAY / HOUR
 
 
 def test_a_constant_signal_has_its_own_value_and_no_noise() -> None:
-    baseline = make_baseline(WEEK, np.full(2016, 2.5))
-    assert baseline.hours == pytest.approx([2.5] * 24)
-    assert baseline.noise == pytest.approx(0.0)
-    assert baseline.samples == 2016
+    baseline = baseline_of(WEEK, np.full(2016, 2.5))
+    assert baseline.hours.tolist() == pytest.approx([2.5] * 168)
+    assert baseline.noise == pytest.approx(0.0, abs=1e-6)
+    assert (baseline.samples, baseline.modes) == (2016, None)
 
 
-def test_the_location_follows_the_hour_of_the_day() -> None:
-    daily: Floats = np.sin(2 * np.pi * WEEK / 86_400)
-    baseline = make_baseline(WEEK, daily)
+def test_the_location_follows_a_smooth_day() -> None:
+    baseline = baseline_of(WEEK, 0.2 * np.sin(2 * np.pi * WEEK / DAY))
     for hour in range(24):
-        at = 3 * 86_400 + hour * HOUR + 1800
-        # Smoothing over five hours takes some 5 % of a sine's height.
-        assert baseline.at(at) == pytest.approx(0.95 * math.sin(2 * math.pi * (hour + 0.5) / 24), abs=0.02)
+        at = MONDAY + 3 * DAY + hour * HOUR + 1800
+        assert baseline.at(at) == pytest.approx(0.2 * math.sin(2 * math.pi * (hour + 0.5) / 24), abs=0.015)
+
+
+def test_a_nightly_job_of_an_hour_is_as_steep_as_it_is() -> None:
+    """Smoothed over its neighbours it was a third as high, and paged each night."""
+    noise = np.random.default_rng(1).normal(0, 0.03, 2016)
+    baseline = baseline_of(WEEK, noise + np.where(local_hour(WEEK).astype(int) == 2, 0.45, 0.0))
+    night = MONDAY + 2 * DAY + 2 * HOUR
+    assert [baseline.at(night + minutes * 60) for minutes in (1, 30, 59)] == pytest.approx([0.45] * 3, abs=0.05)
+    assert [baseline.at(night + minutes * 60) for minutes in (-1, 61)] == pytest.approx([0.0, 0.0], abs=0.05)
+
+
+def test_a_weekend_is_another_class_of_days() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.02, 2016)
+    working = (WEEK - MONDAY) // DAY < 5
+    baseline = baseline_of(WEEK, noise + np.where(working, 0.26, 0.0))
+    assert baseline.at(MONDAY + 2.5 * DAY) == pytest.approx(0.26, abs=0.03)
+    assert baseline.at(MONDAY + 5.5 * DAY) == pytest.approx(0.0, abs=0.03)
+
+
+def test_after_four_weeks_an_hour_of_the_week_stands_for_itself() -> None:
+    """A job on Wednesdays at 3."""
+    noise = np.random.default_rng(1).normal(0, 0.03, 2016)
+    since = (FOUR_WEEKS - MONDAY) % (7 * DAY) / HOUR
+    job = since.astype(int) == 2 * 24 + 3
+    baseline = baseline_of(FOUR_WEEKS, noise + np.where(job, 0.5, 0.0))
+    wednesday = MONDAY + 2 * DAY + 3.5 * HOUR
+    assert baseline.at(wednesday) == pytest.approx(0.5, abs=0.08)
+    assert [baseline.at(wednesday + day * DAY) for day in (1, -1)] == pytest.approx([0.0, 0.0], abs=0.05)
+
+
+def test_hours_are_those_of_the_time_zone_over_the_change_to_summer_time() -> None:
+    """Working hours from 9 to 17 in Berlin: an hour earlier in UTC from 29 March 2026 on."""
+    march = 1_772_409_600.0  # Monday, 2 March, 0:00 UTC
+    times: Floats = march + np.arange(2016) * np.float64(1200)
+    local = local_hour(local_seconds(times, "Europe/Berlin"))
+    values = np.where((local >= 9) & (local < 17), 0.4, 0.0)
+    berlin, utc = baseline_of(times, values, "Europe/Berlin"), baseline_of(times, values)
+    april = march + 35 * DAY  # Monday, 6 April
+    assert [berlin.at(april + hour * HOUR) for hour in (6.8, 7.2, 14.8, 15.2)] == pytest.approx([0.0, 0.4, 0.4, 0.0])
+    assert utc.at(april + 7.2 * HOUR) == pytest.approx(0.0)
 
 
 def test_outliers_move_neither_location_nor_noise() -> None:
     random = np.random.default_rng(1)
     values = random.normal(1.0, 0.02, 2016)
-    clean = make_baseline(WEEK, values)
-    values[random.choice(2016, 100, replace=False)] += 3.0
-    spoilt = make_baseline(WEEK, values)
-    assert clean.noise == pytest.approx(0.02, rel=0.1)
+    clean = baseline_of(WEEK, values)
+    values[random.choice(2016, 90, replace=False)] += random.uniform(0.3, 3.0, 90)
+    spoilt = baseline_of(WEEK, values)
+    assert clean.noise == pytest.approx(0.02, rel=0.15)
     assert spoilt.noise == pytest.approx(clean.noise, rel=0.15)
-    assert max(np.abs(np.subtract(spoilt.hours, clean.hours))) < 0.005
+    assert float(np.median(np.abs(np.subtract(spoilt.hours, clean.hours)))) < 0.005
 
 
-def test_hours_without_sweeps_get_those_of_their_neighbours_or_of_all() -> None:
-    baseline = make_baseline([0.5 * HOUR, 0.6 * HOUR, 12.5 * HOUR], [1.0, 1.0, 4.0])
-    assert [baseline.hours[hour] for hour in (22, 0, 2, 11, 12, 14)] == pytest.approx([1.0, 1.0, 1.0, 4.0, 4.0, 4.0])
-    assert baseline.hours[6] == 1.0  # the median of all three
-
-
-@given(st.floats(0, 2e9), st.lists(st.floats(-5, 5), min_size=24, max_size=24))
+@given(st.floats(0, 2e9), st.lists(st.floats(-5, 5), min_size=168, max_size=168))
 def test_one_moment_and_many_give_the_same(unix_s: float, hours: list[float]) -> None:
-    one = SignalBaseline(tuple(hours), 0.0, 1).at(unix_s)
-    assert locations(hours, np.array([unix_s]))[0] == pytest.approx(one)
+    one = SignalBaseline(array("d", hours), 0.0, 1).at(unix_s)
+    assert locations(array("d", hours), np.array([unix_s]), "UTC")[0] == pytest.approx(one)
     assert min(hours) - 1e-9 <= one <= max(hours) + 1e-9
 
 
-@given(st.floats(0, 1e6))
-def test_midnight_is_no_edge(day: float) -> None:
-    baseline = SignalBaseline(tuple(float(hour) for hour in range(24)), 0.0, 1)
-    midnight = round(day) * 86_400.0
-    assert baseline.at(midnight - 1e-3) == pytest.approx(baseline.at(midnight + 1e-3), abs=1e-3)
+def test_two_modes_are_found_and_the_location_is_the_lower_one() -> None:
+    random = np.random.default_rng(1)
+    for part in (0.1, 0.3, 0.5):
+        upper = random.random(2016) < part
+        baseline = baseline_of(WEEK, random.normal(0, 0.03, 2016) + np.where(upper, math.log(1.95), 0.0))
+        assert baseline.modes is not None
+        assert baseline.modes.distance == pytest.approx(math.log(1.95), abs=0.02)
+        assert baseline.modes.upper_part == pytest.approx(part, abs=0.03)
+        assert baseline.at(MONDAY) == pytest.approx(0.0, abs=0.02)
+        assert baseline.noise == pytest.approx(0.03, rel=0.2)
+
+
+def test_a_nightly_job_is_no_second_mode() -> None:
+    values = np.where(local_hour(WEEK) < 4, 0.5, 0.0) + np.random.default_rng(1).normal(0, 0.02, 2016)
+    assert baseline_of(WEEK, values).modes is None
 
 
 @pytest.mark.parametrize(
-    ("tier", "noise", "limit"),
+    ("usual", "noise", "limit"),
     [
-        (PAGE, 0.0, 1.30),
-        (PAGE, 0.08, 1.30),
-        (PAGE, 0.1, math.exp(0.3)),
-        (WARN, 0.06, 1.15),
-        (WARN, 0.08, math.exp(0.16)),
-        (SLOW, 0.08, 1.07),
+        ((), 0.0, math.log(1.25)),
+        ((), 0.1, 0.3),  # e^(k x noise), where no days are known
+        ((0.02, 0.01, 0.05, 0.05), 0.1, math.log(1.25)),  # noisy, but its days never come to much
+        ((0.2, 0.1, 0.4, 0.5), 0.03, 0.5),
+        ((0.2, 0.2, 0.4, 0.5), 0.03, 0.6),  # no more than the worst of its days, and something
+        ((0.05, 0.01, 0.3, 0.3), 0.03, 0.3 + math.log(1.25) / 4),  # a few of its days are much worse
     ],
 )
-def test_thresholds(tier: object, noise: float, limit: float) -> None:
-    assert threshold(tier, noise) == pytest.approx(limit)  # type: ignore[arg-type]
-    assert threshold(tier, noise, 1.1) == pytest.approx(1.1 * limit)  # type: ignore[arg-type]
+def test_limits(usual: tuple[float, ...], noise: float, limit: float) -> None:
+    days = {"page": Usual(*usual)} if usual else {}
+    baseline = SignalBaseline(array("d", [0.0] * 168), noise, 1, usual=days)
+    assert baseline.limit(PAGE) == pytest.approx(limit)
 
 
-def test_less_throughput_is_worse_and_less_latency_is_better() -> None:
-    now, then = math.log(80.0), math.log(100.0)
-    assert worse_by(Signal.THROUGHPUT, now, then) == pytest.approx(1.25)
-    assert worse_by(Signal.LATENCY_P50, now, then) == pytest.approx(0.8)
+def test_ordinary_days_with_bursts_come_to_more_than_quiet_ones() -> None:
+    random = np.random.default_rng(1)
+    quiet = random.normal(0, 0.02, 2016)
+    bursts = quiet.copy()
+    for day in range(7):
+        start = 288 * day + int(random.integers(0, 200))
+        bursts[start : start + 24] += 0.4
+    assert baseline_of(WEEK, quiet).usual["page"].middle < 0.05
+    assert baseline_of(WEEK, bursts).usual["page"].middle == pytest.approx(0.4, abs=0.06)
 
 
 def test_ratio_of_two_baselines() -> None:
-    slow = SignalBaseline(tuple([math.log(1.3)] * 24), 0.0, 1)
-    assert slow.over(SignalBaseline((0.0,) * 24, 0.0, 1)) == pytest.approx(1.3)
+    slow = SignalBaseline(array("d", [math.log(1.3)] * 168), 0.0, 1)
+    assert slow.over(SignalBaseline(array("d", [0.0] * 168), 0.0, 1)) == pytest.approx(1.3)
 
 
 # --- K of M ----------------------------------------------------------------------------------------------------------
@@ -101,12 +173,12 @@ def test_ratio_of_two_baselines() -> None:
 @pytest.mark.parametrize(
     ("tier", "minutes", "counts"),
     [
-        (PAGE, 5, (9, 12, 4)),
+        (PAGE, 5, (14, 18, 6)),
         (WARN, 5, (20, 24, 9)),
         (SLOW, 5, (173, 288, 115)),
-        (PAGE, 1, (45, 60, 20)),
+        (PAGE, 1, (70, 90, 30)),
         (WARN, 10, (10, 12, 4)),
-        (PAGE, 15, (3, 4, 1)),
+        (PAGE, 15, (5, 6, 2)),
         (PAGE, 60, (3, 4, 1)),
         (SLOW, 60, (15, 24, 9)),
         (SLOW, 24 * 60, (3, 4, 1)),
@@ -142,6 +214,7 @@ COUNTS = Counts(bad=3, of=4, clear=1, span_s=1200.0)
         ("?01", "?00"),
         ("1?1?1", "0?0?1"),
         ("11????1", "00????0"),
+        ("11?1", "00?1"),  # as long as 1111
     ],
 )
 def test_a_regression_begins_and_ends(sweeps: str, holds: str) -> None:

@@ -1,58 +1,70 @@
-"""The simulation makes of a series of sweeps what the product makes of it."""
+"""The simulation draws what it says, drives the product's judge, and counts what that makes of it."""
 
 from __future__ import annotations
 
-import csv
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from bench import baseline_simulation as simulation
-from exporter.baseline.verdict import Counts, TierState, take
-from exporter.core.probe import PAGE, BaselineOptions, Signal
+from bench.baseline_simulation.__main__ import averages, row
+from bench.baseline_simulation.drive import probe_years, quantile
+from bench.baseline_simulation.scenarios import MONDAY_UNIX_S, SCENARIOS, Draw, Scenario, Series, make_series
 
 
-@pytest.mark.parametrize("counts", [Counts(3, 4, 1, 1200.0), Counts(9, 12, 4, 3600.0), simulation.ROLLING_COUNTS])
-def test_whole_rows_as_one_sweep_at_a_time(counts: Counts) -> None:
-    bad = np.random.default_rng(3).random((4, 600)) < 0.6
-    expected = []
-    for row in bad:
-        state = TierState()
-        expected.append([take(state, counts, bool(each), 300.0 * index) for index, each in enumerate(row)])
-    # While there are fewer sweeps than `of`, those missing count as neither.
-    assert np.array_equal(simulation.holding(bad, counts), np.array(expected))
-    assert 0 < np.array(expected).sum() < bad.size
+def scenario(shape: Callable[[Series, Draw], None], noise: float = 0.02) -> Scenario:
+    return Scenario("made up", shape, (noise, noise), 0.5)
 
 
-def test_a_step_is_found_after_the_sweeps_that_it_takes() -> None:
-    flat = np.zeros((1, 5 * simulation.WEEK))
-    excess = [
-        each for each in simulation.tier_bad(flat, PAGE, Signal.LATENCY_P50, BaselineOptions()) if each is not None
-    ]
-    found = simulation.figures(excess, Counts(9, 12, 4, 3600.0), 1, np.random.default_rng(1))
-    assert (found.alarms_a_year, found.withheld) == (0.0, 0.0)
-    assert set(found.delays[1.5]) == {9.0}
-    assert set(found.delays[1.2]) == {math.inf}
+def test_a_step_is_found_after_the_sweeps_that_it_takes_and_ends() -> None:
+    found = probe_years(
+        scenario(lambda *_: None, 0.005), 1, held_out=False, days=38.0, interval_s=1200.0, weekday=0, starts=2
+    )
+    assert found.alarms == {"page": 0, "warn": 0, "slow": 0}
+    assert found.delays[1.5, "page"] == [3 * 1200.0] * 2  # 3 of 4 sweeps
+    assert found.delays[1.2, "page"] == [math.inf] * 2
+    assert found.delays[1.2, "warn"] == [5 * 1200.0] * 2
+    assert all(delay < math.inf for delay in found.delays[1.1, "any"])
+    assert len(found.recovery) == 2
+    assert found.silent == pytest.approx(1 / 38, rel=0.05)
+
+
+def test_what_holds_for_ever_is_one_alarm() -> None:
+    def worse(series: Series, _: Draw) -> None:
+        series.logs[800:] += 0.5
+
+    found = probe_years(scenario(worse), 1, held_out=False, days=15.0, interval_s=1200.0, weekday=0, starts=0)
+    assert (found.alarms["page"], found.alarms["warn"]) == (1, 1)
+    assert found.held["page"] == pytest.approx((15 * 72 - 803) / (15 * 72), abs=0.01)
+    text = row("x", [found])
+    assert text[1] == f"{365 / 15:.2f}"
+    assert f"page {365 / 15:.2f}" in averages([[found]])
+
+
+def test_tuning_and_held_out_parameters_have_nothing_in_common() -> None:
+    random = np.random.default_rng(1)
+    tuning = [Draw(random, False).between(0, 4) for _ in range(200)]
+    held_out = [Draw(random, True).between(0, 4) for _ in range(200)]
+    assert 1 <= min(tuning) <= max(tuning) <= 3
+    assert all(value <= 1 or value >= 3 for value in held_out)
 
 
 def test_noise_has_the_spread_and_the_memory_it_says() -> None:
-    kind = simulation.NoiseClass("x", sigma=0.03, correlation=0.9)
-    logs = simulation.noise(kind, Signal.LATENCY_P50, 20_000, np.random.default_rng(2))
-    assert logs.std() == pytest.approx(0.03, rel=0.05)
-    assert np.corrcoef(logs[0, 1:], logs[0, :-1])[0, 1] == pytest.approx(0.9, abs=0.02)
+    series = make_series(scenario(lambda *_: None, 0.03), Draw(np.random.default_rng(2), False), 20_000, 300.0, 2)
+    assert series.logs.std() == pytest.approx(0.03, rel=0.05)
+    assert np.corrcoef(series.logs[1:], series.logs[:-1])[0, 1] == pytest.approx(0.5, abs=0.03)
+    assert series.unix_s[0] == pytest.approx(MONDAY_UNIX_S + 2 * 86_400 + 11 * 3600, abs=10)
 
 
-def test_noise_of_an_archive(tmp_path: Path) -> None:
-    with (tmp_path / "levels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["time", "probe", "mode", "level", "stable", "p50_ns", "p99_ns"])
-        writer.writeheader()
-        for minute in range(10):
-            row = {"time": f"2026-01-01T00:{minute:02}:00Z", "probe": "a", "mode": "concurrency", "level": "1"}
-            writer.writerow(row | {"stable": int(minute != 3), "p50_ns": 1000 + minute, "p99_ns": ""})
-    ((key, logs),) = simulation.archived(tmp_path, Signal.LATENCY_P50, least=5)
-    assert key == "a, concurrency 1"
-    assert np.exp(logs) == pytest.approx([1000 + minute for minute in range(10) if minute != 3])
-    assert simulation.archived(tmp_path, Signal.LATENCY_P99, least=5) == []
-    assert simulation.resampled(logs, 50, np.random.default_rng(1)).shape == (simulation.SERIES, 50)
+@pytest.mark.parametrize("each", SCENARIOS, ids=lambda each: each.name)
+def test_every_scenario_makes_a_series(each: Scenario) -> None:
+    series = make_series(each, Draw(np.random.default_rng(1), True), 40 * 288, 300.0, 4)
+    assert np.all(np.isfinite(series.logs))
+    assert np.all(np.diff(series.unix_s) > 0)
+    assert not series.missing.all()
+
+
+def test_quantiles_of_what_may_never_be() -> None:
+    assert quantile([1.0, math.inf, 2.0], 0.5) == 2.0
+    assert quantile([1.0, math.inf], 0.95) == math.inf

@@ -1,4 +1,5 @@
-"""A model gets 60 % slower, and somebody is told, once, with the right words; it is mended, and they are told that.
+"""A model gets 60 % slower: the alert fires, once, with the right words. It is pinned: the alert ends, and stays
+silent. It gets slower again, and is mended.
 
 Real Triton, real daemon, real Prometheus with the shipped rules, real Alertmanager, and a webhook.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,10 +138,11 @@ def alerting(folder: Path, daemon_address: str) -> Iterator[Webhook]:
         webhook.close()
 
 
-def configuration(url: str) -> dict[str, Any]:
+def configuration(url: str, token_file: Path) -> dict[str, Any]:
     """Sweeps every three seconds, and tiers of a few of them: 3 of 4 page, 1 of 4 clears."""
-    tier = {"bad": 3, "of": 4, "clear": 1}
+    tier = {"bad": 3, "of": 4, "clear": 1, "noise_factor": 0.5}
     return {
+        "web": {"listen": "127.0.0.1:0", "api_token_file": str(token_file)},
         "targets": [{"name": "triton", "url": url}],
         "probes": [
             {
@@ -152,7 +155,6 @@ def configuration(url: str) -> dict[str, Any]:
                 "baseline": {
                     "provisional_after": "30s",
                     "pin_after": "10m",
-                    "max_noise": "50%",
                     "counts_interval": f"{SWEEP_SECONDS}s",
                     **dict.fromkeys(("page", "warn", "slow"), tier),
                 },
@@ -169,38 +171,75 @@ def wait_for(condition: Callable[[], Any], daemon: RunningDaemon, what: str) -> 
     return found
 
 
-def test_a_slowdown_is_told_and_its_end_too(triton_factory: TritonFactory, tmp_path: Path) -> None:
+def pin(daemon: RunningDaemon, token_file: Path, *more: str) -> str:
+    """Runs the command as an operator would."""
+    command = [sys.executable, "-m", "exporter", "baseline", "pin", "slowing", "--url", f"http://{daemon.address}"]
+    done = subprocess.run(
+        [*command, "--token-file", str(token_file), *more], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_regression_a_pin_silence_and_recovery(triton_factory: TritonFactory, tmp_path: Path) -> None:
     need("prometheus", "prometheus-alertmanager")
-    delay = tmp_path / "delay_ms"
+    delay, token = tmp_path / "delay_ms", tmp_path / "token"
     delay.write_text("20")
+    token.write_text("open sesame")
     triton = triton_factory(models=slowing_model(tmp_path, delay))
     triton.start()
-    with RunningDaemon(tmp_path, configuration(triton.http_url)) as daemon, alerting(tmp_path, daemon.address) as hook:
+    page = "TritonCanaryRegressionPage"
+    settings = configuration(triton.http_url, token)
+    with RunningDaemon(tmp_path, settings) as daemon, alerting(tmp_path, daemon.address) as hook:
 
-        def regression() -> float | None:
-            return daemon.value("triton_canary_regression", tier="page")
+        def tier(name: str) -> float | None:
+            return daemon.value("triton_canary_regression", tier=name)
 
         def sweeps() -> float:
             return sum(value for (name, _), value in daemon.metrics().items() if name == "triton_canary_sweeps_total")
 
-        wait_for(lambda: regression() == 0.0, daemon, "no baseline")
-        assert hook.find("TritonCanaryRegressionPage", "firing") is None
+        def state() -> str:
+            found: str = json.loads(daemon.get("/api/status")[1])["probes"][0]["state"]
+            return found
+
+        def firing_after(delay_ms: int) -> tuple[dict[str, Any], float]:
+            before = sweeps()
+            hook.received.clear()
+            delay.write_text(str(delay_ms))
+            found = wait_for(lambda: hook.find(page, "firing"), daemon, "not firing")
+            return found, sweeps() - before
+
+        wait_for(lambda: tier("warn") == 0.0, daemon, "no baseline")
+        assert tier("page") is None  # none from a provisional baseline
+        assert hook.find(page, "firing") is None
+        pin(daemon, token)
+        wait_for(lambda: tier("page") == 0.0, daemon, "not pinned")
+
+        firing, until_firing = firing_after(32)
+        assert state() == "regressed"
+        would = pin(daemon, token, "--dry-run")
+        assert "would pin version 1" in would
+        assert "(was 2" in would  # some 20 ms
+        wait_for(lambda: tier("page") == 1.0, daemon, "the dry run changed something")
+        assert "the next sweeps are compared with latency p50 3" in pin(daemon, token)
+        resolved = wait_for(lambda: hook.find(page, "resolved"), daemon, "not silent after the pin")
+        told = [alert["status"] for alert in hook.received if alert["labels"]["alertname"] == page]
+        begun = sweeps()
+        wait_for(lambda: sweeps() > begun + 6, daemon, "no sweeps")
+        assert (tier("page"), state()) == (0.0, "ok")
+
+        again, _ = firing_after(52)
         before = sweeps()
         delay.write_text("32")
-        firing = wait_for(lambda: hook.find("TritonCanaryRegressionPage", "firing"), daemon, "not firing")
-        until_firing = sweeps() - before
-        before = sweeps()
-        delay.write_text("20")
-        resolved = wait_for(lambda: hook.find("TritonCanaryRegressionPage", "resolved"), daemon, "not resolved")
+        wait_for(lambda: hook.find(page, "resolved"), daemon, "not resolved")
         until_resolved = sweeps() - before
-        told = [alert for alert in hook.received if alert["labels"]["alertname"] == "TritonCanaryRegressionPage"]
     print(f"firing after {until_firing:.0f} sweeps, resolved after {until_resolved:.0f}: {firing['annotations']}")
     assert firing["labels"]["severity"] == "critical"
     assert firing["annotations"]["summary"] == "slowing on triton (probe slowing) is much slower than it was"
     assert "latency_p50 at concurrency 1 was bad" in firing["annotations"]["description"]
     assert "Most of it is in compute_infer" in firing["annotations"]["description"]
-    assert firing["fingerprint"] == resolved["fingerprint"]
-    assert {alert["status"] for alert in told} == {"firing", "resolved"}
+    assert firing["fingerprint"] == resolved["fingerprint"] == again["fingerprint"]
+    assert set(told) == {"firing", "resolved"}
     assert until_firing >= 3
 
 

@@ -273,3 +273,17 @@ def test_a_stopped_periodic_load_adds_nothing() -> None:
     for call in calls[:2]:
         respond(call, 2)
     assert offers.sent == [0, 1]
+
+
+async def test_a_call_thinks_before_it_is_sent_again(pauses: Pauses) -> None:
+    taker, call = Taker(), Call(0)
+    loop = ClosedLoop([call], taker.offer, taker.on_warm, think_ns=100 * MS)
+    loop.start(0)
+    for _ in range(200):
+        end(loop, call, OK)
+        pauses.end()
+    assert len(taker.taken) == 201
+    assert (min(pauses.ms) >= 50, max(pauses.ms) <= 150) == (True, True)
+    assert (min(pauses.ms) < 60, max(pauses.ms) > 140) == (True, True)  # drawn, or they would stay tied together
+    end(loop, call, DOWN)
+    assert pauses.ms[-1] == 10  # a server that is down is spared as always

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
-from exporter.core.result import GpuFigures, LevelVerdict, ServerMetrics, SignalVerdict
+from exporter.core.result import GpuFigures, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
@@ -97,7 +98,7 @@ def regressed(level: LoadLevel) -> LevelVerdict:
     return LevelVerdict(
         level,
         (
-            SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50, version_ratio=1.2),
+            SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50, version_ratio=1.2, modes=(3.2 * MS, 6.4 * MS)),
             SignalVerdict(Signal.LATENCY_P99, 16.0 * MS, 1.0, {"warn": False}, version_ratio=1.05),
             SignalVerdict(Signal.THROUGHPUT, 410.0, 0.8125),
         ),
@@ -108,7 +109,8 @@ def regressed(level: LoadLevel) -> LevelVerdict:
 
 def withheld(level: LoadLevel) -> LevelVerdict:
     """Has no baseline yet."""
-    return LevelVerdict(level, tuple(SignalVerdict(signal, withheld="there is no baseline yet") for signal in Signal))
+    why, reason = "there is no baseline yet", Withheld.NO_BASELINE
+    return LevelVerdict(level, tuple(SignalVerdict(signal, withheld=why, reason=reason) for signal in Signal))
 
 
 def make_scenario(monotonic: Clock | None = None) -> Board:
@@ -117,16 +119,23 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     first, second, third = closed_loop(), open_loop(), hostile()
     board.configure((first, second, third))
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
-    board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 12, 2)))
+    board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 40, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
     checked = make_measurement(
-        concurrency(2), validated=998, output_error=OutputError(0.125, 0.5, 64.0, 0.25), **SERVER_SIDE
+        concurrency(2),
+        validated=998,
+        output_error=OutputError(0.125, 0.5, 64.0, 0.25),
+        modes_ns=(4.0 * MS, 8.0 * MS),
+        **SERVER_SIDE,
     )
     board.sweep_ended(
         make_result(
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
-            measurements=(make_measurement(concurrency(1), server=cached), checked),
+            measurements=(
+                make_measurement(concurrency(1), server=cached),
+                replace(checked, modes_ns=(4.0 * MS, 8.0 * MS)),
+            ),
             verdicts=(regressed(concurrency(1)), withheld(concurrency(2))),
         )
     )

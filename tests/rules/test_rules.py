@@ -121,8 +121,9 @@ def requests(bad: int) -> dict[str, str]:
     }
 
 
-def slo(bad: int) -> dict[str, str]:
+def slo(bad: int, objective: float = 0.99) -> dict[str, str]:
     return {
+        **series(f"{CANARY}slo_objective_ratio", f"{objective}{FOREVER}", P, 'slo="s"'),
         **series(f"{CANARY}slo_requests_total", f"0+100{FOREVER}", P, 'slo="s"'),
         **series(f"{CANARY}slo_bad_requests_total", f"0+{bad}{FOREVER}", P, 'slo="s"'),
     }
@@ -137,6 +138,13 @@ def counter(name: str, by: int, more: str = "") -> dict[str, str]:
 
 
 UP = 'job="triton-canary",instance="i"'
+
+
+def withheld(values: str, reason: str = "few_requests") -> dict[str, str]:
+    """The series of a signal without a verdict."""
+    return series(f"{CANARY}verdict_withheld", values, f'{L},signal="latency_p99",reason="{reason}"')
+
+
 CASES = [
     Case("ExporterDown", series("up", f"0{FOREVER}", UP), 1),
     Case("ExporterDown", series("up", f"1{FOREVER}", UP), 0),
@@ -197,13 +205,30 @@ CASES = [
     Case("SloBurnFast", slo(10), 0),
     Case("SloBurnSlow", slo(10), 1, 6 * 60),
     Case("SloBurnSlow", slo(5), 0, 6 * 60),
+    # A budget of 5 %: what would spend one of 1 % in a day is within it.
+    Case("SloBurnFast", slo(70, 0.95), 0, id="another objective"),
+    Case("SloBurnFast", slo(75, 0.95), 1, id="another objective, missed"),
+    Case("SloBurnFast", slo(95, 0.8), 1, id="a budget that no pace could spend so fast"),
+    Case("SloMissed", slo(6, 0.95), 1, 6 * 60),
+    Case("SloMissed", slo(4, 0.95), 0, 6 * 60),
+    Case("Unsent", gauge("unsent_ratio", 0.02, L), 1),
+    Case("Unsent", gauge("unsent_ratio", 0.005, L), 0),
 ]
+
+
+LONG_CASES = [
+    Case("NotJudged", withheld("1x200"), 1, 26 * 60),
+    Case("NotJudged", withheld("1x200"), 0, 24 * 60, id="the first day"),
+    Case("NotJudged", withheld("1x70 stale _x4 1x200"), 0, 26 * 60, id="judged at noon"),
+    Case("NotJudged", withheld("1x70 stale", "no_baseline") | withheld("_x70 1x200"), 1, 26 * 60, id="two reasons"),
+]
+"""A sample every ten minutes."""
 
 
 def test_every_alert_is_tried_both_ways() -> None:
     shown = {name.removeprefix("TritonCanary") for name in NAMES} - {"RollingRegression"}
-    assert {case.alert for case in CASES if case.fires} == shown
-    assert {case.alert for case in CASES if not case.fires} == shown - {"Watchdog"}
+    assert {case.alert for case in [*CASES, *LONG_CASES] if case.fires} == shown
+    assert {case.alert for case in [*CASES, *LONG_CASES] if not case.fires} == shown - {"Watchdog"}
 
 
 def run_promtool(folder: Path, tests: list[dict[str, Any]], rules: str, interval: str = "1m") -> None:
@@ -229,11 +254,22 @@ def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     run_promtool(tmp_path, [as_test(case) for case in CASES], "triton-canary.rules.yaml", "2m")
 
 
+def regression_rules(folder: Path) -> Path:
+    """The rules of regressions alone: days of all of them take long."""
+    groups = yaml.safe_load((RULES / "triton-canary.rules.yaml").read_text())["groups"]
+    rules = folder / "regressions.yaml"
+    rules.write_text(yaml.safe_dump({"groups": [g for g in groups if g["name"] == "triton-canary-regressions"]}))
+    return rules
+
+
+def test_what_was_not_judged_for_a_day(tmp_path: Path) -> None:
+    tests = [as_test(case) | {"interval": "10m"} for case in LONG_CASES]
+    run_promtool(tmp_path, tests, str(regression_rules(tmp_path)), "10m")
+
+
 def test_a_regression_that_stays_fires_on_the_thirtieth_day(tmp_path: Path) -> None:
     """Evaluated every 10 minutes, and without the other rules: a month is long."""
-    groups = yaml.safe_load((RULES / "triton-canary.rules.yaml").read_text())["groups"]
-    rules = tmp_path / "regressions.yaml"
-    rules.write_text(yaml.safe_dump({"groups": [g for g in groups if g["name"] == "triton-canary-regressions"]}))
+    rules = regression_rules(tmp_path)
     given = regression("page", f"0x6 1x{31 * DAY // 10}")
     times = {0: 0, 2: 1, 30 * 24: 1}
     tests = [as_test(Case("RegressionPage", given, fires, hour * 60)) for hour, fires in times.items()]
@@ -251,8 +287,8 @@ def test_the_words_of_a_regression(tmp_path: Path) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": "latency_p50 at concurrency 1 was bad in 9 of the last 12 sweeps, or as many as the probe says. "
-        "It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
+        "description": "latency_p50 at concurrency 1 was bad in 14 of the last 18 sweeps, or as many as the probe says."
+        " It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
         "runbook_url": "docs/runbooks/TritonCanaryRegressionPage.md",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m",
     }

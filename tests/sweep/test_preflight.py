@@ -10,10 +10,11 @@ import pytest
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
-from exporter.core.probe import Probe
+from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.target import Resolve
+from exporter.core.units import MS
 from exporter.engine.plan import LevelEvent, LevelPlan
-from exporter.sweep.preflight import Pins
+from exporter.sweep.preflight import Pins, meets_in_batches
 from tests.builders import make_facts, make_probe, make_target
 
 
@@ -96,3 +97,17 @@ async def test_the_probe_itself_stays_as_it_was_configured() -> None:
     await pins.preflight(worker, pinned)
     await pins.preflight(worker, pinned)
     assert pinned == before
+
+
+@pytest.mark.parametrize(
+    ("level", "batching", "expected"),
+    [
+        (LoadLevel(Mode.CONCURRENCY, 2.0, "2"), True, True),
+        (LoadLevel(Mode.CONCURRENCY, 2.0, "2"), False, False),
+        (LoadLevel(Mode.CONCURRENCY, 1.0, "1"), True, False),
+        (LoadLevel(Mode.CONCURRENCY, 2.0, "2", think_ns=MS), True, False),
+        (LoadLevel(Mode.REQUEST_RATE, 60.0, "60"), True, False),
+    ],
+)
+def test_requests_that_meet_in_batches_by_chance(level: LoadLevel, batching: bool, expected: bool) -> None:
+    assert meets_in_batches(make_probe(levels=(level,)), make_facts(dynamic_batching=batching)) is expected

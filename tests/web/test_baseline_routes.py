@@ -82,6 +82,7 @@ async def test_show(client: httpx.AsyncClient, store: BaselineStore) -> None:
         "sweeps_remembered": 3,
         "pinned_unix_s": None,
         "provisional": None,
+        "final": None,
         "regressions": [],
         "note": "",
         "signals": {},
@@ -92,15 +93,26 @@ async def test_pin_one_level(client: httpx.AsyncClient, store: BaselineStore, ca
     caplog.set_level(logging.INFO, "exporter.audit")
     sweep(store, 30)
     response = await client.post("/api/baseline/addsub/pin?level=4", headers=BEARER)
-    assert (response.status_code, response.json()) == (200, {"done": ["concurrency 4: pin of version 1"]})
+    since = "2026-01-01 00:00:12 UTC"
+    assert (response.status_code, response.json()) == (
+        200,
+        {
+            "done": [
+                f"concurrency 4: pinned version 1 from 30 sweeps since {since}",
+                "concurrency 4: the next sweeps are compared with "
+                "latency p50 4 ms, latency p99 16 ms, throughput 333.2/s",
+            ]
+        },
+    )
     told = await levels(client)
     assert told["concurrency 1"]["versions"]["1"]["pinned_unix_s"] is None
     pinned = told["concurrency 4"]["versions"]["1"]
     assert (pinned["pinned_unix_s"], pinned["provisional"]) == (BEGIN + 9000, False)
     p50 = pinned["signals"]["latency_p50"]
-    assert p50["by_hour"] == pytest.approx([0.004] * 24)
+    assert p50["by_hour_of_week"] == pytest.approx([0.004] * 168)
     assert (p50["noise_ratio"], p50["sweeps"], p50["worse_than_accepted"]) == (0.0, 30, 1.0)
-    assert pinned["signals"]["throughput"]["by_hour"][0] == pytest.approx(333.25)
+    assert (p50["timezone"], p50["bimodal"]) == ("UTC", False)
+    assert pinned["signals"]["throughput"]["by_hour_of_week"][0] == pytest.approx(333.25)
     (record,) = caplog.records
     assert record.fields["action"] == "pin"  # type: ignore[attr-defined]
     assert record.fields["by"] == "127.0.0.1"  # type: ignore[attr-defined]
@@ -112,8 +124,38 @@ async def test_accept_a_new_version(client: httpx.AsyncClient, store: BaselineSt
     sweep(store, 25, version="2", first=30)
     assert (await levels(client))["concurrency 1"]["accepted_version"] == "1"
     response = await client.post("/api/baseline/addsub/accept", headers=BEARER)
-    assert response.json() == {"done": ["concurrency 1: accept of version 2", "concurrency 4: accept of version 2"]}
+    first, compared, *_ = response.json()["done"]
+    assert first == "concurrency 1: accepted and pinned version 2 from 25 sweeps since 2026-01-01 02:30:12 UTC"
+    assert "latency p50 4 ms (was 4 ms)" in compared
     assert (await levels(client))["concurrency 1"]["accepted_version"] == "2"
+    response = await client.post("/api/baseline/addsub/accept?level=4", headers=BEARER)
+    (nothing,) = response.json()["done"]
+    assert nothing.startswith("concurrency 4: nothing changed: version 2 is the accepted one already")
+
+
+async def test_a_dry_run_prints_and_changes_nothing(client: httpx.AsyncClient, store: BaselineStore) -> None:
+    sweep(store, 30)
+    before = await levels(client)
+    response = await client.post("/api/baseline/addsub/pin?level=4&dry_run=true&since=6h", headers=BEARER)
+    would, compared = response.json()["done"]
+    assert would == "concurrency 4: would pin version 1 from 30 sweeps since 2026-01-01 00:00:12 UTC"
+    assert "the next sweeps are compared with" in compared
+    assert await levels(client) == before
+
+
+@pytest.mark.parametrize(
+    ("since", "problem"),
+    [
+        ("yesterday", "neither a moment"),
+        ("2027-01-01", "in the future"),
+        ("2026-01-01T02:25", "1 sweeps of version 1 since 2026-01-01 02:25:00 UTC; at least 20"),
+    ],
+)
+async def test_since_when(client: httpx.AsyncClient, store: BaselineStore, since: str, problem: str) -> None:
+    sweep(store, 30)
+    response = await client.post(f"/api/baseline/addsub/pin?since={since}", headers=BEARER)
+    assert response.status_code == 409
+    assert problem in response.text
 
 
 async def test_clear(client: httpx.AsyncClient, store: BaselineStore) -> None:
@@ -133,6 +175,9 @@ async def test_export_and_import(client: httpx.AsyncClient, store: BaselineStore
     response = await client.post("/api/baseline/addsub/import", headers=BEARER, content=document)
     assert "2 levels taken over" in response.json()["done"][0]
     assert await levels(client) == before
+
+
+TOO_FEW = "3 sweeps of version 1 since 2026-01-01 00:00:12 UTC; at least 20 are needed\n"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +205,8 @@ async def test_a_document_that_is_made_to_break_the_reader(
     [
         ("nothing/pin", 404, "there is no probe 'nothing'\n"),
         ("addsub/pin?level=9", 404, "there is no level '9'; there are concurrency 1, concurrency 4\n"),
-        ("addsub/pin?level=1", 409, "concurrency 1: 3 judged sweeps of version 1; at least 20 are needed\n"),
-        ("addsub/accept?level=1", 409, "concurrency 1: 3 judged sweeps of version 1; at least 20 are needed\n"),
+        ("addsub/pin?level=1", 409, f"concurrency 1: {TOO_FEW}"),
+        ("addsub/accept?level=1", 409, f"concurrency 1: {TOO_FEW}"),
         ("addsub/import", 409, "the document is not taken: it has no first line with a version and a checksum\n"),
     ],
 )
@@ -257,7 +302,10 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
     sweep(store, 30)
     token_file = tmp_path / "token"
     assert json.loads(await ask("show", url))["probe"] == "addsub"
-    assert await ask("pin", url, level="concurrency 1", token_file=token_file) == "concurrency 1: pin of version 1"
+    would = await ask("pin", url, level="concurrency 1", token_file=token_file, dry_run=True, since="6h")
+    assert would.startswith("concurrency 1: would pin version 1 from 30 sweeps since")
+    done = await ask("pin", url, level="concurrency 1", token_file=token_file)
+    assert done.startswith("concurrency 1: pinned version 1 from 30 sweeps since")
     exported = tmp_path / "exported"
     exported.write_text(await ask("export", url))
     assert (await ask("clear", url, token_file=token_file)).count("forgotten") == 2
@@ -282,3 +330,8 @@ def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_import_takes_a_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", *arguments]) == 3
     assert "import needs a FILE" in capsys.readouterr().err
+
+
+def test_since_is_of_pin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["baseline", "accept", "addsub", "--since", "6h"]) == 3
+    assert "--since, --dry-run and --force are of pin" in capsys.readouterr().err

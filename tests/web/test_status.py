@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
-from exporter.core.probe import Signal
+from exporter.core.probe import Signal, Slo
 from exporter.core.result import LevelVerdict, SignalVerdict, SweepResult
+from exporter.core.units import MS
 from exporter.state.probe_state import ProbeView
 from exporter.web.status import ProbeStatus, is_failing, probe_status
 from exporter.web.status_page import PageFacts, status_page
 from tests.builders import concurrency, make_facts, make_probe
-from tests.metrics.results import make_measurement, make_result
+from tests.metrics.results import make_measurement, make_result, make_summary
 from tests.metrics.scenario import regressed, withheld
 
 NOW = 1_700_000_042.0
@@ -84,6 +85,8 @@ def test_the_json_of_a_probe() -> None:
                 "error_ratio": 0.25,
                 "regression": "",
                 "no_verdict": "",
+                "verdicts": [],
+                "bimodal": None,
             },
             {
                 "mode": "concurrency",
@@ -94,6 +97,8 @@ def test_the_json_of_a_probe() -> None:
                 "error_ratio": None,
                 "regression": "",
                 "no_verdict": "",
+                "verdicts": [],
+                "bimodal": None,
             },
         ],
     }
@@ -133,3 +138,46 @@ def test_what_holds_and_why_nothing_can_be_said() -> None:
     page = status_page([status(after(result))], PageFacts("1", ready=True, now_unix_s=NOW))
     assert "warn: latency p50 regressed, now 1.25 of its baseline" in page
     assert page.count("no verdict: there is no baseline yet") == 1
+
+
+def judged(tiers: dict[str, bool], **changes: Any) -> ProbeStatus:
+    """A sweep that went well, with this verdict on p50."""
+    probe = make_probe(slo=Slo("s", 20 * MS, 99.0, ("1",)))
+    counts, limits = {"page": (14, 18, 14)}, {"page": 1.25}
+    p50 = SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.5, tiers, limits=limits, counts=counts, began_unix_s=NOW - 600)
+    verdict = LevelVerdict(concurrency(1), (p50,), pinned_unix_s=NOW - 86_400)
+    values: dict[str, Any] = {"outcomes": {Outcome.OK: 1000}} | changes
+    return status(after(make_result(probe, measurements=(make_measurement(**values),), verdicts=(verdict,))))
+
+
+@pytest.mark.parametrize(
+    ("tiers", "changes", "state"),
+    [
+        ({"page": True, "warn": True}, {}, "regressed"),
+        ({"page": False, "warn": True}, {}, "regressed"),
+        ({"page": False, "warn": False, "slow": True}, {}, "ok"),
+        ({"page": False}, {"latency": make_summary(10.0)}, "objective_missed"),
+        ({"page": True}, {"latency": make_summary(10.0)}, "regressed"),
+        ({}, {}, "ok"),
+    ],
+)
+def test_a_probe_that_pages_is_not_ok(tiers: dict[str, bool], changes: dict[str, Any], state: str) -> None:
+    assert judged(tiers, **changes).state == state
+
+
+def test_a_verdict_as_plain_data() -> None:
+    document: Any = judged({"page": True}).to_json()
+    ((verdict,),) = [level["verdicts"] for level in document["levels"]]
+    assert verdict == {
+        "signal": "latency_p50",
+        "baseline": 0.0032,
+        "ratio": 1.5,
+        "tiers": {"page": {"holds": True, "limit_ratio": 1.25, "bad": 14, "of": 18, "needed": 14}},
+        "began_unix_s": NOW - 600,
+        "withheld": None,
+        "withheld_text": "",
+        "version_ratio": None,
+        "modes": None,
+        "pinned_unix_s": NOW - 86_400,
+        "provisional": False,
+    }

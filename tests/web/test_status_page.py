@@ -10,6 +10,7 @@ import pytest
 
 from exporter.core.limits import Load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
+from exporter.core.units import NS
 from exporter.state.probe_state import ProbeView
 from exporter.web.status import ProbeStatus, probe_status
 from exporter.web.status_page import PageFacts, status_page
@@ -122,7 +123,9 @@ def test_a_reason_that_repeats_the_state_is_not_said_twice() -> None:
 
 
 def test_marks_of_a_level_and_of_a_probe() -> None:
-    measured = make_measurement(stable=False, client_limited=True)
+    measured = make_measurement(
+        stable=False, client_limited=True, unsent_ratio=0.175, modes_ns=(0.021 * NS, 0.041 * NS)
+    )
     probe = make_probe()
     view = ProbeView(
         probe,
@@ -133,7 +136,10 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
     html = status_page([probe_status(view, NOW, None, pause="in maintenance")], FACTS)
     assert '<span class="badge" title="in maintenance">paused</span>' in html
     page = Reader(html)
-    assert page.rows[1][1:3] == ["ok running paused", "concurrency 1 unstable client-limited"]
+    assert page.rows[1][1:3] == [
+        "ok running paused",
+        "concurrency 1 unstable client-limited 17.5 % unsent bimodal: 21.0 ms or 41.0 ms",
+    ]
     assert page.rows[1][-3] == "paused"
 
 

@@ -44,6 +44,7 @@ def check_report(settings: Settings) -> str:
     if found.probes:
         lines += ["", *_table([_HEAD, *map(_row, found.probes)]), "", *_load(settings, found)]
     lines += [f"series: at most about {found.series}, of {settings.limits.max_series} that limits.max_series allows"]
+    lines += [f"note: {note}" for note in found.notes]
     return "\n".join(lines + [f"warning: {warning}" for warning in found.warnings])
 
 

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
+from exporter.commands.check_config.verdicts import verdict_notes, verdict_warnings
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
@@ -50,6 +51,7 @@ class Estimate:
     group_utilisation: dict[str, float]
     utilisation: float
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def estimate(settings: Settings) -> Estimate:
@@ -65,6 +67,7 @@ def estimate(settings: Settings) -> Estimate:
     warnings = [
         warning for probe, entry in zip(probes, estimates, strict=True) for warning in _probe_warnings(probe, entry)
     ]
+    warnings += [warning for probe in probes for warning in verdict_warnings(probe)]
     warnings += [
         f"group {group}: its sweeps typically take {part:.0%} of the time; some will be skipped"
         for group, part in groups.items()
@@ -83,7 +86,8 @@ def estimate(settings: Settings) -> Estimate:
         warnings.append(f"about {series} series are above limits.max_series, {settings.limits.max_series}")
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
-    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings))
+    notes = tuple(note for probe in probes for note in verdict_notes(probe))
+    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), notes)
 
 
 def estimate_probe(probe: Probe) -> ProbeEstimate:

@@ -61,6 +61,7 @@ def model_facts(
         server_version=server.version,
         asked_version=asked_version,
         priority_levels=config.dynamic_batching.priority_levels,
+        dynamic_batching=config.HasField("dynamic_batching") and config.max_batch_size > 1,
     )
 
 

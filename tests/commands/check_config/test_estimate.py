@@ -34,7 +34,9 @@ SEARCH = "schedule: {every: 5m}, baseline: {enabled: false}, measurement: {laten
     [
         (f"{ONE}, unit: {{name: u, per_inference: 2}}", 1),
         (f"{ONE}, measurement: {{latency_threshold: 1s}}", 1),
-        (f"{ONE}, slo: {{name: s, latency: 1s}}", 2 + 1 + 1 + 1),  # its requests, threshold, verdict and highest level
+        # Its requests, threshold and objective, verdict and highest level.
+        (f"{ONE}, slo: {{name: s, latency: 1s}}", 2 + 2 + 1 + 1),
+        (f"{ONE}, histogram: false", -47),
         (f"{ONE}, measurement: {{percentiles: [10, 20, 30, 40, 50, 60, 99]}}", 2),
         # A search has series of its declared levels alone.
         (f"{SEARCH}, load: {{search: binary, concurrency: '1:64'}}", None),
@@ -147,7 +149,9 @@ def test_the_report() -> None:
         "\n"
         "group asr: busy 8.2% of the time\n"
         "all groups: busy 4.1% of what limits.concurrent_sweeps, 2, allows\n"
-        f"series: at most about {found.series}, of 10000 that limits.max_series allows"
+        f"series: at most about {found.series}, of 10000 that limits.max_series allows\n"
+        "note: probe asr-chunks: latency_p99 at concurrency 1 can never be judged on a model slower than 300ms: "
+        "a sweep has to measure 20 requests, and longer windows do"
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.config.quantities import Quantity
+from exporter.config.quantities import Quantity, checked_percentile
 from exporter.config.text import as_number, shown
 from exporter.core.datatypes import DATATYPES
 from exporter.core.kinds import IN_PROCESS, KINDS
@@ -20,6 +20,7 @@ _OUT_OF_SCOPE = {
     "dynamic_grpc": "gRPC services of other kinds are out of scope; ghz measures those",
 }
 _WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
+_WHOLE_FRACTION = re.compile(r"(?<=[0-9])\.0+\Z")
 
 
 def present(given: str) -> bool:
@@ -60,12 +61,13 @@ def number(given: str) -> float:
 
 
 def milliseconds(limits: Quantity) -> Callable[[str], str]:
-    """A duration in milliseconds, as the configuration writes it, within the limits that its key has there."""
+    """A duration in milliseconds, as the configuration writes it, within the limits that its key has there. 1000.0 is
+    1000: Model Analyzer writes it so."""
     low, high = math.ceil(limits.low / MS), math.floor(limits.high / MS)
 
     def read(given: str) -> str:
         try:
-            return f"{whole(low, high)(given)}ms"
+            return f"{whole(low, high)(_WHOLE_FRACTION.sub('', given))}ms"
         except ValueError as error:
             raise ValueError(f"{error} (milliseconds)") from None
 
@@ -87,7 +89,10 @@ def percentile(given: str) -> float | None:
         return None
     if not 0 < value < 100:
         raise ValueError(f"found {shown(given)}: must be between 0 and 100, as 95 or 99.9, or -1 for the mean")
-    return value
+    try:
+        return checked_percentile(value)
+    except ValueError as error:
+        raise ValueError(f"found {shown(given)}: {error}") from None
 
 
 def one_of(**choices: object) -> Callable[[str], object]:

@@ -22,7 +22,7 @@ from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import GpuFigures, LatencySummary, Measurement, PercentileValue, WindowSummary
-from exporter.core.units import NS
+from exporter.core.units import MS, NS
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Those that perf_analyzer always tells."""
@@ -173,7 +173,8 @@ def _trouble_lines(measurement: Measurement) -> Iterator[str]:
         yield f"    Avg send request rate: {measurement.offered:.2f} infer/sec"
         yield (
             "    [WARNING] Not able to keep up with the desired request rate. "
-            f"{measurement.unsent_ratio * 100:.2f}% of the requests could not be sent for want of a place in flight. "
+            f"{measurement.unsent_ratio * 100:.2f}% of the requests that were due were not sent: all places in flight "
+            "were taken, or the server was spared. "
         )
 
 
@@ -340,6 +341,9 @@ def _warning_lines(measurement: Measurement) -> Iterator[str]:
             f"(loop lag {microseconds(measurement.health.loop_lag_ns)} usec, "
             f"cpu {measurement.health.cpu_ratio * 100:.0f}%)"
         )
+    if measurement.modes_ns is not None:
+        lower, upper = (f"{value_ns / MS:.4g} ms" for value_ns in measurement.modes_ns)
+        yield f"[WARNING] Bimodal: windows have a median of {lower} or of {upper}; a request rate may have one"
     if not measurement.stable:
         yield f"[WARNING] Not stable: {measurement.reason_text or 'the last windows do not agree'}"
 

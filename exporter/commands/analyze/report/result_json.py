@@ -83,4 +83,6 @@ def _key(name: str) -> str:
 def _seconds(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _seconds(each) for key, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_seconds, value))
     return None if value is None else value / NS

@@ -30,7 +30,7 @@ PROBE: dict[str, Any] = {
         "max_latency": "0s",
         "pending_growth": 0,
     },
-    "measurement": {"request_timeout": "1m"},
+    "measurement": {"request_timeout": "1m", "stability_rule": "perf_analyzer"},
 }
 
 Changes = dict[str, Any]
@@ -60,6 +60,8 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ("-m m --percentile=95", {}, {"measurement": {"stability_percentile": 95.0}}),
     ("-m m --percentile 99.9", {}, {"measurement": {"stability_percentile": 99.9}}),
     ("-m m --percentile -1", {}, {}),
+    ("-m m --stable-by=canary", {}, {"measurement": {"stability_rule": "canary"}}),
+    ("-m m --stability 5", {}, {"measurement": {"stability": "5%"}}),
     ("-m m --measurement-request-count 100", {}, {}),
     (
         "-m m --measurement-request-count 100 --measurement-mode time_windows",
@@ -232,7 +234,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {},
     ),
     (
-        "-m m --collect-metrics --metrics-url host:1/metrics --metrics-interval 500",
+        "-m m --collect-metrics --metrics-url host:1/metrics --metrics-interval 500.0",
         {"metrics_url": "http://host:1/metrics", "metrics_interval": "500ms"},
         {},
     ),
