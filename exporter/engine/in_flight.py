@@ -53,6 +53,7 @@ class InFlight:
         self.spared_until_ns = 0
         """Nothing is sent before this moment, by the server's wish; 0: there is none."""
         self._spared_timer: asyncio.TimerHandle | None = None
+        self._sends_nothing = False  # stopped, or spared: one question for each request
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
@@ -79,9 +80,7 @@ class InFlight:
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
         """Sends the call, unless the level was stopped, now is, or the in-flight budget has no room, or there is no
         request that may go now. Hot."""
-        if self.stopped is not None:
-            return False
-        if self.spared_until_ns:
+        if self._sends_nothing:
             return False
         if self._abandoned and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
             return False
@@ -104,12 +103,14 @@ class InFlight:
         was told."""
         if until_ns > max(self.spared_until_ns, time.monotonic_ns()):
             self.spared_until_ns = until_ns
+            self._sends_nothing = True
             if self._spared_timer is not None:
                 self._spared_timer.cancel()
             self._spared_timer = self._loop.call_at(until_ns / NS, self._spared_long_enough)
 
     def _spared_long_enough(self) -> None:
         self.spared_until_ns = 0
+        self._sends_nothing = self.stopped is not None
         if self._sender is not None and self.stopped is None:
             self._sender.room()
 
@@ -158,6 +159,7 @@ class InFlight:
         """Nothing more is sent from now on. The first reason stays."""
         if self.stopped is None:
             self.stopped = stop
+            self._sends_nothing = True
             self._guard.end_sending()
             if self._sender is not None:
                 self._sender.stop()

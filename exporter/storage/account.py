@@ -15,7 +15,7 @@ from pathlib import Path
 PAGE_BYTES = 4096
 _CELLS = 8
 _TEXT_AT = 8 * _CELLS
-_RENEWALS, SENT_CELL, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH = range(6)
+_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH = range(6)
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -30,7 +30,7 @@ class Account:
     `sent` only grows, sweep after sweep, but for what is settled at a level's end: requests that were charged ahead.
     """
 
-    __slots__ = ("_cells", "_descriptor", "_map", "_path", "serial")
+    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "serial")
 
     def __init__(self, descriptor: int = -1, path: Path | None = None) -> None:
         """Takes the descriptor over; without one the page is this process's own."""
@@ -38,6 +38,7 @@ class Account:
         self._path = path
         self._map = mmap.mmap(descriptor, PAGE_BYTES)
         self._cells = memoryview(self._map)[:_TEXT_AT].cast("Q")
+        self._sent_cell = self._cells[_SENT : _SENT + 1]
         self.serial = 0
         """The worker's own: the number of the level that it runs."""
 
@@ -61,6 +62,7 @@ class Account:
 
     def close(self) -> None:
         """Gives the page up; a file goes with it."""
+        self._sent_cell.release()
         self._cells.release()
         self._map.close()
         if self._descriptor >= 0:
@@ -71,14 +73,14 @@ class Account:
     # --- the worker's part -------------------------------------------------------------------------------------------
 
     @property
-    def cells(self) -> memoryview:
-        """For who counts each request, in `SENT_CELL`."""
-        return self._cells
+    def sent_cell(self) -> memoryview:
+        """Of one number, `sent`: for who counts each request, since this is the fastest way to it."""
+        return self._sent_cell
 
     @property
     def sent(self) -> int:
         """Requests that the worker has sent, or is about to."""
-        return int(self._cells[SENT_CELL])
+        return int(self._cells[_SENT])
 
     def silence(self) -> None:
         """The level that runs sends nothing more, but for what is charged already."""
@@ -118,7 +120,7 @@ class Account:
         """What the requests from now on are sent for, in as many bytes as the page has left."""
         data = text.encode()[: PAGE_BYTES - _TEXT_AT]
         self._cells[_TEXT_LENGTH] = 0
-        self._cells[_SENT_BEFORE] = self._cells[SENT_CELL]
+        self._cells[_SENT_BEFORE] = self._cells[_SENT]
         self._map[_TEXT_AT : _TEXT_AT + len(data)] = data
         self._cells[_TEXT_LENGTH] = len(data)
 

@@ -10,7 +10,7 @@ from exporter.core.limits import GroupBudget, Load
 from exporter.core.units import NS
 from exporter.schedule.ledger import HOUR_NS, Ledger
 from exporter.schedule.ledger_file import LedgerFile, sweep_note
-from exporter.storage.account import SENT_CELL, Account
+from exporter.storage.account import Account
 from tests.schedule.test_ledger import MINUTE_NS, Clock, a_probe, result
 
 
@@ -38,9 +38,9 @@ class Disk:
     def crash(self, sweep: str, requests: int, group: str = "g") -> None:
         """What a worker leaves behind that was killed with its daemon."""
         account = Account.create(self.accounts)
-        account.cells[SENT_CELL] = 500  # of sweeps before
+        account.sent_cell[0] = 500  # of sweeps before
         account.note(sweep_note(sweep, a_probe(group=group), self.wall_s() - 10))
-        account.cells[SENT_CELL] = 500 + requests
+        account.sent_cell[0] = 500 + requests
 
 
 @pytest.fixture

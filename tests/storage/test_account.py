@@ -9,14 +9,14 @@ import pytest
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import StopRules
-from exporter.engine.guard import Guard
-from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, SENT_CELL, Account, SignOfLife
+from exporter.engine.guard import CHARGED_AHEAD, Guard
+from exporter.storage.account import ACCOUNT_SUFFIX, PAGE_BYTES, Account, SignOfLife
 
 
 def test_both_sides_see_one_page() -> None:
     ours = Account.create()
     theirs = Account(os.dup(ours.fileno()))
-    theirs.cells[SENT_CELL] = 7
+    theirs.sent_cell[0] = 7
     theirs.serial = 3
     theirs.silence()
     theirs.tick()
@@ -28,9 +28,9 @@ def test_both_sides_see_one_page() -> None:
 
 def test_a_file_outlives_its_writer_and_says_what_was_sent_for_what(tmp_path: Path) -> None:
     account = Account.create(tmp_path / "accounts")
-    account.cells[SENT_CELL] = 5
+    account.sent_cell[0] = 5
     account.note("a sweep")
-    account.cells[SENT_CELL] = 12
+    account.sent_cell[0] = 12
     (path,) = (tmp_path / "accounts").glob(f"*{ACCOUNT_SUFFIX}")
     left = Account(os.open(path, os.O_RDWR))
     assert (left.text, left.sent_since_note) == ("a sweep", 7)
@@ -52,7 +52,7 @@ def test_a_request_is_counted_before_it_goes_from_level_to_level() -> None:
     for level in range(2):
         guard = Guard(StopRules(), 2, 1, account=account)
         assert guard.send() is None
-        assert account.sent == 2 * level + 1
+        assert account.sent == 2 * level + 2
         assert guard.send() is None
         stop = guard.send()
         assert stop is not None
@@ -65,7 +65,18 @@ def test_one_that_did_not_go_after_all_is_not_counted() -> None:
     guard = Guard(StopRules(), 2, 1, account=account)
     guard.send()
     guard.take_back()
+    guard.end_sending()
     assert (guard.sent, account.sent) == (0, 0)
+
+
+def test_never_less_than_what_went_and_little_more() -> None:
+    account = Account()
+    guard = Guard(StopRules(), 1000, 1, account=account)
+    for sent in range(1, 101):
+        guard.send()
+        assert sent <= account.sent < sent + CHARGED_AHEAD
+    guard.end_sending()
+    assert account.sent == 100
 
 
 def test_what_ends_the_sequences_is_charged_ahead_and_settled() -> None:
