@@ -207,7 +207,7 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
     for tier in options.tiers:
         if signal not in tier.signals or (tier.name == _PAGE and case.pin.provisional):
             continue
-        limit = baseline.limit(tier) + allowance
+        limit = baseline.limit(tier, unstable=case.unstable) + allowance
         count = _scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
         state = case.state.tier(signal, tier)
         before = state.holds
@@ -236,8 +236,7 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
 
 
 def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: float) -> float:
-    """How much worse the signal is, as a logarithm above 0 where it is worse: than the mode that it is in, and in units
-    of stable sweeps."""
+    """How much worse the signal is than the mode that it is in, as a logarithm above 0 where it is worse."""
     worse = -difference if signal is Signal.THROUGHPUT else difference
     if (modes := baseline.modes) is not None:
         if worse < modes.distance / 2:
@@ -245,7 +244,7 @@ def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: fl
         lower_s = case.state.lower_unix_s.setdefault(signal, case.now_unix_s)
         if worse > modes.distance - modes.tolerance and case.now_unix_s - lower_s <= modes.longest_s:
             worse -= modes.distance
-    return worse / baseline.unstable_factor if case.unstable and worse > 0 else worse
+    return worse
 
 
 def _event(signal: Signal, tier: Tier, worse: float | None, limit: float, *, began: bool) -> VerdictEvent:

@@ -149,6 +149,8 @@ def test_limits(usual: tuple[float, ...], noise: float, limit: float) -> None:
     days = {"page": Usual(*usual)} if usual else {}
     baseline = SignalBaseline(array("d", [0.0] * 168), noise, 1, usual=days)
     assert baseline.limit(PAGE) == pytest.approx(limit)
+    by_noise = limit if limit > math.log(1.25) else 0.0
+    assert baseline.limit(PAGE, unstable=True) >= 1.5 * by_noise  # as much wider as unstable sweeps scatter
 
 
 def test_ordinary_days_with_bursts_come_to_more_than_quiet_ones() -> None:
