@@ -54,7 +54,7 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
         # A signal has one reason at a time.
         f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
-        f.BIMODAL_LATENCY: levels * 4,
+        f.BIMODAL_LATENCY: levels * (4 if probe.baseline.enabled else 2),
         f.DURATION: levels * _HISTOGRAM,
     }
     return exact.get(family, math.prod(values.get(label, 1) for label in family.labels))
