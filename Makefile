@@ -24,7 +24,8 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
-	@echo "             all kinds in one daemon, one of which dies and comes back (SOAK_SECONDS=90: a trial of these)"
+	@echo "             all kinds in one daemon, one of which dies and comes back; two hours of restarts, reloads and faults,"
+	@echo "             every figure compared with a model; then all parsers, fuzzed (SOAK_SECONDS=90 FUZZ_SECONDS=60: a trial)"
 	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
 	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make format  formats the code"
@@ -90,9 +91,14 @@ gpu: $(VENV)/.installed-dev
 		echo "no NVIDIA driver on this machine: nothing to show here"; \
 	fi
 
+FUZZ_SECONDS ?= 1200
+
 soak: $(VENV)/.installed-dev
-	@echo "==> ten minutes of scrapes, and ten with servers of all kinds"
+	@echo "==> ten minutes of scrapes, ten with servers of all kinds, and two hours of faults"
 	@$(BIN)/pytest -m soak
+	@echo "==> every parser, guided by coverage ($(FUZZ_SECONDS) s)"
+	@$(PIP) install --progress-bar off -c constraints.txt -e '.[fuzz]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 # What the image installs, as a CycloneDX document: names, versions and hashes.
 sbom: $(VENV)/.installed-dev

@@ -174,6 +174,14 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
         "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="what is not worse yet (default: 5%%)"
     )
+    compare.add_argument(
+        "--min-sweeps",
+        type=int,
+        default=5,
+        metavar="N",
+        help="sweeps that each side must have for anything to be better or worse (default: 5; 1: single runs, by their "
+        "windows, which are more alike than two sweeps)",
+    )
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
     compare.set_defaults(command=_compare)
 
@@ -354,6 +362,7 @@ def _compare(options: argparse.Namespace) -> int:
                 levels=tuple(options.level),
                 percentiles=tuple(options.percentile) if options.percentile else None,
                 tolerance=options.tolerance,
+                min_sweeps=options.min_sweeps,
             )
         )
         print("\n\n".join(part for part in (answer.words, answer.markdown) if part))
@@ -388,6 +397,13 @@ def _percentile(text: str) -> float:
         value = 0.0
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentile between 0 and 100")
+    if value < 1:
+        from exporter.config.quantities import checked_percentile
+
+        try:
+            checked_percentile(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
     return value
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from exporter.analysis.intervals import independent_count
 from exporter.core.result import LatencySummary, PercentileValue
 
 _Z95 = 1.959963984540054
@@ -21,7 +22,7 @@ one rank."""
 
 
 def summarise(durations_ns: npt.NDArray[np.int64], percentiles: Iterable[float]) -> LatencySummary | None:
-    """The figures of a sample of durations in nanoseconds; None for an empty one.
+    """The figures of a sample of durations in nanoseconds, in the order of time; None for an empty one.
 
     The standard deviation is that of the sample (n - 1), 0 for a single value.
     """
@@ -35,7 +36,7 @@ def summarise(durations_ns: npt.NDArray[np.int64], percentiles: Iterable[float])
         stddev_ns=float(ordered.std(ddof=1)) if count > 1 else 0.0,
         min_ns=int(ordered[0]),
         max_ns=int(ordered[-1]),
-        percentiles=tuple(_percentile(ordered, percentile) for percentile in percentiles),
+        percentiles=tuple(_percentile(durations_ns, ordered, percentile) for percentile in percentiles),
     )
 
 
@@ -44,14 +45,29 @@ def percentile_index(percentile: float, count: int) -> int:
     return int(percentile / 100.0 * (count - 1) + 0.5)
 
 
-def _percentile(ordered: npt.NDArray[np.int64], percentile: float) -> PercentileValue:
+def _percentile(
+    durations_ns: npt.NDArray[np.int64], ordered: npt.NDArray[np.int64], percentile: float
+) -> PercentileValue:
     count = len(ordered)
-    low, high = interval_ranks(percentile / 100.0, count)
+    value_ns = int(ordered[percentile_index(percentile, count)])
+    low, high = correlated_ranks(percentile / 100.0, count, independent_count(durations_ns <= value_ns))
     return PercentileValue(
         percentile=percentile,
-        value_ns=int(ordered[percentile_index(percentile, count)]),
+        value_ns=value_ns,
         low_ns=int(ordered[low - 1]) if low >= 1 else None,
         high_ns=int(ordered[high - 1]) if high <= count else None,
+    )
+
+
+def correlated_ranks(quantile: float, count: int, independent: int) -> tuple[int, int]:
+    """As `interval_ranks`, of a sample of `count` values that is worth so many independent ones (`analysis.intervals`):
+    the ranks that those would have, as parts of the whole."""
+    if independent >= count:
+        return interval_ranks(quantile, count)
+    low, high = interval_ranks(quantile, independent)
+    return (
+        math.floor(low / independent * count),
+        count + 1 if high > independent else math.ceil(high / independent * count),
     )
 
 

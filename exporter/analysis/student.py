@@ -20,6 +20,11 @@ def t_quantile(probability: float, degrees: float) -> float:
     return high
 
 
+def t_two_sided(value: float, degrees: float) -> float:
+    """How likely a value so far from 0, or further, is."""
+    return 2.0 * (1.0 - _cdf(abs(value), degrees))
+
+
 def _cdf(value: float, degrees: float) -> float:
     """For values not below 0 (Abramowitz and Stegun, 26.7.1 with 26.5.2)."""
     return 1.0 - 0.5 * _incomplete_beta(degrees / (degrees + value * value), degrees / 2.0, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy.typing as npt
 from exporter.analysis.latency import summarise
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import DURATION_BUCKETS_SECONDS, WindowCounts, WindowSummary
+from exporter.core.result import WindowCounts, WindowSummary, duration_buckets
 from exporter.core.units import NS
 from exporter.core.window import RecordColumns, Window
 
-_BOUNDS_NS = np.array([round(bound * NS) for bound in DURATION_BUCKETS_SECONDS], dtype=np.int64)
+
+@functools.cache
+def _bounds_ns(per_decade: int) -> npt.NDArray[np.int64]:
+    return np.array([round(bound * NS) for bound in duration_buckets(per_decade)], dtype=np.int64)
 
 
 def outcome_counts(columns: RecordColumns) -> dict[Outcome, int]:
@@ -39,12 +43,15 @@ def latencies_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
     return durations
 
 
-def response_times_ns(columns: RecordColumns, request_timeout_ns: int) -> npt.NDArray[np.int64]:
-    """Intended send time to last byte, of the ok requests and of those that timed out, these at their limit."""
-    ok = columns.outcome == Outcome.OK
+def response_times_ns(columns: RecordColumns, request_timeout_ns: int, unsent: int = 0) -> npt.NDArray[np.int64]:
+    """Intended send time to last byte, of the ok requests and of those that timed out, these at their limit; and of
+    those that were given up `unsent`, which a user would have waited for at least as long."""
     late = columns.outcome == Outcome.TIMEOUT
-    waited = columns.sent_ns[late] - columns.intended_ns[late]
-    return np.concatenate([columns.last_ns[ok] - columns.intended_ns[ok], waited + request_timeout_ns])
+    # In the order of their ends, by which intervals know what is alike.
+    ended_ns = np.where(late, columns.sent_ns + request_timeout_ns, columns.last_ns)
+    counted = late | (columns.outcome == Outcome.OK)
+    times: npt.NDArray[np.int64] = ended_ns[counted] - columns.intended_ns[counted]
+    return np.concatenate([times, np.full(unsent, request_timeout_ns, np.int64)]) if unsent else times
 
 
 def send_lags_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
@@ -101,7 +108,14 @@ def summarise_window(window: Window, probe: Probe, start_unix_s: float) -> Windo
         latency=summarise(latencies_ns(window.columns), probe.measurement.percentiles),
         judged=False,
         health=window.health,
+        backlog_growth=window.backlog_growth,
     )
+
+
+def _good_requests(columns: RecordColumns, level: LoadLevel, limit_ns: int) -> int:
+    """How many were ok in time: in an open loop from when they were due, as a user has it."""
+    begun_ns = columns.intended_ns if level.mode.is_open_loop else columns.sent_ns
+    return int(np.count_nonzero((columns.outcome == Outcome.OK) & (columns.last_ns - begun_ns <= limit_ns)))
 
 
 def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts:
@@ -110,10 +124,11 @@ def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts
     latencies = np.empty(0, np.int64) if window.warm_up else latencies_ns(window.columns)
     slo_requests = slo_bad = 0
     if probe.slo is not None and not window.warm_up and level.label in probe.slo.levels:
-        slo_requests = len(window.columns) - outcomes.get(Outcome.CANCELLED, 0)
-        slo_bad = slo_requests - int(np.count_nonzero(latencies <= probe.slo.latency_ns))
+        slo_requests = len(window.columns) - outcomes.get(Outcome.CANCELLED, 0) + window.unsent
+        slo_bad = slo_requests - _good_requests(window.columns, level, probe.slo.latency_ns)
     # side="left": a bucket's bound belongs to it, as in Prometheus's `le`.
-    buckets = np.bincount(np.searchsorted(_BOUNDS_NS, latencies, side="left"), minlength=len(_BOUNDS_NS) + 1)
+    bounds_ns = _bounds_ns(probe.buckets_per_decade)
+    buckets = np.bincount(np.searchsorted(bounds_ns, latencies, side="left"), minlength=len(bounds_ns) + 1)
     return WindowCounts(
         level=level,
         outcomes=outcomes,
@@ -125,7 +140,7 @@ def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts
     )
 
 
-def count_lost(requests: int, level: LoadLevel) -> WindowCounts:
+def count_lost(requests: int, level: LoadLevel, probe: Probe) -> WindowCounts:
     """So many requests that were sent, and of whose end nothing is known: they count as cancelled."""
-    none = (0,) * (len(_BOUNDS_NS) + 1)
+    none = (0,) * (len(_bounds_ns(probe.buckets_per_decade)) + 1)
     return WindowCounts(level, {Outcome.CANCELLED: requests}, inferences=0, bucket_counts=none, duration_sum_ns=0)

@@ -137,6 +137,7 @@ LEVEL_COLUMNS = (
     "threshold_met",
     "warm_up_requests",
     "repeats",
+    "seed",
 )
 
 WINDOW_COLUMNS = (

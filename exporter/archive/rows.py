@@ -15,7 +15,7 @@ from exporter.analysis.averages import average_ns, average_us, microseconds, net
 from exporter.archive.columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
 from exporter.archive.server_cells import server_side_cells
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Mode
+from exporter.core.probe import Distribution, LoadLevel, Mode
 from exporter.core.result import LatencySummary, Measurement, SweepResult, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth
@@ -65,6 +65,7 @@ def _level_row(sweep: SweepResult, measurement: Measurement) -> Row:
         "threshold_met": measurement.threshold_met,
         "warm_up_requests": measurement.warm_up_requests,
         "repeats": max(1, len(measurement.repeats)),
+        "seed": sweep.seed if measurement.level.distribution is Distribution.POISSON else None,
         **_server_cells(measurement),
         **_health(measurement.health),
         "batch_size": sweep.probe.input.batch_size,

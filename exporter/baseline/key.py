@@ -12,7 +12,7 @@ from exporter.core.target import Target
 
 _NO_LOAD = frozenset(
     {
-        *("name", "target", "model", "version", "schedule", "stop", "slo", "unit", "histogram"),
+        *("name", "target", "model", "version", "schedule", "stop", "slo", "unit", "histogram", "buckets_per_decade"),
         *("variant", "variant_group", "labels", "config_hash", "baseline", "parent"),
     }
 )

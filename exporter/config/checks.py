@@ -16,7 +16,7 @@ from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.inputs import parameter_name
 from exporter.config.kind_checks import kind_problems
-from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, percentiles_of
+from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
@@ -162,8 +162,8 @@ def _schedule(probe: ProbeSettings) -> Found:
 
 def _concurrency(probe: ProbeSettings) -> Found:
     highest = max(probe.load.concurrency.values) if probe.load.concurrency else 0
-    if highest > probe.stop.max_in_flight:
-        problem = f"found {text.as_number(highest)}: is above stop.max_in_flight, {probe.stop.max_in_flight}"
+    if highest > max_in_flight_of(probe):
+        problem = f"found {text.as_number(highest)}: is above stop.max_in_flight, {max_in_flight_of(probe)}"
         yield ("load", "concurrency"), problem
 
 
@@ -190,8 +190,11 @@ def _periodic(probe: ProbeSettings) -> Found:
         yield ("load", "periodic_concurrency"), "needs streaming: true"
     if load.sequences is not None:
         yield ("load", "sequences"), "do not go with periodic_concurrency"
-    if end > stop.max_in_flight:
-        yield ("load", "periodic_concurrency"), f"its {end} requests are above stop.max_in_flight, {stop.max_in_flight}"
+    if end > max_in_flight_of(probe):
+        yield (
+            ("load", "periodic_concurrency"),
+            f"its {end} requests are above stop.max_in_flight, {max_in_flight_of(probe)}",
+        )
     if end >= stop.max_requests:
         limit = stop.max_requests
         yield (
@@ -241,8 +244,8 @@ def _sequences(probe: ProbeSettings) -> Found:
         return
     is_open = load.concurrency is None and load.periodic_concurrency is None
     under_way = sequences.count if is_open else int(max(load.concurrency.values)) if load.concurrency else 1
-    if is_open and sequences.count > probe.stop.max_in_flight:
-        limit = probe.stop.max_in_flight
+    if is_open and sequences.count > max_in_flight_of(probe):
+        limit = max_in_flight_of(probe)
         yield ("load", "sequences", "count"), f"found {sequences.count}: is above stop.max_in_flight, {limit}"
     if not is_open and "count" in sequences.model_fields_set:
         yield ("load", "sequences", "count"), "has no meaning with concurrency: each request in flight has a sequence"

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from exporter.config import text
+from exporter.config.quantities import checked_percentile
 
 
 def _key(name: str) -> str:
@@ -40,7 +41,7 @@ FilledLabelValue = Annotated[StrictStr, AfterValidator(text.filled_label_value)]
 PathText = Annotated[StrictStr, AfterValidator(text.path_text)]
 NumberAsLabelValue = Annotated[LabelValue, BeforeValidator(_number_as_text)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Percentile = Annotated[Number, Field(gt=0, lt=100)]
+Percentile = Annotated[Number, Field(gt=0, lt=100), AfterValidator(checked_percentile)]
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ class InputSettings(Section):
     string_length: Annotated[StrictInt, Field(ge=0, le=16 * 2**20)] = Field(
         default=128, description="Characters in a string element."
     )
+    optional_inputs: Literal["send", "omit"] = Field(
+        default="send",
+        description="Whether generated input has the model's optional inputs. One that varies in size is sent where "
+        "`shapes` gives its shape; with `omit`, so are the others.",
+    )
     compression: Literal["none", "gzip", "deflate"] = Field(
         default="none", description="How requests are compressed: once, before the load; the server unpacks each."
     )

@@ -97,8 +97,10 @@ class LoadSettings(Section):
     distribution: Literal["constant", "poisson"] = Field(
         default="constant", description="How the requests of a rate are spread: evenly, or at random."
     )
-    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] = Field(
-        default=0, description="The seed of `poisson`; each level has a schedule of its own, the same in each sweep."
+    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None,
+        description="The seed of `poisson`, from which each level has a schedule of its own. Another in each sweep by "
+        "default, which its result records; one that is set gives the same schedules in each sweep, and the same luck.",
     )
     intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -22,10 +23,11 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
-from exporter.core.probe import COUNT_WINDOW_LIMIT, MAX_COMPOSING_MODELS
+from exporter.core.probe import COUNT_WINDOW_LIMIT, MAX_COMPOSING_MODELS, Mode
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
+_RATES = (Mode.REQUEST_RATE, Mode.INTERVALS)
 _KEPT_PERCENTILES = (50.0, 99.0)
 WINDOW = duration("100ms", "1h")
 LATENCY_THRESHOLD = duration("0s", "1h")
@@ -61,13 +63,20 @@ class MeasurementSettings(Section):
     stability_ratio: Annotated[float, ratio("0.1%", "1000%")] = Field(
         default=0.1,
         alias="stability",
-        description="How far apart the judged windows may be: max/min of throughput and latency, less 1.",
+        description="How far apart the judged windows may be: max/min of latency, and in a closed loop of throughput, "
+        "less 1.",
     )
     stability_percentile: Percentile | None = Field(
         default=None, description="The percentile of latency that is judged; its mean by default."
     )
     stability_windows: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
         default=3, description="How many windows in a row must agree; they are merged into the result."
+    )
+    stability_rule: Literal["canary", "perf_analyzer"] = Field(
+        default="canary",
+        description="When windows agree. `canary`: they differ by no more than `stability` and chance explain, the "
+        "latency does not drift by more than a third of it, and in an open loop requests do not pile up. "
+        "`perf_analyzer`: max/min of throughput and latency is within `stability`, whatever chance does.",
     )
     max_windows: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         default=10, description="After so many the level is unstable."
@@ -119,8 +128,10 @@ class MeasurementSettings(Section):
 class StopSettings(Section):
     """First do no harm: when a sweep ends at once."""
 
-    max_in_flight: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
-        default=256, description="Requests that the server may have at one time, abandoned ones included."
+    max_in_flight: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = Field(
+        default=None,
+        description="Requests that the server may have at one time, abandoned ones included. 256 by default; at rates "
+        "100 ms of the highest if that is more, and at most 4096. What is due beyond waits its turn.",
     )
     max_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=1_000_000, description="The most requests of a sweep."
@@ -163,6 +174,11 @@ class SloSettings(Section):
     )
     percentile: Percentile = Field(
         default=95.0, description="The slo is met where this percentile of a level is within `latency`."
+    )
+    objective: Annotated[float, ratio("50%", "99.999%")] | None = Field(
+        default=None,
+        description="The part of requests that are to be good over 30 days, for the burn-rate alerts; that of "
+        "`percentile` by default.",
     )
     levels: tuple[NumberAsLabelValue, ...] = Field(
         default=(), description="The levels at which it holds; can be left out where there is only one."
@@ -217,7 +233,10 @@ class DefaultsSettings(Section):
         description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
         "take no other.",
     )
-    histogram: StrictBool = Field(default=True, description="Whether histograms are exported: 19 series a level.")
+    histogram: StrictBool = Field(
+        default=True,
+        description="Whether histograms are exported: 47 series a level; see limits.histogram_buckets_per_decade.",
+    )
     baseline: BaselineSettings = Field(
         default_factory=BaselineSettings, description="What the levels are held against, and when that is a regression."
     )
@@ -241,6 +260,22 @@ class ProbeSettings(DefaultsSettings):
     server_settings: ServerSettingsSection | None = Field(
         default=None, description="Trace settings of the model for the time of a sweep."
     )
+
+
+_IN_FLIGHT, _MOST_IN_FLIGHT, _IN_FLIGHT_SECONDS = 256, 4096, 0.1
+
+
+def default_in_flight(highest_rate: float, at_least: int = _IN_FLIGHT) -> int:
+    """How many requests may be in flight where the user does not set it: those of 100 ms of the highest rate, so that
+    a server that takes so long is not kept from being loaded."""
+    return max(at_least, min(_MOST_IN_FLIGHT, math.ceil(highest_rate * _IN_FLIGHT_SECONDS)))
+
+
+def max_in_flight_of(probe: ProbeSettings) -> int:
+    """How many requests the server may have at one time."""
+    if probe.stop.max_in_flight is not None:
+        return probe.stop.max_in_flight
+    return default_in_flight(max((level.value for level in probe.load.levels if level.mode in _RATES), default=0.0))
 
 
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:

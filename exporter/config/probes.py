@@ -11,7 +11,7 @@ from typing import Any
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.input_settings import InputSettings
 from exporter.config.load_settings import SequenceSettings
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, percentiles_of
+from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, max_in_flight_of, percentiles_of
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Endpoint
@@ -26,6 +26,7 @@ from exporter.core.probe import (
     SequenceOptions,
     ServerSettings,
     Slo,
+    StabilityRule,
     StopRules,
     Unit,
     Validation,
@@ -47,7 +48,8 @@ _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
     """The probes, in the order of the configuration; those of one target share it."""
     targets = {target.name: build_target(target) for target in settings.targets}
-    return tuple(_probe(probe, targets[probe.target]) for probe in settings.probes)
+    per_decade = settings.limits.histogram_buckets_per_decade
+    return tuple(_probe(probe, targets[probe.target], per_decade) for probe in settings.probes)
 
 
 def build_target(settings: TargetSettings) -> Target:
@@ -73,6 +75,7 @@ def build_target(settings: TargetSettings) -> Target:
         gpu=settings.gpu,
         server_directory=settings.server_directory,
         model_repository=settings.model_repository,
+        max_response_bytes=settings.max_response_bytes or 0,
         host_header=settings.host_header,
         management_url=settings.management_url or "",
         management_headers=build_headers(settings.management_headers),
@@ -92,10 +95,11 @@ def _tls(settings: TlsSettings) -> TlsOptions:
     return TlsOptions(**(settings.model_dump() | verify))
 
 
-def _probe(settings: ProbeSettings, target: Target) -> Probe:
+def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
     levels = settings.load.levels
     measurement = settings.measurement.model_dump() | {
         "percentiles": percentiles_of(settings),
+        "stability_rule": StabilityRule(settings.measurement.stability_rule),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
     slo, unit, validation = settings.slo, settings.unit, settings.validation
@@ -109,10 +113,13 @@ def _probe(settings: ProbeSettings, target: Target) -> Probe:
         measurement=MeasurementOptions(**measurement),
         input=_input(settings.input),
         stop=_stop(settings),
-        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,)) if slo else None,
+        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,), slo.objective or 0.0)
+        if slo
+        else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
         workers=settings.load.workers,
         histogram=settings.histogram,
+        buckets_per_decade=per_decade,
         variant=settings.variant,
         variant_group=settings.variant_group,
         labels=tuple(sorted(settings.labels.items())),
@@ -145,8 +152,12 @@ def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:
 def _stop(settings: ProbeSettings) -> StopRules:
     stop = settings.stop
     latency_ns = settings.measurement.request_timeout_ns // 2 if stop.max_latency_ns is None else stop.max_latency_ns
-    policy = {"on_overload": OverloadPolicy(stop.on_overload), "max_latency_ns": latency_ns}
-    return StopRules(**(stop.model_dump() | policy))
+    chosen = {
+        "on_overload": OverloadPolicy(stop.on_overload),
+        "max_latency_ns": latency_ns,
+        "max_in_flight": max_in_flight_of(settings),
+    }
+    return StopRules(**(stop.model_dump() | chosen))
 
 
 def _input(settings: InputSettings) -> InputOptions:

@@ -99,6 +99,17 @@ def format_ratio(ratio: float) -> str:
     return f"{as_number(float(Decimal(repr(ratio)) * 100))}%"
 
 
+def checked_percentile(value: float) -> float:
+    """A percentile from 1 to below 100, as 99 or 99.9. Raises ValueError for a ratio: 0.99 meant as the 99th would be
+    almost the minimum, and every threshold on it would be kept."""
+    if 0 < value < 1:
+        meant = as_number(float(Decimal(repr(value)) * 100))
+        raise ValueError(f"is a ratio, and percentiles go from 1 to below 100; did you mean {meant}?")
+    if not 1 <= value < 100:
+        raise ValueError("must be from 1 to below 100")
+    return value
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Marks a field as written in units, within bounds. `text` writes a value as the user would."""

@@ -20,7 +20,7 @@ from pydantic import (
 
 from exporter.config import text
 from exporter.config.fields import LabelValue, Name, OneOf, PathText, Section, exactly_one
-from exporter.config.quantities import duration
+from exporter.config.quantities import duration, size
 from exporter.core.kinds import KINDS
 from exporter.core.units import NS
 
@@ -55,6 +55,7 @@ class HeaderSettings(Section):
 
 
 VERIFY = ("full", "peer", "none")
+MAX_RESPONSE = size("1KiB", "2GiB")
 METRICS_INTERVAL = duration("100ms", "5m")
 
 
@@ -153,6 +154,11 @@ class TargetSettings(Section):
     )
     streams_per_connection: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
         default=32, description="gRPC: how many requests share one connection. Over HTTP each has its own."
+    )
+    max_response_bytes: Annotated[int, MAX_RESPONSE] | None = Field(
+        default=None,
+        description="The most that one response may have; 128MiB over gRPC and 1GiB over HTTP by default. A worker "
+        "needs as much memory for each request in flight whose response is validated.",
     )
     metrics_interval_ns: Annotated[int, METRICS_INTERVAL] = Field(
         default=NS, description="How often `metrics_url`, and the driver, are read while a level runs."

@@ -38,13 +38,13 @@ def bound(value: int, unit: str, what: str, beyond: str) -> int:
 
 # --- control responses: health, metadata, configuration, statistics, repository index --------------------------------
 TEXT = bound(300, "characters", "a server's error text, anywhere", "made printable and one line, then cut (`…`)")
-MESSAGE = bound(2000, "characters", "a whole message that a worker sends, with our own words", "the same")
+MESSAGE = bound(1000, "characters", "a whole message that a worker sends, with our own words", "the same")
 NAME = bound(128, "characters", "a name or version that a server gives", "made printable, then cut")
 TENSOR_NAME = bound(512, "characters", "a tensor's name", "the sweep fails as `protocol`")
 CONTROL_BYTES = bound(8 << 20, "bytes", "a control response, also unpacked", "the call fails as `protocol`")
 NESTING = bound(64, "levels", "JSON of a control response", "the call fails as `protocol`")
 TENSORS = bound(1000, "", "inputs, and outputs, of a model", "the sweep fails as `protocol`")
-DIMENSIONS = bound(32, "", "dimensions of a tensor (numpy's own)", "the sweep fails as `protocol`")
+DIMENSIONS = bound(32, "", "dimensions of a tensor", "the sweep fails as `protocol`")
 VERSIONS = bound(1000, "", "versions of a model in its statistics", "the others are left out")
 BATCH_SIZES = bound(1000, "", "batch sizes in a model's statistics", "the others are left out")
 READY_MODELS = bound(10_000, "", "models of a repository index", "the others are left out, with a warning")
@@ -54,6 +54,8 @@ HTTP_HEAD = bound(64 << 10, "bytes", "an HTTP response's head", "the request fai
 HTTP_BYTES = bound(1 << 30, "bytes", "an HTTP response, also unpacked", "the request fails as `protocol_error`")
 HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the request fails as `protocol_error`")
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
+
+RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
 
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
 GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "`protocol_error`; `max_response` sets more")
@@ -65,6 +67,10 @@ HTTP2_FRAME = bound(1 << 20, "bytes", "an HTTP/2 frame", "the connection fails")
 SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fails")
 SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
 HTTP2_ANSWERS = bound(1000, "", "PING and SETTINGS while our answers are not read", "the connection fails")
+
+# --- what is sent, whose sizes a server's metadata gives --------------------------------------------------------------
+REQUEST_BYTES = bound(1 << 30, "bytes", "generated tensors of a request, on the wire or in memory", "`bad_input`")
+SHARED_OUTPUT_BYTES = bound(4 << 30, "bytes", "outputs in shared memory, of all requests in flight", "`bad_input`")
 
 # --- metrics pages ---------------------------------------------------------------------------------------------------
 PAGE_BYTES = bound(8 << 20, "bytes", "a metrics page", "the reading fails")

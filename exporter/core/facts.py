@@ -15,13 +15,15 @@ from exporter.core.probe import Probe
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies. The values of a
-    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it."""
+    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it. Of `alternative`
+    inputs, which are optional, a request has one: which, the user chooses."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     optional: bool = False
     shape_tensor: bool = False
+    alternative: bool = False
 
 
 @dataclass(frozen=True, slots=True)

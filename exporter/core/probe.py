@@ -21,6 +21,11 @@ class Mode(enum.StrEnum):
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
 
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether the clock says when requests are due, and not the responses to those before."""
+        return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
+
 
 class Distribution(enum.StrEnum):
     """How the requests of a rate are spread in time."""
@@ -44,6 +49,13 @@ class SearchKind(enum.StrEnum):
     BINARY = "binary"
 
 
+class StabilityRule(enum.StrEnum):
+    """What makes windows agree: see `sweep.stability`."""
+
+    CANARY = "canary"
+    PERF_ANALYZER = "perf_analyzer"
+
+
 class WindowMode(enum.StrEnum):
     """What ends a measurement window: its time, or so many requests that ended in it."""
 
@@ -56,7 +68,8 @@ class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
     `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
-    number of its requests. `distribution` and `seed` are of request rates; `file` and the digest of what was in it when
+    number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
+    rates; `file` and the digest of what was in it when
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
@@ -68,7 +81,7 @@ class LoadLevel:
     value: float
     label: str
     distribution: Distribution = Distribution.CONSTANT
-    seed: int = 0
+    seed: int | None = None
     file: str = ""
     file_digest: str = ""
     duration_ns: int = 0
@@ -107,7 +120,8 @@ class Search:
 @dataclass(frozen=True, slots=True)
 class MeasurementOptions:
     """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
-    `stability_ratio` on throughput and on latency (its mean, or `stability_percentile`), at most `max_windows`.
+    `stability_ratio` on latency (its mean, or `stability_percentile`) and throughput, by `stability_rule`, at most
+    `max_windows`.
 
     Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
     none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
@@ -132,6 +146,7 @@ class MeasurementOptions:
     repeats: int = 1
     latency_threshold_ns: int = 0
     min_reached_ratio: float = 0.99
+    stability_rule: StabilityRule = StabilityRule.CANARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +158,8 @@ class InputOptions:
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
     unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
     the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
-    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's."""
+    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's.
+    `optional_inputs` (send, omit) are the model's optional ones in generated data."""
 
     source: str = "random"
     seed: int = 0
@@ -163,6 +179,7 @@ class InputOptions:
     datatypes: tuple[tuple[str, str], ...] = ()
     signature: str = "serving_default"
     content_type: str = ""
+    optional_inputs: str = "send"
 
 
 DEFAULT_INPUT = InputOptions()
@@ -233,6 +250,13 @@ class Slo:
     latency_ns: int
     percentile: float
     levels: tuple[str, ...]
+    objective: float = 0.0
+    """The part of requests that are to be good over time, 0.99; 0: that of the percentile."""
+
+    @property
+    def objective_ratio(self) -> float:
+        """What the error budget is counted by."""
+        return self.objective or self.percentile / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +371,7 @@ class Probe:
     unit: Unit | None = None
     workers: int = 1
     histogram: bool = True
+    buckets_per_decade: int = 10
     variant: str = ""
     variant_group: str = ""
     labels: tuple[tuple[str, str], ...] = ()

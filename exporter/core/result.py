@@ -6,6 +6,7 @@ The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` s
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -116,7 +117,7 @@ class Measurement:
     averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
 
     `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
-    from it at most, and `output_difference` how the first wrong one was wrong.
+    from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no time.
 
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
@@ -167,17 +168,24 @@ class Measurement:
     first_response: LatencySummary | None = None
     inter_response: LatencySummary | None = None
     responses_per_request: float | None = None
+    unchecked: int = 0
     modes_ns: tuple[float, float] | None = None
 
     @property
     def error_ratio(self) -> float | None:
-        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
-        return error_ratio(self.outcomes)
+        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none. Of the unchecked
+        as many are taken for wrong as of those that were checked."""
+        known = error_ratio(self.outcomes)
+        if known is None or not self.validated or not self.unchecked:
+            return known
+        wrong = self.outcomes.get(Outcome.WRONG_OUTPUT, 0)
+        judged = sum(count for outcome, count in self.outcomes.items() if outcome is not Outcome.CANCELLED)
+        return known + min(wrong / self.validated, 1.0) * self.unchecked / judged
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSummary:
-    """One window in figures, after its columns are gone: a row of the windows file."""
+    """One window in figures, after its columns are gone: a row of the windows file. `backlog_growth` is a window's."""
 
     index: int
     start_unix_s: float
@@ -189,6 +197,7 @@ class WindowSummary:
     latency: LatencySummary | None
     judged: bool
     health: ClientHealth = ClientHealth()
+    backlog_growth: int = 0
 
 
 class Withheld(enum.StrEnum):
@@ -269,7 +278,8 @@ class SweepResult:
     """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
-    `input_faults` are all that were found in the input, where the text has only the first."""
+    `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
+    arrivals, None without such: with it as `load.seed` the same moments come again."""
 
     id: str
     probe: Probe
@@ -285,6 +295,7 @@ class SweepResult:
     verdicts: tuple[LevelVerdict, ...] = ()
     sent: int = 0
     input_faults: tuple[str, ...] = ()
+    seed: int | None = None
 
     @property
     def usable(self) -> bool:
@@ -302,33 +313,29 @@ class SweepResult:
         return max(kept, key=lambda measurement: measurement.level.value, default=None)
 
 
-DURATION_BUCKETS_SECONDS = (
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-)
-"""Upper bounds of the request duration histogram: one set for the whole daemon; mixed bounds aggregate wrongly."""
+_RENARD = {
+    3: (1.0, 2.0, 5.0),
+    5: (1.0, 1.6, 2.5, 4.0, 6.3),
+    10: (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0),
+    20: (1.0, 1.12, 1.25, 1.4, 1.6, 1.8, 2.0, 2.24, 2.5, 2.8, 3.15, 3.55, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1, 8.0, 9.0),
+}
+"""Preferred numbers (ISO 3), so that a finer set has the bounds of a coarser one."""
+
+
+@functools.cache
+def duration_buckets(per_decade: int) -> tuple[float, ...]:
+    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10 or 20) in each decade from 1 ms to
+    10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
+    fine = tuple(round(number * 10**power, 6) for power in (-3, -2, -1, 0) for number in _RENARD[per_decade])
+    return (0.0005, *fine, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
     """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
 
-    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of
-    `DURATION_BUCKETS_SECONDS` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
+    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of the
+    probe's `duration_buckets` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
     is `duration_sum_ns`. The slo counts are 0 where the level is not one that the slo names.
     """
 

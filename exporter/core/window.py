@@ -114,12 +114,14 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers that were held against what is expected of them, and the first difference in words."""
+    """Answers that were held against what is expected of them, and the first difference in words. `unchecked` are those
+    for which there was no time."""
 
     answers: int = 0
     wrong: int = 0
     error: OutputError | None = None
     difference: str = ""
+    unchecked: int = 0
 
     def __add__(self, other: Checked) -> Checked:
         errors = [error for error in (self.error, other.error) if error is not None]
@@ -128,6 +130,7 @@ class Checked:
             wrong=self.wrong + other.wrong,
             error=sum(errors[1:], errors[0]) if errors else None,
             difference=self.difference or other.difference,
+            unchecked=self.unchecked + other.unchecked,
         )
 
 
@@ -143,7 +146,8 @@ class Window:
     the one window of a request count starts with its first request and ends with its last.
 
     `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
-    open loop could not send for want of a place in flight, `in_flight` those that the server may have at its end.
+    open loop gave up in it without sending them, `backlog_growth` how many more wait for a place in flight at its end
+    than at its start, `in_flight` those that the server may have at its end.
     `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
     are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
     window's start to that at its end, both included. `checked` is None where answers are not validated.
@@ -163,6 +167,12 @@ class Window:
     error_text: str = ""
     readings: tuple[ServerReading, ...] = ()
     checked: Checked | None = None
+    backlog_growth: int = 0
+
+    @property
+    def due(self) -> int:
+        """Requests that fell due inside it."""
+        return self.sent + self.unsent + self.backlog_growth
 
     @property
     def duration_ns(self) -> int:
@@ -173,13 +183,15 @@ class Window:
 class LevelEnd:
     """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
     sent, warm-up included; `abandoned` are requests given up on that the server may still be working at, and
-    `abandoned_until_ns` until when each is held for that, by `time.monotonic_ns`, in order."""
+    `abandoned_until_ns` until when each is held for that, in order; `spared_until_ns` is until when the server asked to
+    be left alone, 0 if it did not. All by `time.monotonic_ns`."""
 
     reason: Reason
     text: str
     sent: int
     abandoned: int = 0
     abandoned_until_ns: tuple[int, ...] = ()
+    spared_until_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

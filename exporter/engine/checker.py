@@ -3,8 +3,8 @@
 An answer is put aside after its request's record was written and the next request sent, and looked at when the loop
 comes to it, in slices that take at most a twentieth of the loop's time; before a window ends, what was put aside in it
 is seen to, so that a wrong answer counts in the window in which it came. Answers for which there is no room are not
-checked, and not counted as checked. An answer that is, byte for byte, one that was already checked costs no more than
-that comparison.
+checked, and counted as such: what is not known is not taken for good. An answer that is, byte for byte, one that was
+already checked costs no more than that comparison.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SLICE_GAP = 20
 MAX_KNOWN_BYTES = 64 << 20
 """Answers that are remembered, one for each request."""
 
-Wrong = Callable[[int, str], None]
-"""Told of the row of a request whose answer was wrong, and how."""
+OnChecked = Callable[[int, str], None]
+"""Called with the row of a request whose response was checked, and how it was wrong; "" where it was right."""
 
 
 class Checker:
@@ -48,13 +48,15 @@ class Checker:
         service: Service,
         facts: ModelFacts,
         rules: Validation,
-        on_wrong: Wrong,
+        on_checked: OnChecked,
     ) -> None:
         self._service = service
         self._facts = facts
         self._rules = rules
         self._steps = steps
-        self._on_wrong = on_wrong
+        self._on_checked = on_checked
+        self.due = 0
+        """Responses so far of which something is expected, checked or not."""
         self._waiting: deque[tuple[int, Answer, int]] = deque()
         self._waiting_bytes = 0
         self._known: dict[int, tuple[Answer, OutputComparison]] = {}
@@ -63,10 +65,15 @@ class Checker:
         self._next_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self._checked = Checked()
+        self._unchecked = 0
 
     def put_aside(self, step: int, answer: Answer, row: int) -> None:
         """An answer that came for a request with the step of this number, in that row of the records. Hot."""
+        if not self._steps[step].expected:
+            return
+        self.due += 1
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
+            self._unchecked += 1
             return
         self._waiting.append((step, answer, row))
         self._waiting_bytes += answer.size
@@ -78,7 +85,8 @@ class Checker:
         while self._waiting:
             self._check(*self._waiting.popleft())
         self._waiting_bytes = 0
-        checked, self._checked = self._checked, Checked()
+        checked, self._checked = self._checked + Checked(unchecked=self._unchecked), Checked()
+        self._unchecked = 0
         return checked
 
     def close(self) -> None:
@@ -98,8 +106,6 @@ class Checker:
 
     def _check(self, number: int, answer: Answer, row: int) -> None:
         step = self._steps[number]
-        if not step.expected:
-            return
         known = self._known.get(number)
         if known is not None and known[0].messages == answer.messages:
             comparison = known[1]
@@ -108,8 +114,7 @@ class Checker:
             self._remember(number, answer, comparison)
         wrong = bool(comparison.difference)
         self._checked += Checked(1, int(wrong), comparison.error, comparison.difference)
-        if wrong:
-            self._on_wrong(row, comparison.difference)
+        self._on_checked(row, comparison.difference)
 
     def _compare(self, step: Step, answer: Answer) -> OutputComparison:
         """All answers of a request with all that are expected; the step's place is in the words."""

@@ -36,7 +36,9 @@ class Guard:
     """Counts what a level does and says when it must end.
 
     The error ratio is that of the whole level: errors over all answers but the cancelled, judged from
-    `error_min_requests` answers on. A server that dies after thousands of good answers would hardly ever reach it, so
+    `error_min_requests` answers on. Responses that were not checked count as wrong as often as those that were.
+
+    A server that dies after thousands of good answers would hardly ever reach it, so
     as many failures in a row end the level, too. Slow answers are counted up and others down, never below 0: a few
     outliers end nothing, while a server that got slow is left alone after `error_min_requests` answers, whatever it did
     before.
@@ -47,17 +49,21 @@ class Guard:
         "_answers",
         "_before",
         "_cells",
+        "_checked",
+        "_checks_due",
         "_closing",
+        "_counts",
         "_errors",
         "_in_a_row",
+        "_last",
         "_last_allowed",
-        "_last_wrong",
         "_max_duration_ns",
         "_max_latency_ns",
         "_max_requests",
         "_rules",
         "_slow",
         "_total",
+        "_wrong",
     )
 
     def __init__(
@@ -85,7 +91,11 @@ class Guard:
         self._answers = 0
         self._errors = 0
         self._in_a_row = 0
-        self._last_wrong = ""
+        self._counts: dict[Outcome, int] = {}
+        self._wrong = 0
+        self._checked = 0
+        self._checks_due = 0
+        self._last = ""
 
     @property
     def sent(self) -> int:
@@ -137,32 +147,56 @@ class Guard:
             elif self._slow:
                 self._slow -= 1
             # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
-            return self._judge(self._last_wrong) if self._answers == self._rules.error_min_requests else None
+            return self._judge() if self._answers == self._rules.error_min_requests else None
         self._errors += 1
+        self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self._in_a_row += 1
-        return self._judge(f"; last: {outcome.label}: {text}")
+        self._last = f"; last: {outcome.label}: {text}"
+        return self._judge()
 
-    def wrong(self, text: str) -> Stop | None:
-        """A request that was ok turned out to have a wrong answer."""
-        self._errors += 1
-        self._last_wrong = f"; last: {Outcome.WRONG_OUTPUT.label}: {text}"
-        return self._judge(self._last_wrong)
+    def checked(self, wrong: str, due: int) -> Stop | None:
+        """The response to a request that was ok was looked at: it is `wrong` in this way, "" if it is right. So far
+        `due` of them were to be looked at: there may not have been the time for all."""
+        self._checked += 1
+        self._checks_due = due
+        if wrong:
+            self._wrong += 1
+            self._last = f"; last: {Outcome.WRONG_OUTPUT.label}: {wrong}"
+        return self._judge() if wrong or self._checked == self._rules.error_min_requests else None
 
     def _too_slow(self, latency_ns: int) -> Stop:
         limit = f"the {self._max_latency_ns / NS:g} s allowed (stop.max_latency)"
         last = f"the last took {latency_ns / NS:.3g} s"
         return Stop(Reason.LATENCY, f"{self._slow} more answers took longer than {limit} than did not; {last}")
 
-    def _judge(self, last: str) -> Stop | None:
-        rules, answers, errors = self._rules, self._answers, self._errors
+    def _judge(self) -> Stop | None:
+        rules, answers = self._rules, self._answers
         if answers < rules.error_min_requests or rules.max_error_ratio >= 1:
             return None
-        if errors > rules.max_error_ratio * answers:
-            share = f"{errors} of {answers} requests failed ({100 * errors / answers:.3g} %)"
-            return Stop(Reason.ERROR_RATIO, f"{share}, more than the {100 * rules.max_error_ratio:.3g} % allowed{last}")
+        if self._errors + self._all_wrong() > rules.max_error_ratio * answers:
+            allowed = f"more than the {100 * rules.max_error_ratio:.3g} % allowed"
+            return Stop(Reason.ERROR_RATIO, f"{self._failures()}, {allowed}{self._last}")
         if self._in_a_row >= rules.error_min_requests:
-            return Stop(Reason.ERROR_RATIO, f"{self._in_a_row} requests failed in a row{last}")
+            return Stop(Reason.ERROR_RATIO, f"{self._in_a_row} requests failed in a row{self._last}")
         return None
+
+    def _all_wrong(self) -> float:
+        """Wrong responses, those not looked at included: as many of them as of the others, once these are enough."""
+        if self._checked < self._rules.error_min_requests:
+            return self._wrong
+        return self._wrong * max(self._checks_due, self._checked) / self._checked
+
+    def _failures(self) -> str:
+        """What failed, and how; what was wrong, of what was looked at."""
+        answers, errors, parts = self._answers, self._errors, []
+        if errors:
+            ordered = sorted(self._counts.items(), key=lambda entry: -entry[1])
+            counts = ", ".join(f"{count} {outcome.label}" for outcome, count in ordered)
+            parts.append(f"{errors} of {answers} requests failed ({100 * errors / answers:.3g} %: {counts})")
+        if self._wrong:
+            share = 100 * self._wrong / self._checked
+            parts.append(f"{self._wrong} of {self._checked} responses checked were wrong ({share:.3g} %)")
+        return " and ".join(parts)
 
     def out_of_time(self) -> Stop:
         """The level's time is up."""

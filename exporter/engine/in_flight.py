@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 
+from exporter.core.bounds import RETRY_AFTER_S
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.units import NS
 from exporter.engine.abandoned import Abandoned
@@ -48,6 +49,10 @@ class InFlight:
         self.stopped: Stop | None = None
         self.count = 0
         self.error_text = ""
+        self.heeds_retry_after = True
+        self.spared_until_ns = 0
+        """Nothing is sent before this moment, by the server's wish; 0: there is none."""
+        self._spared_timer: asyncio.TimerHandle | None = None
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
@@ -76,6 +81,8 @@ class InFlight:
         request that may go now. Hot."""
         if self.stopped is not None:
             return False
+        if self.spared_until_ns:
+            return False
         if self._abandoned and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
             return False
         stop = self._guard.send()
@@ -91,6 +98,20 @@ class InFlight:
         call.deadline_ns = now_ns + self._timeout_ns
         call.channel.send(call, request)  # type: ignore[union-attr]
         return True
+
+    def spare_until(self, until_ns: int) -> None:
+        """The server asks to be left alone until then, by `time.monotonic_ns`: all calls wait, not just the one that
+        was told."""
+        if until_ns > max(self.spared_until_ns, time.monotonic_ns()):
+            self.spared_until_ns = until_ns
+            if self._spared_timer is not None:
+                self._spared_timer.cancel()
+            self._spared_timer = self._loop.call_at(until_ns / NS, self._spared_long_enough)
+
+    def _spared_long_enough(self) -> None:
+        self.spared_until_ns = 0
+        if self._sender is not None and self.stopped is None:
+            self._sender.room()
 
     def next_request(self, call: Call) -> EncodedRequest | None:
         """What the call carries next, its step set in the call; None if it must wait for answers. Hot."""
@@ -122,11 +143,14 @@ class InFlight:
             assert self.checker is not None
             self.checker.put_aside(step, answer, row)
 
-    def wrong(self, row: int, text: str) -> None:
-        """The checker's finding: the request in that row of the records was ok, and its answer is wrong."""
-        self.recorder.amend(row, Outcome.WRONG_OUTPUT)
-        self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {text}"
-        stop = self._guard.wrong(text)
+    def checked(self, row: int, wrong: str) -> None:
+        """The checker's finding: the request in that row of the records was ok, and its response is wrong in this way,
+        or right: ""."""
+        assert self.checker is not None
+        if wrong:
+            self.recorder.amend(row, Outcome.WRONG_OUTPUT)
+            self.error_text = f"{Outcome.WRONG_OUTPUT.label}: {wrong}"
+        stop = self._guard.checked(wrong, self.checker.due)
         if stop is not None:
             self.stop(stop)
 
@@ -155,8 +179,9 @@ class InFlight:
         if self.checker is not None:
             self.checker.close()
         self.stop(Stop())
-        if self._scan_timer is not None:
-            self._scan_timer.cancel()
+        for timer in (self._scan_timer, self._spared_timer):
+            if timer is not None:
+                timer.cancel()
 
     def _scan(self) -> None:
         """Gives up what is past its deadline, and comes again at the earliest deadline that is left.
@@ -185,6 +210,8 @@ class InFlight:
             call.text = f"no answer within {self._timeout_ns / NS:g} s"
         if outcome is not Outcome.CANCELLED:
             self.error_text = f"{outcome.label}: {call.text}"
+        if outcome is Outcome.OVERLOAD and call.retry_after_ns and self.heeds_retry_after:
+            self.spare_until(call.last_ns + min(call.retry_after_ns, RETRY_AFTER_S * NS))
         # A gRPC server that answers DEADLINE_EXCEEDED has not told its model to stop either. What never went out is
         # not at the server.
         if outcome in _GIVEN_UP and call.sent_ns:

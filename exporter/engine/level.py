@@ -309,8 +309,9 @@ class Level:
         return self._grid_ns + edges * window_ns
 
     def _cut(self, warm_up: bool) -> Window:
-        unsent = self._sender.unsent if self._sender is not None else 0
-        return self._windows.cut(warm_up=warm_up, unsent=unsent, by_requests=self._is_measuring_count)
+        sender = self._sender
+        unsent, waiting = (0, 0) if sender is None else (sender.unsent, sender.waiting)
+        return self._windows.cut(warm_up=warm_up, unsent=unsent, waiting=waiting, by_requests=self._is_measuring_count)
 
     async def _hand_over(self, window: Window) -> None:
         """Publishes a window. The load goes on meanwhile, but not for long: a daemon that takes none up judges none,
@@ -345,7 +346,9 @@ class Level:
         if not is_measured or len(in_flight.recorder):
             await self._hand_over(self._cut(warm_up=True))
         until_ns = self._abandoned.until_ns(time.monotonic_ns())
-        return LevelEnd(stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns)
+        return LevelEnd(
+            stopped.reason, stopped.text, self._guard.sent, len(until_ns), until_ns, in_flight.spared_until_ns
+        )
 
 
 def first_channels(plan: LevelPlan) -> int:

@@ -14,24 +14,24 @@ from exporter.payload.timing_files import TimingFile, read_intervals, read_sched
 
 def has_pacer(level: LoadLevel) -> bool:
     """Whether the clock says when requests are sent, and not the requests before."""
-    return level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
+    return level.mode.is_open_loop
 
 
 def make_pacer(plan: LevelPlan) -> Iterator[int]:
     """When this worker's requests are meant to be sent, in nanoseconds after the start of the level's load.
 
     Raises PreflightError if the level's file can't be used any more, or is not what it was when it was checked."""
-    offsets_ns = _offsets_ns(plan.level)
+    offsets_ns = _offsets_ns(plan.level, plan.seed)
     return offsets_ns if plan.members == 1 else pacing.every_nth(offsets_ns, plan.member, plan.members)
 
 
-def _offsets_ns(level: LoadLevel) -> Iterator[int]:
+def _offsets_ns(level: LoadLevel, seed: int) -> Iterator[int]:
     if level.mode is Mode.INTERVALS:
         return pacing.looped(_read(level).entries_ns)
     if level.mode is Mode.SCHEDULE:
         return pacing.scheduled(_read(level).entries_ns)
     if level.distribution is Distribution.POISSON:
-        return pacing.poisson(level.value, pacing.level_seed(level.seed, level.label))
+        return pacing.poisson(level.value, pacing.level_seed(seed, level.label))
     return pacing.constant(level.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from exporter.core.probe import Mode, Validation
+from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
@@ -54,11 +54,17 @@ def make_in_flight(
         )
     else:
         in_flight = InFlight(guard, by_place, *arguments)
+    in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
+    in_flight.spare_until(plan.spared_until_ns)
     if probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
         in_flight.checker = Checker(
-            steps, service=service, facts=plan.facts, rules=probe.validation or Validation(), on_wrong=in_flight.wrong
+            steps,
+            service=service,
+            facts=plan.facts,
+            rules=probe.validation or Validation(),
+            on_checked=in_flight.checked,
         )
     return in_flight, guard
 
@@ -92,6 +98,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         offsets_ns,
         on_finished=finish(in_flight),
         on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 
@@ -103,7 +110,13 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
         return CountedLoop(in_flight.calls, in_flight.offer, count, on_finished, on_overload, think_ns=think_ns)
     offsets_ns = itertools.islice(make_pacer(plan), count)
     return OpenLoop(
-        in_flight.calls, in_flight.offer, lambda: None, offsets_ns, on_finished=on_finished, on_overload=on_overload
+        in_flight.calls,
+        in_flight.offer,
+        lambda: None,
+        offsets_ns,
+        on_finished=on_finished,
+        on_overload=on_overload,
+        patience_ns=plan.probe.measurement.request_timeout_ns,
     )
 
 

@@ -64,8 +64,8 @@ def _poisson(mean_gap_ns: float, generator: random.Random) -> Iterator[int]:
 
 
 def level_seed(seed: int, label: str) -> int:
-    """A seed for one level: levels that share the user's seed get schedules that have nothing in common, and each
-    level the same one in every sweep."""
+    """A seed for one level: levels that share a sweep's seed get schedules that have nothing in common, and each level
+    the same one wherever the seed is the same."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{label}".encode()).digest()[:8], "big")
 
 

@@ -17,7 +17,10 @@ class LevelPlan:
     at the error ratio of `probe.stop`, or `max_duration_ns` after its start; the conductor ends it by `stop`. It also
     ends after `max_windows` measured windows (0: as many as come), so that no limit depends on how fast windows are
     taken up. `abandoned_until_ns` are requests that earlier levels and sweeps gave up on, each with the moment at which
-    it is presumed dropped: they take places in flight till then.
+    it is presumed dropped: they take places in flight till then. Nothing is sent before `spared_until_ns`, by the
+    server's wish.
+
+    `seed` is of random arrivals.
 
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
@@ -31,8 +34,10 @@ class LevelPlan:
     max_duration_ns: int
     max_windows: int = 0
     abandoned_until_ns: tuple[int, ...] = ()
+    spared_until_ns: int = 0
     member: int = 0
     members: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,14 @@ Offer = Callable[[Call, int, int], bool]
 BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
 """What a server that is down or overloaded answers at once: to ask again at once would only hammer it."""
 
+_OK = Outcome.OK
+
 BACK_OFF_FIRST_NS = 10_000_000
 BACK_OFF_LAST_NS = NS
-RETRY_AFTER_LIMIT_NS = 5 * NS
-"""A server's own wish (Retry-After) is honoured up to here, so that a level does not sleep away its windows."""
+
+
+MAX_WAITING = 1 << 18
+"""Requests that may wait for a place in flight: a few MB. What is due beyond them is unsent."""
 
 
 def longer_ns(back_off_ns: int) -> int:
@@ -35,16 +39,20 @@ def longer_ns(back_off_ns: int) -> int:
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
-def pause_ns(back_off_ns: int, call: Call) -> int:
-    """How long to pause after this call: as long as the server asks, but no shorter than the back-off."""
-    return max(back_off_ns, min(call.retry_after_ns, RETRY_AFTER_LIMIT_NS))
+def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+    counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
+    return BACK_OFF_OUTCOMES - counted
 
 
 class Sender(Protocol):
     """Keeps a level's load going between `start` and `stop`."""
 
     unsent: int
-    """Requests that were due and not sent: no place in flight, or a pause; always 0 in a closed loop."""
+    """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed loop."""
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are due and wait for a place in flight; always 0 in a closed loop."""
 
     def start(self, start_ns: int) -> None:
         """Begins to send, by a clock that begins at `start_ns`; `on_warm` is called once the load is steady."""
@@ -64,6 +72,7 @@ class FirstCall:
 
     def __init__(self, call: Call, offer: Offer, on_warm: Callable[[], None]) -> None:
         self.unsent = 0
+        self.waiting = 0
         self._call = call
         self._offer = offer
         self._on_warm = on_warm
@@ -86,9 +95,9 @@ class FirstCall:
 class ClosedLoop:
     """As many requests in flight as there are calls: each end sends the next.
 
-    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s, or as long
-    as the server asks; and while the in-flight budget is taken up by abandoned requests. A server that says that it is
-    overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s; and while
+    it finds no room, since abandoned requests take it up or the server asked for a pause. A server that reports that it
+    is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
 
     With a `think_ns` each call pauses after its end, for half to one and a half times that: calls whose ends are tied
     together, by the server's batches, come loose.
@@ -103,8 +112,8 @@ class ClosedLoop:
         think_ns: int = 0,
     ) -> None:
         self.unsent = 0
-        counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
-        self._pause_after = BACK_OFF_OUTCOMES - counted
+        self.waiting = 0
+        self._pause_after = _pause_after(on_overload)
         self._think_s = think_ns / NS
         self._random = random.Random()  # noqa: S311 - a pause, no secret; another one in each sweep
         self._calls = calls
@@ -157,7 +166,7 @@ class ClosedLoop:
     def _pause(self, call: Call) -> None:
         back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
-        self._pauses[call.slot] = self._loop.call_later(pause_ns(back_off_ns, call) / NS, self._resume, call)
+        self._pauses[call.slot] = self._loop.call_later(back_off_ns / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:
         del self._pauses[call.slot]
@@ -218,6 +227,7 @@ class Periodic:
         on_finished: Callable[[], None],
     ) -> None:
         self.unsent = 0
+        self.waiting = 0
         self._idle = deque(calls)
         self._offer = offer
         self._on_finished = on_finished
@@ -269,10 +279,13 @@ class Periodic:
 class OpenLoop:
     """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
 
-    There are as many calls as may be in flight; a request that finds none free, or no room in the in-flight budget, is
-    counted as unsent and never made up for. So is what is due while the server is spared: after it said that it is
-    overloaded, under the policy `back_off`, for as long as a closed loop would pause. Nothing else that it answers
-    changes anything: the level's stop rules are there for that.
+    There are as many calls as may be in flight. A request that finds none free, or no room in the in-flight budget,
+    waits for one, in its turn, and goes with the moment at which it was due: its response time has the wait, as a
+    user's would (as in wrk2). Leaving it out would hide just the time in which the server stood still. The server never
+    has more requests than it may, and never gets more than were asked for. What has waited for `patience_ns`, the
+    requests' own time-out, is given up: unsent. So is what is due while the server is spared, after the same outcomes
+    and for as long as a closed loop would pause: to a server that is gone a rate is no measure, but connections by the
+    thousand. Nothing else that it answers changes anything: the level's stop rules are there for that.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
     """
@@ -286,8 +299,11 @@ class OpenLoop:
         *,
         on_finished: Callable[[], None],
         on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
+        patience_ns: int = 10 * NS,
     ) -> None:
         self.unsent = 0
+        self._waiting: deque[int] = deque()
+        self._patience_ns = patience_ns
         # The last one used is used next: few connections do the work, and those stay warm.
         self._free = list(reversed(calls))
         self._places = len(calls)
@@ -295,7 +311,7 @@ class OpenLoop:
         self._on_warm: Callable[[], None] | None = on_warm
         self._on_finished = on_finished
         self._offsets_ns = offsets_ns
-        self._backs_off = on_overload is OverloadPolicy.BACK_OFF
+        self._pause_after = _pause_after(on_overload)
         self._back_off_ns = 0
         self._spared_until_ns = 0
         self._start_ns = 0
@@ -303,6 +319,11 @@ class OpenLoop:
         self._exhausted = False
         self._stopped = False
         self._alarm = Alarm(self._tick)
+
+    @property
+    def waiting(self) -> int:
+        """See `Sender`."""
+        return len(self._waiting)
 
     def start(self, start_ns: int) -> None:
         self._start_ns = start_ns
@@ -313,14 +334,19 @@ class OpenLoop:
         if self._on_warm is not None:
             self._on_warm()
             self._on_warm = None
-        if self._backs_off:
+        if call.outcome is not _OK or self._back_off_ns:
             self._heed(call)
         self._free.append(call)
+        if self._waiting:
+            self._send_waiting(call.last_ns)
         if self._exhausted:
             self._finish()
 
     def room(self) -> None:
-        """Nothing waits for room: what was due and had none is unsent."""
+        if self._waiting:
+            self._send_waiting(time.monotonic_ns())
+            if self._exhausted:
+                self._finish()
 
     def stop(self) -> None:
         if not self._stopped:
@@ -329,6 +355,8 @@ class OpenLoop:
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
+        if self._waiting:
+            self._send_waiting(now_ns)
         while self._due_ns <= now_ns:
             self._send_one(now_ns)
             if self._stopped:
@@ -342,25 +370,43 @@ class OpenLoop:
         self._alarm.set(self._due_ns)
 
     def _send_one(self, now_ns: int) -> None:
-        if not self._free or now_ns < self._spared_until_ns:
+        if now_ns < self._spared_until_ns or len(self._waiting) >= MAX_WAITING:
             self.unsent += 1
-            return
+        elif self._waiting or not self._send(self._due_ns, now_ns):
+            self._waiting.append(self._due_ns)
+
+    def _send(self, due_ns: int, now_ns: int) -> bool:
+        """False if there is no place for it."""
+        if not self._free:
+            return False
         call = self._free.pop()
-        if not self._offer(call, self._due_ns, now_ns):
-            self._free.append(call)
-            if not self._stopped:
+        if self._offer(call, due_ns, now_ns):
+            return True
+        self._free.append(call)
+        return self._stopped
+
+    def _send_waiting(self, now_ns: int) -> None:
+        """Sends what waits for as long as there are places, and gives up what has waited for too long."""
+        waiting, given_up_ns = self._waiting, now_ns - self._patience_ns
+        while waiting and not self._stopped:
+            if waiting[0] <= given_up_ns:
                 self.unsent += 1
+            elif not self._send(waiting[0], now_ns):
+                return
+            waiting.popleft()
 
     def _heed(self, call: Call) -> None:
         """Spares the server for longer each time in a row. What was in flight when a pause began tells nothing new."""
         if call.last_ns < self._spared_until_ns:
             return
-        if call.outcome is Outcome.OVERLOAD:
+        if call.outcome in self._pause_after:
             self._back_off_ns = longer_ns(self._back_off_ns)
-            self._spared_until_ns = call.last_ns + pause_ns(self._back_off_ns, call)
+            self._spared_until_ns = call.last_ns + self._back_off_ns
+            self.unsent += len(self._waiting)
+            self._waiting.clear()
         else:
             self._back_off_ns = 0
 
     def _finish(self) -> None:
-        if len(self._free) == self._places:
+        if len(self._free) == self._places and not self._waiting:
             self._on_finished()

@@ -46,6 +46,7 @@ class WindowCutter:
         self._index = 0
         self._sent = 0
         self._unsent = 0
+        self._waiting = 0
         self._snapshot: ServerSnapshot | None = None
         self.edge_ns = 0
         """Where the present window began."""
@@ -55,9 +56,10 @@ class WindowCutter:
         self._health = health
         self.edge_ns = time.monotonic_ns()
 
-    def cut(self, *, warm_up: bool, unsent: int, by_requests: bool) -> Window:
+    def cut(self, *, warm_up: bool, unsent: int, waiting: int, by_requests: bool) -> Window:
         """Ends the window at this moment and begins the next; without its snapshots yet. `unsent` are the level's so
-        far. With `by_requests` its time is that of the requests in it, as a request count wants."""
+        far, `waiting` those that wait now. With `by_requests` its time is that of the requests in it, as a request
+        count wants."""
         in_flight = self._in_flight
         checked = in_flight.checker.take() if in_flight.checker is not None else None
         edge_ns, columns = time.monotonic_ns(), in_flight.recorder.drain()
@@ -72,6 +74,7 @@ class WindowCutter:
             columns=columns,
             sent=sent - self._sent,
             unsent=unsent - self._unsent,
+            backlog_growth=waiting - self._waiting,
             in_flight=in_flight.count + self._abandoned.count(end_ns),
             health=self._health.sample(),
             warm_up=warm_up,
@@ -79,7 +82,7 @@ class WindowCutter:
             checked=checked,
         )
         self._index += 1
-        self.edge_ns, self._sent, self._unsent = edge_ns, sent, unsent
+        self.edge_ns, self._sent, self._unsent, self._waiting = edge_ns, sent, unsent, waiting
         in_flight.error_text = ""
         return window
 

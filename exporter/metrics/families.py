@@ -113,9 +113,8 @@ LATENCY_MAX = _family(
 RESPONSE_TIME = _family(
     "gauge",
     "response_time_seconds",
-    "Percentiles of the time from the intended send time to the last byte, time-outs at their limit."
-    + _LAST
-    + " Absent in closed-loop modes.",
+    "Percentiles of the time from the intended send time to the last byte; time-outs, and requests that were due and "
+    "not sent, at the time-out." + _LAST + " Absent in closed-loop modes.",
     (*L, "percentile"),
 )
 FIRST_RESPONSE = _family(
@@ -157,7 +156,10 @@ OFFERED = _family(
     "gauge", "offered_requests_per_second", "Requests actually sent, per second of the merged windows." + _LAST
 )
 UNSENT_RATIO = _family(
-    "gauge", "unsent_ratio", "Requests that were due but could not be sent, over all that were due, 0..1." + _LAST
+    "gauge",
+    "unsent_ratio",
+    "Requests that were due but not sent, over all that were due, 0..1: given up while they waited for a place in "
+    "flight or the server was spared, or waiting longer and longer." + _LAST,
 )
 SEND_LAG = _family(
     "gauge",
@@ -168,9 +170,8 @@ SEND_LAG = _family(
 ERROR_RATIO = _family(
     "gauge",
     "error_ratio",
-    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1."
-    + _LAST
-    + " Absent without requests.",
+    "Requests neither ok nor cancelled over all but the cancelled, merged windows, 0..1; of responses that there was "
+    "no time to validate, as many are taken for wrong as of those validated." + _LAST + " Absent without requests.",
 )
 MEASURED_REQUESTS = _family(
     "gauge",
@@ -361,9 +362,8 @@ COMPOSING_EXECUTIONS = _family(
 SLO_MET = _family(
     "gauge",
     "slo_met",
-    "1 if the slo's percentile of latency is within its threshold and the error ratio leaves it room, else 0."
-    + _LAST
-    + " Only at the levels of the slo.",
+    "1 if the slo's percentile of latency, in an open loop of response time, is within its threshold and the error "
+    "ratio leaves it room, else 0." + _LAST + " Only at the levels of the slo.",
 )
 MAX_LEVEL = _family(
     "gauge",
@@ -451,13 +451,23 @@ INFERENCES = _family(
 SLO_REQUESTS = _family(
     "counter",
     "slo_requests",
-    "Requests at the levels that the slo names. Absent where the probe has no slo.",
+    "Requests at the levels that the slo names, those included that were due and not sent. Absent where the probe has "
+    "no slo.",
     (*P, "slo"),
 )
 SLO_BAD = _family(
-    "counter", "slo_bad_requests", "Of these the ones that were not ok within the slo's threshold.", (*P, "slo")
+    "counter",
+    "slo_bad_requests",
+    "Of these the ones that were not ok within the slo's threshold, at a rate from when they were due.",
+    (*P, "slo"),
 )
 SLO_THRESHOLD = _family("gauge", "slo_threshold_seconds", "The slo's latency threshold as configured.", (*P, "slo"))
+SLO_OBJECTIVE = _family(
+    "gauge",
+    "slo_objective_ratio",
+    "The part of requests that are to be good, 0..1: slo.objective, or else that of the slo's percentile.",
+    (*P, "slo"),
+)
 DURATION = _family(
     "histogram",
     "request_duration_seconds",

@@ -5,17 +5,18 @@ Pure: the same view gives the same lines. It must not know the page that they go
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.join import foreign_ratio
-from exporter.analysis.threshold import is_within, keeps_threshold, slo_threshold, threshold_of
+from exporter.analysis.threshold import is_within, judged_times, keeps_threshold, slo_threshold, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Mode, Probe, Signal, Slo
-from exporter.core.result import DURATION_BUCKETS_SECONDS, LatencySummary, LevelVerdict, Measurement
+from exporter.core.result import LatencySummary, LevelVerdict, Measurement, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
@@ -24,11 +25,13 @@ from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
 from exporter.state.probe_state import HistogramCounts, ProbeView
 
-OPEN_LOOP_MODES = frozenset(Mode) - {Mode.CONCURRENCY, Mode.PERIODIC}
 LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
 """Those whose levels can be higher or lower than another."""
 
-_LE = (*(number(bound) for bound in DURATION_BUCKETS_SECONDS), "+Inf")
+
+@functools.cache
+def _bounds(per_decade: int) -> tuple[str, ...]:
+    return (*(number(bound) for bound in duration_buckets(per_decade)), "+Inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,9 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SLO_REQUESTS, slo_labels, counters.slo_requests, "_total")
         lines.add(f.SLO_BAD, slo_labels, counters.slo_bad, "_total")
         lines.add(f.SLO_THRESHOLD, slo_labels, slo.latency_ns / NS)
+        lines.add(f.SLO_OBJECTIVE, slo_labels, slo.objective_ratio)
     for level, histogram in counters.histograms.items():
-        _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram)
+        _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram, view.probe)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
     lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
@@ -124,9 +128,10 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")
 
 
-def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts) -> None:
+def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts, probe: Probe) -> None:
     total = 0
-    for bound, total in zip(_LE, itertools.accumulate(histogram.bucket_counts), strict=True):
+    bounds = _bounds(probe.buckets_per_decade)
+    for bound, total in zip(bounds, itertools.accumulate(histogram.bucket_counts), strict=True):
         lines.add(f.DURATION, f"{level_labels},{label('le', bound)}", total, "_bucket")
     lines.add(f.DURATION, level_labels, total, "_count")
     lines.add(f.DURATION, level_labels, histogram.sum_ns / NS, "_sum")
@@ -171,7 +176,7 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
         lines.add(f.LATENCY_STDDEV, level_labels, latency.stddev_ns / NS)
         lines.add(f.LATENCY_MIN, level_labels, latency.min_ns / NS)
         lines.add(f.LATENCY_MAX, level_labels, latency.max_ns / NS)
-    if measurement.level.mode in OPEN_LOOP_MODES:
+    if measurement.level.mode.is_open_loop:
         _add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
         _add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
     _add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
@@ -238,7 +243,7 @@ def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]
     for measurement in measurements:
         level = measurement.level
         if level.label in slo.levels:
-            met = is_within(slo_threshold(slo), measurement, measurement.latency)
+            met = is_within(slo_threshold(slo), measurement, judged_times(measurement))
             lines.add(f.SLO_MET, f"{p},{labels(mode=level.mode, level=level.label)}", met)
 
 

@@ -14,15 +14,12 @@ from exporter.analysis.join import COMPONENTS
 from exporter.analysis.threshold import threshold_of
 from exporter.core.outcome import Outcome, Reason, SkipReason
 from exporter.core.probe import Probe, Signal
-from exporter.core.result import DURATION_BUCKETS_SECONDS
+from exporter.core.result import duration_buckets
 from exporter.core.target import Target
 from exporter.metrics import families as f
 from exporter.metrics.family import Family, P
-from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES, OPEN_LOOP_MODES
+from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES
 
-_BUCKETS = len(DURATION_BUCKETS_SECONDS) + 1
-_HISTOGRAM = _BUCKETS + 2
-"""With the sum and the count."""
 _REPLICAS = frozenset({f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER})
 
 
@@ -55,7 +52,8 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         # A signal has one reason at a time.
         f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
         f.BIMODAL_LATENCY: levels * (4 if probe.baseline.enabled else 2),
-        f.DURATION: levels * _HISTOGRAM,
+        # And +Inf, the sum and the count.
+        f.DURATION: levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
     }
     return exact.get(family, math.prod(values.get(label, 1) for label in family.labels))
 
@@ -78,7 +76,7 @@ def _absent(probe: Probe) -> Iterator[Family]:
     modes = {level.mode for level in probe.levels}
     yield from _REPLICAS
     yield f.ENERGY
-    if not modes & OPEN_LOOP_MODES:
+    if not any(mode.is_open_loop for mode in modes):
         yield from (f.RESPONSE_TIME, f.SEND_LAG)
     if not probe.streaming:
         yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
@@ -91,7 +89,7 @@ def _absent(probe: Probe) -> Iterator[Family]:
     if not probe.target.is_tls:
         yield f.TLS_HANDSHAKE
     if probe.slo is None:
-        yield from (f.SLO_REQUESTS, f.SLO_BAD, f.SLO_THRESHOLD)
+        yield from (f.SLO_REQUESTS, f.SLO_BAD, f.SLO_THRESHOLD, f.SLO_OBJECTIVE)
     if threshold_of(probe) is None or not modes & LEVEL_MODES:
         yield f.MAX_LEVEL
     if not probe.histogram:

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from exporter.core.bounds import REQUEST_BYTES
 from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import InputError
 from exporter.core.facts import ModelFacts
@@ -18,8 +19,13 @@ from exporter.payload.dataset import Dataset, Step, Tensor, Tensors
 from exporter.payload.shapes import elements, request_shapes, shape_text
 from exporter.payload.values import dtype_of
 
-MAX_REQUEST_BYTES = 1 << 30
-"""The most that one request's tensors may have: beyond it lies a mistake in a shape, not a load."""
+MAX_REQUEST_BYTES = REQUEST_BYTES
+"""The most that one request's tensors may have, on the wire or in memory: beyond it lies a mistake in a shape, not a
+load."""
+_CHUNK = 1 << 20
+"""Values made at a time: the generator's own can be eight times as wide as those that are kept."""
+_STRING_BYTES = 50
+"""What a string takes in memory beside its characters, about."""
 
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .?!", np.uint8)
 _INDEX_LIMIT = 100
@@ -53,12 +59,12 @@ def _stream(name: str) -> int:
 
 
 def _element_bytes(datatype: str, options: InputOptions) -> int:
-    """On the wire; a string has its length before it."""
-    return (
-        4 + (len(options.string_data.encode()) or options.string_length)
-        if datatype == "BYTES"
-        else int(_dtype(datatype).itemsize)
-    )
+    """On the wire, where a string has its length before it, or in memory, where it is an object."""
+    if datatype != "BYTES":
+        return int(_dtype(datatype).itemsize)
+    if options.string_data or options.source != "random":
+        return max(8, 4 + len(options.string_data.encode()))
+    return _STRING_BYTES + options.string_length
 
 
 def _dtype(datatype: str) -> np.dtype[np.generic]:
@@ -78,14 +84,25 @@ def _random(datatype: str, shape: tuple[int, ...], options: InputOptions, stream
     if datatype == "BYTES" and options.string_data:
         return np.full(shape, options.string_data.encode(), np.object_)
     if datatype == "BYTES":
-        letters = generator.choice(_LETTERS, (elements(shape), options.string_length))
-        strings = np.empty(len(letters), np.object_)
-        strings[:] = [row.tobytes() for row in letters]
-        return strings.reshape(shape)
-    if datatype == "BOOL":
-        return generator.integers(0, 2, shape).astype(np.bool_)
+        return _random_strings(generator, shape, options.string_length)
     dtype = _dtype(datatype)
-    if dtype.kind in "iu":
-        low, high = _INTEGER_RANGES.get(datatype, (0, _INDEX_LIMIT))
-        return generator.integers(low, high, shape, dtype)
-    return generator.random(shape, np.float32).astype(dtype)
+    tensor = np.empty(elements(shape), dtype)
+    for start in range(0, tensor.size, _CHUNK):
+        part = tensor[start : start + _CHUNK]
+        if datatype == "BOOL":
+            part[:] = generator.integers(0, 2, part.size)
+        elif dtype.kind in "iu":
+            low, high = _INTEGER_RANGES.get(datatype, (0, _INDEX_LIMIT))
+            part[:] = generator.integers(low, high, part.size, dtype)
+        else:
+            part[:] = generator.random(part.size, np.float32).astype(dtype)
+    return tensor.reshape(shape)
+
+
+def _random_strings(generator: np.random.Generator, shape: tuple[int, ...], length: int) -> Tensor:
+    strings = np.empty(elements(shape), np.object_)
+    rows = max(1, _CHUNK // max(1, length))
+    for start in range(0, strings.size, rows):
+        part = strings[start : start + rows]
+        part[:] = [row.tobytes() for row in generator.choice(_LETTERS, (part.size, length))]
+    return strings.reshape(shape)

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import InputError
 from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.probe import InputOptions
@@ -14,25 +15,34 @@ from exporter.core.probe import InputOptions
 def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[TensorSpec, tuple[int, ...]]]:
     """Each input of a generated request with its full shape, batch dimension included.
 
-    An optional input is sent only where `options.shapes` gives its shape. Raises InputError with every problem found.
+    An optional input is left out if its values or its size cannot be known, or `options` say so; not if their shapes
+    name it. Raises InputError with every problem found.
     """
     problems = option_problems(facts, options)
     overrides = dict(options.shapes)
     batch = (options.batch_size,) if facts.max_batch_size > 0 else ()
     result = []
     for spec in facts.inputs:
-        if spec.optional and spec.name not in overrides:
-            continue
         shape = overrides.get(spec.name, spec.shape)
+        if spec.optional and spec.name not in overrides and not _is_sent(spec, options):
+            continue
         if spec.shape_tensor:
             problems.append(f"input {spec.name!r} is a shape tensor: its values can only be given, by files")
         elif spec.name not in overrides and min(shape, default=1) < 1:
             varies = f"input {spec.name!r} has shape {shape_text(shape)}, with a dimension that varies"
             problems.append(f"{varies}: give input.shapes for it")
         result.append((spec, batch + shape))
+    if not result and any(not spec.alternative for spec in facts.inputs):
+        problems.append("every input is optional, and none would be sent: give input.shapes for those to send")
     if problems:
         raise InputError(*problems)
     return result
+
+
+def _is_sent(spec: TensorSpec, options: InputOptions) -> bool:
+    """Whether generated requests have this optional input, for which no shape is asked."""
+    known = spec.datatype in DATATYPES and not spec.shape_tensor and min(spec.shape, default=1) >= 1
+    return known and not spec.alternative and options.optional_inputs == "send"
 
 
 def option_problems(facts: ModelFacts, options: InputOptions) -> list[str]:

@@ -6,6 +6,7 @@ A kind is one module that implements `Service`, one line in `exporter.services.S
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,13 @@ from exporter.core.facts import ModelFacts, ServerSnapshot
 from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.core.target import Target
 from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+
+NO_RESPONSE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(struct.error, RecursionError, MemoryError),
+)
+"""What Python, numpy and the client libraries raise over a response that is none. To be caught only round what reads
+one: it is the server's doing there, and a bug of ours anywhere else."""
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 """One request's inputs by name, batch dimension included where the model has one."""

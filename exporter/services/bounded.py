@@ -6,7 +6,9 @@ beyond a bound, fail it; what is only told of a server is cut, or left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from exporter.core.bounds import BATCH_SIZES, DIMENSIONS, READY_MODELS, TENSOR_NAME, TENSORS, VERSIONS
@@ -16,9 +18,12 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.target import Target
 from exporter.core.text import clean_name, clean_text, is_clean_name
-from exporter.services.base import Control, Tensors, TraceSettings
+from exporter.logs import fields
+from exporter.services.base import NO_RESPONSE, Control, Tensors, TraceSettings
 
 _MAX_DIMENSION = 2**63 - 1
+
+_log = logging.getLogger(__name__)
 
 
 class BoundedControl:
@@ -31,30 +36,44 @@ class BoundedControl:
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        facts = await self._control.preflight(model, version, composing, options)
-        try:
-            return bounded_facts(facts)
-        except ValueError as error:
-            raise PreflightError(Reason.PROTOCOL, f"model {model!r} at {self._target.url}: {error}") from error
+        with self._reading():
+            return bounded_facts(await self._control.preflight(model, version, composing, options))
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
         return await self._control.infer(facts, model, version, inputs, timeout_ns)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        found = await self._control.snapshot(facts)
-        return None if found is None else bounded_snapshot(found)
+        try:
+            with self._reading():
+                found = await self._control.snapshot(facts)
+                return None if found is None else bounded_snapshot(found)
+        except PreflightError:
+            return None
 
     async def ready_models(self) -> tuple[str, ...]:
-        return bounded_models(await self._control.ready_models())
+        with self._reading():
+            return bounded_models(await self._control.ready_models())
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
-        return await self._control.trace_settings(model, names)
+        with self._reading():
+            return await self._control.trace_settings(model, names)
 
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         await self._control.set_trace(model, settings)
 
     async def close(self) -> None:
         await self._control.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What a kind did not think of in a response: it fails the sweep, not the worker. The log has where it was."""
+        try:
+            yield
+        except NO_RESPONSE as error:
+            url = self._target.url
+            _log.warning("a response could not be read", extra=fields(url=url), exc_info=True)
+            text = f"{url} answered what cannot be used: {clean_text(str(error)) or type(error).__name__}"
+            raise PreflightError(Reason.PROTOCOL, text) from error
 
 
 def bounded_facts(facts: ModelFacts) -> ModelFacts:
@@ -111,4 +130,7 @@ def _bounded_statistics(found: ModelStatistics) -> ModelStatistics:
 
 def bounded_models(names: Sequence[str]) -> tuple[str, ...]:
     """The models that can be measured: their names become those of probes, and labels."""
-    return tuple(name for name in names if is_clean_name(name))[:READY_MODELS]
+    kept = tuple(name for name in names if is_clean_name(name))[:READY_MODELS]
+    if len(kept) < len(names):
+        _log.warning("models are left out of a repository index", extra=fields(kept=len(kept), of=len(names)))
+    return kept

@@ -20,6 +20,7 @@ from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.core.target import Target
+from exporter.core.text import clean_name
 from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request
@@ -33,6 +34,8 @@ FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
 FORM: Final = "multipart/form-data"
 _PART = "data"
 """The form's field, as perf_analyzer and most handlers have it."""
+SHOWN: Final = 8
+"""Workers that an error names."""
 _SERVING: Final = ("Healthy", "Partial Healthy")
 """What a server says of itself that answers for some of its models, or for all."""
 
@@ -76,7 +79,7 @@ class TorchServeControl(PlainControl):
             platform="pytorch",
             backend="",
             max_batch_size=0,
-            inputs=(TensorSpec(FILE, "BYTES", (1,), optional=True), TensorSpec(BODY, "BYTES", (1,), optional=True)),
+            inputs=tuple(TensorSpec(name, "BYTES", (1,), optional=True, alternative=True) for name in (FILE, BODY)),
             outputs=(TensorSpec(OUTPUT, "BYTES", (1,)),),
             has_statistics=self._page.there,
             server_name="TorchServe",
@@ -122,7 +125,8 @@ class TorchServeControl(PlainControl):
         entries = page.json()
         try:
             workers = [worker for entry in entries for worker in entry["workers"]]
-            states = [f"worker {worker['id']} {worker['status'].lower()}" for worker in workers]
+            shown = [(clean_name(worker["id"]), clean_name(worker["status"].lower())) for worker in workers[:SHOWN]]
+            states = [f"worker {name} {state}" for name, state in shown]
             found = str(entries[0]["modelVersion"])
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise PreflightError(Reason.PROTOCOL, f"{page.url} answered JSON that is not TorchServe's") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import DURATION_BUCKETS_SECONDS, Measurement, SweepResult, WindowCounts
+from exporter.core.result import Measurement, SweepResult, WindowCounts, duration_buckets
 from exporter.core.units import NS
 from exporter.state.state_file import LastTimes, ProbeKey, StateFile
 
@@ -28,9 +28,9 @@ KEPT_TIMES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class HistogramCounts:
-    """Request durations of a level: requests by bucket of `DURATION_BUCKETS_SECONDS` and one above, not cumulative."""
+    """Request durations of a level: requests by bucket of the probe's bounds and one above, not cumulative."""
 
-    bucket_counts: tuple[int, ...] = (0,) * (len(DURATION_BUCKETS_SECONDS) + 1)
+    bucket_counts: tuple[int, ...]
     sum_ns: int = 0
 
     def plus(self, counts: WindowCounts) -> HistogramCounts:
@@ -212,7 +212,9 @@ def _key(probe: Probe) -> ProbeKey:
 def _histograms(probe: Probe, have: Mapping[LoadLevel, HistogramCounts]) -> dict[LoadLevel, HistogramCounts]:
     if not probe.histogram:
         return {}
-    return {level: have.get(level, HistogramCounts()) for level in probe.levels}
+    empty = HistogramCounts((0,) * (len(duration_buckets(probe.buckets_per_decade)) + 1))
+    kept = {level: counts for level, counts in have.items() if len(counts.bucket_counts) == len(empty.bucket_counts)}
+    return {level: kept.get(level, empty) for level in probe.levels}
 
 
 def _first_view(probe: Probe, kept: LastTimes) -> ProbeView:

@@ -21,7 +21,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.probe import Distribution, LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
@@ -103,6 +103,8 @@ class Sweep:
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+        # One schedule for all sweeps would be one sample of its distribution, over and over.
+        self._seed = secrets.randbits(32)
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
         self._facts: ModelFacts | None = None
@@ -177,7 +179,7 @@ class Sweep:
             level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
             if level is not None and lost > 0:
                 self._leftovers.add(self._probe, lost)
-                counts = count_lost(lost, level)
+                counts = count_lost(lost, level, self._probe)
                 self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
                 for sink in self._sinks:
                     sink.window_ended(self._probe, counts)
@@ -284,6 +286,8 @@ class Sweep:
             *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
+            spared_until_ns=self._leftovers.spared_until_ns(self._probe),
+            seed=self._seed if level.seed is None else level.seed,
         )
         end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
@@ -317,6 +321,7 @@ class Sweep:
             end = await self._run_to_its_end(worker, plan, run)
             self._worker = self._level_under_way = None
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
+            self._leftovers.spare(self._probe, end.spared_until_ns)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
@@ -383,7 +388,14 @@ class Sweep:
             outcomes=self._outcomes,
             sent=self._sent_so_far(),
             input_faults=self._input_faults,
+            seed=self._recorded_seed,
         )
+
+    @property
+    def _recorded_seed(self) -> int | None:
+        """The seed of the sweep's random arrivals; None where it has none."""
+        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     def _verdict(self) -> tuple[Reason, str]:
         """What a sweep that ran to its end comes to."""

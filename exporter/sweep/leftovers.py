@@ -1,5 +1,6 @@
-"""Requests that sweeps gave up on, and that their servers may still be working at: the next sweep of the same model has
-so much less room in flight. It must not know how they are counted in a level.
+"""What sweeps leave for the next one of the same model: requests that they gave up on, and that the server may still be
+working at, so that there is so much less room in flight; and the pause that the server asked for. It must not know how
+they are counted in a level.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ class Leftovers:
     def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._now_ns = now_ns
         self._until_ns: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._spared_until_ns: dict[tuple[str, str], int] = {}
 
     def of(self, probe: Probe) -> tuple[int, ...]:
         """Those that are held now, in order."""
@@ -29,6 +31,17 @@ class Leftovers:
         self._until_ns = {place: held for place, held in self._until_ns.items() if held[-1] > now_ns}
         if held := tuple(sorted(until_ns)):
             self._until_ns[_place(probe)] = held
+
+    def spare(self, probe: Probe, until_ns: int) -> None:
+        """The server asked to be left alone until then."""
+        now_ns = self._now_ns()
+        self._spared_until_ns = {place: moment for place, moment in self._spared_until_ns.items() if moment > now_ns}
+        if until_ns > self.spared_until_ns(probe):
+            self._spared_until_ns[_place(probe)] = until_ns
+
+    def spared_until_ns(self, probe: Probe) -> int:
+        """Until when it asked to be left alone; 0 if it did not."""
+        return self._spared_until_ns.get(_place(probe), 0)
 
     def add(self, probe: Probe, requests: int) -> None:
         """So many may be in flight at the server, and nobody knows more of them: they are held for as long as one that

@@ -12,12 +12,12 @@ from dataclasses import replace
 from exporter.analysis.windows import summarise_window
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
-from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.probe import LoadLevel, Mode, Probe, StabilityRule
 from exporter.core.result import Measurement, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import Window
 from exporter.sweep.measure import Judged, Run, measure
-from exporter.sweep.stability import Stability, judge
+from exporter.sweep.stability import Stability, judge, judge_like_perf_analyzer
 
 
 class LevelRun:
@@ -97,7 +97,9 @@ class LevelRun:
         summaries = self._summaries[self._ended_windows :]
         if self._runs_once:
             return Stability(stable=any(summary.throughput > 0 for summary in summaries), spread_ratio=None)
-        return judge(
+        if options.stability_rule is StabilityRule.CANARY:
+            return judge(tuple(self._kept), summaries, self._level, options)
+        return judge_like_perf_analyzer(
             [summary.throughput for summary in summaries],
             [_stabilizing_latency_ns(summary, options.stability_percentile) for summary in summaries],
             options.stability_ratio,
@@ -132,10 +134,13 @@ class LevelRun:
         options = self._probe.measurement
         if verdict.spread_ratio is None:
             return f"level {self._level.label}: a window without an ok request in the last {options.stability_windows}"
+        if verdict.why:
+            return f"level {self._level.label}: {verdict.why}"
+        chance = " and chance explain" if options.stability_rule is StabilityRule.CANARY else ""
         return (
             f"level {self._level.label}: the last {min(self.windows_run, options.stability_windows)} of "
             f"{self.windows_run} windows differ by {(verdict.spread_ratio - 1) * 100:.0f} %, "
-            f"more than the {options.stability_ratio * 100:g} % allowed"
+            f"more than the {options.stability_ratio * 100:g} % allowed{chance}"
         )
 
 

@@ -35,7 +35,7 @@ from exporter.analysis.windows import (
 )
 from exporter.core.facts import ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import LatencySummary, Measurement, Repeat, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
@@ -81,6 +81,11 @@ class Judged:
         self.foreign = None if self.delta.model is None else _add_known([count for _, count in deltas])
         """How many of its requests in them were somebody else's."""
 
+    def response_times_ns(self) -> npt.NDArray[np.int64]:
+        """From when each request was due, window by window."""
+        limit_ns = self.probe.measurement.request_timeout_ns
+        return np.concatenate([response_times_ns(window.columns, limit_ns, window.unsent) for window in self.windows])
+
     @property
     def spread_ratio(self) -> float | None:
         """The widest spread of the runs; None where one has none."""
@@ -105,11 +110,10 @@ def _main_figures(
     """What every level has: its load, its latency, and where that went."""
     columns, duration_ns = judged.columns, judged.duration_ns
     sent = sum(window.sent for window in judged.windows)
-    unsent = sum(window.unsent for window in judged.windows)
+    due = max(sent, sum(window.due for window in judged.windows))
     outcomes = outcome_counts(columns)
     latency = judged.summary(latencies_ns(columns))
-    is_open_loop = judged.level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC)
-    timeout_ns = judged.probe.measurement.request_timeout_ns
+    is_open_loop = judged.level.mode.is_open_loop
     send_ns, receive_ns = _client_parts_ns(columns)
     parts = _breakdown(judged, latency, send_ns, receive_ns)
     health = worst_health([window.health for window in judged.windows])
@@ -123,9 +127,9 @@ def _main_figures(
         duration_ns=duration_ns,
         throughput=throughput(outcomes.get(Outcome.OK, 0), judged.probe.input.batch_size, duration_ns),
         offered=sent * NS / duration_ns if duration_ns else 0.0,
-        unsent_ratio=unsent / (sent + unsent) if sent + unsent else 0.0,
+        unsent_ratio=1 - sent / due if due else 0.0,
         latency=latency,
-        response_time=judged.summary(response_times_ns(columns, timeout_ns)) if is_open_loop else None,
+        response_time=judged.summary(judged.response_times_ns()) if is_open_loop else None,
         send_lag=judged.summary(send_lags_ns(columns)) if is_open_loop else None,
         outcomes=outcomes,
         responses=int(columns.responses.sum()),
@@ -162,6 +166,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
             readings, delta.model, judged.duration_ns, found.throughput
         ),
         validated=checked.answers if checked else None,
+        unchecked=checked.unchecked if checked else 0,
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
         sequences=ended_sequences(columns) if has_sequences else None,

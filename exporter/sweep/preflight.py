@@ -68,7 +68,7 @@ def meets_in_batches(probe: Probe, facts: ModelFacts) -> bool:
 
 def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
     """The probe with what goes without saying: a sequence model is sent sequences, no more at a time than may be in
-    flight. (Others are if the probe says so: an ensemble of which a part takes sequences does not tell.)"""
+    flight. (Others are if the probe says so: a model that calls sequence models by its own code does not tell.)"""
     if facts.sequence and probe.sequences is None:
         options = SequenceOptions()
         return replace(probe, sequences=replace(options, count=min(options.count, probe.stop.max_in_flight)))

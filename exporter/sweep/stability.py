@@ -1,21 +1,63 @@
-"""When a level's windows agree: perf_analyzer's rule (its inference_profiler.cc, DetermineStability), pure."""
+"""When a level's windows agree. Two rules, both pure:
+
+* `judge_like_perf_analyzer`: max/min of throughput and of latency (its inference_profiler.cc, DetermineStability). It
+  takes chance for instability: a slow server whose windows hold one request more or less, or requests that queue at
+  random, may never be stable, and what does pass was selected for being calm.
+* `judge`: windows agree unless they differ by more than is allowed *and* by more than chance explains; a latency that
+  still falls or rises from part to part is not stable, however little it moves from window to window; and what an open
+  loop is offered is no finding.
+
+What chance explains is a matter of how many independent requests a window has: in a closed loop at most all places in
+flight are alike; in an open loop see `analysis.queueing`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.analysis.latency import percentile_index
+from exporter.analysis.queueing import queue_of
+from exporter.analysis.windows import latencies_ns
+from exporter.core.probe import LoadLevel, MeasurementOptions, Mode
+from exporter.core.result import WindowSummary
+from exporter.core.units import NS
+from exporter.core.window import Window
+
+FALSE_ALARM = 0.01
+"""How often a level whose load and server do not change may be called unstable, by each test."""
+TREND_PART = 1 / 3
+"""Of `stability`: what the latency may drift over the judged windows. What decays by so much within them has some 10 %
+to go at most."""
+TREND_BLOCKS = 12
+MIN_TREND_BLOCKS = 6
+_MAX_CORRECTION = 10.0
+_RARE_Z = NormalDist().inv_cdf(1 - FALSE_ALARM / 2)
+_TREND_Z = NormalDist().inv_cdf(0.975)
+"""Kendall's test may err more often: by chance alone a latency hardly drifts by as much as matters."""
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """The verdict on the last windows. `spread_ratio` is the larger of max/min of the throughputs and of the latencies;
-    None where a window had no usable request, so that there is no ratio."""
+    """The verdict on the last windows. `spread_ratio` is the larger of max/min of the throughputs (not in open loops,
+    by our own rule) and of the latencies; None where a window had no usable request, so that there is no ratio. `why`
+    says in words what is not stable, where that is not the spread."""
 
     stable: bool
     spread_ratio: float | None
+    why: str = ""
 
 
-def judge(throughputs: Sequence[float], latencies_ns: Sequence[float], limit_ratio: float, windows: int) -> Stability:
+def judge_like_perf_analyzer(
+    throughputs: Sequence[float], latencies_ns: Sequence[float], limit_ratio: float, windows: int
+) -> Stability:
     """Judges the last `windows` windows: stable if none of them is without throughput, and max/min is at most
     1 + `limit_ratio` for throughput and for latency alike. Fewer windows than that are not stable."""
     recent_throughputs, recent_latencies = throughputs[-windows:], latencies_ns[-windows:]
@@ -26,3 +68,145 @@ def judge(throughputs: Sequence[float], latencies_ns: Sequence[float], limit_rat
         max(recent_latencies) / min(recent_latencies),
     )
     return Stability(stable=len(recent_throughputs) == windows and spread <= 1 + limit_ratio, spread_ratio=spread)
+
+
+def judge(
+    windows: Sequence[Window], run: Sequence[WindowSummary], level: LoadLevel, options: MeasurementOptions
+) -> Stability:
+    """Judges the last `stability_windows` of these windows; fewer are not stable. `run` are the summaries of all
+    windows of the level's run, these included."""
+    recent = windows[-options.stability_windows :]
+    samples = [latencies_ns(window.columns).astype(np.float64) for window in recent]
+    if not samples or not all(len(sample) for sample in samples):
+        return Stability(stable=False, spread_ratio=None)
+    judged = _Judged(samples, [window.duration_ns / NS for window in recent], run, level, options)
+    spread = judged.spread_ratio
+    if len(recent) < options.stability_windows or not judged.windows_agree():
+        return Stability(stable=False, spread_ratio=spread)
+    why = judged.queue_text() or judged.trend_text()
+    return Stability(stable=not why, spread_ratio=spread, why=why)
+
+
+class _Judged:
+    """The latencies of the windows under judgement, in the order of time, and what is known of chance in them."""
+
+    def __init__(
+        self,
+        samples: Sequence[Floats],
+        seconds: Sequence[float],
+        run: Sequence[WindowSummary],
+        level: LoadLevel,
+        options: MeasurementOptions,
+    ) -> None:
+        self._samples = samples
+        self._seconds = seconds
+        self._run = run
+        self._limit = options.stability_ratio
+        self._unreached = 1 - options.min_reached_ratio
+        self._percentile = options.stability_percentile
+        self._places = level.value if level.mode is Mode.CONCURRENCY else 0.0
+        self._chance = queue_of(level, run)
+        pairs = len(samples) * (len(samples) - 1)
+        self._z = NormalDist().inv_cdf(1 - FALSE_ALARM / max(pairs, 2)) / math.sqrt(2)
+        """Of intervals of which any two do not touch each other, by chance, in one of 1 / FALSE_ALARM levels."""
+
+    @property
+    def spread_ratio(self) -> float:
+        values = [self._value(sample) for sample in self._samples]
+        spread = max(values) / max(min(values), 1.0)
+        if not self._places:
+            return spread
+        rates = [len(sample) / seconds for sample, seconds in zip(self._samples, self._seconds, strict=True)]
+        return max(spread, max(rates) / min(rates))
+
+    def windows_agree(self) -> bool:
+        """Whether latencies, and in a closed loop throughputs, differ by no more than the limit and chance."""
+        bounds = [self._bounds(sample, seconds) for sample, seconds in zip(self._samples, self._seconds, strict=True)]
+        if max(low for low, _ in bounds) > (1 + self._limit) * min(high for _, high in bounds):
+            return False
+        return not self._places or self._throughputs_agree()
+
+    def _throughputs_agree(self) -> bool:
+        """A window holds one request of each place more or less, by where its edges fall; beside that it has as many
+        as their latencies, which vary by chance, let it have."""
+        deviation = self._deviation(self._samples)
+        lows, highs = [], []
+        for sample, seconds in zip(self._samples, self._seconds, strict=True):
+            independent = self._independent(len(sample), seconds)
+            by_chance = self._z * deviation / float(sample.mean()) / math.sqrt(independent)
+            lows.append((len(sample) * (1 - by_chance) - self._places) / seconds)
+            highs.append(len(sample) * (1 + by_chance) / seconds)
+        return max(lows) <= (1 + self._limit) * min(highs)
+
+    def queue_text(self) -> str:
+        """Of an open loop: whether requests piled up since it was first measured, by more than is allowed of the judged
+        ones and more than a queue of this length does by chance."""
+        if self._places:
+            return ""
+        piled_up = sum(window.sent + window.backlog_growth - sum(window.outcomes.values()) for window in self._run)
+        allowed = self._unreached * sum(map(len, self._samples))
+        if piled_up <= max(allowed, 1 + _RARE_Z * self._chance.deviation):
+            return ""
+        return f"{piled_up} requests more were due than ended: the server does not keep up"
+
+    def trend_text(self) -> str:
+        """Whether the latency drifts over all windows, by more than is allowed and more than chance explains: by
+        Theil's slope and Kendall's test over the medians of blocks, which a burst does not move."""
+        logarithms = np.log(np.maximum(np.concatenate(self._samples), 1.0))
+        blocks = min(TREND_BLOCKS, len(logarithms))
+        if blocks < MIN_TREND_BLOCKS:
+            return ""
+        medians = np.array([np.median(block) for block in np.array_split(logarithms, blocks)])
+        first, second = np.triu_indices(blocks, 1)
+        rises = medians[second] - medians[first]
+        change = float(np.median(rises / (second - first))) * blocks
+        kendall = float(np.sign(rises).sum()) / math.sqrt(blocks * (blocks - 1) * (2 * blocks + 5) / 18)
+        if self._places:
+            line = np.linspace(-change / 2, change / 2, len(logarithms))
+            deviation = float((logarithms - line).std())
+        else:
+            deviation = self._deviation([np.log(np.maximum(sample, 1.0)) for sample in self._samples])
+        independent = self._independent(len(logarithms), sum(self._seconds))
+        by_chance = (_TREND_Z if self._places else _RARE_Z) * deviation * math.sqrt(12 / independent)
+        if abs(kendall) < _TREND_Z or abs(change) <= max(self._limit * TREND_PART, by_chance):
+            return ""
+        percent = abs(math.expm1(change)) * 100
+        return f"the latency {'rose' if change > 0 else 'fell'} by {percent:.0f} % over the last windows, part by part"
+
+    # --- chance -------------------------------------------------------------------------------------------------------
+
+    def _independent(self, count: int, seconds: float) -> float:
+        """As how many independent requests so many in such a time count; at least 1."""
+        if self._places:
+            return max(1.0, count / self._places)
+        return max(1.0, min(count, 1 / self._chance.alike(seconds)))
+
+    def _deviation(self, samples: Sequence[Floats]) -> float:
+        """The standard deviation of single values, from those within windows: what differs between windows is what is
+        judged. Where a queue hardly moves within one, that is corrected for."""
+        degrees = max(1, sum(map(len, samples)) - len(samples))
+        within = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples) / degrees
+        if self._places:
+            return math.sqrt(within)
+        alike = self._chance.alike(sum(self._seconds) / len(self._seconds))
+        return math.sqrt(within * min(_MAX_CORRECTION, 1 / max(1 - alike, 1e-9)))
+
+    def _value(self, sample: Floats) -> float:
+        if self._percentile is None:
+            return float(sample.mean())
+        return float(np.sort(sample)[percentile_index(self._percentile, len(sample))])
+
+    def _bounds(self, sample: Floats, seconds: float) -> tuple[float, float]:
+        """Between which values the latency of a window may lie by chance."""
+        independent = self._independent(len(sample), seconds)
+        if self._percentile is None:
+            reach = self._z * self._deviation(self._samples) / math.sqrt(independent)
+            return float(sample.mean()) - reach, float(sample.mean()) + reach
+        quantile = self._percentile / 100
+        reach = self._z * math.sqrt(quantile * (1 - quantile) / independent)
+        ordered, count = np.sort(sample), len(sample)
+        low, high = math.floor((quantile - reach) * count), math.ceil((quantile + reach) * count)
+        return (
+            float(ordered[low]) if low >= 0 else 0.0,
+            float(ordered[high]) if high < count else math.inf,
+        )

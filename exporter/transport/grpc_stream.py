@@ -21,10 +21,15 @@ from exporter.wire.grpc import OK
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import ErrorCode
 
+NOT_FINAL = "no final response"
+"""Why a request is given up whose error came, and whose end did not."""
+
+_OK = Outcome.OK
+
 
 class StreamMessage(NamedTuple):
-    """What a message of the server's is. A final one without content only says that no more follow; one that says that
-    the request failed is final, too."""
+    """What a message of the server's is. A final one without content only says that no more follow. One that says that
+    the request failed need not be final: until that comes, the server is not done with the request."""
 
     has_content: bool
     is_final: bool
@@ -41,11 +46,13 @@ class StreamProtocol:
 
 
 class StreamRpc(UnaryRpc):
-    """A stream. While `ended` it carries no call: `call` is then the one before."""
+    """A stream. While `ended` it carries no call: `call` is then the one before. `failure` is the first error that came
+    for the call, if more is to come."""
 
-    __slots__ = ()
+    __slots__ = ("failure",)
 
     keep = True
+    failure: StreamMessage | None
 
 
 class StreamLink(GrpcLink):
@@ -73,6 +80,7 @@ class StreamLink(GrpcLink):
             rpc = self._streams[call.slot] = self._stream_type()
         rpc.take_messages()  # what came unasked
         rpc.call, rpc.request, rpc.resent, rpc.ended = call, request, resent, False
+        rpc.failure = None
         rpc.size = 0
         call.bytes_out = len(request.body)
         if is_new:
@@ -122,13 +130,14 @@ class StreamLink(GrpcLink):
             self._forget(rpc)
             self._owner.call_unseen(rpc.call, rpc.request)
         elif status is OK:
-            self._end(rpc, Outcome.PROTOCOL_ERROR, "the server ended the stream before the final answer", now_ns)
+            self._end(rpc, Outcome.PROTOCOL_ERROR, "the server ended the stream before the final response", now_ns)
         else:
             rpc.call.retry_after_ns = status.pushback_ns or 0
             self._end(rpc, *unary_outcome(rpc), now_ns)
 
     def _tell_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
         """True if it was the call's last."""
+        assert isinstance(rpc, StreamRpc)
         call, message = rpc.call, self._read(data)
         if message.has_content:
             call.first_ns = call.first_ns or now_ns
@@ -137,13 +146,26 @@ class StreamLink(GrpcLink):
                 self._kept.setdefault(call.slot, []).append(data)
             if call.on_response is not None:
                 call.on_response(call)
+        if rpc.failure is None and message.outcome is not _OK:
+            rpc.failure = message
         if message.is_final:
-            self._end(rpc, message.outcome, clean_text(message.text), now_ns)
+            self._end(rpc, _OK, "", now_ns)
         return message.is_final
+
+    def _end(self, rpc: UnaryRpc, outcome: Outcome, text: str, now_ns: int) -> None:
+        """As `GrpcLink._end`. An error that came for the call before its end is how it ended, or why it did not."""
+        assert isinstance(rpc, StreamRpc)
+        failure = rpc.failure
+        if failure is not None:
+            if outcome is _OK:
+                outcome, text = failure.outcome, clean_text(failure.text)
+            elif outcome is not Outcome.CANCELLED:
+                text = clean_text(f"{text or NOT_FINAL} after the error: {failure.text}")
+        super()._end(rpc, outcome, text, now_ns)
 
     def _answer(self, rpc: UnaryRpc) -> Answer | None:
         kept = self._kept.pop(rpc.call.slot, [])
-        return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is Outcome.OK else None
+        return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is _OK else None
 
     def _reset(self, rpc: UnaryRpc) -> None:
         self._streams = {slot: stream for slot, stream in self._streams.items() if stream is not rpc}

@@ -37,6 +37,7 @@ class LevelStatus:
     breakdown: Mapping[str, float]
     regression: str = ""
     no_verdict: str = ""
+    unsent_ratio: float = 0.0
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
 
@@ -224,6 +225,7 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         percentiles={percentile_text(entry.percentile): entry.value_ns / NS for entry in entries},
         stable=measurement.stable,
         client_limited=measurement.client_limited,
+        unsent_ratio=measurement.unsent_ratio,
         error_ratio=measurement.error_ratio,
         breakdown={name: ns / NS for name, ns in measurement.breakdown_ns.items() if math.isfinite(ns)},
         regression=regression_text(verdict) if verdict else "",

@@ -16,6 +16,7 @@ from exporter.web.status import OBJECTIVE_MISSED, REGRESSED, LevelStatus, ProbeS
 REFRESH_SECONDS = 10
 _PERCENTILES = ("50", "95", "99")
 _LEVEL_COLUMNS = 4 + len(_PERCENTILES)
+_UNSENT_SHOWN = 0.001
 _SEPARATOR = " · "
 _NO_FIGURES = '<span class="soft">no figures</span>'
 
@@ -171,6 +172,8 @@ def _level_cells(level: LevelStatus) -> str:
     marks = [
         text for text, holds in (("unstable", not level.stable), ("client-limited", level.client_limited)) if holds
     ]
+    if level.unsent_ratio >= _UNSENT_SHOWN:
+        marks.append(f"{words.ratio(level.unsent_ratio)} unsent")
     if level.bimodal is not None:
         marks.append("bimodal: {} or {}".format(*(words.seconds(value) for value in level.bimodal)))
     load = f"{level.mode.replace('_', ' ')} {level.level}"

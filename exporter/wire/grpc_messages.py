@@ -15,7 +15,7 @@ ACCEPTED_ENCODINGS = "identity, deflate, gzip"
 """What we can read, as `grpc-accept-encoding` says it. "deflate" is zlib's format (RFC 1950)."""
 
 MESSAGE_PREFIX = Struct(">BI")
-_MORE = " (the target's max_response)"
+_MORE = " (the target's max_response sets it for the load)"
 
 
 def frame_message(message: bytes, encoding: str = "identity") -> bytes:

@@ -150,7 +150,9 @@ class Http1Client:
         if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
             raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
         if self.wire_bytes > self._max_bytes:
-            raise ProtocolError(f"an answer of more than {self._max_bytes} bytes")
+            raise ProtocolError(
+                f"an answer of more than {self._max_bytes} bytes (the target's max_response sets it for the load)"
+            )
         return not self._outstanding
 
     def receive_eof(self) -> bool:

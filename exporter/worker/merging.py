@@ -81,6 +81,7 @@ class Merger:
             columns=RecordColumns.concatenate([part.columns for part in parts]),
             sent=sum(part.sent for part in parts),
             unsent=sum(part.unsent for part in parts),
+            backlog_growth=sum(part.backlog_growth for part in parts),
             in_flight=sum(windows[-1].in_flight for windows in members if windows),
             before=asked[0].before if asked else None,
             after=asked[-1].after if asked else None,

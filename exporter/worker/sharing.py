@@ -76,7 +76,14 @@ def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:
     why = next((end for end in ends if end.reason is not Reason.NONE), ends[0])
     text = f"one of {members} workers: {why.text}" if why.text else ""
     until_ns = tuple(sorted(moment for end in ends for moment in end.abandoned_until_ns))
-    return LevelEnd(why.reason, text, sum(end.sent for end in ends), sum(end.abandoned for end in ends), until_ns)
+    return LevelEnd(
+        why.reason,
+        text,
+        sum(end.sent for end in ends),
+        sum(end.abandoned for end in ends),
+        until_ns,
+        max(end.spared_until_ns for end in ends),
+    )
 
 
 def _share(total: int, member: int, members: int) -> int:

@@ -9,6 +9,7 @@ import pytest
 from exporter.analysis.threshold import Threshold, keeps_threshold, threshold_of
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Distribution, LoadLevel, MeasurementOptions, Mode, Slo
+from exporter.core.result import LatencySummary, WindowSummary
 from exporter.core.units import MS, NS
 from tests.builders import concurrency, make_probe
 from tests.metrics.results import make_measurement, make_summary, rate
@@ -107,3 +108,14 @@ def test_at_random_times_all_that_was_due_was_asked_for(sent: int, unsent: int, 
 def test_the_part_to_be_reached_is_settable() -> None:
     assert kept(rate(100), options(min_reached_ratio=0.9), response_time=WITHIN, outcomes={OK: 269})
     assert not kept(rate(100), options(min_reached_ratio=1.0), response_time=WITHIN, outcomes={OK: 298})
+
+
+def test_what_is_in_flight_by_chance_is_not_lost() -> None:
+    """300 were due, and 8 more were in flight at the end than at the start: no more than a queue with 4 on average has
+    by chance. One that is short has not got them."""
+    level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100", Distribution.POISSON)
+    ok: dict[str, Any] = {"offered": 100.0, "outcomes": {OK: 288}, "response_time": WITHIN}
+    for mean_ms, expected in ((40.0, True), (0.1, False)):
+        latency = LatencySummary(96, mean_ms * MS, mean_ms * MS, 0, round(100 * MS), ())
+        window = WindowSummary(0, 0.0, NS, 100, 0, {OK: 96}, 96.0, latency, judged=True)
+        assert kept(level, window_summaries=(window,) * 3, **ok) is expected

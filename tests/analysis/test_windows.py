@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from exporter.analysis import windows
 from exporter.core.outcome import Outcome
-from exporter.core.probe import Slo
-from exporter.core.result import DURATION_BUCKETS_SECONDS
+from exporter.core.probe import LoadLevel, Mode, Slo
+from exporter.core.result import duration_buckets
 from exporter.core.units import MS, NS
 from exporter.core.window import RecordColumns
 from tests.builders import concurrency, make_columns, make_probe, make_window
@@ -57,18 +57,28 @@ def test_a_window_in_figures() -> None:
     assert summary.latency.mean_ns == 4 * MS
 
 
-@pytest.mark.parametrize(("latency_ms", "bucket"), [(0.5, 0), (0.5001, 1), (1, 1), (60_000, 15), (60_001, 16)])
+@pytest.mark.parametrize(("latency_ms", "bucket"), [(0.5, 0), (0.5001, 1), (1, 1), (60_000, 43), (60_001, 44)])
 def test_a_bucket_holds_its_upper_bound(latency_ms: float, bucket: int) -> None:
     counts = windows.count_window(make_window(latencies_ms=[latency_ms]), concurrency(1), make_probe())
     assert [i for i, count in enumerate(counts.bucket_counts) if count] == [bucket]
     assert counts.duration_sum_ns == round(latency_ms * MS)
 
 
+def test_a_median_by_buckets_is_close() -> None:
+    """As histogram_quantile makes it, half way into the bucket that holds a steady latency."""
+    bounds = np.array(duration_buckets(10))
+    index = int(np.searchsorted(bounds, 0.0215))
+    assert (bounds[index - 1] + bounds[index]) / 2 == pytest.approx(0.0215, rel=0.05)
+    inside = bounds[(bounds >= 0.001) & (bounds <= 10)]
+    assert np.max((inside[1:] + inside[:-1]) / 2 / inside[:-1]) < 1.15
+    assert set(duration_buckets(3)) < set(bounds) < set(duration_buckets(20))
+
+
 @given(st.lists(st.integers(1, 100_000_000_000), max_size=50))
 def test_every_ok_request_is_in_one_bucket(latencies_ns: list[int]) -> None:
     window = make_window(columns=make_columns([value / MS for value in latencies_ns]))
     counts = windows.count_window(window, concurrency(1), make_probe())
-    bounds = [0, *[round(bound * NS) for bound in DURATION_BUCKETS_SECONDS], 10**30]
+    bounds = [0, *[round(bound * NS) for bound in duration_buckets(10)], 10**30]
     exact = windows.latencies_ns(window.columns)
     expected = [int(np.count_nonzero((exact > low) & (exact <= high))) for low, high in pairwise(bounds)]
     assert list(counts.bucket_counts) == expected
@@ -90,6 +100,16 @@ def test_slo_counts_at_its_levels_only_and_every_failure_is_bad() -> None:
     other = windows.count_window(window, concurrency(2), probe)
     assert (named.slo_requests, named.slo_bad) == (4, 2)
     assert (other.slo_requests, other.slo_bad) == (0, 0)
+
+
+def test_at_a_rate_the_slo_counts_from_when_a_request_was_due_and_what_was_not_sent() -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 100.0, "1")
+    probe = make_probe(slo=Slo("fast", 4 * MS, 95.0, ("1",)))
+    window = make_window(columns=make_columns([1, 2, 3], lag_ms=2.0), unsent=5)
+    counts = windows.count_window(window, level, probe)
+    assert (counts.slo_requests, counts.slo_bad) == (8, 6)
+    times = windows.response_times_ns(window.columns, 100 * MS, window.unsent)
+    assert times.tolist() == [3 * MS, 4 * MS, 5 * MS, *[100 * MS] * 5]
 
 
 def test_times_of_single_responses() -> None:

@@ -49,7 +49,7 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-5:] == ["reason_text", "percentiles", "threshold_met", "warm_up_requests", "repeats"]
+    assert header[-5:] == ["percentiles", "threshold_met", "warm_up_requests", "repeats", "seed"]
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -184,7 +184,7 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert {name: row[name] for name in LEVEL_ROW} == LEVEL_ROW
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
-    assert empty == {"Request Rate", "reason", "reason_text", "percentiles", *SERVER_SIDE}
+    assert empty == {"Request Rate", "seed", "reason", "reason_text", "percentiles", *SERVER_SIDE}
 
 
 def test_every_figure_of_a_window_reads_back_as_it_was() -> None:

@@ -47,6 +47,7 @@ def test_the_sections_about_the_daemon() -> None:
     assert (full.web.host, full.web.port) == ("::", 9787)
     assert full.limits.model_dump() == {
         "concurrent_sweeps": 2,
+        "histogram_buckets_per_decade": 10,
         "max_series": 10_000,
         "sweeps_per_worker": 50,
         "group_requests_per_hour": 10_000_000,
@@ -68,6 +69,7 @@ def test_their_defaults() -> None:
     assert (minimal.web.host, minimal.web.port) == ("127.0.0.1", 9787)
     assert minimal.limits.model_dump() == {
         "concurrent_sweeps": 1,
+        "histogram_buckets_per_decade": 10,
         "max_series": 20_000,
         "sweeps_per_worker": 100,
         "group_requests_per_hour": 10_000_000,

@@ -342,3 +342,36 @@ def test_shared_memory(tmp_path: Path) -> None:
     options = probe_with(tmp_path, input={"shared_memory": "system", "output_shared_memory_size": 4096}).input
     assert (options.shared_memory, options.output_shared_memory_bytes) == ("system", 4096)
     assert probe_with(tmp_path).input.shared_memory == "none"
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ("{concurrency: 4}", 256),
+        ("{request_rate: 100}", 256),
+        ("{request_rate: [100, 8000]}", 800),
+        ("{request_rate: 100000}", 4096),
+    ],
+)
+def test_how_much_may_be_in_flight(tmp_path: Path, given: str, most: int) -> None:
+    probe = "name: p, target: t, model: m, schedule: {every: 5m}"
+    head = "targets: [{name: t, kind: triton, url: 'http://h'}]"
+    (tmp_path / "c.yaml").write_text(f"{head}\nprobes: [{{{probe}, load: {given}}}]\n")
+    assert load_probes(tmp_path / "c.yaml")[0].stop.max_in_flight == most
+    (tmp_path / "c.yaml").write_text(f"{head}\nprobes: [{{{probe}, load: {given}, stop: {{max_in_flight: 9}}}}]\n")
+    assert load_probes(tmp_path / "c.yaml")[0].stop.max_in_flight == 9
+
+
+def test_the_objective_of_an_slo(tmp_path: Path) -> None:
+    probe = "name: p, target: t, model: m, schedule: {every: 5m}, load: {request_rate: 5}"
+    head = "targets: [{name: t, kind: triton, url: 'http://h'}]"
+    for more, expected in (("", 0.95), (", percentile: 99", 0.99), (", objective: 99.9%", 0.999)):
+        text = f"{head}\nprobes: [{{{probe}, slo: {{name: s, latency: 1s{more}}}}}]\n"
+        (tmp_path / "c.yaml").write_text(text)
+        (found,) = load_probes(tmp_path / "c.yaml")
+        assert found.slo is not None
+        assert found.slo.objective_ratio == pytest.approx(expected)
+
+
+def load_probes(path: Path) -> tuple[Probe, ...]:
+    return build_probes(load(path, {}))

@@ -117,7 +117,7 @@ def make_checker(given: list[Step], wrong: list[tuple[int, str]]) -> Checker:
         service=FakeService(),
         facts=make_facts(),
         rules=Validation(),
-        on_wrong=lambda row, text: wrong.append((row, text)),
+        on_checked=lambda row, text: wrong.append((row, text)) if text else None,
     )
 
 
@@ -130,7 +130,8 @@ async def test_what_does_not_find_room_is_not_counted(monkeypatch: pytest.Monkey
     checker = make_checker(steps(1), [])
     for row in range(5):
         checker.put_aside(0, answer(1), row)
-    assert checker.take().answers == 3
+    taken = checker.take()
+    assert (taken.answers, taken.unchecked, checker.due) == (3, 2, 5)
     checker.put_aside(0, answer(1), 0)
     assert checker.take().answers == 1
     monkeypatch.setattr(checker_module, "MAX_WAITING_BYTES", 8)

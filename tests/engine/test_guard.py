@@ -70,7 +70,58 @@ def test_error_ratio_text() -> None:
         assert it.ended(Outcome.OVERLOAD, "busy") is None
     assert it.ended(Outcome.OVERLOAD, "503 Service Unavailable") == Stop(
         Reason.ERROR_RATIO,
-        "7 of 20 requests failed (35 %), more than the 10 % allowed; last: overload: 503 Service Unavailable",
+        "7 of 20 requests failed (35 %: 7 overload), more than the 10 % allowed; "
+        "last: overload: 503 Service Unavailable",
+    )
+
+
+def test_what_failed_is_told_where_a_good_answer_decides() -> None:
+    it = guard()
+    for outcome in [Outcome.TIMEOUT] * 2 + [Outcome.SERVER_ERROR] * 12 + [OK] * 5:
+        assert it.ended(outcome, "500 boom") is None
+    assert it.ended(OK, "") == Stop(
+        Reason.ERROR_RATIO,
+        "14 of 20 requests failed (70 %: 12 server_error, 2 timeout), more than the 10 % allowed; "
+        "last: server_error: 500 boom",
+    )
+
+
+def test_wrong_answers_are_counted_among_those_checked() -> None:
+    """One of four is wrong; half of the answers were not looked at, and do not count as good."""
+    it = guard(ratio=0.2)
+    for _ in range(80):
+        assert it.ended(OK, "") is None
+    verdicts = [it.checked("was 2" if number % 4 == 0 else "", 80) for number in range(1, 41)]
+    stop = Stop(
+        Reason.ERROR_RATIO,
+        "5 of 20 responses checked were wrong (25 %), more than the 20 % allowed; last: wrong_output: was 2",
+    )
+    assert verdicts[:20] == [None] * 19 + [stop]
+
+
+def test_a_few_checks_say_nothing_of_the_others() -> None:
+    it = guard()
+    for _ in range(40):
+        assert it.ended(OK, "") is None
+    assert [it.checked("was 2", 40) for _ in range(5)] == [None] * 4 + [
+        Stop(
+            Reason.ERROR_RATIO,
+            "5 of 5 responses checked were wrong (100 %), more than the 10 % allowed; last: wrong_output: was 2",
+        )
+    ]
+
+
+def test_failures_and_wrong_answers_add_up() -> None:
+    it = guard()
+    for number in range(40):
+        assert it.ended(E if number % 20 == 0 else OK, "boom") is None
+    for _ in range(2):
+        assert it.checked("was 2", 38) is None
+    stop = it.checked("was 2", 38)
+    assert stop is not None
+    assert stop.text == (
+        f"2 of 40 requests failed (5 %: 2 {E.label}) and 3 of 3 responses checked were wrong (100 %), "
+        "more than the 10 % allowed; last: wrong_output: was 2"
     )
 
 

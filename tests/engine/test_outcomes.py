@@ -37,6 +37,7 @@ from tests.transport import grpc_peers
 from tests.transport.certificates import Certificates
 from tests.transport.scripted import OK as OK_ANSWER
 from tests.transport.scripted import REQUEST, Script, read_request, reset, serving
+from tests.waiting import patient
 
 OK = Outcome.OK
 REQUESTS = 9
@@ -162,7 +163,9 @@ def silence(writer: Writer) -> bool:
 )
 async def test_http(fault: Callable[[Writer], bool], outcome: Outcome, text: str) -> None:
     async with serving(every_other(fault)) as port:
-        counts, texts = await outcomes_of(make_target(port=port), timeout_ms=50)
+        counts, texts = await outcomes_of(
+            make_target(port=port), timeout_ms=50 if fault is silence else round(patient(50))
+        )
     assert counts == {OK: 5, outcome: 4}
     assert {told[: len(text)] for told in texts} == {text}
 

@@ -57,10 +57,8 @@ class Taker:
         self.warm += 1
 
 
-def end(
-    sender: ClosedLoop | FirstCall | OpenLoop, call: Call, outcome: Outcome, *, at_ns: int = 0, retry_after_ms: int = 0
-) -> None:
-    call.outcome, call.last_ns, call.retry_after_ns = outcome, at_ns, retry_after_ms * MS
+def end(sender: ClosedLoop | FirstCall | OpenLoop, call: Call, outcome: Outcome, *, at_ns: int = 0) -> None:
+    call.outcome, call.last_ns = outcome, at_ns
     sender.ended(call)
 
 
@@ -87,18 +85,10 @@ async def test_back_off(pauses: Pauses, ends: list[Outcome], pauses_ms: list[int
     assert pauses.ms == pauses_ms
 
 
-@pytest.mark.parametrize(("asked_ms", "pause_ms"), [(0, 10), (5, 10), (300, 300), (5000, 5000), (90_000, 5000)])
-async def test_retry_after(pauses: Pauses, asked_ms: int, pause_ms: int) -> None:
-    taker, call = Taker(), Call(0)
-    sender = ClosedLoop([call], taker.offer, taker.on_warm)
-    end(sender, call, BUSY, retry_after_ms=asked_ms)
-    assert pauses.ms == [pause_ms]
-
-
 async def test_overload_only_counted(pauses: Pauses) -> None:
     taker, call = Taker(), Call(0)
     sender = ClosedLoop([call], taker.offer, taker.on_warm, OverloadPolicy.COUNT)
-    end(sender, call, BUSY, retry_after_ms=300)
+    end(sender, call, BUSY)
     end(sender, call, DOWN)
     assert pauses.ms == [10]
     assert len(taker.taken) == 1
@@ -116,8 +106,11 @@ def paced(sender: OpenLoop, now_ms: int) -> None:
         # A pause of 10 ms, one of 20 ms after the next refusal, and 10 ms again after an answer.
         (OverloadPolicy.BACK_OFF, {0: BUSY, 10: BUSY, 30: OK, 31: BUSY}, [0, 10, 30, 31, *range(41, 45)]),
         (OverloadPolicy.COUNT, {0: BUSY, 10: BUSY}, list(range(45))),
-        # Only a server that says so is overloaded.
-        (OverloadPolicy.BACK_OFF, dict.fromkeys(range(45), DOWN), list(range(45))),
+        # One that is gone is spared by either.
+        (OverloadPolicy.BACK_OFF, dict.fromkeys(range(45), DOWN), [0, 10, 30]),
+        (OverloadPolicy.COUNT, dict.fromkeys(range(45), DOWN), [0, 10, 30]),
+        # What took its time, or is about the request, changes nothing.
+        (OverloadPolicy.BACK_OFF, dict.fromkeys(range(45), Outcome.SERVER_ERROR), list(range(45))),
     ],
 )
 async def test_an_open_loop_spares_an_overloaded_server(
@@ -134,16 +127,16 @@ async def test_an_open_loop_spares_an_overloaded_server(
     sender.stop()
 
 
-async def test_an_open_loop_does_as_long_as_the_server_asks() -> None:
+async def test_what_was_in_flight_when_a_pause_began_does_not_lengthen_it() -> None:
     taker, calls = Taker(), [Call(0), Call(1)]
     sender = OpenLoop(calls, taker.offer, taker.on_warm, iter(()), on_finished=taker.on_warm)
     paced(sender, 0)
     paced(sender, 0)
-    end(sender, calls[0], BUSY, at_ns=MS, retry_after_ms=50)
-    end(sender, calls[1], OK, at_ns=2 * MS)  # sent before the pause: tells nothing of it
-    paced(sender, 50)
+    end(sender, calls[0], BUSY, at_ns=MS)
+    end(sender, calls[1], BUSY, at_ns=2 * MS)
+    paced(sender, 10)
     assert (len(taker.taken), sender.unsent) == (2, 1)
-    paced(sender, 51)
+    paced(sender, 11)
     assert len(taker.taken) == 3
     sender.stop()
 

@@ -97,7 +97,7 @@ async def test_a_conflict_begins_a_new_sequence() -> None:
     assert [start for _, _, start, _ in places[5::5]] == [True] * len(places[5::5])
 
 
-async def test_what_finds_no_sequence_free_is_unsent() -> None:
+async def test_what_finds_no_sequence_free_waits() -> None:
     found = await run(request_rate(2000), always(delay_ms=5), SequenceOptions(count=1, serial=True), stop_after=3)
     assert found.service.most_at_server == 1
-    assert sum(window.unsent for window in found.windows) > 50
+    assert sum(window.backlog_growth for window in found.windows) > 50

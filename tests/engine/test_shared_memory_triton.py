@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.http.aio
 
-from exporter.core.errors import PreflightError
+from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import TensorSpec
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Probe, SequenceOptions, StopRules
@@ -26,8 +26,9 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_steps
 from exporter.payload.regions import SystemRegion
+from exporter.payload.values import dtype_of
 from exporter.services.triton.service import TritonService
-from exporter.services.triton.shared_memory import output_size
+from exporter.services.triton.shared_memory import SharedMemory, output_size
 from exporter.services.triton.shared_requests import share
 from exporter.sweep.conductor import Sweep
 from exporter.transport.call import Call, EncodedRequest
@@ -111,6 +112,34 @@ async def test_values_come_back_at_each_place(
     await channel.close()
     await shared.close()
     await check_nothing_is_left(triton, before)
+
+
+@pytest.mark.parametrize("scheme", DOORS)
+async def test_tensors_without_elements(triton: EmbeddedTriton, scheme: str) -> None:
+    """Triton refuses an offset at a region's end, also of nothing."""
+    service = TritonService()
+    probe = replace(probe_of(triton, scheme), model="identity")
+    control = service.control(probe.target, 5 * NS)
+    facts = await control.preflight("identity", "")
+    await control.close()
+    spec = facts.inputs[0]
+    batch = (1,) if facts.max_batch_size else ()
+    steps: list[Any] = [{spec.name: np.empty((*batch, 0), dtype_of(spec.datatype))}]
+    shared = await share(service.encode, probe, facts, steps, "sweep", places=2)
+    ended = Ended()
+    channel = service.channel(probe.target, ended)
+    for count in (1, 2):
+        channel.send(Call(0), shared.by_place[count - 1][0])
+        assert await ended.wait(count) == (Outcome.OK, "")
+    await channel.close()
+    await shared.close()
+
+
+async def test_outputs_have_a_limit_together() -> None:
+    memory = SharedMemory(make_target(), "system")
+    with pytest.raises(InputError, match="outputs of 67108864 bytes, for each of 65 requests in flight"):
+        await memory.place_outputs([64 << 20], 65)
+    await memory.close()
 
 
 async def test_a_request_that_cannot_be_made_leaves_nothing(triton: EmbeddedTriton, before: set[str]) -> None:

@@ -180,6 +180,8 @@ def test_answers_are_read() -> None:
     assert read_answer(message(final=True)) == (False, True, Outcome.OK, "")
     assert read_answer(message(outputs=1)) == (True, True, Outcome.OK, "")
     assert read_answer(message(error="boom")) == (False, True, Outcome.SERVER_ERROR, "boom")
+    assert read_answer(message(error="boom", final=True)) == (False, True, Outcome.SERVER_ERROR, "boom")
+    assert read_answer(message(error="boom", final=False)) == (False, False, Outcome.SERVER_ERROR, "boom")
     full = "[request id: x] Exceeds maximum queue size"
     assert read_answer(message(error=full)) == (False, True, Outcome.OVERLOAD, full)
     assert read_answer(b"\xff\xff").text == "a message that is not Triton's"

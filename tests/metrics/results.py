@@ -109,7 +109,7 @@ def make_counts(level: LoadLevel | None = None, **changes: Any) -> WindowCounts:
         "level": level or concurrency(1),
         "outcomes": {Outcome.OK: 8, Outcome.TIMEOUT: 1, Outcome.OVERLOAD: 1},
         "inferences": 32,
-        "bucket_counts": (0, 0, 0, 8, *[0] * 13),
+        "bucket_counts": (0, 0, 0, 8, *[0] * 41),
         "duration_sum_ns": 32 * MS,
     }
     return WindowCounts(**(values | changes))

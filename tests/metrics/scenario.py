@@ -119,7 +119,7 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     first, second, third = closed_loop(), open_loop(), hostile()
     board.configure((first, second, third))
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
-    board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 12, 2)))
+    board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 40, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
     checked = make_measurement(
         concurrency(2),

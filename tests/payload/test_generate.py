@@ -70,8 +70,29 @@ SHAPES: dict[str, tuple[ModelFacts, InputOptions, dict[str, tuple[int, ...]]]] =
     "scalar": (facts(TensorSpec("X", "FP32", ()), max_batch_size=0), InputOptions(), {"X": ()}),
     "varying": (facts(TensorSpec("X", "FP32", (-1, 3))), shaped(X=(7, 3)), {"X": (1, 7, 3)}),
     "override of a fixed shape by the same": (facts(TensorSpec("X", "FP32", (2,))), shaped(X=(2,)), {"X": (1, 2)}),
+    "optional": (
+        facts(TensorSpec("X", "FP32", (2,)), TensorSpec("O", "FP32", (3,), optional=True)),
+        InputOptions(),
+        {"X": (1, 2), "O": (1, 3)},
+    ),
+    "only optional": (facts(TensorSpec("O", "FP32", (3,), optional=True)), InputOptions(), {"O": (1, 3)}),
     "optional left out": (
-        facts(TensorSpec("X", "FP32", (2,)), TensorSpec("O", "FP32", (-1,), optional=True)),
+        facts(TensorSpec("X", "FP32", (2,)), TensorSpec("O", "FP32", (3,), optional=True)),
+        InputOptions(optional_inputs="omit"),
+        {"X": (1, 2)},
+    ),
+    "of two alternatives the one asked for": (
+        facts(*(TensorSpec(name, "BYTES", (1,), optional=True, alternative=True) for name in ("FILE", "BODY"))),
+        shaped(BODY=(1,)),
+        {"BODY": (1, 1)},
+    ),
+    "optional and not to be known": (
+        facts(
+            TensorSpec("X", "FP32", (2,)),
+            TensorSpec("O", "FP32", (-1,), optional=True),
+            TensorSpec("SHAPE", "INT32", (2,), optional=True, shape_tensor=True),
+            TensorSpec("FUTURE", "FP8", (2,), optional=True),
+        ),
         InputOptions(),
         {"X": (1, 2)},
     ),
@@ -130,6 +151,11 @@ FAULTS = {
         facts(TensorSpec("X", "FP32", (3,)), max_batch_size=0),
         InputOptions(batch_size=2),
         "batch_size 2: model 'addsub' does no batching (its max_batch_size is 0)",
+    ),
+    "nothing to send": (
+        facts(TensorSpec("O", "FP32", (3,), optional=True)),
+        InputOptions(optional_inputs="omit"),
+        "every input is optional, and none would be sent: give input.shapes for those to send",
     ),
     "no batch": (facts(), InputOptions(batch_size=0), "batch_size 0: must be 1 or more"),
     "several": (

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+
+import pytest
+
+from exporter.core.bounds import REQUEST_BYTES
+from exporter.core.errors import InputError
+from exporter.core.facts import TensorSpec
+from exporter.core.probe import InputOptions
+from exporter.payload.generate import generate
+from tests.builders import make_facts
 
 STEPS, ELEMENTS = 20, 200_000
 PACKED_BYTES = STEPS * ELEMENTS * 8
@@ -64,3 +74,25 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert elements == STEPS * ELEMENTS
     # All of it as Python objects would be 128 MB.
     assert 1024 * grown_kb < PACKED_BYTES + 4 * ONE_ARRAY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("datatype", "elements", "most"),
+    [("BOOL", 20_000_000, 1.5), ("INT8", 20_000_000, 1.5), ("FP16", 10_000_000, 1.7), ("BYTES", 200_000, 2.0)],
+)
+def test_random_values_take_little_more_than_themselves(datatype: str, elements: int, most: float) -> None:
+    """They took nine times as much: the generator's own numbers are of 64 bits."""
+    facts = make_facts(max_batch_size=0, inputs=(TensorSpec("T", datatype, (elements,)),))
+    tracemalloc.start()
+    dataset = generate(facts, InputOptions(string_length=128))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    tensor = dataset.streams[0][0].inputs["T"]
+    size = sum(map(len, tensor)) + 50 * elements if datatype == "BYTES" else tensor.nbytes
+    assert peak < most * size + (16 << 20)
+
+
+def test_short_strings_count_as_what_they_take_in_memory() -> None:
+    facts = make_facts(max_batch_size=0, inputs=(TensorSpec("T", "BYTES", (REQUEST_BYTES // 51 + 1,)),))
+    with pytest.raises(InputError, match=f"expected at most {REQUEST_BYTES}"):
+        generate(facts, InputOptions(string_length=1))

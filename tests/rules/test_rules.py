@@ -121,8 +121,9 @@ def requests(bad: int) -> dict[str, str]:
     }
 
 
-def slo(bad: int) -> dict[str, str]:
+def slo(bad: int, objective: float = 0.99) -> dict[str, str]:
     return {
+        **series(f"{CANARY}slo_objective_ratio", f"{objective}{FOREVER}", P, 'slo="s"'),
         **series(f"{CANARY}slo_requests_total", f"0+100{FOREVER}", P, 'slo="s"'),
         **series(f"{CANARY}slo_bad_requests_total", f"0+{bad}{FOREVER}", P, 'slo="s"'),
     }
@@ -204,6 +205,14 @@ CASES = [
     Case("SloBurnFast", slo(10), 0),
     Case("SloBurnSlow", slo(10), 1, 6 * 60),
     Case("SloBurnSlow", slo(5), 0, 6 * 60),
+    # A budget of 5 %: what would spend one of 1 % in a day is within it.
+    Case("SloBurnFast", slo(70, 0.95), 0, id="another objective"),
+    Case("SloBurnFast", slo(75, 0.95), 1, id="another objective, missed"),
+    Case("SloBurnFast", slo(95, 0.8), 1, id="a budget that no pace could spend so fast"),
+    Case("SloMissed", slo(6, 0.95), 1, 6 * 60),
+    Case("SloMissed", slo(4, 0.95), 0, 6 * 60),
+    Case("Unsent", gauge("unsent_ratio", 0.02, L), 1),
+    Case("Unsent", gauge("unsent_ratio", 0.005, L), 0),
 ]
 
 

@@ -211,6 +211,65 @@ async def test_models_beyond_those_that_are_followed_are_named(caplog: pytest.Lo
     assert record.__dict__["fields"] == {"model": "m", "followed": 16, "left_out": "part16, part17, part18"}
 
 
+def ensemble(steps: dict[str, dict[str, Any]]) -> Script:
+    """A server whose model m is an ensemble of `a`; the configurations by model."""
+    model = '{"name":"m","versions":["1"],"platform":"ensemble","inputs":[],"outputs":[]}'
+    configs = {"m": _step("a"), **steps}
+    return pages(
+        {**LIVE, **META, "/v2/models/m/ready": (200, ""), "/v2/models/m": (200, model)}
+        | {f"/v2/models/{name}/config": (200, json.dumps({"name": name, **config})) for name, config in configs.items()}
+    )
+
+
+def _step(model: str) -> dict[str, Any]:
+    return {"ensemble_scheduling": {"step": [{"model_name": model, "model_version": -1}]}}
+
+
+def _sequence(datatype: str) -> dict[str, Any]:
+    control = {"name": "CORRID", "control": [{"kind": "CONTROL_SEQUENCE_CORRID", "data_type": datatype}]}
+    return {"sequence_batching": {"control_input": [control]}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "takes_sequences"),
+    [
+        ({"a": {}}, False),
+        ({"a": _sequence("TYPE_UINT64")}, True),
+        ({"a": _step("b"), "b": _sequence("TYPE_INT32")}, True),
+        ({"a": _step("b"), "b": _step("a")}, False),
+        ({"a": _step("a")}, False),
+    ],
+    ids=["plain", "a step", "a step's step", "a circle", "itself"],
+)
+async def test_an_ensemble_takes_sequences_if_a_step_does(
+    steps: dict[str, dict[str, Any]], takes_sequences: bool
+) -> None:
+    async with serving(ensemble(steps)) as port:
+        control = TritonControl(make_target(port=port), 5 * NS)
+        facts = await control.preflight("m", "")
+        await control.close()
+    assert facts.sequence is takes_sequences
+    assert {key.name for key in facts.composing} == set(steps)
+
+
+async def test_a_called_sequence_model_does_not_make_its_caller_one() -> None:
+    async with serving(ensemble({"a": {}, "b": _sequence("TYPE_STRING")})) as port:
+        control = TritonControl(make_target(port=port), 5 * NS)
+        facts = await control.preflight("m", "", ["b"])
+        await control.close()
+    assert not facts.sequence
+    assert [key.name for key in facts.composing] == ["a", "b"]
+
+
+async def test_ids_as_text_are_refused_with_the_name_of_the_control() -> None:
+    async with serving(ensemble({"a": _step("b"), "b": _sequence("TYPE_STRING")})) as port:
+        assert await refused(make_target(port=port)) == (
+            Reason.UNSUPPORTED,
+            "model 'b', which model 'm' calls, takes the ids of sequences as text (its control 'CORRID' is a "
+            "CONTROL_SEQUENCE_CORRID of TYPE_STRING): use numbers",
+        )
+
+
 @pytest.mark.parametrize("script", [silence, garbage, close_at_once, pages({})])
 async def test_no_snapshot_is_none(script: Script) -> None:
     async with serving(script) as port:

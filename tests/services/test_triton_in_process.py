@@ -53,6 +53,9 @@ async def pool(triton_variables: None) -> AsyncIterator[WorkerPool]:
     await it.close()
 
 
+ENGINE_MODELS = Path(__file__).parents[1] / "engine" / "models"
+
+
 def target(installation: Path, models: Path = MODELS, **changes: Any) -> Target:
     values: dict[str, Any] = {
         "name": "here",
@@ -185,6 +188,41 @@ async def test_decoupled_answers(triton_installation: Path, worker: LocalWorker)
     assert (answers[:, 0] == columns.first_ns).all()
     assert (answers[:, 2] - columns.sent_ns).min() > 40 * MS
     assert (columns.last_ns >= answers[:, 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome", "text"),
+    [
+        (2, Outcome.SERVER_ERROR, "INTERNAL: broke 0"),
+        (4, Outcome.SERVER_ERROR, "INTERNAL: broke 0"),
+        (6, Outcome.TIMEOUT, "no final response after the error: INTERNAL: broke 0"),
+    ],
+)
+async def test_an_error_whose_final_flag_is_apart(
+    triton_installation: Path, worker: LocalWorker, tmp_path: Path, case: int, outcome: Outcome, text: str
+) -> None:
+    """As over gRPC's streams (engine/test_stream_errors_triton)."""
+    shutil.copytree(ENGINE_MODELS / "stream_errors", tmp_path / "models" / "stream_errors")
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"data": [{"CASE": [0, 1]}, {"CASE": [case, 2]}]}))
+    it = probe(
+        target(triton_installation, tmp_path / "models"),
+        "stream_errors",
+        streaming=True,
+        input=InputOptions(source="files", paths=(str(data),)),
+        measurement=MeasurementOptions(window_ns=100 * MS, request_timeout_ns=NS),
+        stop=StopRules(max_error_ratio=1.0),
+    )
+    facts = await worker.preflight(it)
+    plan = LevelPlan("sweep", it, facts, it.levels[0], 6, 20 * NS)
+    async with asyncio.timeout(30):
+        windows = [event async for event in worker.run_level(plan) if isinstance(event, Window)]
+    await worker.end_sweep()
+    columns = RecordColumns.concatenate([window.columns for window in windows])
+    assert columns.outcome.tolist() == [Outcome.OK, outcome] * 3
+    latency_ns = columns.last_ns - columns.sent_ns
+    assert latency_ns.min() >= 30 * MS
+    assert f"{outcome.label}: {text}" in {window.error_text for window in windows}
 
 
 async def test_a_request_that_is_given_up_is_abandoned(triton_installation: Path, worker: LocalWorker) -> None:

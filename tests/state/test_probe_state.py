@@ -119,8 +119,8 @@ def test_counters_move_window_by_window() -> None:
     }
     assert counters.inferences == 64
     assert (counters.slo_requests, counters.slo_bad) == (10, 3)
-    assert counters.histograms[concurrency(1)].bucket_counts == (0,) * 17
-    assert counters.histograms[concurrency(2)].bucket_counts == (0, 0, 0, 16, *[0] * 13)
+    assert counters.histograms[concurrency(1)].bucket_counts == (0,) * 45
+    assert counters.histograms[concurrency(2)].bucket_counts == (0, 0, 0, 16, *[0] * 41)
     assert counters.histograms[concurrency(2)].sum_ns == 64 * MS
 
 

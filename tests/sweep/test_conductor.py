@@ -17,6 +17,7 @@ from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import (
     MAX_SEARCH_LEVELS,
+    Distribution,
     InputOptions,
     LoadLevel,
     MeasurementOptions,
@@ -151,7 +152,10 @@ async def test_an_unstable_level_does_not_end_the_sweep() -> None:
     result, _ = await sweep(ScriptedWorker(script), probe)
     assert (result.status, result.reason, result.usable) == (SweepStatus.UNSTABLE, Reason.UNSTABLE, True)
     assert [(m.stable, m.windows_run) for m in result.measurements] == [(False, 5), (True, 3)]
-    assert result.reason_text == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed"
+    assert (
+        result.reason_text
+        == "level 1: the last 3 of 5 windows differ by 67 %, more than the 10 % allowed and chance explain"
+    )
 
 
 async def test_preflight_fails() -> None:
@@ -681,3 +685,19 @@ async def test_so_is_what_one_that_missed_its_deadline_shared(
     assert silent.calls == ["kill"]
     assert (second.calls == ["end_sweep"]) == cleaned
     assert second.plans == []
+
+
+async def test_random_arrivals_have_a_seed_of_their_own_in_each_sweep() -> None:
+    level = LoadLevel(Mode.REQUEST_RATE, 10.0, "10", Distribution.POISSON)
+    seeds = []
+    for _ in range(3):
+        worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
+        result, _ = await sweep(worker, make_probe(levels=(level,)))
+        assert worker.plans[0].seed == result.seed
+        seeds.append(result.seed)
+    assert len(set(seeds)) == 3
+    worker = ScriptedWorker(lambda plan, index: make_window(index, [1.0]))
+    result, _ = await sweep(worker, make_probe(levels=(replace(level, seed=7),)))
+    assert (worker.plans[0].seed, result.seed) == (7, 7)
+    result, _ = await sweep(ScriptedWorker(lambda plan, index: make_window(index, [1.0])), make_probe())
+    assert result.seed is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.core.facts import DurationStat, GpuReading, GpuSource, ServerReading, ServerSnapshot
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind
+from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Search, SearchKind, StabilityRule
 from exporter.core.result import GpuFigures, Measurement
 from exporter.core.units import MS, NS
 from exporter.server.statistics import SEVERAL_CALLED
@@ -41,7 +41,9 @@ def test_an_unstable_level_is_a_measurement_with_a_reason() -> None:
     measurement = run_of([1.0], [1.0], [2.0]).measurement(Reason.NONE, "")
     assert measurement is not None
     assert (measurement.stable, measurement.reason, measurement.spread_ratio) == (False, Reason.UNSTABLE, 2.0)
-    assert measurement.reason_text == "level 1: the last 3 of 3 windows differ by 100 %, more than the 10 % allowed"
+    assert measurement.reason_text == (
+        "level 1: the last 3 of 3 windows differ by 100 %, more than the 10 % allowed and chance explain"
+    )
 
 
 def test_a_level_cut_short_keeps_what_it_has() -> None:
@@ -79,10 +81,17 @@ def test_a_window_without_an_ok_request() -> None:
 
 def test_the_stability_percentile_is_what_must_agree() -> None:
     # The means agree; the 99th percentile does not.
-    options = MeasurementOptions(window_ns=NS, stability_percentile=99.0)
+    options = MeasurementOptions(window_ns=NS, stability_percentile=99.0, stability_rule=StabilityRule.PERF_ANALYZER)
     spread = [[1.0] * 99 + [tail] for tail in (1.0, 1.0, 1.3)]
     assert run_of(*spread).stability().stable
     assert not run_of(*[[*w, w[-1]] for w in spread], measurement=options).stability().stable
+
+
+def test_a_percentile_that_a_window_cannot_know_is_no_finding() -> None:
+    options = MeasurementOptions(window_ns=NS, stability_percentile=99.0)
+    tails = (1.0, 1.0, 1.3)
+    assert run_of(*[[1.0] * 99 + [tail] * 2 for tail in tails], measurement=options).stability().stable
+    assert not run_of(*[[1.0] * 2000 + [tail] * 300 for tail in tails], measurement=options).stability().stable
 
 
 def test_the_join_takes_the_outer_snapshots_of_the_judged_windows() -> None:
@@ -126,15 +135,16 @@ def test_foreign_traffic_takes_the_servers_part_out_of_the_breakdown() -> None:
 def test_an_open_loop_tells_response_time_and_send_lag() -> None:
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100")
     run = LevelRun(make_probe(levels=(level,)), make_facts(), level)
-    run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1), 1000.0)
+    run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1, backlog_growth=2), 1000.0)
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert measurement.latency is not None
     assert measurement.response_time is not None
     assert measurement.send_lag is not None
-    assert (measurement.latency.max_ns, measurement.response_time.max_ns) == (10 * MS, 13 * MS)
+    assert (measurement.latency.max_ns, measurement.response_time.min_ns) == (10 * MS, 13 * MS)
+    assert measurement.response_time.max_ns == 10 * NS  # what was not sent, at the time-out
     assert measurement.send_lag.max_ns == 3 * MS
-    assert measurement.unsent_ratio == pytest.approx(0.5)
+    assert measurement.unsent_ratio == pytest.approx(0.75)
 
 
 def test_a_closed_loop_has_neither() -> None:

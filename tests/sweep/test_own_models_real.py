@@ -28,12 +28,13 @@ from tests.sweep.test_server_side_real import mean_ns, probe_of, swept
 from tests.transport.scripted import Ended
 
 OWN_MODELS = Path(__file__).parent / "models"
+COMPARED = ("addsub", "identity", "accumulator")
 
 
 @pytest.fixture(scope="module")
 def server(triton_environment: TritonEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTriton]:
     folder = tmp_path_factory.mktemp("models")
-    for model in (*OWN_MODELS.iterdir(), MODELS / "addsub", MODELS / "identity"):
+    for model in (*OWN_MODELS.iterdir(), *(MODELS / name for name in COMPARED)):
         shutil.copytree(model, folder / model.name)
     with EmbeddedTriton(triton_environment, models=folder) as server:
         yield server
@@ -64,6 +65,19 @@ async def test_a_model_that_calls_another_twice(worker: LocalWorker, server: Emb
     assert "composing" not in breakdown
     assert breakdown["compute_infer"] == pytest.approx(whole.compute_infer.ns / count)
     assert sum(breakdown.values()) - measurement.negative_remainder_ns == pytest.approx(mean_ns(measurement))
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("model", ["sums", "sums_inside"])
+async def test_an_ensemble_with_a_sequence_model_is_sent_sequences(
+    worker: LocalWorker, server: EmbeddedTriton, model: str, scheme: str
+) -> None:
+    target = make_target(scheme=scheme, port=server.grpc_port if scheme == "grpc" else server.http_port)
+    result = await swept(worker, probe_of(server, model, 3, target=target))
+    (measurement,) = result.measurements
+    assert set(measurement.outcomes) == {Outcome.OK}
+    assert measurement.sequences is not None
+    assert measurement.sequences > 0
 
 
 async def test_how_far_a_model_is_from_its_reference(

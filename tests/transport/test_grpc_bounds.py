@@ -112,6 +112,6 @@ async def test_the_largest_response_is_a_setting_which_its_error_names() -> None
     async with scripted(Script(lambda _, stream: answer(stream, bytes(2000))), max_response_bytes=1999) as bench:
         outcome, text = await bench.result()
     assert outcome is Outcome.PROTOCOL_ERROR
-    assert text == "a message of 2000 bytes, at most 1999 are taken (the target's max_response)"
+    assert text == "a message of 2000 bytes, at most 1999 are taken (the target's max_response sets it for the load)"
     async with scripted(Script(lambda _, stream: answer(stream, bytes(2000))), max_response_bytes=2000) as bench:
         assert await bench.result() == (Outcome.OK, "")

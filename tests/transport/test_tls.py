@@ -20,6 +20,7 @@ import pytest
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target, TlsOptions
+from exporter.server.metrics import PageReader
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.connection import Connection
 from exporter.transport.http_channel import HttpChannel
@@ -27,7 +28,7 @@ from exporter.transport.tls import certificate_expiry_unix_s, certificate_names,
 from exporter.transport.tls_files import der_element
 from exporter.wire.http1 import decoded_body
 from tests.builders import make_target
-from tests.transport.certificates import Certificates
+from tests.transport.certificates import Certificates, openssl
 from tests.transport.scripted import OK, REQUEST, Ended, always, http_target, read_request, serving
 from tests.waiting import PATIENCE_SECONDS
 
@@ -78,6 +79,31 @@ async def test_refused(certificates: Certificates, changes: dict[str, Any], text
     assert outcome is Outcome.TLS_ERROR
     assert re.search(text, found), found
     assert call.sent_ns == 0
+
+
+@pytest.mark.parametrize("trusted", ["server.pem", "middle.pem"])
+async def test_what_is_no_root_is_trusted_as_it_is(certificates: Certificates, tmp_path: Path, trusted: str) -> None:
+    """A file with the server's own certificate (pinning), or its issuer's alone: as curl and perf_analyzer do."""
+    folder = tmp_path
+    (folder / "authority").write_text("basicConstraints=critical,CA:TRUE\n")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    chain = (("middle", certificates.ca, "authority"), ("server", folder / "middle.pem", "names"))
+    for name, issuer, extensions in chain:
+        subject = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
+        openssl(folder, "req", "-new", *key, *subject)
+        signing = ("-CA", str(issuer), "-CAkey", str(issuer.with_suffix(".key")), "-CAcreateserial", "-days", "30")
+        openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing, "-extfile", extensions)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    async with serving(always(OK), context) as port:
+        target = http_target(port, scheme="https", tls=TlsOptions(ca_file=str(folder / trusted)))
+        channel = HttpChannel(target, Ended())
+        await channel.open()
+        await channel.close()
+        page = PageReader(make_target(metrics_url=f"https://127.0.0.1:{port}/metrics", tls=target.tls), "m", "")
+        assert "TLS failed" not in (await asyncio.to_thread(page.read)).error
+        page.close()
 
 
 async def test_server_name_replaces_the_host(certificates: Certificates) -> None:

@@ -123,7 +123,9 @@ def test_a_reason_that_repeats_the_state_is_not_said_twice() -> None:
 
 
 def test_marks_of_a_level_and_of_a_probe() -> None:
-    measured = make_measurement(stable=False, client_limited=True, modes_ns=(0.021 * NS, 0.041 * NS))
+    measured = make_measurement(
+        stable=False, client_limited=True, unsent_ratio=0.175, modes_ns=(0.021 * NS, 0.041 * NS)
+    )
     probe = make_probe()
     view = ProbeView(
         probe,
@@ -136,7 +138,7 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
     page = Reader(html)
     assert page.rows[1][1:3] == [
         "ok running paused",
-        "concurrency 1 unstable client-limited bimodal: 21.0 ms or 41.0 ms",
+        "concurrency 1 unstable client-limited 17.5 % unsent bimodal: 21.0 ms or 41.0 ms",
     ]
     assert page.rows[1][-3] == "paused"
 

@@ -45,8 +45,8 @@ def hang_at_ten(number: int) -> Reply:
 
 
 def breaks(then: Reply) -> FakeService:
-    """All is well until there is the file that FAKE_SERVER_BREAKS names: one moment for all workers."""
-    broken = Path(os.environ.get("FAKE_SERVER_BREAKS", "/nowhere"))
+    """All is well until there is the file that TRITON_FAKE_BREAKS names: one moment for all workers."""
+    broken = Path(os.environ.get("TRITON_FAKE_BREAKS", "/nowhere"))
     return FakeService(lambda _: then if broken.exists() else Reply(delay_ms=0.2))
 
 

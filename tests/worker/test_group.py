@@ -96,7 +96,9 @@ async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, d
     level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
     windows = windows_of(await run(group, plan(level), windows=3))
     rows = RecordColumns.concatenate([window.columns for window in windows])
-    intended = np.sort(rows.intended_ns)[2:]  # two cold requests
+    # Less two cold requests, and less those at the end, which may be answered after it.
+    intended = np.sort(rows.intended_ns)[2:]
+    intended = intended[intended < windows[-1].start_ns]
     if distribution is Distribution.CONSTANT:
         gaps, missing = np.divmod(np.diff(intended), 2_500_000)
         assert not missing.any()
@@ -171,7 +173,7 @@ async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monke
     """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
     or until their own guards stop them."""
     broken = tmp_path / "broken"
-    monkeypatch.setenv("FAKE_SERVER_BREAKS", str(broken))
+    monkeypatch.setenv("TRITON_FAKE_BREAKS", str(broken))
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))
     members = [worker for worker in workers if isinstance(worker, RecordingWorker)]
     group = WorkerGroup(members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ import pytest
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.target import Resolve, Target
+from exporter.core.units import NS
 from exporter.core.window import LevelEnd
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Tensors
@@ -97,3 +99,23 @@ async def test_an_address_that_was_given_is_kept(zone: list[str]) -> None:
     assert facts == make_facts(address="10.0.0.9")
     assert service.controls == [target]
     await session.end_sweep()
+
+
+async def test_what_sweeps_before_left_at_the_server_takes_its_places() -> None:
+    service = Remembering()
+    session = Session({"fake": service})
+    plan = make_plan(max_duration_ms=200, max_in_flight=2)
+    plan = replace(plan, probe=replace(plan.probe, target=make_target(kind="fake")))
+    until_ns = (time.monotonic_ns() + 60 * NS,) * 2
+    ended: list[MemberEvent] = []
+
+    async def publish(event: MemberEvent) -> None:
+        if isinstance(event, LevelEnd):
+            ended.append(event)
+
+    await session.run_level(replace(plan, abandoned_until_ns=until_ns), publish)
+    await session.end_sweep()
+    assert service.sent_ns == []
+    (end,) = ended
+    assert isinstance(end, LevelEnd)
+    assert (end.abandoned, end.abandoned_until_ns) == (2, until_ns)

@@ -274,7 +274,7 @@ def _limits(probe: Probe) -> str:
     stop = probe.stop
     limits = f"{stop.max_requests} requests, {format_duration(stop.max_duration_ns)}, {stop.max_in_flight} in flight"
     timeout = format_duration(probe.measurement.request_timeout_ns)
-    return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} errors (see --print-probe)"
+    return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} of them may fail (see --print-probe)"
 
 
 # --- --print-probe ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from exporter.commands.compare.comparison import LevelSample, Side, compare
+from exporter.commands.compare.comparison import MIN_SWEEPS, LevelSample, Side, compare
 from exporter.commands.compare.report import table, words
 from exporter.commands.compare.stored_levels import StoredLevel, read_source
 from exporter.core.errors import ConfigError
@@ -19,7 +19,7 @@ Select = Callable[[StoredLevel], bool]
 class Request:
     """What to compare. `before` and `after` are each a time range "FROM..TO", where either end may be left out, or the
     beginning of a hash of the model's or the probe's configuration. `percentiles` None are all that both sides have.
-    `tolerance` is a ratio."""
+    `tolerance` is a ratio. With fewer than `min_sweeps` sweeps on a side nothing is better or worse."""
 
     paths: tuple[Path, ...]
     probes: tuple[str, ...] = ()
@@ -29,6 +29,7 @@ class Request:
     levels: tuple[str, ...] = ()
     percentiles: tuple[float, ...] | None = None
     tolerance: float = 0.05
+    min_sweeps: int = MIN_SWEEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class ComparisonReport:
 def run_compare(request: Request) -> ComparisonReport:
     """Reads, compares and words it. Raises ConfigError for what can't be read or selects nothing."""
     first, *others = _sides(request)
-    comparisons = [compare(first, other, request.percentiles) for other in others]
+    comparisons = [compare(first, other, request.percentiles, request.min_sweeps) for other in others]
     nothing = not any(comparison.verdicts(request.tolerance) for comparison in comparisons)
     return ComparisonReport(
         words="\n".join(line for each in comparisons for line in words(each, request.tolerance)),
@@ -67,7 +68,8 @@ def run_compare(request: Request) -> ComparisonReport:
 def _sides(request: Request) -> list[Side]:
     stored = [read_source(path) for path in request.paths]
     sources = [[level for level in levels if _is_wanted(level, request)] for levels in stored]
-    everything = [level for levels in sources for level in levels]
+    # By time: sweeps that follow each other are alike.
+    everything = sorted((level for levels in sources for level in levels), key=lambda level: level.started_unix_s)
     if request.before or request.after:
         named = _before_and_after(request, everything)
     elif len(request.probes) > 1:

@@ -4,30 +4,57 @@ A ratio is of the levels' own figures (their means, where a level was measured b
 comes from how those figures vary: by the delta method on the logarithm, log(B/A) has the variance
 s_a^2/(n_a m_a^2) + s_b^2/(n_b m_b^2), and Student's t with the degrees of freedom of Welch and Satterthwaite takes the
 place of the normal quantile, since there are few values (Casella and Berger, Statistical Inference, 5.5.4; Welch,
-Biometrika 34, 1947). Values are the judged windows. Where a side has five sweeps or more, they are its sweeps: windows
-of one sweep are more alike than those of two.
+Biometrika 34, 1947).
+
+Values are sweeps, in the order of time: windows of one sweep are more alike than two sweeps. Sweeps that follow each
+other are alike, too: their variance is that of the means of up to 8 blocks, or, if that is more, that of a first-order
+autoregression whose coefficient is raised by its known bias (Marriott and Pope, Biometrika 41, 1954). With fewer than
+MIN_SWEEPS on a side the windows are the values, and nothing is called better or worse unless asked for. Of several
+figures some differ by chance: Holm's procedure (Scandinavian Journal of Statistics 6, 1979) keeps the chance that any
+is called better or worse falsely at 5 %.
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
 
-from exporter.analysis.student import t_quantile
+from exporter.analysis.student import t_quantile, t_two_sided
 
 MIN_SWEEPS = 5
-"""From so many sweeps on, the sweeps are the values that the interval comes from, not the windows."""
+"""From so many sweeps on each side there are verdicts, from sweeps and not from windows."""
+BLOCKS = 8
+CORRELATION_SWEEPS = 5
+"""From so many on something is known of how alike sweeps in a row are."""
+_MAX_CORRELATION = 0.98
+SIGNIFICANCE = 0.05
+REQUESTS_BEYOND = 3.0
+"""A percentile is known only where so many requests are expected above it: of p99.9 from 3000 requests on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one window, or one level of a sweep, showed: inferences a second and latency by percentile."""
+    """What one window, or one level of a sweep, showed: inferences a second and latency by percentile. Of a sweep those
+    percentiles that its requests can tell; `untold` are the others."""
 
     throughput: float
     percentiles_ns: Mapping[float, float]
+    untold: tuple[float, ...] = ()
+
+
+def told(throughput: float, percentiles_ns: Mapping[float, float], requests: int) -> Figures:
+    """The figures of a sweep's level with so many ok requests."""
+    known = {p: value for p, value in percentiles_ns.items() if requests >= needed_requests(p)}
+    return Figures(throughput, known, tuple(sorted(set(percentiles_ns) - set(known))))
+
+
+def needed_requests(percentile: float) -> int:
+    """How many requests it takes to tell a percentile."""
+    return math.ceil(REQUESTS_BEYOND / (1.0 - percentile / 100.0) - 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +88,17 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The second side's figure over the first's. No bounds where a side has less than two values to tell from."""
+    """The second side's figure over the first's. No bounds where a side has less than two values to tell from.
+    `by_chance` is how likely so large a ratio is where there is no difference; `is_clear` whether that is ruled out,
+    also with all the other figures, and there are sweeps enough to say so; `few` that there are not."""
 
     first: float
     second: float
     low: float | None
     high: float | None
+    by_chance: float | None = None
+    is_clear: bool = False
+    few: bool = False
 
     @property
     def value(self) -> float:
@@ -90,6 +122,7 @@ class LevelComparison:
     latency: Mapping[float, Ratio]
     stable: bool
     answered: tuple[bool, bool] = (True, True)
+    untold: tuple[float, ...] = ()
 
     def verdicts(self, tolerance: float) -> list[Verdict]:
         """Of all figures of the level; where one side alone answered, that is the only one, and it is clear."""
@@ -120,23 +153,53 @@ class Comparison:
 
 
 def judge(ratio: Ratio, tolerance: float, *, more_is_better: bool) -> Verdict:
-    """Better or worse only if the ratio is beyond the tolerance (0.05: 5 %) and its interval excludes 1; the same only
-    if the whole interval is within the tolerance."""
-    if abs(ratio.value - 1.0) > tolerance and ratio.excludes_one:
+    """Better or worse only if the ratio is beyond the tolerance (0.05: 5 %) and clear; the same only if the whole
+    interval is within the tolerance."""
+    if abs(ratio.value - 1.0) > tolerance and ratio.is_clear:
         return Verdict.BETTER if (ratio.value > 1.0) == more_is_better else Verdict.WORSE
     bounds = (ratio.value, ratio.low or ratio.value, ratio.high or ratio.value)
     return Verdict.SAME if all(abs(bound - 1.0) <= tolerance for bound in bounds) else Verdict.UNCLEAR
 
 
-def compare(first: Side, second: Side, percentiles: Iterable[float] | None = None) -> Comparison:
+def compare(
+    first: Side, second: Side, percentiles: Iterable[float] | None = None, min_sweeps: int = MIN_SWEEPS
+) -> Comparison:
     """Compares the levels that both sides have, in the first side's order: at these percentiles, or at all that both
-    sides have."""
+    sides have. With fewer than `min_sweeps` sweeps on a side nothing of a level is better or worse."""
     wanted = None if percentiles is None else list(percentiles)
     ours, theirs = _by_level(first.samples), _by_level(second.samples)
-    levels = tuple(_compare_level(key, ours[key], theirs[key], wanted) for key in ours if key in theirs)
+    levels = [_compare_level(key, ours[key], theirs[key], wanted, min_sweeps) for key in ours if key in theirs]
     unmatched = [f"{' '.join(filter(None, key))} (only {first.name})" for key in ours if key not in theirs]
     unmatched += [f"{' '.join(filter(None, key))} (only {second.name})" for key in theirs if key not in ours]
-    return Comparison(first.name, second.name, levels, tuple(unmatched))
+    return Comparison(first.name, second.name, tuple(_by_holm(levels)), tuple(unmatched))
+
+
+def _by_holm(levels: Sequence[LevelComparison]) -> list[LevelComparison]:
+    """The levels with those ratios marked that chance does not explain. A ratio of which nothing is known counts as
+    clear, for who asked for verdicts from single values."""
+    every = [ratio for level in levels for ratio in _ratios(level) if not ratio.few]
+    known = sorted(ratio.by_chance for ratio in every if ratio.by_chance is not None)
+    limit = -1.0
+    for position, by_chance in enumerate(known):
+        if by_chance > SIGNIFICANCE / (len(known) - position):
+            break
+        limit = by_chance
+
+    def marked(ratio: Ratio) -> Ratio:
+        return replace(ratio, is_clear=not ratio.few and (ratio.by_chance is None or ratio.by_chance <= limit))
+
+    return [
+        replace(
+            level,
+            throughput=marked(level.throughput) if level.throughput else None,
+            latency={percentile: marked(ratio) for percentile, ratio in level.latency.items()},
+        )
+        for level in levels
+    ]
+
+
+def _ratios(level: LevelComparison) -> list[Ratio]:
+    return [*level.latency.values(), *([level.throughput] if level.throughput else [])]
 
 
 _Key = tuple[str, str, str]
@@ -150,20 +213,28 @@ def _by_level(samples: Iterable[LevelSample]) -> dict[_Key, list[LevelSample]]:
 
 
 def _compare_level(
-    key: _Key, first: Sequence[LevelSample], second: Sequence[LevelSample], percentiles: Iterable[float] | None
+    key: _Key,
+    first: Sequence[LevelSample],
+    second: Sequence[LevelSample],
+    percentiles: Iterable[float] | None,
+    min_sweeps: int,
 ) -> LevelComparison:
     latency = {}
+    few = min(len(first), len(second)) < min_sweeps
+    untold = {p for sample in (*first, *second) for p in sample.figures.untold}
     for percentile in sorted(_percentiles(first) & _percentiles(second)) if percentiles is None else percentiles:
         found = ratio(first, second, lambda figures, p=percentile: figures.percentiles_ns.get(p))  # type: ignore[misc]
         if found is not None:
-            latency[percentile] = found
+            latency[percentile] = replace(found, few=few)
+    throughput = ratio(first, second, lambda figures: figures.throughput)
     subject, mode, label = key
     return LevelComparison(
         subject=subject,
         mode=mode,
         label=label,
-        throughput=ratio(first, second, lambda figures: figures.throughput),
+        throughput=replace(throughput, few=few) if throughput else None,
         latency=latency,
+        untold=tuple(sorted(untold - set(latency))),
         answered=(_answered(first), _answered(second)),
         stable=all(sample.stable for sample in (*first, *second)),
     )
@@ -187,9 +258,13 @@ def ratio(
     errors = [_relative_error(samples, figure) for samples in (first, second)]
     if errors[0] is None or errors[1] is None:
         return Ratio(means[0], means[1], None, None)
-    reach = _reach(errors[0], errors[1])
     middle = means[1] / means[0]
-    return Ratio(means[0], means[1], middle * math.exp(-reach), middle * math.exp(reach))
+    total, degrees = _joined(errors[0], errors[1])
+    if total == 0.0:
+        return Ratio(means[0], means[1], middle, middle, 1.0 if middle == 1.0 else 0.0)
+    reach = t_quantile(0.975, degrees) * math.sqrt(total)
+    by_chance = t_two_sided(math.log(middle) / math.sqrt(total), degrees)
+    return Ratio(means[0], means[1], middle * math.exp(-reach), middle * math.exp(reach), by_chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +272,15 @@ class _Error:
     """The squared standard error of a mean, relative to it, and its degrees of freedom."""
 
     squared: float
-    degrees: int
+    degrees: float
 
 
-def _reach(first: _Error, second: _Error) -> float:
-    """Half of the interval of the ratio's logarithm."""
+def _joined(first: _Error, second: _Error) -> tuple[float, float]:
+    """The variance of the ratio's logarithm, and its degrees of freedom."""
     total = first.squared + second.squared
     if total == 0.0:
-        return 0.0
-    degrees = total**2 / (first.squared**2 / first.degrees + second.squared**2 / second.degrees)
-    return t_quantile(0.975, degrees) * math.sqrt(total)
+        return 0.0, 1.0
+    return total, total**2 / (first.squared**2 / first.degrees + second.squared**2 / second.degrees)
 
 
 def _mean(samples: Iterable[LevelSample], figure: Callable[[Figures], float | None]) -> float | None:
@@ -220,7 +294,28 @@ def _relative_error(samples: Sequence[LevelSample], figure: Callable[[Figures], 
         values = _values((window for sample in samples for window in sample.windows), figure)
     if len(values) < 2:
         return None
-    return _Error(variance(values) / len(values) / fmean(values) ** 2, len(values) - 1)
+    squared, degrees = _variance_of_mean(values)
+    return _Error(squared / fmean(values) ** 2, degrees)
+
+
+def _variance_of_mean(values: Sequence[float]) -> tuple[float, float]:
+    """The variance of the mean of values in the order of time, and its degrees of freedom."""
+    count = len(values)
+    blocks = min(BLOCKS, count)
+    edges = [count * block // blocks for block in range(blocks + 1)]
+    means = [fmean(values[low:high]) for low, high in itertools.pairwise(edges)]
+    by_blocks, degrees = variance(means) / blocks, blocks - 1.0
+    if count < CORRELATION_SWEEPS or by_blocks == 0.0:
+        return by_blocks, degrees
+    middle = fmean(values)
+    around = [value - middle for value in values]
+    correlation = sum(a * b for a, b in itertools.pairwise(around)) / sum(a * a for a in around)
+    correlation = min(_MAX_CORRELATION, max(0.0, correlation + (1 + 4 * correlation) / count))
+    factor = (1 + correlation) / (1 - correlation)
+    by_autoregression = variance(values) / count * factor
+    if by_autoregression <= by_blocks:
+        return by_blocks, degrees
+    return by_autoregression, min(degrees, max(2.0, count / factor - 1))
 
 
 def _values(parts: Iterable[Figures], figure: Callable[[Figures], float | None]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.commands.compare.comparison import Comparison, LevelComparison, Ratio, Verdict, judge
+from exporter.commands.compare.comparison import Comparison, LevelComparison, Ratio, Verdict, judge, needed_requests
 from exporter.core.units import MS
 
 _CLOSED_LOOPS = ("concurrency", "periodic")
@@ -24,6 +24,7 @@ def words(comparison: Comparison, tolerance: float) -> Iterator[str]:
         latencies = [f"p{p:g} {_ratio_text(ratio)}" for p, ratio in level.latency.items()]
         if latencies:
             yield f"  latency of {b}, in times that of {a}: {'; '.join(latencies)}"
+        yield from _untold_line(level)
     if comparison.unmatched:
         yield f"Not compared: {', '.join(comparison.unmatched)}"
     yield _conclusion(comparison, tolerance)
@@ -101,9 +102,24 @@ def _conclusion(comparison: Comparison, tolerance: float) -> str:
         return f"No figure of {b} can be compared with one of {a}."
     if unclear:
         are = "is" if unclear == 1 else "are"
-        counts = f"{unclear} of {len(verdicts)} {are} unclear: more windows would tell"
+        counts = f"{unclear} of {len(verdicts)} {are} undecided: {_why_undecided(comparison)}"
         return f"No figure of {b} is shown to be worse than that of {a} beyond {percent}; {counts}."
     return f"{b} is not worse than {a}, within a tolerance of {percent}."
+
+
+def _why_undecided(comparison: Comparison) -> str:
+    """What it would take to decide."""
+    ratios = [ratio for level in comparison.levels for ratio in (level.throughput, *level.latency.values()) if ratio]
+    if any(ratio.few for ratio in ratios):
+        return "a side has fewer sweeps than it takes (--min-sweeps)"
+    return "they may be within the tolerance or beyond it, or differ by chance; more sweeps would decide"
+
+
+def _untold_line(level: LevelComparison) -> Iterator[str]:
+    """Percentiles that were left out."""
+    if level.untold:
+        parts = ", ".join(f"p{p:g} needs {needed_requests(p)}" for p in level.untold)
+        yield f"  too few requests a sweep for: {parts}"
 
 
 def _cell(text: str) -> str:

@@ -22,6 +22,7 @@ from exporter.core.outcome import Reason
 from exporter.core.target import Target
 from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.services.base import NO_RESPONSE
 from exporter.services.connectivity import check_connection
 from exporter.services.grpc_client import GrpcClient
 from exporter.services.http_client import HttpClient
@@ -92,23 +93,11 @@ class OipClient:
         return GrpcClient(self.target, max_bytes) if self.target.is_grpc else HttpClient(self.target)
 
 
-_NOT_TRITONS = (
-    json_format.ParseError,
-    InferenceServerException,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-)
-"""What the libraries raise for a response of another shape. Only what reads one stands below `reading`."""
-
-
 @contextlib.contextmanager
 def reading(target: Target) -> Iterator[None]:
     """What reads a response of the target's, and raises PreflightError for one that is of another shape."""
     try:
         yield
-    except _NOT_TRITONS as error:
+    except (json_format.ParseError, InferenceServerException, *NO_RESPONSE) as error:
         text = f"{target.url} answered JSON that is not Triton's: {clean_text(str(error))}"
         raise PreflightError(Reason.PROTOCOL, text) from error

@@ -17,13 +17,13 @@ from tritonclient.utils import InferenceServerException
 
 from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import ProtocolError
+from exporter.core.text import clean_text
 from exporter.payload.values import dtype_of
-from exporter.services.base import Tensors
+from exporter.services.base import NO_RESPONSE, Tensors
 from exporter.transport.call import Answer
 from exporter.wire.http1 import decoded_body, read_header
 
-_BROKEN = (InferenceServerException, DecodeError, ValueError, KeyError, TypeError, IndexError, OverflowError)
-"""What the client library and numpy raise for a response that is none."""
+_BROKEN = (InferenceServerException, DecodeError, *NO_RESPONSE)
 
 
 def read_answer(
@@ -35,7 +35,7 @@ def read_answer(
             return [_from_http(answer)]
         return [_from_grpc(parse(bytes(message))) for message in answer.messages]
     except _BROKEN as error:
-        raise ProtocolError(f"an answer that is no inference response: {error}") from error
+        raise ProtocolError(f"an answer that is no inference response: {clean_text(str(error))}") from error
 
 
 def _from_http(answer: Answer) -> Tensors:

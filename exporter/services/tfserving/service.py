@@ -13,7 +13,8 @@ from exporter.core.errors import ProtocolError
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.target import Target
-from exporter.services.base import Control, Tensors
+from exporter.core.text import clean_text, load_json
+from exporter.services.base import NO_RESPONSE, Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request
 from exporter.services.without_extensions import PlainService
@@ -48,8 +49,8 @@ class TfServingService(PlainService):
         read = _from_http if answer.head else _from_grpc
         try:
             return [read(facts, answer)]
-        except (DecodeError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise ProtocolError(f"an answer that is no prediction: {error}") from error
+        except (DecodeError, *NO_RESPONSE) as error:
+            raise ProtocolError(f"an answer that is no prediction: {clean_text(str(error))}") from error
 
 
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str) -> EncodedRequest:
@@ -85,4 +86,4 @@ def _from_http(facts: ModelFacts, answer: Answer) -> Tensors:
     from exporter.services.tfserving.messages import read_json
 
     (message,) = answer.messages
-    return read_json(json.loads(decoded_body(answer.head, message))["outputs"], facts.outputs)
+    return read_json(load_json(decoded_body(answer.head, message))["outputs"], facts.outputs)

@@ -25,7 +25,7 @@ from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.oip.control import OipControl, OipQuestions, index_line
 from exporter.services.triton.clients import TritonClient
-from exporter.services.triton.model import ensemble_steps, model_facts, model_statistics
+from exporter.services.triton.model import ensemble_steps, model_facts, model_statistics, text_id_control
 
 _log = logging.getLogger(__name__)
 
@@ -96,26 +96,43 @@ class TritonControl(OipControl):
             raise await self._why_not_ready(model, version)
         metadata = await client.model_metadata(model, version)
         config = await client.model_config(model, version)
-        called = await self._composing(config, composing)
-        return replace(model_facts(server, metadata, config, version), composing=called)
+        called: dict[ModelKey, model_config_pb2.ModelConfig] = {}
+        left_out = await self._follow(ensemble_steps(config), called)
+        # A request's id goes to all steps of an ensemble. What another model sends to those it calls is its own affair.
+        parts = [config, *called.values()]
+        self._refuse_text_ids(model, parts)
+        left_out += await self._follow(map(ModelKey.parse, composing), called)
+        if names := list(dict.fromkeys(key.name for key in left_out if key not in called)):
+            _log.warning(
+                "the model calls more models than are followed, and the figures of the others are missing",
+                extra=logs.fields(model=config.name, followed=len(called), left_out=", ".join(names)),
+            )
+        return replace(
+            model_facts(server, metadata, config, version),
+            composing=tuple(called),
+            sequence=any(part.HasField("sequence_batching") for part in parts),
+        )
 
-    async def _composing(self, config: model_config_pb2.ModelConfig, named: Sequence[str]) -> tuple[ModelKey, ...]:
-        """The models that this one calls: an ensemble's steps, those named by the probe, and what all of these call in
-        turn. Each once, those called first first, at most MAX_COMPOSING_MODELS: the log names the others. Raises
-        PreflightError for one that the server does not have."""
-        found: dict[ModelKey, None] = {}
-        waiting = deque([*ensemble_steps(config), *map(ModelKey.parse, named)])
+    async def _follow(
+        self, keys: Iterable[ModelKey], found: dict[ModelKey, model_config_pb2.ModelConfig]
+    ) -> list[ModelKey]:
+        """Adds these models, and those that they call in turn, to `found`: each once, those called first first, at most
+        MAX_COMPOSING_MODELS in all. What was left out. Raises PreflightError for one that the server does not have."""
+        waiting = deque(keys)
         while waiting and len(found) < MAX_COMPOSING_MODELS:
             key = waiting.popleft()
             if key not in found:
-                found[key] = None
-                waiting.extend(ensemble_steps(await self._client.model_config(key.name, key.version)))
-        if left_out := list(dict.fromkeys(key.name for key in waiting if key not in found)):
-            _log.warning(
-                "the model calls more models than are followed, and the figures of the others are missing",
-                extra=logs.fields(model=config.name, followed=len(found), left_out=", ".join(left_out)),
-            )
-        return tuple(found)
+                found[key] = await self._client.model_config(key.name, key.version)
+                waiting.extend(ensemble_steps(found[key]))
+        return list(waiting)
+
+    def _refuse_text_ids(self, model: str, parts: Iterable[model_config_pb2.ModelConfig]) -> None:
+        """Ids are sent as numbers. Triton writes one over the first bytes of a text, and refuses that."""
+        for part in parts:
+            if control := text_id_control(part):
+                where = "" if part.name == model else f", which model {model!r} calls,"
+                text = f"model {part.name!r}{where} takes the ids of sequences as text (its control {control!r} is a "
+                raise PreflightError(Reason.UNSUPPORTED, f"{text}CONTROL_SEQUENCE_CORRID of TYPE_STRING): use numbers")
 
     async def _why_not_ready(self, model: str, version: str) -> PreflightError:
         """A model in the repository that isn't loaded, or failed to load, is not the same as one that nobody knows."""

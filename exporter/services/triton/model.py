@@ -73,6 +73,16 @@ def ensemble_steps(config: model_config_pb2.ModelConfig) -> tuple[ModelKey, ...]
     )
 
 
+def text_id_control(config: model_config_pb2.ModelConfig) -> str:
+    """The control input by which the model gets its sequences' ids as text; "" where they are numbers, or none."""
+    kind = model_config_pb2.ModelSequenceBatching.Control.CONTROL_SEQUENCE_CORRID
+    for tensor in config.sequence_batching.control_input:
+        for control in tensor.control:
+            if control.kind == kind and control.data_type == model_config_pb2.TYPE_STRING:
+                return str(tensor.name)
+    return ""
+
+
 def model_statistics(message: service_pb2.ModelStatistics) -> ModelStatistics:
     """One version's cumulative statistics."""
     stats = message.inference_stats

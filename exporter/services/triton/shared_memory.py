@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from exporter.core.bounds import SHARED_OUTPUT_BYTES
 from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import ModelFacts, TensorSpec
@@ -71,6 +72,9 @@ class SharedMemory:
 
     async def place_outputs(self, sizes: Sequence[int], places: int) -> list[list[Area]]:
         """Room for outputs of these sizes, for each place of its own. Raises InputError and PreflightError."""
+        if (size := sum(sizes) * places) > SHARED_OUTPUT_BYTES:
+            text = f"input.shared_memory: outputs of {sum(sizes)} bytes, for each of {places} requests in flight"
+            raise InputError(f"{text}: expected at most {SHARED_OUTPUT_BYTES} bytes, found {size}")
         region, areas = self._make(list(sizes) * places)
         await self._register(region)
         return _split(areas, [len(sizes)] * places)
@@ -105,8 +109,12 @@ class SharedMemory:
     def _make(self, sizes: Sequence[int]) -> tuple[Region, list[Area]]:
         offsets, end = [], 0
         for size in sizes:
+            if not size and not end:
+                # Triton reckons with a tensor's last byte: here that of nothing would lie before the region.
+                end = _ALIGNMENT
             offsets.append(end)
-            end += -(-size // _ALIGNMENT) * _ALIGNMENT
+            # And it refuses an offset at a region's end, also of nothing.
+            end += -(-max(size, 1) // _ALIGNMENT) * _ALIGNMENT
         region = SystemRegion(max(end, 1)) if self._kind == "system" else CudaRegion(max(end, 1))
         self._regions.append(region)
         areas = [Area(region.name, offset, size) for offset, size in zip(offsets, sizes, strict=True)]

@@ -27,11 +27,12 @@ def read_answer(message: bytes | bytearray) -> StreamMessage:
         answer = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
     except Exception:  # protobuf's DecodeError is of another class in each of its implementations
         return _failed("a message that is not Triton's")
-    if answer.error_message:
-        return _failed(answer.error_message)
     response = answer.infer_response
     parameters = response.parameters
+    # An error, too, may have its final marker apart from it. One without a word of it never reached the model.
     is_final = _FINAL not in parameters or parameters[_FINAL].bool_param
+    if answer.error_message:
+        return _failed(answer.error_message, is_final=is_final)
     return StreamMessage(has_content=not is_final or len(response.outputs) > 0, is_final=is_final)
 
 
@@ -40,11 +41,11 @@ def infer_response(message: bytes) -> Any:
     return service_pb2.ModelStreamInferResponse.FromString(message).infer_response
 
 
-def _failed(text: str) -> StreamMessage:
+def _failed(text: str, *, is_final: bool = True) -> StreamMessage:
     """On a stream an error is a text, without a status: whose fault it was can seldom be told. (The header
     `triton_grpc_error` asks for a status, but release 2.51 does not heed it where a request is refused.)"""
     outcome = Outcome.OVERLOAD if _QUEUE_FULL in text else Outcome.SERVER_ERROR
-    return StreamMessage(has_content=False, is_final=True, outcome=outcome, text=text)
+    return StreamMessage(has_content=False, is_final=is_final, outcome=outcome, text=text)
 
 
 PROTOCOL = StreamProtocol("/inference.GRPCInferenceService/ModelStreamInfer", read_answer)

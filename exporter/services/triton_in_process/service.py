@@ -25,6 +25,7 @@ from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_S
 from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Answer, Call, Channel, EncodedRequest, Listener
+from exporter.transport.grpc_stream import NOT_FINAL
 
 MAX_SPARES = 64
 """Requests made ahead, one for each step, while the server works at those before: making one takes as long as a
@@ -170,7 +171,8 @@ class InProcessChannel:
         if token is not None:
             if token and self._server is not None:
                 self._server.forget(token)
-            call.outcome, call.text = outcome, ""
+            call.text = f"{NOT_FINAL} after the error: {call.text}"[:_TEXT_LENGTH] if call.text else ""
+            call.outcome = outcome
             self._end(call, time.monotonic_ns())
 
     async def close(self) -> None:
@@ -185,10 +187,10 @@ class InProcessChannel:
         """An answer to the call. Hot."""
         if response is not None:
             error = self._library.InferenceResponseError(response)
-            if error:
+            if error and call.outcome is _OK:  # the first tells why, those after it what that led to
                 failed = self._library.read_error(error)
                 call.outcome, call.text = failed.outcome, f"{failed.code}: {failed}"[:_TEXT_LENGTH]
-            else:
+            elif not error:
                 call.responses += 1
                 call.first_ns = call.first_ns or at_ns
                 if self._looks_at_each:

@@ -23,12 +23,13 @@ from exporter.core.units import MS, NS
 from tests.builders import concurrency, make_facts, make_probe
 from tests.metrics.results import make_measurement, make_result, rate
 
+SINGLE = ("--min-sweeps=1",)
 NOON = datetime(2025, 11, 21, 12, tzinfo=UTC).timestamp()
 
 
 def summary(p95_ms: float) -> LatencySummary:
     values = tuple(PercentileValue(p, round(p95_ms * p / 95 * MS), None, None) for p in (50.0, 95.0, 99.0, 97.5))
-    return LatencySummary(100, p95_ms * MS, 0.0, 0, 1, values)
+    return LatencySummary(10_000, p95_ms * MS, 0.0, 0, 1, values)
 
 
 def measured(level: LoadLevel, throughputs: Sequence[float], p95_ms: float = 10.0, **changes: Any) -> Measurement:
@@ -84,7 +85,10 @@ def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, 
 
 def test_words_table_and_status(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     markdown = tmp_path / "pr.md"
-    assert run(["compare", *map(str, two), "--percentile=95", "--percentile=97.5", "--markdown", str(markdown)]) == 0
+    assert (
+        run(["compare", *map(str, two), *SINGLE, "--percentile=95", "--percentile=97.5", "--markdown", str(markdown)])
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.splitlines() == [
         "concurrency 1: tensorrt is 1.76 times as fast as onnx, 1.72 to 1.80",
@@ -103,10 +107,11 @@ def test_words_table_and_status(two: tuple[Path, Path], capsys: pytest.CaptureFi
 
 
 def test_worse_has_a_status_of_its_own(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["compare", *map(str, reversed(two))]) == 5
+    assert run(["compare", *map(str, reversed(two))]) == 0, "one sweep a side is too few to say so"
+    assert run(["compare", *map(str, reversed(two)), *SINGLE]) == 5
     assert "onnx is worse than tensorrt, beyond a tolerance of 5 %." in capsys.readouterr().out
-    assert run(["compare", *map(str, reversed(two)), "--tolerance=50%", "--percentile=50"]) == 5
-    assert run(["compare", *map(str, reversed(two)), "--tolerance=44", "--percentile=99.9"]) == 0
+    assert run(["compare", *map(str, reversed(two)), *SINGLE, "--tolerance=50%", "--percentile=50"]) == 5
+    assert run(["compare", *map(str, reversed(two)), *SINGLE, "--tolerance=44", "--percentile=99.9"]) == 0
     assert run(["compare", *map(str, two), "--level=2"]) == 3, "one of them has it not"
 
 
@@ -140,8 +145,8 @@ def test_a_side_that_answered_nothing_is_worse(tmp_path: Path, capsys: pytest.Ca
     ("second", "conclusion"),
     [
         (SLOW, "b is not worse than a, within a tolerance of 5 %."),
-        ((80.0, 120.0, 100.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is unclear"),
-        ((60.0, 120.0, 90.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is unclear"),
+        ((80.0, 120.0, 100.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is undecided"),
+        ((60.0, 120.0, 90.0), "No figure of b is shown to be worse than that of a beyond 5 %; 1 of 2 is undecided"),
         ((50.0, 51.0, 49.0), "b is worse than a, beyond a tolerance of 5 %."),
     ],
 )
@@ -150,9 +155,15 @@ def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequen
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", SLOW), ("b", second))
     ]
-    answer = run_compare(Request(tuple(paths), percentiles=(50.0,)))
+    answer = run_compare(Request(tuple(paths), percentiles=(50.0,), min_sweeps=1))
     assert answer.words.splitlines()[-1].startswith(conclusion)
     assert answer.worse == conclusion.startswith("b is worse")
+
+
+def test_a_ratio_is_no_percentile(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["compare", *map(str, two), "--percentile=0.95"])
+    assert "did you mean 95?" in capsys.readouterr().err
 
 
 def test_each_percentile_is_compared_unless_some_are_asked_for(two: tuple[Path, Path]) -> None:
@@ -218,7 +229,7 @@ def test_one_window_gives_no_interval(tmp_path: Path) -> None:
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", (100.0,)), ("b", (150.0,)))
     ]
-    answer = run_compare(Request(tuple(paths), percentiles=(50.0,)))
+    answer = run_compare(Request(tuple(paths), percentiles=(50.0,), min_sweeps=1))
     assert "b is 1.50 times as fast as a (too few windows for an interval)" in answer.words
     assert "| 1.500 | unknown | better |" in answer.markdown
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
+from exporter.config.probe_settings import default_in_flight
 from exporter.config.text import shown
 from exporter.core.kinds import IN_PROCESS, KINDS, TRITON
 from exporter.payload.timing_files import has_steps
@@ -80,6 +81,8 @@ def _names(draft: Draft) -> None:
     draft.default("stop.max_latency", "0s")
     draft.default("stop.pending_growth", 0)
     draft.default("measurement.request_timeout", REQUEST_TIMEOUT)
+    # Scripts that read perf_analyzer's report depend on its rule.
+    draft.default("measurement.stability_rule", "perf_analyzer")
 
 
 def _outputs(draft: Draft, options: RunOptions) -> None:
@@ -243,7 +246,9 @@ def _load(draft: Draft) -> None:
     _of_streams(draft, load)
     highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
     top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
-    draft.default("stop.max_in_flight", max(MAX_IN_FLIGHT, int(top)))
+    rates = draft.parts["--request-rate-range"] if load == "--request-rate-range" else None
+    fastest = max(rates.start, rates.end or 0) if isinstance(rates, Range) else 0
+    draft.default("stop.max_in_flight", default_in_flight(fastest, max(MAX_IN_FLIGHT, int(top))))
 
 
 def _old_concurrency(draft: Draft) -> None:

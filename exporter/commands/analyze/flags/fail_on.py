@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.commands.analyze.flags.value_parsers import number
-from exporter.config.quantities import parse_duration, parse_ratio
+from exporter.config.quantities import checked_percentile, parse_duration, parse_ratio
 from exporter.config.text import as_number, shown
 from exporter.core.units import MS
 
@@ -91,7 +91,10 @@ def _percentile(metric: str) -> float | None:
     percentile = float(metric[1:])
     if percentile <= 0:
         raise ValueError(f"p{as_number(percentile)} is no percentile; they lie between 0 and 100")
-    return percentile
+    try:
+        return checked_percentile(percentile)
+    except ValueError as error:
+        raise ValueError(f"p{as_number(percentile)} {error}") from None
 
 
 def _limit(metric: str, value: str) -> float:

@@ -37,6 +37,19 @@ _OWN = (
         Part("`input.datatypes`", read.datatype, repeats=True),
     ),
     Flag(
+        ("--optional-inputs",),
+        "WHICH",
+        "Generated input: send the model's optional inputs (send, the default), or omit those without --shape.",
+        Key("input.optional_inputs", read.one_of(send="send", omit="omit")),
+    ),
+    Flag(
+        ("--stable-by",),
+        "RULE",
+        "When windows agree: perf_analyzer (default), by its max/min; canary, by the daemon's rule, which allows for "
+        "chance and refuses a drift.",
+        Key("measurement.stability_rule", read.one_of(perf_analyzer="perf_analyzer", canary="canary")),
+    ),
+    Flag(
         ("--unit",),
         "NAME:PER",
         "What one inference is worth, as seconds_of_audio:0.3; throughput is given in it, too.",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.config.quantities import Quantity
+from exporter.config.quantities import Quantity, checked_percentile
 from exporter.config.text import as_number, shown
 from exporter.core.datatypes import DATATYPES
 from exporter.core.kinds import IN_PROCESS, KINDS
@@ -87,7 +87,10 @@ def percentile(given: str) -> float | None:
         return None
     if not 0 < value < 100:
         raise ValueError(f"found {shown(given)}: must be between 0 and 100, as 95 or 99.9, or -1 for the mean")
-    return value
+    try:
+        return checked_percentile(value)
+    except ValueError as error:
+        raise ValueError(f"found {shown(given)}: {error}") from None
 
 
 def one_of(**choices: object) -> Callable[[str], object]:

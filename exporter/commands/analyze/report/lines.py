@@ -173,7 +173,8 @@ def _trouble_lines(measurement: Measurement) -> Iterator[str]:
         yield f"    Avg send request rate: {measurement.offered:.2f} infer/sec"
         yield (
             "    [WARNING] Not able to keep up with the desired request rate. "
-            f"{measurement.unsent_ratio * 100:.2f}% of the requests could not be sent for want of a place in flight. "
+            f"{measurement.unsent_ratio * 100:.2f}% of the requests that were due were not sent: all places in flight "
+            "were taken, or the server was spared. "
         )
 
 

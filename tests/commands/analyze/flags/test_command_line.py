@@ -30,7 +30,7 @@ PROBE: dict[str, Any] = {
         "max_latency": "0s",
         "pending_growth": 0,
     },
-    "measurement": {"request_timeout": "1m"},
+    "measurement": {"request_timeout": "1m", "stability_rule": "perf_analyzer"},
 }
 
 Changes = dict[str, Any]
@@ -60,6 +60,8 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ("-m m --percentile=95", {}, {"measurement": {"stability_percentile": 95.0}}),
     ("-m m --percentile 99.9", {}, {"measurement": {"stability_percentile": 99.9}}),
     ("-m m --percentile -1", {}, {}),
+    ("-m m --stable-by=canary", {}, {"measurement": {"stability_rule": "canary"}}),
+    ("-m m --stability 5", {}, {"measurement": {"stability": "5%"}}),
     ("-m m --measurement-request-count 100", {}, {}),
     (
         "-m m --measurement-request-count 100 --measurement-mode time_windows",
@@ -195,6 +197,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ("-m m -u grpc://triton:9000", {"url": "grpc://triton:9000"}, {}),
     ("-m m -u https://triton", {"url": "https://triton"}, {}),
     ("-m m -H X-Team:asr -H X-Team:tts", {"headers": {"X-Team": "tts"}}, {}),
+    ("-m m -H Host:m.default.example", {"host_header": "m.default.example"}, {}),
     (
         "-m m -H Authorization:Bearer_x",
         {"headers": {"Authorization": {"env": "TRITON_CANARY_HEADER_AUTHORIZATION"}}},
