@@ -146,7 +146,9 @@ async def level_events(worker: Worker, probe: Probe) -> AsyncIterator[AsyncItera
     """What the probe's one level tells, as a sweep of its own. Raises BenchError if it can't run."""
     try:
         facts = await worker.preflight(probe)
-        plan = LevelPlan("bench", probe, facts, probe.levels[0], NO_LIMIT, probe.stop.max_duration_ns)
+        level = probe.levels[0]
+        limits = NO_LIMIT, probe.stop.max_duration_ns
+        plan = LevelPlan("bench", probe, facts, level, *limits, seed=level.seed or 0)
         async with aclosing(worker.run_level(plan)) as events:
             yield events
         await worker.end_sweep()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.config import text
 from exporter.config.environment import Path
-from exporter.config.inputs import parameter_name
+from exporter.config.inputs import check_parameter
 from exporter.config.kind_checks import kind_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
@@ -76,6 +76,11 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
     complete = len(known) == len(targets)
     is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
     kinds = {entry.settings.name: entry.settings.kind for entry in targets if entry and "kind" not in entry.broken}
+    patience_ns = {
+        entry.settings.name: entry.settings.connect_timeout_ns
+        for entry in targets
+        if entry and "connect_timeout_ns" in entry.settings.model_fields_set and "connect_timeout" not in entry.broken
+    }
     for index, entry in enumerate(probes):
         if not entry:
             continue
@@ -91,6 +96,15 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
             yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
+        if not entry.broken & {"target", "stop"} and (limit_ns := patience_ns.get(entry.settings.target)):
+            yield from _max_duration(("probes", index, "stop", "max_duration"), entry.settings, limit_ns)
+
+
+def _max_duration(path: Path, probe: ProbeSettings, connect_timeout_ns: int) -> Found:
+    """A sweep's own deadline would come first, and look like an error of ours."""
+    if connect_timeout_ns > probe.stop.max_duration_ns:
+        given, limit = format_duration(probe.stop.max_duration_ns), format_duration(connect_timeout_ns)
+        yield path, f"found {given}: is below its target's connect_timeout, {limit}"
 
 
 def maintenance_problems(settings: Settings) -> Found:
@@ -225,9 +239,9 @@ def _input(probe: ProbeSettings) -> Found:
         yield ("input", "paths"), "is required with source: files"
     if settings.source != "files" and settings.paths is not None:
         yield ("input", "paths"), "has no meaning without source: files"
-    for name in settings.parameters:
+    for name, value in settings.parameters.items():
         try:
-            parameter_name(name)
+            check_parameter(name, value)
         except ValueError as error:
             yield ("input", "parameters", name), str(error)
 

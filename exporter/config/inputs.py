@@ -10,7 +10,9 @@ from exporter.payload.input_files import InputFiles, find_input_files
 Parameter = str | int | float | bool
 """The value of a request parameter."""
 
-_RESERVED = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
+_RESERVED = ("sequence_id", "sequence_start", "sequence_end", "binary_data_output")
+_WHOLE = ("priority", "timeout")
+"""Triton's own, which a request may set: whole numbers."""
 _RESERVED_PREFIX = "triton_"
 
 
@@ -32,10 +34,11 @@ def parse_parameter(given: object) -> Parameter:
     raise ValueError("must be text, a number, true or false")
 
 
-def parameter_name(name: str) -> str:
-    """The name, if it is none that Triton keeps for itself."""
+def check_parameter(name: str, value: Parameter) -> None:
+    """Raises ValueError for a name that Triton keeps for itself, and for a value that its own cannot have."""
     if not name or not name.isprintable():
         raise ValueError("a parameter's name must be of printable characters")
     if name in _RESERVED or name.startswith(_RESERVED_PREFIX):
         raise ValueError("is a name that Triton keeps for itself")
-    return name
+    if name in _WHOLE and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ValueError("must be a whole number of 0 or more, as Triton has it")

@@ -35,9 +35,15 @@ def transport_reason(error: TransportError, url: str = "") -> PreflightError:
     return PreflightError(_TRANSPORT_REASONS.get(error.outcome, Reason.PROTOCOL), text)
 
 
-def no_answer(url: str, timeout_ns: int) -> PreflightError:
-    """A connection on which nothing came back in time, as the reason of a failed sweep."""
-    text = f"{url} accepts connections and did not answer within {timeout_ns / NS:g} s"
+async def no_answer(target: Target, timeout_ns: int, path: str = "") -> PreflightError:
+    """What it means that nothing came back in time, as the reason of a failed sweep: the server is asked once more, for
+    a connection alone, since a host that drops every packet is not one that accepts and is silent."""
+    if not target.in_process:
+        try:
+            await check_connection(target)
+        except PreflightError as error:
+            return error
+    text = f"{target.url}{path} accepts connections and did not answer within {timeout_ns / NS:g} s"
     return PreflightError(Reason.PREFLIGHT_TIMEOUT, text)
 
 

@@ -28,11 +28,16 @@ _REASONS = {
 }
 
 
+_PATH_CHARACTERS = "!$&'()*+,;=:@"
+"""What a segment of a path may hold beside letters, digits and -._~ (RFC 3986, section 3.3)."""
+
+
 class HttpClient:
     """One server. Each method raises PreflightError. The headers are the target's own."""
 
     def __init__(self, target: Target) -> None:
         self._pages = PageClient(target)
+        self._kind = target.kind
 
     async def close(self) -> None:
         await self._pages.close()
@@ -44,28 +49,28 @@ class HttpClient:
         return await self._is_ok("/v2/health/ready")
 
     async def is_model_ready(self, model: str, version: str) -> bool:
-        return await self._is_ok(f"{model_path(model, version)}/ready")
+        return await self._is_ok(f"{self._path(model, version)}/ready")
 
     async def get_server_metadata(self) -> Any:
         return await self._get("/v2")
 
     async def get_model_metadata(self, model: str, version: str) -> Any:
-        return await self._get(model_path(model, version))
+        return await self._get(self._path(model, version))
 
     async def get_model_config(self, model: str, version: str) -> Any:
-        return await self._get(f"{model_path(model, version)}/config")
+        return await self._get(f"{self._path(model, version)}/config")
 
     async def get_inference_statistics(self, model: str, version: str) -> Any:
-        return await self._get(f"{model_path(model, version)}/stats")
+        return await self._get(f"{self._path(model, version)}/stats")
 
     async def get_model_repository_index(self) -> Any:
         return (await self._post("/v2/repository/index", None)).json()
 
     async def get_trace_settings(self, model: str) -> Any:
-        return await self._get(f"{_of_model(model)}/trace/setting")
+        return await self._get(f"{self._of_model(model)}/trace/setting")
 
     async def update_trace_settings(self, model: str, settings: Mapping[str, Any]) -> None:
-        await self._post(f"{_of_model(model)}/trace/setting", settings)
+        await self._post(f"{self._of_model(model)}/trace/setting", settings)
 
     async def get_system_shared_memory_status(self) -> Any:
         return await self._get("/v2/systemsharedmemory/status")
@@ -93,12 +98,19 @@ class HttpClient:
         headers = [("Content-Type", "application/json" if json_length is None else "application/octet-stream")]
         if json_length is not None:
             headers.append(("Inference-Header-Content-Length", str(json_length)))
-        page = await self._checked(f"{model_path(model, version)}/infer", "POST", bytes(body), headers, HTTP_BYTES)
+        page = await self._checked(f"{self._path(model, version)}/infer", "POST", bytes(body), headers, HTTP_BYTES)
         length = page.header("inference-header-content-length")
         header_length = int(length) if length else None
         return tritonclient.http.InferResult.from_response_body(page.body, header_length=header_length)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _path(self, model: str, version: str) -> str:
+        return model_path(self._kind, model, version)
+
+    def _of_model(self, model: str) -> str:
+        """The path of settings that a model and the server have."""
+        return self._path(model, "") if model else "/v2"
 
     async def _is_ok(self, path: str) -> bool:
         """A redirect is neither: another server would be asked."""
@@ -127,12 +139,9 @@ class HttpClient:
         return page
 
 
-def _of_model(model: str) -> str:
-    """The path of settings that a model and the server have."""
-    return model_path(model, "") if model else "/v2"
-
-
-def model_path(model: str, version: str) -> str:
-    """The path of a model, below the target's prefix."""
-    at_version = f"/versions/{quote(version, safe='')}" if version else ""
-    return f"/v2/models/{quote(model, safe='')}{at_version}"
+def model_path(kind: str, model: str, version: str) -> str:
+    """The path of a model, below the target's prefix. Of a name, what a path may hold stands for itself, since Triton
+    decodes nothing: `%41` is three characters of a name to it, and one to servers of other kinds."""
+    safe = _PATH_CHARACTERS + "%" if kind == "triton" else _PATH_CHARACTERS
+    at_version = f"/versions/{quote(version, safe=safe)}" if version else ""
+    return f"/v2/models/{quote(model, safe=safe)}{at_version}"

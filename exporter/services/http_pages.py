@@ -182,6 +182,6 @@ async def ask(target: Target, path: str, timeout_ns: int, method: str = "GET") -
         async with asyncio.timeout(timeout_ns / NS):
             return await client.ask(path, method)
     except TimeoutError as error:
-        raise no_answer(target.url + path, timeout_ns) from error
+        raise await no_answer(target, timeout_ns, path) from error
     finally:
         await client.close()

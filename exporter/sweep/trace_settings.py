@@ -29,6 +29,9 @@ RESTORE_LIMIT_NS = 5 * NS
 HURRIED_LIMIT_NS = NS
 """How long all of them may take together where the process ends at once."""
 
+_NO_TRACE_FILE = "trace file name is not given"
+_TRACE_FLAG = "--trace-config triton,file=FILE (before release 22.12: --trace-file FILE)"
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -74,13 +77,24 @@ async def server_settings(probe: Probe, make_control: MakeControl = control_of) 
         change = _Change(probe, before, make_control)
         _open.append(change)
         try:
-            await _within_limit(control.set_trace(probe.model, wanted), probe.target.connect_timeout_ns)
+            try:
+                await _within_limit(control.set_trace(probe.model, wanted), probe.target.connect_timeout_ns)
+            except PreflightError as error:
+                raise _with_flag(error) from error
             yield
         finally:
             # A second cancellation must not leave a server that traces for ever.
             await asyncio.shield(asyncio.create_task(_put_back(control, change)))
     finally:
         await control.close()
+
+
+def _with_flag(error: PreflightError) -> PreflightError:
+    """Without a file for them Triton takes no trace settings, and does not say how it gets one."""
+    if _NO_TRACE_FILE not in str(error):
+        return error
+    text = f"server_settings: the server has no file for its traces: start it with {_TRACE_FLAG} ({error})"
+    return PreflightError(Reason.UNSUPPORTED, text)
 
 
 def put_back_now() -> list[str]:

@@ -6,6 +6,7 @@ trailers only, and answers of something that is not gRPC at all. Knows no servic
 
 from __future__ import annotations
 
+import base64
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -100,8 +101,13 @@ def request_block(
     if encoding != "identity":
         fields.append(("grpc-encoding", encoding))
     fields.append(("grpc-accept-encoding", ACCEPTED_ENCODINGS))
-    fields += [(name.lower(), value) for name, value in metadata]
+    fields += [(name.lower(), _on_the_wire(name, value)) for name, value in metadata]
     return encode_block(fields)
+
+
+def _on_the_wire(name: str, value: str) -> str:
+    """A value whose name ends so is bytes, which travel as base64."""
+    return base64.b64encode(value.encode("latin-1")).decode().rstrip("=") if name.lower().endswith("-bin") else value
 
 
 class Rpc(Stream):

@@ -73,7 +73,7 @@ class Session:
             async with asyncio.timeout(target.connect_timeout_ns / NS):
                 return await control.ready_models()
         except TimeoutError as error:
-            raise no_answer(target.url, target.connect_timeout_ns) from error
+            raise await no_answer(target, target.connect_timeout_ns) from error
         finally:
             await control.close()
 

@@ -234,4 +234,5 @@ def make_plan(
         level=level or concurrency(1),
         max_requests=max_requests,
         max_duration_ns=round(max_duration_ms * MS),
+        seed=(level.seed or 0) if level else 0,
     )

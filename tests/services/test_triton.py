@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -159,15 +161,21 @@ def test_each_step_has_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "model", "version", "expected"),
+    ("kind", "model", "version", "expected"),
     [
-        ("", "m", "", "/v2/models/m/infer"),
-        ("/a/b", "m", "2", "/a/b/v2/models/m/versions/2/infer"),
-        ("", "a/b c?d#é", "", "/v2/models/a%2Fb%20c%3Fd%23%C3%A9/infer"),
+        ("triton", "m", "", "/v2/models/m/infer"),
+        ("triton", "m", "2", "/v2/models/m/versions/2/infer"),
+        ("triton", "a/b c?d#é", "", "/v2/models/a%2Fb%20c%3Fd%23%C3%A9/infer"),
+        # Triton decodes nothing: all four were measured on the real one.
+        ("triton", "SE-DKT+", "", "/v2/models/SE-DKT+/infer"),
+        ("triton", "a:b", "", "/v2/models/a:b/infer"),
+        ("triton", "v1.2@x", "", "/v2/models/v1.2@x/infer"),
+        ("triton", "a%b", "", "/v2/models/a%b/infer"),
+        ("oip", "a%b:c", "", "/v2/models/a%25b:c/infer"),
     ],
 )
-def test_infer_path(path: str, model: str, version: str, expected: str) -> None:
-    assert path + infer_path(model, version) == expected
+def test_infer_path(kind: str, model: str, version: str, expected: str) -> None:
+    assert infer_path(make_probe(target=make_target(kind=kind), model=model, version=version)) == expected
 
 
 @pytest.mark.parametrize("target", [make_target(), grpc_target()], ids=["http", "grpc"])
@@ -248,3 +256,31 @@ def test_priority_is_the_last_of_the_model_s_levels(asked: str, levels: int, sen
     message = service_pb2.ModelInferRequest.FromString(made(grpc_target()).body[5:])
     found = message.parameters["priority"].uint64_param if "priority" in message.parameters else None
     assert found == sent
+
+
+PARAMETERS: Any = (("headers", "x"), ("priority", 3), ("timeout", 1000))
+
+
+@pytest.mark.parametrize("format_", ["binary", "json"])
+def test_parameters_of_any_name_go_over_http(format_: str) -> None:
+    """The client's library refuses these; Triton takes them, and perf_analyzer sends them over gRPC."""
+    facts, options = make_facts(name="m"), InputOptions(parameters=PARAMETERS, format=format_)
+    steps = make_steps(facts, options)
+    request, plain = (
+        TritonService().encode(make_probe(target=make_target(), input=given), facts, steps, "s")[0]
+        for given in (options, replace(options, parameters=()))
+    )
+    length = re.search(rb"(?i)inference-header-content-length: (\d+)", request.head)
+    content = json.loads(request.body[: int(length[1])] if length else request.body)
+    assert dict(PARAMETERS).items() <= content["parameters"].items()
+    without = re.search(rb"(?i)inference-header-content-length: (\d+)", plain.head)
+    if length and without:
+        assert request.body[int(length[1]) :] == plain.body[int(without[1]) :]
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+def test_half_floats_as_json_outputs_are_refused_before_the_load(datatype: str) -> None:
+    facts = replace(FACTS, outputs=(TensorSpec("O", datatype, (1,)),))
+    probe = make_probe(target=make_target(), input=InputOptions(batch_size=2, string_length=5, output_format="json"))
+    with pytest.raises(InputError, match=rf"^output 'O': Triton sends {datatype} in binary form alone"):
+        TritonService().encode(probe, facts, STEPS, "s")

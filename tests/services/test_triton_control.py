@@ -14,10 +14,12 @@ import pytest
 
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions
 from exporter.core.target import Header, TlsOptions
 from exporter.core.units import NS
 from exporter.services.triton.control import TritonControl
-from tests.builders import make_facts, make_target
+from exporter.services.triton.shared_memory import check as check_shared_memory
+from tests.builders import make_facts, make_probe, make_target
 from tests.transport.certificates import Certificates, make_certificates
 from tests.transport.scripted import Script, serving
 from tests.waiting import patient
@@ -268,6 +270,32 @@ async def test_ids_as_text_are_refused_with_the_name_of_the_control() -> None:
             "model 'b', which model 'm' calls, takes the ids of sequences as text (its control 'CORRID' is a "
             "CONTROL_SEQUENCE_CORRID of TYPE_STRING): use numbers",
         )
+
+
+@pytest.mark.parametrize("status", [400, 503])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "client shared memory is disabled, start the server with --allow-client-shm=true",
+        "registration of system shared memory is not allowed",
+    ],
+)
+async def test_shared_memory_that_is_switched_off_names_the_flag(status: int, text: str) -> None:
+    """As Triton does from release 26.04 on."""
+    refusal = (status, json.dumps({"error": text}))
+
+    async def script(reader: Reader, writer: Writer) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(refusal[1])))
+            writer.write(refusal[1].encode())
+
+    async with serving(script) as port:
+        probe = make_probe(target=make_target(port=port), input=InputOptions(shared_memory="system"))
+        with pytest.raises(PreflightError) as caught:
+            await check_shared_memory(probe)
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert "start it with --allow-client-shm=true (" in str(caught.value)
+    assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("script", [silence, garbage, close_at_once, pages({})])

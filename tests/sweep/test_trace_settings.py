@@ -195,7 +195,7 @@ async def check_second_signal(probe: Probe) -> None:
 
 
 async def test_a_triton_that_cannot_trace_fails_the_sweep(triton: EmbeddedTriton) -> None:
-    with pytest.raises(PreflightError, match="trace file name is not given"):
+    with pytest.raises(PreflightError, match="start it with --trace-config triton,file=FILE"):
         async with server_settings(real_probe(triton, "http")):
             raise AssertionError("the sweep must not run")
 

@@ -120,6 +120,11 @@ def test_request_block() -> None:
     ]
 
 
+def test_binary_metadata_travel_as_base64() -> None:
+    block = request_block(scheme="http", authority="a", path="/p", user_agent="u", metadata=[("X-Bin", "abc\xff")])
+    assert (b"x-bin", b"YWJj/w") in list(Decoder().decode(block, raw=True))
+
+
 def test_request_block_leaves_the_peers_table_alone() -> None:
     decoder = Decoder()
     decoder.decode(request_block(scheme="http", authority="h:1", path="/s/M", user_agent="u", metadata=[("a", "b")]))

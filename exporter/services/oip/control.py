@@ -58,7 +58,7 @@ class OipControl(PlainControl):
                 return await self._preflight(model, version, composing, options)
         except TimeoutError as error:
             await self._disconnect()
-            raise no_answer(self._target.url, self._timeout_ns) from error
+            raise await no_answer(self._target, self._timeout_ns) from error
         except BaseException:
             await self._disconnect()
             raise

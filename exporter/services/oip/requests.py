@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
@@ -19,13 +18,13 @@ from exporter.core.facts import ModelFacts, TensorSpec, request_priority
 from exporter.core.probe import Probe
 from exporter.services.base import Tensors
 from exporter.services.encoding import Tensor, checked, grpc_request, http_request, raw, refuse_not_finite, strings
+from exporter.services.http_client import model_path
 from exporter.transport.call import EncodedRequest
 
 
-def infer_path(model: str, version: str) -> str:
+def infer_path(probe: Probe) -> str:
     """The path of the inference request, below the endpoint's prefix."""
-    at_version = f"/versions/{quote(version, safe='')}" if version else ""
-    return f"/v2/models/{quote(model, safe='')}{at_version}/infer"
+    return f"{model_path(probe.target.kind, probe.model, probe.version)}/infer"
 
 
 # --- HTTP, binary ----------------------------------------------------------------------------------------------------
@@ -35,14 +34,16 @@ def encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str
     """For servers that take binary tensors; in `input.format` and `input.output_format`. Raises InputError, or
     PreflightError if a header's value cannot be read."""
     binary, binary_output = probe.input.format == "binary", probe.input.output_format == "binary"
+    if not binary_output:
+        _refuse_half_floats(facts.outputs)
     outputs = [tritonclient.http.InferRequestedOutput(spec.name, binary_data=False) for spec in facts.outputs]
     body, json_length = tritonclient.http.InferenceServerClient.generate_request_body(
         [_http_input(spec, tensor, binary) for spec, tensor in checked(facts, tensors)],
         outputs=None if binary_output else outputs,
         request_id=request_id,
         priority=request_priority(probe, facts),
-        parameters=dict(probe.input.parameters),
     )
+    body, json_length = _with_parameters(bytes(body), json_length, dict(probe.input.parameters))
     if json_length is None:
         headers = [("Content-Type", "application/json")]
     else:
@@ -50,7 +51,24 @@ def encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str
             ("Content-Type", "application/octet-stream"),
             ("Inference-Header-Content-Length", str(json_length)),
         ]
-    return http_request(probe, sweep_id, infer_path(probe.model, probe.version), headers, bytes(body))
+    return http_request(probe, sweep_id, infer_path(probe), headers, body)
+
+
+def _with_parameters(body: bytes, json_length: int | None, parameters: dict[str, Any]) -> tuple[bytes, int | None]:
+    """The body with these parameters, too. The client's library refuses some names, which it has other uses for."""
+    if not parameters:
+        return body, json_length
+    content = json.loads(body[:json_length])
+    content["parameters"] = content.get("parameters", {}) | parameters
+    head = json.dumps(content, separators=(",", ":")).encode()
+    return (head, None) if json_length is None else (head + body[json_length:], len(head))
+
+
+def _refuse_half_floats(outputs: Sequence[TensorSpec]) -> None:
+    for spec in outputs:
+        if spec.datatype in HALF_FLOATS:
+            text = f"Triton sends {spec.datatype} in binary form alone, not with output_format: json"
+            raise InputError(f"output {spec.name!r}: {text}")
 
 
 def _http_input(spec: TensorSpec, tensor: Tensor, binary: bool) -> tritonclient.http.InferInput:
@@ -81,7 +99,7 @@ def encode_json(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str
         for spec, tensor in checked(facts, tensors)
     ]
     headers = [("Content-Type", "application/json")]
-    path = infer_path(probe.model, probe.version)
+    path = infer_path(probe)
     return http_request(probe, sweep_id, path, headers, json.dumps(content).encode())
 
 

@@ -44,7 +44,7 @@ class TfServingControl(PlainControl):
             async with asyncio.timeout(self._timeout_ns / NS):
                 told = await tell(model, version)
         except TimeoutError as error:
-            raise no_answer(self._target.url, self._timeout_ns) from error
+            raise await no_answer(self._target, self._timeout_ns) from error
         return model_facts(model, version, told, options, self._page.there)
 
     # --- gRPC --------------------------------------------------------------------------------------------------------

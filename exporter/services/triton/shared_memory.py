@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,13 @@ class Area:
     region: str
     offset: int
     size: int
+
+
+_SWITCHED_OFF = re.compile(
+    r"allow[-_]client[-_]shm|shared memory.*\b(disabled|not (allowed|enabled|permitted))", re.IGNORECASE
+)
+"""How Triton refuses it: from release 26.04 on unless its flag allows it."""
+_FLAG = "--allow-client-shm=true"
 
 
 class SharedMemory:
@@ -131,6 +139,9 @@ class SharedMemory:
                         region.name, region.raw_handle, CUDA_DEVICE, region.size
                     )
             except PreflightError as error:
+                if _SWITCHED_OFF.search(str(error)):
+                    text = f"input.shared_memory: the server shares none with clients: start it with {_FLAG} ({error})"
+                    raise PreflightError(Reason.UNSUPPORTED, text) from error
                 if error.reason is not Reason.PROTOCOL:
                     raise
                 text = f"input.shared_memory: {self._kind} needs a server that shares it with us: {error}"

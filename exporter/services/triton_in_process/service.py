@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.core.errors import TransportError
+from exporter.core.errors import InputError, TransportError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Probe
@@ -32,6 +32,7 @@ MAX_SPARES = 64
 twentieth of the quickest answers."""
 
 _TEXT_LENGTH = 300
+_NOT_PARAMETERS = ("priority", "timeout")
 _OK = Outcome.OK
 
 
@@ -94,6 +95,9 @@ class LocalPlacer(SequenceWords):
 
 
 def _template(probe: Probe, facts: ModelFacts, tensors: Tensors, request_id: str) -> Template:
+    for name, _ in probe.input.parameters:
+        if name in _NOT_PARAMETERS:
+            raise InputError(f"input.parameters.{name}: the library does not take it as a parameter")
     inputs = local_inputs(facts, tensors)
     return Template(
         model=probe.model.encode(),

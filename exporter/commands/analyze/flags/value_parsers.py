@@ -20,6 +20,7 @@ _OUT_OF_SCOPE = {
     "dynamic_grpc": "gRPC services of other kinds are out of scope; ghz measures those",
 }
 _WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
+_WHOLE_FRACTION = re.compile(r"(?<=[0-9])\.0+\Z")
 
 
 def present(given: str) -> bool:
@@ -60,12 +61,13 @@ def number(given: str) -> float:
 
 
 def milliseconds(limits: Quantity) -> Callable[[str], str]:
-    """A duration in milliseconds, as the configuration writes it, within the limits that its key has there."""
+    """A duration in milliseconds, as the configuration writes it, within the limits that its key has there. 1000.0 is
+    1000: Model Analyzer writes it so."""
     low, high = math.ceil(limits.low / MS), math.floor(limits.high / MS)
 
     def read(given: str) -> str:
         try:
-            return f"{whole(low, high)(given)}ms"
+            return f"{whole(low, high)(_WHOLE_FRACTION.sub('', given))}ms"
         except ValueError as error:
             raise ValueError(f"{error} (milliseconds)") from None
 

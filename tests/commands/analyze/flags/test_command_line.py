@@ -234,7 +234,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {},
     ),
     (
-        "-m m --collect-metrics --metrics-url host:1/metrics --metrics-interval 500",
+        "-m m --collect-metrics --metrics-url host:1/metrics --metrics-interval 500.0",
         {"metrics_url": "http://host:1/metrics", "metrics_interval": "500ms"},
         {},
     ),

@@ -37,6 +37,7 @@ COUNTS = {
     *("windows_run", "windows_merged", "foreign_requests", "inference_count", "execution_count", "in_flight", "port"),
     *("max_batch_size", "batch_size", "shape", "seed", "string_length", "max_in_flight", "max_requests", "workers"),
     *("error_min_requests", "stability_windows", "max_windows", "window_requests", "request_count", "repeats"),
+    *("buckets_per_decade", "backlog_growth"),
     *(
         "warm_up_requests",
         "stability_percentile",

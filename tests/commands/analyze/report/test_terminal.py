@@ -235,7 +235,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert lines[0] == "Request Rate: 50 inference requests per second"
     assert "    Failed request count: 3 (1 timeout, 2 cancelled)" in lines
     assert "    Avg send request rate: 334.00 infer/sec" in lines
-    assert any("2.34% of the requests could not be sent" in line for line in lines)
+    assert any("2.34% of the requests that were due were not sent" in line for line in lines)
     assert "    [WARNING] 110 requests that the server counted were not ours" in lines
     assert "    Note: the metrics page did not answer" in lines
     assert lines[-3].startswith("[WARNING] Requests left later than they were meant to: from the moment meant")

@@ -18,7 +18,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         for request in requests:
-            case, number = pb_utils.get_input_tensor_by_name(request, "CASE").as_numpy().flatten()[:2]
+            case, number = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "CASE")).flatten()[:2]
             arguments = (request.get_response_sender(), int(case), int(number))
             threading.Thread(target=self._answer, args=arguments, daemon=True).start()
 
@@ -59,5 +59,5 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text))
         numbers = {"OUT": number, "MOST": self._most}
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, np.array([value], np.int32)) for name, value in numbers.items()]
+            [pb_utils.Tensor.from_dlpack(name, np.array([value], np.int32)) for name, value in numbers.items()]
         )
