@@ -212,6 +212,10 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
         state = case.state.tier(signal, tier)
         before = state.holds
         holds = baseline_verdict.take(state, count, None if worse is None else worse > limit, case.now_unix_s)
+        if state.holds and not before:
+            # By the sweeps as they were: the interval is only what they were meant to be apart.
+            last = baseline_verdict.judged(state, count)
+            state.began_unix_s = case.state.history.moment(len(last) - last.index("1"))
         if state.holds != before:
             case.events.append(_event(signal, tier, worse, limit, began=state.holds))
         if holds is not None:

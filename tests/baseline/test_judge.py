@@ -611,3 +611,14 @@ def test_only_configured_levels_are_judged() -> None:
     probe = make_probe()
     result = make_result(probe, measurements=(make_measurement(), make_measurement(concurrency(9))))
     assert [verdict.level.label for verdict in judge(LoadState(), result)] == ["1"]
+
+
+def test_a_regression_began_when_its_first_sweep_ended_however_late_sweeps_were() -> None:
+    """By the interval it began later than that, and `pin` left its first sweeps out."""
+    story = pinned()
+    began_s = story.now_s
+    for _ in range(4):
+        story.run(60.0, 1.6)
+        story.now_s += 5 * 60
+    assert story.signal().tiers["page"] is True
+    assert story.signal().began_unix_s == began_s
