@@ -93,11 +93,12 @@ class SignalBaseline:
         """The ratio of this baseline to another: the median over the week."""
         return math.exp(float(np.median(np.subtract(self.hours, other.hours))))
 
-    def limit(self, tier: Tier) -> float:
-        """The logarithm above which a sweep is bad: the tier's ratio, or more where ordinary days come to more."""
+    def limit(self, tier: Tier, *, unstable: bool = False) -> float:
+        """The logarithm above which a sweep is bad: the tier's ratio, or more where ordinary days come to more; for an
+        unstable one so many times that as unstable sweeps scatter more."""
         usual = self.usual.get(tier.name)
         by_noise = usual.limit(tier) if usual is not None else tier.noise_factor * self.noise
-        return max(math.log(tier.ratio), by_noise)
+        return max(math.log(tier.ratio), by_noise * (self.unstable_factor if unstable else 1.0))
 
 
 def worse_residuals(signal: Signal, baseline: SignalBaseline, unix_s: Floats, logs: Floats) -> Floats:

@@ -104,6 +104,10 @@ class History:
             return float(self._recent.unix_s[self._count - 1])
         return float(self.older.unix_s[-1]) if len(self.older) else 0.0
 
+    def moment(self, back: int) -> float:
+        """When the last sweep but `back` - 1 ended, or the oldest of the recent ones; there must be one."""
+        return float(self._recent.unix_s[max(0, self._count - back)])
+
     @property
     def recent(self) -> Rows:
         """The last sweeps, all of them."""

@@ -207,11 +207,15 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
     for tier in options.tiers:
         if signal not in tier.signals or (tier.name == _PAGE and case.pin.provisional):
             continue
-        limit = baseline.limit(tier) + allowance
+        limit = baseline.limit(tier, unstable=case.unstable) + allowance
         count = _scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
         state = case.state.tier(signal, tier)
         before = state.holds
         holds = baseline_verdict.take(state, count, None if worse is None else worse > limit, case.now_unix_s)
+        if state.holds and not before:
+            # By the sweeps as they were: the interval is only what they were meant to be apart.
+            last = baseline_verdict.judged(state, count)
+            state.began_unix_s = case.state.history.moment(len(last) - last.index("1"))
         if state.holds != before:
             case.events.append(_event(signal, tier, worse, limit, began=state.holds))
         if holds is not None:
@@ -236,8 +240,7 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
 
 
 def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: float) -> float:
-    """How much worse the signal is, as a logarithm above 0 where it is worse: than the mode that it is in, and in units
-    of stable sweeps."""
+    """How much worse the signal is than the mode that it is in, as a logarithm above 0 where it is worse."""
     worse = -difference if signal is Signal.THROUGHPUT else difference
     if (modes := baseline.modes) is not None:
         if worse < modes.distance / 2:
@@ -245,7 +248,7 @@ def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: fl
         lower_s = case.state.lower_unix_s.setdefault(signal, case.now_unix_s)
         if worse > modes.distance - modes.tolerance and case.now_unix_s - lower_s <= modes.longest_s:
             worse -= modes.distance
-    return worse / baseline.unstable_factor if case.unstable and worse > 0 else worse
+    return worse
 
 
 def _event(signal: Signal, tier: Tier, worse: float | None, limit: float, *, began: bool) -> VerdictEvent:

@@ -28,9 +28,10 @@ from exporter.core.probe import Signal
 
 LEAST_UNSTABLE = 20
 _MOST_UNSTABLE = 3.0
-_LEAST_OF_MODE = 20
-_CHANGES_A_DAY = 6.0
-"""A daily job changes a signal twice a day; what has two modes changes more often."""
+_LEAST_OF_MODE = 12
+_CHANGES_A_DAY, _CHANGING_PART = 6.0, 0.12
+"""A daily job changes a signal twice a day; what has two modes changes more often: so often, or at so many of its
+sweeps where there are few a day."""
 _LONGER = 1.5
 """The upper mode may last so much longer than it ever did in the baseline."""
 _DAY_S = 86_400.0
@@ -107,7 +108,7 @@ def _modes(times: Floats, values: Floats, recent: Rows, signal: Signal) -> tuple
         return None, none
     upper = values > groups.divide
     days = max(1.0, float(times[-1] - times[0]) / _DAY_S)
-    if np.count_nonzero(upper[1:] != upper[:-1]) < _CHANGES_A_DAY * days:
+    if np.count_nonzero(upper[1:] != upper[:-1]) < min(_CHANGES_A_DAY * days, _CHANGING_PART * len(values)):
         return None, none
     distance = groups.high - groups.low
     tolerance = min(0.45 * distance, max(0.05, 3.5 * groups.scale))

@@ -301,7 +301,7 @@ class Tier:
     signals: tuple[Signal, ...]
 
 
-PAGE = Tier("page", 1.25, 3.0, 14, 18, 6, (Signal.LATENCY_P50,))
+PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,))
 
 WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
 

@@ -51,7 +51,7 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
         # A signal has one reason at a time.
         f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
-        f.BIMODAL_LATENCY: levels * 4,
+        f.BIMODAL_LATENCY: levels * (4 if probe.baseline.enabled else 2),
         # And +Inf, the sum and the count.
         f.DURATION: levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
     }

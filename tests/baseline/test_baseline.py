@@ -138,9 +138,9 @@ def test_a_nightly_job_is_no_second_mode() -> None:
     ("usual", "noise", "limit"),
     [
         ((), 0.0, math.log(1.25)),
-        ((), 0.1, 0.3),  # e^(k x noise), where no days are known
+        ((), 0.1, 0.4),  # e^(k x noise), where no days are known
         ((0.02, 0.01, 0.05, 0.05), 0.1, math.log(1.25)),  # noisy, but its days never come to much
-        ((0.2, 0.1, 0.4, 0.5), 0.03, 0.5),
+        ((0.2, 0.08, 0.4, 0.5), 0.03, 0.52),
         ((0.2, 0.2, 0.4, 0.5), 0.03, 0.6),  # no more than the worst of its days, and something
         ((0.05, 0.01, 0.3, 0.3), 0.03, 0.3 + math.log(1.25) / 4),  # a few of its days are much worse
     ],
@@ -149,6 +149,8 @@ def test_limits(usual: tuple[float, ...], noise: float, limit: float) -> None:
     days = {"page": Usual(*usual)} if usual else {}
     baseline = SignalBaseline(array("d", [0.0] * 168), noise, 1, usual=days)
     assert baseline.limit(PAGE) == pytest.approx(limit)
+    by_noise = limit if limit > math.log(1.25) else 0.0
+    assert baseline.limit(PAGE, unstable=True) >= 1.5 * by_noise  # as much wider as unstable sweeps scatter
 
 
 def test_ordinary_days_with_bursts_come_to_more_than_quiet_ones() -> None:

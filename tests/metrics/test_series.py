@@ -11,7 +11,7 @@ from exporter.analysis.join import COMPONENTS
 from exporter.config import build_probes, load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, SequenceOptions, Signal, Slo, Unit, Validation
-from exporter.core.result import LevelVerdict, Measurement, PercentileValue, ServerMetrics, SignalVerdict
+from exporter.core.result import LevelVerdict, Measurement, PercentileValue, ServerMetrics, SignalVerdict, Withheld
 from exporter.core.units import MS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.metrics.collector import ProbeRow, ProbeSamples
@@ -65,6 +65,7 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
         "first_response": summary if streamed else None,
         "inter_response": summary if streamed else None,
         "sequences": 9,
+        "modes_ns": (4.0 * MS, 8.0 * MS),
     }
     if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):
         changes |= {"response_time": summary, "send_lag": summary}
@@ -86,6 +87,8 @@ def full_verdict(probe: Probe, level: LoadLevel) -> LevelVerdict:
             1.25,
             {tier.name: True for tier in probe.baseline.tiers if signal in tier.signals},
             version_ratio=1.1,
+            reason=Withheld.NO_REQUESTS,
+            modes=(4.0 * MS, 8.0 * MS),
         )
         for signal in Signal
     )
