@@ -283,9 +283,10 @@ class OpenLoop:
     waits for one, in its turn, and goes with the moment at which it was due: its response time has the wait, as a
     user's would (as in wrk2). Leaving it out would hide just the time in which the server stood still. The server never
     has more requests than it may, and never gets more than were asked for. What has waited for `patience_ns`, the
-    requests' own time-out, is given up: unsent. So is what is due while the server is spared, after the same outcomes
-    and for as long as a closed loop would pause: to a server that is gone a rate is no measure, but connections by the
-    thousand. Nothing else that it answers changes anything: the level's stop rules are there for that.
+    requests' own time-out, is given up: unsent. So is what is due while the server is spared, or it would get all of it
+    at once: after the same outcomes and for as long as a closed loop would pause, and for as long as it asks
+    (`is_spared`). To a server that is gone a rate is no measure, but connections by the thousand. Nothing else that it
+    sends changes anything: the level's stop rules are there for that.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
     """
@@ -300,10 +301,12 @@ class OpenLoop:
         on_finished: Callable[[], None],
         on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF,
         patience_ns: int = 10 * NS,
+        is_spared: Callable[[], bool] = lambda: False,
     ) -> None:
         self.unsent = 0
         self._waiting: deque[int] = deque()
         self._patience_ns = patience_ns
+        self._is_spared = is_spared
         # The last one used is used next: few connections do the work, and those stay warm.
         self._free = list(reversed(calls))
         self._places = len(calls)
@@ -370,7 +373,7 @@ class OpenLoop:
         self._alarm.set(self._due_ns)
 
     def _send_one(self, now_ns: int) -> None:
-        if now_ns < self._spared_until_ns or len(self._waiting) >= MAX_WAITING:
+        if now_ns < self._spared_until_ns or len(self._waiting) >= MAX_WAITING or self._is_spared():
             self.unsent += 1
         elif self._waiting or not self._send(self._due_ns, now_ns):
             self._waiting.append(self._due_ns)

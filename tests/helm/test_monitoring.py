@@ -67,7 +67,10 @@ def test_single_alerts_are_fitted_and_all_others_stay(tmp_path: Path) -> None:
 
 
 def test_a_group_without_rules_is_none() -> None:
-    slo = {name: {"enabled": False} for name in ("TritonCanarySloBurnFast", "TritonCanarySloBurnSlow")}
+    slo = {
+        name: {"enabled": False}
+        for name in ("TritonCanarySloBurnFast", "TritonCanarySloBurnSlow", "TritonCanarySloMissed")
+    }
     names = [group["name"] for group in rules_of({"prometheusRule": {"enabled": True, "alerts": slo}})["groups"]]
     assert "triton-canary-slo" not in names
     assert "triton-canary-probes" in names

@@ -18,15 +18,18 @@ import numpy as np
 import pytest
 
 from exporter.core.outcome import Reason
-from exporter.core.probe import MeasurementOptions
+from exporter.core.probe import MeasurementOptions, StabilityRule
 from exporter.core.result import Measurement
 from exporter.core.window import RecordColumns, Window
 from exporter.sweep.level_run import LevelRun
 from tests.builders import concurrency, make_facts, make_probe
 
 RECORDED = Path(__file__).parent / "perf_analyzer"
-CLOSED = MeasurementOptions(stability_ratio=0.1, stability_percentile=95.0, percentiles=(50.0, 90.0, 95.0, 99.0))
-RATE = MeasurementOptions(stability_ratio=0.2, percentiles=(50.0, 90.0, 95.0, 99.0))
+THEIRS = StabilityRule.PERF_ANALYZER
+CLOSED = MeasurementOptions(
+    stability_ratio=0.1, stability_percentile=95.0, percentiles=(50.0, 90.0, 95.0, 99.0), stability_rule=THEIRS
+)
+RATE = MeasurementOptions(stability_ratio=0.2, percentiles=(50.0, 90.0, 95.0, 99.0), stability_rule=THEIRS)
 
 
 def windows_of(name: str) -> list[Window]:

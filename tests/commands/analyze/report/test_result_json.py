@@ -31,6 +31,7 @@ COUNTS = {
         "index",
         "sent",
         "unsent",
+        "unchecked",
         "size",
         "executions",
     ),
