@@ -178,7 +178,13 @@ def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Pat
         assert (data / ".daemon.lock").read_text().startswith(f"{second.pid} ")
     assert json.loads((data / "state.json").read_text())["probes"][0]["probe"] == "probe"
     decode((data / "baselines" / "probe.baseline").read_text(), "probe")
-    assert sorted(path.name for path in data.iterdir()) == [".daemon.lock", "baselines", "state.json"]
+    assert sorted(path.name for path in data.iterdir()) == [
+        ".daemon.lock",
+        "accounts",
+        "baselines",
+        "ledger.jsonl",
+        "state.json",
+    ]
 
 
 def _holder(first: RunningDaemon, second: RunningDaemon) -> RunningDaemon:

@@ -46,7 +46,8 @@ class WatchingService(TritonService):
         original = GrpcLink._tell
 
         def tell(link: GrpcLink, rpc: UnaryRpc, now_ns: int) -> None:
-            for message in rpc.take_messages():
+            # The control plane's calls are not the engine's: their messages stay.
+            for message in rpc.take_messages() if rpc.call in self.carried else ():
                 answer = service_pb2.ModelInferResponse.FromString(message)
                 self.answers.append((self.carried[rpc.call], int.from_bytes(answer.raw_output_contents[0], "little")))
             original(link, rpc, now_ns)

@@ -24,7 +24,7 @@ from tests.builders import concurrency, make_probe, make_target
 from tests.engine.levels import events_of
 from tests.transport.scripted import Ended
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent / "error_models"
 OK, ERROR, TIMEOUT = Outcome.OK, Outcome.SERVER_ERROR, Outcome.TIMEOUT
 TAKES_NS = 30 * MS
 
