@@ -183,5 +183,6 @@ def test_analyze_by_the_line_of_perf_analyzer(
     assert "Service Kind: TORCHSERVE" in capsys.readouterr().out
     [found] = json.loads((tmp_path / "perf.json").read_text())["measurements"]
     assert found["validated"] == found["outcomes"]["ok"] > 0
-    assert found["server"]["success"]["count"] == pytest.approx(found["outcomes"]["ok"], abs=2)
+    # The page is read beside the load, a few requests late on a machine that is in use.
+    assert found["server"]["success"]["count"] == pytest.approx(found["outcomes"]["ok"], abs=2, rel=0.03)
     assert found["server"]["fail"] is None
