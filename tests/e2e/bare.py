@@ -44,6 +44,8 @@ done
 user=$3 command=$4
 shift 4
 set +e
+# Ctrl-C is for the command: what it leaves is looked for after it, however it ends.
+trap : INT
 chroot --userspec="$user:$user" . env -i "$@" bash -c "$command"
 echo "status $?"
 for process in proc/[0-9]*; do
