@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ from exporter.archive.columns import LEVEL_COLUMNS
 from exporter.archive.rows import iso_time
 from exporter.cli import run as run_cli
 from exporter.commands.changes.detect import find_changes
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ruptures") is None, reason="ruptures has no build for this Python"
+)
 
 BEGIN = 1_767_571_200.0
 DAY = 86_400.0

@@ -612,7 +612,7 @@ async def test_a_pause_that_outlives_the_level_is_told_and_kept_in_the_next() ->
 
 
 async def test_a_level_takes_no_more_places_than_earlier_ones_left() -> None:
-    free_ns = time.monotonic_ns() + 400 * MS
+    free_ns = time.monotonic_ns() + 2 * NS  # long enough for a machine that is in use
     most = {True: 0, False: 0}
 
     def watched(number: int) -> Reply:
@@ -622,7 +622,7 @@ async def test_a_level_takes_no_more_places_than_earlier_ones_left() -> None:
 
     service = FakeService(watched)
     plan = make_plan(concurrency(8), max_in_flight=8)
-    await run_level(plan, service, abandoned=Abandoned([free_ns] * 6), stop_after=10)
+    await run_level(plan, service, abandoned=Abandoned([free_ns] * 6), stop_after=45)
     assert 0 < most[True] <= 2
     assert most[False] >= 7  # beside the one that is asked about
 

@@ -53,7 +53,7 @@ async def pool(triton_variables: None) -> AsyncIterator[WorkerPool]:
     await it.close()
 
 
-ENGINE_MODELS = Path(__file__).parents[1] / "engine" / "models"
+ENGINE_MODELS = Path(__file__).parents[1] / "engine" / "error_models"
 
 
 def target(installation: Path, models: Path = MODELS, **changes: Any) -> Target:

@@ -114,7 +114,8 @@ async def test_the_parts_of_an_ensemble(worker: LocalWorker, triton: EmbeddedTri
     assert server is not None
     assert [part.name for part in parts] == ["addsub", "identity"]
     for part in parts:
-        assert part.success.count == pytest.approx(server.success.count, abs=8)
+        # They are asked one after the other, which takes longer on a machine that is in use.
+        assert part.success.count == pytest.approx(server.success.count, abs=8, rel=0.02)
     # Triton's own account of the ensemble is the sum of its parts' own statistics.
     for name in ("compute_input", "compute_infer", "compute_output"):
         total_ns = sum(getattr(part, name).ns for part in parts)
