@@ -15,7 +15,7 @@ from exporter import __version__
 from exporter.core.exit_code import ExitCode
 
 if TYPE_CHECKING:
-    from exporter.web.client import Client
+    from exporter.web.daemon_client import DaemonClient
 
 _DAEMON_URL = "http://127.0.0.1:9787"
 
@@ -126,7 +126,7 @@ def _changes(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from exporter.archive.columns import percentile_text
-    from exporter.commands.changes.command import Request, as_json, as_text, run_changes
+    from exporter.commands.changes.command import ChangesOptions, as_json, as_text, run_changes
     from exporter.config.text import timezone
     from exporter.core.errors import ConfigError
 
@@ -138,7 +138,9 @@ def _changes(options: argparse.Namespace) -> int:
         return ExitCode.BAD_OPTIONS
     column = f"p{percentile_text(options.percentile)}_ns"
     try:
-        found = run_changes(Request(options.path, options.probe, options.level, column, 1 + options.least, zone, since))
+        found = run_changes(
+            ChangesOptions(options.path, options.probe, options.level, column, 1 + options.least, zone, since)
+        )
     except ConfigError as error:
         _complain(str(error))
         return ExitCode.BAD_OPTIONS
@@ -254,19 +256,19 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
 
 
-def _client(options: argparse.Namespace) -> Client | None:
+def _client(options: argparse.Namespace) -> DaemonClient | None:
     """How the daemon is asked; None, and a line on stderr, for options that do not go together."""
-    from exporter.web.client import Client
+    from exporter.web.daemon_client import DaemonClient
 
     if options.key_file and not options.cert_file:
         print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
         return None
-    return Client(options.url, options.token_file, options.ca_file, options.cert_file, options.key_file)
+    return DaemonClient(options.url, options.token_file, options.ca_file, options.cert_file, options.key_file)
 
 
 def _pause(options: argparse.Namespace) -> int:
     from exporter.commands.pause import Scope, run
-    from exporter.web.client import CommandError
+    from exporter.web.daemon_client import CommandError
 
     if (client := _client(options)) is None:
         return ExitCode.BAD_OPTIONS
@@ -279,7 +281,7 @@ def _pause(options: argparse.Namespace) -> int:
 
 def _baseline(options: argparse.Namespace) -> int:
     from exporter.commands.baseline import BaselineCommand, run
-    from exporter.web.client import CommandError
+    from exporter.web.daemon_client import CommandError
 
     if (options.file is not None) != (options.action == "import"):
         print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
@@ -348,12 +350,12 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from exporter.commands.compare.command import Request, run_compare
+    from exporter.commands.compare.command import CompareOptions, run_compare
     from exporter.core.errors import ConfigError
 
     try:
         answer = run_compare(
-            Request(
+            CompareOptions(
                 paths=tuple(options.paths),
                 probes=tuple(options.probe),
                 target=options.target,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from exporter.web.client import Client, CommandError, read_text
+from exporter.web.daemon_client import CommandError, DaemonClient, read_text
 
 __all__ = ["BaselineCommand", "CommandError", "run"]
 
@@ -15,7 +15,7 @@ __all__ = ["BaselineCommand", "CommandError", "run"]
 @dataclass(frozen=True, slots=True)
 class BaselineCommand:
     """One call. `level` "" is all levels; `file` is read by import; `since`, `dry_run` and `force` are of pin; the
-    others are those of `Client`."""
+    others are those of `DaemonClient`."""
 
     action: str
     probe: str
@@ -33,7 +33,7 @@ class BaselineCommand:
 
 def run(command: BaselineCommand) -> str:
     """Does it; returns what is to be printed. Raises CommandError."""
-    client = Client(command.url, command.token_file, command.ca_file, command.cert_file, command.key_file)
+    client = DaemonClient(command.url, command.token_file, command.ca_file, command.cert_file, command.key_file)
     path = f"/api/baseline/{quote(command.probe, safe='')}"
     if command.action == "show":
         return json.dumps(json.loads(client.call("GET", path)), indent=2)

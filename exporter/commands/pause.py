@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from exporter.web.client import Client, CommandError
+from exporter.web.daemon_client import CommandError, DaemonClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Scope:
     probe: str = ""
 
 
-def run(action: str, scope: Scope, client: Client) -> str:
+def run(action: str, scope: Scope, client: DaemonClient) -> str:
     """Does it; returns what is to be printed. Raises CommandError, also for a pause that is in force and would be
     forgotten by a restart."""
     if scope.probe:

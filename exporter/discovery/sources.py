@@ -25,10 +25,10 @@ from exporter.config.document import parse_any
 from exporter.core.bounds import LIST_BYTES, LIST_FILES
 from exporter.core.errors import PreflightError, TransportError, WorkerLostError
 from exporter.core.target import Header, Target, TlsOptions
-from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
-from exporter.discovery.threads import ReaderThreads
+from exporter.discovery.reader_threads import ReaderThreads
 from exporter.server.page_session import PageSession
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up

@@ -24,8 +24,8 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from exporter.core.bounds import PAGE_BYTES, PAGE_LABELS, PAGE_LINE, PAGE_LINES, PAGE_MS, PAGE_PARSE_MS
 from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
-from exporter.core.text import clean_text, is_clean_name
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text, is_clean_name
 from exporter.server import MAX_GPUS
 from exporter.server.page_session import PageSession
 

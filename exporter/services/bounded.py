@@ -17,7 +17,7 @@ from exporter.core.facts import ModelFacts, ModelStatistics, ServerSnapshot, Ten
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.target import Target
-from exporter.core.text import clean_name, clean_text, is_clean_name
+from exporter.core.untrusted_text import clean_name, clean_text, is_clean_name
 from exporter.logs import fields
 from exporter.services.base import NO_RESPONSE, Control, Tensors, TraceSettings
 

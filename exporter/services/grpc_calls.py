@@ -15,7 +15,7 @@ from exporter.core.bounds import CONTROL_BYTES
 from exporter.core.errors import PreflightError, TransportError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.target import Target
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.services.connectivity import transport_reason
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_channel import GrpcChannel

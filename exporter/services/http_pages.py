@@ -16,8 +16,8 @@ from exporter.core.bounds import CONTROL_BYTES
 from exporter.core.errors import PreflightError, ProtocolError, TransportError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.target import Target
-from exporter.core.text import clean_text, load_json
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text, load_json
 from exporter.services.connectivity import no_answer, transport_reason
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers

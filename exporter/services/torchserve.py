@@ -20,7 +20,7 @@ from exporter.core.facts import ModelFacts, TensorSpec
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.core.target import Target
-from exporter.core.text import clean_name
+from exporter.core.untrusted_text import clean_name
 from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request

@@ -12,7 +12,7 @@ from collections import deque
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.transport.call import Call, EncodedRequest, Listener
 from exporter.transport.grpc_link import GrpcLink
 

@@ -16,8 +16,8 @@ from exporter.core.bounds import GRPC_HELD
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
-from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text

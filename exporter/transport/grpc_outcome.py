@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.core.outcome import Outcome
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.wire.grpc import Code, Rpc
 from exporter.wire.http2 import Abort
 

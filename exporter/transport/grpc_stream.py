@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc, sized

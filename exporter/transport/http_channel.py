@@ -13,8 +13,8 @@ import time
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
-from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text

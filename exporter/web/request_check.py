@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.core.text import clean_name
+from exporter.core.untrusted_text import clean_name
 from exporter.web.access import HEALTH_PATHS
 
 _CLOSE = {"Connection": "close"}

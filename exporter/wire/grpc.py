@@ -14,7 +14,7 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from exporter.core.bounds import GRPC_MESSAGE
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.wire.grpc_messages import ACCEPTED_ENCODINGS, MESSAGE_PREFIX, MessageReader
 from exporter.wire.hpack_blocks import HeaderBlock, encode_block
 from exporter.wire.http2 import Abort, Stream

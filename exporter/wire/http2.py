@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from exporter.core.bounds import SETTINGS_BYTES, SETTINGS_CHANGES
 from exporter.core.errors import ProtocolError
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.wire.hpack_blocks import TABLE_SIZE_ZERO, BlockDecoder, HeaderBlock
 from exporter.wire.http2_frames import (
     ACK,

@@ -22,7 +22,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.redaction import redacted
 from exporter.core.target import Target
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 

@@ -20,7 +20,6 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
 from exporter.payload.regions import remove_orphans
 from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
-from exporter.worker.environment import base_environment, header_environment
 from exporter.worker.ipc import (
     Command,
     EndSweep,
@@ -34,6 +33,7 @@ from exporter.worker.ipc import (
     encode,
     receive,
 )
+from exporter.worker.worker_environment import base_environment, header_environment
 
 START_LIMIT_SECONDS = 60.0
 """A cold disk and a busy machine can make the imports take long."""

@@ -29,7 +29,6 @@ from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
 from exporter.storage.account import LOST_AFTER_SECONDS, SIGN_OF_LIFE_SECONDS, Account, SignOfLife
-from exporter.worker.environment import HeaderVariables
 from exporter.worker.ipc import (
     Command,
     EndSweep,
@@ -45,6 +44,7 @@ from exporter.worker.ipc import (
     without_secrets,
 )
 from exporter.worker.session import Session
+from exporter.worker.worker_environment import HeaderVariables
 
 SEND_TIMEOUT_SECONDS = 60.0
 """A daemon that takes nothing for so long is not alive any more."""

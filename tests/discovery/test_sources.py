@@ -145,7 +145,7 @@ async def test_a_reading_that_hangs_is_left_behind_and_not_begun_again(
 
 HANGING = """
 import asyncio, os, sys, threading, time
-from exporter.discovery.threads import ReaderThreads
+from exporter.discovery.reader_threads import ReaderThreads
 
 async def main():
     try:

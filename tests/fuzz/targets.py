@@ -16,7 +16,7 @@ from exporter.config.cron import parse_cron
 from exporter.config.document import parse_any, parse_document
 from exporter.core.errors import ProtocolError
 from exporter.core.facts import TensorSpec
-from exporter.core.text import clean_name, clean_text, load_json
+from exporter.core.untrusted_text import clean_name, clean_text, load_json
 from exporter.discovery.found import DiscoveryError, parse_groups
 from exporter.payload.input_errors import InputErrors
 from exporter.payload.json_file import read_json_file

@@ -22,7 +22,7 @@ csv.field_size_limit(1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChangesOptions:
     """What to read and to look for: `column` of the archive's levels, changes by at least `least_ratio`, since a moment
     (0: all). `probe` and `level` "" are all."""
 
@@ -47,7 +47,7 @@ class LevelChanges:
     changes: tuple[Change, ...]
 
 
-def run_changes(request: Request) -> list[LevelChanges]:
+def run_changes(request: ChangesOptions) -> list[LevelChanges]:
     """The changes of each level of the archive that has sweeps enough. Raises ConfigError."""
     require_ruptures()
     series = _read(request)
@@ -104,7 +104,7 @@ def as_json(found: Sequence[LevelChanges]) -> str:
     )
 
 
-def _read(request: Request) -> dict[tuple[str, str, str, str], list[tuple[float, float]]]:
+def _read(request: ChangesOptions) -> dict[tuple[str, str, str, str], list[tuple[float, float]]]:
     series: defaultdict[tuple[str, str, str, str], list[tuple[float, float]]] = defaultdict(list)
     for row in _rows(request.path):
         try:

@@ -16,7 +16,7 @@ Select = Callable[[StoredLevel], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CompareOptions:
     """What to compare. `before` and `after` are each a time range "FROM..TO", where either end may be left out, or the
     beginning of a hash of the model's or the probe's configuration. `percentiles` None are all that both sides have.
     `tolerance` is a ratio. With fewer than `min_sweeps` sweeps on a side nothing is better or worse."""
@@ -49,7 +49,7 @@ class ComparisonReport:
         return "\n".join([*lines, "", self.markdown] if self.markdown else lines)
 
 
-def run_compare(request: Request) -> ComparisonReport:
+def run_compare(request: CompareOptions) -> ComparisonReport:
     """Reads, compares and words it. Raises ConfigError for what can't be read or selects nothing."""
     first, *others = _sides(request)
     comparisons = [compare(first, other, request.percentiles, request.min_sweeps) for other in others]
@@ -65,7 +65,7 @@ def run_compare(request: Request) -> ComparisonReport:
 # --- sides ------------------------------------------------------------------------------------------------------------
 
 
-def _sides(request: Request) -> list[Side]:
+def _sides(request: CompareOptions) -> list[Side]:
     stored = [read_source(path) for path in request.paths]
     sources = [[level for level in levels if _is_wanted(level, request)] for levels in stored]
     # By time: sweeps that follow each other are alike.
@@ -84,7 +84,7 @@ def _sides(request: Request) -> list[Side]:
     return _as_sides(named)
 
 
-def _is_wanted(level: StoredLevel, request: Request) -> bool:
+def _is_wanted(level: StoredLevel, request: CompareOptions) -> bool:
     return (
         (not request.probes or level.probe in request.probes)
         and (not request.target or level.target == request.target)
@@ -92,7 +92,7 @@ def _is_wanted(level: StoredLevel, request: Request) -> bool:
     )
 
 
-def _before_and_after(request: Request, levels: Sequence[StoredLevel]) -> list[tuple[str, list[StoredLevel]]]:
+def _before_and_after(request: CompareOptions, levels: Sequence[StoredLevel]) -> list[tuple[str, list[StoredLevel]]]:
     if not request.before or not request.after:
         raise ConfigError(["--before and --after go together"])
     parts = (("before", request.before), ("after", request.after))

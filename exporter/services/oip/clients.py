@@ -20,8 +20,8 @@ from exporter.core.bounds import CONTROL_BYTES
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Target
-from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.services.base import NO_RESPONSE
 from exporter.services.connectivity import check_connection
 from exporter.services.grpc_client import GrpcClient

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from exporter.core.datatypes import DATATYPES
 from exporter.core.errors import ProtocolError
-from exporter.core.text import clean_text
+from exporter.core.untrusted_text import clean_text
 from exporter.payload.values import dtype_of
 from exporter.services.base import NO_RESPONSE, Tensors
 from exporter.transport.call import Answer

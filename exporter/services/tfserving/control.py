@@ -15,8 +15,8 @@ from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
-from exporter.core.text import clean_text
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.services.connectivity import check_connection, no_answer
 from exporter.services.grpc_calls import GrpcCalls
 from exporter.services.http_pages import Page, ask

@@ -13,7 +13,7 @@ from exporter.core.errors import ProtocolError
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.target import Target
-from exporter.core.text import clean_text, load_json
+from exporter.core.untrusted_text import clean_text, load_json
 from exporter.services.base import NO_RESPONSE, Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request

@@ -15,7 +15,7 @@ from exporter.archive.columns import LEVELS, WINDOWS
 from exporter.archive.rows import level_rows, window_rows
 from exporter.cli import run
 from exporter.commands.analyze.report.result_json import json_text
-from exporter.commands.compare.command import Request, run_compare
+from exporter.commands.compare.command import CompareOptions, run_compare
 from exporter.core.errors import ConfigError
 from exporter.core.probe import LoadLevel
 from exporter.core.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowSummary
@@ -155,7 +155,7 @@ def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequen
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", SLOW), ("b", second))
     ]
-    answer = run_compare(Request(tuple(paths), percentiles=(50.0,), min_sweeps=1))
+    answer = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
     assert answer.words.splitlines()[-1].startswith(conclusion)
     assert answer.worse == conclusion.startswith("b is worse")
 
@@ -167,7 +167,7 @@ def test_a_ratio_is_no_percentile(two: tuple[Path, Path], capsys: pytest.Capture
 
 
 def test_each_percentile_is_compared_unless_some_are_asked_for(two: tuple[Path, Path]) -> None:
-    words = run_compare(Request(two, levels=("1",))).words
+    words = run_compare(CompareOptions(two, levels=("1",))).words
     assert [part.split()[0] for part in words.splitlines()[1].split(": ")[1].split("; ")] == [
         *("p50", "p95", "p97.5", "p99")
     ]
@@ -188,7 +188,7 @@ def test_two_probes_of_one_archive_and_several_sides(tmp_path: Path) -> None:
         sweep(measured(rate(50), FAST), name="b"),
         sweep(measured(rate(50), SLOW), name="c"),
     )
-    answer = run_compare(Request((archive,), probes=("a", "b", "c"), percentiles=()))
+    answer = run_compare(CompareOptions((archive,), probes=("a", "b", "c"), percentiles=()))
     assert [line for line in answer.words.splitlines() if "request rate" in line] == [
         "request rate 50: b has 1.76 times (1.72 to 1.80) the throughput of a",
         "request rate 50: c has 1.00 times (0.98 to 1.02) the throughput of a",
@@ -210,7 +210,7 @@ def test_before_and_after(tmp_path: Path, before: str, after: str) -> None:
         sweep(measured(concurrency(1), SLOW), at_s=NOON - 86400, config="0a0a0a"),
         sweep(measured(concurrency(1), FAST), at_s=NOON, config="0b0b0b"),
     )
-    answer = run_compare(Request((archive,), before=before, after=after, percentiles=()))
+    answer = run_compare(CompareOptions((archive,), before=before, after=after, percentiles=()))
     assert answer.words.splitlines()[0] == "concurrency 1: after is 1.76 times as fast as before, 1.72 to 1.80"
 
 
@@ -218,7 +218,7 @@ def test_several_targets_are_told_apart_and_unstable_levels_flagged(tmp_path: Pa
     first = sweep(measured(concurrency(1), SLOW), measured(concurrency(2), (100.0, 100.5), stable=False), name="a")
     second = sweep(measured(concurrency(1), SLOW), name="b")
     paths = [save_archive(tmp_path / name, first, second) for name in ("x", "y")]
-    lines = run_compare(Request(tuple(paths), percentiles=())).words.splitlines()
+    lines = run_compare(CompareOptions(tuple(paths), percentiles=())).words.splitlines()
     assert lines[0].startswith("a, concurrency 1: y is as fast as x, as far as can be told: 1.00 times (0.98 to 1.02)")
     assert lines[1].endswith("(not stable on both sides)")
     assert lines[2].startswith("b, concurrency 1: ")
@@ -229,7 +229,7 @@ def test_one_window_gives_no_interval(tmp_path: Path) -> None:
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", (100.0,)), ("b", (150.0,)))
     ]
-    answer = run_compare(Request(tuple(paths), percentiles=(50.0,), min_sweeps=1))
+    answer = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
     assert "b is 1.50 times as fast as a (too few windows for an interval)" in answer.words
     assert "| 1.500 | unknown | better |" in answer.markdown
 
@@ -240,7 +240,7 @@ def test_an_archive_that_is_being_written(tmp_path: Path) -> None:
     for file in archive.iterdir():
         file.write_bytes(file.read_bytes() + b"1,2025-11-21T12:00")
     [windows] = archive.glob("*.windows.csv")
-    answer = run_compare(Request((windows, archive), percentiles=()))
+    answer = run_compare(CompareOptions((windows, archive), percentiles=()))
     assert "1.00 times (0.98 to 1.02)" in answer.words
 
 
@@ -260,31 +260,31 @@ def test_what_can_not_be_read(tmp_path: Path, content: str, name: str, fault: st
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(ConfigError, match=fault) as error:
-        run_compare(Request((path, path)))
+        run_compare(CompareOptions((path, path)))
     assert name in str(error.value)
 
 
 def test_missing_and_empty_places(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.json: No such file"):
-        run_compare(Request((tmp_path / "gone.json",) * 2))
+        run_compare(CompareOptions((tmp_path / "gone.json",) * 2))
     with pytest.raises(ConfigError, match="no archive"):
-        run_compare(Request((tmp_path, tmp_path)))
+        run_compare(CompareOptions((tmp_path, tmp_path)))
 
 
 def test_what_is_there_is_said_where_nothing_is_selected(tmp_path: Path) -> None:
     archive = save_archive(tmp_path, sweep(measured(concurrency(1), SLOW), config="0a0a"))
     with pytest.raises(ConfigError) as error:
-        run_compare(Request((archive,)))
+        run_compare(CompareOptions((archive,)))
     assert "two --probe" in str(error.value)
     assert "probes onnx; model configurations 0a0a; probe configurations p1; 2025-11-21T12:00" in str(error.value)
     for request in (
-        Request((archive,), probes=("onnx", "trt")),
-        Request((archive, archive), target="elsewhere"),
-        Request((archive,), before="0a", after="ff"),
+        CompareOptions((archive,), probes=("onnx", "trt")),
+        CompareOptions((archive, archive), target="elsewhere"),
+        CompareOptions((archive,), before="0a", after="ff"),
     ):
         with pytest.raises(ConfigError, match="no measured level is selected"):
             run_compare(request)
-    for request in (Request((archive,), before="0a"), Request((archive,), before="x..", after="0a")):
+    for request in (CompareOptions((archive,), before="0a"), CompareOptions((archive,), before="x..", after="0a")):
         with pytest.raises(ConfigError, match=r"--after go together|FROM\.\.TO"):
             run_compare(request)
 
@@ -300,6 +300,6 @@ def test_result_files_hold_what_archives_hold(tmp_path: Path) -> None:
     """The two kinds can be compared with each other."""
     result = sweep(measured(concurrency(1), SLOW))
     archive, path = save_archive(tmp_path / "archive", result), save_result(tmp_path / "result.json", result)
-    answer = run_compare(Request((archive, path), percentiles=(50.0, 97.5)))
+    answer = run_compare(CompareOptions((archive, path), percentiles=(50.0, 97.5)))
     assert answer.words.count("1.00 times") == 3
     assert json.loads(path.read_text())["measurements"][0]["window_summaries"][0]["judged"] is False

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from exporter.core.bounds import NAME, NESTING, TEXT
-from exporter.core.text import clean_name, clean_text, is_clean_name, load_json
+from exporter.core.untrusted_text import clean_name, clean_text, is_clean_name, load_json
 
 HARMFUL = ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\x00", "\x7f", "\ud800", "\udfff"]
 

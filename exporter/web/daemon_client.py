@@ -22,7 +22,7 @@ class CommandError(TritonCanaryError):
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class DaemonClient:
     """Where the daemon is and what it is shown: `ca_file` holds the authorities to trust, the system's by default;
     `cert_file` a certificate of ours, with its key or with that in `key_file`; `token_file` the token, in the place of
     the environment's."""

@@ -9,8 +9,8 @@ import pytest
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Header
-from exporter.worker.environment import HeaderVariables, base_environment, header_environment
 from exporter.worker.local import LocalWorker
+from exporter.worker.worker_environment import HeaderVariables, base_environment, header_environment
 from tests.builders import make_probe, make_target
 
 SECRETS = {
