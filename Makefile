@@ -19,7 +19,7 @@ SHELL := bash
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
-	@echo "make test-fast  lint and the tests that need no server, in about a minute"
+	@echo "make test-fast  lint and the tests that need no server, in a few minutes"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
