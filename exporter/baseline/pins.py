@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -286,8 +285,3 @@ def reference(level: LevelState, state: VersionState, version: str) -> tuple[Pin
     if own is not None and (not own.provisional or accepted is None or accepted.provisional):
         return own, version
     return (accepted, level.accepted) if accepted is not None else (own, version)
-
-
-def described(signals: Mapping[Signal, SignalBaseline], unix_s: float) -> dict[str, float]:
-    """What the next sweep is compared with, by signal: nanoseconds, or inferences a second."""
-    return {signal.value: math.exp(baseline.at(unix_s)) for signal, baseline in signals.items()}
