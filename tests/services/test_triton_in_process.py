@@ -77,7 +77,9 @@ def probe(to: Target, model: str, *levels: LoadLevel, **changes: Any) -> Probe:
         "target": to,
         "model": model,
         "levels": levels or (concurrency(1),),
-        "measurement": MeasurementOptions(window_ns=100 * MS, stability_ratio=10.0, request_timeout_ns=5 * NS),
+        "measurement": MeasurementOptions(
+            window_ns=100 * MS, stability_ratio=10.0, min_reached_ratio=0.1, request_timeout_ns=5 * NS
+        ),
         "stop": StopRules(max_in_flight=16),
     }
     return make_probe(**(values | changes))
