@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
+    _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
 
 
@@ -121,6 +122,24 @@ def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
     changes.add_argument("--json", action="store_true", help="print JSON")
     changes.set_defaults(command=_changes)
+
+
+def _add_completion(completion: argparse.ArgumentParser) -> None:
+    completion.description = (
+        "Prints it. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in ~/.bashrc "
+        'eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of $fpath.'
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(command=_completion)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from exporter.commands.completion import completion_script
+
+    parser = _parser()
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    _print(completion_script(options.shell, parser, commands.choices["analyze"]))
+    return ExitCode.OK
 
 
 def _changes(options: argparse.Namespace) -> int:

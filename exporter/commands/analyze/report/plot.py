@@ -85,7 +85,7 @@ def draw(result: SweepResult) -> Figure:
     title = textwrap.fill(f"{result.probe.model} at {result.probe.target.url}", _TITLE_WIDTH)
     figure.suptitle(title, fontsize="medium")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside right center")
     return figure
 
 
