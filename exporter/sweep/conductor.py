@@ -117,6 +117,7 @@ class Sweep:
         self._sent = 0
         self._lent: Worker | None = None
         self._sent_before = 0
+        self._cleaned_up = False
         self._level_under_way: LoadLevel | None = None
         self._input_faults: tuple[str, ...] = ()
 
@@ -145,6 +146,7 @@ class Sweep:
             result = self.result(Reason.SHUTDOWN, str(error) or "the exporter is shutting down")
             raise
         finally:
+            self._remember_memory(result)
             result = self._judged(result)
             for sink in self._sinks:
                 sink.sweep_ended(result)
@@ -190,13 +192,31 @@ class Sweep:
 
     async def _clean_up(self, borrow: Borrow) -> None:
         """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
-        preflight removes it."""
+        preflight removes it, if the server responds by now."""
         if self._probe.input.shared_memory == "none":
             return
         with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
             async with asyncio.timeout(PREFLIGHT_MARGIN_NS / NS), borrow() as worker:
                 await self._pins.preflight(worker, self._probe)
+                self._cleaned_up = True
                 await worker.end_sweep()
+
+    def _remember_memory(self, result: SweepResult) -> None:
+        """Where a server that does not respond, or a worker that is gone, may have kept the regions registered."""
+        if self._probe.input.shared_memory == "none" or self._cleaned_up:
+            return
+        was_shared = self._facts is not None or result.reason is Reason.PREFLIGHT_TIMEOUT
+        if was_shared and (not result.usable or Outcome.TIMEOUT in self._outcomes):
+            self._leftovers.share(self._probe)
+
+    async def _take_memory_back(self, worker: Worker) -> None:
+        """What sweeps before could not take back, whichever probe's they were: its preflight removes it, and this
+        probe's own does that, too, if it shares memory of the same kind."""
+        for other in self._leftovers.shared(self._probe):
+            if other.input.shared_memory != self._probe.input.shared_memory:
+                with contextlib.suppress(PreflightError):
+                    await self._pins.preflight(worker, other)
+                    self._leftovers.unshare(other)
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         """Raises WorkerLostError, also for a worker that had to be killed."""
@@ -216,7 +236,9 @@ class Sweep:
         return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
+        await self._take_memory_back(worker)
         self._facts = await self._pins.preflight(worker, self._probe)
+        self._leftovers.unshare(self._probe)
         refuse_unsupported(self._probe, self._facts)
         if self._interrupted.is_set():
             return Reason.SHUTDOWN, "interrupted before the first level"
