@@ -134,11 +134,13 @@ def _add_completion(completion: argparse.ArgumentParser) -> None:
 
 
 def _completion(options: argparse.Namespace) -> int:
+    from exporter.commands.analyze.flags.table import GROUPS
     from exporter.commands.completion import completion_script
 
+    flags = ((flag.names, flag.metavar, flag.help) for _, group in GROUPS for flag in group)
     parser = _parser()
     [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    _print(completion_script(options.shell, parser, commands.choices["analyze"]))
+    _print(completion_script(options.shell, parser, commands.choices["analyze"], flags))
     return ExitCode.OK
 
 

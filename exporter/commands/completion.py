@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
 
 import shtab
-
-from exporter.commands.analyze.flags.table import GROUPS
 
 SHELLS = ("bash", "zsh", "tcsh")
 _FILES = ("FILE", "PATH", "SOURCE", "ARCHIVE")
 
 
-def completion_script(shell: str, parser: argparse.ArgumentParser, analyze: argparse.ArgumentParser) -> str:
+Option = tuple[Sequence[str], str, str]
+"""Names, what stands for the value ("" where it takes none), and help."""
+
+
+def completion_script(
+    shell: str, parser: argparse.ArgumentParser, analyze: argparse.ArgumentParser, flags: Iterable[Option]
+) -> str:
     """The script for one of SHELLS. `parser` is the whole command line, `analyze` a sub-parser of it that has no
-    options yet: it is given those of the table of flags."""
+    options yet: it is given these flags."""
     analyze.prefix_chars = "-"
     taken: set[str] = set()
-    for flag in (flag for _, flags in GROUPS for flag in flags):
-        names = [name for name in flag.names if name not in taken]
+    for given, metavar, meaning in flags:
+        names = [name for name in given if name not in taken]
         taken.update(names)
         if not names:
             continue
         # argparse formats a help text with %.
-        text = flag.help.replace("%", "%%")
-        if flag.metavar:
-            analyze.add_argument(*names, metavar=flag.metavar, help=text)
+        text = meaning.replace("%", "%%")
+        if metavar:
+            analyze.add_argument(*names, metavar=metavar, help=text)
         else:
             analyze.add_argument(*names, action="store_true", help=text)
     for each in (parser, *_inner(parser)):
