@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.analysis.threshold import is_within, slo_threshold
+from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Signal
 from exporter.core.result import LevelVerdict, Measurement, SignalVerdict
 from exporter.core.units import NS
-from exporter.metrics.samples import percentile_text
+from exporter.metrics.exposition import percentile_text
 from exporter.state.probe_state import ProbeView
 
 _LOUD_TIERS = ("page", "warn")
@@ -165,7 +165,7 @@ def _conclusion(view: ProbeView) -> str:
         return REGRESSED
     slo = view.probe.slo if view.result is not None and view.result.status is SweepStatus.OK else None
     levels = [m for m in view.measurements if slo is not None and m.level.label in slo.levels]
-    if slo is not None and any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels):
+    if slo is not None and not all(meets_slo(slo, m, m.latency) for m in levels):
         return OBJECTIVE_MISSED
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -31,7 +32,7 @@ EVENTS = [
 def in_pieces(data: bytes, cuts: list[int]) -> list[SseEvent]:
     parser, found = SseParser(), []
     edges = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         found += parser.feed(data[start:end])
     return found
 
@@ -87,23 +88,22 @@ def test_the_event_is_given_out_with_the_byte_that_ends_it() -> None:
     assert not parser.is_inside
 
 
-def test_a_stream_that_was_cut_off_says_so() -> None:
+@pytest.mark.parametrize(("fed", "inside"), [(b"data: x\n", True), (b"data: x\n\n", False), (b"\n\ndat", True)])
+def test_a_stream_that_was_cut_off_is_known(fed: bytes, inside: bool) -> None:
     parser = SseParser()
-    parser.feed(b"data: x\n")
-    assert parser.is_inside
-    parser.feed(b"\n")
-    assert not parser.is_inside
-    parser.feed(b"dat")
-    assert parser.is_inside
+    parser.feed(fed)
+    assert parser.is_inside is inside
 
 
 @pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: " + b"x" * 1000 + b"\n"], ids=["a line", "many lines"])
 def test_an_event_has_a_limit(piece: bytes) -> None:
-    parser, fed = SseParser(), 0
-    with pytest.raises(ProtocolError, match=f"more than {MAX_EVENT_BYTES} bytes"):
-        while fed < 2 * MAX_EVENT_BYTES:
+    def flood() -> None:
+        parser = SseParser()
+        for _ in range(2 * MAX_EVENT_BYTES // len(piece)):
             parser.feed(piece)
-            fed += len(piece)
+
+    with pytest.raises(ProtocolError, match=f"more than {MAX_EVENT_BYTES} bytes"):
+        flood()
 
 
 def test_events_one_after_the_other_have_none() -> None:
