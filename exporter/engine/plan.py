@@ -82,6 +82,10 @@ class Worker(Protocol):
     def sent(self) -> int:
         """Requests that it has sent so far in its life, counted where they are sent: known of a lost one, too."""
 
+    @property
+    def asked(self) -> int:
+        """Those of them that went to a reference model: they are in no window."""
+
     async def silence(self) -> None:
         """Returns once nothing more is sent: ends the level that runs, and kills a worker that goes on nevertheless.
         Only then is `sent` the last word."""

@@ -133,11 +133,11 @@ class Sweep:
         result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
         try:
             async with borrow() as worker:
-                self._lent, self._sent_before = worker, worker.sent
+                self._lent, self._sent_before, asked_before = worker, worker.sent, worker.asked
                 try:
                     reason, text = await self._run_within_deadline(worker)
                 finally:
-                    await self._settle(worker)
+                    await self._settle(worker, asked_before)
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
@@ -169,7 +169,7 @@ class Sweep:
             with contextlib.suppress(WorkerLostError):  # `run` tells of it
                 await self._worker.stop_level()
 
-    async def _settle(self, worker: Worker) -> None:
+    async def _settle(self, worker: Worker, asked_before: int) -> None:
         """The sweep is over, however it ended: waits until nothing more is sent for it, and counts what was sent in a
         window that never came. What became of those requests nobody knows: they count as cancelled."""
         try:
@@ -179,7 +179,8 @@ class Sweep:
             raise
         finally:
             self._sent, self._lent = worker.sent - self._sent_before, None
-            level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
+            level, asked = self._level_under_way, worker.asked - asked_before
+            lost = self._sent - asked - sum(self._outcomes.values())
             if level is not None and lost > 0:
                 self._leftovers.add(self._probe, lost)
                 counts = count_lost(lost, level, self._probe)
