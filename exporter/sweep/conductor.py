@@ -357,6 +357,8 @@ class Sweep:
             self._worker = self._level_under_way = None
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
             self._leftovers.spare(self._probe, end.spared_until_ns)
+            if self._interrupted.is_set() and end.reason is Reason.NONE and (text := run.interrupted_text()):
+                end = replace(end, reason=Reason.SHUTDOWN, text=text)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None and (change := await self._change_of_version(worker, plan.facts)):
                 # Which of its windows were of which version is not known; the levels before were of the old one.
