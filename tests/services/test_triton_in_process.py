@@ -11,7 +11,8 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -199,13 +200,9 @@ async def test_decoupled_answers(triton_installation: Path, worker: LocalWorker)
 async def test_responses_to_a_request_are_counted() -> None:
     """As over gRPC's streams (transport/test_grpc_bounds)."""
 
-    class Library:
-        def InferenceResponseError(self, _response: int) -> int:
-            return 0
-
     ended: list[Call] = []
     channel = InProcessChannel(InProcess(), ended.append, streaming=True, keep_answers=False)
-    channel._library = Library()  # type: ignore[assignment]
+    channel._library = cast(Any, SimpleNamespace(InferenceResponseError=lambda _response: 0))
     call = Call(0)
     call.response_ns = []
     channel._in_flight[call] = 0
