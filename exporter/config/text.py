@@ -22,7 +22,12 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _CONTENT = re.compile(r"[\x00-\x1f\x7f]|-----BEGIN ")
 """What is in no path, but in what is in a file: several lines, or a PEM document, whose lines YAML may have joined."""
-_USERINFO = re.compile(r"^([^/]*//|).*@", re.DOTALL)
+_ADDRESS = re.compile(rf"{_HOST_NAME.pattern}(:(?P<port>[0-9]{{1,5}}))?(/[!-~]*)?")
+_PORT = re.compile(r"^[a-z]+://[^/?#]*:([0-9]{1,9})(?=[/?#]|$)")
+_MAX_PORT = 65535
+_GRPC_PORTS = frozenset({"8001", "8081", "8500"})
+"""The default gRPC ports of the service kinds."""
+_USERINFO = re.compile(r"^([^/]*//|).+@", re.DOTALL)
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
@@ -250,6 +255,11 @@ def _split(given: object, schemes: tuple[str, ...]) -> tuple[SplitResult, int | 
         raise ValueError("a url must not hold a user or password; give them as a header from {env: …} or {file: …}")
     if not isinstance(given, str) or not given.isascii() or not given.isprintable() or " " in given:
         raise ValueError(allowed)
+    if "://" not in given and (address := _ADDRESS.fullmatch(given)):
+        scheme = "grpc" if "grpc" in schemes and address["port"] in _GRPC_PORTS else "http"
+        raise ValueError(f"a url needs its scheme; write '{scheme}://{given}'")
+    if (port_text := _PORT.search(given)) and int(port_text[1]) > _MAX_PORT:
+        raise ValueError(f"port {port_text[1]} is above {_MAX_PORT}")
     try:
         parts = urlsplit(given)
         port = parts.port
