@@ -55,6 +55,9 @@ HTTP_BYTES = bound(1 << 30, "bytes", "an HTTP response, also unpacked", "the req
 HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the request fails as `protocol_error`")
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
 
+SSE_EVENT = bound(1 << 20, "bytes", "a server-sent event, or a line of one", "the request fails as `protocol_error`")
+TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "it counts as absent")
+
 RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
 
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
