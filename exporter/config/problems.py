@@ -24,7 +24,7 @@ from exporter.config.environment import Overlay, Path
 from exporter.config.fields import is_section
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
-from exporter.config.text import KEY_FILE, MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
+from exporter.config.text import KEY_FILE, MAX_LABEL_LENGTH, SECRET_SECTIONS, as_number, shown, sounds_secret
 
 _SENTENCES = {
     "string_type": "must be text",
@@ -144,7 +144,7 @@ def _is_broken(error: ErrorDetails) -> bool:
 def _is_hidden(path: Path) -> bool:
     """Whether what stands there may be a secret, which is never shown."""
     hidden = {*SECRET_SECTIONS, KEY_FILE}
-    return any(key in hidden or SECRET_HEADER.search(key) for key in path if isinstance(key, str))
+    return any(key in hidden or sounds_secret(key) for key in path if isinstance(key, str))
 
 
 def _is_hidden_key(path: Path) -> bool:
@@ -174,7 +174,7 @@ def unknown_key(path: Path) -> str:
     for inner in known:
         if key in _keys((*path[:-1], inner)):
             return f"unknown key; did you mean '{inner}.{key}'?"
-    if "headers" in known and SECRET_HEADER.search(key):
+    if "headers" in known and sounds_secret(key):
         return "unknown key; a secret is a header: write it below `headers`, as {env: VARIABLE} or {file: PATH}"
     return f"unknown key; allowed are {', '.join(known)}"
 

@@ -33,7 +33,14 @@ _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
 
 SECRET_HEADER = re.compile(r"authorization|token|api[-_]?key|secret|passw|credential|cookie|signature", re.IGNORECASE)
-SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data"})
+_COUNTED_TOKENS = frozenset(
+    {
+        *("tokens", "tokens_stddev", "output_tokens", "max_tokens", "tokenizer"),
+        *("time_to_first_token", "time_per_output_token", "inter_token_latency"),
+    }
+)
+"""Keys of ours that are of a language model's tokens: nothing secret."""
+SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data", "system", "template"})
 """Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
 KEY_FILE = "key_file"
 """A key of ours that names a file: what is wrong there may be the file's content, and is not shown."""
@@ -55,6 +62,11 @@ _LABELS_OF_METRICS = """
 """
 REFUSED_LABELS = frozenset(f"{_LABELS_OF_PROMETHEUS} {_LABELS_OF_METRICS}".split())
 """Set by Prometheus and those around it, or by this exporter."""
+
+
+def sounds_secret(key: str) -> bool:
+    """Whether what a key names may be a secret."""
+    return SECRET_HEADER.search(key) is not None and key not in _COUNTED_TOKENS
 
 
 def as_number(value: float) -> str:

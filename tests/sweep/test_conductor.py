@@ -52,6 +52,7 @@ class ScriptedWorker:
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self.sent = 0
+        self.asked = 0
         self.version = ""
         self._stopped = False
 
@@ -359,6 +360,21 @@ async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
     assert [counts.outcomes for counts in sink.counts][-1] == {Outcome.CANCELLED: 318}
     assert sink.counts[-1].bucket_counts == (0,) * len(sink.counts[0].bucket_counts)
     assert sink.events[-1] == "ended"
+
+
+async def test_requests_to_a_reference_model_count_and_are_no_lost_ones() -> None:
+    def script(plan: LevelPlan, index: int) -> LevelEvent | Exception:
+        if index < 2:
+            return steady(plan, index)
+        worker.sent += 30
+        worker.asked += 30
+        return WorkerLostError(Reason.WORKER_CRASH, "worker ended by signal 9")
+
+    worker = ScriptedWorker(script)
+    worker.asked = 7  # of a sweep before
+    result, _ = await sweep(worker, make_probe())
+    assert result.sent == worker.sent == 32
+    assert result.outcomes == {Outcome.OK: 4}, "two windows of two, which the script counts as one"
 
 
 async def test_so_is_that_of_a_cancelled_sweep_and_of_a_worker_that_had_a_life_before() -> None:

@@ -18,6 +18,8 @@ from exporter.analysis.averages import (
     server_averages,
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
+from exporter.commands.analyze.report.numbers import number, percentile_name, summary_line
+from exporter.commands.analyze.report.token_lines import token_lines
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Mode, Probe
@@ -49,16 +51,6 @@ class ReportOptions:
     verbose: bool = False
     asynchronous: bool = False
     metrics: bool = False
-
-
-def number(value: float) -> str:
-    """As a C++ stream prints it: six significant digits."""
-    return f"{value:g}"
-
-
-def percentile_name(percentile: float) -> str:
-    """95.0 as "p95"."""
-    return f"p{number(percentile)}"
 
 
 def shown_percentiles(asked: float | None) -> list[float]:
@@ -158,7 +150,8 @@ def _client_lines(
             "From one response to the next": measurement.inter_response,
         }.items():
             if summary is not None:
-                yield _summary_line(name, summary)
+                yield summary_line(name, summary)
+    yield from token_lines(measurement, verbose=options.verbose)
     if not probe.target.in_process:
         yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 
@@ -205,12 +198,6 @@ def _interval_text(entry: PercentileValue) -> str:
     if entry.high_ns is not None:
         return f"95% confidence: at most {microseconds(entry.high_ns)} usec"
     return "too few requests for a confidence interval"
-
-
-def _summary_line(name: str, summary: LatencySummary) -> str:
-    figures = [f"avg {microseconds(summary.mean_ns)} usec"]
-    figures += [f"{percentile_name(p.percentile)} {microseconds(p.value_ns)} usec" for p in summary.percentiles]
-    return f"    {name}: {', '.join(figures)}"
 
 
 def _library_line(probe: Probe, measurement: Measurement, latency: LatencySummary, options: ReportOptions) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.commands.analyze.report.lines import number, percentile_name
+from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.errors import ConfigError
 from exporter.core.probe import Mode
 from exporter.core.result import LatencySummary, Measurement, SweepResult

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.analyze.report.lines import ReportOptions, number
+from exporter.commands.analyze.report.lines import ReportOptions
+from exporter.commands.analyze.report.numbers import number
 from exporter.commands.analyze.report.terminal import Report
 from exporter.core.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
