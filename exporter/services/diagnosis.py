@@ -35,12 +35,19 @@ _DOUBTFUL = frozenset(
         Reason.SERVER_NOT_READY,
     }
 )
-_HEALTH = {"triton": "/v2/health/live", "oip": "/v2/health/live", "torchserve": "/ping", "tfserving": "/v1/models"}
+_HEALTH = {
+    "triton": "/v2/health/live",
+    "oip": "/v2/health/live",
+    "torchserve": "/ping",
+    "tfserving": "/v1/models",
+    "openai": "/v1/models",
+}
 _NAMES = {
     "triton": "Triton",
     "oip": "a server of the Open Inference Protocol",
     "torchserve": "TorchServe",
     "tfserving": "TensorFlow Serving",
+    "openai": "an OpenAI-compatible server",
 }
 _LOGIN = re.compile(r"log-?in|sign-?in|oauth|openid|oidc|saml|sso|/auth", re.IGNORECASE)
 _METRICS = re.compile(rb"^# (HELP|TYPE) ", re.MULTILINE)
@@ -100,7 +107,8 @@ def _nobody(target: Target, text: str) -> str:
     default = kind.ports.get(target.scheme)
     if "refused" not in text or default is None or default == target.port:
         return ""
-    return f"nothing listens on port {target.port} of {target.host} ({_NAMES[target.kind]}'s default is {default})"
+    name = _NAMES.get(target.kind, target.kind)
+    return f"nothing listens on port {target.port} of {target.host} ({name}'s default is {default})"
 
 
 async def look(target: Target) -> Seen:
