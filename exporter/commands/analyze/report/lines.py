@@ -94,9 +94,9 @@ def level_lines(
     if options.metrics:
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
-    yield from _warning_lines(measurement)
     if measurement.server_note:
         yield f"[WARNING] Server: {measurement.server_note}"
+    yield from _warning_lines(measurement)
     yield from _threshold_lines(probe, measurement)
 
 
