@@ -62,6 +62,7 @@ class Reason(enum.StrEnum):
     LATENCY = "latency"
     PENDING_QUEUE = "pending_queue"
     DEADLINE = "deadline"
+    MODEL_CHANGED = "model_changed"
     DAEMON_STALLED = "daemon_stalled"
     WORKER_CRASH = "worker_crash"
     SHUTDOWN = "shutdown"

@@ -70,6 +70,10 @@ class Worker(Protocol):
         """Runs one level. The iterator ends after LevelEnd; input that does not fit the model raises PreflightError.
         Closing the iterator early ends the level."""
 
+    async def served_version(self, probe: Probe) -> str:
+        """The version of the probe's model that the server's next response comes from, where the probe names none; ""
+        where the server does not report it, or not in time."""
+
     async def stop_level(self) -> None:
         """Asks the running level to end: nothing more is sent, what is in flight is awaited for a short while, then
         given up. The iterator still delivers LevelEnd."""

@@ -235,6 +235,19 @@ def _reconfigured(view: ProbeView, probe: Probe) -> ProbeView:
     return replace(view, probe=probe, counters=counters)
 
 
+_SAYS_NOTHING = (Reason.SHUTDOWN, Reason.MODEL_CHANGED)
+"""Reasons that are no verdict on whether the model responds well."""
+
+
+def _still_measured(view: ProbeView, facts: ModelFacts | None) -> SweepResult | None:
+    """The last result with figures, unless the model has another version by now: its figures would be taken for that
+    one's, whose name the probe has from now on."""
+    measured = view.measured
+    if measured is None or measured.facts is None or facts is None:
+        return measured
+    return measured if measured.facts.version == facts.version else None
+
+
 def _after(view: ProbeView, result: SweepResult) -> ProbeView:
     """The view after one more sweep. One that our own shutdown cut short says nothing of the server: `up` stays."""
     ended_unix_s = result.started_unix_s + result.duration_ns / NS
@@ -244,12 +257,12 @@ def _after(view: ProbeView, result: SweepResult) -> ProbeView:
         view,
         result=result,
         fresh=result,
-        measured=result if result.measurements else view.measured,
+        measured=result if result.measurements else _still_measured(view, result.facts),
         facts=result.facts or view.facts,
         last_run_unix_s=ended_unix_s,
         last_success_unix_s=ended_unix_s if result.usable else view.last_success_unix_s,
         running_since_unix_s=None,
-        up=view.up if result.reason is Reason.SHUTDOWN else result.usable,
+        up=view.up if result.reason in _SAYS_NOTHING else result.usable,
         counters=replace(view.counters, sweeps=sweeps, sweeps_ns=view.counters.sweeps_ns + result.duration_ns),
     )
 

@@ -56,6 +56,7 @@ _ABORTS = frozenset(
         Reason.LATENCY,
         Reason.PENDING_QUEUE,
         Reason.DEADLINE,
+        Reason.MODEL_CHANGED,
         Reason.DAEMON_STALLED,
         Reason.WORKER_CRASH,
         Reason.SHUTDOWN,
@@ -300,6 +301,17 @@ class Sweep:
             return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
         return Reason.NONE, ""
 
+    async def _change_of_version(self, worker: Worker, facts: ModelFacts) -> str:
+        """What changed of the model since the preflight, "" if nothing did. A probe that names its version gets no
+        other one."""
+        if facts.asked_version or not facts.version:
+            return ""
+        found = await worker.served_version(self._probe)
+        if found in ("", facts.version):
+            return ""
+        change = f"the model changed from version {facts.version} to {found} in mid-sweep"
+        return f"{change}: the next sweep is of the new one"
+
     def _begin_run(self, level: LoadLevel, facts: ModelFacts) -> LevelRun:
         """The state of a level that is to run: where the sweep is repeated, that of its runs before."""
         if self._probe.measurement.repeats == 1:
@@ -323,6 +335,9 @@ class Sweep:
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
             self._leftovers.spare(self._probe, end.spared_until_ns)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
+            if measurement is not None and (change := await self._change_of_version(worker, plan.facts)):
+                # Which of its windows were of which version is not known; the levels before were of the old one.
+                measurement, end = None, replace(end, reason=Reason.MODEL_CHANGED, text=change)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
         finally:

@@ -27,6 +27,7 @@ from exporter.worker.ipc import (
     Preflight,
     ProceedLevel,
     ReadModels,
+    ReadVersion,
     Reply,
     RunLevel,
     StopLevel,
@@ -169,6 +170,12 @@ class LocalWorker:
         assert isinstance(names, tuple)
         return names
 
+    async def served_version(self, probe: Probe) -> str:
+        """See `Worker`."""
+        version = await self._ask(ReadVersion(probe))
+        assert isinstance(version, str)
+        return version
+
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
         async with aclosing(self.run_member(plan)) as events:
@@ -211,11 +218,13 @@ class LocalWorker:
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
-    async def _ask(self, what: Preflight | ReadModels | EndSweep) -> object:
+    async def _ask(self, what: Preflight | ReadModels | ReadVersion | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as answers:
             return await anext(answers)
 
-    async def _exchange(self, what: Preflight | ReadModels | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+    async def _exchange(
+        self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep
+    ) -> AsyncGenerator[object, None]:
         """Sends a command and yields its answers."""
         self._raise_if_lost()
         if self._inbox is not None:
@@ -239,7 +248,9 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+    def _post(
+        self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
+    ) -> None:
         """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
         makes a command larger than any socket's buffer."""
         is_idle = not self._unsent
@@ -354,7 +365,7 @@ def _open_account(folder: Path | None) -> Account:
 
 def _environment(what: object) -> dict[str, str]:
     """The variables that a command's headers are read from."""
-    if isinstance(what, Preflight):
+    if isinstance(what, (Preflight, ReadVersion)):
         return header_environment(what.probe.target)
     if isinstance(what, RunLevel):
         return header_environment(what.plan.probe.target)

@@ -7,6 +7,7 @@ metrics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -76,6 +77,15 @@ class Session:
             raise await no_answer(target, target.connect_timeout_ns) from error
         finally:
             await control.close()
+
+    async def served_version(self, probe: Probe) -> str:
+        """The version of the model that responds now, "" if the server does not report it in time. Asked over the
+        connection of the sweep."""
+        if self._control is not None:
+            with contextlib.suppress(PreflightError, TimeoutError):
+                async with asyncio.timeout(probe.target.connect_timeout_ns / NS):
+                    return await self._control.served_version(probe.model)
+        return ""
 
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for

@@ -52,6 +52,7 @@ class ScriptedWorker:
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self.sent = 0
+        self.version = ""
         self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -81,6 +82,9 @@ class ScriptedWorker:
         self.sent = before + sent + 1
         yield make_window(sent, [1.0], warm_up=True)
         yield LevelEnd(Reason.NONE, "", sent + 1)
+
+    async def served_version(self, probe: Probe) -> str:
+        return self.version or self.facts.version
 
     async def stop_level(self) -> None:
         self._stopped = True
@@ -288,6 +292,50 @@ async def test_the_worker_is_lost() -> None:
     result, _ = await sweep(ScriptedWorker(script), make_probe())
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
     assert result.outcomes == {Outcome.OK: 4}
+
+
+def renewed(worker: ScriptedWorker, at_level: str) -> None:
+    """The model gets a new version while this level runs."""
+
+    def script(plan: LevelPlan, index: int) -> Window:
+        if plan.level.label == at_level and index == 1:
+            worker.version = "2"
+        return steady(plan, index)
+
+    worker.script = script
+
+
+async def test_a_model_whose_version_changes_leaves_no_figures_of_the_old_one() -> None:
+    worker = ScriptedWorker(steady)
+    renewed(worker, at_level="2")
+    result, sink = await sweep(worker, make_probe(levels=(concurrency(1), concurrency(2), concurrency(4))))
+    assert (result.status, result.reason, result.usable) == (SweepStatus.ABORTED, Reason.MODEL_CHANGED, False)
+    assert result.reason_text.startswith("level 2: the model changed from version 1 to 2 in mid-sweep")
+    # The first level was measured before: those figures are the old version's.
+    assert [m.level.label for m in result.measurements] == ["1"]
+    assert result.facts is not None
+    assert result.facts.version == "1"
+    assert [plan.level.label for plan in worker.plans] == ["1", "2"]
+    assert sink.events[-1] == "ended"
+
+
+async def test_so_does_one_whose_level_ended_for_another_reason() -> None:
+    def script(plan: LevelPlan, index: int) -> LevelEvent:
+        worker.version = "2"
+        return steady(plan, index) if index < 2 else LevelEnd(Reason.ERROR_RATIO, "many failed", 4)
+
+    worker = ScriptedWorker(script)
+    result, _ = await sweep(worker, make_probe())
+    assert (result.reason, result.measurements) == (Reason.MODEL_CHANGED, ())
+
+
+async def test_a_version_that_the_probe_names_or_nobody_reports_is_not_asked_for() -> None:
+    for facts in (make_facts(asked_version="1"), make_facts(version="")):
+        worker = ScriptedWorker(steady)
+        worker.facts = facts
+        renewed(worker, at_level="1")
+        result, _ = await sweep(worker, make_probe())
+        assert (result.reason, len(result.measurements)) == (Reason.NONE, 1)
 
 
 async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:

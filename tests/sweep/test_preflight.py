@@ -33,6 +33,9 @@ class Resolving:
             raise self.error
         return make_facts(address=probe.target.address or self.found.pop(0))
 
+    async def served_version(self, probe: Probe) -> str:
+        return ""
+
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         nothing: list[LevelEvent] = []
         for event in nothing:

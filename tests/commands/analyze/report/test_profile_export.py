@@ -48,6 +48,9 @@ class FakeWorker:
         if self.lost:
             raise self.lost
 
+    async def served_version(self, probe: Probe) -> str:
+        return FACTS.version
+
     async def silence(self) -> None:
         """It sends nothing."""
 
