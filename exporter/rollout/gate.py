@@ -15,7 +15,7 @@ from exporter.core.result import SweepResult
 from exporter.core.rollout import GateOptions, GateResult, GateVerdict
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
-from exporter.rollout.halves import CHECKED_REQUESTS, Half, check_probe, half_probe, read_half, side_of
+from exporter.rollout.halves import Half, check_probe, half_probe, read_half, side_of
 from exporter.rollout.tally import Tally
 
 MOST_FAILURES = 3
@@ -173,4 +173,4 @@ class RolloutGate:
             error = found.output_error
             self._outputs = f"differ by at most {error.absolute:.3g} (relative {error.relative:.3g})"
         else:
-            self._outputs = f"equal in {found.validated} of {CHECKED_REQUESTS} requests"
+            self._outputs = f"equal in {found.validated} requests"
