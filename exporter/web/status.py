@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.analysis.threshold import is_within, slo_threshold
+from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Probe, Signal
 from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
-from exporter.metrics.samples import percentile_text
+from exporter.metrics.exposition import percentile_text
 from exporter.state.history import Conclusion
 from exporter.state.probe_state import ProbeView
 
@@ -176,7 +176,7 @@ def _misses_objective(probe: Probe, measured: SweepResult) -> bool:
     if slo is None:
         return False
     levels = [m for m in measured.measurements if m.level in probe.levels and m.level.label in slo.levels]
-    return any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels)
+    return not all(meets_slo(slo, m, m.latency) for m in levels)
 
 
 def _verdict_data(verdict: LevelVerdict, each: SignalVerdict) -> dict[str, object]:

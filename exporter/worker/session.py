@@ -97,7 +97,9 @@ class Session:
         control = self._control or self._make_control(plan.probe.target)
         shared: SharedRequests | None = None
         try:
-            data = await self._data.requests(plan, control)
+            before = self._account.asked
+            data = await self._data.requests(plan, control, self._may_ask)
+            plan = replace(plan, max_requests=plan.max_requests - (self._account.asked - before))
             inputs = [step.inputs for step in data.steps]
             if plan.probe.input.shared_memory != "none":
                 _refuse_expected(data.steps)
@@ -127,6 +129,13 @@ class Session:
             self._level = None
             if shared is not None:
                 await self._unshare(shared)
+
+    def _may_ask(self) -> bool:
+        """Counts a request to a reference model, unless the level was stopped."""
+        if self._stopped is not None:
+            return False
+        self._account.ask()
+        return True
 
     def stop(self, stop: Stop | None = None) -> None:
         """Ends the running level, if there is one, as its conductor wishes or for this reason."""

@@ -52,6 +52,7 @@ class ScriptedWorker:
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self.sent = 0
+        self.asked = 0
         self.version = ""
         self._stopped = False
 
@@ -361,6 +362,21 @@ async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
     assert sink.events[-1] == "ended"
 
 
+async def test_requests_to_a_reference_model_count_and_are_no_lost_ones() -> None:
+    def script(plan: LevelPlan, index: int) -> LevelEvent | Exception:
+        if index < 2:
+            return steady(plan, index)
+        worker.sent += 30
+        worker.asked += 30
+        return WorkerLostError(Reason.WORKER_CRASH, "worker ended by signal 9")
+
+    worker = ScriptedWorker(script)
+    worker.asked = 7  # of a sweep before
+    result, _ = await sweep(worker, make_probe())
+    assert result.sent == worker.sent == 32
+    assert result.outcomes == {Outcome.OK: 4}, "two windows of two, which the script counts as one"
+
+
 async def test_so_is_that_of_a_cancelled_sweep_and_of_a_worker_that_had_a_life_before() -> None:
     sink = RecordingSink()
     worker = ScriptedWorker(lambda plan, index: steady(plan, index) if index == 0 else None)
@@ -659,7 +675,7 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     def interrupt_in_the_second_level() -> None:
-        if len(watcher.events) == 7:  # the model, three windows, a level, two windows
+        if len(watcher.events) == 6:  # the model, three windows, a level, a window
             tasks.append(asyncio.create_task(sweeping.interrupt()))
 
     watcher = RecordingWatcher(interrupt_in_the_second_level)
@@ -670,11 +686,13 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
     sweeping = Sweep(probe, [], watchers=[watcher])
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
-    assert result.reason_text == "level 2: interrupted"
+    windows = result.measurements[1].windows_run
+    assert result.reason_text == f"level 2: interrupted after {windows} of 3 windows"
+    assert result.measurements[1].reason is Reason.SHUTDOWN
     measured = [(m.level.label, m.stable, m.windows_run) for m in result.measurements]
     assert measured[0] == ("1", True, 3)
     assert measured[1][0] == "2"
-    assert measured[1][2] in (2, 3)  # the window that ended while the level was being stopped
+    assert measured[1][1:] == (False, 2)
     assert len(worker.plans) == 2
 
 
