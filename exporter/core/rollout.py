@@ -110,7 +110,7 @@ class GateOptions:
         if not 0 <= self.max_error_ratio < 1:
             found.append("max_error_ratio: must be from 0% to below 100%")
         if not 5 <= self.min_pairs <= self.max_pairs <= MAX_PAIRS:
-            found.append(f"min_pairs, max_pairs: must be 5 <= min_pairs <= max_pairs <= {MAX_PAIRS}")
+            found.append(f"min_pairs: must be from 5 to max_pairs, and that at most {MAX_PAIRS}")
         if not NS // 10 <= self.window_ns <= 60 * NS:
             found.append("window: must be from 100ms to 60s")
         if not NS <= self.max_duration_ns <= 24 * 3600 * NS:
@@ -191,6 +191,7 @@ class GateResult:
     component: str = ""
     components_ns: Mapping[str, float] = field(default_factory=dict)
     outputs: str = ""
+    outputs_wrong: bool = False
 
     @property
     def passed(self) -> bool:

@@ -106,6 +106,7 @@ class RolloutGate:
             component=grown if slower and grown and components[grown] > 0 else "",
             components_ns=components,
             outputs=clean_text(redacted(self._outputs)),
+            outputs_wrong=self._outputs_wrong,
         )
 
     # --- measuring ---------------------------------------------------------------------------------------------------

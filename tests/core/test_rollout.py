@@ -53,7 +53,7 @@ def test_all_problems_of_options_at_once() -> None:
     assert [problem.partition(":")[0] for problem in broken.problems()] == [
         "margins",
         "max_error_ratio",
-        "min_pairs, max_pairs",
+        "min_pairs",
         "window",
         "max_duration",
     ]
