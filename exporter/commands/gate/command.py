@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from exporter.commands.gate.sides import SideOptions, read_sides
+from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
 from exporter.core.exit_code import ExitCode
 from exporter.core.probe import Probe
@@ -95,12 +96,16 @@ class _Run:
         self._gate = RolloutGate(secrets.token_hex(6), sides, options, self._measure, on_look=_progress)
         self._sweep: Sweep | None = None
         self._interrupts: list[asyncio.Task[None]] = []
+        names = " against ".join(f"{probe.model} at {probe.target.url}" for probe in reversed(sides))
+        pairs = f"{options.min_pairs} to {options.max_pairs} pairs of {format_duration(options.window_ns)} windows"
+        self._begins = f"{names}: {pairs}"
 
     async def run(self) -> tuple[GateResult, bool]:
         """The result, and whether a signal ended it."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        _say(self._begins)
         try:
             result = await self._gate.run()
             return result, bool(self._interrupts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -17,8 +17,17 @@ from exporter.core.exit_code import ExitCode
 from exporter.demo.triton import EmbeddedTriton
 from tests.waiting import PATIENCE_SECONDS
 
-FAST = ("--window", "300ms", "--margin", "p50=50%", "--max-pairs", "30")
+SHAPE = ("--set", "input.shapes.INPUT0=[16]")
+FAST = (*SHAPE, "--window", "300ms", "--margin", "p50=50%", "--max-pairs", "30")
 """Wide margins: the machine under the tests is anybody's."""
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def side(triton: EmbeddedTriton, model: str) -> str:
@@ -34,7 +43,7 @@ def test_worse_as_junit_and_text(triton: EmbeddedTriton, tmp_path: Path) -> None
     report = tmp_path / "gate.xml"
     done = gate(
         *("--stable", side(triton, "identity"), "--candidate", side(triton, "delay")),
-        *("--set", "input.shapes.INPUT0=[16]", *FAST, "--format", "junit", "--output", report),
+        *(*FAST, "--format", "junit", "--output", report),
     )
     assert done.returncode == ExitCode.WORSE, done.stderr
     assert done.stdout.startswith("worse: p50: worse by more than 50 %; compute_infer grew most\n")
@@ -55,14 +64,15 @@ def test_better_as_json(triton: EmbeddedTriton) -> None:
 
 
 @pytest.mark.parametrize(("on_undecided", "code"), [("fail", ExitCode.UNDECIDED), ("pass", ExitCode.OK)])
-def test_an_unknown_model_is_undecided(triton: EmbeddedTriton, on_undecided: str, code: ExitCode) -> None:
+def test_a_server_that_is_not_there_is_undecided(free_port: int, on_undecided: str, code: ExitCode) -> None:
+    nothing = f"http://127.0.0.1:{free_port}"
     done = gate(
-        *("--stable", side(triton, "delay"), "--candidate", side(triton, "nothing"), *FAST),
+        *("--stable", f"{nothing}/old", "--candidate", f"{nothing}/new", *FAST),
         *("--on-undecided", on_undecided, "--format", "markdown"),
     )
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith("**Rollout gate: undecided: ")
-    assert "the candidate side cannot be measured: model_unknown" in done.stdout
+    assert " side cannot be measured: unreachable: " in done.stdout
 
 
 def test_a_file_that_cannot_be_written_is_no_pass(triton: EmbeddedTriton, tmp_path: Path) -> None:
@@ -87,12 +97,13 @@ def test_bad_options_are_all_told_before_any_load() -> None:
 
 
 def test_ctrl_c_ends_it_with_what_was_measured(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    words = ("--stable", side(triton, "delay"), "--candidate", side(triton, "identity"), "--max-pairs", "1000")
+    words = ("--stable", side(triton, "delay"), "--candidate", side(triton, "identity"), *SHAPE, "--max-pairs", "1000")
     command = [sys.executable, "-m", "exporter", "gate", *words, "--min-pairs", "500", "--window", "300ms"]
     out = tmp_path / "out"
     with out.open("w") as file:
         running = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True)
-        time.sleep(4)  # whenever it comes: before the load, or in it
+        assert running.stderr is not None
+        assert "500 to 1000 pairs of 300ms windows" in running.stderr.readline()
         os.kill(running.pid, signal.SIGINT)
         running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == ExitCode.INTERRUPTED
