@@ -99,14 +99,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), link
 
 
-PAGES_OF_DOCS = [page for page in DOCS.glob("*.md") if page.name != "index.md"]
-
-
-def test_the_readme_leads_to_every_document() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert [
-        page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"(docs/{page.name})" not in text
-    ] == []
+def test_the_readme_is_one_screen() -> None:
+    """What, why, a picture, two commands, five links; all documents are in the site's index, which its build checks."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 60
+    assert sum(line.startswith("* [") for line in lines) == 5
 
 
 def test_the_example_of_the_percentiles_is_right() -> None:
