@@ -20,7 +20,7 @@ from exporter.rollout.tally import Tally
 
 MOST_FAILURES = 3
 """Halves of one side that fail in a row: then the side can't be measured, and is left alone."""
-FAILURE_PAUSE_SECONDS = 2.0
+FAILURE_PAUSE_SECONDS = 1.0
 """Before the next pair after a half that failed: a server that is coming up gets some time."""
 
 Measure = Callable[[Probe], Awaitable[SweepResult | str]]
