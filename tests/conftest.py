@@ -200,6 +200,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
+@pytest.fixture(scope="session")
+def plain_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The same without the extensions that Python's own clients ask for from 3.13 on."""
+    return make_certificates(tmp_path_factory.mktemp("plain-certificates"), plain=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB. Without the right to mount one the test is skipped; in CI it fails."""

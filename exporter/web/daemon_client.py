@@ -12,6 +12,8 @@ from pathlib import Path
 import requests
 
 from exporter.core.errors import TritonCanaryError
+from exporter.core.target import TlsOptions
+from exporter.server.page_session import PageSession
 from exporter.web.auth import TOKEN_VARIABLE
 
 _TIMEOUT_SECONDS = 30.0
@@ -39,16 +41,10 @@ class DaemonClient:
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = self.url.rstrip("/") + path
-        with requests.Session() as session:
-            # A proxy is for the world outside; netrc must not put another authorization in the token's place.
-            session.trust_env = False
-            session.verify = str(self.ca_file) if self.ca_file else True
-            if self.cert_file:
-                session.cert = str(self.cert_file), str(self.key_file or self.cert_file)
+        tls = TlsOptions(*(str(path) if path else "" for path in (self.ca_file, self.cert_file, self.key_file)))
+        with PageSession(tls) as session:
             try:
-                response = session.request(
-                    method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
-                )
+                response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
             except (requests.RequestException, OSError) as error:
                 raise CommandError(f"the daemon cannot be asked at {url}: {error}") from error
         if response.status_code not in (200, 202):
