@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -30,15 +31,22 @@ settings.load_profile("untimed")
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
 TESTS = Path(__file__).parent
-SLOW_MARKERS = ("triton", "e2e", "soak")
+SLOW_MARKERS = ("triton", "e2e", "soak", "gpu")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
 SLOW_PLACES = (
-    *("daemon", "helm", "packaging", "rules", "worker", "commands/analyze/test_command.py"),
+    *("daemon", "fuzz", "helm", "hostile", "packaging", "rules", "worker"),
+    "archive/test_archive.py",  # kills processes in mid-write
+    "baseline/test_judge.py",  # months of sweeps, simulated
+    *("commands/analyze/test_command.py", "commands/test_changes.py"),
     *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
     "engine/test_sequence_in_flight.py",
+    *("payload/test_memory.py", "payload/test_regions.py"),
+    *(f"services/test_{name}.py" for name in ("dead_hosts", "example", "triton_control")),
+    *("transport/test_grpc_bounds.py", "transport/test_large_bodies.py"),
+    *("web/test_client_connection.py", "web/test_request_check.py"),
 )
-"""Below the tests' folder. Each of them costs seconds."""
+"""Below the tests' folder. Each of them costs seconds; `-m fast` does not even read them."""
 NUMPY_1_FIXTURE = "numpy_1_environment"
 NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
@@ -50,17 +58,28 @@ class TritonFactory(Protocol):
     ) -> EmbeddedTriton: ...
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Some need libraries whose import alone takes seconds."""
+    return True if config.option.markexpr == "fast" and _is_slow(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out; and what is fast."""
     for item in items:
         if _needs_triton(item):
             item.add_marker("triton")
-        slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
-            _needs(item, f) for f in SLOW_FIXTURES
-        )
-        if not slow and not any(item.path.is_relative_to(TESTS / place) for place in SLOW_PLACES):
+        if not (
+            _is_slow(item.path)
+            or any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+            or any(_needs(item, fixture) for fixture in SLOW_FIXTURES)
+        ):
             item.add_marker("fast")
+
+
+@cache
+def _is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(TESTS / place) for place in SLOW_PLACES)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -225,6 +244,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def kserve(request: pytest.FixtureRequest) -> Path:
     """The folder of an environment with KServe's model server."""
     return _folder(request, "kserve")
+
+
+@pytest.fixture(scope="session")
+def llamacpp(request: pytest.FixtureRequest) -> Path:
+    """llama.cpp's environment."""
+    return _folder(request, "llamacpp")
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.analysis.threshold import is_within, slo_threshold
+from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
-from exporter.core.probe import Signal
-from exporter.core.result import LevelVerdict, Measurement, SignalVerdict
+from exporter.core.probe import Probe, Signal
+from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
-from exporter.metrics.samples import percentile_text
+from exporter.metrics.exposition import percentile_text
+from exporter.state.history import Conclusion
 from exporter.state.probe_state import ProbeView
 
 _LOUD_TIERS = ("page", "warn")
@@ -144,30 +145,38 @@ def is_failing(status: ProbeStatus) -> bool:
     return status.state in (SweepStatus.FAILED, SweepStatus.ABORTED)
 
 
-REGRESSED, OBJECTIVE_MISSED = "regressed", "objective_missed"
+REGRESSED, OBJECTIVE_MISSED = Conclusion.REGRESSED.value, Conclusion.OBJECTIVE_MISSED.value
+
+
+def conclude(result: SweepResult) -> Conclusion:
+    """What a sweep showed: how it ended, or what is wrong with a model that it measured well."""
+    return _conclusion(result.probe, result, result)
 
 
 def _state(view: ProbeView) -> str:
     if view.result is not None:
-        if view.result.status in (SweepStatus.OK, SweepStatus.UNSTABLE):
-            return _conclusion(view) or view.result.status.value
-        return view.result.status.value
+        return _conclusion(view.probe, view.result, view.measured).value
     if view.running_since_unix_s is not None:
         return "running"
     return "waiting" if view.last_run_unix_s else "never"
 
 
-def _conclusion(view: ProbeView) -> str:
-    """What is wrong with a model whose last sweep went well, "" for nothing."""
-    verdicts = view.measured.verdicts if view.measured else ()
-    loud = (tiers.get(name) for each in verdicts for s in each.signals for tiers in (s.tiers,) for name in _LOUD_TIERS)
-    if any(loud):
-        return REGRESSED
-    slo = view.probe.slo if view.result is not None and view.result.status is SweepStatus.OK else None
-    levels = [m for m in view.measurements if slo is not None and m.level.label in slo.levels]
-    if slo is not None and any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels):
-        return OBJECTIVE_MISSED
-    return ""
+def _conclusion(probe: Probe, result: SweepResult, measured: SweepResult | None) -> Conclusion:
+    if measured is not None and result.status in (SweepStatus.OK, SweepStatus.UNSTABLE):
+        signals = [signal for verdict in measured.verdicts for signal in verdict.signals]
+        if any(signal.tiers.get(name) for signal in signals for name in _LOUD_TIERS):
+            return Conclusion.REGRESSED
+        if result.status is SweepStatus.OK and _misses_objective(probe, measured):
+            return Conclusion.OBJECTIVE_MISSED
+    return Conclusion(result.status.value)
+
+
+def _misses_objective(probe: Probe, measured: SweepResult) -> bool:
+    slo = probe.slo
+    if slo is None:
+        return False
+    levels = [m for m in measured.measurements if m.level in probe.levels and m.level.label in slo.levels]
+    return not all(meets_slo(slo, m, m.latency) for m in levels)
 
 
 def _verdict_data(verdict: LevelVerdict, each: SignalVerdict) -> dict[str, object]:

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.commands.baseline import BaselineCommand, CommandError
-from exporter.commands.baseline import run as run_command
+from exporter.commands.baseline.command import BaselineCommand, CommandError
+from exporter.commands.baseline.command import run as run_command
 from exporter.core.errors import ConfigError
 from exporter.metrics.page import MetricsPage
 from exporter.web import access as access_module
