@@ -27,6 +27,10 @@ _AGAIN_SECONDS = 0.05
 """After the deadline: how often a connection that was only then made is looked for."""
 
 
+class TlsFileError(OSError):
+    """A file of the TLS options cannot be used; the text names it."""
+
+
 class PageSession(requests.Session):
     """One exchange at a time, in whatever thread. The options' `server_name` is not used."""
 
@@ -116,11 +120,11 @@ class _Adapter(HTTPAdapter):
 
 def _context(tls: TlsOptions) -> ssl.SSLContext:
     """As for the load: the system's CAs, or those of a file, where one that is no root is trusted as it is, and the
-    same rules under every Python (3.13 would add those of VERIFY_X509_STRICT). Raises OSError."""
+    same rules under every Python (3.13 would add those of VERIFY_X509_STRICT). Raises TlsFileError."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file or None)
     except OSError as error:
-        raise OSError(f"TLS ca_file {tls.ca_file} cannot be used: {error.strerror or error}") from error
+        raise TlsFileError(f"TLS ca_file {tls.ca_file} cannot be used: {error.strerror or error}") from error
     context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
     if tls.cert_file:
         try:
@@ -128,7 +132,7 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert_file, tls.key_file or None, password=lambda: "")
         except OSError as error:
             files = " and ".join(path for path in (tls.cert_file, tls.key_file) if path)
-            raise OSError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
+            raise TlsFileError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
     context.check_hostname = tls.verify and tls.verify_host
     if not tls.verify:
         context.verify_mode = ssl.CERT_NONE

@@ -14,7 +14,7 @@ import requests
 from exporter.core.causes import cause_of, no_daemon
 from exporter.core.errors import TritonCanaryError
 from exporter.core.target import TlsOptions
-from exporter.server.page_session import PageSession
+from exporter.server.page_session import PageSession, TlsFileError
 from exporter.web.auth import TOKEN_VARIABLE
 
 _TIMEOUT_SECONDS = 30.0
@@ -46,6 +46,8 @@ class DaemonClient:
         with PageSession(tls) as session:
             try:
                 response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
+            except TlsFileError as error:
+                raise CommandError(str(error)) from error
             except (requests.RequestException, OSError) as error:
                 raise CommandError(no_daemon(self.url, cause_of(error))) from error
         if response.status_code not in (200, 202):

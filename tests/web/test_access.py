@@ -422,7 +422,7 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     [
         ("client", "404: "),
         (None, "403: a client certificate that is allowed here is required"),
-        ("nowhere", "the daemon cannot be asked .*nowhere"),
+        ("nowhere", "TLS client certificate .*nowhere cannot be used: No such file or directory"),
     ],
 )
 async def test_the_command_line_where_certificates_are_asked_for(
