@@ -26,7 +26,7 @@ from tests.transport.certificates import Certificates, make_certificates
 
 # A test's time is the machine's affair: no example fails for having taken long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile("fast", settings.get_profile("untimed"), max_examples=20)
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
@@ -35,10 +35,13 @@ SLOW_MARKERS = ("triton", "e2e", "soak", "gpu")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
 SLOW_PLACES = (
-    *("daemon", "fuzz", "helm", "hostile", "packaging", "rules", "worker"),
+    *("bench", "daemon", "fuzz", "helm", "hostile", "packaging", "rules", "worker"),
     "archive/test_archive.py",  # kills processes in mid-write
     "baseline/test_judge.py",  # months of sweeps, simulated
-    *("commands/analyze/test_command.py", "commands/test_changes.py"),
+    "baseline/test_store.py",
+    *("commands/analyze/test_command.py", "commands/analyze/report/test_plot.py", "commands/test_changes.py"),
+    "config/test_cron.py",
+    "demo/test_child_process.py",
     *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
     "engine/test_sequence_in_flight.py",
     *("payload/test_memory.py", "payload/test_regions.py"),
@@ -56,6 +59,10 @@ class TritonFactory(Protocol):
     def __call__(
         self, *, models: Path = MODELS, model_control: bool = False, extra_arguments: Sequence[str] = ()
     ) -> EmbeddedTriton: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.option.markexpr == "fast" else "untimed")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
