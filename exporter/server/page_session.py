@@ -28,11 +28,14 @@ _AGAIN_SECONDS = 0.05
 
 
 class PageSession(requests.Session):
-    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used."""
+    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used. With a
+    `proxy_url` (http://host:port) it goes through that proxy; under TLS the proxy sees no more than the host's name."""
 
-    def __init__(self, tls: TlsOptions) -> None:
+    def __init__(self, tls: TlsOptions, proxy_url: str = "") -> None:
         super().__init__()
         self.trust_env = False
+        if proxy_url:
+            self.proxies = dict.fromkeys(("http", "https"), proxy_url)
         # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
         self.headers["Accept-Encoding"] = "identity"
         self._adapter = _Adapter(tls)
