@@ -112,14 +112,14 @@ class _Handlers:
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def _render_page(self) -> bytes:
-        told = self._sources.facts
+        exporter = self._sources.facts
         facts = PageFacts(
-            told.version,
+            exporter.version,
             self._sources.ready(),
             self._sources.now(),
-            told.archive_error(),
-            told.config_notices(),
-            told.data_error(),
+            exporter.archive_error(),
+            exporter.config_notices(),
+            exporter.data_error(),
         )
         return await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
 

@@ -59,7 +59,7 @@ class Reader(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def told(status: SweepStatus | None = None, name: str = "addsub", **changes: object) -> ProbeStatus:
+def reported(status: SweepStatus | None = None, name: str = "addsub", **changes: object) -> ProbeStatus:
     probe = make_probe(name=name, levels=(concurrency(1), concurrency(4)))
     view = ProbeView(probe)
     if status is not None:
@@ -72,7 +72,9 @@ def told(status: SweepStatus | None = None, name: str = "addsub", **changes: obj
 def test_the_rows_of_a_probe() -> None:
     skipped = dict.fromkeys(SkipReason, 0) | {SkipReason.BUDGET: 2}
     load = Load(12_345, 151_200_000_000)
-    page = Reader(status_page([told(SweepStatus.OK, skipped=skipped, last_skip=SkipReason.BUDGET, load=load)], FACTS))
+    page = Reader(
+        status_page([reported(SweepStatus.OK, skipped=skipped, last_skip=SkipReason.BUDGET, load=load)], FACTS)
+    )
     headings, first, second = page.rows
     assert headings == [
         "Probe",
@@ -104,21 +106,21 @@ def test_the_rows_of_a_probe() -> None:
 
 
 def test_a_probe_without_figures() -> None:
-    page = Reader(status_page([told()], FACTS))
+    page = Reader(status_page([reported()], FACTS))
     assert page.rows[1] == ["addsubtriton-http · addsub", "never", "no figures", "never", "in 18 s", "none", "none"]
 
 
 def test_a_failing_probe_says_why_and_how_old_its_figures_are() -> None:
-    failing = told(SweepStatus.FAILED)
+    failing = reported(SweepStatus.FAILED)
     assert Reader(status_page([failing], FACTS)).rows[1][2] == "unreachable: connection refused"
-    older = replace(failing, levels=told(SweepStatus.OK).levels, results_age_seconds=180.0)
+    older = replace(failing, levels=reported(SweepStatus.OK).levels, results_age_seconds=180.0)
     rows = Reader(status_page([older], FACTS)).rows
     assert rows[1][2] == "unreachable: connection refused (figures from 3 min ago)"
     assert rows[2][0] == "concurrency 1"
 
 
 def test_a_reason_that_repeats_the_state_is_not_said_twice() -> None:
-    unstable = told(SweepStatus.UNSTABLE, reason=Reason.UNSTABLE.value, reason_text="spread 1.3")
+    unstable = reported(SweepStatus.UNSTABLE, reason=Reason.UNSTABLE.value, reason_text="spread 1.3")
     assert Reader(status_page([unstable], FACTS)).rows[1][1:3] == ["unstable", "spread 1.3"]
 
 
@@ -145,11 +147,11 @@ def test_marks_of_a_level_and_of_a_probe() -> None:
 
 def test_the_summary_counts_and_problems_come_first() -> None:
     statuses = [
-        told(SweepStatus.OK, name="a"),
-        told(None, name="b"),
-        told(SweepStatus.UNSTABLE, name="c"),
-        told(SweepStatus.ABORTED, name="d", running=True),
-        told(SweepStatus.FAILED, name="e"),
+        reported(SweepStatus.OK, name="a"),
+        reported(None, name="b"),
+        reported(SweepStatus.UNSTABLE, name="c"),
+        reported(SweepStatus.ABORTED, name="d", running=True),
+        reported(SweepStatus.FAILED, name="e"),
     ]
     html = status_page(statuses, FACTS)
     tiles = dict(reversed(tile) for tile in re.findall(r"<b>(\d+)</b>([a-z ]+)</div>", html))
@@ -160,7 +162,7 @@ def test_the_summary_counts_and_problems_come_first() -> None:
 
 
 def test_the_bar_shows_the_parts_of_the_mean() -> None:
-    html = status_page([told(SweepStatus.OK)], FACTS)
+    html = status_page([reported(SweepStatus.OK)], FACTS)
     bar = re.search(r'<svg class="bar".*?</svg>', html)
     assert bar is not None
     rects = re.findall(r'<rect class="(\w+)" x="([\d.]+)" width="([\d.]+)"', bar.group())
@@ -186,7 +188,7 @@ def test_everything_from_outside_is_escaped() -> None:
 
 
 def test_the_page_needs_no_script_and_no_inline_style() -> None:
-    page = Reader(status_page([told(SweepStatus.OK), told(SweepStatus.FAILED)], FACTS))
+    page = Reader(status_page([reported(SweepStatus.OK), reported(SweepStatus.FAILED)], FACTS))
     assert not {"script", "style"} & set(page.tags)
     assert not {name for name in page.attributes if name == "style" or name.startswith("on")}
 
