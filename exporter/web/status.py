@@ -26,7 +26,8 @@ _LOUD_TIERS = ("page", "warn")
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
     says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
-    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds."""
+    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
+    component that carries most of a regression."""
 
     mode: str
     level: str
@@ -41,6 +42,7 @@ class LevelStatus:
     unsent_ratio: float = 0.0
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
+    slowest_part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +215,14 @@ def regression_text(verdict: LevelVerdict) -> str:
             parts.append(f"{tier}: {each.signal.replace('_', ' ')} regressed{now}")
         if each.version_ratio is not None and each.signal is Signal.LATENCY_P50 and each.version_ratio > 1:
             parts.append(f"new version: {each.version_ratio:.2f} of the accepted one")
-    if verdict.components_ns:
-        worst = max(verdict.components_ns, key=lambda name: verdict.components_ns[name])
-        parts.append(f"mostly {worst.replace('_', ' ')}")
+    if part := _slowest_part(verdict):
+        parts.append(f"mostly {part}")
     return "; ".join(parts)
+
+
+def _slowest_part(verdict: LevelVerdict) -> str:
+    changes = verdict.components_ns
+    return max(changes, key=lambda name: changes[name]).replace("_", " ") if changes else ""
 
 
 def _no_verdict_text(verdict: LevelVerdict) -> str:
@@ -241,6 +247,7 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         no_verdict=_no_verdict_text(verdict) if verdict else "",
         verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
         bimodal=_bimodal(measurement, verdict),
+        slowest_part=_slowest_part(verdict) if verdict else "",
     )
 
 

@@ -27,7 +27,7 @@ from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 from tests.transport.certificates import Certificates
 
-PATHS = ("/", "/metrics", "/api/status", "/style.css", "/nowhere")
+PATHS = ("/", "/metrics", "/api/status", "/static/style.css", "/nowhere")
 
 
 @pytest.fixture(scope="module")
