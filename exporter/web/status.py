@@ -13,7 +13,7 @@ from exporter.analysis.threshold import is_within, slo_threshold
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Signal
-from exporter.core.result import LevelVerdict, Measurement, SignalVerdict
+from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict
 from exporter.core.units import NS
 from exporter.metrics.samples import percentile_text
 from exporter.state.probe_state import ProbeView
@@ -25,7 +25,8 @@ _LOUD_TIERS = ("page", "warn")
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
     says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
-    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds."""
+    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds. `last_change` is the
+    latest change point of p50."""
 
     mode: str
     level: str
@@ -40,6 +41,7 @@ class LevelStatus:
     unsent_ratio: float = 0.0
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
+    last_change: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class ProbeStatus:
                     "no_verdict": level.no_verdict,
                     "verdicts": [dict(verdict) for verdict in level.verdicts],
                     "bimodal": list(level.bimodal) if level.bimodal else None,
+                    "last_change": dict(level.last_change) if level.last_change else None,
                 }
                 for level in self.levels
             ],
@@ -232,7 +235,14 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         no_verdict=_no_verdict_text(verdict) if verdict else "",
         verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
         bimodal=_bimodal(measurement, verdict),
+        last_change=_change_data(verdict.last_change) if verdict and verdict.last_change else None,
     )
+
+
+def _change_data(change: LevelChange) -> dict[str, float]:
+    """The latest change point of p50 as plain data; latencies in seconds."""
+    before_s, after_s = change.before / NS, change.after / NS
+    return {"unix_s": change.unix_s, "ratio": change.ratio, "before_seconds": before_s, "after_seconds": after_s}
 
 
 def _bimodal(measurement: Measurement, verdict: LevelVerdict | None) -> tuple[float, float] | None:

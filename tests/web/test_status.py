@@ -87,6 +87,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "last_change": None,
             },
             {
                 "mode": "concurrency",
@@ -99,6 +100,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "last_change": None,
             },
         ],
     }
