@@ -15,7 +15,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format e2e soak gpu sbom bench dashboards pictures clean
+.PHONY: help demo test test-fast check format e2e soak gpu sbom release site reference bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -28,6 +28,9 @@ help:
 	@echo "             every figure compared with a model; then all parsers, fuzzed (SOAK_SECONDS=90 FUZZ_SECONDS=60: a trial)"
 	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
 	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
+	@echo "make release wheel, source archive, chart and bill of materials, in dist/; publishes nothing (RELEASING.md)"
+	@echo "make site    the documentation site, in build/site"
+	@echo "make reference  writes the generated pages of docs/"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
 	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
@@ -66,6 +69,8 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
+	@echo "==> workflows and templates"
+	@packaging/check-repository.sh $(BIN)
 
 # Starts no server, and nothing is type-checked: for the time between two changes.
 test-fast: $(VENV)/.installed-dev
@@ -106,6 +111,17 @@ sbom: $(VENV)/.installed-dev
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
 		-o build/sbom.cdx.json requirements.lock
 	@echo "build/sbom.cdx.json"
+
+# Strictly: a broken link or an unknown reference fails.
+site: $(VENV)/.installed-dev
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html -d build/doctrees -c docs . build/site
+	@echo "build/site/index.html"
+
+reference: $(VENV)/.installed-dev
+	@$(BIN)/python docs/generate.py
+
+release: $(VENV)/.installed-dev
+	@packaging/release.sh
 
 format: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --fix .

@@ -6,6 +6,7 @@ Imports are made where they are used: `triton-canary --help` must answer at once
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
+    _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
 
 
@@ -122,6 +124,26 @@ def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.set_defaults(command=_changes)
 
 
+def _add_completion(completion: argparse.ArgumentParser) -> None:
+    completion.description = (
+        "Prints it. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in ~/.bashrc "
+        'eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of $fpath.'
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(command=_completion)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from exporter.commands.analyze.flags.table import GROUPS
+    from exporter.commands.completion import completion_script
+
+    flags = ((flag.names, flag.metavar, flag.help) for _, group in GROUPS for flag in group)
+    parser = _parser()
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    _print(completion_script(options.shell, parser, commands.choices["analyze"], flags))
+    return ExitCode.OK
+
+
 def _changes(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
@@ -144,7 +166,7 @@ def _changes(options: argparse.Namespace) -> int:
     except ConfigError as error:
         _complain(str(error))
         return ExitCode.BAD_OPTIONS
-    print(as_json(found) if options.json else as_text(found))
+    _print(as_json(found) if options.json else as_text(found))
     return ExitCode.OK
 
 
@@ -218,6 +240,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
         help="pin: the sweeps since then, 2026-01-31T08:00 or 6h ago; by default since the regression began",
     )
     parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print what it would be")
+    parser.add_argument("--json", action="store_true", help="show: print JSON, not a table")
     parser.add_argument("--force", action="store_true", help="pin: take sweeps from before and after a change, too")
     _add_client(parser)
     parser.set_defaults(command=_baseline)
@@ -273,14 +296,14 @@ def _pause(options: argparse.Namespace) -> int:
     if (client := _client(options)) is None:
         return ExitCode.BAD_OPTIONS
     try:
-        print(run(options.action, Scope(options.target, options.probe), client))
+        _print(run(options.action, Scope(options.target, options.probe), client))
     except CommandError as error:
         return _complain(str(error))
     return ExitCode.OK
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from exporter.commands.baseline import BaselineCommand, run
+    from exporter.commands.baseline.command import BaselineCommand, run
     from exporter.web.daemon_client import CommandError
 
     if (options.file is not None) != (options.action == "import"):
@@ -291,12 +314,15 @@ def _baseline(options: argparse.Namespace) -> int:
     if (options.since or options.dry_run or options.force) and options.action != "pin":
         print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
         return ExitCode.BAD_OPTIONS
+    if options.json and options.action != "show":
+        print("triton-canary: --json is of show; export prints JSON by itself", file=sys.stderr)
+        return ExitCode.BAD_OPTIONS
     keys = (
         *("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file"),
-        *("since", "dry_run", "force"),
+        *("since", "dry_run", "force", "json"),
     )
     try:
-        print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
+        _print(run(BaselineCommand(**{key: getattr(options, key) for key in keys})))
     except CommandError as error:
         return _complain(str(error))
     return ExitCode.OK
@@ -326,7 +352,7 @@ def _health(options: argparse.Namespace) -> int:
     from exporter.commands.health import UnhealthyError, check
 
     try:
-        print(check(options.url))
+        _print(check(options.url))
     except UnhealthyError as error:
         return _complain(str(error))
     return ExitCode.OK
@@ -343,7 +369,7 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        print(run_check_config(options.file))
+        _print(run_check_config(options.file))
     except ConfigError as error:
         return _complain(str(error))
     return ExitCode.OK
@@ -367,7 +393,7 @@ def _compare(options: argparse.Namespace) -> int:
                 min_sweeps=options.min_sweeps,
             )
         )
-        print("\n\n".join(part for part in (answer.words, answer.markdown) if part))
+        _print(answer.as_text)
         if options.markdown is not None:
             options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
@@ -417,6 +443,14 @@ def _demo(options: argparse.Namespace) -> int:
     from exporter.demo.command import run_demo
 
     return run_demo()
+
+
+def _print(text: str) -> None:
+    """Prints a command's output. A reader that closed the pipe wants no more: that is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> int:

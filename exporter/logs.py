@@ -20,6 +20,9 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 _KINDS = 1000
 
+COMMAND_FORMAT = "command"
+"""The log format of a command that a person runs."""
+
 
 def fields(**values: object) -> dict[str, Mapping[str, object]]:
     """The `extra` of a log call."""
@@ -47,9 +50,9 @@ class Throttle:
 
 
 def configure(level: str, log_format: str) -> None:
-    """Sends everything of this process to stderr. `log_format` is logfmt or json."""
+    """Sends everything of this process to stderr. `log_format` is logfmt, json, or COMMAND_FORMAT."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    handler.setFormatter(_FORMATTERS.get(log_format, LogfmtFormatter)())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Libraries tell of each of their own steps; what matters of them comes as an event of ours.
     for chatty in ("apscheduler", "asyncio", "urllib3", "uvicorn"):
@@ -99,9 +102,27 @@ class LogfmtFormatter(logging.Formatter):
         return text if text and _PLAIN.issuperset(text) else _json(text)
 
 
+class CommandFormatter(logging.Formatter):
+    """What a command prints beside its output, for the person who waits for it: no time, and the fields in brackets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, but for the trace of an exception."""
+        event = _event(record, self)
+        exception = event.pop("exception", "")
+        message = " ".join(str(event.pop("msg")).split())
+        event = {key: value for key, value in event.items() if key not in ("time", "level", "logger")}
+        values = ", ".join(f"{key} {LogfmtFormatter._value(value)}" for key, value in event.items())
+        line = f"triton-canary: {record.levelname.lower()}: {message}{f' ({values})' if values else ''}"
+        line = "".join(character if character.isprintable() else "?" for character in line)
+        return f"{line}\n{exception}" if exception else line
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever is in the record."""
         return _json(_event(record, self))
+
+
+_FORMATTERS: Mapping[str, Callable[[], logging.Formatter]] = {"json": JsonFormatter, COMMAND_FORMAT: CommandFormatter}

@@ -222,6 +222,12 @@ def kserve(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def llamacpp(request: pytest.FixtureRequest) -> Path:
+    """llama.cpp's environment."""
+    return _folder(request, "llamacpp")
+
+
+@pytest.fixture(scope="session")
 def mlserver(request: pytest.FixtureRequest) -> Path:
     """The folder of an environment with MLServer."""
     return _folder(request, "mlserver")

@@ -7,8 +7,10 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from exporter.analysis.latency import percentile_index, summarise
 from exporter.archive import columns as archive_columns
 from exporter.baseline import file_format as baseline_file
 from exporter.commands.analyze.flags.table_load import MEASUREMENT
@@ -97,9 +99,23 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), link
 
 
-def test_the_readme_leads_to_every_document() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in text] == []
+def test_the_readme_is_one_screen() -> None:
+    """What, why, a picture, two commands, five links; all documents are in the site's index, which its build checks."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 60
+    assert sum(line.startswith("* [") for line in lines) == 5
+
+
+def test_the_example_of_the_percentiles_is_right() -> None:
+    text = (DOCS / "percentiles.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| trunc\(([\d.]+) × 9 \+ 0\.5\) = (\d+) \| (\d+) ms \|", text, re.MULTILINE)
+    assert len(rows) == 4
+    sample = np.arange(1, 11, dtype=np.int64)
+    for percentile, part, index, value in rows:
+        assert float(part) == int(percentile) / 100
+        assert percentile_index(int(percentile), 10) == int(index)
+        (found,) = summarise(sample, (int(percentile),)).percentiles  # type: ignore[union-attr]
+        assert found.value_ns == int(value)
 
 
 # --- versions --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from exporter.core.redaction import HIDDEN, remember_secret
-from exporter.logs import JsonFormatter, LogfmtFormatter, fields
+from exporter.logs import CommandFormatter, JsonFormatter, LogfmtFormatter, fields
 
 
 def record(message: str, *args: object, **values: object) -> logging.LogRecord:
@@ -76,3 +76,12 @@ def test_no_terminal_sees_what_moves_it(harmful: str, formatter: logging.Formatt
     line = formatter.format(record("said", error=f"a{harmful}b"))
     assert line.isprintable()
     line.encode()
+
+
+def test_what_a_command_prints_beside_its_output_is_a_sentence() -> None:
+    made = record("no GPU figures:\nnone", url="http://h:1", text="two words\x1b[1m")
+    assert (
+        CommandFormatter().format(made)
+        == 'triton-canary: info: no GPU figures: none (url http://h:1, text "two words\\u001b[1m")'
+    )
+    assert CommandFormatter().format(record("plain")) == "triton-canary: info: plain"

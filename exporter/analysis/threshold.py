@@ -56,8 +56,23 @@ def keeps_threshold(probe: Probe, measurement: Measurement) -> bool | None:
     threshold = threshold_of(probe)
     if threshold is None:
         return None
-    within = is_within(threshold, measurement, judged_times(measurement))
+    if probe.slo is not None and not probe.measurement.latency_threshold_ns:
+        within = meets_slo(probe.slo, measurement)
+    else:
+        within = is_within(threshold, measurement, judged_times(measurement))
     return within and is_reached(measurement, probe.measurement.min_reached_ratio)
+
+
+def meets_slo(slo: Slo, measurement: Measurement, times: LatencySummary | None = None) -> bool:
+    """Whether the level's `times` (by default those that a threshold is judged by) keep the slo. One with limits on
+    tokens is kept where enough requests kept all of it, of those that were due."""
+    if not slo.is_of_tokens:
+        return is_within(slo_threshold(slo), measurement, times or judged_times(measurement))
+    judged = sum(count for outcome, count in measurement.outcomes.items() if outcome is not Outcome.CANCELLED)
+    if measurement.slo_good is None or not judged:
+        return False
+    good_ratio = measurement.slo_good / judged * (1 - measurement.unsent_ratio)
+    return good_ratio >= slo.percentile / 100 or math.isclose(good_ratio, slo.percentile / 100)
 
 
 def judged_times(measurement: Measurement) -> LatencySummary | None:

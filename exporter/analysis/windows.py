@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -10,15 +9,10 @@ import numpy.typing as npt
 
 from exporter.analysis.latency import summarise
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import WindowCounts, WindowSummary, duration_buckets
+from exporter.core.probe import Probe
+from exporter.core.result import WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import RecordColumns, Window
-
-
-@functools.cache
-def _bounds_ns(per_decade: int) -> npt.NDArray[np.int64]:
-    return np.array([round(bound * NS) for bound in duration_buckets(per_decade)], dtype=np.int64)
 
 
 def outcome_counts(columns: RecordColumns) -> dict[Outcome, int]:
@@ -110,37 +104,3 @@ def summarise_window(window: Window, probe: Probe, start_unix_s: float) -> Windo
         health=window.health,
         backlog_growth=window.backlog_growth,
     )
-
-
-def _good_requests(columns: RecordColumns, level: LoadLevel, limit_ns: int) -> int:
-    """How many were ok in time: in an open loop from when they were due, as a user has it."""
-    begun_ns = columns.intended_ns if level.mode.is_open_loop else columns.sent_ns
-    return int(np.count_nonzero((columns.outcome == Outcome.OK) & (columns.last_ns - begun_ns <= limit_ns)))
-
-
-def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts:
-    """What the window adds to the cumulative counters. A warm-up window adds its outcomes and inferences alone."""
-    outcomes = outcome_counts(window.columns)
-    latencies = np.empty(0, np.int64) if window.warm_up else latencies_ns(window.columns)
-    slo_requests = slo_bad = 0
-    if probe.slo is not None and not window.warm_up and level.label in probe.slo.levels:
-        slo_requests = len(window.columns) - outcomes.get(Outcome.CANCELLED, 0) + window.unsent
-        slo_bad = slo_requests - _good_requests(window.columns, level, probe.slo.latency_ns)
-    # side="left": a bucket's bound belongs to it, as in Prometheus's `le`.
-    bounds_ns = _bounds_ns(probe.buckets_per_decade)
-    buckets = np.bincount(np.searchsorted(bounds_ns, latencies, side="left"), minlength=len(bounds_ns) + 1)
-    return WindowCounts(
-        level=level,
-        outcomes=outcomes,
-        inferences=outcomes.get(Outcome.OK, 0) * probe.input.batch_size,
-        bucket_counts=tuple(int(count) for count in buckets),
-        duration_sum_ns=int(latencies.sum()),
-        slo_requests=slo_requests,
-        slo_bad=slo_bad,
-    )
-
-
-def count_lost(requests: int, level: LoadLevel, probe: Probe) -> WindowCounts:
-    """So many requests that were sent, and of whose end nothing is known: they count as cancelled."""
-    none = (0,) * (len(_bounds_ns(probe.buckets_per_decade)) + 1)
-    return WindowCounts(level, {Outcome.CANCELLED: requests}, inferences=0, bucket_counts=none, duration_sum_ns=0)

@@ -138,6 +138,8 @@ LEVEL_COLUMNS = (
     "warm_up_requests",
     "repeats",
     "seed",
+    "tokens",
+    "goodput_requests_per_second",
 )
 
 WINDOW_COLUMNS = (

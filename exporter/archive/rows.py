@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from exporter.analysis.averages import average_ns, average_us, microseconds, network_us, part_us
 from exporter.archive.columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
 from exporter.archive.server_cells import server_side_cells
+from exporter.archive.token_cells import token_cells
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Distribution, LoadLevel, Mode
 from exporter.core.result import LatencySummary, Measurement, SweepResult, WindowSummary
@@ -64,6 +65,7 @@ def _level_row(sweep: SweepResult, measurement: Measurement) -> Row:
         **_client_cells(measurement),
         "threshold_met": measurement.threshold_met,
         "warm_up_requests": measurement.warm_up_requests,
+        **token_cells(measurement),
         "repeats": max(1, len(measurement.repeats)),
         "seed": sweep.seed if measurement.level.distribution is Distribution.POISSON else None,
         **_server_cells(measurement),

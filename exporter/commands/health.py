@@ -9,6 +9,7 @@ import ssl
 import urllib.error
 import urllib.request
 
+from exporter.core.causes import cause_of, no_daemon
 from exporter.core.errors import TritonCanaryError
 
 PATH = "/-/healthy"
@@ -32,4 +33,4 @@ def check(url: str) -> str:
             text = error.read(200).decode(errors="replace").strip()
         raise UnhealthyError(f"{error.code}: {text}") from error
     except (OSError, ValueError) as error:
-        raise UnhealthyError(f"the daemon cannot be asked at {url}: {error}") from error
+        raise UnhealthyError(no_daemon(url, cause_of(error))) from error

@@ -15,13 +15,14 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.inputs import check_parameter
-from exporter.config.kind_checks import kind_problems
+from exporter.config.kind_checks import kind_problems, slo_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
 from exporter.config.target_checks import TARGET_CHECKS, Found
 from exporter.config.target_settings import TargetSettings
+from exporter.core.kinds import KINDS, Kind
 from exporter.payload.timing_files import has_steps
 
 MAX_LABELS = 5
@@ -87,13 +88,15 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
         if complete and "target" not in entry.broken and entry.settings.target not in known:
             yield ("probes", index, "target"), _no_such("target", entry.settings.target, known)
         through_grpc = is_grpc.get(entry.settings.target)
-        if entry.settings.streaming and through_grpc is False:
+        kind = kinds.get(entry.settings.target)
+        if entry.settings.streaming and through_grpc is False and not KINDS.get(kind or "", Kind()).takes_prompts:
             given = text.shown(entry.settings.target)
             yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {given} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
-        kind = kinds.get(entry.settings.target)
         if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
             yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))
+        if kind is not None and "slo" not in entry.broken:
+            yield from ((("probes", index, *path), problem) for path, problem in slo_problems(entry.settings, kind))
         if not entry.broken & {"target", "input"} and through_grpc:
             yield from _grpc_input(("probes", index, "input"), entry.settings)
         if not entry.broken & {"target", "stop"} and (limit_ns := patience_ns.get(entry.settings.target)):

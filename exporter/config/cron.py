@@ -19,6 +19,17 @@ from exporter.core.units import NS
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _ENTRY = re.compile(r"(?:(?P<all>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\d{1,3}))?", re.ASCII)
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * sun",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""What cron programs call some expressions. All runs of a fleet would begin at one moment: they are refused, with the
+expression that each stands for."""
 _CYCLE_YEARS = range(2001, 2029)
 """28 years: after these, days of the week and leap years fall together again."""
 _DAY_MINUTES = 24 * 60
@@ -74,6 +85,8 @@ def parse_cron(text: str) -> Cron:
     Raises ValueError if a field is wrong, if the days are bounded in both ways (programs differ on what that
     means), or if no day ever matches."""
     words = text.lower().split()
+    if len(words) == 1 and (meant := _NICKNAMES.get(words[0])):
+        raise ValueError(f"must have five fields; write '{meant}'")
     if len(words) != len(_FIELDS):
         raise ValueError("must have five fields: minute, hour, day of the month, month, day of the week")
     values = [_values(word, field) for word, field in zip(words, _FIELDS, strict=True)]

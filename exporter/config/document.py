@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from exporter.config.syntax import syntax_problem
 from exporter.config.text import shown
 
 _MAX_DEPTH = 50
@@ -172,9 +173,10 @@ class _Reader:
             yield from yaml.parse(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise _UnusableError(
-                mark.line + 1 if mark else 0, f"is not YAML: {error.problem or error.context}"
-            ) from None
+            problem = str(error.problem or error.context)
+            if mark is None:
+                raise _UnusableError(0, f"is not YAML: {problem}") from None
+            raise _UnusableError(mark.line + 1, syntax_problem(text, mark.line, mark.column, problem)) from None
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
             raise _UnusableError(line, "is not YAML: it holds a character that is not allowed") from None

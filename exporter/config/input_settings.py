@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
     PlainValidator,
+    StrictBool,
     StrictInt,
     StrictStr,
 )
@@ -19,11 +21,67 @@ from exporter.config.fields import (
     Number,
     NumberAsLabelValue,
     OneOf,
+    PathText,
     Section,
 )
 from exporter.config.inputs import Parameter, parse_parameter, parse_paths
 from exporter.core.datatypes import DATATYPES
+from exporter.core.probe import DEFAULT_PROMPT, PROMPT_PLACE, prompt_api
 from exporter.payload.input_files import InputFiles
+
+
+def _endpoint(given: str) -> str:
+    prompt_api(given)
+    if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]+", given):
+        raise ValueError("must be a path, as v1/chat/completions, without blanks, ? and #")
+    return given.strip("/")
+
+
+def _template(given: str) -> str:
+    if given and PROMPT_PLACE not in given:
+        raise ValueError(f"must have {PROMPT_PLACE} in it, where the prompt goes")
+    return given
+
+
+class PromptSettings(Section):
+    """What a language model is asked, of targets that take prompts."""
+
+    endpoint: Annotated[StrictStr, AfterValidator(_endpoint)] = Field(
+        default=DEFAULT_PROMPT.endpoint,
+        description="The path that is asked, below the target's url. It ends with `chat/completions`, `completions` or "
+        "`embeddings`.",
+    )
+    tokens: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=DEFAULT_PROMPT.tokens,
+        description="Tokens in a generated prompt, on average: of words that are one token each to most models.",
+    )
+    tokens_stddev: Annotated[Number, Field(ge=0, le=1_000_000)] = Field(
+        default=0.0, description="The standard deviation of that number, normally distributed."
+    )
+    count: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(
+        default=DEFAULT_PROMPT.count, description="How many different prompts are generated, and sent in turn."
+    )
+    output_tokens: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=DEFAULT_PROMPT.output_tokens, description="Tokens that are asked for (`max_tokens`)."
+    )
+    fixed_output: StrictBool = Field(
+        default=True,
+        description="Whether the server is asked not to end before (`ignore_eos`); false for servers that refuse it.",
+    )
+    system: Annotated[StrictStr, Field(max_length=16 * 2**20)] = Field(default="", description="The system prompt.")
+    template: Annotated[StrictStr, Field(max_length=2**20), AfterValidator(_template)] = Field(
+        default="", description=f"The text that is sent, with `{PROMPT_PLACE}` where the prompt goes."
+    )
+    cache: Literal["avoid", "allow"] = Field(
+        default="avoid",
+        description="`avoid` puts a text of its own before each prompt, so that no prefix that the server has cached "
+        "is measured; `allow` sends prompts as they are, over and over.",
+    )
+    tokenizer: PathText = Field(
+        default="",
+        description="A local `tokenizer.json`: counts tokens where the server does not, and makes generated prompts "
+        "exact. Needs the extra `tokenizer`.",
+    )
 
 
 class InputSettings(Section):
@@ -93,6 +151,9 @@ class InputSettings(Section):
         default="",
         description="Kind `torchserve`: of what is sent. By default files go as `multipart/form-data`, and bodies as "
         "`application/json` if that is what they are, else as `application/octet-stream`.",
+    )
+    prompt: PromptSettings = Field(
+        default_factory=PromptSettings, description="What is asked, of targets that take prompts: kind `openai`."
     )
 
 

@@ -30,6 +30,9 @@ ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "input.datatypes": lambda probe: probe.input.datatypes,
     "input.signature": lambda probe: "signature" in probe.input.model_fields_set,
     "input.content_type": lambda probe: probe.input.content_type,
+    "input.shapes": lambda probe: probe.input.shapes,
+    "input.prompt": lambda probe: "prompt" in probe.input.model_fields_set,
+    "validation": lambda probe: probe.validation,
     "server_settings": lambda probe: probe.server_settings,
     "validation.reference_model": lambda probe: probe.validation and probe.validation.reference_model,
 }
@@ -67,6 +70,15 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
         given = asked(probe)
         if given and (problem := refusal(kind, key, shown(given))):
             yield tuple(key.split(".")), problem
+
+
+def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+    """Limits on tokens, where nothing is counted in tokens or nobody sees when they come."""
+    for key in probe.slo.of_tokens if probe.slo else ():
+        if not KINDS[kind].takes_prompts:
+            yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
+        elif not probe.streaming:
+            yield ("slo", key), "needs streaming: true, or nobody sees when a token comes"
 
 
 def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:

@@ -15,7 +15,7 @@ from exporter.config.environment import OTHER_VARIABLES, Overlay, read_environme
 from exporter.config.fields import ONE_IS_REQUIRED
 from exporter.config.inherit import merged, with_inherited
 from exporter.config.probe_settings import DefaultsSettings
-from exporter.config.problems import Places, Problem, fields_by_key, schema_problem, unknown_key
+from exporter.config.problems import Places, Problem, fields_by_key, schema_problem, unknown_key, without_echoes
 from exporter.config.settings import Settings
 from exporter.core.errors import ConfigError
 
@@ -57,7 +57,7 @@ def _checked(places: Places) -> Settings:
     try:
         settings = Settings(**{key: value for key, value in effective.items() if key in known})
     except ValidationError as error:
-        problems += [schema_problem(places, details) for details in error.errors(include_url=False)]
+        problems += [schema_problem(places, details) for details in without_echoes(error.errors(include_url=False))]
     problems += _cross_problems(places, settings, effective)
     if problems or settings is None:
         problems.sort(key=lambda problem: (problem.line, problem.source))
@@ -85,7 +85,11 @@ def _cross_problems(places: Places, settings: Settings | None, effective: Mappin
     else:
         targets = [Entry(target, frozenset()) for target in settings.targets]
         probes = [Entry(probe, frozenset()) for probe in settings.probes]
-    found = [*cross_problems(targets, probes), *(maintenance_problems(settings) if settings else ())]
+    if settings is None or any(key not in fields_by_key(Settings) for key in effective):
+        # Targets or probes may be under a misspelt key: what names one is no second mistake.
+        targets = targets if "targets" in effective else [None]
+        return [places.problem(path, problem) for path, problem in cross_problems(targets, probes)]
+    found = [*cross_problems(targets, probes), *maintenance_problems(settings)]
     return [places.problem(path, problem) for path, problem in found]
 
 

@@ -23,7 +23,7 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
-from exporter.core.probe import COUNT_WINDOW_LIMIT, MAX_COMPOSING_MODELS, Mode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMPOSING_MODELS, Mode
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
@@ -136,6 +136,11 @@ class StopSettings(Section):
     max_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=1_000_000, description="The most requests of a sweep."
     )
+    max_tokens: Annotated[StrictInt, Field(ge=1)] = Field(
+        default=DEFAULT_MAX_TOKENS,
+        description="The most tokens of a sweep, of prompts and responses together; of targets that take prompts. "
+        "Where prompts are generated, no request is sent that could go beyond.",
+    )
     max_duration_ns: Annotated[int, duration("1s", "1d")] = Field(
         default=300 * NS, description="The longest that a sweep may run."
     )
@@ -169,8 +174,19 @@ class SloSettings(Section):
     """What a user of the model may expect."""
 
     name: FilledLabelValue = Field(description="Its name, a label value.")
-    latency_ns: Annotated[int, duration("1us", "1h")] = Field(
-        description="A request is good if it is ok within this time."
+    latency_ns: Annotated[int, duration("1us", "1h")] | None = Field(
+        default=None, description="A request is good if it is ok within this time."
+    )
+    time_to_first_token_ns: Annotated[int, duration("1us", "1h")] | None = Field(
+        default=None,
+        description="And its first token came within this time. This and the next two need a stream, of a target that "
+        "takes prompts.",
+    )
+    time_per_output_token_ns: Annotated[int, duration("1us", "1h")] | None = Field(
+        default=None, description="And its time per output token after the first was no longer."
+    )
+    inter_token_latency_ns: Annotated[int, duration("1us", "1h")] | None = Field(
+        default=None, description="And no gap between two of its tokens was longer."
     )
     percentile: Percentile = Field(
         default=95.0, description="The slo is met where this percentile of a level is within `latency`."
@@ -183,6 +199,18 @@ class SloSettings(Section):
     levels: tuple[NumberAsLabelValue, ...] = Field(
         default=(), description="The levels at which it holds; can be left out where there is only one."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.latency_ns or self.of_tokens):
+            raise ValueError("needs latency, or one of the limits on tokens")
+        return self
+
+    @property
+    def of_tokens(self) -> list[str]:
+        """The keys that are given of those that only targets that take prompts have."""
+        keys = ("time_to_first_token", "time_per_output_token", "inter_token_latency")
+        return [key for key in keys if getattr(self, f"{key}_ns")]
 
 
 class UnitSettings(Section):
@@ -231,7 +259,7 @@ class DefaultsSettings(Section):
     streaming: StrictBool = Field(
         default=False,
         description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
-        "take no other.",
+        "take no other. Of targets that take prompts: whether responses are streamed, as server-sent events.",
     )
     histogram: StrictBool = Field(
         default=True,

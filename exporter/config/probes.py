@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
-from exporter.config.input_settings import InputSettings
+from exporter.config.input_settings import InputSettings, PromptSettings
 from exporter.config.load_settings import SequenceSettings
-from exporter.config.probe_settings import ProbeSettings, ScheduleSettings, max_in_flight_of, percentiles_of
+from exporter.config.probe_settings import (
+    ProbeSettings,
+    ScheduleSettings,
+    SloSettings,
+    max_in_flight_of,
+    percentiles_of,
+)
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
 from exporter.config.text import Endpoint
@@ -22,6 +29,7 @@ from exporter.core.probe import (
     MeasurementOptions,
     OverloadPolicy,
     Probe,
+    PromptOptions,
     Schedule,
     SequenceOptions,
     ServerSettings,
@@ -40,6 +48,9 @@ DEFAULT_ID_RANGE = 2**32 - 1
 
 LOAD_TIMEOUT_NS = 60 * NS
 """How long a model may take to load in the worker's own process."""
+
+PROMPT_TIMEOUT_NS = 60 * NS
+"""When a request to a language model is given up by default."""
 
 _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 """What runs in the worker runs on this machine."""
@@ -97,7 +108,9 @@ def _tls(settings: TlsSettings) -> TlsOptions:
 
 def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
     levels = settings.load.levels
+    timeout_ns = timeout_of(settings, target)
     measurement = settings.measurement.model_dump() | {
+        "request_timeout_ns": timeout_ns,
         "percentiles": percentiles_of(settings),
         "stability_rule": StabilityRule(settings.measurement.stability_rule),
         "window_mode": WindowMode(settings.measurement.window_mode),
@@ -112,10 +125,8 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         levels=levels,
         measurement=MeasurementOptions(**measurement),
         input=_input(settings.input),
-        stop=_stop(settings),
-        slo=Slo(slo.name, slo.latency_ns, slo.percentile, slo.levels or (levels[0].label,), slo.objective or 0.0)
-        if slo
-        else None,
+        stop=_stop(settings, target, timeout_ns),
+        slo=_slo(slo, levels[0].label) if slo else None,
         unit=Unit(unit.name, unit.per_inference) if unit else None,
         workers=settings.load.workers,
         histogram=settings.histogram,
@@ -149,23 +160,59 @@ def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:
     )
 
 
-def _stop(settings: ProbeSettings) -> StopRules:
+def timeout_of(settings: ProbeSettings, target: Target) -> int:
+    """When a request is given up: a language model's takes longer, where the user does not set it."""
+    if target.takes_prompts and "request_timeout_ns" not in settings.measurement.model_fields_set:
+        return PROMPT_TIMEOUT_NS
+    return settings.measurement.request_timeout_ns
+
+
+def _max_requests(settings: ProbeSettings, target: Target) -> int:
+    """No more than the tokens allow, where it is known how many a request has at most: half as many more for what the
+    server adds to a prompt."""
+    prompt = settings.input.prompt
+    if not target.takes_prompts or settings.input.source == "files":
+        return settings.stop.max_requests
+    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
+    return max(1, min(settings.stop.max_requests, settings.stop.max_tokens // (each + prompt.output_tokens)))
+
+
+def _stop(settings: ProbeSettings, target: Target, timeout_ns: int) -> StopRules:
     stop = settings.stop
-    latency_ns = settings.measurement.request_timeout_ns // 2 if stop.max_latency_ns is None else stop.max_latency_ns
+    latency_ns = timeout_ns // 2 if stop.max_latency_ns is None else stop.max_latency_ns
     chosen = {
         "on_overload": OverloadPolicy(stop.on_overload),
         "max_latency_ns": latency_ns,
+        "max_requests": _max_requests(settings, target),
         "max_in_flight": max_in_flight_of(settings),
     }
     return StopRules(**(stop.model_dump() | chosen))
 
 
+def _slo(slo: SloSettings, only_level: str) -> Slo:
+    return Slo(
+        name=slo.name,
+        latency_ns=slo.latency_ns or 0,
+        percentile=slo.percentile,
+        levels=slo.levels or (only_level,),
+        objective=slo.objective or 0.0,
+        first_token_ns=slo.time_to_first_token_ns or 0,
+        per_output_token_ns=slo.time_per_output_token_ns or 0,
+        inter_token_ns=slo.inter_token_latency_ns or 0,
+    )
+
+
+def _prompt(settings: PromptSettings) -> PromptOptions:
+    return PromptOptions(**settings.model_dump(exclude={"cache"}), allow_cache=settings.cache == "allow")
+
+
 def _input(settings: InputSettings) -> InputOptions:
     files = settings.paths
-    values = settings.model_dump(exclude={"paths"}) | {
+    values = settings.model_dump(exclude={"paths", "prompt"}) | {
         "shapes": tuple(sorted(settings.shapes.items())),
         "parameters": tuple(sorted(settings.parameters.items())),
         "datatypes": tuple(sorted(settings.datatypes.items())),
+        "prompt": _prompt(settings.prompt),
     }
     return InputOptions(**values, paths=files.given if files else (), files_digest=files.digest if files else "")
 

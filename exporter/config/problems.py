@@ -7,6 +7,7 @@ shape of the models, not what their keys mean.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ from exporter.config.environment import Overlay, Path
 from exporter.config.fields import is_section
 from exporter.config.probe_settings import DefaultsSettings
 from exporter.config.settings import Settings
-from exporter.config.text import KEY_FILE, MAX_LABEL_LENGTH, SECRET_HEADER, SECRET_SECTIONS, as_number, shown
+from exporter.config.text import KEY_FILE, MAX_LABEL_LENGTH, SECRET_SECTIONS, as_number, shown, sounds_secret
 
 _SENTENCES = {
     "string_type": "must be text",
@@ -43,6 +44,7 @@ _SENTENCES = {
     "literal_error": "must be {expected}",
 }
 _STRUCTURES = frozenset({"tuple_type", "dict_type", "model_type", "model_attributes_type"})
+_PLAIN_KEY = re.compile(r"[a-z]{1,20}([-_][a-z]{1,20}){0,3}")
 _BROKEN = "text that begins as a mapping or list, and is none"
 
 
@@ -122,7 +124,7 @@ def schema_problem(places: Places, error: ErrorDetails) -> Problem:
     """A problem that the models found. Its path is that of the effective configuration."""
     path = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
-        hidden = _is_hidden(path) and nearest(str(path[-1]), _keys(path[:-1])) is None
+        hidden = _is_hidden_key(path) and nearest(str(path[-1]), _keys(path[:-1])) is None
         return places.problem(path[:-1] if hidden else path, unknown_key(path))
     if error["type"] == "missing":
         return places.problem(path, "is required")
@@ -142,7 +144,12 @@ def _is_broken(error: ErrorDetails) -> bool:
 def _is_hidden(path: Path) -> bool:
     """Whether what stands there may be a secret, which is never shown."""
     hidden = {*SECRET_SECTIONS, KEY_FILE}
-    return any(key in hidden or SECRET_HEADER.search(key) for key in path if isinstance(key, str))
+    return any(key in hidden or sounds_secret(key) for key in path if isinstance(key, str))
+
+
+def _is_hidden_key(path: Path) -> bool:
+    """Whether an unknown key may be a secret itself, as in `{Bearer x: }`. What looks like the name of one is none."""
+    return _is_hidden(path[:-1]) or (_is_hidden(path) and not _PLAIN_KEY.fullmatch(str(path[-1])))
 
 
 def _problem(error: ErrorDetails) -> str:
@@ -167,7 +174,21 @@ def unknown_key(path: Path) -> str:
     for inner in known:
         if key in _keys((*path[:-1], inner)):
             return f"unknown key; did you mean '{inner}.{key}'?"
+    if "headers" in known and sounds_secret(key):
+        return "unknown key; a secret is a header: write it below `headers`, as {env: VARIABLE} or {file: PATH}"
     return f"unknown key; allowed are {', '.join(known)}"
+
+
+def without_echoes(errors: Iterable[ErrorDetails]) -> list[ErrorDetails]:
+    """The errors but for a key that is missing only because it is misspelt beside: that is one mistake."""
+    found = list(errors)
+    misspelt: set[Path] = set()
+    for error in found:
+        if error["type"] == "extra_forbidden":
+            *section, key = error["loc"]
+            if near := nearest(str(key), _keys(tuple(section))):
+                misspelt.add((*section, near))
+    return [error for error in found if error["type"] != "missing" or tuple(error["loc"]) not in misspelt]
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -33,6 +33,10 @@ _SIZE_UNITS = {
     "TiB": 2**40,
 }
 _SIZE = re.compile(rf"(\d{{1,20}}(?:\.\d{{1,9}})?) ?({'|'.join(_SIZE_UNITS)})", re.ASCII)
+_UNITS: dict[str, Mapping[str, int]] = {
+    "duration": _DURATION_UNITS,
+    "size": {unit: size for unit, size in _SIZE_UNITS.items() if unit == "B" or "i" in unit},
+}
 _PERCENTAGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?%", re.ASCII)
 
 
@@ -122,10 +126,25 @@ class Quantity:
 
     def validate(self, given: object) -> float:
         """The value in our own unit. Raises ValueError if it has no meaning or is out of bounds."""
+        if isinstance(given, int | float) and not isinstance(given, bool) and (units := _UNITS.get(self.noun)):
+            raise ValueError(self._without_unit(as_number(given), units))
         value = self.parse(given)
         if not self.low <= value <= self.high:
             raise ValueError(f"must be from {self.text(self.low)} to {self.text(self.high)}")
         return value
+
+    def _without_unit(self, number: str, units: Mapping[str, int]) -> str:
+        """What is wrong with a bare number, and the first way to write it that is within the bounds: as seconds,
+        milliseconds, in the unit of the lower bound, in another; a size in the smallest unit."""
+        lowest = max((unit for unit, size in units.items() if size <= self.low), key=units.__getitem__, default="s")
+        for unit in dict.fromkeys(["s", "ms", lowest, *units] if "s" in units else units):
+            try:
+                is_allowed = self.low <= self.parse(f"{number}{unit}") <= self.high
+            except ValueError:
+                continue
+            if is_allowed:
+                return f"a {self.noun} needs a unit; write '{number}{unit}'"
+        return f"a {self.noun} needs a unit, and must be from {self.text(self.low)} to {self.text(self.high)}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.validate)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from exporter.config.loading import join
-from exporter.config.text import SECRET_HEADER, SECRET_SECTIONS, without_url_secrets
+from exporter.config.text import SECRET_SECTIONS, sounds_secret, without_url_secrets
 from exporter.core.redaction import HIDDEN
 
 _SOURCES = frozenset({"env", "file"})
@@ -39,5 +39,5 @@ def _shown(value: Any, *, hidden: bool) -> Any:
 def _entry(key: str, value: Any, *, hidden: bool) -> Any:
     if hidden and key in _SOURCES:
         return value
-    sounds_secret = SECRET_HEADER.search(key) is not None and not key.endswith("_file")
-    return _shown(value, hidden=hidden or sounds_secret or key in SECRET_SECTIONS)
+    secret = key in SECRET_SECTIONS or (sounds_secret(key) and not key.endswith("_file"))
+    return _shown(value, hidden=hidden or secret)

@@ -115,7 +115,8 @@ class TargetSettings(Section):
     kind: Annotated[str, OneOf(tuple(KINDS))] = Field(
         default="triton",
         description="What serves there: Triton, Triton as a library in our own process (`triton_in_process`), another "
-        "server of the Open Inference Protocol (`oip`), TensorFlow Serving, or TorchServe. See "
+        "server of the Open Inference Protocol (`oip`), TensorFlow Serving, TorchServe, or a server of "
+        "OpenAI's HTTP API (`openai`). See "
         "[service kinds](service-kinds.md).",
     )
     url: Annotated[text.Endpoint, PlainValidator(text.parse_endpoint)] | None = Field(

@@ -22,13 +22,25 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _CONTENT = re.compile(r"[\x00-\x1f\x7f]|-----BEGIN ")
 """What is in no path, but in what is in a file: several lines, or a PEM document, whose lines YAML may have joined."""
-_USERINFO = re.compile(r"^([^/]*//|).*@", re.DOTALL)
+_ADDRESS = re.compile(rf"{_HOST_NAME.pattern}(:(?P<port>[0-9]{{1,5}}))?(/[!-~]*)?")
+_PORT = re.compile(r"^[a-z]+://[^/?#]*:([0-9]{1,9})(?=[/?#]|$)")
+_MAX_PORT = 65535
+_GRPC_PORTS = frozenset({"8001", "8081", "8500"})
+"""The default gRPC ports of the service kinds."""
+_USERINFO = re.compile(r"^([^/]*//|).+@", re.DOTALL)
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _SHOWN_LENGTH = 60
 _SHOWN_ENTRIES = 8
 
 SECRET_HEADER = re.compile(r"authorization|token|api[-_]?key|secret|passw|credential|cookie|signature", re.IGNORECASE)
-SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data"})
+_COUNTED_TOKENS = frozenset(
+    {
+        *("tokens", "tokens_stddev", "output_tokens", "max_tokens", "tokenizer"),
+        *("time_to_first_token", "time_per_output_token", "inter_token_latency"),
+    }
+)
+"""Keys of ours that are of a language model's tokens: nothing secret."""
+SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data", "system", "template"})
 """Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
 KEY_FILE = "key_file"
 """A key of ours that names a file: what is wrong there may be the file's content, and is not shown."""
@@ -50,6 +62,11 @@ _LABELS_OF_METRICS = """
 """
 REFUSED_LABELS = frozenset(f"{_LABELS_OF_PROMETHEUS} {_LABELS_OF_METRICS}".split())
 """Set by Prometheus and those around it, or by this exporter."""
+
+
+def sounds_secret(key: str) -> bool:
+    """Whether what a key names may be a secret."""
+    return SECRET_HEADER.search(key) is not None and key not in _COUNTED_TOKENS
 
 
 def as_number(value: float) -> str:
@@ -238,6 +255,11 @@ def _split(given: object, schemes: tuple[str, ...]) -> tuple[SplitResult, int | 
         raise ValueError("a url must not hold a user or password; give them as a header from {env: …} or {file: …}")
     if not isinstance(given, str) or not given.isascii() or not given.isprintable() or " " in given:
         raise ValueError(allowed)
+    if "://" not in given and (address := _ADDRESS.fullmatch(given)):
+        scheme = "grpc" if "grpc" in schemes and address["port"] in _GRPC_PORTS else "http"
+        raise ValueError(f"a url needs its scheme; write '{scheme}://{given}'")
+    if (port_text := _PORT.search(given)) and int(port_text[1]) > _MAX_PORT:
+        raise ValueError(f"port {port_text[1]} is above {_MAX_PORT}")
     try:
         parts = urlsplit(given)
         port = parts.port

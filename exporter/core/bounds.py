@@ -55,11 +55,15 @@ HTTP_BYTES = bound(1 << 30, "bytes", "an HTTP response, also unpacked", "the req
 HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the request fails as `protocol_error`")
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
 
+SSE_EVENT = bound(1 << 20, "bytes", "a server-sent event, or a line of one", "the request fails as `protocol_error`")
+TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "it counts as absent")
+
 RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
 
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
 GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "`protocol_error`; `max_response` sets more")
 GRPC_HELD = bound(256 << 20, "bytes", "gRPC responses that are under way on a connection", "the largest fails")
+STREAM_RESPONSES = bound(100_000, "", "responses to one streamed request", "the request fails as `protocol_error`")
 HEADER_BLOCK = bound(64 << 10, "bytes", "a block of gRPC headers or trailers, also unpacked", "its request fails")
 HEADER_FLOOD = bound(1 << 20, "bytes", "the same, to be read at all", "the connection fails")
 HEADER_FRAMES = bound(64, "", "frames of a block of headers", "the connection fails")

@@ -71,6 +71,8 @@ class ModelFacts:
     priority_levels: int = 0
     binary_tensors: bool = True
     dynamic_batching: bool = False
+    takes_prompts: bool = False
+    """Requests are prompts, or whole payloads, and not tensors of the model's."""
 
 
 def request_priority(probe: Probe, facts: ModelFacts) -> int:

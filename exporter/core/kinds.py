@@ -43,6 +43,8 @@ class Kind:
     own: frozenset[str] = frozenset()
     lacks: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, tuple[Take, ...]] = field(default_factory=dict)
+    takes_prompts: bool = False
+    """Its requests are prompts, and what comes back is counted in tokens; over HTTP, as a stream if the probe asks."""
 
 
 NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
@@ -67,6 +69,14 @@ _NO_TENSOR_PROTOCOL: Final[Mapping[str, str]] = {
     "input.parameters": NO_SUCH,
     "input.format": _ONE_FORM,
     "input.output_format": _ONE_FORM,
+}
+
+_PROMPTS: Final[Mapping[str, str]] = {
+    **{key: problem for key, problem in _NO_TENSOR_PROTOCOL.items() if key not in ("streaming", "input.parameters")},
+    "input.compression": NO_SUCH,
+    "input.batch_size": "found {given}: a request is one prompt, and the server makes the batches; give 1",
+    "input.shapes": "have no meaning: {kind} takes prompts, which input.prompt describes",
+    "validation": "has no meaning: a language model's text is not compared",
 }
 
 KINDS: Final[dict[str, Kind]] = {
@@ -138,6 +148,13 @@ KINDS: Final[dict[str, Kind]] = {
             "ts_inference_latency_microseconds": (Take("success", US),),
             "ts_queue_latency_microseconds": (Take("queue", US),),
         },
+    ),
+    "openai": Kind(
+        ports={"http": 8000, "https": 443},
+        metrics_page="8000/metrics",
+        own=frozenset({"input.prompt"}),
+        lacks=_PROMPTS,
+        takes_prompts=True,
     ),
 }
 """By the names that targets bear; `services.SERVICES` says of each what makes its service. https stands for a proxy:

@@ -58,10 +58,12 @@ class Reason(enum.StrEnum):
     NO_VALID_REQUESTS = "no_valid_requests"
     ERROR_RATIO = "error_ratio"
     REQUEST_BUDGET = "request_budget"
+    TOKEN_BUDGET = "token_budget"  # noqa: S105  # no password
     TIME_BUDGET = "time_budget"
     LATENCY = "latency"
     PENDING_QUEUE = "pending_queue"
     DEADLINE = "deadline"
+    MODEL_CHANGED = "model_changed"
     DAEMON_STALLED = "daemon_stalled"
     WORKER_CRASH = "worker_crash"
     SHUTDOWN = "shutdown"

@@ -149,6 +149,46 @@ class MeasurementOptions:
     stability_rule: StabilityRule = StabilityRule.CANARY
 
 
+CHAT, COMPLETIONS, EMBEDDINGS = "chat/completions", "completions", "embeddings"
+PROMPT_APIS = (CHAT, COMPLETIONS, EMBEDDINGS)
+"""What the path of an endpoint that takes prompts ends with, by which the form of its requests is known."""
+
+
+def prompt_api(endpoint: str) -> str:
+    """The one of `PROMPT_APIS` that this path is of. Raises ValueError."""
+    path = endpoint.rstrip("/")
+    for api in PROMPT_APIS:
+        if path == api or path.endswith(f"/{api}"):
+            return api
+    raise ValueError(f"must end with {', '.join(PROMPT_APIS[:-1])} or {EMBEDDINGS}: the request's form is known by it")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """What a language model is asked. There are `count` generated prompts of about `tokens` tokens each (normally
+    distributed with `tokens_stddev`), and `output_tokens` are asked for; `fixed_output` asks the server not to end
+    before. `system` goes before each prompt, and `template`, if given, is the prompt with `{prompt}` in it. `endpoint`
+    is the path below the target's. Unless `allow_cache`, each request begins with a text of its own, so that no prefix
+    that the server has cached is measured. `tokenizer` is a file (tokenizer.json) that counts tokens where the server
+    does not."""
+
+    tokens: int = 128
+    tokens_stddev: float = 0.0
+    count: int = 16
+    output_tokens: int = 64
+    fixed_output: bool = True
+    system: str = ""
+    template: str = ""
+    endpoint: str = "v1/chat/completions"
+    allow_cache: bool = False
+    tokenizer: str = ""
+
+
+DEFAULT_PROMPT = PromptOptions()
+PROMPT_PLACE = "{prompt}"
+"""Where a template has the prompt."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputOptions:
     """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. The `paths`
@@ -180,6 +220,7 @@ class InputOptions:
     signature: str = "serving_default"
     content_type: str = ""
     optional_inputs: str = "send"
+    prompt: PromptOptions = DEFAULT_PROMPT
 
 
 DEFAULT_INPUT = InputOptions()
@@ -221,6 +262,10 @@ class SequenceOptions:
     serial: bool = False
 
 
+DEFAULT_MAX_TOKENS = 250_000
+"""Of one sweep: a canary's tokens cost what users' do."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopRules:
     """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
@@ -239,12 +284,16 @@ class StopRules:
     on_overload: OverloadPolicy = OverloadPolicy.BACK_OFF
     max_latency_ns: int = 5 * NS
     pending_growth: int = 5
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    """Tokens of a sweep, of prompts and responses together, by what the server counted; of kinds that take prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """A request is good if it is ok within `latency_ns`; the slo is met where `percentile` of a level is within it.
-    It holds at the levels named: an overload level would poison it."""
+    """A request is good if it is ok within `latency_ns`, and keeps each other limit that is given (0: none): the time
+    to its first token, its mean time per output token after the first, and each gap between two of its tokens. The slo
+    is met where `percentile` of a level's requests are good. It holds at the levels named: an overload level would
+    poison it."""
 
     name: str
     latency_ns: int
@@ -252,6 +301,14 @@ class Slo:
     levels: tuple[str, ...]
     objective: float = 0.0
     """The part of requests that are to be good over time, 0.99; 0: that of the percentile."""
+    first_token_ns: int = 0
+    per_output_token_ns: int = 0
+    inter_token_ns: int = 0
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether it limits more than the latency."""
+        return bool(self.first_token_ns or self.per_output_token_ns or self.inter_token_ns)
 
     @property
     def objective_ratio(self) -> float:

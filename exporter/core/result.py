@@ -14,6 +14,7 @@ from typing import Protocol
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus, error_ratio
 from exporter.core.probe import LoadLevel, Probe, Signal
+from exporter.core.units import NS
 from exporter.core.window import ClientHealth, ConnectionTimes, OutputError
 
 SCHEMA = "triton-canary-result"
@@ -100,6 +101,45 @@ class ServerMetrics:
     gauges: Mapping[str, float] = field(default_factory=dict)
 
 
+class TokenSource(enum.StrEnum):
+    """Whether tokens were counted, by the server or a tokenizer file, or only the chunks that they came in. Closed: a
+    label value."""
+
+    COUNTED = "counted"
+    CHUNKS = "chunks"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFigures:
+    """What a level of a language model showed, of `requests` ok ones (see `analysis.tokens` for the definitions).
+
+    The four summaries are in nanoseconds, None without streams; `per_output_token` also where tokens were not counted.
+    Tokens are sums, and None where they are not known of each request; `cached_tokens` are those of prompts that the
+    server had in its prefix cache. `chunks` are the events with content. `early_ends` are requests that ended before
+    the tokens that were asked for.
+    """
+
+    source: TokenSource
+    stream_open: LatencySummary | None
+    first_token: LatencySummary | None
+    per_output_token: LatencySummary | None
+    inter_token: LatencySummary | None
+    output_tokens_per_second: float | None
+    prompt_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    chunks: int | None
+    early_ends: int
+    requests: int
+
+    @property
+    def cached_ratio(self) -> float | None:
+        """The part of the prompt tokens that the server had; None where it did not count both."""
+        return (
+            self.cached_tokens / self.prompt_tokens if self.prompt_tokens and self.cached_tokens is not None else None
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
@@ -122,6 +162,9 @@ class Measurement:
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
     *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+
+    `tokens` are the figures of a target that takes prompts, which then has no `first_response` and `inter_response`.
+    `slo_good` is how many requests kept all of the slo, None where the level is none that it names.
 
     `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
@@ -170,6 +213,13 @@ class Measurement:
     responses_per_request: float | None = None
     unchecked: int = 0
     modes_ns: tuple[float, float] | None = None
+    tokens: TokenFigures | None = None
+    slo_good: int | None = None
+
+    @property
+    def goodput(self) -> float | None:
+        """Requests a second that kept all of the slo; None where the level is none that it names."""
+        return None if self.slo_good is None or not self.duration_ns else self.slo_good * NS / self.duration_ns
 
     @property
     def error_ratio(self) -> float | None:
@@ -315,7 +365,7 @@ class SweepResult:
     def usable(self) -> bool:
         """Whether the sweep gave usable data: what `up` says. A sweep that ran out of its own budget did, for the
         levels that it came to."""
-        if self.reason in (Reason.REQUEST_BUDGET, Reason.TIME_BUDGET):
+        if self.reason in (Reason.REQUEST_BUDGET, Reason.TOKEN_BUDGET, Reason.TIME_BUDGET):
             return any(measurement.latency for measurement in self.measurements)
         return self.status in (SweepStatus.OK, SweepStatus.UNSTABLE)
 
@@ -345,6 +395,22 @@ def duration_buckets(per_decade: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenWindowCounts:
+    """What a window adds of tokens, as far as they are known: all that were spent, those of failed requests and of the
+    warm-up included. The buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
+
+    prompt: int
+    output: int
+    cached: int
+    spent: int
+    """What a budget counts: prompts' and responses' tokens, and the events of responses that nobody counted."""
+    first_token_buckets: tuple[int, ...]
+    first_token_sum_ns: int
+    per_output_token_buckets: tuple[int, ...]
+    per_output_token_sum_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class WindowCounts:
     """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
 
@@ -360,6 +426,7 @@ class WindowCounts:
     duration_sum_ns: int
     slo_requests: int = 0
     slo_bad: int = 0
+    tokens: TokenWindowCounts | None = None
 
 
 class Sink(Protocol):

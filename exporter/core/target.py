@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from exporter.core.kinds import KINDS, Kind
 from exporter.core.units import NS
 
 
@@ -95,7 +96,12 @@ class Target:
     @property
     def can_stream(self) -> bool:
         """Whether a request may have any number of responses there."""
-        return self.is_grpc or self.in_process
+        return self.is_grpc or self.in_process or self.takes_prompts
+
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether requests are prompts and responses are tokens (see `Kind.takes_prompts`)."""
+        return KINDS.get(self.kind, Kind()).takes_prompts
 
     @property
     def protocol(self) -> str:

@@ -29,6 +29,11 @@ class RecordColumns:
     `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
     row after row. It is empty where a request has one response at most. `sequence_ids` has one entry a row, or is empty
     where requests go in no sequences.
+
+    The last five have one entry a row where the target takes prompts, or else are empty. `opened_ns` is when the first
+    event of a response's stream came, 0 where none did; `first_ns` is then the first event with content, and
+    `response_ns` are all of those. Tokens are -1 where nobody counted them; `cached_tokens` are those of the prompt
+    that the server had. `early_ends` is 1 where it ended before the tokens that were asked for.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -43,6 +48,11 @@ class RecordColumns:
     sequence_end: npt.NDArray[np.uint8]
     response_ns: npt.NDArray[np.int64]
     sequence_ids: npt.NDArray[np.int64]
+    opened_ns: npt.NDArray[np.int64]
+    prompt_tokens: npt.NDArray[np.int64]
+    output_tokens: npt.NDArray[np.int64]
+    cached_tokens: npt.NDArray[np.int64]
+    early_ends: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -63,6 +73,11 @@ class RecordColumns:
             sequence_end=np.zeros(rows, np.uint8),
             response_ns=np.zeros(0, np.int64),
             sequence_ids=np.zeros(0, np.int64),
+            opened_ns=np.zeros(0, np.int64),
+            prompt_tokens=np.zeros(0, np.int64),
+            output_tokens=np.zeros(0, np.int64),
+            cached_tokens=np.zeros(0, np.int64),
+            early_ends=np.zeros(0, np.int64),
         )
 
     @classmethod

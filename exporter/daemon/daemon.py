@@ -42,6 +42,8 @@ from exporter.schedule.maintenance import MaintenanceCalendar
 from exporter.schedule.pauses import Pauses
 from exporter.schedule.scheduler import Scheduler
 from exporter.schedule.sharding import Shard
+from exporter.state.history import History
+from exporter.state.history_file import HistoryFile
 from exporter.state.probe_state import Board
 from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
@@ -56,8 +58,10 @@ from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline_routes import baseline_routes
 from exporter.web.http_server import WebServer
+from exporter.web.page_routes import page_action_routes
 from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.web.request_check import HostNames
+from exporter.web.status import conclude
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -103,7 +107,9 @@ class Daemon:
         self._accounts = data / "accounts"
         self._ledger_file = LedgerFile(data / "ledger.jsonl", self._accounts, claim)
         self._ledger = Ledger(build_budget(settings), file=self._ledger_file)
-        self._sinks: list[Sink] = [self._board, SweepLog(), self._ledger]
+        self._history_file = HistoryFile(data / "history", claim)
+        self._history = History(conclude, self._history_file.append)
+        self._sinks: list[Sink] = [self._board, self._history, SweepLog(), self._ledger]
         if settings.archive.enabled:
             self._sinks.append(self._archive)
         self._baselines = BaselineStore(data / "baselines", claim=claim)
@@ -136,6 +142,8 @@ class Daemon:
         address = await self._web.start()
         if self._settings.archive.enabled:
             self._archive.start()
+        # In a thread: a day of 1000 probes takes seconds, in which health is asked for.
+        await asyncio.to_thread(self._history_file.load, self._history.restore)
         self._probe_set.start(self._reloader.probes)
         self._discovery.start()
         self._spawn(self._reloader.watch())
@@ -165,6 +173,7 @@ class Daemon:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
         await asyncio.to_thread(self._ledger_file.close)
+        await asyncio.to_thread(self._history_file.close)
         await asyncio.to_thread(self._baselines.close)
         self._lock.release()
         await self._web.stop()
@@ -274,12 +283,15 @@ class Daemon:
             routes=[
                 *baseline_routes(baseline_actions, guard),
                 *action_routes(probe_actions, guard),
+                *page_action_routes(probe_actions, baseline_actions, self._running_probes, guard, __version__),
                 *config_routes(self._reloader.reload, self._reloader.shown, guard),
                 *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
             ],
             access=self._access,
             guard=guard,
             hosts=HostNames.of(web.host, web.allowed_hosts),
+            day=self._history.day,
+            grafana_url=web.grafana_url,
         )
         return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 

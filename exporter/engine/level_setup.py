@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from exporter.core.outcome import Reason
 from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
@@ -13,7 +14,7 @@ from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
 from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
-from exporter.engine.recorder import DetailRecorder
+from exporter.engine.recorder import DetailRecorder, TokenRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
 from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
@@ -56,7 +57,10 @@ def make_in_flight(
         in_flight = InFlight(guard, by_place, *arguments)
     in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
     in_flight.spare_until(plan.spared_until_ns)
-    if probe.streaming and sequences is None:
+    if probe.target.takes_prompts:
+        spent = Stop(Reason.TOKEN_BUDGET, f"all {probe.stop.max_tokens} tokens of the sweep spent (stop.max_tokens)")
+        in_flight.recorder = TokenRecorder(in_flight.rows_full, plan.max_tokens, lambda: in_flight.stop(spent))
+    elif probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
         in_flight.checker = Checker(

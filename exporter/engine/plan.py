@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.core.facts import ModelFacts
-from exporter.core.probe import LoadLevel, Probe
+from exporter.core.probe import DEFAULT_MAX_TOKENS, LoadLevel, Probe
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 
 
@@ -20,7 +20,7 @@ class LevelPlan:
     it is presumed dropped: they take places in flight till then. Nothing is sent before `spared_until_ns`, by the
     server's wish.
 
-    `seed` is of random arrivals.
+    `seed` is of random arrivals. `max_tokens` is what is left of the sweep's, of a target that takes prompts.
 
     Where several workers share the level (see `group`), this is the part of worker `member` of `members`: it meets the
     others before it begins to send and before it begins to measure, and only member 0 asks for the server's statistics.
@@ -38,6 +38,7 @@ class LevelPlan:
     member: int = 0
     members: int = 1
     seed: int = 0
+    max_tokens: int = DEFAULT_MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,10 @@ class Worker(Protocol):
         """Runs one level. The iterator ends after LevelEnd; input that does not fit the model raises PreflightError.
         Closing the iterator early ends the level."""
 
+    async def served_version(self, probe: Probe) -> str:
+        """The version of the probe's model that the server's next response comes from, where the probe names none; ""
+        where the server does not report it, or not in time."""
+
     async def stop_level(self) -> None:
         """Asks the running level to end: nothing more is sent, what is in flight is awaited for a short while, then
         given up. The iterator still delivers LevelEnd."""
@@ -77,6 +82,10 @@ class Worker(Protocol):
     @property
     def sent(self) -> int:
         """Requests that it has sent so far in its life, counted where they are sent: known of a lost one, too."""
+
+    @property
+    def asked(self) -> int:
+        """Those of them that went to a reference model: they are in no window."""
 
     async def silence(self) -> None:
         """Returns once nothing more is sent: ends the level that runs, and kills a worker that goes on nevertheless.

@@ -173,6 +173,49 @@ class DetailRecorder(Recorder):
         self._ends = memoryview(self._chunk.sequence_end)  # type: ignore[arg-type]  # numpy before 2 does not say so
 
 
+class TokenRecorder(DetailRecorder):
+    """The same where responses are counted in tokens. `on_spent` is called once the tokens of all rows so far are more
+    than `max_tokens`: those of prompts and of responses, and where nobody counted, the responses' events."""
+
+    __slots__ = ("_columns", "_left", "_on_spent")
+
+    def __init__(self, on_full: Callable[[int], None], max_tokens: int, on_spent: Callable[[], None]) -> None:
+        super().__init__(on_full)
+        self._left = max_tokens
+        self._on_spent = on_spent
+        self._columns = self._empty()
+
+    def record(self, call: Call) -> None:
+        """Keeps the call's numbers. Hot: once for every request."""
+        opened, prompt, output, cached, early = self._columns
+        opened.append(call.opened_ns)
+        prompt.append(call.prompt_tokens)
+        output.append(call.output_tokens)
+        cached.append(call.cached_tokens)
+        early.append(call.early_end)
+        self._left -= max(call.prompt_tokens, 0)
+        self._left -= call.output_tokens if call.output_tokens >= 0 else call.responses
+        super().record(call)
+        if self._left < 0:
+            self._on_spent()
+
+    def drain(self) -> RecordColumns:
+        """As `Recorder.drain`."""
+        columns, self._columns = self._columns, self._empty()
+        opened, prompt, output, cached, early = (np.frombuffer(each, np.int64) for each in columns)
+        return replace(
+            super().drain(),
+            opened_ns=opened,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            cached_tokens=cached,
+            early_ends=early,
+        )
+
+    def _empty(self) -> list[array[int]]:
+        return [array("q") for _ in range(5)]
+
+
 def _uninitialised(rows: int) -> RecordColumns:
     """Columns that were not zeroed, but for one of a byte a row: on memory used before, that would hold up the loop for
     milliseconds."""

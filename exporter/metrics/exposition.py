@@ -17,6 +17,8 @@ from prometheus_client import Metric, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
+from exporter.core.result import LatencySummary
+from exporter.core.units import NS
 from exporter.metrics.family import Family
 
 Block = str
@@ -95,3 +97,14 @@ class Lines:
     def blocks(self) -> dict[Family, Block]:
         """The lines by family, joined."""
         return {family: "".join(lines) for family, lines in self._lines.items()}
+
+
+def percentile_text(percentile: float) -> str:
+    """A percentile as label text: "50", "99.9"."""
+    return f"{percentile:.10g}"
+
+
+def add_percentiles(lines: Lines, family: Family, level_labels: str, summary: LatencySummary | None) -> None:
+    for entry in summary.percentiles if summary is not None else ():
+        text = label("percentile", percentile_text(entry.percentile))
+        lines.add(family, f"{level_labels},{text}", entry.value_ns / NS)

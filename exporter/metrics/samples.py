@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from exporter.analysis.join import foreign_ratio
-from exporter.analysis.threshold import is_within, judged_times, keeps_threshold, slo_threshold, threshold_of
+from exporter.analysis.threshold import keeps_threshold, meets_slo, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Mode, Probe, Signal, Slo
-from exporter.core.result import LatencySummary, LevelVerdict, Measurement, duration_buckets
+from exporter.core.result import LevelVerdict, Measurement, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
-from exporter.metrics.exposition import Block, Lines, label, labels, number
+from exporter.metrics import token_families as tf
+from exporter.metrics.exposition import Block, Lines, add_percentiles, label, labels, number
 from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
-from exporter.state.probe_state import HistogramCounts, ProbeView
+from exporter.metrics.token_samples import add_slo_limits, add_tokens
+from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
 LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
 """Those whose levels can be higher or lower than another."""
@@ -41,11 +43,6 @@ class ProbeExtras:
     next_run_unix_s: float | None
     paused: bool | None
     results_dropped: bool
-
-
-def percentile_text(percentile: float) -> str:
-    """A percentile as label text: "50", "99.9"."""
-    return f"{percentile:.10g}"
 
 
 def probe_labels(probe: Probe) -> str:
@@ -117,10 +114,14 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         slo_labels = f"{p},{label('slo', slo.name)}"
         lines.add(f.SLO_REQUESTS, slo_labels, counters.slo_requests, "_total")
         lines.add(f.SLO_BAD, slo_labels, counters.slo_bad, "_total")
-        lines.add(f.SLO_THRESHOLD, slo_labels, slo.latency_ns / NS)
+        if slo.latency_ns:
+            lines.add(f.SLO_THRESHOLD, slo_labels, slo.latency_ns / NS)
+        add_slo_limits(lines, slo_labels, slo)
         lines.add(f.SLO_OBJECTIVE, slo_labels, slo.objective_ratio)
     for level, histogram in counters.histograms.items():
-        _add_histogram(lines, f"{p},{labels(mode=level.mode, level=level.label)}", histogram, view.probe)
+        _add_histogram(lines, f.DURATION, f"{p},{labels(mode=level.mode, level=level.label)}", histogram, view.probe)
+    if counters.tokens is not None:
+        _add_token_counters(lines, p, counters.tokens, view.probe)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
     lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
@@ -128,13 +129,25 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")
 
 
-def _add_histogram(lines: Lines, level_labels: str, histogram: HistogramCounts, probe: Probe) -> None:
+def _add_token_counters(lines: Lines, p: str, tokens: TokenCounters, probe: Probe) -> None:
+    lines.add(tf.PROMPT_TOKENS, p, tokens.prompt, "_total")
+    lines.add(tf.GENERATION_TOKENS, p, tokens.output, "_total")
+    lines.add(tf.CACHED_PROMPT_TOKENS, p, tokens.cached, "_total")
+    for family, histograms in (
+        (tf.FIRST_TOKEN_DURATION, tokens.first_token),
+        (tf.PER_OUTPUT_TOKEN_DURATION, tokens.per_output_token),
+    ):
+        for level, histogram in histograms.items():
+            _add_histogram(lines, family, f"{p},{labels(mode=level.mode, level=level.label)}", histogram, probe)
+
+
+def _add_histogram(lines: Lines, family: Family, level_labels: str, histogram: HistogramCounts, probe: Probe) -> None:
     total = 0
     bounds = _bounds(probe.buckets_per_decade)
     for bound, total in zip(bounds, itertools.accumulate(histogram.bucket_counts), strict=True):
-        lines.add(f.DURATION, f"{level_labels},{label('le', bound)}", total, "_bucket")
-    lines.add(f.DURATION, level_labels, total, "_count")
-    lines.add(f.DURATION, level_labels, histogram.sum_ns / NS, "_sum")
+        lines.add(family, f"{level_labels},{label('le', bound)}", total, "_bucket")
+    lines.add(family, level_labels, total, "_count")
+    lines.add(family, level_labels, histogram.sum_ns / NS, "_sum")
 
 
 # --- level results: they expire, and they go first where there are too many series -----------------------------------
@@ -154,6 +167,7 @@ def level_blocks(view: ProbeView) -> dict[Family, Block]:
         if measurement.server is not None:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
         add_server_side(lines, level_labels, measurement)
+        add_tokens(lines, level_labels, measurement)
     if view.measured is not None:
         for verdict in view.measured.verdicts:
             if verdict.level in view.probe.levels:
@@ -170,25 +184,19 @@ def level_blocks(view: ProbeView) -> dict[Family, Block]:
 
 
 def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> None:
-    _add_percentiles(lines, f.LATENCY, level_labels, measurement.latency)
+    add_percentiles(lines, f.LATENCY, level_labels, measurement.latency)
     if (latency := measurement.latency) is not None:
         lines.add(f.LATENCY_MEAN, level_labels, latency.mean_ns / NS)
         lines.add(f.LATENCY_STDDEV, level_labels, latency.stddev_ns / NS)
         lines.add(f.LATENCY_MIN, level_labels, latency.min_ns / NS)
         lines.add(f.LATENCY_MAX, level_labels, latency.max_ns / NS)
     if measurement.level.mode.is_open_loop:
-        _add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
-        _add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
-    _add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
-    _add_percentiles(lines, f.INTER_RESPONSE, level_labels, measurement.inter_response)
+        add_percentiles(lines, f.RESPONSE_TIME, level_labels, measurement.response_time)
+        add_percentiles(lines, f.SEND_LAG, level_labels, measurement.send_lag)
+    add_percentiles(lines, f.FIRST_RESPONSE, level_labels, measurement.first_response)
+    add_percentiles(lines, f.INTER_RESPONSE, level_labels, measurement.inter_response)
     for component, mean_ns in measurement.breakdown_ns.items():
         lines.add(f.BREAKDOWN, f"{level_labels},{label('component', component)}", mean_ns / NS)
-
-
-def _add_percentiles(lines: Lines, family: Family, level_labels: str, summary: LatencySummary | None) -> None:
-    for entry in summary.percentiles if summary is not None else ():
-        text = label("percentile", percentile_text(entry.percentile))
-        lines.add(family, f"{level_labels},{text}", entry.value_ns / NS)
 
 
 def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe: Probe, *, decoupled: bool) -> None:
@@ -243,7 +251,7 @@ def _add_slo(lines: Lines, p: str, slo: Slo, measurements: Sequence[Measurement]
     for measurement in measurements:
         level = measurement.level
         if level.label in slo.levels:
-            met = is_within(slo_threshold(slo), measurement, judged_times(measurement))
+            met = meets_slo(slo, measurement)
             lines.add(f.SLO_MET, f"{p},{labels(mode=level.mode, level=level.label)}", met)
 
 

@@ -17,8 +17,10 @@ from exporter.core.probe import Probe, Signal
 from exporter.core.result import duration_buckets
 from exporter.core.target import Target
 from exporter.metrics import families as f
+from exporter.metrics import token_families as tf
 from exporter.metrics.family import Family, P
 from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES
+from exporter.metrics.token_samples import SLO_LIMITS
 
 _REPLICAS = frozenset({f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER})
 
@@ -53,7 +55,12 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
         f.BIMODAL_LATENCY: levels * (4 if probe.baseline.enabled else 2),
         # And +Inf, the sum and the count.
-        f.DURATION: levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
+        **dict.fromkeys(
+            (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION),
+            levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
+        ),
+        tf.GOODPUT: len(probe.slo.levels) if probe.slo else 0,
+        tf.SLO_TOKEN_LIMIT: len(SLO_LIMITS) if probe.slo and probe.slo.is_of_tokens else 0,
     }
     return exact.get(family, math.prod(values.get(label, 1) for label in family.labels))
 
@@ -71,6 +78,15 @@ def _values(probe: Probe) -> dict[str, int]:
     }
 
 
+def _absent_of_tokens(probe: Probe) -> Iterator[Family]:
+    if probe.target.takes_prompts:
+        yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
+    else:
+        yield from (family for family in tf.TABLE.families if family not in (tf.GOODPUT, tf.SLO_TOKEN_LIMIT))
+    if probe.slo is None or not probe.slo.latency_ns:
+        yield f.SLO_THRESHOLD
+
+
 def _absent(probe: Probe) -> Iterator[Family]:
     """The families that the page never has of this probe."""
     modes = {level.mode for level in probe.levels}
@@ -80,6 +96,7 @@ def _absent(probe: Probe) -> Iterator[Family]:
         yield from (f.RESPONSE_TIME, f.SEND_LAG)
     if not probe.streaming:
         yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
+    yield from _absent_of_tokens(probe)
     if probe.unit is None:
         yield f.THROUGHPUT_UNITS
     if not probe.validation and not probe.input.paths:
@@ -89,11 +106,11 @@ def _absent(probe: Probe) -> Iterator[Family]:
     if not probe.target.is_tls:
         yield f.TLS_HANDSHAKE
     if probe.slo is None:
-        yield from (f.SLO_REQUESTS, f.SLO_BAD, f.SLO_THRESHOLD, f.SLO_OBJECTIVE)
+        yield from (f.SLO_REQUESTS, f.SLO_BAD, f.SLO_OBJECTIVE)
     if threshold_of(probe) is None or not modes & LEVEL_MODES:
         yield f.MAX_LEVEL
     if not probe.histogram:
-        yield f.DURATION
+        yield from (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION)
     if not probe.baseline.enabled:
         yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
         yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)

@@ -9,6 +9,7 @@ from exporter.payload.compare import OutputComparison, compare
 from exporter.payload.dataset import Dataset, Step, Tensor, Tensors, batch, round_robin
 from exporter.payload.generate import generate
 from exporter.payload.json_file import Progress
+from exporter.payload.prompts import make_prompts
 from exporter.payload.read import check_files, read_dataset
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
 
 def make_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
     """What the probe sends to this model, generated or read. Raises InputError."""
+    if facts.takes_prompts:
+        return make_prompts(options)
     if options.source == "files":
         return read_dataset(facts, options, progress)
     return generate(facts, options)

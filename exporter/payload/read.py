@@ -38,16 +38,22 @@ def check_files(paths: Sequence[str], progress: Progress | None = None, *, answe
 
 def read_dataset(facts: ModelFacts, options: InputOptions, progress: Progress | None = None) -> Dataset:
     """The data in the files of `options.paths`. Raises InputError with every error found, the first ones in full."""
-    files = _find(options.paths)
-    if options.files_digest and files.digest != options.files_digest:
-        text = "has changed since the configuration was read; reload it to take the new data into use"
-        raise InputError(f"{', '.join(options.paths)}: {text}")
+    files = checked_files(options)
     if wrong := option_problems(facts, options):
         raise InputError(*wrong)
     if files.is_directory:
         return _from_directory(files.paths, facts, options)
     errors = InputErrors()
     return _from_json_files(_read_json_files(files.paths, errors, progress), facts, options, errors)
+
+
+def checked_files(options: InputOptions) -> InputFiles:
+    """The files of `options.paths`, as they were when they were checked. Raises InputError."""
+    files = _find(options.paths)
+    if options.files_digest and files.digest != options.files_digest:
+        text = "has changed since the configuration was read; reload it to take the new data into use"
+        raise InputError(f"{', '.join(options.paths)}: {text}")
+    return files
 
 
 def _find(paths: Sequence[str]) -> InputFiles:

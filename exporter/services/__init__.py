@@ -37,11 +37,18 @@ def _torchserve() -> Service:
     return TorchServeService()
 
 
+def _openai() -> Service:
+    from exporter.services.openai.service import OpenAiService
+
+    return OpenAiService()
+
+
 SERVICES: dict[str, Callable[[], Service]] = {
     "triton": _triton,
     "triton_in_process": _triton_in_process,
     "oip": _oip,
     "tfserving": _tfserving,
     "torchserve": _torchserve,
+    "openai": _openai,
 }
 """What makes the service of each kind that a target may have."""

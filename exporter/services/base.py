@@ -82,6 +82,10 @@ class Control(Protocol):
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
         answer in time."""
 
+    async def served_version(self, model: str) -> str:
+        """The version of the model that responds now where a request names none; "" where the server does not report
+        it. Raises PreflightError."""
+
     async def ready_models(self) -> tuple[str, ...]:
         """The names of all models that are ready, sorted. Raises PreflightError."""
 

@@ -50,6 +50,10 @@ class BoundedControl:
         except PreflightError:
             return None
 
+    async def served_version(self, model: str) -> str:
+        with self._reading():
+            return clean_name(await self._control.served_version(model))
+
     async def ready_models(self) -> tuple[str, ...]:
         with self._reading():
             return bounded_models(await self._control.ready_models())

@@ -86,6 +86,10 @@ class TorchServeControl(PlainControl):
             asked_version=version,
         )
 
+    async def served_version(self, model: str) -> str:
+        """By the management endpoint. Raises PreflightError."""
+        return await self._served_version(model, "")
+
     async def _check_health(self) -> None:
         """Whether the server is up. What it says of its health is of all its models together: it fails the sweep only
         where nobody tells of this one's workers."""

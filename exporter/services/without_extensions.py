@@ -56,6 +56,9 @@ class PlainControl:
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
         raise unsupported(self._target, "validation.reference_model")
 
+    async def served_version(self, model: str) -> str:
+        return ""
+
     async def ready_models(self) -> tuple[str, ...]:
         raise unsupported(self._target, "models")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import Measurement, SweepResult, WindowCounts, duration_buckets
+from exporter.core.result import Measurement, SweepResult, TokenWindowCounts, WindowCounts, duration_buckets
 from exporter.core.units import NS
 from exporter.state.state_file import LastTimes, ProbeKey, StateFile
 
@@ -33,10 +33,42 @@ class HistogramCounts:
     bucket_counts: tuple[int, ...]
     sum_ns: int = 0
 
-    def plus(self, counts: WindowCounts) -> HistogramCounts:
+    def plus(self, bucket_counts: tuple[int, ...], sum_ns: int) -> HistogramCounts:
         """These counts and those of a window."""
-        buckets = tuple(a + b for a, b in zip(self.bucket_counts, counts.bucket_counts, strict=True))
-        return HistogramCounts(buckets, self.sum_ns + counts.duration_sum_ns)
+        buckets = tuple(a + b for a, b in zip(self.bucket_counts, bucket_counts, strict=True))
+        return HistogramCounts(buckets, self.sum_ns + sum_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounters:
+    """The same of tokens, of a probe whose target takes prompts."""
+
+    prompt: int = 0
+    output: int = 0
+    cached: int = 0
+    first_token: Mapping[LoadLevel, HistogramCounts] = field(default_factory=dict)
+    per_output_token: Mapping[LoadLevel, HistogramCounts] = field(default_factory=dict)
+
+    def plus(self, level: LoadLevel, counts: TokenWindowCounts) -> TokenCounters:
+        """These counters after one more window."""
+        first = counts.first_token_buckets, counts.first_token_sum_ns
+        per_token = counts.per_output_token_buckets, counts.per_output_token_sum_ns
+        return TokenCounters(
+            self.prompt + counts.prompt,
+            self.output + counts.output,
+            self.cached + counts.cached,
+            _with_window(self.first_token, level, *first),
+            _with_window(self.per_output_token, level, *per_token),
+        )
+
+
+def _with_window(
+    histograms: Mapping[LoadLevel, HistogramCounts], level: LoadLevel, buckets: tuple[int, ...], sum_ns: int
+) -> Mapping[LoadLevel, HistogramCounts]:
+    """Only configured levels have a histogram."""
+    if level not in histograms:
+        return histograms
+    return {**histograms, level: histograms[level].plus(buckets, sum_ns)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +84,19 @@ class Counters:
         default_factory=lambda: {(SweepStatus.OK, Reason.NONE): 0},
     )
     sweeps_ns: int = 0
+    tokens: TokenCounters | None = None
 
     def plus(self, counts: WindowCounts) -> Counters:
         """These counters after one more window."""
-        histograms = self.histograms
-        if counts.level in histograms:
-            histograms = {**histograms, counts.level: histograms[counts.level].plus(counts)}
+        tokens = self.tokens
+        if counts.tokens is not None:
+            tokens = (tokens or TokenCounters()).plus(counts.level, counts.tokens)
         return replace(
             self,
             requests={outcome: have + counts.outcomes.get(outcome, 0) for outcome, have in self.requests.items()},
             inferences=self.inferences + counts.inferences,
-            histograms=histograms,
+            histograms=_with_window(self.histograms, counts.level, counts.bucket_counts, counts.duration_sum_ns),
+            tokens=tokens,
             slo_requests=self.slo_requests + counts.slo_requests,
             slo_bad=self.slo_bad + counts.slo_bad,
         )
@@ -217,22 +251,50 @@ def _histograms(probe: Probe, have: Mapping[LoadLevel, HistogramCounts]) -> dict
     return {level: kept.get(level, empty) for level in probe.levels}
 
 
+def _token_counters(probe: Probe, have: TokenCounters | None) -> TokenCounters | None:
+    if not probe.target.takes_prompts:
+        return None
+    have = have or TokenCounters()
+    return replace(
+        have,
+        first_token=_histograms(probe, have.first_token),
+        per_output_token=_histograms(probe, have.per_output_token),
+    )
+
+
 def _first_view(probe: Probe, kept: LastTimes) -> ProbeView:
     return ProbeView(
         probe=probe,
         last_run_unix_s=kept.run_unix_s,
         last_success_unix_s=kept.success_unix_s,
-        counters=Counters(histograms=_histograms(probe, {})),
+        counters=Counters(histograms=_histograms(probe, {}), tokens=_token_counters(probe, None)),
     )
 
 
 def _reconfigured(view: ProbeView, probe: Probe) -> ProbeView:
     if probe == view.probe:
         return view
-    counters = replace(view.counters, histograms=_histograms(probe, view.counters.histograms))
+    counters = replace(
+        view.counters,
+        histograms=_histograms(probe, view.counters.histograms),
+        tokens=_token_counters(probe, view.counters.tokens),
+    )
     if probe.slo != view.probe.slo:
         counters = replace(counters, slo_requests=0, slo_bad=0)
     return replace(view, probe=probe, counters=counters)
+
+
+_SAYS_NOTHING = (Reason.SHUTDOWN, Reason.MODEL_CHANGED)
+"""Reasons that are no verdict on whether the model responds well."""
+
+
+def _still_measured(view: ProbeView, facts: ModelFacts | None) -> SweepResult | None:
+    """The last result with figures, unless the model has another version by now: its figures would be taken for that
+    one's, whose name the probe has from now on."""
+    measured = view.measured
+    if measured is None or measured.facts is None or facts is None:
+        return measured
+    return measured if measured.facts.version == facts.version else None
 
 
 def _after(view: ProbeView, result: SweepResult) -> ProbeView:
@@ -244,12 +306,12 @@ def _after(view: ProbeView, result: SweepResult) -> ProbeView:
         view,
         result=result,
         fresh=result,
-        measured=result if result.measurements else view.measured,
+        measured=result if result.measurements else _still_measured(view, result.facts),
         facts=result.facts or view.facts,
         last_run_unix_s=ended_unix_s,
         last_success_unix_s=ended_unix_s if result.usable else view.last_success_unix_s,
         running_since_unix_s=None,
-        up=view.up if result.reason is Reason.SHUTDOWN else result.usable,
+        up=view.up if result.reason in _SAYS_NOTHING else result.usable,
         counters=replace(view.counters, sweeps=sweeps, sweeps_ns=view.counters.sweeps_ns + result.duration_ns),
     )
 

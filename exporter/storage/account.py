@@ -15,7 +15,7 @@ from pathlib import Path
 PAGE_BYTES = 4096
 _CELLS = 8
 _TEXT_AT = 8 * _CELLS
-_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH = range(6)
+_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED = range(7)
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -81,6 +81,16 @@ class Account:
     def sent(self) -> int:
         """Requests that the worker has sent, or is about to."""
         return int(self._cells[_SENT])
+
+    def ask(self) -> None:
+        """Counts a request to a reference model, which is about to be sent: before a level, never in one."""
+        self._cells[_SENT] += 1
+        self._cells[_ASKED] += 1
+
+    @property
+    def asked(self) -> int:
+        """How many of those sent were to a reference model."""
+        return int(self._cells[_ASKED])
 
     def silence(self) -> None:
         """The level that runs sends nothing more, but for what is charged already."""

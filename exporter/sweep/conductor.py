@@ -16,7 +16,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
 from exporter import logs
-from exporter.analysis.windows import add_outcomes, count_lost, count_window
+from exporter.analysis.window_counts import count_lost, count_window
+from exporter.analysis.windows import add_outcomes
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
@@ -52,10 +53,12 @@ _ABORTS = frozenset(
     {
         Reason.ERROR_RATIO,
         Reason.REQUEST_BUDGET,
+        Reason.TOKEN_BUDGET,
         Reason.TIME_BUDGET,
         Reason.LATENCY,
         Reason.PENDING_QUEUE,
         Reason.DEADLINE,
+        Reason.MODEL_CHANGED,
         Reason.DAEMON_STALLED,
         Reason.WORKER_CRASH,
         Reason.SHUTDOWN,
@@ -113,9 +116,11 @@ class Sweep:
         self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
         self._last_error = ""
+        self._tokens = 0
         self._sent = 0
         self._lent: Worker | None = None
         self._sent_before = 0
+        self._cleaned_up = False
         self._level_under_way: LoadLevel | None = None
         self._input_faults: tuple[str, ...] = ()
 
@@ -131,11 +136,11 @@ class Sweep:
         result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
         try:
             async with borrow() as worker:
-                self._lent, self._sent_before = worker, worker.sent
+                self._lent, self._sent_before, asked_before = worker, worker.sent, worker.asked
                 try:
                     reason, text = await self._run_within_deadline(worker)
                 finally:
-                    await self._settle(worker)
+                    await self._settle(worker, asked_before)
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
@@ -144,6 +149,7 @@ class Sweep:
             result = self.result(Reason.SHUTDOWN, str(error) or "the exporter is shutting down")
             raise
         finally:
+            self._remember_memory(result)
             result = self._judged(result)
             for sink in self._sinks:
                 sink.sweep_ended(result)
@@ -166,7 +172,7 @@ class Sweep:
             with contextlib.suppress(WorkerLostError):  # `run` tells of it
                 await self._worker.stop_level()
 
-    async def _settle(self, worker: Worker) -> None:
+    async def _settle(self, worker: Worker, asked_before: int) -> None:
         """The sweep is over, however it ended: waits until nothing more is sent for it, and counts what was sent in a
         window that never came. What became of those requests nobody knows: they count as cancelled."""
         try:
@@ -176,7 +182,8 @@ class Sweep:
             raise
         finally:
             self._sent, self._lent = worker.sent - self._sent_before, None
-            level, lost = self._level_under_way, self._sent - sum(self._outcomes.values())
+            level, asked = self._level_under_way, worker.asked - asked_before
+            lost = self._sent - asked - sum(self._outcomes.values())
             if level is not None and lost > 0:
                 self._leftovers.add(self._probe, lost)
                 counts = count_lost(lost, level, self._probe)
@@ -189,13 +196,31 @@ class Sweep:
 
     async def _clean_up(self, borrow: Borrow) -> None:
         """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
-        preflight removes it."""
+        preflight removes it, if the server responds by now."""
         if self._probe.input.shared_memory == "none":
             return
         with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
             async with asyncio.timeout(PREFLIGHT_MARGIN_NS / NS), borrow() as worker:
                 await self._pins.preflight(worker, self._probe)
+                self._cleaned_up = True
                 await worker.end_sweep()
+
+    def _remember_memory(self, result: SweepResult) -> None:
+        """Where a server that does not respond, or a worker that is gone, may have kept the regions registered."""
+        if self._probe.input.shared_memory == "none" or self._cleaned_up:
+            return
+        was_shared = self._facts is not None or result.reason is Reason.PREFLIGHT_TIMEOUT
+        if was_shared and (not result.usable or Outcome.TIMEOUT in self._outcomes):
+            self._leftovers.share(self._probe)
+
+    async def _take_memory_back(self, worker: Worker) -> None:
+        """What sweeps before could not take back, whichever probe's they were: its preflight removes it, and this
+        probe's own does that, too, if it shares memory of the same kind."""
+        for other in self._leftovers.shared(self._probe):
+            if other.input.shared_memory != self._probe.input.shared_memory:
+                with contextlib.suppress(PreflightError):
+                    await self._pins.preflight(worker, other)
+                    self._leftovers.unshare(other)
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         """Raises WorkerLostError, also for a worker that had to be killed."""
@@ -215,7 +240,9 @@ class Sweep:
         return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
+        await self._take_memory_back(worker)
         self._facts = await self._pins.preflight(worker, self._probe)
+        self._leftovers.unshare(self._probe)
         refuse_unsupported(self._probe, self._facts)
         if self._interrupted.is_set():
             return Reason.SHUTDOWN, "interrupted before the first level"
@@ -275,12 +302,15 @@ class Sweep:
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""
         requests_left = self._max_requests - self._sent_so_far()
+        tokens_left = self._probe.stop.max_tokens - self._tokens
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
-        if requests_left <= 0:
-            spent = f"all {self._max_requests} requests spent"
-            return Reason.REQUEST_BUDGET, f"{spent} before level {level.label}"
-        if time_left_ns <= 0:
-            return Reason.TIME_BUDGET, f"no time was left for level {level.label}"
+        for left, reason, spent in (
+            (requests_left, Reason.REQUEST_BUDGET, f"all {self._max_requests} requests spent before"),
+            (tokens_left, Reason.TOKEN_BUDGET, f"all {self._probe.stop.max_tokens} tokens spent before"),
+            (time_left_ns, Reason.TIME_BUDGET, "no time was left for"),
+        ):
+            if left <= 0:
+                return reason, f"{spent} level {level.label}"
         run = self._begin_run(level, facts)
         plan = LevelPlan(
             *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
@@ -288,6 +318,7 @@ class Sweep:
             abandoned_until_ns=self._leftovers.of(self._probe),
             spared_until_ns=self._leftovers.spared_until_ns(self._probe),
             seed=self._seed if level.seed is None else level.seed,
+            max_tokens=tokens_left,
         )
         end = await self._run_level(worker, plan, run)
         if end.reason is not Reason.NONE:
@@ -299,6 +330,17 @@ class Sweep:
             # More load on a server that answered nothing would only harm it.
             return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
         return Reason.NONE, ""
+
+    async def _change_of_version(self, worker: Worker, facts: ModelFacts) -> str:
+        """What changed of the model since the preflight, "" if nothing did. A probe that names its version gets no
+        other one."""
+        if facts.asked_version or not facts.version:
+            return ""
+        found = await worker.served_version(self._probe)
+        if found in ("", facts.version):
+            return ""
+        change = f"the model changed from version {facts.version} to {found} in mid-sweep"
+        return f"{change}: the next sweep is of the new one"
 
     def _begin_run(self, level: LoadLevel, facts: ModelFacts) -> LevelRun:
         """The state of a level that is to run: where the sweep is repeated, that of its runs before."""
@@ -322,7 +364,12 @@ class Sweep:
             self._worker = self._level_under_way = None
             self._leftovers.keep(self._probe, end.abandoned_until_ns)
             self._leftovers.spare(self._probe, end.spared_until_ns)
+            if self._interrupted.is_set() and end.reason is Reason.NONE and (text := run.interrupted_text()):
+                end = replace(end, reason=Reason.SHUTDOWN, text=text)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
+            if measurement is not None and (change := await self._change_of_version(worker, plan.facts)):
+                # Which of its windows were of which version is not known; the levels before were of the old one.
+                measurement, end = None, replace(end, reason=Reason.MODEL_CHANGED, text=change)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
         finally:
@@ -364,6 +411,8 @@ class Sweep:
                 await _figures.run(watcher.window_measured, window)
         counts = await _figures.run(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
+        if counts.tokens is not None:
+            self._tokens += counts.tokens.spent
         self._last_error = window.error_text or self._last_error
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)

@@ -1,6 +1,6 @@
 """What sweeps leave for the next one of the same model: requests that they gave up on, and that the server may still be
-working at, so that there is so much less room in flight; and the pause that the server asked for. It must not know how
-they are counted in a level.
+working at, so that there is so much less room in flight; the pause that the server asked for; and memory that it may
+still share with us. It must not know how requests are counted in a level, nor how memory is taken back.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterable
 
 from exporter.core.probe import Probe
 
+_GROUPS = 1000
+"""Servers of which it is remembered that they may share memory with us: under discovery they come and go for ever."""
+
 
 class Leftovers:
-    """By group and model: when each request is presumed dropped. For one thread."""
+    """By group and model: when each request is presumed dropped. By group: whose memory is shared. For one thread."""
 
     def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._now_ns = now_ns
         self._until_ns: dict[tuple[str, str], tuple[int, ...]] = {}
         self._spared_until_ns: dict[tuple[str, str], int] = {}
+        self._shared: dict[str, dict[str, Probe]] = {}
 
     def of(self, probe: Probe) -> tuple[int, ...]:
         """Those that are held now, in order."""
@@ -49,6 +53,24 @@ class Leftovers:
         until_ns = self._now_ns() + 2 * probe.measurement.request_timeout_ns
         held = [*self.of(probe), *[until_ns] * min(requests, probe.stop.max_in_flight)]
         self.keep(probe, held)
+
+    def share(self, probe: Probe) -> None:
+        """A sweep of the probe ended so that its regions may still be registered at the server."""
+        kinds = self._shared.pop(probe.target.group, {})
+        self._shared[probe.target.group] = kinds | {probe.input.shared_memory: probe}
+        while len(self._shared) > _GROUPS:
+            del self._shared[next(iter(self._shared))]
+
+    def unshare(self, probe: Probe) -> None:
+        """The server has none of our regions of this kind any more."""
+        kinds = self._shared.get(probe.target.group, {})
+        kinds.pop(probe.input.shared_memory, None)
+        if not kinds:
+            self._shared.pop(probe.target.group, None)
+
+    def shared(self, probe: Probe) -> tuple[Probe, ...]:
+        """The probes of the same server, one for each kind of memory, whose regions may be left there."""
+        return tuple(self._shared.get(probe.target.group, {}).values())
 
 
 def _place(probe: Probe) -> tuple[str, str]:

@@ -118,6 +118,19 @@ class LevelRun:
         found = measure(judged, self._marked_summaries(len(self._kept)), reason, reason_text)
         return replace(found, warm_up_requests=self._warm_up_requests)
 
+    def interrupted_text(self) -> str:
+        """How far the present run was when a person ended it; "" where its verdict was made before."""
+        if self.stability().stable and not self._runs_once:
+            return ""
+        options, run = self._probe.measurement, self.windows_run
+        if self._runs_once:
+            of_windows = f"{run} windows"
+        elif run < options.stability_windows:
+            of_windows = f"{run} of {options.stability_windows} windows"
+        else:
+            of_windows = f"{run} of at most {options.max_windows} windows"
+        return f"interrupted after {of_windows}"
+
     def _present_run(self) -> Run:
         verdict = self.stability()
         return Run(tuple(self._kept), verdict, "" if verdict.stable else self._unstable_text(verdict))

@@ -22,6 +22,8 @@ from exporter.analysis.join import (
 )
 from exporter.analysis.latency import summarise
 from exporter.analysis.threshold import keeps_threshold
+from exporter.analysis.tokens import token_figures
+from exporter.analysis.window_counts import good_requests
 from exporter.analysis.windows import (
     ended_sequences,
     first_responses_ns,
@@ -154,6 +156,8 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
     columns, delta, probe = judged.columns, judged.delta, judged.probe
     checked = sum_checked(window.checked for window in judged.windows)
     readings = [reading for window in judged.windows for reading in window.readings]
+    of_tokens = probe.target.takes_prompts
+    streamed = probe.streaming and not of_tokens
     has_sequences = judged.facts.sequence or probe.sequences is not None
     return replace(
         found,
@@ -170,10 +174,19 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
         sequences=ended_sequences(columns) if has_sequences else None,
-        first_response=judged.summary(first_responses_ns(columns)) if probe.streaming else None,
-        inter_response=judged.summary(inter_responses_ns(columns)) if probe.streaming else None,
+        first_response=judged.summary(first_responses_ns(columns)) if streamed else None,
+        inter_response=judged.summary(inter_responses_ns(columns)) if streamed else None,
         responses_per_request=responses_per_request(columns),
+        tokens=token_figures(columns, judged.duration_ns, probe.measurement.percentiles) if of_tokens else None,
+        slo_good=_slo_good(judged),
     )
+
+
+def _slo_good(judged: Judged) -> int | None:
+    slo = judged.probe.slo
+    if slo is None or judged.level.label not in slo.levels:
+        return None
+    return good_requests(judged.columns, judged.level, slo)
 
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:

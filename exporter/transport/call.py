@@ -43,20 +43,25 @@ class Call:
     `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener
     with it. All stamps are `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`,
     and calls `on_response`, if that is set, after each. A channel that keeps answers sets `answer` to what came for a
-    call that is ok.
+    call that is ok. One that counts tokens also sets `opened_ns`, the tokens (-1: nobody counted) and `early_end`.
     """
 
     __slots__ = (
         "answer",
         "bytes_in",
         "bytes_out",
+        "cached_tokens",
         "channel",
         "deadline_ns",
+        "early_end",
         "first_ns",
         "intended_ns",
         "last_ns",
         "on_response",
+        "opened_ns",
         "outcome",
+        "output_tokens",
+        "prompt_tokens",
         "response_ns",
         "responses",
         "retry_after_ns",
@@ -82,6 +87,9 @@ class Call:
         self.sequence_id = 0
         self.response_ns: list[int] = []
         self.on_response: Callable[[Call], None] | None = None
+        self.opened_ns = 0
+        self.prompt_tokens = self.output_tokens = self.cached_tokens = -1
+        self.early_end = False
 
 
 Listener = Callable[[Call], None]

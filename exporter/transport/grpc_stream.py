@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
@@ -23,6 +24,8 @@ from exporter.wire.http2_frames import ErrorCode
 
 NOT_FINAL = "no final response"
 """Why a request is given up whose error came, and whose end did not."""
+
+TOO_MANY = f"more than {STREAM_RESPONSES} responses to one request"
 
 _OK = Outcome.OK
 
@@ -142,6 +145,10 @@ class StreamLink(GrpcLink):
         if message.has_content:
             call.first_ns = call.first_ns or now_ns
             call.response_ns.append(now_ns)
+            if len(call.response_ns) > STREAM_RESPONSES:
+                self._reset(rpc)
+                self._end(rpc, Outcome.PROTOCOL_ERROR, TOO_MANY, now_ns)
+                return True
             if self._keep_answers:
                 self._kept.setdefault(call.slot, []).append(data)
             if call.on_response is not None:

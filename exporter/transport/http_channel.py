@@ -40,11 +40,19 @@ class HttpChannel:
 
     capacity = 1
 
-    def __init__(self, target: Target, listener: Listener, *, keep_body: bool = False, max_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        target: Target,
+        listener: Listener,
+        *,
+        keep_body: bool = False,
+        max_bytes: int = 0,
+        core: type[Http1Client] = Http1Client,
+    ) -> None:
         self._listener = listener
         self._keep_body = keep_body
         largest = max_bytes or target.max_response_bytes or MAX_ANSWER_BYTES
-        self._client = Http1Client(keep_body=keep_body, max_bytes=largest)
+        self._client = core(keep_body=keep_body, max_bytes=largest)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
         self._opening: asyncio.Task[None] | None = None

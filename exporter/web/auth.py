@@ -92,9 +92,11 @@ class TokenGuard:
         return self._environ.get(TOKEN_VARIABLE, "").strip()
 
 
-async def refused(guard: TokenGuard, request: Request) -> Response | None:
-    """The answer to a request that may not change anything; None for one that may."""
-    refusal = await asyncio.to_thread(guard.refusal, request.headers.get("authorization"))
+async def refused(guard: TokenGuard, request: Request, authorization: str | None = None) -> Response | None:
+    """The response to a request that may not change anything; None for one that may. `authorization` stands for the
+    header where the token came in a form."""
+    given = request.headers.get("authorization") if authorization is None else authorization
+    refusal = await asyncio.to_thread(guard.refusal, given)
     if refusal is None:
         return None
     guard.tell(request, refusal.status, refusal.text, refusal.detail)

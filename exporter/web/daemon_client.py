@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from exporter.core.causes import cause_of, no_daemon
 from exporter.core.errors import TritonCanaryError
 from exporter.web.auth import TOKEN_VARIABLE
 
@@ -50,7 +51,7 @@ class DaemonClient:
                     method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
                 )
             except (requests.RequestException, OSError) as error:
-                raise CommandError(f"the daemon cannot be asked at {url}: {error}") from error
+                raise CommandError(no_daemon(self.url, cause_of(error))) from error
         if response.status_code not in (200, 202):
             raise CommandError(f"{response.status_code}: {response.text.strip()}")
         return response.text

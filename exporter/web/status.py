@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.analysis.threshold import is_within, slo_threshold
+from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
-from exporter.core.probe import Signal
-from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict
+from exporter.core.probe import Probe, Signal
+from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
-from exporter.metrics.samples import percentile_text
+from exporter.metrics.exposition import percentile_text
+from exporter.state.history import Conclusion
 from exporter.state.probe_state import ProbeView
 
 _LOUD_TIERS = ("page", "warn")
@@ -25,8 +26,8 @@ _LOUD_TIERS = ("page", "warn")
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
     says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
-    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds. `last_change` is the
-    latest change point of p50."""
+    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
+    component that carries most of a regression, `last_change` the latest change point of p50."""
 
     mode: str
     level: str
@@ -41,6 +42,7 @@ class LevelStatus:
     unsent_ratio: float = 0.0
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
+    slowest_part: str = ""
     last_change: Mapping[str, float] | None = None
 
 
@@ -147,30 +149,38 @@ def is_failing(status: ProbeStatus) -> bool:
     return status.state in (SweepStatus.FAILED, SweepStatus.ABORTED)
 
 
-REGRESSED, OBJECTIVE_MISSED = "regressed", "objective_missed"
+REGRESSED, OBJECTIVE_MISSED = Conclusion.REGRESSED.value, Conclusion.OBJECTIVE_MISSED.value
+
+
+def conclude(result: SweepResult) -> Conclusion:
+    """What a sweep showed: how it ended, or what is wrong with a model that it measured well."""
+    return _conclusion(result.probe, result, result)
 
 
 def _state(view: ProbeView) -> str:
     if view.result is not None:
-        if view.result.status in (SweepStatus.OK, SweepStatus.UNSTABLE):
-            return _conclusion(view) or view.result.status.value
-        return view.result.status.value
+        return _conclusion(view.probe, view.result, view.measured).value
     if view.running_since_unix_s is not None:
         return "running"
     return "waiting" if view.last_run_unix_s else "never"
 
 
-def _conclusion(view: ProbeView) -> str:
-    """What is wrong with a model whose last sweep went well, "" for nothing."""
-    verdicts = view.measured.verdicts if view.measured else ()
-    loud = (tiers.get(name) for each in verdicts for s in each.signals for tiers in (s.tiers,) for name in _LOUD_TIERS)
-    if any(loud):
-        return REGRESSED
-    slo = view.probe.slo if view.result is not None and view.result.status is SweepStatus.OK else None
-    levels = [m for m in view.measurements if slo is not None and m.level.label in slo.levels]
-    if slo is not None and any(is_within(slo_threshold(slo), m, m.latency) is False for m in levels):
-        return OBJECTIVE_MISSED
-    return ""
+def _conclusion(probe: Probe, result: SweepResult, measured: SweepResult | None) -> Conclusion:
+    if measured is not None and result.status in (SweepStatus.OK, SweepStatus.UNSTABLE):
+        signals = [signal for verdict in measured.verdicts for signal in verdict.signals]
+        if any(signal.tiers.get(name) for signal in signals for name in _LOUD_TIERS):
+            return Conclusion.REGRESSED
+        if result.status is SweepStatus.OK and _misses_objective(probe, measured):
+            return Conclusion.OBJECTIVE_MISSED
+    return Conclusion(result.status.value)
+
+
+def _misses_objective(probe: Probe, measured: SweepResult) -> bool:
+    slo = probe.slo
+    if slo is None:
+        return False
+    levels = [m for m in measured.measurements if m.level in probe.levels and m.level.label in slo.levels]
+    return not all(meets_slo(slo, m, m.latency) for m in levels)
 
 
 def _verdict_data(verdict: LevelVerdict, each: SignalVerdict) -> dict[str, object]:
@@ -207,10 +217,14 @@ def regression_text(verdict: LevelVerdict) -> str:
             parts.append(f"{tier}: {each.signal.replace('_', ' ')} regressed{now}")
         if each.version_ratio is not None and each.signal is Signal.LATENCY_P50 and each.version_ratio > 1:
             parts.append(f"new version: {each.version_ratio:.2f} of the accepted one")
-    if verdict.components_ns:
-        worst = max(verdict.components_ns, key=lambda name: verdict.components_ns[name])
-        parts.append(f"mostly {worst.replace('_', ' ')}")
+    if part := _slowest_part(verdict):
+        parts.append(f"mostly {part}")
     return "; ".join(parts)
+
+
+def _slowest_part(verdict: LevelVerdict) -> str:
+    changes = verdict.components_ns
+    return max(changes, key=lambda name: changes[name]).replace("_", " ") if changes else ""
 
 
 def _no_verdict_text(verdict: LevelVerdict) -> str:
@@ -235,6 +249,7 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         no_verdict=_no_verdict_text(verdict) if verdict else "",
         verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
         bimodal=_bimodal(measurement, verdict),
+        slowest_part=_slowest_part(verdict) if verdict else "",
         last_change=_change_data(verdict.last_change) if verdict and verdict.last_change else None,
     )
 

@@ -22,6 +22,8 @@ MAX_HEAD_BYTES = HTTP_HEAD
 MAX_ANSWER_BYTES = HTTP_BYTES
 MAX_INTERIM_ANSWERS = HTTP_INTERIM
 
+_KEPT_BYTES = 4096
+"""Of the body of a response that is read while it comes."""
 _HEADS_LOOKED_AT = 64
 """How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
@@ -216,6 +218,34 @@ class Http1Client:
         the body is the caller's. Only with `keep_body`."""
         start, end = self._head_bounds()
         return self._raw[start:end], self._body
+
+
+class Http1Stream(Http1Client):
+    """The same for responses whose body is looked at while it comes: `take_body` after each `receive`. Of the bytes as
+    they came no more is kept than describes an error."""
+
+    __slots__ = ()
+
+    def __init__(self, *, keep_body: bool = True, max_bytes: int = MAX_ANSWER_BYTES) -> None:
+        super().__init__(keep_body=True, max_bytes=max_bytes)
+
+    @property
+    def head_status(self) -> int:
+        """The status of the response whose head is complete; 0 before."""
+        return int(self._parser.get_status_code()) if self._head_bounds()[1] else 0
+
+    def take_body(self) -> bytearray:
+        """What came of the body since the last time."""
+        body = self._body
+        if body:
+            self._body = bytearray()
+        return body
+
+    def _parse(self, data: bytes) -> bool:
+        complete = super()._parse(data)
+        if len(self._raw) > _KEPT_BYTES and (head_end := self._head_bounds()[1]):
+            self._raw = self._raw[: head_end + _KEPT_BYTES]
+        return complete
 
 
 def read_header(head: bytes, name: str) -> str | None:

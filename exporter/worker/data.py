@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,9 @@ PROGRESS_GAP_NS = 5 * NS
 
 MAX_REFERENCE_REQUESTS = 100
 """A reference model is a user's, too: it is not to be loaded with data of thousands of steps."""
+
+MayAsk = Callable[[], bool]
+"""Counts a request to a reference model before it is sent; False where none may go any more."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +53,9 @@ class Data:
             )
         return self._dataset
 
-    async def requests(self, plan: LevelPlan, control: Control) -> Requests:
+    async def requests(self, plan: LevelPlan, control: Control, may_ask: MayAsk = lambda: True) -> Requests:
         """The steps as requests with their batch. Raises InputError, or PreflightError where a reference model does not
-        answer.
+        answer. `may_ask` is for each request to one.
 
         Workers that share a level begin at different ones, evenly spread, so that they do not all send the same; but
         sequences begin where a stream does, and a schedule has its own first request after the cold one.
@@ -61,7 +65,7 @@ class Data:
             requests = await asyncio.to_thread(round_robin, dataset.steps, plan.facts, plan.probe.input.batch_size)
             validation = plan.probe.validation
             if validation is not None and validation.reference_model:
-                requests = await ask_reference(plan, validation, requests, control)
+                requests = await ask_reference(plan, validation, requests, control, may_ask)
             self._requests = requests
         steps = self._requests
         if plan.probe.sequences is not None:
@@ -76,9 +80,12 @@ def _numbered(dataset: Dataset) -> list[range]:
     return [range(end - len(stream), end) for stream, end in zip(dataset.streams, ends, strict=True)]
 
 
-async def ask_reference(plan: LevelPlan, validation: Validation, requests: list[Step], control: Control) -> list[Step]:
+async def ask_reference(
+    plan: LevelPlan, validation: Validation, requests: list[Step], control: Control, may_ask: MayAsk = lambda: True
+) -> list[Step]:
     """The requests with the answers of the reference model as what is expected. Each is asked once, one after the
-    other, and of many only the first `MAX_REFERENCE_REQUESTS`: the others are not validated."""
+    other, and of many only the first `MAX_REFERENCE_REQUESTS`, and for half of the budget at most: the others are not
+    validated."""
     if plan.probe.sequences is not None:
         text = "validation.reference_model does not go with sequences, whose answers depend on the requests before"
         raise InputError(text)
@@ -90,13 +97,15 @@ async def ask_reference(plan: LevelPlan, validation: Validation, requests: list[
     outputs = [spec.name for spec in plan.facts.outputs]
     timeout_ns = plan.probe.measurement.request_timeout_ns
     expecting = []
-    for step in requests[:MAX_REFERENCE_REQUESTS]:
+    for step in requests[: min(MAX_REFERENCE_REQUESTS, plan.max_requests // 2)]:
+        if not may_ask():
+            break
         model, version = validation.reference_model, validation.reference_version
         found = await control.infer(plan.facts, model, version, step.inputs, timeout_ns)
         if lacking := [name for name in outputs if name not in found]:
             raise InputError(f"reference model {model!r} has no output {lacking[0]!r}")
         expecting.append(replace(step, expected=({name: found[name] for name in outputs},)))
-    return expecting + requests[MAX_REFERENCE_REQUESTS:]
+    return expecting + requests[len(expecting) :]
 
 
 class _Progress:

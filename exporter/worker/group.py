@@ -44,6 +44,10 @@ class WorkerGroup:
         """See `Worker`."""
         return await self._members[0].preflight(probe)
 
+    async def served_version(self, probe: Probe) -> str:
+        """See `Worker`."""
+        return await self._members[0].served_version(probe)
+
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
         plans = share_plan(plan, len(self._members))
@@ -71,6 +75,11 @@ class WorkerGroup:
     def sent(self) -> int:
         """See `Worker`."""
         return sum(member.sent for member in self._members)
+
+    @property
+    def asked(self) -> int:
+        """See `Worker`."""
+        return sum(member.asked for member in self._members)
 
     async def silence(self) -> None:
         """See `Worker`."""

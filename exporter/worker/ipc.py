@@ -46,6 +46,13 @@ class ReadModels:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadVersion:
+    """Ask the server which version of the probe's model responds now; answered by its name."""
+
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
 class RunLevel:
     """Run a level; answered by its events."""
 
@@ -74,7 +81,7 @@ class Command:
     """What the daemon wants. Answers carry the serial, so that those to a command it lost interest in are dropped."""
 
     serial: int
-    what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel
+    what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

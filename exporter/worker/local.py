@@ -27,6 +27,7 @@ from exporter.worker.ipc import (
     Preflight,
     ProceedLevel,
     ReadModels,
+    ReadVersion,
     Reply,
     RunLevel,
     StopLevel,
@@ -61,6 +62,7 @@ class LocalWorker:
         self.sweeps = 0
         self._account = account or Account()
         self._sent: int | None = None
+        self._asked = 0
         self._level_serial = 0
         self._unsent = bytearray()
         self._life = SignOfLife()
@@ -134,6 +136,11 @@ class LocalWorker:
         return self._account.sent if self._sent is None else self._sent
 
     @property
+    def asked(self) -> int:
+        """See `Worker`."""
+        return self._account.asked if self._sent is None else self._asked
+
+    @property
     def is_stuck(self) -> bool:
         """Whether the process has given no sign of life for a while: it is stopped, or busy in one place."""
         return self.alive and self._is_stuck
@@ -168,6 +175,12 @@ class LocalWorker:
         names = await self._ask(ReadModels(target))
         assert isinstance(names, tuple)
         return names
+
+    async def served_version(self, probe: Probe) -> str:
+        """See `Worker`."""
+        version = await self._ask(ReadVersion(probe))
+        assert isinstance(version, str)
+        return version
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
@@ -211,11 +224,13 @@ class LocalWorker:
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
-    async def _ask(self, what: Preflight | ReadModels | EndSweep) -> object:
+    async def _ask(self, what: Preflight | ReadModels | ReadVersion | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as answers:
             return await anext(answers)
 
-    async def _exchange(self, what: Preflight | ReadModels | RunLevel | EndSweep) -> AsyncGenerator[object, None]:
+    async def _exchange(
+        self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep
+    ) -> AsyncGenerator[object, None]:
         """Sends a command and yields its answers."""
         self._raise_if_lost()
         if self._inbox is not None:
@@ -239,7 +254,9 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(self, what: Preflight | ReadModels | RunLevel | EndSweep | StopLevel | ProceedLevel) -> None:
+    def _post(
+        self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
+    ) -> None:
         """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
         makes a command larger than any socket's buffer."""
         is_idle = not self._unsent
@@ -332,7 +349,7 @@ class LocalWorker:
         """The process is gone: its count is final."""
         if self._renewing is not None:
             self._renewing.cancel()
-        self._sent = self._account.sent
+        self._sent, self._asked = self._account.sent, self._account.asked
         self._account.close()
 
     def _lose(self, reason: Reason, text: str) -> None:
@@ -354,7 +371,7 @@ def _open_account(folder: Path | None) -> Account:
 
 def _environment(what: object) -> dict[str, str]:
     """The variables that a command's headers are read from."""
-    if isinstance(what, Preflight):
+    if isinstance(what, (Preflight, ReadVersion)):
         return header_environment(what.probe.target)
     if isinstance(what, RunLevel):
         return header_environment(what.plan.probe.target)

@@ -36,6 +36,7 @@ from exporter.worker.ipc import (
     Preflight,
     ProceedLevel,
     ReadModels,
+    ReadVersion,
     Reply,
     RunLevel,
     StopLevel,
@@ -145,6 +146,8 @@ class Host:
                 self._account.silence()
         elif isinstance(what, ReadModels):
             await self._send(Reply(serial, await self._session.ready_models(what.target), last=True))
+        elif isinstance(what, ReadVersion):
+            await self._send(Reply(serial, await self._session.served_version(what.probe), last=True))
         elif isinstance(what, EndSweep):
             await self._session.end_sweep()
             await self._send(Reply(serial, None, last=True))

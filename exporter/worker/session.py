@@ -7,6 +7,7 @@ metrics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,6 +78,15 @@ class Session:
         finally:
             await control.close()
 
+    async def served_version(self, probe: Probe) -> str:
+        """The version of the model that responds now, "" if the server does not report it in time. Asked over the
+        connection of the sweep."""
+        if self._control is not None:
+            with contextlib.suppress(PreflightError, TimeoutError):
+                async with asyncio.timeout(probe.target.connect_timeout_ns / NS):
+                    return await self._control.served_version(probe.model)
+        return ""
+
     async def run_level(self, plan: LevelPlan, publish: Publish) -> None:
         """Runs one level; its events go to `publish`, LevelEnd the last. Raises PreflightError if the input asked for
         does not fit the model."""
@@ -87,7 +97,9 @@ class Session:
         control = self._control or self._make_control(plan.probe.target)
         shared: SharedRequests | None = None
         try:
-            data = await self._data.requests(plan, control)
+            before = self._account.asked
+            data = await self._data.requests(plan, control, self._may_ask)
+            plan = replace(plan, max_requests=plan.max_requests - (self._account.asked - before))
             inputs = [step.inputs for step in data.steps]
             if plan.probe.input.shared_memory != "none":
                 _refuse_expected(data.steps)
@@ -117,6 +129,13 @@ class Session:
             self._level = None
             if shared is not None:
                 await self._unshare(shared)
+
+    def _may_ask(self) -> bool:
+        """Counts a request to a reference model, unless the level was stopped."""
+        if self._stopped is not None:
+            return False
+        self._account.ask()
+        return True
 
     def stop(self, stop: Stop | None = None) -> None:
         """Ends the running level, if there is one, as its conductor wishes or for this reason."""

@@ -47,6 +47,7 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
                 ),
                 level=replace(level, value=calls) if level.mode is Mode.CONCURRENCY else level,
                 max_requests=_share(plan.max_requests, member, members),
+                max_tokens=_share(plan.max_tokens, member, members),
                 # Their windows end on one grid, and one that is late leaves an edge out.
                 abandoned_until_ns=plan.abandoned_until_ns[member::members],
                 max_windows=plan.max_windows + SPARE_WINDOWS if plan.max_windows else 0,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.analysis import windows
+from exporter.analysis.window_counts import count_window
 from exporter.core.outcome import Outcome
 from exporter.core.probe import LoadLevel, Mode, Slo
 from exporter.core.result import duration_buckets
@@ -59,7 +60,7 @@ def test_a_window_in_figures() -> None:
 
 @pytest.mark.parametrize(("latency_ms", "bucket"), [(0.5, 0), (0.5001, 1), (1, 1), (60_000, 43), (60_001, 44)])
 def test_a_bucket_holds_its_upper_bound(latency_ms: float, bucket: int) -> None:
-    counts = windows.count_window(make_window(latencies_ms=[latency_ms]), concurrency(1), make_probe())
+    counts = count_window(make_window(latencies_ms=[latency_ms]), concurrency(1), make_probe())
     assert [i for i, count in enumerate(counts.bucket_counts) if count] == [bucket]
     assert counts.duration_sum_ns == round(latency_ms * MS)
 
@@ -77,7 +78,7 @@ def test_a_median_by_buckets_is_close() -> None:
 @given(st.lists(st.integers(1, 100_000_000_000), max_size=50))
 def test_every_ok_request_is_in_one_bucket(latencies_ns: list[int]) -> None:
     window = make_window(columns=make_columns([value / MS for value in latencies_ns]))
-    counts = windows.count_window(window, concurrency(1), make_probe())
+    counts = count_window(window, concurrency(1), make_probe())
     bounds = [0, *[round(bound * NS) for bound in duration_buckets(10)], 10**30]
     exact = windows.latencies_ns(window.columns)
     expected = [int(np.count_nonzero((exact > low) & (exact <= high))) for low, high in pairwise(bounds)]
@@ -86,7 +87,7 @@ def test_every_ok_request_is_in_one_bucket(latencies_ns: list[int]) -> None:
 
 def test_a_warm_up_window_moves_the_counters_but_neither_histogram_nor_slo() -> None:
     probe = make_probe(slo=Slo("fast", 2 * MS, 95.0, ("1",)))
-    counts = windows.count_window(make_window(latencies_ms=[1, 1], warm_up=True), concurrency(1), probe)
+    counts = count_window(make_window(latencies_ms=[1, 1], warm_up=True), concurrency(1), probe)
     assert counts.outcomes == {OK: 2}
     assert counts.inferences == 2
     assert sum(counts.bucket_counts) == 0
@@ -96,8 +97,8 @@ def test_a_warm_up_window_moves_the_counters_but_neither_histogram_nor_slo() -> 
 def test_slo_counts_at_its_levels_only_and_every_failure_is_bad() -> None:
     probe = make_probe(slo=Slo("fast", 2 * MS, 95.0, ("1",)))
     window = make_window(columns=make_columns([1, 2, 3, 1, 1], outcomes=[OK, OK, OK, SERVER_ERROR, CANCELLED]))
-    named = windows.count_window(window, concurrency(1), probe)
-    other = windows.count_window(window, concurrency(2), probe)
+    named = count_window(window, concurrency(1), probe)
+    other = count_window(window, concurrency(2), probe)
     assert (named.slo_requests, named.slo_bad) == (4, 2)
     assert (other.slo_requests, other.slo_bad) == (0, 0)
 
@@ -106,7 +107,7 @@ def test_at_a_rate_the_slo_counts_from_when_a_request_was_due_and_what_was_not_s
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "1")
     probe = make_probe(slo=Slo("fast", 4 * MS, 95.0, ("1",)))
     window = make_window(columns=make_columns([1, 2, 3], lag_ms=2.0), unsent=5)
-    counts = windows.count_window(window, level, probe)
+    counts = count_window(window, level, probe)
     assert (counts.slo_requests, counts.slo_bad) == (8, 6)
     times = windows.response_times_ns(window.columns, 100 * MS, window.unsent)
     assert times.tolist() == [3 * MS, 4 * MS, 5 * MS, *[100 * MS] * 5]

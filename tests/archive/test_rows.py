@@ -28,6 +28,7 @@ from tests.archive.archive_samples import (
 )
 from tests.builders import make_facts, make_probe, make_target
 from tests.metrics import scenario
+from tests.metrics.results import make_tokens
 
 KEYS = "schema_version,time,sweep_id,target,probe,model,version,probe_config_hash,model_config_hash,mode,level"
 
@@ -49,7 +50,7 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-5:] == ["percentiles", "threshold_met", "warm_up_requests", "repeats", "seed"]
+    assert header[-5:] == ["warm_up_requests", "repeats", "seed", "tokens", "goodput_requests_per_second"]
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -184,7 +185,8 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert {name: row[name] for name in LEVEL_ROW} == LEVEL_ROW
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
-    assert empty == {"Request Rate", "seed", "reason", "reason_text", "percentiles", *SERVER_SIDE}
+    of_tokens = {"tokens", "goodput_requests_per_second"}
+    assert empty == {"Request Rate", "seed", "reason", "reason_text", "percentiles", *of_tokens, *SERVER_SIDE}
 
 
 def test_every_figure_of_a_window_reads_back_as_it_was() -> None:
@@ -420,3 +422,16 @@ def test_no_column_is_explained_that_there_is_not() -> None:
 def test_without_streams_and_sequences() -> None:
     row = level_row(sequences=None, first_response=None, inter_response=None)
     assert (row["sequences"], row["sequences_per_second"], row["first_response_p99_ns"]) == ("", "", "")
+
+
+def test_figures_in_tokens_are_one_cell() -> None:
+    row = level_row(tokens=make_tokens(first_token=None), slo_good=999)
+    tokens = json.loads(row["tokens"])
+    assert (tokens["source"], tokens["prompt_tokens"], tokens["output_tokens_per_second"]) == (
+        "counted",
+        128_000,
+        21_312.0,
+    )
+    assert (tokens["per_output_token"]["p50_ns"], tokens["per_output_token"]["p99.9_ns"]) == (8_000_000, 64_000_000)
+    assert "first_token" not in tokens
+    assert float(row["goodput_requests_per_second"]) == 333.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.quantities import (
+    Quantity,
     duration,
     format_duration,
     format_ratio,
@@ -14,7 +17,9 @@ from exporter.config.quantities import (
     parse_duration,
     parse_ratio,
     parse_size,
+    size,
 )
+from exporter.config.text import as_number
 from exporter.core.units import NS
 
 BARE: list[object] = [5, 5.0, 0, True, None, "", "5", " ", [], {}]
@@ -108,3 +113,38 @@ def test_bounds_are_told_in_units() -> None:
     assert [bounded.validate("1s"), bounded.validate("1h")] == [NS, 3600 * NS]
     with pytest.raises(ValueError, match=r"^must be from 1s to 1h$"):
         bounded.validate("999ms")
+
+
+@given(
+    st.one_of(st.integers(0, 10**9), st.floats(0, 10**6, allow_nan=False).map(lambda value: round(value, 3))),
+    st.sampled_from([("0s", "1h"), ("100ms", "1h"), ("1d", "36500d"), ("1s", "10m"), ("1us", "60s")]),
+)
+def test_what_is_suggested_for_a_bare_number_is_allowed(number: float, bounds: tuple[str, str]) -> None:
+    quantity = duration(*bounds)
+    with pytest.raises(ValueError, match="a duration needs a unit") as caught:
+        quantity.validate(number)
+    suggested = re.search("write '(.*)'", str(caught.value))
+    units = ("d", "h", "m", "s", "ms", "us")
+    if suggested:
+        assert quantity.low <= quantity.validate(suggested[1]) <= quantity.high
+        assert suggested[1].rstrip("dhmsu") == as_number(number)
+    else:
+        for unit in units:
+            with pytest.raises(ValueError, match="must be"):
+                quantity.validate(f"{as_number(number)}{unit}")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number", "text"),
+    [
+        (duration("100ms", "1h"), 5, "write '5s'"),
+        (duration("100ms", "1h"), 5000, "write '5000ms'"),
+        (duration("1d", "36500d"), 90, "write '90d'"),
+        (duration("0s", "60s"), 10**9, "must be from 0s to 1m"),
+        (size("1MiB", "1024TiB"), 5, "write '5MiB'"),
+        (size("1KiB", "2GiB"), 4096, "write '4096B'"),
+    ],
+)
+def test_the_suggestion_for_a_bare_number(quantity: Quantity, number: int, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        quantity.validate(number)

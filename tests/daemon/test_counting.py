@@ -101,3 +101,23 @@ def test_a_budget_over_crashes(server: CountingServer, tmp_path: Path) -> None:
         assert 900 <= server.requests <= BUDGET
     finally:
         daemon.stop()
+
+
+def test_the_end_of_a_daemon_whose_worker_is_stopped(server: CountingServer, tmp_path: Path) -> None:
+    """The worker can be killed, and is: nothing of its 16 s for what is under way is waited for."""
+    daemon = RunningDaemon(tmp_path, configuration(server))
+    daemon.start()
+    try:
+        await_requests(server, 200)
+        for pid in workers_of(daemon):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)
+        received = server.requests
+        assert daemon.stop() == 0
+        seconds = float(daemon.wait_for_log("stopped")["seconds"])
+        print(f"ended in {seconds} s")
+        assert seconds < 10
+        assert daemon.wait_for_log("sweep ended")["reason"] == "shutdown"
+        assert server.requests == received
+    finally:
+        daemon.stop()

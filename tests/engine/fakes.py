@@ -127,6 +127,9 @@ class FakeControl:
         self._service.snapshots += 1
         return ServerSnapshot(asked_ns, time.monotonic_ns(), ())
 
+    async def served_version(self, model: str) -> str:
+        return make_facts().version
+
     async def ready_models(self) -> tuple[str, ...]:
         return ()
 

@@ -35,7 +35,7 @@ def probe_of(
         levels=(level,),
         input=files,
         streaming=door == "stream",
-        measurement=MeasurementOptions(window_ns=150 * MS, stability_ratio=9.0, max_windows=3),
+        measurement=MeasurementOptions(window_ns=150 * MS, stability_ratio=9.0, max_windows=3, min_reached_ratio=0.1),
         stop=StopRules(max_in_flight=16, max_error_ratio=1.0),
         **changes,
     )

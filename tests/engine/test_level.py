@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.analysis.windows import count_window, latencies_ns, response_times_ns
+from exporter.analysis.window_counts import count_window
+from exporter.analysis.windows import latencies_ns, response_times_ns
 from exporter.core.bounds import RETRY_AFTER_S
 from exporter.core.errors import PreflightError, TransportError
 from exporter.core.outcome import Outcome, Reason

@@ -30,12 +30,15 @@ from exporter.payload.values import dtype_of
 from exporter.services.triton.service import TritonService
 from exporter.services.triton.shared_memory import SharedMemory, output_size
 from exporter.services.triton.shared_requests import share
+from exporter.sweep import conductor
 from exporter.sweep.conductor import Sweep
+from exporter.sweep.leftovers import Leftovers
 from exporter.transport.call import Call, EncodedRequest
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests import regions
 from tests.builders import concurrency, make_facts, make_probe, make_target
+from tests.conftest import TritonFactory
 from tests.engine.fakes import request_rate
 from tests.transport.scripted import Ended
 from tests.waiting import PATIENCE_SECONDS
@@ -218,6 +221,47 @@ async def test_a_killed_worker_leaves_nothing(triton: EmbeddedTriton, pool: Work
     result: SweepResult = await Sweep(probe, [Killer()]).run(lambda: pool.lend(1))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.WORKER_CRASH)
     await check_nothing_is_left(triton, before)
+    await pool.close()
+
+
+@pytest.mark.parametrize(
+    ("shared_memory", "margin_seconds"),
+    [pytest.param("none", 20, id="another probe"), ("system", 20), pytest.param("none", 1, id="deadline")],
+)
+async def test_a_server_that_freezes_has_nothing_left_once_it_responds(
+    triton_factory: TritonFactory,
+    pool: WorkerPool,
+    before: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    shared_memory: str,
+    margin_seconds: int,
+) -> None:
+    """The regions cannot be taken back while it is frozen. The next sweep of the server does it, whichever probe's."""
+    monkeypatch.setattr(conductor, "PREFLIGHT_MARGIN_NS", margin_seconds * NS)
+    own = triton_factory()
+    own.start()
+    assert own.pid is not None
+    target = make_target(port=own.http_port, connect_timeout_ns=NS // 2)
+    measurement = MeasurementOptions(window_ns=200 * MS, request_timeout_ns=NS, max_windows=100, stability_windows=100)
+    stop = StopRules(max_in_flight=16, max_duration_ns=3 * NS)
+    probe = probe_of(own, "http", target=target, measurement=measurement, stop=stop, levels=(concurrency(4),))
+    leftovers = Leftovers()
+    sweep = asyncio.create_task(Sweep(probe, [], leftovers=leftovers).run(lambda: pool.lend(1)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(regions.held()) < 2:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+    os.kill(own.pid, signal.SIGSTOP)
+    try:
+        result = await sweep
+    finally:
+        os.kill(own.pid, signal.SIGCONT)
+    assert (result.reason is Reason.DEADLINE) == (margin_seconds == 1), result.reason_text
+    assert len(await regions_at_server(own)) == 2
+    other = probe_of(own, "http", name="other", input=InputOptions(shared_memory=shared_memory))
+    await Sweep(other, [], leftovers=leftovers).run(lambda: pool.lend(1))
+    await check_nothing_is_left(own, before)
+    assert leftovers.shared(probe) == ()
     await pool.close()
 
 

@@ -15,7 +15,7 @@ import yaml
 from helm_python import HelmError, lint
 
 from exporter import __version__, cli
-from exporter.commands.baseline import BaselineCommand
+from exporter.commands.baseline.command import BaselineCommand
 from exporter.config import load
 from exporter.config.quantities import parse_duration
 from exporter.config.settings import Settings

@@ -18,6 +18,7 @@ from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_name
 from exporter.services import SERVICES
 from exporter.services.bounded import BoundedControl
 from exporter.worker.ipc import Failure, without_secrets
@@ -47,6 +48,7 @@ async def preflight(kind: str, scheme: str, port: int) -> ModelFacts | Preflight
     try:
         facts = await control.preflight(probe.model, probe.version, probe.composing_models, probe.input)
         await control.snapshot(facts)
+        assert await control.served_version(probe.model) == clean_name(facts.version)
     except PreflightError as error:
         return error
     finally:

@@ -7,7 +7,16 @@ from typing import Any
 from exporter.core.facts import DurationStat, ModelStatistics
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Mode, Probe
-from exporter.core.result import LatencySummary, Measurement, PercentileValue, SweepResult, WindowCounts
+from exporter.core.result import (
+    LatencySummary,
+    Measurement,
+    PercentileValue,
+    SweepResult,
+    TokenFigures,
+    TokenSource,
+    TokenWindowCounts,
+    WindowCounts,
+)
 from exporter.core.units import MS, NS
 from exporter.core.window import ClientHealth
 from exporter.metrics.exporter_metrics import ExporterFacts
@@ -113,6 +122,39 @@ def make_counts(level: LoadLevel | None = None, **changes: Any) -> WindowCounts:
         "duration_sum_ns": 32 * MS,
     }
     return WindowCounts(**(values | changes))
+
+
+def make_tokens(**changes: Any) -> TokenFigures:
+    """1000 requests of 128 prompt and 64 output tokens each, a quarter of the prompts cached, ten ended early."""
+    values: dict[str, Any] = {
+        "source": TokenSource.COUNTED,
+        "stream_open": make_summary(5.0),
+        "first_token": make_summary(40.0),
+        "per_output_token": make_summary(8.0),
+        "inter_token": make_summary(7.5),
+        "output_tokens_per_second": 21_312.0,
+        "prompt_tokens": 128_000,
+        "output_tokens": 64_000,
+        "cached_tokens": 32_000,
+        "chunks": 63_000,
+        "early_ends": 10,
+        "requests": 1000,
+    }
+    return TokenFigures(**(values | changes))
+
+
+def make_token_counts(**changes: Any) -> TokenWindowCounts:
+    values: dict[str, Any] = {
+        "prompt": 1280,
+        "output": 640,
+        "cached": 320,
+        "spent": 1920,
+        "first_token_buckets": (0, 0, 0, 8, *[0] * 41),
+        "first_token_sum_ns": 32 * MS,
+        "per_output_token_buckets": (0, 8, *[0] * 43),
+        "per_output_token_sum_ns": 8 * MS,
+    }
+    return TokenWindowCounts(**(values | changes))
 
 
 def make_exporter_facts(**changes: Any) -> ExporterFacts:

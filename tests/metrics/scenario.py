@@ -13,7 +13,17 @@ from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
 from tests.builders import concurrency, make_facts, make_probe, make_target
-from tests.metrics.results import Clock, make_counts, make_measurement, make_result, make_statistics, make_summary, rate
+from tests.metrics.results import (
+    Clock,
+    make_counts,
+    make_measurement,
+    make_result,
+    make_statistics,
+    make_summary,
+    make_token_counts,
+    make_tokens,
+    rate,
+)
 
 HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
 """A label value that tries to be more than one."""
@@ -49,6 +59,19 @@ def open_loop() -> Probe:
         slo=Slo("quick", 30 * MS, 99.0, ("100", "200")),
         histogram=False,
         schedule=Schedule(interval_ns=300 * NS),
+    )
+
+
+def language_model() -> Probe:
+    """Of which everything is known that tokens tell."""
+    return make_probe(
+        name="chat",
+        target=make_target(name="vllm", kind="openai", host="vllm.example"),
+        model="llama",
+        streaming=True,
+        levels=(concurrency(4),),
+        slo=Slo("chat", 0, 90.0, ("4",), first_token_ns=500 * MS, per_output_token_ns=50 * MS),
+        histogram=True,
     )
 
 
@@ -115,10 +138,14 @@ def withheld(level: LoadLevel) -> LevelVerdict:
 
 
 def make_scenario(monotonic: Clock | None = None) -> Board:
-    """A closed loop that went well and failed after, an open loop under TLS, and a hostile name that never ran."""
+    """A closed loop that went well and failed after, an open loop under TLS, a hostile name that never ran, and a
+    language model."""
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
-    first, second, third = closed_loop(), open_loop(), hostile()
-    board.configure((first, second, third))
+    first, second, third, fourth = closed_loop(), open_loop(), hostile(), language_model()
+    board.configure((first, second, third, fourth))
+    board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
+    chat = make_measurement(concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960)
+    board.sweep_ended(make_result(fourth, facts=make_facts(name="llama", takes_prompts=True), measurements=(chat,)))
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
     board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 40, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))
@@ -134,7 +161,7 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
             first,
             facts=make_facts(platform="onnxruntime_onnx", config_hash="beef"),
             measurements=(
-                make_measurement(concurrency(1), server=cached),
+                make_measurement(concurrency(1), server=cached, slo_good=990),
                 replace(checked, modes_ns=(4.0 * MS, 8.0 * MS)),
             ),
             verdicts=(regressed(concurrency(1)), withheld(concurrency(2))),

@@ -18,9 +18,9 @@ from exporter.core.probe import LoadLevel, MeasurementOptions, Mode, Search, Sea
 from exporter.core.result import Measurement
 from exporter.core.units import MS, NS
 from exporter.metrics import families
-from exporter.metrics.exposition import Format, Lines, header, label, labels
+from exporter.metrics.exposition import Format, Lines, header, label, labels, percentile_text
 from exporter.metrics.family import Family
-from exporter.metrics.samples import level_blocks, metrics_instance, percentile_text
+from exporter.metrics.samples import level_blocks, metrics_instance
 from exporter.state.probe_state import ProbeView
 from tests.builders import concurrency, make_probe, make_target
 from tests.metrics.results import make_measurement, make_result, make_statistics, make_summary, rate

@@ -33,6 +33,8 @@ from tests.metrics.results import (
     make_result,
     make_statistics,
     make_summary,
+    make_token_counts,
+    make_tokens,
     rate,
 )
 
@@ -58,6 +60,11 @@ PROBES = [
     make_probe(levels=(rate(1), rate(2)), **FULL),
     make_probe(levels=(rate(1),), histogram=False, baseline=BaselineOptions(enabled=False)),
     make_probe(levels=(LoadLevel(Mode.SCHEDULE, 30.0, "plan"),), slo=Slo("fast", 20 * MS, 99.0, ("plan",))),
+    make_probe(
+        target=make_target(kind="openai"),
+        streaming=True,
+        slo=Slo("chat", 0, 99.0, ("1",), 0.0, 20 * MS, 20 * MS, 20 * MS),
+    ),
     make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
 ]
 
@@ -65,7 +72,8 @@ PROBES = [
 def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
     """With all that the probe's configuration allows."""
     values = tuple(PercentileValue(each, 4 * MS, None, None) for each in probe.measurement.percentiles)
-    summary, streamed = make_summary(percentiles=values), probe.streaming
+    summary, of_tokens = make_summary(percentiles=values), probe.target.takes_prompts
+    streamed = probe.streaming and not of_tokens
     changes: dict[str, Any] = {
         "latency": summary,
         "breakdown_ns": dict.fromkeys(COMPONENTS, 1.0 * MS),
@@ -74,6 +82,10 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
         "inter_response": summary if streamed else None,
         "sequences": 9,
         "modes_ns": (4.0 * MS, 8.0 * MS),
+        "slo_good": 9 if probe.slo and level.label in probe.slo.levels else None,
+        "tokens": make_tokens(stream_open=summary, first_token=summary, per_output_token=summary, inter_token=summary)
+        if of_tokens
+        else None,
     }
     if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):
         changes |= {"response_time": summary, "send_lag": summary}
@@ -110,7 +122,8 @@ def rendered(probes: list[Probe], *, everything: bool) -> int:
     board.configure(probes)
     for probe in probes:
         for level in probe.levels if probe.histogram else ():
-            board.window_ended(probe, make_counts(level))
+            tokens = make_token_counts() if probe.target.takes_prompts else None
+            board.window_ended(probe, make_counts(level, tokens=tokens))
         for reason in Reason if everything else ():
             if reason is not Reason.NONE:
                 board.sweep_ended(make_result(probe, SweepStatus.FAILED, reason=reason))
@@ -122,7 +135,7 @@ def rendered(probes: list[Probe], *, everything: bool) -> int:
         board.sweep_ended(
             make_result(
                 probe,
-                facts=make_facts(decoupled=probe.streaming),
+                facts=make_facts(decoupled=probe.streaming and not probe.target.takes_prompts),
                 measurements=tuple(full if everything else plain),
                 verdicts=tuple(verdicts if everything else ()),
                 connection=tls,

@@ -62,12 +62,14 @@ class ServerPackages:
 
 
 KSERVE = ServerPackages("kserve", "450 MB")
+LLAMACPP = ServerPackages("llamacpp", "150 MB")
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
 TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")
 TORCHSERVE = ServerPackages("torchserve", "1.1 GB", program="java")
 FIXTURES = {
     "kserve": KSERVE,
+    "llamacpp": LLAMACPP,
     "mlserver": MLSERVER,
     "pythie_serving": PYTHIE_SERVING,
     "tensorflow_protobuf": TENSORFLOW_PROTOBUF,

@@ -11,11 +11,13 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
+from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.errors import PreflightError
 from exporter.core.facts import TensorSpec
 from exporter.core.outcome import Outcome, Reason, SweepStatus
@@ -27,8 +29,11 @@ from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.demo.triton import MODELS
 from exporter.engine.plan import LevelPlan
 from exporter.payload.regions import CLAIMED_PREFIX, FOLDER
+from exporter.services.triton_in_process.control import InProcess
 from exporter.services.triton_in_process.library import check_version
+from exporter.services.triton_in_process.service import InProcessChannel
 from exporter.sweep.conductor import Sweep
+from exporter.transport.call import Call
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency, make_probe
@@ -77,7 +82,9 @@ def probe(to: Target, model: str, *levels: LoadLevel, **changes: Any) -> Probe:
         "target": to,
         "model": model,
         "levels": levels or (concurrency(1),),
-        "measurement": MeasurementOptions(window_ns=100 * MS, stability_ratio=10.0, request_timeout_ns=5 * NS),
+        "measurement": MeasurementOptions(
+            window_ns=100 * MS, stability_ratio=10.0, min_reached_ratio=0.1, request_timeout_ns=5 * NS
+        ),
         "stop": StopRules(max_in_flight=16),
     }
     return make_probe(**(values | changes))
@@ -188,6 +195,23 @@ async def test_decoupled_answers(triton_installation: Path, worker: LocalWorker)
     assert (answers[:, 0] == columns.first_ns).all()
     assert (answers[:, 2] - columns.sent_ns).min() > 40 * MS
     assert (columns.last_ns >= answers[:, 2]).all()
+
+
+async def test_responses_to_a_request_are_counted() -> None:
+    """As over gRPC's streams (transport/test_grpc_bounds)."""
+
+    ended: list[Call] = []
+    channel = InProcessChannel(InProcess(), ended.append, streaming=True, keep_answers=False)
+    channel._library = cast(Any, SimpleNamespace(InferenceResponseError=lambda _response: 0))
+    call = Call(0)
+    call.response_ns = []
+    channel._in_flight[call] = 0
+    for number in range(STREAM_RESPONSES):
+        channel._take(call, 1, False, number, 0)
+    assert ended == []
+    channel._take(call, 1, False, 7, 0)
+    assert ended == [call]
+    assert (call.outcome, call.text) == (Outcome.PROTOCOL_ERROR, "more than 100000 responses to one request")
 
 
 @pytest.mark.parametrize(

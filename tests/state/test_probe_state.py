@@ -78,12 +78,26 @@ def test_a_failed_sweep_leaves_the_last_usable_result_standing() -> None:
         (SweepStatus.ABORTED, Reason.ERROR_RATIO, False),
         (SweepStatus.FAILED, Reason.MODEL_UNKNOWN, False),
         (SweepStatus.ABORTED, Reason.SHUTDOWN, None),
+        (SweepStatus.ABORTED, Reason.MODEL_CHANGED, None),
     ],
 )
 def test_up(status: SweepStatus, reason: Reason, up: bool | None) -> None:
     board = make_board()
     board.sweep_ended(make_result(status=status, reason=reason))
     assert only(board).up is up
+
+
+@pytest.mark.parametrize(("version", "kept"), [("1", True), ("2", False)])
+def test_figures_of_a_version_are_not_kept_under_the_name_of_the_next(version: str, kept: bool) -> None:
+    probe = make_probe()
+    board = make_board(probe)
+    board.sweep_ended(make_result(probe))
+    failed = make_result(probe, SweepStatus.ABORTED, reason=Reason.ERROR_RATIO)
+    board.sweep_ended(replace(failed, facts=make_facts(version=version), measurements=()))
+    view = only(board)
+    assert bool(view.measurements) is kept
+    assert view.facts is not None
+    assert view.facts.version == version
 
 
 def test_results_expire_three_intervals_after_their_sweep_ended() -> None:

@@ -52,6 +52,8 @@ class ScriptedWorker:
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self.sent = 0
+        self.asked = 0
+        self.version = ""
         self._stopped = False
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -81,6 +83,9 @@ class ScriptedWorker:
         self.sent = before + sent + 1
         yield make_window(sent, [1.0], warm_up=True)
         yield LevelEnd(Reason.NONE, "", sent + 1)
+
+    async def served_version(self, probe: Probe) -> str:
+        return self.version or self.facts.version
 
     async def stop_level(self) -> None:
         self._stopped = True
@@ -290,6 +295,50 @@ async def test_the_worker_is_lost() -> None:
     assert result.outcomes == {Outcome.OK: 4}
 
 
+def renewed(worker: ScriptedWorker, at_level: str) -> None:
+    """The model gets a new version while this level runs."""
+
+    def script(plan: LevelPlan, index: int) -> Window:
+        if plan.level.label == at_level and index == 1:
+            worker.version = "2"
+        return steady(plan, index)
+
+    worker.script = script
+
+
+async def test_a_model_whose_version_changes_leaves_no_figures_of_the_old_one() -> None:
+    worker = ScriptedWorker(steady)
+    renewed(worker, at_level="2")
+    result, sink = await sweep(worker, make_probe(levels=(concurrency(1), concurrency(2), concurrency(4))))
+    assert (result.status, result.reason, result.usable) == (SweepStatus.ABORTED, Reason.MODEL_CHANGED, False)
+    assert result.reason_text.startswith("level 2: the model changed from version 1 to 2 in mid-sweep")
+    # The first level was measured before: those figures are the old version's.
+    assert [m.level.label for m in result.measurements] == ["1"]
+    assert result.facts is not None
+    assert result.facts.version == "1"
+    assert [plan.level.label for plan in worker.plans] == ["1", "2"]
+    assert sink.events[-1] == "ended"
+
+
+async def test_so_does_one_whose_level_ended_for_another_reason() -> None:
+    def script(plan: LevelPlan, index: int) -> LevelEvent:
+        worker.version = "2"
+        return steady(plan, index) if index < 2 else LevelEnd(Reason.ERROR_RATIO, "many failed", 4)
+
+    worker = ScriptedWorker(script)
+    result, _ = await sweep(worker, make_probe())
+    assert (result.reason, result.measurements) == (Reason.MODEL_CHANGED, ())
+
+
+async def test_a_version_that_the_probe_names_or_nobody_reports_is_not_asked_for() -> None:
+    for facts in (make_facts(asked_version="1"), make_facts(version="")):
+        worker = ScriptedWorker(steady)
+        worker.facts = facts
+        renewed(worker, at_level="1")
+        result, _ = await sweep(worker, make_probe())
+        assert (result.reason, len(result.measurements)) == (Reason.NONE, 1)
+
+
 async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
     class Killed(ScriptedWorker):
         """Sends more in the window in which it is lost, and yet more until it is silent."""
@@ -311,6 +360,21 @@ async def test_what_was_sent_in_a_window_that_never_came_is_counted() -> None:
     assert [counts.outcomes for counts in sink.counts][-1] == {Outcome.CANCELLED: 318}
     assert sink.counts[-1].bucket_counts == (0,) * len(sink.counts[0].bucket_counts)
     assert sink.events[-1] == "ended"
+
+
+async def test_requests_to_a_reference_model_count_and_are_no_lost_ones() -> None:
+    def script(plan: LevelPlan, index: int) -> LevelEvent | Exception:
+        if index < 2:
+            return steady(plan, index)
+        worker.sent += 30
+        worker.asked += 30
+        return WorkerLostError(Reason.WORKER_CRASH, "worker ended by signal 9")
+
+    worker = ScriptedWorker(script)
+    worker.asked = 7  # of a sweep before
+    result, _ = await sweep(worker, make_probe())
+    assert result.sent == worker.sent == 32
+    assert result.outcomes == {Outcome.OK: 4}, "two windows of two, which the script counts as one"
 
 
 async def test_so_is_that_of_a_cancelled_sweep_and_of_a_worker_that_had_a_life_before() -> None:
@@ -611,7 +675,7 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
     tasks: list[asyncio.Task[None]] = []
 
     def interrupt_in_the_second_level() -> None:
-        if len(watcher.events) == 7:  # the model, three windows, a level, two windows
+        if len(watcher.events) == 6:  # the model, three windows, a level, a window
             tasks.append(asyncio.create_task(sweeping.interrupt()))
 
     watcher = RecordingWatcher(interrupt_in_the_second_level)
@@ -622,11 +686,13 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
     sweeping = Sweep(probe, [], watchers=[watcher])
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
-    assert result.reason_text == "level 2: interrupted"
+    windows = result.measurements[1].windows_run
+    assert result.reason_text == f"level 2: interrupted after {windows} of 3 windows"
+    assert result.measurements[1].reason is Reason.SHUTDOWN
     measured = [(m.level.label, m.stable, m.windows_run) for m in result.measurements]
     assert measured[0] == ("1", True, 3)
     assert measured[1][0] == "2"
-    assert measured[1][2] in (2, 3)  # the window that ended while the level was being stopped
+    assert measured[1][1:] == (False, 2)
     assert len(worker.plans) == 2
 
 

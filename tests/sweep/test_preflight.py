@@ -23,15 +23,19 @@ class Resolving:
 
     def __init__(self, *found: str) -> None:
         self.found = list(found)
-        self.asked: list[str] = []
+        self.probes: list[str] = []
         self.sent = 0
+        self.asked = 0
         self.error: PreflightError | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
-        self.asked.append(probe.target.address)
+        self.probes.append(probe.target.address)
         if self.error is not None:
             raise self.error
         return make_facts(address=probe.target.address or self.found.pop(0))
+
+    async def served_version(self, probe: Probe) -> str:
+        return ""
 
     async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         nothing: list[LevelEvent] = []
@@ -53,7 +57,7 @@ async def test_a_pinned_name_is_resolved_once_whatever_worker_asks() -> None:
     first, second = Resolving("10.0.0.1"), Resolving("10.0.0.2")
     found = [(await pins.preflight(worker, probe(Resolve.PIN))).address for worker in (first, second, second)]
     assert found == ["10.0.0.1"] * 3
-    assert (first.asked, second.asked) == ([""], ["10.0.0.1"] * 2)
+    assert (first.probes, second.probes) == ([""], ["10.0.0.1"] * 2)
 
 
 async def test_two_targets_of_one_door_share_the_pin_and_other_doors_have_their_own() -> None:
@@ -72,7 +76,7 @@ async def test_the_other_policies_pin_nothing() -> None:
     pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "")
     for policy in (Resolve.SWEEP, Resolve.SWEEP, Resolve.CONNECTION):
         await pins.preflight(worker, probe(policy))
-    assert worker.asked == [""] * 3
+    assert worker.probes == [""] * 3
 
 
 async def test_what_was_not_reached_is_not_pinned_and_what_was_stays() -> None:

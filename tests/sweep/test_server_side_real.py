@@ -15,7 +15,7 @@ import pytest
 import tritonclient.http
 import tritonclient.http.aio
 
-from exporter.core.outcome import Outcome
+from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, MeasurementOptions, Probe, StopRules
 from exporter.core.result import Measurement, SweepResult, WindowSummary
 from exporter.core.units import MS, NS
@@ -270,3 +270,29 @@ async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
         assert page is not None
         # A rate is between readings of one life of the server, or there is none.
         assert all(0 <= rate < 1000 for rate in page.rates.values())
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_a_new_version_in_mid_sweep_is_not_measured_as_the_old_one(
+    worker: LocalWorker, own_triton: EmbeddedTriton, tmp_path: Path, scheme: str
+) -> None:
+    """Triton loads the new version, and moves all requests to it without an error."""
+    models = tmp_path / "models" / "delay"
+    options = MeasurementOptions(window_ns=2 * NS, stability_windows=3, stability_ratio=1.0)
+    probe = probe_of(own_triton, "delay", 2, measurement=options, scheme=scheme)
+    watcher = FirstWindow()
+    sweep = asyncio.create_task(swept(worker, probe, watcher))
+    await asyncio.wait_for(watcher.ended.wait(), PATIENCE_SECONDS)
+    shutil.copytree(models / "1", models / "2")
+    client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{own_triton.http_port}")
+    await client.load_model("delay")
+    await client.close()
+    result = await sweep
+    assert (result.reason, result.measurements) == (Reason.MODEL_CHANGED, ()), result.reason_text
+    assert "from version 1 to 2" in result.reason_text
+    assert result.sent == sum(result.outcomes.values()) > 0
+    after = await swept(worker, probe_of(own_triton, "delay", 2, scheme=scheme))
+    assert after.facts is not None
+    assert (after.facts.version, len(after.measurements)) == ("2", 1)
+    assert after.measurements[0].server is not None
+    assert after.measurements[0].server.version == "2"

@@ -96,9 +96,13 @@ def goaway(last: int, code: int = 0) -> bytes:
 
 class Script:
     """What the scripted server does: `opening` at once, then for each whole request what `reply` gives for its stream
-    (None closes the connection). `connections` counts them; `seen` holds all frames but the opening ones."""
+    (None closes the connection); with `streams` for each message, on streams that stay open. `connections` counts them;
+    `seen` holds all frames but the opening ones."""
 
-    def __init__(self, reply: Callable[[int, int], bytes | None], opening: bytes = READY) -> None:
+    def __init__(
+        self, reply: Callable[[int, int], bytes | None], opening: bytes = READY, *, streams: bool = False
+    ) -> None:
+        self.streams = streams
         self.reply = reply
         self.opening = opening
         self.connections = 0
@@ -115,7 +119,7 @@ class Script:
             kind, flags, stream_id, payload = await read_frame(reader)
             if kind in (HEADERS, DATA, RST_STREAM, GOAWAY):
                 self.seen.append((kind, flags, stream_id, payload))
-            if kind == DATA and flags & END_STREAM:
+            if kind == DATA and (flags & END_STREAM or self.streams):
                 reply = self.reply(number, stream_id)
                 if reply is None:
                     return

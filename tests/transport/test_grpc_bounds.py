@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from exporter.core.bounds import SETTINGS_CHANGES
+from exporter.core.bounds import SETTINGS_CHANGES, STREAM_RESPONSES
 from exporter.core.outcome import Outcome
 from exporter.services.channel_factory import INFER_METHOD
 from exporter.transport.grpc_channel import GrpcChannel
+from exporter.transport.grpc_stream import GrpcStreamChannel, StreamMessage, StreamProtocol
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2_frames import (
@@ -19,6 +20,7 @@ from exporter.wire.http2_frames import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    RST_STREAM,
     frame,
     settings_frame,
 )
@@ -106,6 +108,37 @@ async def test_responses_under_way_are_bounded_together(monkeypatch: pytest.Monk
     assert {call.outcome for call in calls} == {Outcome.PROTOCOL_ERROR, Outcome.CANCELLED}
     text = "responses under way on one connection held more than 1048576 bytes, this one the most"
     assert {call.text for call in bench.ended} == {text, ""}
+
+
+@pytest.mark.parametrize("more", [0, 1, 1000])
+async def test_responses_to_a_streamed_request_are_counted(more: int) -> None:
+    """Each leaves a time in memory: 60 s of them were 240 MB a request."""
+
+    def reply(_connection: int, stream_id: int) -> bytes:
+        count = STREAM_RESPONSES + more if stream_id == 1 else 1
+        messages = frame_message(b"part") * count + frame_message(b"end")
+        data = [messages[start : start + 16_384] for start in range(0, len(messages), 16_384)]
+        head = frame(HEADERS, END_HEADERS, stream_id, ANSWER)
+        return head + b"".join(frame(DATA, 0, stream_id, part) for part in data)
+
+    protocol = StreamProtocol(INFER_METHOD, lambda data: StreamMessage(data == b"part", is_final=data == b"end"))
+    script = Script(reply, streams=True)
+    async with scripted(script) as bench:
+        bench.channel = GrpcStreamChannel(bench.channel._target, bench._listen, 64, protocol)
+        first = bench.send()
+        await bench.wait(1)
+        assert (first.outcome, first.text, first.responses) == (
+            (Outcome.PROTOCOL_ERROR, "more than 100000 responses to one request", 100_001)
+            if more
+            else (Outcome.OK, "", 100_000)
+        )
+        if more:
+            # What still comes for the first one is not the second one's.
+            second = bench.send()
+            await bench.wait(2)
+            assert (second.outcome, second.text, second.responses) == (Outcome.OK, "", 1)
+    assert script.connections == 1
+    assert any(kind == RST_STREAM for kind, *_ in script.seen) == bool(more)
 
 
 async def test_the_largest_response_is_a_setting_which_its_error_names() -> None:

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from exporter.commands.baseline import BaselineCommand, CommandError
-from exporter.commands.baseline import run as run_command
+from exporter.commands.baseline.command import BaselineCommand, CommandError
+from exporter.commands.baseline.command import run as run_command
 from exporter.core.errors import ConfigError
 from exporter.metrics.page import MetricsPage
 from exporter.web import access as access_module
@@ -27,7 +27,7 @@ from tests.metrics.results import make_exporter_facts
 from tests.metrics.scenario import make_scenario
 from tests.transport.certificates import Certificates
 
-PATHS = ("/", "/metrics", "/api/status", "/style.css", "/nowhere")
+PATHS = ("/", "/metrics", "/api/status", "/static/style.css", "/nowhere")
 
 
 @pytest.fixture(scope="module")

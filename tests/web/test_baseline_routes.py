@@ -17,7 +17,7 @@ from exporter.baseline.actions import BaselineActions
 from exporter.baseline.file_format import encode
 from exporter.baseline.store import BaselineStore
 from exporter.cli import run as run_cli
-from exporter.commands.baseline import BaselineCommand, CommandError, run
+from exporter.commands.baseline.command import BaselineCommand, CommandError, run
 from exporter.core.probe import BaselineOptions, Probe, Schedule
 from exporter.core.units import NS
 from exporter.web.auth import TOKEN_VARIABLE, TokenGuard
@@ -301,11 +301,21 @@ async def ask(action: str, url: str, **more: Any) -> str:
 async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> None:
     sweep(store, 30)
     token_file = tmp_path / "token"
-    assert json.loads(await ask("show", url))["probe"] == "addsub"
+    assert "concurrency 1  1        -" in await ask("show", url), "not pinned yet"
     would = await ask("pin", url, level="concurrency 1", token_file=token_file, dry_run=True, since="6h")
     assert would.startswith("concurrency 1: would pin version 1 from 30 sweeps since")
     done = await ask("pin", url, level="concurrency 1", token_file=token_file)
     assert done.startswith("concurrency 1: pinned version 1 from 30 sweeps since")
+    shown = json.loads(await ask("show", url, json=True))
+    assert shown["probe"] == "addsub"
+    lines = (await ask("show", url)).splitlines()
+    assert lines[0] == "probe addsub: what its next sweeps are compared with"
+    assert lines[2].split() == ["level", "version", "signal", "baseline", "noise", "sweeps", "pinned", "state"]
+    p50 = shown["levels"]["concurrency 1"]["versions"]["1"]["signals"]["latency_p50"]["by_hour_of_week"]
+    assert len(set(p50)) == 1
+    [row] = [line for line in lines if line.startswith("concurrency 1  1 ") and "latency p50" in line]
+    assert f" {p50[0] * 1000:.4g} ms  " in row
+    assert row.endswith("accepted, served, full")
     exported = tmp_path / "exported"
     exported.write_text(await ask("export", url))
     assert (await ask("clear", url, token_file=token_file)).count("forgotten") == 2
@@ -318,7 +328,15 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
 
 def test_a_daemon_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", "show", "addsub", "--url", "http://127.0.0.1:1"]) == 1
-    assert "the daemon cannot be asked at http://127.0.0.1:1/api/baseline/addsub" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "no daemon at http://127.0.0.1:1: connection refused; is it running (triton-canary serve), and is --url its "
+        "web.listen?\n"
+    )
+
+
+def test_json_is_of_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["baseline", "pin", "addsub", "--json"]) == 3
+    assert "--json is of show" in capsys.readouterr().err
 
 
 def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:

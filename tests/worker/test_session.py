@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter.core.facts import ModelFacts
-from exporter.core.probe import Probe
+from exporter.core.outcome import Reason
+from exporter.core.probe import InputOptions, Probe, StopRules, Validation
 from exporter.core.target import Resolve, Target
 from exporter.core.units import NS
 from exporter.core.window import LevelEnd
-from exporter.engine.plan import MemberEvent
+from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.services.base import Tensors
+from exporter.storage.account import Account
 from exporter.transport import resolve
 from exporter.transport.call import EncodedRequest, Listener
 from exporter.transport.resolve import Address
@@ -119,3 +124,58 @@ async def test_what_sweeps_before_left_at_the_server_takes_its_places() -> None:
     (end,) = ended
     assert isinstance(end, LevelEnd)
     assert (end.abandoned, end.abandoned_until_ns) == (2, until_ns)
+
+
+def compared(path: Path, steps: int, max_requests: int) -> LevelPlan:
+    """A level with so many steps of data, whose responses a reference model gives."""
+    path.write_text(json.dumps({"data": [{"INPUT0": [float(number)] * 16} for number in range(steps)]}))
+    plan = make_plan(max_requests=max_requests)
+    options = InputOptions(source="files", paths=(str(path),))
+    validation = Validation(reference_model="ref")
+    target = make_target(kind="fake")
+    stop = StopRules(max_error_ratio=1.0)  # the fake's responses are not the reference's
+    return replace(plan, probe=replace(plan.probe, target=target, input=options, validation=validation, stop=stop))
+
+
+@pytest.mark.parametrize(("steps", "max_requests", "asked"), [(5, 60, 5), (150, 1000, 100), (150, 60, 30), (150, 1, 0)])
+async def test_requests_to_a_reference_model_are_of_the_budget(
+    tmp_path: Path, steps: int, max_requests: int, asked: int
+) -> None:
+    service, account, ended = FakeService(), Account(), list[LevelEnd]()
+
+    async def publish(event: MemberEvent) -> None:
+        if isinstance(event, LevelEnd):
+            ended.append(event)
+
+    session = Session({"fake": service}, account)
+    await session.run_level(compared(tmp_path / "data.json", steps, max_requests), publish)
+    assert (len(service.inferred), account.asked) == (asked, asked)
+    assert ended[0].reason is Reason.REQUEST_BUDGET
+    assert ended[0].sent == len(service.bodies) == max_requests - asked
+    assert account.sent == max_requests
+    # They are asked once a sweep.
+    await session.run_level(compared(tmp_path / "data.json", steps, max_requests), publish)
+    assert account.sent == 2 * max_requests
+    assert account.asked == asked
+    await session.end_sweep()
+
+
+async def test_no_reference_model_is_asked_once_the_level_is_stopped(tmp_path: Path) -> None:
+    class Stopping(FakeControl):
+        async def infer(self, *arguments: Any) -> Tensors:
+            if len(service.inferred) == 2:
+                session.stop()
+            return await super().infer(*arguments)
+
+    class Service(FakeService):
+        def control(self, target: Target, timeout_ns: int) -> FakeControl:
+            return Stopping(self)
+
+    async def publish(event: MemberEvent) -> None:
+        """Nothing is done with it."""
+
+    service, account = Service(), Account()
+    session = Session({"fake": service}, account)
+    await session.run_level(compared(tmp_path / "data.json", 50, 1000), publish)
+    assert len(service.inferred) == account.asked == 3
+    await session.end_sweep()

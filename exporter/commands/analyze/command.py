@@ -35,11 +35,12 @@ from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement, SweepResult, WindowSummary
-from exporter.logs import configure
+from exporter.logs import COMMAND_FORMAT, configure
 from exporter.sweep.conductor import Borrow, Sweep
 from exporter.sweep.stability import Stability
 from exporter.sweep.trace_settings import put_back_now
 from exporter.sweep.watcher import Watcher
+from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
 
@@ -79,7 +80,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
 
 
 def _measure(line: CommandLine, probe: Probe) -> ExitCode:
-    configure("info" if len(line.options.verbosity) > 1 else "warning", "logfmt")
+    configure("info" if len(line.options.verbosity) > 1 else "warning", COMMAND_FORMAT)
     if line.options.verbosity:
         _say(_limits(probe))
     os.environ.update(line.environment)
@@ -99,7 +100,7 @@ def _measure(line: CommandLine, probe: Probe) -> ExitCode:
 async def _run(probe: Probe, display: _Display, export: ProfileExport | None) -> SweepResult:
     """The sweep, with workers of its own. SIGINT and SIGTERM end it with what was measured; a second one ends all."""
     sweep = Sweep(probe, [], watchers=[display, export] if export else [display])
-    pool = WorkerPool(1)
+    pool = WorkerPool(1, spawn=partial(LocalWorker.spawn, log_format=COMMAND_FORMAT))
     borrow: Borrow = partial(pool.lend, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
 
@@ -192,7 +193,7 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
     A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
-        _say(f"interrupted: {len(measured)} level(s) measured")
+        _say(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
         return ExitCode.INTERRUPTED
     if not measured:
         for text in result.input_faults or (result.reason_text,):

@@ -11,6 +11,7 @@ from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError, InputError
 from exporter.core.units import NS
 from exporter.payload import check_files
+from exporter.payload.prompts import check_prompt_files
 
 _HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
 
@@ -22,8 +23,12 @@ def run_check_config(path: Path) -> str:
     problems: list[str] = []
     probes = build_probes(settings)
     unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
+    prompted = {probe.input.paths: probe.input for probe in probes if probe.input.paths and probe.target.takes_prompts}
     for paths in dict.fromkeys(probe.input.paths for probe in probes if probe.input.paths):
         try:
+            if paths in prompted:
+                check_prompt_files(prompted[paths])
+                continue
             check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
         except InputError as error:
             problems += error.lines

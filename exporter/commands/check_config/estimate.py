@@ -86,8 +86,15 @@ def estimate(settings: Settings) -> Estimate:
         warnings.append(f"about {series} series are above limits.max_series, {settings.limits.max_series}")
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
-    notes = tuple(note for probe in probes for note in verdict_notes(probe))
-    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), notes)
+    notes = [*_idle_targets(settings), *(note for probe in probes for note in verdict_notes(probe))]
+    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), tuple(notes))
+
+
+def _idle_targets(settings: Settings) -> list[str]:
+    """Targets that no probe names: they take no part in the estimate."""
+    used = {probe.target for probe in settings.probes}
+    idle = [target.name for target in settings.targets if target.name not in used]
+    return [f"no probe names {', '.join(idle)}: nothing is measured there"] if idle and settings.probes else []
 
 
 def estimate_probe(probe: Probe) -> ProbeEstimate:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from exporter.commands.compare.comparison import MIN_SWEEPS, LevelSample, Side, compare
-from exporter.commands.compare.report import table, words
+from exporter.commands.compare.report import notes, table, verdict_line
 from exporter.commands.compare.stored_levels import StoredLevel, read_source
 from exporter.core.errors import ConfigError
 
@@ -34,19 +34,26 @@ class CompareOptions:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonReport:
-    """The second side and each further one against the first, in words and as Markdown. `nothing`: no figure is on both
-    sides of any."""
+    """The second side and each further one compared with the first: a verdict per side, one table, and notes.
+    `nothing`: no figure is on both sides of any."""
 
-    words: str
-    markdown: str
+    verdicts: tuple[str, ...]
+    table: tuple[str, ...]
+    notes: tuple[str, ...]
     worse: bool
     nothing: bool
 
     @property
+    def as_text(self) -> str:
+        """All of it for a terminal."""
+        parts = (self.verdicts, self.table, self.notes)
+        return "\n\n".join("\n".join(part) for part in parts if part)
+
+    @property
     def as_markdown(self) -> str:
-        """All of it for a pull request; the words' lines as a list, since Markdown would join them."""
-        lines = [line if line.startswith("  ") else f"- {line}" for line in self.words.splitlines()]
-        return "\n".join([*lines, "", self.markdown] if self.markdown else lines)
+        """All of it for a pull request; verdicts and notes as lists, since Markdown would join their lines."""
+        parts = ([f"- {line}" for line in self.verdicts], self.table, [f"- {line}" for line in self.notes])
+        return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def run_compare(request: CompareOptions) -> ComparisonReport:
@@ -55,8 +62,9 @@ def run_compare(request: CompareOptions) -> ComparisonReport:
     comparisons = [compare(first, other, request.percentiles, request.min_sweeps) for other in others]
     nothing = not any(comparison.verdicts(request.tolerance) for comparison in comparisons)
     return ComparisonReport(
-        words="\n".join(line for each in comparisons for line in words(each, request.tolerance)),
-        markdown="\n\n".join("\n".join(table(each, request.tolerance)) for each in comparisons if each.levels),
+        verdicts=tuple(verdict_line(each, request.tolerance) for each in comparisons),
+        table=tuple(table(comparisons, request.tolerance)),
+        notes=tuple(dict.fromkeys(note for each in comparisons for note in notes(each))),
         worse=any(each.is_worse(request.tolerance) for each in comparisons),
         nothing=nothing,
     )

@@ -63,6 +63,10 @@ class OipControl(PlainControl):
             await self._disconnect()
             raise
 
+    async def served_version(self, model: str) -> str:
+        """By the model's metadata. Raises PreflightError."""
+        return latest_version((await self._client.model_metadata(model, "")).versions)
+
     async def ready_models(self) -> tuple[str, ...]:
         """By the repository index; a model is ready if a version of it is. Raises PreflightError."""
         index = await self._client.repository_index()

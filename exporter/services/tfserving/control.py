@@ -47,6 +47,11 @@ class TfServingControl(PlainControl):
             raise await no_answer(self._target, self._timeout_ns) from error
         return model_facts(model, version, told, options, self._page.there)
 
+    async def served_version(self, model: str) -> str:
+        """By the model's status and metadata. Raises PreflightError."""
+        tell = self._over_grpc if self._target.is_grpc else self._over_http
+        return (await tell(model, "")).answering("")
+
     # --- gRPC --------------------------------------------------------------------------------------------------------
 
     async def _over_grpc(self, model: str, version: str) -> Told:

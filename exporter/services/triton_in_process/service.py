@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.errors import InputError, TransportError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
@@ -25,7 +26,7 @@ from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_S
 from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Answer, Call, Channel, EncodedRequest, Listener
-from exporter.transport.grpc_stream import NOT_FINAL
+from exporter.transport.grpc_stream import NOT_FINAL, TOO_MANY
 
 MAX_SPARES = 64
 """Requests made ahead, one for each step, while the server works at those before: making one takes as long as a
@@ -171,12 +172,14 @@ class InProcessChannel:
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
         """See `Channel`."""
+        self._give_up(call, outcome, f"{NOT_FINAL} after the error: {call.text}" if call.text else "")
+
+    def _give_up(self, call: Call, outcome: Outcome, text: str) -> None:
         token = self._in_flight.pop(call, None)
         if token is not None:
             if token and self._server is not None:
                 self._server.forget(token)
-            call.text = f"{NOT_FINAL} after the error: {call.text}"[:_TEXT_LENGTH] if call.text else ""
-            call.outcome = outcome
+            call.outcome, call.text = outcome, text[:_TEXT_LENGTH]
             self._end(call, time.monotonic_ns())
 
     async def close(self) -> None:
@@ -199,7 +202,9 @@ class InProcessChannel:
                 call.first_ns = call.first_ns or at_ns
                 if self._looks_at_each:
                     self._look(call, response, at_ns)
-        if is_final:
+        if call.responses > STREAM_RESPONSES and not is_final:
+            self._give_up(call, Outcome.PROTOCOL_ERROR, TOO_MANY)
+        elif is_final:
             del self._in_flight[call]
             call.bytes_in = received
             if call.send_done_ns > at_ns:  # answered before the library gave us back control

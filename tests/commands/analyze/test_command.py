@@ -7,6 +7,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -333,7 +334,10 @@ def test_interrupted(server: EmbeddedTriton) -> None:
     assert process.returncode == 130
     assert any(text.startswith("Concurrency: 1, throughput: ") for text in seen)
     assert not any(text.startswith("Concurrency: 8") for text in seen)
-    assert error.startswith("triton-canary analyze: interrupted: ")
+    assert "Not stable" not in "".join(seen)
+    assert re.search(
+        r"^triton-canary analyze: level \d: interrupted after \d of 3 windows; \d level\(s\) measured$", error, re.M
+    )
 
 
 # --- without a server -------------------------------------------------------------------------------------------------

@@ -14,6 +14,14 @@ _USAGE = """usage: triton-canary analyze -m MODEL [flags]
 
 Measures a model as perf_analyzer does, with its flags, and gives its report.
 
+Examples:
+  triton-canary analyze -m resnet --concurrency-range 1:8
+      over HTTP from localhost:8000, with 1 to 8 requests in flight
+  triton-canary analyze -m resnet -i grpc -u triton:8001 --request-rate-range 50:200:50 --percentile 99 -l 20
+      over gRPC, 50 to 200 requests per second, the levels whose p99 is within 20 ms
+  triton-canary analyze -m resnet -u triton:8000 --print-probe > config.yaml
+      the same measurement as a configuration for the daemon
+
 Exit codes: 0 measured and stable, 2 measured but unstable or cut short, 3 bad options, 4 nothing measured,
 5 a --fail-on condition is met, 130 interrupted; 1 where the report or a file could not be written."""
 

@@ -15,13 +15,8 @@ from pathlib import Path
 
 from exporter.analysis.averages import average_us, has_cache, microseconds, network_us, part_us, server_rest_us
 from exporter.analysis.join import foreign_ratio
-from exporter.commands.analyze.report.lines import (
-    gpus_of_one_source,
-    level_rate,
-    number,
-    percentile_name,
-    shown_percentiles,
-)
+from exporter.commands.analyze.report.lines import gpus_of_one_source, level_rate, shown_percentiles
+from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelStatistics
 from exporter.core.probe import Mode, Probe
 from exporter.core.result import GpuFigures, Measurement, ServerMetrics, SweepResult

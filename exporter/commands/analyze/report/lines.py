@@ -18,8 +18,10 @@ from exporter.analysis.averages import (
     server_averages,
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
+from exporter.commands.analyze.report.numbers import number, percentile_name, summary_line
+from exporter.commands.analyze.report.token_lines import token_lines
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
-from exporter.core.outcome import Outcome
+from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import GpuFigures, LatencySummary, Measurement, PercentileValue, WindowSummary
 from exporter.core.units import MS, NS
@@ -49,16 +51,6 @@ class ReportOptions:
     verbose: bool = False
     asynchronous: bool = False
     metrics: bool = False
-
-
-def number(value: float) -> str:
-    """As a C++ stream prints it: six significant digits."""
-    return f"{value:g}"
-
-
-def percentile_name(percentile: float) -> str:
-    """95.0 as "p95"."""
-    return f"p{number(percentile)}"
 
 
 def shown_percentiles(asked: float | None) -> list[float]:
@@ -158,7 +150,8 @@ def _client_lines(
             "From one response to the next": measurement.inter_response,
         }.items():
             if summary is not None:
-                yield _summary_line(name, summary)
+                yield summary_line(name, summary)
+    yield from token_lines(measurement, verbose=options.verbose)
     if not probe.target.in_process:
         yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 
@@ -205,12 +198,6 @@ def _interval_text(entry: PercentileValue) -> str:
     if entry.high_ns is not None:
         return f"95% confidence: at most {microseconds(entry.high_ns)} usec"
     return "too few requests for a confidence interval"
-
-
-def _summary_line(name: str, summary: LatencySummary) -> str:
-    figures = [f"avg {microseconds(summary.mean_ns)} usec"]
-    figures += [f"{percentile_name(p.percentile)} {microseconds(p.value_ns)} usec" for p in summary.percentiles]
-    return f"    {name}: {', '.join(figures)}"
 
 
 def _library_line(probe: Probe, measurement: Measurement, latency: LatencySummary, options: ReportOptions) -> str:
@@ -344,25 +331,35 @@ def _warning_lines(measurement: Measurement) -> Iterator[str]:
     if measurement.modes_ns is not None:
         lower, upper = (f"{value_ns / MS:.4g} ms" for value_ns in measurement.modes_ns)
         yield f"[WARNING] Bimodal: windows have a median of {lower} or of {upper}; a request rate may have one"
-    if not measurement.stable:
+    if measurement.reason is Reason.SHUTDOWN:
+        yield f"[WARNING] {measurement.reason_text[:1].upper()}{measurement.reason_text[1:]}"
+    elif not measurement.stable:
         yield f"[WARNING] Not stable: {measurement.reason_text or 'the last windows do not agree'}"
 
 
 def _threshold_lines(probe: Probe, measurement: Measurement) -> Iterator[str]:
-    """Why the level did not keep the threshold."""
+    """Why the level did not keep the threshold, and in any case whether its rate was not reached."""
     threshold, times = threshold_of(probe), judged_times(measurement)
-    if threshold is None or measurement.threshold_met is not False:
-        return
     closed = measurement.level.mode is Mode.CONCURRENCY
+    if threshold is None:
+        if measurement.level.mode.is_open_loop:
+            yield from _reached_lines(probe, measurement)
+        return
+    if measurement.threshold_met is not False:
+        return
     if times is not None and not is_within(threshold, measurement, times):
         figure = "mean" if threshold.percentile is None else percentile_name(threshold.percentile)
         value_ns = times.mean_ns if threshold.percentile is None else times.at(threshold.percentile)
         name = "latency" if closed else "response time"
         yield f"[WARNING] Above the latency limit: {name} {figure} {microseconds(value_ns)} usec"
+    yield from _reached_lines(probe, measurement)
+
+
+def _reached_lines(probe: Probe, measurement: Measurement) -> Iterator[str]:
     if is_reached(measurement, probe.measurement.min_reached_ratio):
         return
     ok = measurement.outcomes.get(Outcome.OK, 0)
-    if closed:
+    if measurement.level.mode is Mode.CONCURRENCY:
         yield f"[WARNING] Asked load not reached: {(measurement.error_ratio or 0.0) * 100:.3g}% of the requests failed"
     else:
         per_second = ok * NS / measurement.duration_ns if measurement.duration_ns else 0.0

@@ -1,22 +1,32 @@
-"""Latency against throughput as a picture: one line a percentile, the knee and the threshold marked.
+"""Latency against throughput as a picture: one line per percentile, the knee and the threshold marked. For open
+loops it shows the response time, from the moment a request was due: there the latency alone hides a growing queue.
 
 Needs the optional extra `plot` (matplotlib, which draws without a display).
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.commands.analyze.report.lines import number, percentile_name
+from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.errors import ConfigError
+from exporter.core.probe import Mode
 from exporter.core.result import LatencySummary, Measurement, SweepResult
 from exporter.core.units import MS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_TITLE_WIDTH = 60
+_MODE_NAMES = {
+    Mode.CONCURRENCY: "concurrency, requests in flight",
+    Mode.REQUEST_RATE: "request rate asked for, requests per second",
+    Mode.PERIODIC: "periodic concurrency",
+}
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """File names that mean a picture."""
@@ -66,20 +76,36 @@ def draw(result: SweepResult) -> Figure:
         axes.axhline(
             threshold_ns / MS, color="tab:red", linestyle="--", label=f"threshold {number(threshold_ns / MS)} ms"
         )
-    axes.set_xlabel("throughput, inferences a second")
-    axes.set_ylabel("latency, milliseconds")
+    is_open = any(measurement.level.mode.is_open_loop for measurement, _ in measurements)
+    axes.set_xlabel(f"throughput, inferences per second\n{_explanation(measurements)}")
+    axes.set_ylabel("response time from the moment due, milliseconds" if is_open else "latency, milliseconds")
+    axes.margins(x=0.08, y=0.12)  # room for the labels of the outermost points
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.set_title(f"{result.probe.model} at {result.probe.target.url}")
+    title = textwrap.fill(f"{result.probe.model} at {result.probe.target.url}", _TITLE_WIDTH)
+    figure.suptitle(title, fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right center")
     return figure
+
+
+def _explanation(measurements: list[tuple[Measurement, LatencySummary]]) -> str:
+    """What the numbers at the points are."""
+    name = _MODE_NAMES.get(measurements[0][0].level.mode, "load level")
+    unstable = any(not measurement.stable for measurement, _ in measurements)
+    return f"numbers at the points: {name}{'; ? marks a level that was not stable' if unstable else ''}"
 
 
 def _drawn(result: SweepResult) -> list[tuple[Measurement, LatencySummary]]:
     """The levels in the order of their load, whatever order a search took."""
     ordered = sorted(result.measurements, key=lambda measurement: measurement.level.value)
-    return [(measurement, measurement.latency) for measurement in ordered if measurement.latency is not None]
+    return [(measurement, times) for measurement in ordered if (times := _times(measurement)) is not None]
+
+
+def _times(measurement: Measurement) -> LatencySummary | None:
+    if measurement.latency is not None and measurement.level.mode.is_open_loop:
+        return measurement.response_time or measurement.latency
+    return measurement.latency
 
 
 def _mark_levels(axes: Axes, measurements: list[tuple[Measurement, LatencySummary]]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.commands.analyze.report.lines import ReportOptions, number, percentile_name
+from exporter.commands.analyze.report.lines import ReportOptions
+from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import Distribution, Mode, Probe, SearchKind, WindowMode
 from exporter.core.units import MS

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from exporter.commands.analyze.report.lines import (
-    ReportOptions,
-    level_lines,
-    level_rate,
-    number,
-    percentile_name,
-    stabilizing_latency_us,
-)
+from exporter.commands.analyze.report.lines import ReportOptions, level_lines, level_rate, stabilizing_latency_us
+from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.commands.analyze.report.settings_lines import settings_lines
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import LoadLevel, Mode, Probe

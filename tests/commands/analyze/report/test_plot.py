@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from exporter.commands.analyze.report.plot import SUFFIXES, draw, write_plot
 from exporter.core.errors import ConfigError
@@ -15,7 +16,7 @@ from exporter.core.probe import MeasurementOptions
 from exporter.core.result import LatencySummary, PercentileValue, SweepResult
 from exporter.core.units import MS
 from tests.builders import concurrency, make_probe
-from tests.metrics.results import make_measurement, make_result
+from tests.metrics.results import make_measurement, make_result, rate
 
 
 def summary(p50_ms: float) -> LatencySummary:
@@ -41,7 +42,8 @@ def curve(threshold_ms: int = 0, percentile: float | None = None) -> SweepResult
 
 
 def test_a_line_for_each_percentile_with_knee_and_threshold() -> None:
-    [axes] = draw(curve(threshold_ms=25, percentile=50.0)).axes
+    figure = draw(curve(threshold_ms=25, percentile=50.0))
+    [axes] = figure.axes
     lines = {str(line.get_label()): line for line in axes.get_lines()}
     assert list(lines) == ["p50", "p99.9", "knee, at load 2", "threshold 25 ms"]
     assert np.asarray(lines["p50"].get_xdata()).tolist() == [100.0, 190.0, 200.0, 201.0]
@@ -50,7 +52,46 @@ def test_a_line_for_each_percentile_with_knee_and_threshold() -> None:
     assert np.asarray(lines["knee, at load 2"].get_xdata()).tolist() == [190.0, 190.0]
     assert np.asarray(lines["threshold 25 ms"].get_ydata()).tolist() == [25.0, 25.0]
     assert [text.get_text() for text in axes.texts] == ["1", "2", "4", "8?"]
-    assert axes.get_title() == "addsub at http://127.0.0.1:8000"
+    assert figure.get_suptitle() == "addsub at http://127.0.0.1:8000"
+
+
+def rates(host: str = "127.0.0.1") -> SweepResult:
+    probe = make_probe(levels=(rate(50), rate(200)))
+    probe = replace(probe, model="m" * 60, target=replace(probe.target, host=host))
+    measurements = tuple(
+        make_measurement(level, throughput=level.value, latency=summary(5.0), response_time=summary(response_ms))
+        for level, response_ms in zip(probe.levels, (6.0, 900.0), strict=True)
+    )
+    return make_result(probe, measurements=measurements)
+
+
+def test_rates_show_the_response_time_and_the_labels_are_explained() -> None:
+    [axes] = draw(rates()).axes
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    assert np.asarray(lines["p50"].get_ydata()).tolist() == [6.0, 900.0]
+    assert axes.get_ylabel() == "response time from the moment due, milliseconds"
+    assert axes.get_xlabel().splitlines()[1] == "numbers at the points: request rate asked for, requests per second"
+    [axes] = draw(curve()).axes
+    assert axes.get_xlabel().splitlines()[1] == (
+        "numbers at the points: concurrency, requests in flight; ? marks a level that was not stable"
+    )
+
+
+@pytest.mark.parametrize("result", [curve(threshold_ms=500), rates("host." * 20 + "example")])
+def test_nothing_is_clipped(result: SweepResult) -> None:
+    """Every text lies within the figure, and each level's label within the axes or the margin above them."""
+    figure = draw(result)
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+    [axes] = figure.axes
+    page = figure.bbox
+    [title] = figure.texts
+    texts = [*axes.texts, title, axes.xaxis.label, axes.yaxis.label, *figure.legends[0].get_texts()]
+    for text in texts:
+        box = text.get_window_extent()
+        assert page.x0 <= box.x0 < box.x1 <= page.x1, text.get_text()
+        assert page.y0 <= box.y0 < box.y1 <= page.y1, text.get_text()
+    for label in axes.texts:
+        assert not label.get_window_extent().overlaps(title.get_window_extent())
 
 
 def test_one_level_has_neither() -> None:

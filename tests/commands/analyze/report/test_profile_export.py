@@ -37,6 +37,7 @@ class FakeWorker:
         self.lost = lost
         self.calls: list[str] = []
         self.sent = 0
+        self.asked = 0
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         self.calls.append("preflight")
@@ -47,6 +48,9 @@ class FakeWorker:
             yield event
         if self.lost:
             raise self.lost
+
+    async def served_version(self, probe: Probe) -> str:
+        return FACTS.version
 
     async def silence(self) -> None:
         """It sends nothing."""

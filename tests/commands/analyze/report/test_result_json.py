@@ -57,6 +57,7 @@ COUNTS = {
         "failed",
     ),
     *("start", "step", "request_period"),
+    *("tokens", "tokens_stddev", "output_tokens", "max_tokens"),
     *(outcome.label for outcome in Outcome),
 }
 """Numbers that are counts, or plain numbers by nature."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.analyze.report.lines import ReportOptions, number
+from exporter.commands.analyze.report.lines import ReportOptions
+from exporter.commands.analyze.report.numbers import number
 from exporter.commands.analyze.report.terminal import Report
 from exporter.core.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
@@ -380,6 +381,29 @@ def test_why_a_level_did_not_keep_the_limit(
     measurement = make_measurement(level, **({"threshold_met": False, "outcomes": {Outcome.OK: 300}} | changes))
     lines = printed(make_probe(levels=(level,), measurement=options), measurement).splitlines()
     assert [line for line in lines if line.startswith(("[WARNING] Above", "[WARNING] Asked"))] == expected
+
+
+@pytest.mark.parametrize(
+    ("level", "ok", "expected"),
+    [
+        (rate(100), 150, ["[WARNING] Asked rate not reached: 50 of 100/s"]),
+        (rate(100), 300, []),
+        (concurrency(4), 1, []),
+    ],
+)
+def test_a_rate_that_was_not_reached_is_reported_without_a_limit(
+    level: LoadLevel, ok: int, expected: list[str]
+) -> None:
+    measurement = make_measurement(level, outcomes={Outcome.OK: ok, Outcome.TIMEOUT: 5}, threshold_met=None)
+    lines = printed(make_probe(levels=(level,)), measurement).splitlines()
+    assert [line for line in lines if "Asked" in line] == expected
+
+
+def test_an_interrupted_level_is_not_called_unstable() -> None:
+    text = "interrupted after 2 of 3 windows"
+    measurement = make_measurement(concurrency(2), stable=False, reason=Reason.SHUTDOWN, reason_text=text)
+    lines = printed(make_probe(levels=(concurrency(2),)), measurement).splitlines()
+    assert [line for line in lines if line.startswith("[WARNING]")] == ["[WARNING] Interrupted after 2 of 3 windows"]
 
 
 def test_verbose_response_time_of_an_open_loop() -> None:

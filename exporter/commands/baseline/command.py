@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from exporter.commands.baseline.table import baseline_table
 from exporter.web.daemon_client import CommandError, DaemonClient, read_text
 
 __all__ = ["BaselineCommand", "CommandError", "run"]
@@ -14,8 +15,8 @@ __all__ = ["BaselineCommand", "CommandError", "run"]
 
 @dataclass(frozen=True, slots=True)
 class BaselineCommand:
-    """One call. `level` "" is all levels; `file` is read by import; `since`, `dry_run` and `force` are of pin; the
-    others are those of `DaemonClient`."""
+    """One call. `level` "" is all levels; `file` is read by import; `since`, `dry_run` and `force` are of pin, `json`
+    of show; the others are those of `DaemonClient`."""
 
     action: str
     probe: str
@@ -29,6 +30,7 @@ class BaselineCommand:
     since: str = ""
     dry_run: bool = False
     force: bool = False
+    json: bool = False
 
 
 def run(command: BaselineCommand) -> str:
@@ -36,7 +38,8 @@ def run(command: BaselineCommand) -> str:
     client = DaemonClient(command.url, command.token_file, command.ca_file, command.cert_file, command.key_file)
     path = f"/api/baseline/{quote(command.probe, safe='')}"
     if command.action == "show":
-        return json.dumps(json.loads(client.call("GET", path)), indent=2)
+        shown = json.loads(client.call("GET", path))
+        return json.dumps(shown, indent=2) if command.json else baseline_table(shown)
     if command.action == "export":
         return client.call("GET", f"{path}/export").removesuffix("\n")
     asked = {"level": command.level, "since": command.since}

@@ -1,0 +1,1 @@
+"""The command `baseline`: shows and changes baselines of the running daemon."""

@@ -1,0 +1,97 @@
+"""The metric families of targets that take prompts: figures in tokens. `families` puts them on the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.metrics.family import PREFIX, FamilyTable, L, P
+
+TABLE: Final = FamilyTable(PREFIX, L)
+_family = TABLE.family
+
+_LAST = (
+    " Of the last sweep with usable data; absent once that is 3 intervals old, and where the target takes no prompts."
+)
+_STREAM = _LAST + " Absent without streaming."
+_COUNTED = _LAST + " Absent where nobody counted the tokens."
+
+STREAM_OPEN = _family(
+    "gauge",
+    "time_to_stream_open_seconds",
+    "Percentiles of the time from sent to the first event of a response's stream, whatever is in it, ok requests."
+    + _STREAM,
+    (*L, "percentile"),
+)
+FIRST_TOKEN = _family(
+    "gauge",
+    "time_to_first_token_seconds",
+    "Percentiles of the time from sent to the first event with content, reasoning included, ok requests." + _STREAM,
+    (*L, "percentile"),
+)
+PER_OUTPUT_TOKEN = _family(
+    "gauge",
+    "time_per_output_token_seconds",
+    "Percentiles of the time from the first to the last event with content over the output tokens less one, one per ok "
+    "request." + _STREAM + " Absent where nobody counted the tokens.",
+    (*L, "percentile"),
+)
+INTER_TOKEN = _family(
+    "gauge",
+    "inter_token_latency_seconds",
+    "Percentiles of the time from one event with content to the next, all those of all ok requests." + _STREAM,
+    (*L, "percentile"),
+)
+OUTPUT_TOKENS_PER_SECOND = _family(
+    "gauge", "output_tokens_per_second", "Output tokens of ok requests, per second of the merged windows." + _COUNTED
+)
+OUTPUT_CHUNKS_PER_SECOND = _family(
+    "gauge",
+    "output_chunks_per_second",
+    "Events with content of ok requests, per second of the merged windows: one can hold several tokens." + _STREAM,
+)
+PROMPT_TOKENS_MEAN = _family("gauge", "prompt_tokens_mean", "Mean prompt tokens of an ok request." + _COUNTED)
+OUTPUT_TOKENS_MEAN = _family("gauge", "output_tokens_mean", "Mean output tokens of an ok request." + _COUNTED)
+CACHED_RATIO = _family(
+    "gauge",
+    "prompt_cached_ratio",
+    "Part of the prompt tokens of ok requests that the server had in its prefix cache, 0..1." + _COUNTED,
+)
+EARLY_END_RATIO = _family(
+    "gauge",
+    "early_end_ratio",
+    "Part of the ok requests that ended before the output tokens that were asked for, 0..1." + _LAST,
+)
+GOODPUT = _family(
+    "gauge",
+    "goodput_requests_per_second",
+    "Ok requests that kept every limit of the probe's slo, per second of the merged windows. Of the last sweep with "
+    "usable data; absent once that is 3 intervals old, and at levels that the slo does not name.",
+)
+SLO_TOKEN_LIMIT = _family(
+    "gauge",
+    "slo_token_limit_seconds",
+    "The slo's limits on tokens as configured: of time_to_first_token, time_per_output_token, inter_token_latency.",
+    (*P, "slo", "of"),
+)
+PROMPT_TOKENS = _family(
+    "counter",
+    "prompt_tokens",
+    "Prompt tokens of requests that ended, by the server's count, warm-up included; moves at the end of each window.",
+    P,
+)
+GENERATION_TOKENS = _family(
+    "counter", "generation_tokens", "Output tokens of requests that ended, as far as they were counted, likewise.", P
+)
+CACHED_PROMPT_TOKENS = _family(
+    "counter", "cached_prompt_tokens", "Of the prompt tokens those that the server had in its prefix cache.", P
+)
+FIRST_TOKEN_DURATION = _family(
+    "histogram",
+    "request_time_to_first_token_seconds",
+    "Time to the first token of the ok requests outside warm-up, all sweeps. Absent where the probe switches it off.",
+)
+PER_OUTPUT_TOKEN_DURATION = _family(
+    "histogram",
+    "request_time_per_output_token_seconds",
+    "Time per output token of the ok requests outside warm-up, all sweeps. Absent where the probe switches it off.",
+)

@@ -1,0 +1,194 @@
+"""What is read of responses in OpenAI's forms: events of a stream, or one document. Owns what counts as content, what
+as an error, and where tokens are counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from exporter.core.bounds import TOKENS
+from exporter.core.errors import ProtocolError
+from exporter.core.outcome import Outcome
+from exporter.core.probe import EMBEDDINGS
+from exporter.core.untrusted_text import clean_text
+from exporter.services.openai.requests import PromptRequest
+from exporter.transport.call import EncodedRequest
+from exporter.transport.event_channel import EventMessage, TokenCounts
+from exporter.transport.http_channel import status_outcome
+from exporter.wire.sse import SseEvent
+
+DONE: Final = b"[DONE]"
+CONTENT_KEYS: Final = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
+"""What of a chat's delta is the model's own: what it thinks counts, the role does not."""
+
+_NOTHING = EventMessage(has_content=False)
+_CONTENT = EventMessage(has_content=True)
+_SHOWN = 120
+_REPEATED = 16
+"""Characters of a prompt in a row that an error's text has not by chance."""
+
+CountTokens = Callable[[str], int]
+
+
+class OpenAiReader:
+    """An `EventReader` (transport.event_channel). `count_tokens` is asked where the server counts none."""
+
+    def __init__(self, count_tokens: CountTokens | None = None) -> None:
+        self._count_tokens = count_tokens
+        self._api = ""
+        self._asked = 0
+        self._body = b""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._usage: Mapping[str, Any] = {}
+        self._finish = ""
+        self._done = False
+        self._streamed = False
+        self._has_content = False
+        self._texts: list[str] = []
+
+    def begin(self, request: EncodedRequest) -> EncodedRequest:
+        self._reset()
+        self._body = request.body
+        if not isinstance(request, PromptRequest):
+            return request
+        self._api, self._asked = request.api, request.asked_tokens
+        return request.fresh()
+
+    def event(self, event: SseEvent) -> EventMessage:
+        self._streamed = True
+        data = event.data
+        if data == DONE:
+            self._done = True
+            return _NOTHING
+        value = _parsed(data, "an event")
+        if event.type == b"error" or value.get("error") or value.get("object") == "error":
+            return failure(value)
+        if usage := value.get("usage"):
+            self._usage = usage if isinstance(usage, dict) else {}
+        return _CONTENT if self._take_choices(value) else _NOTHING
+
+    def document(self, body: bytes) -> EventMessage:
+        value = _parsed(body, "the response")
+        if value.get("error") or value.get("object") == "error":
+            return failure(value)
+        usage = value.get("usage")
+        self._usage = usage if isinstance(usage, dict) else {}
+        self._done = True
+        if self._api == EMBEDDINGS:
+            self._has_content = isinstance(value.get("data"), list) and bool(value["data"])
+        else:
+            self._take_choices(value)
+        return _CONTENT if self._has_content else _NOTHING
+
+    def refusal(self, body: bytes) -> str:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return ""
+        if not isinstance(value, dict) or not (value.get("error") or value.get("object") == "error"):
+            return ""
+        return message_of(value)
+
+    def hidden(self, text: str) -> str:
+        return without_repeats(text, prompt_texts(self._body))
+
+    def end(self) -> TokenCounts:
+        if not self._done and not self._finish:
+            raise ProtocolError("the stream ended early: neither a finish_reason nor [DONE] came")
+        if not self._has_content:
+            raise ProtocolError("a response without content")
+        usage = self._usage
+        output = _count(usage.get("completion_tokens"))
+        if output < 0 and self._count_tokens is not None and self._api != EMBEDDINGS:
+            output = self._count_tokens("".join(self._texts))
+        details = usage.get("prompt_tokens_details")
+        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else -1
+        is_early = 0 <= output < self._asked if output >= 0 else self._finish not in ("", "length")
+        return TokenCounts(_count(usage.get("prompt_tokens")), output, cached, is_early and self._api != EMBEDDINGS)
+
+    def _take_choices(self, value: Mapping[str, Any]) -> bool:
+        """Whether there is content in any of them."""
+        choices, found = value.get("choices"), False
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            if reason := choice.get("finish_reason"):
+                self._finish = str(reason)[:_SHOWN]
+            part = choice.get("delta" if self._streamed else "message")
+            part = part if isinstance(part, dict) else choice
+            for key in (*CONTENT_KEYS, "text"):
+                if content := part.get(key):
+                    found = self._has_content = True
+                    if self._count_tokens is not None and isinstance(content, str):
+                        self._texts.append(content)
+        return found
+
+
+def failure(value: Mapping[str, Any]) -> EventMessage:
+    """An error that a server reports inside of a response that began well, with the outcome of its code."""
+    error = value.get("error") or value
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600 else 500
+    outcome = status_outcome(status)
+    if outcome is Outcome.OK:
+        outcome = Outcome.SERVER_ERROR
+    return EventMessage(False, outcome, f"the response reports an error: {clean_text(message_of(value))}")
+
+
+def message_of(value: Mapping[str, Any]) -> str:
+    """The words of an error in any of the forms that servers give it."""
+    error = value.get("error") or value
+    text = (error.get("message") or error) if isinstance(error, dict) else error
+    return text if isinstance(text, str) else json.dumps(text)
+
+
+def prompt_texts(body: bytes) -> str:
+    """All that a request says to the model."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    parts = [payload.get(key) for key in ("messages", "prompt", "input", "text_input")]
+    texts = []
+    while parts:
+        part = parts.pop()
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict | list):
+            parts += part.values() if isinstance(part, dict) else part
+    return "\n".join(texts)
+
+
+def without_repeats(text: str, prompt: str) -> str:
+    """The text with each run of characters that is in the prompt, too, and is no chance, as "…"."""
+    kept, begin = [], 0
+    while begin < len(text):
+        end = begin + _REPEATED
+        if end > len(text) or text[begin:end] not in prompt:
+            kept.append(text[begin])
+            begin += 1
+            continue
+        while end < len(text) and text[begin : end + 1] in prompt:
+            end += 1
+        kept.append("…")
+        begin = end
+    return "".join(kept)
+
+
+def _parsed(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        shown = clean_text(bytes(data[:_SHOWN]).decode("utf-8", "replace"), _SHOWN)
+        raise ProtocolError(f"{what} is no JSON: {shown!r}") from None
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} is no JSON object")
+    return value
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; -1 for what can be none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS else -1

@@ -1,0 +1,152 @@
+"""Prompts as requests of OpenAI's HTTP API: encoded once, but for the text that makes each unlike the others."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.core.errors import InputError
+from exporter.core.probe import CHAT, EMBEDDINGS, Probe, prompt_api
+from exporter.core.untrusted_text import clean_text
+from exporter.payload.prompts import PAYLOAD, PROMPT
+from exporter.services.base import Tensors
+from exporter.services.encoding import http_request
+from exporter.transport.call import EncodedRequest
+
+NONCE_BYTES = 16
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest(EncodedRequest):
+    """A request whose body has a text of its own each time it goes out, at these places. `asked_tokens` are how many
+    its response is to have, 0 where that is open; `api` is one of `core.probe.PROMPT_APIS`."""
+
+    api: str
+    asked_tokens: int
+    nonce_at: tuple[int, ...]
+    nonces: Iterator[bytes]
+
+    def fresh(self) -> EncodedRequest:
+        """What is sent this time: as long as the last time."""
+        if not self.nonce_at:
+            return self
+        nonce, body, parts, begin = next(self.nonces), self.body, [], 0
+        for place in self.nonce_at:
+            parts += [body[begin:place], nonce]
+            begin = place + NONCE_BYTES
+        parts.append(body[begin:])
+        return EncodedRequest(self.head, b"".join(parts))
+
+
+def base_of(endpoint: str) -> str:
+    """The path beside which a server's other endpoints are: `v1/` of `v1/chat/completions`."""
+    return endpoint.strip("/").removesuffix(prompt_api(endpoint))
+
+
+def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
+    """One request per step. Raises InputError, or PreflightError if a header's value cannot be read."""
+    nonces = _Nonces()
+    return [_request(probe, tensors, sweep_id, nonces) for tensors in steps]
+
+
+class _Nonces:
+    """Texts that no other request begins with, here or elsewhere, and what stands for them until one goes out."""
+
+    def __init__(self) -> None:
+        self.placeholder = os.urandom(NONCE_BYTES // 2).hex()
+        start = os.urandom(NONCE_BYTES // 4).hex().encode()
+        self.texts = (b"%b%08x" % (start, index & 0xFFFFFFFF) for index in itertools.count())
+
+    def places(self, body: bytes) -> tuple[int, ...]:
+        """Where they go."""
+        return tuple(found.start() for found in re.finditer(self.placeholder.encode(), body))
+
+
+def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: _Nonces) -> PromptRequest:
+    endpoint = probe.input.prompt.endpoint.strip("/")
+    api = prompt_api(endpoint)
+    payload = _payload(probe, api, tensors)
+    if not probe.input.prompt.allow_cache:
+        _put_nonce(payload, api, nonces.placeholder)
+    body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    accept = "text/event-stream" if payload.get("stream") else "application/json"
+    headers = [("Content-Type", "application/json"), ("Accept", accept)]
+    sent = http_request(probe, sweep_id, f"/{endpoint}", headers, body)
+    asked = next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
+    return PromptRequest(sent.head, sent.body, api, asked, nonces.places(sent.body), nonces.texts)
+
+
+def _payload(probe: Probe, api: str, tensors: Tensors) -> dict[str, Any]:
+    if (given := tensors.get(PAYLOAD)) is not None:
+        return _completed(probe, api, json.loads(given.item()))
+    options = probe.input.prompt
+    text = tensors[PROMPT].item().decode()
+    payload: dict[str, Any] = {"model": probe.model}
+    if api == EMBEDDINGS:
+        payload["input"] = text
+        return payload | dict(probe.input.parameters)
+    if api == CHAT:
+        system = [{"role": "system", "content": options.system}] if options.system else []
+        payload["messages"] = [*system, {"role": "user", "content": text}]
+    else:
+        payload["prompt"] = f"{options.system}\n{text}" if options.system else text
+    payload["max_tokens"] = options.output_tokens
+    if options.fixed_output:
+        payload["ignore_eos"] = True
+    return _streamed(probe, payload | dict(probe.input.parameters))
+
+
+def _completed(probe: Probe, api: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """A request of the user's own, with what it lacks."""
+    given = payload.setdefault("model", probe.model)
+    if given != probe.model:
+        shown = clean_text(str(given), 80)
+        raise InputError(f"a payload names the model {shown!r}, and the probe's is {probe.model!r}: give them one name")
+    payload |= dict(probe.input.parameters)
+    if api == EMBEDDINGS:
+        return payload
+    if not any(key in payload for key in _OUTPUT_LIMITS):
+        payload["max_tokens"] = probe.input.prompt.output_tokens
+    return _streamed(probe, payload)
+
+
+def _streamed(probe: Probe, payload: dict[str, Any]) -> dict[str, Any]:
+    """Whether it is streamed is the probe's affair: its figures depend on it."""
+    payload["stream"] = probe.streaming
+    payload.pop("stream_options", None)
+    if probe.streaming:
+        payload["stream_options"] = {"include_usage": True}
+    return payload
+
+
+# --- the text that differs -------------------------------------------------------------------------------------------
+
+
+def _put_nonce(payload: dict[str, Any], api: str, nonce: str) -> None:
+    """At the very beginning, since a server's prefix cache goes from there. Raises InputError."""
+    if api == CHAT:
+        messages = payload.get("messages")
+        first = messages[0] if isinstance(messages, list) and messages and isinstance(messages[0], dict) else {}
+        payload["messages"] = [{**first, "content": _marked(first.get("content"), nonce)}, *(messages or [])[1:]]
+        return
+    key = "input" if api == EMBEDDINGS else "prompt"
+    payload[key] = _marked(payload.get(key), nonce)
+
+
+def _marked(content: Any, nonce: str) -> Any:
+    if isinstance(content, str):
+        return f"{nonce} {content}"
+    if isinstance(content, list) and content:
+        if all(isinstance(part, str) for part in content):
+            return [f"{nonce} {part}" for part in content]
+        for index, part in enumerate(content):
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                return [*content[:index], {**part, "text": f"{nonce} {part['text']}"}, *content[index + 1 :]]
+    text = "a payload has no text that a nonce could go before, so that each request would measure the server's cache"
+    raise InputError(f"{text}: set input.prompt.cache: allow")

@@ -1,0 +1,203 @@
+"""A channel over HTTP/1.1 for responses that are counted in tokens: a stream of server-sent events, or one document.
+
+Owns which moment of a stream is which: its first event, its events with content, its end. What an event says is told by
+the reader of the service kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from exporter.core.errors import ProtocolError
+from exporter.core.outcome import Outcome
+from exporter.core.target import Target
+from exporter.core.untrusted_text import clean_text
+from exporter.transport.call import Call, EncodedRequest, Listener
+from exporter.transport.http_channel import HttpChannel
+from exporter.wire.http1 import Http1Client, Http1Stream, decoded_body
+from exporter.wire.sse import SseEvent, SseParser
+
+EVENT_STREAM = "text/event-stream"
+
+_OK = Outcome.OK
+_ERROR_BODY_BYTES = 4096
+
+
+class EventMessage(NamedTuple):
+    """What an event is. An `outcome` other than ok ends the request so, whatever follows."""
+
+    has_content: bool
+    outcome: Outcome = Outcome.OK
+    text: str = ""
+
+
+class TokenCounts(NamedTuple):
+    """Tokens of a response that has ended; -1: nobody counted them."""
+
+    prompt: int = -1
+    output: int = -1
+    cached: int = -1
+    early_end: bool = False
+
+
+class EventReader(Protocol):
+    """Reads the responses of one channel, one at a time."""
+
+    def begin(self, request: EncodedRequest) -> EncodedRequest:
+        """A request goes out: what of it is sent, which may differ from time to time."""
+
+    def event(self, event: SseEvent) -> EventMessage:
+        """The next event of the response. Raises ProtocolError."""
+
+    def document(self, body: bytes) -> EventMessage:
+        """The whole response, where it is no stream. Raises ProtocolError."""
+
+    def refusal(self, body: bytes) -> str:
+        """The text in the body of a response whose status is an error; "" if the body as it is says more."""
+
+    def hidden(self, text: str) -> str:
+        """An error's text without what it repeats of the prompt: that is nobody's to read in a log."""
+
+    def end(self) -> TokenCounts:
+        """The response is complete. Raises ProtocolError if something of it is missing."""
+
+
+class EventChannel(HttpChannel):
+    """A `Channel` (transport.call) that stamps what comes inside of a response.
+
+    Of a stream, `first_ns` of a call is its first event with content, and `response_ns` are all such. Events that came
+    in one read share a stamp. A response that is an error after all, inside of a 200, has the outcome that fits.
+    """
+
+    def __init__(
+        self, target: Target, listener: Listener, reader: Callable[[], EventReader], *, streaming: bool
+    ) -> None:
+        super().__init__(target, self._ended, keep_body=not streaming, core=Http1Stream if streaming else Http1Client)
+        self._tell = listener
+        self._reader = reader()
+        self._streaming = streaming
+        self._parser = SseParser()
+        self._failure: EventMessage | None = None
+        self._is_stream = False
+        self._request: EncodedRequest | None = None
+        self._was_used = False
+        self._is_resent = False
+        self._closes_after_stream = False
+
+    async def open(self) -> None:
+        """As `HttpChannel.open`."""
+        self._was_used = self._was_used and self._connection.is_open
+        await super().open()
+
+    def send(self, call: Call, request: EncodedRequest) -> None:
+        """As `HttpChannel.send`."""
+        call.response_ns = []
+        call.opened_ns = 0
+        call.prompt_tokens = call.output_tokens = call.cached_tokens = -1
+        call.early_end = False
+        self._request = request
+        self._is_resent = False
+        super().send(call, request)
+
+    def _transmit(self, call: Call, request: EncodedRequest) -> None:
+        self._parser = SseParser()
+        self._failure = None
+        self._is_stream = False
+        super()._transmit(call, self._reader.begin(request))
+
+    def data_received(self, data: bytes, now_ns: int) -> None:
+        if not self._streaming:
+            super().data_received(data, now_ns)
+            return
+        call, client = self._call, self._client
+        assert isinstance(client, Http1Stream)
+        try:
+            complete = client.receive(data)
+            piece = client.take_body()
+            if piece and call is not None and self._is_event_stream(client):
+                self._take(call, piece, now_ns)
+        except ProtocolError as error:
+            self._connection.close()
+            if call is not None:
+                self._fail(call, Outcome.PROTOCOL_ERROR, str(error))
+            return
+        if complete:
+            self._finish(now_ns)
+
+    def _is_event_stream(self, client: Http1Client) -> bool:
+        if isinstance(client, Http1Stream) and not self._is_stream and 200 <= client.head_status < 300:
+            kind = client.header("content-type") or ""
+            self._is_stream = kind.partition(";")[0].strip().lower() == EVENT_STREAM
+            if self._is_stream and (coding := client.header("content-encoding") or "identity") != "identity":
+                raise ProtocolError(f"a stream in the coding {clean_text(coding, 30)}, which was not asked for")
+        return self._is_stream
+
+    def _take(self, call: Call, piece: bytearray, now_ns: int) -> None:
+        for event in self._parser.feed(piece):
+            call.opened_ns = call.opened_ns or now_ns
+            message = self._reader.event(event)
+            if message.has_content:
+                call.first_ns = call.first_ns or now_ns
+                call.response_ns.append(now_ns)
+                if call.on_response is not None:
+                    call.on_response(call)
+            if message.outcome is not _OK and self._failure is None:
+                self._failure = message
+
+    def connection_lost(self, error: OSError | None) -> None:
+        """As of `HttpChannel`, but for servers that close after each stream without announcing it (llama.cpp's does):
+        a request that went out into that is sent again, once, on a connection of its own, as are those after it. The
+        server had no byte of a response for it, and closed for the response before."""
+        call, request = self._call, self._request
+        is_loss_of_idle = self._was_used and not self._client.started and not isinstance(error, ssl.SSLError)
+        if call is None or request is None or not self._streaming or self._is_resent or not is_loss_of_idle:
+            super().connection_lost(error)
+            return
+        self._closes_after_stream = self._is_resent = True
+        self._opening = asyncio.get_running_loop().create_task(self._open_and_transmit(call, request))
+
+    def _finish(self, now_ns: int) -> None:
+        call = self._call
+        assert call is not None
+        self._was_used = True
+        if self._closes_after_stream:
+            self._connection.close()
+        try:
+            if 200 <= self._client.status < 300:
+                self._read_end(call)
+        except ProtocolError as error:
+            self._failure = self._failure or EventMessage(False, Outcome.PROTOCOL_ERROR, str(error))
+        super()._finish(now_ns)
+
+    def _read_end(self, call: Call) -> None:
+        """What only the whole response tells. Raises ProtocolError."""
+        if not self._streaming:
+            head, body = self._client.kept()
+            message = self._reader.document(decoded_body(head, body))
+            self._failure = message if message.outcome is not _OK else None
+        elif not self._is_event_stream(self._client):
+            kind = clean_text(self._client.header("content-type") or "none", 60)
+            raise ProtocolError(f"a stream was asked for, and what came is no {EVENT_STREAM} (its type: {kind})")
+        if self._failure is None:
+            call.prompt_tokens, call.output_tokens, call.cached_tokens, call.early_end = self._reader.end()
+
+    def _ended(self, call: Call) -> None:
+        """What came for a call that failed tells more than how it failed: a server may report an error in its stream
+        and then leave it open."""
+        if self._streaming:
+            call.responses = len(call.response_ns)
+        elif call.responses:
+            call.response_ns.append(call.last_ns)
+        if self._failure is not None and call.outcome is not Outcome.CANCELLED:
+            call.outcome, call.text = self._failure.outcome, clean_text(self._failure.text)
+        if call.text:
+            call.text = self._reader.hidden(call.text)
+        self._tell(call)
+
+    def _describe_error(self, call: Call) -> None:
+        super()._describe_error(call)
+        if text := self._reader.refusal(self._client.body_start(_ERROR_BODY_BYTES)):
+            call.text = clean_text(f"HTTP {self._client.status}: {text}")

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Writes dist/: wheel, source archive, chart, bill of materials. Publishes nothing. `make release` calls it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=$PWD/.venv/bin
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+rm -rf dist
+"$bin/python" -m build --no-isolation --outdir dist . >/dev/null 2>&1
+"$bin/python" -c 'import helm_python; helm_python.package("helm/triton-canary", destination="dist")'
+"$bin/cyclonedx-py" requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
+  -o dist/sbom.cdx.json requirements.lock
+ls -1 dist
