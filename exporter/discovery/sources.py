@@ -26,7 +26,7 @@ from exporter.core.bounds import LIST_BYTES, LIST_FILES
 from exporter.core.errors import PreflightError, TransportError, WorkerLostError
 from exporter.core.target import Header, Target, TlsOptions
 from exporter.core.units import NS
-from exporter.core.untrusted_text import clean_text
+from exporter.core.untrusted_text import clean_location
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
 from exporter.discovery.reader_threads import ReaderThreads
 from exporter.server.page_session import PageSession
@@ -148,7 +148,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             session.get(source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS) as response,
         ):
             if response.is_redirect:
-                location = clean_text(response.headers["Location"])
+                location = clean_location(response.headers["Location"])
                 raise DiscoveryError(
                     f"http_sd answered {response.status_code}, a redirect to {location}, which is not followed"
                 )

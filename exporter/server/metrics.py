@@ -25,7 +25,7 @@ from exporter.core.bounds import PAGE_BYTES, PAGE_LABELS, PAGE_LINE, PAGE_LINES,
 from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
 from exporter.core.units import NS
-from exporter.core.untrusted_text import clean_text, is_clean_name
+from exporter.core.untrusted_text import clean_location, clean_text, is_clean_name
 from exporter.server import MAX_GPUS
 from exporter.server.page_session import PageSession
 
@@ -176,7 +176,7 @@ def _fetch(session: PageSession, url: str, deadline_ns: int) -> str:
 def _fetch_body(session: PageSession, url: str) -> bytes:
     with session.get(url, stream=True, timeout=TIMEOUT_NS / NS) as response:
         if response.is_redirect:
-            location = clean_text(response.headers["Location"])
+            location = clean_location(response.headers["Location"])
             raise PageError(f"answered {response.status_code}, a redirect to {location}, which is not followed")
         if response.status_code != 200:
             raise PageError(f"answered {response.status_code}")

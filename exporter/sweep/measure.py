@@ -38,7 +38,7 @@ from exporter.analysis.windows import (
 from exporter.core.facts import ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import LatencySummary, Measurement, Repeat, WindowSummary
+from exporter.core.result import LatencySummary, Measurement, Repeat, ServerMetrics, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
 from exporter.logs import fields
@@ -156,6 +156,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
     columns, delta, probe = judged.columns, judged.delta, judged.probe
     checked = sum_checked(window.checked for window in judged.windows)
     readings = [reading for window in judged.windows for reading in window.readings]
+    metrics = server_metrics(readings)
     of_tokens = probe.target.takes_prompts
     streamed = probe.streaming and not of_tokens
     has_sequences = judged.facts.sequence or probe.sequences is not None
@@ -163,8 +164,8 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         found,
         repeats=tuple(_repeat(run, probe) for run in judged.runs) if len(judged.runs) > 1 else (),
         composing=delta.composing,
-        server_note=delta.note,
-        server_metrics=server_metrics(readings),
+        server_note="; ".join(filter(None, (delta.note, _page_note(metrics, probe.target.metrics_url)))),
+        server_metrics=metrics,
         gpu=gpu_figures(readings),
         energy_per_inference_joules=energy_per_inference_joules(
             readings, delta.model, judged.duration_ns, found.throughput
@@ -180,6 +181,15 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         tokens=token_figures(columns, judged.duration_ns, probe.measurement.percentiles) if of_tokens else None,
         slo_good=_slo_good(judged),
     )
+
+
+def _page_note(metrics: ServerMetrics | None, url: str) -> str:
+    """Which figures of the server's page are missing, and why."""
+    if metrics is None or not metrics.failed:
+        return ""
+    if metrics.failed == metrics.readings:
+        return f"the metrics page {url} cannot be read: {metrics.error}"
+    return f"{metrics.failed} of {metrics.readings} readings of the metrics page {url} failed: {metrics.error}"
 
 
 def _slo_good(judged: Judged) -> int | None:

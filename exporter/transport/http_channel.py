@@ -14,7 +14,7 @@ from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.units import NS
-from exporter.core.untrusted_text import clean_text
+from exporter.core.untrusted_text import clean_location, clean_text
 from exporter.transport.call import Answer, Call, EncodedRequest, Listener
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
@@ -233,7 +233,7 @@ def error_text(status: int, body: bytes, location: str | None = None) -> str:
     """An error for people: the status and the first line of the body that says something; of JSON that is spread over
     lines, and of the text of an HTML page, all of them. Of a redirect, which is never followed, where it leads."""
     if location is not None:
-        return clean_text(f"HTTP {status}: a redirect to {location}, which is not followed")
+        return clean_text(f"HTTP {status}: a redirect to {clean_location(location)}, which is not followed")
     text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
     if text.startswith("<"):
         text = _STYLE_OR_TAG.sub(" ", text)

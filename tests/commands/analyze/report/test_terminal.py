@@ -238,7 +238,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert "    Avg send request rate: 334.00 infer/sec" in lines
     assert any("2.34% of the requests that were due were not sent" in line for line in lines)
     assert "    [WARNING] 110 requests that the server counted were not ours" in lines
-    assert "    Note: the metrics page did not answer" in lines
+    assert "[WARNING] Server: the metrics page did not answer" in lines
     assert lines[-3].startswith("[WARNING] Requests left later than they were meant to: from the moment meant")
     assert lines[-2].endswith("(loop lag 500 usec, cpu 25%)")
     assert lines[-1] == f"[WARNING] Not stable: {measurement.reason_text}"
