@@ -64,7 +64,7 @@ class Source:
         return not (self.dns or self.files or self.url)
 
 
-Answer = tuple[Found, ...] | tuple[str, ...]
+Response = tuple[Found, ...] | tuple[str, ...]
 """Addresses, or the names of models; sorted, each once."""
 
 
@@ -72,7 +72,7 @@ ReadyModels = Callable[[Target], Awaitable[tuple[str, ...]]]
 """Reads a server's models. Raises PreflightError, WorkerLostError or TimeoutError."""
 
 
-async def read(source: Source, ready_models: ReadyModels) -> Answer:
+async def read(source: Source, ready_models: ReadyModels) -> Response:
     """What the source says now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
     if source.dns:
         return await _resolve(source.target)

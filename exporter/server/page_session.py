@@ -84,7 +84,7 @@ class _Adapter(HTTPAdapter):
         """The pool for a request, as in the base class."""
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if "ConnectionCls" not in vars(pool):
-            pool.ConnectionCls = _told_of_sockets(pool.ConnectionCls, self._opened)
+            pool.ConnectionCls = _with_socket_hook(pool.ConnectionCls, self._opened)
             if pool.scheme == "https":
                 pool.conn_kw["ssl_context"] = context = _context(self._tls)
                 pool.cert_reqs, pool.ca_certs = context.verify_mode, None
@@ -118,7 +118,7 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _told_of_sockets(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
+def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
     """The kind of connection, telling each socket that it takes: that to a proxy, and that with TLS round it, too."""
 
     class Watched(connection):  # type: ignore[misc]

@@ -25,7 +25,7 @@ from exporter.core.target import Header, Target
 from exporter.core.units import NS
 from exporter.discovery import sources
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_any
 from tests.builders import make_target
 from tests.transport.certificates import Certificates
@@ -39,7 +39,7 @@ def source(**changes: Any) -> Source:
     return Source(make_target(name="fleet"), 30 * NS, labels=("zone",), **changes)
 
 
-async def read(of: Source) -> Answer:
+async def read(of: Source) -> Response:
     """What a source says that is no index."""
     return await read_any(of, _no_models)
 

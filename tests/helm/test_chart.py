@@ -175,7 +175,7 @@ def scraping(*probes: Document) -> Document:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "reported"),
     [
         ({"replicas": 2}, "replicas"),
         ({"shards": 0}, "minimum"),
@@ -229,8 +229,8 @@ def scraping(*probes: Document) -> Document:
         ),
     ],
 )
-def test_wrong_values_are_refused(values: Document, said: str) -> None:
-    with pytest.raises(HelmError, match=re.escape(said)):
+def test_wrong_values_are_refused(values: Document, reported: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(reported)):
         render(values)
 
 
