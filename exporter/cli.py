@@ -87,6 +87,12 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 def _add_check_config(check: argparse.ArgumentParser) -> None:
     check.description = "Says ok, with an estimate of series and of sweep time against the interval, or all errors."
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
+    check.add_argument(
+        "--no-files",
+        action="store_true",
+        help="leave out certificates, tokens and environment variables that it names: for another machine than the "
+        "daemon's, as in CI",
+    )
     check.set_defaults(command=_check_config)
 
 
@@ -369,7 +375,7 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        _print(run_check_config(options.file))
+        _print(run_check_config(options.file, named=not options.no_files))
     except ConfigError as error:
         return _complain(str(error))
     return ExitCode.OK
