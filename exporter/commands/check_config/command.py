@@ -18,9 +18,10 @@ from exporter.payload.prompts import check_prompt_files
 _HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
 
 
-def run_check_config(path: Path, *, named: bool = True) -> str:
-    """The report on the file. Raises ConfigError with all errors of the file, or of what it names: input files, and,
-    with `named`, certificates, tokens and environment variables."""
+def run_check_config(path: Path, *, named: bool = True, live: bool = False) -> tuple[str, bool]:
+    """The report on the file, and whether all is well: with `live` the targets are asked, too. Raises ConfigError with
+    all errors of the file, or of what it names: input files, and, with `named`, certificates, tokens and environment
+    variables."""
     settings, places = load_with_places(path)
     report = check_report(settings)
     found = [places.problem(where, text) for where, text in named_problems(settings)] if named else []
@@ -38,7 +39,12 @@ def run_check_config(path: Path, *, named: bool = True) -> str:
             problems += error.lines
     if problems:
         raise ConfigError(problems)
-    return report
+    if not live:
+        return report, True
+    from exporter.commands.check_config.live import check_live
+
+    asked = check_live(settings)
+    return "\n".join([report, "", *asked.lines]), asked.ok
 
 
 def _show_progress(path: Path, read: int, size: int) -> None:
