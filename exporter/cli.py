@@ -132,7 +132,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.description = (
         "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
-        "once: a second opinion beside the verdicts, and slower. Needs the extra `changes` (ruptures)."
+        "once: a second opinion beside the verdicts, and slower."
     )
     changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
     changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")

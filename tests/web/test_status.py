@@ -86,6 +86,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "last_change": None,
             },
             {
                 "mode": "concurrency",
@@ -98,6 +99,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "last_change": None,
             },
         ],
     }
