@@ -415,7 +415,7 @@ def _compare(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        answer = run_compare(
+        response = run_compare(
             CompareOptions(
                 paths=tuple(options.paths),
                 probes=tuple(options.probe),
@@ -428,18 +428,18 @@ def _compare(options: argparse.Namespace) -> int:
                 min_sweeps=options.min_sweeps,
             )
         )
-        _print(answer.as_text)
+        _print(response.as_text)
         if options.markdown is not None:
-            options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
+            options.markdown.write_text(f"{response.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         _complain(str(error))
         return ExitCode.BAD_OPTIONS
     except OSError as error:
         _complain(f"{options.markdown}: {error.strerror or error}")
         return ExitCode.BAD_OPTIONS
-    if answer.nothing:
+    if response.nothing:
         return ExitCode.NOTHING
-    return ExitCode.WORSE if answer.worse else ExitCode.OK
+    return ExitCode.WORSE if response.worse else ExitCode.OK
 
 
 def _percent(text: str) -> float:

@@ -23,7 +23,7 @@ from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, write_plot
 from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
-from exporter.commands.analyze.running import Display, exit_code, run_sweep, say
+from exporter.commands.analyze.running import Display, exit_code, print_error, run_sweep
 from exporter.config.document import parse_value
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
@@ -42,7 +42,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
     except OSError as error:
         # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
-            say(f"cannot write: {error}")
+            print_error(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code or ExitCode.ERROR
@@ -55,7 +55,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
     except ConfigError as error:
         return _refuse(error)
     for notice in line.notices:
-        say(notice)
+        print_error(notice)
     if line.options.help:
         print(help_text())
     elif line.options.version:
@@ -71,7 +71,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
 def _measure(line: CommandLine, probe: Probe) -> ExitCode:
     configure("info" if len(line.options.verbosity) > 1 else "warning", COMMAND_FORMAT)
     if line.options.verbosity:
-        say(_limits(probe))
+        print_error(_limits(probe))
     os.environ.update(line.environment)
     try:
         if _plot_paths(line.options):
@@ -113,7 +113,7 @@ def _is_written(name: str, write: Callable[[], object]) -> bool:
     except BrokenPipeError:  # whoever read it wants no more
         return False
     except OSError as error:
-        say(f"{name}: cannot write: {error.strerror or error}")
+        print_error(f"{name}: cannot write: {error.strerror or error}")
         return False
     return True
 
@@ -121,12 +121,12 @@ def _is_written(name: str, write: Callable[[], object]) -> bool:
 def _write_csv(result: SweepResult, options: RunOptions) -> None:
     csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
     if not write_csv(Path(options.output_path), result, csv):
-        say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
+        print_error(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
 
 
 def _write_plot(path: str, result: SweepResult) -> None:
     if not write_plot(Path(path), result):
-        say(f"{path}: not written: no request was ok")
+        print_error(f"{path}: not written: no request was ok")
 
 
 def _plot_paths(options: RunOptions) -> list[str]:
@@ -180,6 +180,6 @@ def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str
 
 
 def _refuse(error: ConfigError) -> ExitCode:
-    for fault in error.faults:
-        say(fault)
+    for problem in error.faults:
+        print_error(problem)
     return ExitCode.BAD_OPTIONS

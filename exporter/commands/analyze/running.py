@@ -31,10 +31,10 @@ from exporter.sweep.watcher import Watcher
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
-Say = Callable[[str], None]
+PrintError = Callable[[str], None]
 
 
-def say(text: str, command: str = "analyze") -> None:
+def print_error(text: str, command: str = "analyze") -> None:
     """A message of the command, on stderr."""
     print(f"triton-canary {command}: {text}", file=sys.stderr)
 
@@ -50,7 +50,7 @@ async def run_sweep(probe: Probe, watchers: Sequence[Watcher], allowed: Load | N
     def on_signal(number: int) -> None:
         if interrupts:
             for line in put_back_now():
-                say(line)
+                print_error(line)
             os._exit(128 + number)
         interrupts.append(asyncio.create_task(sweep.interrupt()))
 
@@ -130,26 +130,28 @@ class Display(Watcher):
                 self._broken = error
 
 
-def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True, say: Say = say) -> ExitCode:
+def exit_code(
+    result: SweepResult, options: RunOptions, *, written: bool = True, print_error: PrintError = print_error
+) -> ExitCode:
     """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
     nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
     A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
-        say(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
+        print_error(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
         return ExitCode.INTERRUPTED
     if not measured:
         for text in result.input_faults or (result.reason_text,):
-            say(f"nothing measured: {result.reason}: {text}")
+            print_error(f"nothing measured: {result.reason}: {text}")
         return ExitCode.NOTHING
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:
-        say(f"--fail-on: {finding}")
+        print_error(f"--fail-on: {finding}")
     unstable = [measurement for measurement in result.measurements if not measurement.stable]
     if result.reason is not Reason.NONE:
-        say(f"{result.reason}: {result.reason_text}")
+        print_error(f"{result.reason}: {result.reason_text}")
     elif unstable:
-        say(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
+        print_error(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
     if met:
         return ExitCode.WORSE
     if not written:
