@@ -118,8 +118,8 @@ class BaselineStore:
             text = path.read_text(encoding="utf-8")
             found = decode(text, probe)
             if is_old(text):
-                told = fields(probe=probe, file=str(path))
-                _log.info("baseline file of an earlier release is read; its baselines keep their level", extra=told)
+                details = fields(probe=probe, file=str(path))
+                _log.info("baseline file of an earlier release is read; its baselines keep their level", extra=details)
             return found
         except FileNotFoundError:
             return ProbeBaselines()

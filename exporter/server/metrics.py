@@ -130,8 +130,8 @@ class PageReader:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
         begin_ns = time.monotonic_ns()
         try:
-            text, asked_ns, answered_ns = self.fetch()
-            middle_ns = (asked_ns + answered_ns) // 2
+            text, asked_ns, received_ns = self.fetch()
+            middle_ns = (asked_ns + received_ns) // 2
             return parse_page(text, middle_ns, self._model, self._version, self.stopped)
         except PageError as error:
             return ServerReading(begin_ns, True, error=str(error))
