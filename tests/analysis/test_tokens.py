@@ -28,7 +28,9 @@ Request = dict[str, Any]
 def columns_of(*requests: Request) -> RecordColumns:
     """Rows of requests, each with the moments of its `events` in milliseconds after it was sent, and its tokens; its
     stream opens at `opened`, by default with its first event."""
-    rows = [{"events": [], "opened": None, "prompt": -1, "output": -1, "cached": -1, "early": 0} | r for r in requests]
+    rows: list[Request] = [
+        {"events": [], "opened": None, "prompt": -1, "output": -1, "cached": -1, "early": 0} | r for r in requests
+    ]
     base = make_columns(
         [max([*row["events"], 1]) for row in rows], outcomes=[r.get("outcome", Outcome.OK) for r in rows]
     )
@@ -40,9 +42,9 @@ def columns_of(*requests: Request) -> RecordColumns:
         base,
         response_ns=np.array(moments, np.int64),
         opened_ns=np.array([0 if at is None else START + round(at * MS) for at in opened], np.int64),
-        **{
-            f"{name}_tokens": np.array([row[name] for row in rows], np.int64) for name in ("prompt", "output", "cached")
-        },
+        prompt_tokens=np.array([row["prompt"] for row in rows], np.int64),
+        output_tokens=np.array([row["output"] for row in rows], np.int64),
+        cached_tokens=np.array([row["cached"] for row in rows], np.int64),
         early_ends=np.array([row["early"] for row in rows], np.int64),
     )
 
@@ -59,10 +61,13 @@ def test_each_figure_by_its_definition() -> None:
         {"opened": 5, "events": [60, 61], "prompt": 20, "output": 2, "cached": 0, "early": 1},
     )
     assert (found.stream_open, found.first_token, found.per_output_token, found.inter_token) != (None,) * 4
-    assert found.stream_open and (found.stream_open.min_ns, found.stream_open.max_ns) == (5 * MS, 5 * MS)
-    assert found.first_token and (found.first_token.min_ns, found.first_token.max_ns) == (40 * MS, 60 * MS)
+    assert found.stream_open
+    assert (found.stream_open.min_ns, found.stream_open.max_ns) == (5 * MS, 5 * MS)
+    assert found.first_token
+    assert (found.first_token.min_ns, found.first_token.max_ns) == (40 * MS, 60 * MS)
     # (70 - 40) / (4 - 1), though there are three events; and 1 / 1.
-    assert found.per_output_token and (found.per_output_token.min_ns, found.per_output_token.max_ns) == (MS, 10 * MS)
+    assert found.per_output_token
+    assert (found.per_output_token.min_ns, found.per_output_token.max_ns) == (MS, 10 * MS)
     assert found.inter_token
     assert (found.inter_token.count, found.inter_token.min_ns, found.inter_token.max_ns) == (3, MS, 20 * MS)
     assert (found.prompt_tokens, found.output_tokens, found.cached_tokens, found.chunks) == (30, 6, 2, 5)
@@ -76,8 +81,10 @@ def test_what_nobody_counted_is_absent() -> None:
     assert found.source is TokenSource.CHUNKS
     assert (found.output_tokens, found.prompt_tokens, found.output_tokens_per_second) == (None, None, None)
     assert found.chunks == 4
-    assert found.per_output_token and found.per_output_token.count == 1
-    assert found.first_token and found.first_token.count == 2
+    assert found.per_output_token
+    assert found.per_output_token.count == 1
+    assert found.first_token
+    assert found.first_token.count == 2
 
 
 def test_one_event_has_no_pace() -> None:
@@ -86,14 +93,15 @@ def test_one_event_has_no_pace() -> None:
 
 
 def test_failed_requests_are_in_no_figure_but_are_paid_for() -> None:
-    requests = [
+    requests: list[Request] = [
         {"events": [40, 50], "prompt": 10, "output": 2},
         {"events": [1], "prompt": 10, "output": 5, "outcome": Outcome.SERVER_ERROR},
         {"events": [1, 2, 3], "outcome": Outcome.TIMEOUT},
     ]
     found = figures_of(*requests)
     assert (found.requests, found.output_tokens, found.chunks) == (1, 2, 2)
-    assert found.inter_token and (found.inter_token.count, found.inter_token.max_ns) == (1, 10 * MS)
+    assert found.inter_token
+    assert (found.inter_token.count, found.inter_token.max_ns) == (1, 10 * MS)
     probe = make_probe(target=make_target(kind="openai"))
     counts = count_window(make_window(columns=columns_of(*requests)), concurrency(1), probe).tokens
     assert counts is not None
@@ -119,7 +127,7 @@ def test_other_targets_have_none() -> None:
     assert count_window(make_window(), concurrency(1), make_probe()).tokens is None
 
 
-GOOD = {"events": [40, 50, 60], "output": 3}
+GOOD: Request = {"events": [40, 50, 60], "output": 3}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +166,7 @@ def test_without_limits_on_tokens_all_keep_them() -> None:
     )
 )
 def test_any_rows_give_what_they_give_one_by_one(rows: list[tuple[list[int], int, bool]]) -> None:
-    requests = [
+    requests: list[Request] = [
         {"events": sorted(events), "output": output, "outcome": Outcome.OK if ok else Outcome.TIMEOUT}
         for events, output, ok in rows
     ]

@@ -73,7 +73,7 @@ async def test_our_figures_are_the_server_s_own(pool: WorkerPool, server: LlamaC
     assert sum(timing.prefill_tokens for timing in timings) == tokens.prompt_tokens - tokens.cached_tokens
     assert tokens.first_token is not None
     assert tokens.per_output_token is not None
-    # Its prefill is part of our time to the first token; beyond it lie its queue and sampling, and the machine's others.
+    # Its prefill is part of our time to the first token; beyond it are its queue, sampling, and a busy machine.
     prefill_ms = statistics.mean(timing.prefill_ms for timing in timings)
     first_ms = tokens.first_token.mean_ns / MS
     assert 0.95 * prefill_ms - 2 <= first_ms

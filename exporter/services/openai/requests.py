@@ -20,7 +20,8 @@ from exporter.transport.call import EncodedRequest
 
 NONCE_BYTES = 8
 _STEP = 0x9E3779B1
-"""Odd, so that 2^32 nonces are different; by the golden ratio, so that each differs from the last in its first digit."""
+"""Odd, so that 2^32 nonces are different; by the golden ratio, so that each differs from the last in its first digit.
+"""
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
