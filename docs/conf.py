@@ -18,7 +18,7 @@ source_suffix = {".md": "markdown"}
 include_patterns = [
     "docs/**.md",
     *("CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"),
-    "helm/triton-canary/README.md",
+    *("examples/README.md", "helm/triton-canary/README.md"),
 ]
 exclude_patterns = [".*", "build", "dist", "dashboards", "exporter", "tests", "bench", "*.egg-info"]
 myst_enable_extensions = ["colon_fence"]

@@ -8,13 +8,14 @@ from exporter.metrics import reference as metrics
 
 HERE = Path(__file__).parent
 PAGES = {
-    "configuration.md": ("## All keys", configuration.reference),
     "metrics.md": ("## All metrics", metrics.reference),
     "analyze.md": ("## All flags", flags.reference),
 }
 
 
 def main() -> None:
+    for name, text in configuration.pages().items():
+        (HERE / name).write_text(text)
     for name, (heading, reference) in PAGES.items():
         path = HERE / name
         before, found, _ = path.read_text().partition(f"{heading}\n")

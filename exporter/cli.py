@@ -109,7 +109,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.description = (
         "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
-        "once: a second opinion beside the verdicts, and slower. Needs the extra `changes` (ruptures)."
+        "once: a second opinion beside the verdicts, and slower."
     )
     changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
     changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
@@ -380,7 +380,7 @@ def _compare(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        answer = run_compare(
+        response = run_compare(
             CompareOptions(
                 paths=tuple(options.paths),
                 probes=tuple(options.probe),
@@ -393,18 +393,18 @@ def _compare(options: argparse.Namespace) -> int:
                 min_sweeps=options.min_sweeps,
             )
         )
-        _print(answer.as_text)
+        _print(response.as_text)
         if options.markdown is not None:
-            options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
+            options.markdown.write_text(f"{response.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         _complain(str(error))
         return ExitCode.BAD_OPTIONS
     except OSError as error:
         _complain(f"{options.markdown}: {error.strerror or error}")
         return ExitCode.BAD_OPTIONS
-    if answer.nothing:
+    if response.nothing:
         return ExitCode.NOTHING
-    return ExitCode.WORSE if answer.worse else ExitCode.OK
+    return ExitCode.WORSE if response.worse else ExitCode.OK
 
 
 def _percent(text: str) -> float:

@@ -69,7 +69,7 @@ def test_the_functions_that_the_architecture_follows_exist() -> None:
 def test_the_architecture_names_packages_that_exist() -> None:
     named = re.findall(r"`([\w/.]+(?:\.py|/))`", (DOCS / "architecture.md").read_text())
     assert len(set(named)) > 50
-    assert [room for room in named if not (TESTS.parent / "exporter" / room).exists()] == []
+    assert [space for space in named if not (TESTS.parent / "exporter" / space).exists()] == []
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -99,14 +99,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), link
 
 
-PAGES_OF_DOCS = [page for page in DOCS.glob("*.md") if page.name != "index.md"]
-
-
-def test_the_readme_leads_to_every_document() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert [
-        page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"(docs/{page.name})" not in text
-    ] == []
+def test_the_readme_is_one_screen() -> None:
+    """What, why, a picture, two commands, five links; all documents are in the site's index, which its build checks."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) < 60
+    assert sum(line.startswith("* [") for line in lines) == 5
 
 
 def test_the_example_of_the_percentiles_is_right() -> None:

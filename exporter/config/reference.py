@@ -1,4 +1,4 @@
-"""The reference of all keys as Markdown, made from the models; docs/configuration.md holds it."""
+"""The reference of all keys as Markdown, made from the models: the pages docs/keys-*.md."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ from exporter.payload.input_files import InputFiles
 from exporter.payload.timing_files import TimingFile
 
 _HEAD = "| key | value | default | meaning |\n|---|---|---|---|"
+_PAGES = {
+    "targets": "Keys of a target",
+    "probes": "Keys of a probe",
+    "baseline": "Keys of a baseline",
+    "daemon": "Keys of the daemon",
+}
+_NOTE = (
+    "Generated from the code. How values are written, defaults, secrets: [configuration](configuration.md). All keys: "
+    + ", ".join(f"[{title.lower()}](keys-{name}.md)" for name, title in _PAGES.items())
+    + "."
+)
 _OWN_KEYS = [key for key in fields_by_key(ProbeSettings) if key not in fields_by_key(DefaultsSettings)]
 _TYPE_NAMES = {
     str: "text",
@@ -36,25 +47,40 @@ _TYPE_NAMES = {
 }
 
 
-def reference() -> str:
-    """A table for each section, in the order in which a reader meets them."""
-    return "\n".join(_section("", Settings))
+def pages() -> dict[str, str]:
+    """Each page of the reference by its file's name in docs/: a table per section, in the order in which a reader meets
+    them."""
+    sections = list(_sections("", Settings))
+    return {
+        f"keys-{name}.md": f"# {title}\n\n{_NOTE}\n\n"
+        + "\n\n".join(table for path, table in sections if _page_of(path) == name)
+        + "\n"
+        for name, title in _PAGES.items()
+    }
 
 
-def _section(path: str, model: type[BaseModel]) -> Iterator[str]:
-    """A section's table, then those of the sections inside it."""
-    summary = (model.__doc__ or "").split("\n")[0]
-    yield f"### {f'`{path}`' if path else 'The file'}\n\n{summary}\n\n{_HEAD}"
+def _page_of(path: str) -> str:
+    if path.startswith("probes[].baseline"):
+        return "baseline"
+    return {"targets": "targets", "probes": "probes"}.get(path.partition("[")[0], "daemon")
+
+
+def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """A section's path and table, then those of the sections inside it."""
+    summary = (model.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+    rows = [f"## {f'`{path}`' if path else 'The file'}\n\n{summary}\n\n{_HEAD}"]
     fields = fields_by_key(model)
     if model is ProbeSettings:
         fields = {key: fields[key] for key in [*_OWN_KEYS, *fields_by_key(DefaultsSettings)]}
     for key, field in fields.items():
-        yield f"| `{key}` | {_value(field.annotation, field.metadata)} | {_default(field)} | {field.description} |"
-    yield ""
+        rows.append(
+            f"| `{key}` | {_value(field.annotation, field.metadata)} | {_default(field)} | {field.description} |"
+        )
+    yield path, "\n".join(rows)
     for key, field in fields.items():
         inner, suffix = _inner_model(field.annotation)
         if inner is not None:
-            yield from _section(f"{path}.{key}{suffix}".lstrip("."), inner)
+            yield from _sections(f"{path}.{key}{suffix}".lstrip("."), inner)
 
 
 def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:

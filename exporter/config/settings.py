@@ -54,6 +54,10 @@ class WebSettings(Section):
         "refused (421). Numeric addresses, `localhost` and names without a dot are always allowed. By default names "
         "are checked only where `listen` is a loopback address, so that no web site can read it through a browser.",
     )
+    grafana_url: Annotated[StrictStr, AfterValidator(text.web_page)] = Field(
+        default="",
+        description="Where Grafana has the boards of `dashboards/`: the page of a probe links to its board there.",
+    )
     probe: StrictBool = Field(
         default=False,
         description="Whether there is `/probe`, the one page that causes load when it is read.",

@@ -24,6 +24,11 @@ def clean_text(text: str, limit: int = TEXT) -> str:
     return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 1]}{_CUT}"
 
 
+def clean_location(location: str, limit: int = TEXT) -> str:
+    """Where a redirect leads, without its query and fragment: these may hold the ticket of a login."""
+    return clean_text(re.split(r"[?#]", location, maxsplit=1)[0], limit)
+
+
 def clean_name(name: str, limit: int = NAME) -> str:
     """The same for a name, in which what is not printable shows as U+FFFD."""
     shown = _printable(name[: limit + 1], "\N{REPLACEMENT CHARACTER}")

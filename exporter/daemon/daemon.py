@@ -29,7 +29,7 @@ from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
@@ -58,6 +58,7 @@ from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline_routes import baseline_routes
 from exporter.web.http_server import WebServer
+from exporter.web.page_routes import page_action_routes
 from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.web.request_check import HostNames
 from exporter.web.status import conclude
@@ -179,7 +180,7 @@ class Daemon:
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
-    async def _read_source(self, source: Source) -> Answer:
+    async def _read_source(self, source: Source) -> Response:
         return await read_source(source, self._pool.ready_models)
 
     def _claim_data(self) -> None:
@@ -282,12 +283,15 @@ class Daemon:
             routes=[
                 *baseline_routes(baseline_actions, guard),
                 *action_routes(probe_actions, guard),
+                *page_action_routes(probe_actions, baseline_actions, self._running_probes, guard, __version__),
                 *config_routes(self._reloader.reload, self._reloader.shown, guard),
                 *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
             ],
             access=self._access,
             guard=guard,
             hosts=HostNames.of(web.host, web.allowed_hosts),
+            day=self._history.day,
+            grafana_url=web.grafana_url,
         )
         return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 

@@ -25,7 +25,7 @@ from exporter.core.bounds import PAGE_BYTES, PAGE_LABELS, PAGE_LINE, PAGE_LINES,
 from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
 from exporter.core.units import NS
-from exporter.core.untrusted_text import clean_text, is_clean_name
+from exporter.core.untrusted_text import clean_location, clean_text, is_clean_name
 from exporter.server import MAX_GPUS
 from exporter.server.page_session import PageSession
 
@@ -130,8 +130,8 @@ class PageReader:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
         begin_ns = time.monotonic_ns()
         try:
-            text, asked_ns, answered_ns = self.fetch()
-            middle_ns = (asked_ns + answered_ns) // 2
+            text, asked_ns, received_ns = self.fetch()
+            middle_ns = (asked_ns + received_ns) // 2
             return parse_page(text, middle_ns, self._model, self._version, self.stopped)
         except PageError as error:
             return ServerReading(begin_ns, True, error=str(error))
@@ -176,7 +176,7 @@ def _fetch(session: PageSession, url: str, deadline_ns: int) -> str:
 def _fetch_body(session: PageSession, url: str) -> bytes:
     with session.get(url, stream=True, timeout=TIMEOUT_NS / NS) as response:
         if response.is_redirect:
-            location = clean_text(response.headers["Location"])
+            location = clean_location(response.headers["Location"])
             raise PageError(f"answered {response.status_code}, a redirect to {location}, which is not followed")
         if response.status_code != 200:
             raise PageError(f"answered {response.status_code}")

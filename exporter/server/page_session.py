@@ -28,11 +28,14 @@ _AGAIN_SECONDS = 0.05
 
 
 class PageSession(requests.Session):
-    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used."""
+    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used. With a
+    `proxy_url` (http://host:port) it goes through that proxy; under TLS the proxy sees no more than the host's name."""
 
-    def __init__(self, tls: TlsOptions) -> None:
+    def __init__(self, tls: TlsOptions, proxy_url: str = "") -> None:
         super().__init__()
         self.trust_env = False
+        if proxy_url:
+            self.proxies = dict.fromkeys(("http", "https"), proxy_url)
         # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
         self.headers["Accept-Encoding"] = "identity"
         self._adapter = _Adapter(tls)
@@ -81,7 +84,7 @@ class _Adapter(HTTPAdapter):
         """The pool for a request, as in the base class."""
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if "ConnectionCls" not in vars(pool):
-            pool.ConnectionCls = _told_of_sockets(pool.ConnectionCls, self._opened)
+            pool.ConnectionCls = _with_socket_hook(pool.ConnectionCls, self._opened)
             if pool.scheme == "https":
                 pool.conn_kw["ssl_context"] = context = _context(self._tls)
                 pool.cert_reqs, pool.ca_certs = context.verify_mode, None
@@ -115,7 +118,7 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _told_of_sockets(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
+def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
     """The kind of connection, telling each socket that it takes: that to a proxy, and that with TLS round it, too."""
 
     class Watched(connection):  # type: ignore[misc]

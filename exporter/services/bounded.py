@@ -20,6 +20,7 @@ from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_name, clean_text, is_clean_name
 from exporter.logs import fields
 from exporter.services.base import NO_RESPONSE, Control, Tensors, TraceSettings
+from exporter.services.diagnosis import explained
 
 _MAX_DIMENSION = 2**63 - 1
 
@@ -36,8 +37,11 @@ class BoundedControl:
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        with self._reading():
-            return bounded_facts(await self._control.preflight(model, version, composing, options))
+        try:
+            with self._reading():
+                return bounded_facts(await self._control.preflight(model, version, composing, options))
+        except PreflightError as error:
+            raise await explained(self._target, error) from error
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
         return await self._control.infer(facts, model, version, inputs, timeout_ns)
@@ -55,8 +59,11 @@ class BoundedControl:
             return clean_name(await self._control.served_version(model))
 
     async def ready_models(self) -> tuple[str, ...]:
-        with self._reading():
-            return bounded_models(await self._control.ready_models())
+        try:
+            with self._reading():
+                return bounded_models(await self._control.ready_models())
+        except PreflightError as error:
+            raise await explained(self._target, error) from error
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         with self._reading():

@@ -38,7 +38,7 @@ from exporter.analysis.windows import (
 from exporter.core.facts import ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import LatencySummary, Measurement, Repeat, WindowSummary
+from exporter.core.result import LatencySummary, Measurement, Repeat, ServerMetrics, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
 from exporter.logs import fields
@@ -156,6 +156,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
     columns, delta, probe = judged.columns, judged.delta, judged.probe
     checked = sum_checked(window.checked for window in judged.windows)
     readings = [reading for window in judged.windows for reading in window.readings]
+    metrics = server_metrics(readings)
     of_tokens = probe.target.takes_prompts
     streamed = probe.streaming and not of_tokens
     has_sequences = judged.facts.sequence or probe.sequences is not None
@@ -163,13 +164,13 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         found,
         repeats=tuple(_repeat(run, probe) for run in judged.runs) if len(judged.runs) > 1 else (),
         composing=delta.composing,
-        server_note=delta.note,
-        server_metrics=server_metrics(readings),
+        server_note="; ".join(filter(None, (delta.note, _page_note(metrics, probe.target.metrics_url)))),
+        server_metrics=metrics,
         gpu=gpu_figures(readings),
         energy_per_inference_joules=energy_per_inference_joules(
             readings, delta.model, judged.duration_ns, found.throughput
         ),
-        validated=checked.answers if checked else None,
+        validated=checked.responses if checked else None,
         unchecked=checked.unchecked if checked else 0,
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
@@ -182,6 +183,15 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
     )
 
 
+def _page_note(metrics: ServerMetrics | None, url: str) -> str:
+    """Which figures of the server's page are missing, and why."""
+    if metrics is None or not metrics.failed:
+        return ""
+    if metrics.failed == metrics.readings:
+        return f"the metrics page {url} cannot be read: {metrics.error}"
+    return f"{metrics.failed} of {metrics.readings} readings of the metrics page {url} failed: {metrics.error}"
+
+
 def _slo_good(judged: Judged) -> int | None:
     slo = judged.probe.slo
     if slo is None or judged.level.label not in slo.levels:
@@ -191,9 +201,9 @@ def _slo_good(judged: Judged) -> int | None:
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
     # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
-    told = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
+    reported = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
     composing = judged.delta.composing if judged.facts.ensemble else None
-    return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, told, composing)
+    return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, reported, composing)
 
 
 def _repeat(run: Run, probe: Probe) -> Repeat:
@@ -218,8 +228,8 @@ def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerD
         return ServerDelta(note=SEVERAL_CALLED if delta.other_versions else note), None
     if delta.other_versions:
         others = ", ".join(delta.other_versions)
-        told = fields(model=facts.name, version=delta.model.version, others=others)
-        _log.warning("several versions of the model were called: figures are of the highest", extra=told)
+        reported = fields(model=facts.name, version=delta.model.version, others=others)
+        _log.warning("several versions of the model were called: figures are of the highest", extra=reported)
     return delta, foreign_requests(delta.model, share.requests, share.edge)
 
 

@@ -20,7 +20,7 @@ Reload = Callable[[str], Awaitable[ConfigError | None]]
 """Reloads for the reason given; returns what is wrong with the new configuration."""
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_STATUS = {RefusalKind.UNKNOWN: 404, RefusalKind.CONFLICT: 409, RefusalKind.BUDGET: 429, RefusalKind.INTERNAL: 500}
+STATUS_OF = {RefusalKind.UNKNOWN: 404, RefusalKind.CONFLICT: 409, RefusalKind.BUDGET: 429, RefusalKind.INTERNAL: 500}
 
 
 def action_routes(actions: ProbeActions, guard: TokenGuard) -> list[Route]:
@@ -46,7 +46,7 @@ class _Handlers:
         try:
             done = self._actions.act(action, request.path_params["probe"], by=address_of(request))
         except RefusedError as error:
-            return PlainTextResponse(f"{error}\n", _STATUS[error.kind])
+            return PlainTextResponse(f"{error}\n", STATUS_OF[error.kind])
         status = 202 if action is Action.SWEEP_NOW else 200
         return JSONResponse({"done": done}, status, headers=_NO_STORE)
 
@@ -65,7 +65,7 @@ class _Handlers:
         try:
             stopped = act(request.query_params.get("target"), by=address_of(request))
         except RefusedError as error:
-            return PlainTextResponse(f"{error}\n", _STATUS[error.kind])
+            return PlainTextResponse(f"{error}\n", STATUS_OF[error.kind])
         return JSONResponse({"done": stopped.done, "not_kept": stopped.not_kept}, headers=_NO_STORE)
 
 

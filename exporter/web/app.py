@@ -15,24 +15,27 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exporter.core.probe import Probe
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
+from exporter.state.history import Day
 from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
+from exporter.web.api_routes import api_routes
 from exporter.web.auth import TokenGuard
+from exporter.web.build_report import ReportSources
+from exporter.web.page_routes import page_routes
 from exporter.web.request_check import HostNames, RequestCheck
 from exporter.web.shared import Shared
 from exporter.web.status import ProbeStatus, probe_status
-from exporter.web.status_page import PageFacts, status_page
-from exporter.web.style import STYLE_SHEET
 
 _SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -55,18 +58,25 @@ class WebSources:
     access: WebAccess = field(default_factory=WebAccess)
     guard: TokenGuard = field(default_factory=lambda: TokenGuard(""))
     hosts: HostNames = field(default_factory=HostNames)
+    day: Callable[[Probe], Day] = lambda _probe: Day()
+    grafana_url: str = ""
+
+    @property
+    def reports(self) -> ReportSources:
+        """What pages and `/api/v1` are made from."""
+        return ReportSources(self.board.probes, self.facts, self.ready, self.now, self.day, self.grafana_url)
 
 
 def create_app(sources: WebSources) -> Starlette:
     """The application. Unknown paths give 404, other methods 405 with what is allowed."""
     handlers = _Handlers(sources)
     routes = [
-        Route("/", handlers.status_page),
         Route("/metrics", handlers.metrics),
         Route("/-/healthy", handlers.healthy),
         Route("/-/ready", handlers.ready),
         Route("/api/status", handlers.api_status),
-        Route("/style.css", handlers.style_sheet),
+        *page_routes(sources.reports),
+        *api_routes(sources.reports),
         *sources.routes,
     ]
     middleware = [
@@ -82,7 +92,6 @@ def create_app(sources: WebSources) -> Starlette:
 class _Handlers:
     def __init__(self, sources: WebSources) -> None:
         self._sources = sources
-        self._page = Shared(self._render_page)
         self._status = Shared(self._render_status)
 
     async def metrics(self, request: Request) -> Response:
@@ -104,24 +113,9 @@ class _Handlers:
         ready = self._sources.ready()
         return PlainTextResponse("Ready\n" if ready else "Not ready\n", 200 if ready else 503)
 
-    async def status_page(self, _request: Request) -> Response:
-        return HTMLResponse(await self._page.get(), headers={"Cache-Control": "no-store"})
-
     async def api_status(self, _request: Request) -> Response:
         body = await self._status.get()
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
-
-    async def _render_page(self) -> bytes:
-        told = self._sources.facts
-        facts = PageFacts(
-            told.version,
-            self._sources.ready(),
-            self._sources.now(),
-            told.archive_error(),
-            told.config_notices(),
-            told.data_error(),
-        )
-        return await asyncio.to_thread(_status_html, self._statuses(facts.now_unix_s), facts)
 
     async def _render_status(self) -> bytes:
         about = {
@@ -132,9 +126,6 @@ class _Handlers:
             "config_notices": list(self._sources.facts.config_notices()),
         }
         return await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)
-
-    async def style_sheet(self, _request: Request) -> Response:
-        return Response(STYLE_SHEET, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
     def _statuses(self, now_unix_s: float) -> list[ProbeStatus]:
         facts = self._sources.facts
@@ -148,11 +139,6 @@ class _Handlers:
             )
             for view in self._sources.board.probes()
         ]
-
-
-def _status_html(statuses: Sequence[ProbeStatus], facts: PageFacts) -> bytes:
-    # What a server calls itself may be no valid Unicode: that costs a character, never the page.
-    return status_page(statuses, facts).encode(errors="replace")
 
 
 def _status_json(statuses: Sequence[ProbeStatus], about: Mapping[str, object]) -> bytes:

@@ -82,8 +82,8 @@ class TokenGuard:
             return
         self._addresses.add(by)
         error = f"{text}: {detail}" if detail else text
-        told = {"path": request.scope["path"][:_SHOWN_PATH], "by": by, "status": status, "error": error}
-        _log.warning("request refused", extra=fields(**told, left_out=self._left_out))
+        details = {"path": request.scope["path"][:_SHOWN_PATH], "by": by, "status": status, "error": error}
+        _log.warning("request refused", extra=fields(**details, left_out=self._left_out))
         self._left_out = 0
 
     def _token(self) -> str:
@@ -92,9 +92,11 @@ class TokenGuard:
         return self._environ.get(TOKEN_VARIABLE, "").strip()
 
 
-async def refused(guard: TokenGuard, request: Request) -> Response | None:
-    """The answer to a request that may not change anything; None for one that may."""
-    refusal = await asyncio.to_thread(guard.refusal, request.headers.get("authorization"))
+async def refused(guard: TokenGuard, request: Request, authorization: str | None = None) -> Response | None:
+    """The response to a request that may not change anything; None for one that may. `authorization` stands for the
+    header where the token came in a form."""
+    given = request.headers.get("authorization") if authorization is None else authorization
+    refusal = await asyncio.to_thread(guard.refusal, given)
     if refusal is None:
         return None
     guard.tell(request, refusal.status, refusal.text, refusal.detail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 _NONE = "–"
 
 
@@ -37,6 +39,20 @@ def span(value: float | None) -> str:
         if value >= 2 * length:
             return f"{value / length:.0f} {unit}"
     return f"{value:.0f} s"
+
+
+def relative(unix_s: float, now_unix_s: float) -> str:
+    """A moment as seen from now: "40 s ago", "in 3 min", "now"."""
+    left_s = unix_s - now_unix_s
+    if left_s >= 1:
+        return f"in {span(left_s)}"
+    return f"{span(-left_s)} ago" if left_s <= -1 else "now"
+
+
+def clock(unix_s: float, now_unix_s: float) -> str:
+    """A moment in UTC: "21:04:10", with its date if it is not within 24 hours."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.strftime("%H:%M:%S" if abs(unix_s - now_unix_s) < 86_400 else "%b %-d, %H:%M")
 
 
 def until(due_unix_s: float | None, now_unix_s: float) -> str:

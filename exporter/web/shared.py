@@ -6,10 +6,15 @@ It must not know what is made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
+
+_KEYS = 64
 
 
 class Shared(Generic[_T]):
@@ -39,3 +44,22 @@ class Shared(Generic[_T]):
         await asyncio.wait({before})
         self._running, self._next = self._next, None
         return await self._make()
+
+
+class SharedBy(Generic[_K, _T]):
+    """The same for each of several questions: `make` is called with what is asked. Of 64 questions the ones not asked
+    for longest are forgotten, which costs no more than that they are not shared."""
+
+    def __init__(self, make: Callable[[_K], Awaitable[_T]]) -> None:
+        self._make = make
+        self._shared: OrderedDict[_K, Shared[_T]] = OrderedDict()
+
+    async def get(self, key: _K) -> _T:
+        """The result for this question. Raises what `make` raises."""
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = Shared(partial(self._make, key))
+        self._shared.move_to_end(key)
+        if len(self._shared) > _KEYS:
+            self._shared.popitem(last=False)
+        return await shared.get()

@@ -13,7 +13,7 @@ from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Probe, Signal
-from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
+from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
 from exporter.metrics.exposition import percentile_text
 from exporter.state.history import Conclusion
@@ -26,7 +26,8 @@ _LOUD_TIERS = ("page", "warn")
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
     says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
-    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds."""
+    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
+    component that carries most of a regression, `last_change` the latest change point of p50."""
 
     mode: str
     level: str
@@ -41,6 +42,8 @@ class LevelStatus:
     unsent_ratio: float = 0.0
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
+    slowest_part: str = ""
+    last_change: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class ProbeStatus:
                     "no_verdict": level.no_verdict,
                     "verdicts": [dict(verdict) for verdict in level.verdicts],
                     "bimodal": list(level.bimodal) if level.bimodal else None,
+                    "last_change": dict(level.last_change) if level.last_change else None,
                 }
                 for level in self.levels
             ],
@@ -213,10 +217,14 @@ def regression_text(verdict: LevelVerdict) -> str:
             parts.append(f"{tier}: {each.signal.replace('_', ' ')} regressed{now}")
         if each.version_ratio is not None and each.signal is Signal.LATENCY_P50 and each.version_ratio > 1:
             parts.append(f"new version: {each.version_ratio:.2f} of the accepted one")
-    if verdict.components_ns:
-        worst = max(verdict.components_ns, key=lambda name: verdict.components_ns[name])
-        parts.append(f"mostly {worst.replace('_', ' ')}")
+    if part := _slowest_part(verdict):
+        parts.append(f"mostly {part}")
     return "; ".join(parts)
+
+
+def _slowest_part(verdict: LevelVerdict) -> str:
+    changes = verdict.components_ns
+    return max(changes, key=lambda name: changes[name]).replace("_", " ") if changes else ""
 
 
 def _no_verdict_text(verdict: LevelVerdict) -> str:
@@ -241,7 +249,15 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         no_verdict=_no_verdict_text(verdict) if verdict else "",
         verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
         bimodal=_bimodal(measurement, verdict),
+        slowest_part=_slowest_part(verdict) if verdict else "",
+        last_change=_change_data(verdict.last_change) if verdict and verdict.last_change else None,
     )
+
+
+def _change_data(change: LevelChange) -> dict[str, float]:
+    """The latest change point of p50 as plain data; latencies in seconds."""
+    before_s, after_s = change.before / NS, change.after / NS
+    return {"unix_s": change.unix_s, "ratio": change.ratio, "before_seconds": before_s, "after_seconds": after_s}
 
 
 def _bimodal(measurement: Measurement, verdict: LevelVerdict | None) -> tuple[float, float] | None:

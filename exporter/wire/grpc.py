@@ -14,7 +14,7 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from exporter.core.bounds import GRPC_MESSAGE
-from exporter.core.untrusted_text import clean_text
+from exporter.core.untrusted_text import clean_location, clean_text
 from exporter.wire.grpc_messages import ACCEPTED_ENCODINGS, MESSAGE_PREFIX, MessageReader
 from exporter.wire.hpack_blocks import HeaderBlock, encode_block
 from exporter.wire.http2 import Abort, Stream
@@ -198,7 +198,7 @@ class Rpc(Stream):
 def _foreign_text(head: HeaderBlock) -> str:
     if 300 <= head.status < 400:
         location = head.values.get(b"location", b"nowhere").decode("utf-8", "replace")
-        return f"HTTP status {head.status}, a redirect to {clean_text(location)}, which is not followed"
+        return f"HTTP status {head.status}, a redirect to {clean_location(location)}, which is not followed"
     kind = head.values.get(b"content-type", b"none").decode("utf-8", "replace")
     return f"HTTP status {head.status} with content-type {clean_text(kind)}: not gRPC"
 

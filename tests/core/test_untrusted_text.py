@@ -8,7 +8,7 @@ import time
 import pytest
 
 from exporter.core.bounds import NAME, NESTING, TEXT
-from exporter.core.untrusted_text import clean_name, clean_text, is_clean_name, load_json
+from exporter.core.untrusted_text import clean_location, clean_name, clean_text, is_clean_name, load_json
 
 HARMFUL = ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\x00", "\x7f", "\ud800", "\udfff"]
 
@@ -79,3 +79,16 @@ def test_nesting_is_bounded(opening: str) -> None:
 def test_what_is_no_json_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         load_json(body)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("https://sso.example/login?ticket=1#a", "https://sso.example/login"),
+        ("/a#token", "/a"),
+        ("/a", "/a"),
+        ("x" * 400, "x" * 299 + "…"),
+    ],
+)
+def test_where_a_redirect_leads_is_shown_without_its_ticket(given: str, shown: str) -> None:
+    assert clean_location(given) == shown

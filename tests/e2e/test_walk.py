@@ -1,4 +1,5 @@
-"""A walk through README.md and docs/install.md, as a new user takes it: from a fresh clone to an alert received.
+"""A walk through README.md, docs/get-started.md and docs/install.md, as a new user takes it: from a fresh clone to an
+alert received.
 
 The commands and the files are those of the pages, word for word but for addresses and folders of this machine, so the
 pages and what works can't part.
@@ -165,13 +166,15 @@ def alertmanager_config(clone: Path, webhook: str) -> str:
 def test_what_the_walk_reads_is_there(tmp_path: Path) -> None:
     """Quick, so that a page that was changed is noticed before the long test."""
     assert blocks("README.md", "Try it")[0] == "make demo"
-    commands, smallest = blocks("README.md", "Use it")[:2]
-    assert [line.split()[:2] for line in commands.splitlines()][1:] == [
-        ["triton-canary", "check-config"],
-        ["triton-canary", "serve"],
-    ]
-    (tmp_path / "canary.yaml").write_text(smallest)
+    assert len(blocks("README.md", "Try it")) == 2
+    (tmp_path / "canary.yaml").write_text(smallest())
     assert [probe.name for probe in load(tmp_path / "canary.yaml", {}).probes] == ["resnet50"]
+    assert [line.split()[0] for line in steps()] == [
+        "python3",
+        "venv/bin/pip",
+        *["venv/bin/triton-canary"] * 3,
+        "curl",
+    ]
     assert len(blocks("docs/install.md", "pip")[0].splitlines()) == 3
     prometheus, commands = blocks("docs/install.md", "Prometheus and alerts")
     assert prometheus.startswith("# prometheus.yml\n")
@@ -192,7 +195,7 @@ def test_from_a_fresh_clone_to_an_alert(tmp_path: Path) -> None:
     walker.run(f"git clone --quiet --no-hardlinks {ROOT} {walker.clone}", tmp_path)
     with ExitStack() as stack:
         triton = try_it(walker, stack)
-        daemon = install(walker, stack, triton, tmp_path)
+        daemon = get_started(walker, stack, triton)
         alerts, received = stack.enter_context(receiver())
         prometheus = watch(walker, stack, tmp_path, webhook=alerts, ports=(web, manager, server))
         up = 'triton_canary_up{job="triton-canary",probe="addsub"}'
@@ -213,28 +216,49 @@ def try_it(walker: Walker, stack: ExitStack) -> str:
     shell = Walker(walker.clone.parent)
     running = stack.enter_context(shell.running(demo, stop=signal.SIGINT))
     running.wait_for(lambda: "running until Ctrl-C" in running.output, 900)
-    told = re.search(r"^metrics +http://(\S+)/metrics$", running.output, re.MULTILINE)
-    assert told is not None, running.output
-    assert "triton_canary_latency_seconds{" in shell.run(replaced(curl, {"127.0.0.1:9787": told[1]}))
+    reported = re.search(r"^metrics +http://(\S+)/metrics$", running.output, re.MULTILINE)
+    assert reported is not None, running.output
+    assert "triton_canary_latency_seconds{" in shell.run(replaced(curl, {"127.0.0.1:9787": reported[1]}))
     door = re.search(r"^Triton +(http://\S+)", running.output, re.MULTILINE)
     assert door is not None, running.output
     return door[1]
 
 
-def install(walker: Walker, stack: ExitStack, triton: str, folder: Path) -> Running:
-    """The package into an environment of its own, and the daemon with the README's smallest configuration."""
-    venv, pip, serve = blocks("docs/install.md", "pip")[0].splitlines()
-    prefix = {"/opt/triton-canary": str(folder / "opt")}
-    walker.run(replaced(venv, prefix))
-    walker.run(replaced(pip, prefix))
-    commands, smallest = blocks("README.md", "Use it")[:2]
-    config = replaced(smallest, {"http://triton.example:8000": triton, "resnet50": "addsub"})
-    (walker.clone / "canary.yaml").write_text(config)
-    check = next(line for line in commands.splitlines() if " check-config " in line)
-    assert "ok" in walker.run(f"{folder / 'opt' / 'bin'}/{check}")
-    daemon = stack.enter_context(walker.running(replaced(serve, prefix)))
-    daemon.wait_for(lambda: "msg=ready" in daemon.output, 60)
+def steps() -> list[str]:
+    """All commands of docs/get-started.md, in their order."""
+    headings = ("1. Install", "2. Measure once", "3. Configure a probe", "4. Run the daemon")
+    fences = [block for heading in headings for block in blocks("docs/get-started.md", heading)]
+    return [line for block in fences if block != smallest() for line in block.splitlines()]
+
+
+def smallest() -> str:
+    """The configuration of docs/get-started.md."""
+    return blocks("docs/get-started.md", "3. Configure a probe")[0]
+
+
+def get_started(walker: Walker, stack: ExitStack, triton: str) -> Running:
+    """Each command of docs/get-started.md: the package into an environment of its own, a measurement, the daemon."""
+    own = {"triton.example:8000": triton.removeprefix("http://"), "resnet50": "addsub"}
+    venv, pip, analyze, check, serve, curl = steps()
+    walker.run(venv)
+    walker.run(pip)
+    assert "Inferences/Second vs. Client Average Batch Latency" in walker.run(f"{replaced(analyze, own)} -p 500 -s 100")
+    (walker.clone / "canary.yaml").write_text(replaced(smallest(), own))
+    assert "ok" in walker.run(check)
+    daemon = stack.enter_context(walker.running(serve))
+    listen = daemon.wait_for(lambda: re.search(r"msg=ready.* listen=(\S+)", daemon.output), 60)[1]
+    daemon.wait_for(lambda: "triton_canary_up{" in walker.run(f"{replaced(curl, {'127.0.0.1:9787': listen})} || :"), 60)
     return daemon
+
+
+def test_the_environment_of_install_md_is_that_of_the_unit() -> None:
+    """The walk installs as Get started does; docs/install.md differs in the folder alone."""
+    ours = [line.replace("venv venv", "venv VENV").replace("venv/bin", "VENV/bin") for line in steps()]
+    theirs = [
+        line.replace("/opt/triton-canary/bin", "VENV/bin").replace("/opt/triton-canary", "VENV")
+        for line in blocks("docs/install.md", "pip")[0].splitlines()
+    ]
+    assert set(theirs) <= set(ours)
 
 
 def watch(walker: Walker, stack: ExitStack, folder: Path, *, webhook: str, ports: Sequence[int]) -> Prometheus:

@@ -15,8 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_page_of_the_metrics_is_made_from_the_families() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    # After a change of the families: replace what stands below "All metrics" by what reference() gives now.
-    assert page.endswith(f"## All metrics\n\n{reference().strip()}\n")
+    assert page.endswith(f"## All metrics\n\n{reference().strip()}\n"), "after a change of the families: make reference"
 
 
 def test_the_labels_of_each_family_are_those_on_the_golden_page() -> None:

@@ -163,7 +163,7 @@ def test_a_page_of_ten_thousand_models_is_read_in_no_time(name: str) -> None:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> Script:
+def response(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> Script:
     length = len(body) if length is None else length
     head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", f"Content-Length: {length}", *headers))
 
@@ -248,15 +248,17 @@ BOMB = gzip.compress(b"#" * (64 << 20))
 @pytest.mark.parametrize(
     ("script", "error"),
     [
-        pytest.param(answer(GOOD), "", id="good"),
-        pytest.param(answer(b""), "", id="empty"),
-        pytest.param(answer(GOOD, status="404 Not Found"), "answered 404", id="404"),
-        pytest.param(answer(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
-        pytest.param(answer(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
-        pytest.param(answer(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"),
-        pytest.param(answer(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(response(GOOD), "", id="good"),
+        pytest.param(response(b""), "", id="empty"),
+        pytest.param(response(GOOD, status="404 Not Found"), "answered 404", id="404"),
+        pytest.param(response(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
+        pytest.param(response(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
         pytest.param(
-            answer(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
+            response(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"
+        ),
+        pytest.param(response(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(
+            response(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
         ),
         pytest.param(endless, "is larger than 8 MiB", id="50 MB"),
         pytest.param(trickle, "was not there within 0.3 s", id="trickle"),
@@ -293,7 +295,7 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
         nonlocal open_connections
         open_connections += 1
         try:
-            await answer(GOOD)(reader, writer)
+            await response(GOOD)(reader, writer)
             await trickled_head(reader, writer)
         finally:
             open_connections -= 1
@@ -314,13 +316,13 @@ async def test_nobody_there(unused_tcp_port: int) -> None:
 
 
 async def test_an_untrusted_server(tmp_path: Path) -> None:
-    async with serving(answer(GOOD), make_certificates(tmp_path).server_context()) as port:
+    async with serving(response(GOOD), make_certificates(tmp_path).server_context()) as port:
         assert (await read_from(port, "https")).error.startswith("TLS failed: ")
 
 
 async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
     certificates = make_certificates(tmp_path)
-    async with serving(answer(GOOD), certificates.server_context()) as port:
+    async with serving(response(GOOD), certificates.server_context()) as port:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
         )
@@ -369,7 +371,7 @@ def test_the_labels_that_are_allowed_are_read() -> None:
 async def test_a_page_being_parsed_is_let_go_when_the_sweep_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "PAGE_PARSE_MS", 60_000)
     page = ('nv_inference_count{model="resnet",x="' + r"\\" * 4000 + '"} 1\n') * 1000
-    async with serving(answer(page.encode())) as port, in_time(10):
+    async with serving(response(page.encode())) as port, in_time(10):
         reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
         reading = asyncio.create_task(asyncio.to_thread(reader.read))
         await asyncio.sleep(0.3)
@@ -394,8 +396,8 @@ async def test_a_silent_page_is_let_go_when_the_sweep_ends() -> None:
 
 
 async def test_a_redirect_is_an_error_that_shows_where_to() -> None:
-    async with serving(answer(GOOD)) as elsewhere:
-        moved = answer(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
+    async with serving(response(GOOD)) as elsewhere:
+        moved = response(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
         async with serving(moved) as port:
             error = (await read_from(port)).error
     assert error == f"answered 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
@@ -414,7 +416,7 @@ async def test_nothing_of_the_environment_reaches_a_page(tmp_path: Path, monkeyp
         seen.append(head)
         replay = asyncio.StreamReader()
         replay.feed_data(head)
-        await answer(GOOD)(replay, writer)
+        await response(GOOD)(replay, writer)
 
     async with serving(good) as port, in_time(10):
         assert (await read_from(port)).error == ""

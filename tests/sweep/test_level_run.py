@@ -392,3 +392,22 @@ def test_readings_of_the_judged_windows_alone() -> None:
     assert (page.readings, page.pending_requests_max) == (4, 90.0)
     assert measurement.gpu == (GpuFigures("GPU-1", GpuSource.NVML, power_watts=100.0),)
     assert measurement.energy_per_inference_joules is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "note"),
+    [
+        (("", ""), ""),
+        (("answered 404", "answered 404"), "the metrics page http://h:8002/metrics cannot be read: answered 404"),
+        (("", "is cut off"), "1 of 2 readings of the metrics page http://h:8002/metrics failed: is cut off"),
+    ],
+)
+def test_a_metrics_page_that_cannot_be_read_is_reported(errors: tuple[str, str], note: str) -> None:
+    probe = make_probe()
+    probe = replace(probe, target=replace(probe.target, metrics_url="http://h:8002/metrics"))
+    run = LevelRun(probe, make_facts(), concurrency(1))
+    readings = tuple(ServerReading(1 + at, True, error=error) for at, error in enumerate(errors))
+    run.add(replace(make_window(0, [1.0]), readings=readings), ended_unix_s=1000.0)
+    measurement = run.measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.server_note == note

@@ -70,3 +70,20 @@ def make_certificates(folder: Path) -> Certificates:
         other_ca=folder / "other.pem",
         other_ca_key=folder / "other.key",
     )
+
+
+def make_expired(folder: Path, certificates: Certificates) -> Path:
+    """A certificate of the server's key, by the tests' authority, that expired on 2025-06-01."""
+    (folder / "index.txt").touch()
+    (folder / "ca.cnf").write_text(
+        "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\nnew_certs_dir=.\ndefault_md=sha256\nrand_serial=yes\n"
+        "policy=any\nunique_subject=no\n[any]\ncommonName=supplied\n"
+    )
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    request = ("-new", "-key", str(certificates.server_key), "-out", "expired.csr", "-subj", "/CN=expired")
+    openssl(folder, "req", *request)
+    authority = ("-cert", str(certificates.ca), "-keyfile", str(certificates.ca_key), "-extfile", "names")
+    dates = ("-startdate", "250101000000Z", "-enddate", "250601000000Z")
+    files = ("-in", "expired.csr", "-out", "expired.pem", "-notext", "-batch", "-config", "ca.cnf")
+    openssl(folder, "ca", *authority, *dates, *files)
+    return folder / "expired.pem"

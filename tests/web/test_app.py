@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from tests.web.conftest import Signs
 
-PATHS = ("/", "/metrics", "/-/healthy", "/-/ready", "/api/status", "/style.css")
+PATHS = ("/", "/metrics", "/-/healthy", "/-/ready", "/api/status", "/static/style.css", "/static/page.js")
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.mark.parametrize(
     ("path", "content_type", "content"),
     [
-        ("/", "text/html; charset=utf-8", "<h1>Triton Canary</h1>"),
+        ("/", "text/html; charset=utf-8", "Triton Canary</title>"),
+        ("/static/page.js", "text/javascript; charset=utf-8", '"use strict"'),
         (
             "/metrics",
             "text/plain; version=0.0.4; charset=utf-8",
@@ -33,14 +34,16 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
         ("/-/healthy", "text/plain; charset=utf-8", "Healthy\n"),
         ("/-/ready", "text/plain; charset=utf-8", "Ready\n"),
         ("/api/status", "application/json", '"version": "0.1.0"'),
-        ("/style.css", "text/css; charset=utf-8", "prefers-color-scheme: dark"),
+        ("/static/style.css", "text/css; charset=utf-8", "prefers-color-scheme: dark"),
     ],
 )
 async def test_pages(path: str, content_type: str, content: str, client: httpx.AsyncClient) -> None:
     response = await client.get(path)
     assert (response.status_code, response.headers["content-type"]) == (200, content_type)
     assert content in response.text
-    assert "default-src 'none'" in response.headers["content-security-policy"]
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
@@ -76,6 +79,7 @@ async def test_the_status_as_json(client: httpx.AsyncClient) -> None:
         ("triton-http", "failed", "unreachable"),
         ("triton-grpc", "unstable", "unstable"),
         ("triton-http", "never", ""),
+        ("vllm", "ok", ""),
     ]
     assert [level["level"] for level in status["probes"][1]["levels"]] == ["100", "200"]
     assert status["probes"][0]["next_run_unix_s"] == 1_700_000_060.0

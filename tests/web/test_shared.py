@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from exporter.web.shared import Shared
+from exporter.web.shared import Shared, SharedBy
 
 
 async def test_thirty_at_once_cost_two() -> None:
@@ -57,3 +57,19 @@ async def test_who_gives_up_takes_it_from_no_other() -> None:
         await first
     gate.set()
     assert await second == "made"
+
+
+async def test_each_question_is_shared_by_itself_and_the_oldest_are_forgotten() -> None:
+    asked: list[int] = []
+
+    async def make(number: int) -> int:
+        asked.append(number)
+        await asyncio.sleep(0.01)
+        return 10 * number
+
+    shared = SharedBy(make)
+    assert await asyncio.gather(*(shared.get(number) for number in (1, 2, 1, 1, 2))) == [10, 20, 10, 10, 20]
+    assert sorted(asked) == [1, 1, 2, 2]
+    for number in range(1000):
+        assert await shared.get(number) == 10 * number
+    assert len(shared._shared) == 64

@@ -53,7 +53,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
     except OSError as error:
         # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
-            _say(f"cannot write: {error}")
+            _print_error(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code or ExitCode.ERROR
@@ -66,7 +66,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
     except ConfigError as error:
         return _refuse(error)
     for notice in line.notices:
-        _say(notice)
+        _print_error(notice)
     if line.options.help:
         print(help_text())
     elif line.options.version:
@@ -82,7 +82,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
 def _measure(line: CommandLine, probe: Probe) -> ExitCode:
     configure("info" if len(line.options.verbosity) > 1 else "warning", COMMAND_FORMAT)
     if line.options.verbosity:
-        _say(_limits(probe))
+        _print_error(_limits(probe))
     os.environ.update(line.environment)
     try:
         if _plot_paths(line.options):
@@ -107,7 +107,7 @@ async def _run(probe: Probe, display: _Display, export: ProfileExport | None) ->
     def on_signal(number: int) -> None:
         if interrupts:
             for line in put_back_now():
-                _say(line)
+                _print_error(line)
             os._exit(128 + number)
         interrupts.append(asyncio.create_task(sweep.interrupt()))
 
@@ -193,20 +193,20 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
     A level of a search is unstable like any other, though a search goes on from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
-        _say(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
+        _print_error(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
         return ExitCode.INTERRUPTED
     if not measured:
         for text in result.input_faults or (result.reason_text,):
-            _say(f"nothing measured: {result.reason}: {text}")
+            _print_error(f"nothing measured: {result.reason}: {text}")
         return ExitCode.NOTHING
     met = [finding for condition in options.fail_on for m in result.measurements if (finding := condition.finding(m))]
     for finding in met:
-        _say(f"--fail-on: {finding}")
+        _print_error(f"--fail-on: {finding}")
     unstable = [measurement for measurement in result.measurements if not measurement.stable]
     if result.reason is not Reason.NONE:
-        _say(f"{result.reason}: {result.reason_text}")
+        _print_error(f"{result.reason}: {result.reason_text}")
     elif unstable:
-        _say(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
+        _print_error(f"{Reason.UNSTABLE}: {unstable[0].reason_text}")
     if met:
         return ExitCode.WORSE
     if not written:
@@ -241,7 +241,7 @@ def _is_written(name: str, write: Callable[[], object]) -> bool:
     except BrokenPipeError:  # whoever read it wants no more
         return False
     except OSError as error:
-        _say(f"{name}: cannot write: {error.strerror or error}")
+        _print_error(f"{name}: cannot write: {error.strerror or error}")
         return False
     return True
 
@@ -249,12 +249,12 @@ def _is_written(name: str, write: Callable[[], object]) -> bool:
 def _write_csv(result: SweepResult, options: RunOptions) -> None:
     csv = CsvOptions(options.verbose_csv, bool(result.probe.target.metrics_url), options.include_unstable)
     if not write_csv(Path(options.output_path), result, csv):
-        _say(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
+        _print_error(f"{options.output_path}: not written: no level is stable; --include-unstable writes them all")
 
 
 def _write_plot(path: str, result: SweepResult) -> None:
     if not write_plot(Path(path), result):
-        _say(f"{path}: not written: no request was ok")
+        _print_error(f"{path}: not written: no request was ok")
 
 
 def _plot_paths(options: RunOptions) -> list[str]:
@@ -310,10 +310,10 @@ def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str
 
 
 def _refuse(error: ConfigError) -> ExitCode:
-    for fault in error.faults:
-        _say(fault)
+    for problem in error.faults:
+        _print_error(problem)
     return ExitCode.BAD_OPTIONS
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(f"triton-canary analyze: {text}", file=sys.stderr)

@@ -29,7 +29,7 @@ def run_check_config(path: Path) -> str:
             if paths in prompted:
                 check_prompt_files(prompted[paths])
                 continue
-            check_files(paths, _show_progress if sys.stderr.isatty() else None, answers_seen=paths not in unseen)
+            check_files(paths, _show_progress if sys.stderr.isatty() else None, outputs_seen=paths not in unseen)
         except InputError as error:
             problems += error.lines
     if problems:

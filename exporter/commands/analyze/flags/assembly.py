@@ -57,7 +57,7 @@ _HTTPS_VERIFY = ("--ssl-https-verify-peer", "--ssl-https-verify-host")
 def assemble(draft: Draft, options: RunOptions) -> None:
     """Completes the document with what no flag says alone."""
     in_process = draft.value("target.kind") == IN_PROCESS
-    scheme = _folders(draft) if in_process else _door(draft)
+    scheme = _folders(draft) if in_process else _endpoint(draft)
     _tls(draft, scheme)
     takes_prompts = KINDS.get(draft.value("target.kind") or TRITON, Kind()).takes_prompts
     _grpc_only(draft, scheme, "--streaming" if in_process or takes_prompts else "")
@@ -71,14 +71,14 @@ def assemble(draft: Draft, options: RunOptions) -> None:
     _names(draft)
     _outputs(draft, options)
     if options.synchronous and (options.asynchronous or "--streaming" in draft.parts):
-        draft.fault("--sync", f"excludes {'--async' if options.asynchronous else '--streaming'}")
+        draft.problem("--sync", f"excludes {'--async' if options.asynchronous else '--streaming'}")
 
 
 def _names(draft: Draft) -> None:
     """What the daemon needs to know, and a command line never says."""
     model = draft.value("model") or ""
     if not model:
-        draft.fault("-m", "is required: the model to measure")
+        draft.problem("-m", "is required: the model to measure")
         draft.default("model", "model")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", model).lstrip("._-")[: text.MAX_LABEL_LENGTH]
     draft.default("name", name or "model")
@@ -106,11 +106,11 @@ def _outputs(draft: Draft, options: RunOptions) -> None:
     }
     for name, path in paths.items():
         if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-            draft.fault(name, f"found {shown(path)}: must be a file in a folder that is there")
+            draft.problem(name, f"found {shown(path)}: must be a file in a folder that is there")
     if options.profile_export_path and Path(options.profile_export_path).exists():
-        draft.fault("--profile-export-file", f"found {shown(options.profile_export_path)}: must not be there already")
+        draft.problem("--profile-export-file", f"found {shown(options.profile_export_path)}: must not be there already")
     if options.plot_path and not options.plot_path.endswith(PLOT_ENDINGS):
-        draft.fault("--plot", f"found {shown(options.plot_path)}: must end in {' or '.join(PLOT_ENDINGS)}")
+        draft.problem("--plot", f"found {shown(options.plot_path)}: must end in {' or '.join(PLOT_ENDINGS)}")
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -120,19 +120,19 @@ def _folders(draft: Draft) -> str:
     """Where a Triton in this process and its models are: it has no url, and so no scheme."""
     for name in ("-u", "-i"):
         if name in draft.parts:
-            draft.fault(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
+            draft.problem(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
     draft.default("target.server_directory", DEFAULT_SERVER_DIRECTORY)
     draft.put_part("--triton-server-directory", "target.server_directory")
     draft.put_part("--model-repository", "target.model_repository")
     if "--model-repository" not in draft.parts:
-        draft.fault("--model-repository", f"is required with {_IN_PROCESS_KIND}")
+        draft.problem("--model-repository", f"is required with {_IN_PROCESS_KIND}")
         draft.default("target.model_repository", "models")
     if "--collect-metrics" in draft.parts and "--metrics-url" not in draft.parts:
-        draft.fault("--collect-metrics", f"needs --metrics-url with {_IN_PROCESS_KIND}: it serves no page of its own")
+        draft.problem("--collect-metrics", f"needs --metrics-url with {_IN_PROCESS_KIND}: it serves no page of its own")
     return ""
 
 
-def _door(draft: Draft) -> str:
+def _endpoint(draft: Draft) -> str:
     """The target's url; returns its scheme."""
     for name in ("--triton-server-directory", "--model-repository"):
         if name in draft.parts:
@@ -144,30 +144,30 @@ def _door(draft: Draft) -> str:
         secure = "s" if asked == "grpc" and "--ssl-grpc-use-ssl" in draft.parts else ""
         scheme, rest = f"{asked or 'http'}{secure}", url
     elif asked and not scheme.startswith(asked):
-        draft.fault("-u", f"found {shown(url)}: its scheme is not that of -i {asked}; leave the scheme out")
+        draft.problem("-u", f"found {shown(url)}: its scheme is not that of -i {asked}; leave the scheme out")
     elif scheme == "grpc" and "--ssl-grpc-use-ssl" in draft.parts:
         scheme = "grpcs"
     if "--ssl-grpc-use-ssl" in draft.parts and scheme != "grpcs":
-        draft.fault("--ssl-grpc-use-ssl", "needs -i grpc; for HTTPS write -u https://host:port")
+        draft.problem("--ssl-grpc-use-ssl", "needs -i grpc; for HTTPS write -u https://host:port")
     draft.put("-u", "target.url", f"{scheme}://{rest}")
     return scheme
 
 
 def _tls(draft: Draft, scheme: str) -> None:
-    for flags, needed, cure in (
+    for flags, needed, fix in (
         (_GRPC_TLS, "grpcs", "-i grpc --ssl-grpc-use-ssl"),
         (_HTTPS_TLS, "https", "-u https://host:port"),
     ):
         for name, key in flags.items():
             if name in draft.parts and scheme != needed:
-                draft.fault(name, f"needs {cure}")
+                draft.problem(name, f"needs {fix}")
             else:
                 draft.put_part(name, key)
     peer, host = (draft.parts.get(name) for name in _HTTPS_VERIFY)
     if scheme != "https":
         for name in _HTTPS_VERIFY:
             if name in draft.parts:
-                draft.fault(name, "needs -u https://host:port")
+                draft.problem(name, "needs -u https://host:port")
         return
     if peer == 0:
         draft.put(_HTTPS_VERIFY[0], "target.tls.verify", False)
@@ -183,7 +183,7 @@ def _grpc_only(draft: Draft, scheme: str, but: str) -> None:
             if draft.parts[name] == "none":
                 draft.notices.append(f"{name}: has no effect without -i grpc")
             else:
-                draft.fault(name, "needs -i grpc")
+                draft.problem(name, "needs -i grpc")
         elif draft.parts.get(name) not in (None, "none"):
             draft.put_part(name, key)
 
@@ -219,7 +219,7 @@ def _metrics_page(draft: Draft) -> None:
     if "--collect-metrics" not in draft.parts:
         for name in ("--metrics-url", "--metrics-interval"):
             if name in draft.parts:
-                draft.fault(name, "needs --collect-metrics")
+                draft.problem(name, "needs --collect-metrics")
         draft.put("--collect-metrics", "target.gpu", "off")
         return
     url = draft.parts.get("--metrics-url")
@@ -254,11 +254,11 @@ def _load(draft: Draft) -> None:
     _fixed_schedule(draft)
     given = [name for name in _LOADS if name in draft.parts]
     if len(given) > 1:
-        draft.fault(given[1], f"excludes {given[0]}; give one of them")
+        draft.problem(given[1], f"excludes {given[0]}; give one of them")
     for name in given[:1]:
         value = draft.parts[name]
         if isinstance(value, Range) and value.is_open and not draft.parts.get("--latency-threshold"):
-            draft.fault(name, "found an open end, 0: needs --latency-threshold, where it stops")
+            draft.problem(name, "found an open end, 0: needs --latency-threshold, where it stops")
         else:
             draft.put(name, _LOADS[name], value.value if isinstance(value, Range) else value)
     load = given[0] if given else ""
@@ -281,9 +281,9 @@ def _old_concurrency(draft: Draft) -> None:
         return
     name = "-c" if low is None else "-t"
     if "--concurrency-range" in draft.parts:
-        draft.fault(name, "excludes --concurrency-range; give that")
+        draft.problem(name, "excludes --concurrency-range; give that")
     elif high is not None and high < (low or 1):
-        draft.fault("-c", "must not be below -t")
+        draft.problem("-c", "must not be below -t")
     else:
         draft.parts["--concurrency-range"] = Range(low or 1, high, 1)
 
@@ -295,7 +295,7 @@ def _fixed_schedule(draft: Draft) -> None:
         if len(files) == 1 and has_steps(files[0]):
             draft.parts["--fixed-schedule"] = files[0]
         else:
-            draft.fault("--fixed-schedule", "needs --input-data and one .json file, whose steps have a 'timestamp'")
+            draft.problem("--fixed-schedule", "needs --input-data and one .json file, whose steps have a 'timestamp'")
 
 
 def _search(draft: Draft, load: str) -> None:
@@ -306,10 +306,10 @@ def _search(draft: Draft, load: str) -> None:
         draft.put("--latency-threshold", "measurement.latency_threshold", limit)
     if not isinstance(levels, Range) or load == "--periodic-concurrency-range":
         if binary:
-            draft.fault("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
+            draft.problem("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
         return
     if binary and (not limit or levels.is_open or levels.end is None):
-        draft.fault("--binary-search", f"needs --latency-threshold, and start and end in {load}")
+        draft.problem("--binary-search", f"needs --latency-threshold, and start and end in {load}")
     elif binary:
         draft.put("--binary-search", "load.search", "binary")
     elif limit and levels.end is not None:
@@ -341,7 +341,7 @@ def _of_streams(draft: Draft, load: str) -> None:
     if load == "--periodic-concurrency-range":
         draft.put_part("--request-period", "load.request_period")
         if "--streaming" not in draft.parts:
-            draft.fault(load, "needs -i grpc --streaming")
+            draft.problem(load, "needs -i grpc --streaming")
     elif "--request-period" in draft.parts:
         draft.notices.append("--request-period: has no effect without --periodic-concurrency-range")
     if "--sequence-id-range" in draft.parts:
@@ -381,9 +381,11 @@ def _input(draft: Draft) -> None:
         paths.append(draft.parts["--data-directory"])
     missing = [path for path in paths if not Path(path).exists()]
     for path in missing:
-        draft.fault("--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there")
+        draft.problem(
+            "--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there"
+        )
     if zero and paths:
-        draft.fault("--input-data", "zero excludes files; give one of them")
+        draft.problem("--input-data", "zero excludes files; give one of them")
     elif paths and not missing:
         draft.put("--input-data", "input.source", "files")
         draft.put("--input-data", "input.paths", paths)

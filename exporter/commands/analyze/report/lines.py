@@ -94,6 +94,8 @@ def level_lines(
     if options.metrics:
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
+    if measurement.server_note:
+        yield f"[WARNING] Server: {measurement.server_note}"
     yield from _warning_lines(measurement)
     yield from _threshold_lines(probe, measurement)
 
@@ -227,8 +229,6 @@ def _server_lines(facts: ModelFacts | None, measurement: Measurement) -> Iterato
     else:
         own_cache = facts is not None and facts.response_cache
         yield from _model_lines(server, composing, "  ", cache=has_cache(facts, composing), own_cache=own_cache)
-    if measurement.server_note:
-        yield f"    Note: {measurement.server_note}"
     if measurement.foreign_requests:
         yield f"    [WARNING] {measurement.foreign_requests} requests that the server counted were not ours"
 
@@ -262,7 +262,7 @@ def _model_lines(
             yield from _model_lines(model, (), indent * 2, cache=cache, own_cache=cache)
         return
     averages = server_averages(server, cache=cache)
-    if not server.tells_computing:
+    if not server.reports_compute:
         yield f"{head} (queue {averages.queue} usec)" if server.queue.count else head
         return
     compute = (

@@ -43,5 +43,4 @@ def test_no_key_is_set_by_two_flags() -> None:
 
 
 def test_the_page_has_the_table() -> None:
-    # After a change of the table: replace what stands below "All flags" by what reference() gives now.
-    assert PAGE.read_text().endswith(f"## All flags\n\n{reference().strip()}\n")
+    assert PAGE.read_text().endswith(f"## All flags\n\n{reference().strip()}\n"), "after a change: make reference"

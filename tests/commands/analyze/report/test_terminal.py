@@ -181,9 +181,9 @@ def test_ensemble_with_a_cached_model_or_a_cache_of_its_own() -> None:
 def test_gpus() -> None:
     gpu = GpuFigures("GPU-a", GpuSource.TRITON, 0.4567, 120.5, 8.0e9, 16.0e9)
     block = level_block(replace(PLAIN, gpu=(gpu,)), ReportOptions(metrics=True))
-    told = iter(["45.67%", "120.5 watts", "8000000000 bytes", "16000000000 bytes"])
+    reported = iter(["45.67%", "120.5 watts", "8000000000 bytes", "16000000000 bytes"])
     expected = "".join(
-        f"{line}\n      GPU-a : {next(told)}\n" if line.startswith("    ") else f"{line}\n"
+        f"{line}\n      GPU-a : {next(reported)}\n" if line.startswith("    ") else f"{line}\n"
         for line in theirs.METRICS.splitlines()
     )
     assert block.endswith(expected)
@@ -238,7 +238,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert "    Avg send request rate: 334.00 infer/sec" in lines
     assert any("2.34% of the requests that were due were not sent" in line for line in lines)
     assert "    [WARNING] 110 requests that the server counted were not ours" in lines
-    assert "    Note: the metrics page did not answer" in lines
+    assert "[WARNING] Server: the metrics page did not answer" in lines
     assert lines[-3].startswith("[WARNING] Requests left later than they were meant to: from the moment meant")
     assert lines[-2].endswith("(loop lag 500 usec, cpu 25%)")
     assert lines[-1] == f"[WARNING] Not stable: {measurement.reason_text}"
