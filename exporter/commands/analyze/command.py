@@ -146,6 +146,8 @@ def _report_options(line: CommandLine, probe: Probe) -> ReportOptions:
 def _limits(probe: Probe) -> str:
     stop = probe.stop
     limits = f"{stop.max_requests} requests, {format_duration(stop.max_duration_ns)}, {stop.max_in_flight} in flight"
+    if probe.target.takes_prompts:
+        limits += f", {stop.max_tokens} tokens"
     timeout = format_duration(probe.measurement.request_timeout_ns)
     return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} of them may fail (see --print-probe)"
 
