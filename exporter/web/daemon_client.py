@@ -42,7 +42,8 @@ class DaemonClient:
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = self.url.rstrip("/") + path
-        tls = TlsOptions(*(str(path) if path else "" for path in (self.ca_file, self.cert_file, self.key_file)))
+        ca_file, cert_file, key_file = (str(path or "") for path in (self.ca_file, self.cert_file, self.key_file))
+        tls = TlsOptions(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         with PageSession(tls) as session:
             try:
                 response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
