@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze_help = "measure a model from the command line, as perf_analyzer does"
     _add_analyze(commands.add_parser("analyze", help=analyze_help, prefix_chars="\0", add_help=False))
     _add_check_config(commands.add_parser("check-config", help="check a configuration"))
+    _add_try(commands.add_parser("try", help="one sweep of a configured probe, as a report"))
     _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
     for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
@@ -88,7 +89,29 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 def _add_check_config(check: argparse.ArgumentParser) -> None:
     check.description = "Says ok, with an estimate of series and of sweep time against the interval, or all errors."
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
+    check.add_argument(
+        "--live",
+        action="store_true",
+        help="ask every target, too: reachable, model ready, input can be made, metrics page readable, what can be "
+        "judged; sends no inference request",
+    )
+    check.add_argument(
+        "--no-files",
+        action="store_true",
+        help="leave out certificates, tokens and environment variables that it names: for another machine than the "
+        "daemon's, as in CI",
+    )
     check.set_defaults(command=_check_config)
+
+
+def _add_try(trial: argparse.ArgumentParser) -> None:
+    trial.description = (
+        "Runs one sweep of a probe of the configuration, within the daemon's guards, and prints its report. Nothing is "
+        "kept. Exit status as of analyze: 0 measured and stable, 2 unstable, 3 bad options, 4 nothing measured."
+    )
+    trial.add_argument("probe", metavar="PROBE", help="the probe's name")
+    _add_config(trial)
+    trial.set_defaults(command=_try)
 
 
 def _add_health(health: argparse.ArgumentParser) -> None:
@@ -110,7 +133,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.description = (
         "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
-        "once: a second opinion beside the verdicts, and slower. Needs the extra `changes` (ruptures)."
+        "once: a second opinion beside the verdicts, and slower."
     )
     changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
     changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
@@ -472,10 +495,22 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        _print(run_check_config(options.file))
+        report, ok = run_check_config(options.file, named=not options.no_files, live=options.live)
     except ConfigError as error:
         return _complain(str(error))
-    return ExitCode.OK
+    _print(report)
+    return ExitCode.OK if ok else ExitCode.ERROR
+
+
+def _try(options: argparse.Namespace) -> int:
+    from exporter.commands.analyze.try_probe import run_try
+    from exporter.core.errors import ConfigError
+
+    try:
+        return run_try(options.probe, options.config)
+    except ConfigError as error:
+        _complain(str(error))
+        return ExitCode.BAD_OPTIONS
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -483,7 +518,7 @@ def _compare(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        answer = run_compare(
+        response = run_compare(
             CompareOptions(
                 paths=tuple(options.paths),
                 probes=tuple(options.probe),
@@ -496,18 +531,18 @@ def _compare(options: argparse.Namespace) -> int:
                 min_sweeps=options.min_sweeps,
             )
         )
-        _print(answer.as_text)
+        _print(response.as_text)
         if options.markdown is not None:
-            options.markdown.write_text(f"{answer.as_markdown}\n", encoding="utf-8")
+            options.markdown.write_text(f"{response.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         _complain(str(error))
         return ExitCode.BAD_OPTIONS
     except OSError as error:
         _complain(f"{options.markdown}: {error.strerror or error}")
         return ExitCode.BAD_OPTIONS
-    if answer.nothing:
+    if response.nothing:
         return ExitCode.NOTHING
-    return ExitCode.WORSE if answer.worse else ExitCode.OK
+    return ExitCode.WORSE if response.worse else ExitCode.OK
 
 
 def _percent(text: str) -> float:

@@ -25,6 +25,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.state.history import Day
 from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
+from exporter.web.api_routes import api_routes
 from exporter.web.auth import TokenGuard
 from exporter.web.build_report import ReportSources
 from exporter.web.page_routes import page_routes
@@ -75,6 +76,7 @@ def create_app(sources: WebSources) -> Starlette:
         Route("/-/ready", handlers.ready),
         Route("/api/status", handlers.api_status),
         *page_routes(sources.reports),
+        *api_routes(sources.reports),
         *sources.routes,
     ]
     middleware = [

@@ -217,3 +217,10 @@ class OverviewReport:
     notices: Sequence[str]
     counts: Mapping[str, int]
     probes: Sequence[ProbeReport] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """Why there is no other body."""
+
+    error: str

@@ -53,6 +53,7 @@ class WorkerPool:
         self._question = asyncio.Lock()
         self._idle: list[LocalWorker] = []
         self._busy: set[LocalWorker] = set()
+        self._starting: set[asyncio.Future[LocalWorker]] = set()
         self._restarts: dict[str, int] = {reason.value: 0 for reason in RestartReason}
 
     @property
@@ -101,6 +102,13 @@ class WorkerPool:
     async def close(self) -> None:
         """Ends all workers, busy ones too. One whose level was just stopped is given a moment to see it off: to end the
         sequences that it began, and to take back the memory that the server shares with it."""
+        starting = list(self._starting)
+        self._starting.clear()
+        for each in starting:
+            each.cancel()
+        for started in await asyncio.gather(*starting, return_exceptions=True):
+            if not isinstance(started, BaseException):
+                self._idle.append(started)
         workers = [*self._idle, *self._busy]
         self._idle.clear()
         self._busy.clear()
@@ -118,11 +126,29 @@ class WorkerPool:
             worker = self._idle.pop()
             if await self._is_fit(worker):  # it may have died while idle
                 return worker
+        starting = self._starting.pop() if self._starting else asyncio.ensure_future(self._spawn())
         try:
-            return await self._spawn()
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # Else a sweep that has less time than a worker takes to start would never get one.
+            self._starting.add(starting)
+            starting.add_done_callback(self._started)
+            raise
         except WorkerLostError:
             self._restarts[RestartReason.CRASH] += 1
             raise
+
+    def _started(self, starting: asyncio.Future[LocalWorker]) -> None:
+        """A worker came up, or did not, for which nobody waits any more."""
+        if starting not in self._starting:  # somebody does again, or the pool is closed
+            return
+        self._starting.remove(starting)
+        if starting.cancelled():
+            return
+        if starting.exception() is None:
+            self._idle.append(starting.result())
+        else:
+            self._restarts[RestartReason.CRASH] += 1
 
     async def _is_fit(self, worker: LocalWorker) -> bool:
         """Whether the worker can be used again; if not, it is counted and gone."""

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +31,11 @@ class RunningDaemon:
     """Starts `triton-canary serve` with this configuration (plus a free port and `tmp_path` for its data)
     and these arguments."""
 
-    def __init__(self, folder: Path, configuration: dict[str, Any], *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, configuration: dict[str, Any], *arguments: str, wrapper: Sequence[str] = ()
+    ) -> None:
+        """`wrapper` is a command that becomes the one that follows it."""
+        self._wrapper = wrapper
         self.folder = folder
         self._arguments = arguments
         values = {"data_directory": str(folder / "data"), "web": {"listen": "127.0.0.1:0"}, "defaults": QUICK}
@@ -59,7 +63,16 @@ class RunningDaemon:
 
     def launch(self) -> None:
         """Returns when there is a process."""
-        command = [sys.executable, "-m", "exporter", "serve", "--config", str(self.config_path), *self._arguments]
+        command = [
+            *self._wrapper,
+            sys.executable,
+            "-m",
+            "exporter",
+            "serve",
+            "--config",
+            str(self.config_path),
+            *self._arguments,
+        ]
         with self.log_path.open("ab") as log:
             self._log_begin = log.tell()
             self._process = subprocess.Popen(command, stderr=log)

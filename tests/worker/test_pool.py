@@ -114,6 +114,62 @@ async def test_one_that_died_while_idle_is_not_handed_out(factory: Factory) -> N
     assert pool.restarts["crash"] == 1
 
 
+class SlowFactory(Factory):
+    """Its workers start once they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.may_start = asyncio.Event()
+
+    async def __call__(self) -> LocalWorker:
+        self.begun += 1
+        await self.may_start.wait()
+        return await super().__call__()
+
+
+async def wait_too_short(pool: WorkerPool) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01), pool.lend():
+            pass
+
+
+async def test_a_worker_that_starts_for_nobody_any_more_is_the_next_ones() -> None:
+    """Else sweeps on demand with less time than that would each start one, and never have it."""
+    factory = SlowFactory()
+    pool = WorkerPool(1, spawn=factory)
+    for _ in range(3):
+        await wait_too_short(pool)
+    assert factory.begun == 1
+    factory.may_start.set()
+    async with pool.lend() as worker:
+        assert fake(worker) is factory.made[0]
+    late = SlowFactory()
+    slow_pool = WorkerPool(1, spawn=late)
+    await wait_too_short(slow_pool)
+    late.may_start.set()
+    await asyncio.sleep(0.01)
+    assert slow_pool.alive == 1, "it came up with nobody waiting"
+    late.may_start.clear()
+    late.error = WorkerLostError(Reason.WORKER_CRASH, "no memory")
+    late.made[0].alive = False
+    await wait_too_short(slow_pool)
+    late.may_start.set()
+    await asyncio.sleep(0.01)
+    assert slow_pool.restarts["crash"] == 2
+
+
+async def test_closing_ends_one_that_starts() -> None:
+    factory = SlowFactory()
+    pool = WorkerPool(1, spawn=factory)
+    await wait_too_short(pool)
+    await pool.close()
+    factory.may_start.set()
+    await asyncio.sleep(0.01)
+    assert factory.made == []
+    assert pool.alive == 0
+
+
 async def test_a_failed_start_takes_no_place(factory: Factory) -> None:
     pool = WorkerPool(1, spawn=factory)
     factory.error = WorkerLostError(Reason.WORKER_CRASH, "worker ended with exit status 1")
