@@ -54,8 +54,8 @@ def run_gate(command: GateCommand) -> ExitCode:
         tolerance = command.options.output_tolerance
         sides = same_load(stable, candidate, level=command.level, output_tolerance=tolerance)
     except ConfigError as error:
-        for fault in error.faults:
-            _say(fault)
+        for problem in error.faults:
+            _notify(problem)
         return ExitCode.BAD_OPTIONS
     configure("warning", "logfmt")
     result, interrupted = asyncio.run(_Run(sides, command.options).run())
@@ -105,7 +105,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
-        _say(self._begins)
+        _notify(self._begins)
         try:
             result = await self._gate.run()
             return result, bool(self._interrupts)
@@ -119,7 +119,7 @@ class _Run:
     def _on_signal(self, number: int) -> None:
         if self._interrupts:
             for line in put_back_now():
-                _say(line)
+                _notify(line)
             os._exit(128 + number)
         self._gate.stop("by a signal")
         self._interrupts.append(asyncio.create_task(self._interrupt()))
@@ -136,7 +136,7 @@ def _progress(result: GateResult) -> None:
             low, high = (("?" if bound is None else f"{bound:.3f}") for bound in (figure.low, figure.high))
             parts.append(f"{figure.margin.figure} {figure.ratio:.3f} ({low} to {high}) {figure.verdict}")
     parts.append(f"errors {result.errors.candidate_errors} of {result.errors.candidate_requests}")
-    _say(f"{result.pairs} pairs, {result.duration_ns / NS:.0f} s: {', '.join(parts)}")
+    _notify(f"{result.pairs} pairs, {result.duration_ns / NS:.0f} s: {', '.join(parts)}")
 
 
 def _write(command: GateCommand, result: GateResult) -> bool:
@@ -154,14 +154,14 @@ def _write(command: GateCommand, result: GateResult) -> bool:
             print(text_report(result), flush=True)
             command.output.write_text(f"{forms[command.form]()}\n", encoding="utf-8")
     except OSError as error:
-        _say(f"{command.output or 'the result'}: cannot write: {error.strerror or error}")
+        _notify(f"{command.output or 'the result'}: cannot write: {error.strerror or error}")
         if command.output is None:
             # What is still buffered must not be tried again at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _say(headline(result))
+            _notify(headline(result))
         return False
     return True
 
 
-def _say(text: str) -> None:
+def _notify(text: str) -> None:
     print(f"triton-canary gate: {text}", file=sys.stderr)

@@ -127,4 +127,4 @@ def test_the_configurations_own_checks_name_the_flag() -> None:
     with pytest.raises(ConfigError) as caught:
         sides("grpc://h:1/x", "grpc://h:1/y", concurrency="0", batch_size="none")
     assert len(caught.value.faults) == 4
-    assert {fault.partition(":")[0] for fault in caught.value.faults} == {"--concurrency", "--batch-size"}
+    assert {problem.partition(":")[0] for problem in caught.value.faults} == {"--concurrency", "--batch-size"}
