@@ -17,13 +17,15 @@ GRID_WIDTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A mark on every graph at each moment at which the expression has a value."""
+    """A mark on every graph at each moment at which the expression has a value; with `value_is_time` at the moments
+    that are its values, in milliseconds since 1970."""
 
     name: str
     expr: str
     title: str
     text: str
     color: str
+    value_is_time: bool = False
 
     def document(self) -> dict[str, Any]:
         """The kit knows no Prometheus annotations, so these are written out."""
@@ -38,6 +40,7 @@ class Annotation:
             "tagKeys": "target,probe",
             "textFormat": self.text,
             "titleFormat": self.title,
+            "useValueForTime": self.value_is_time,
         }
 
 
@@ -147,6 +150,24 @@ def change_annotations(selector: str) -> list[Annotation]:
             text="{{instance}}: now {{hash}}",
             color="super-light-blue",
         ),
+    ]
+
+
+def level_annotations(selector: str) -> list[Annotation]:
+    """When a level's latency changed, by its change points: found hours after, and marked where it was."""
+    by = "job, instance, target, probe, model, mode, level"
+    moment = f"max by ({by}) (triton_canary_change_timestamp_seconds{{{selector}}}) * 1000"
+    ratio = f"max by ({by}) (triton_canary_change_ratio{{{selector}}})"
+    return [
+        Annotation(
+            name=f"Became {what}",
+            expr=f"{moment} and on ({by}) {ratio} {condition}",
+            title=f"Became {what} (change point)",
+            text="{{target}}, {{probe}}: {{mode}} {{level}}",
+            color=color,
+            value_is_time=True,
+        )
+        for what, condition, color in (("slower", "> 1", "red"), ("faster", "< 1", "green"))
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.generate.board import Board, change_annotations
+from dashboards.generate.board import Board, change_annotations, level_annotations
 from dashboards.generate.panels import (
     COMPONENT_COLORS,
     GREEN,
@@ -40,10 +40,11 @@ def board() -> Board:
     it.many("model", "Model", f'label_values({KNOWN}{{{fleet}, target=~"$target"}}, model)')
     it.one("probe", "Probe", f'label_values({KNOWN}{{{fleet}, target=~"$target", model=~"$model"}}, probe)')
     it.one("level", "Level", f"label_values(triton_canary_level_value{{{PROBE}}}, level)", numeric=True)
-    it.annotations = change_annotations(PROBE)
+    it.annotations = [*change_annotations(PROBE), *level_annotations(LEVEL)]
     _now(it)
     _load_curve(it)
     _latency(it)
+    _objective(it)
     _server(it)
     _special(it)
     _trust(it)
@@ -207,6 +208,55 @@ def _latency(it: Board) -> None:
         Query(f"max by (level) ({metric('throughput_inferences_per_second', PROBE)})", "level {{level}}"),
     )
     it.row("Latency and throughput", (9, [percentiles, breakdown]), (9, [by_level, throughput]))
+
+
+def _objective(it: Board) -> None:
+    budget = f"(1 - max by (slo) ({metric('slo_objective_ratio', PROBE)}))"
+
+    def bad(hours: str) -> str:
+        names = ("slo_bad_requests_total", "slo_requests_total")
+        of, all_of = (f"sum by (slo) (increase({metric(name, PROBE)}[{hours}]))" for name in names)
+        return f"{of} / on (slo) ({all_of} > 0)"
+
+    objective = number(
+        "Requests that are to be good",
+        "The objective: the part of requests that are to be ok within the threshold. The rest is the error budget.",
+        "percentunit",
+        Query(f"max({metric('slo_objective_ratio', PROBE)})"),
+        width=4,
+    )
+    left = number(
+        "Error budget left",
+        "Of the last 30 days, or of as many as Prometheus keeps. Below 0 the objective was missed.",
+        "percentunit",
+        Query(f"min(1 - {bad('30d')} / on (slo) {budget})"),
+        width=4,
+        limits=((None, RED), (0.0, ORANGE), (0.25, GREEN)),
+    )
+    burn = lines(
+        "Pace at which the error budget is spent",
+        "The part of bad requests over the part that may be bad: 1 spends the budget in 30 days, 6 in 5 days (a "
+        "ticket), 14.4 in 2 days (a page).",
+        TIMES,
+        Query(f"{bad('1h')} / on (slo) {budget}", "last hour"),
+        Query(f"{bad('6h')} / on (slo) {budget}", "last 6 hours"),
+        Query(f"{bad('1d')} / on (slo) {budget}", "last day"),
+        width=8,
+        maximum=1,
+        colors={"last hour": "orange", "last 6 hours": "yellow", "last day": "green"},
+    )
+    part = lines(
+        "Bad requests and what may be bad",
+        "Requests at the objective's levels that were not ok within its threshold, or not sent, in the last hour; "
+        "dashed the part that may be.",
+        "percentunit",
+        Query(bad("1h"), "bad"),
+        Query(budget, "may be bad"),
+        width=8,
+        colors={"bad": "red", "may be bad": "text"},
+        dashed=("may be bad",),
+    )
+    it.row("Objective", (6, [objective, left, burn, part]))
 
 
 def _server(it: Board) -> None:

@@ -59,11 +59,12 @@ def _panel(
 def _marks(
     prometheus: Prometheus, annotation: dict[str, Any], values: dict[str, str], begin: float, end: float
 ) -> list[dict[str, Any]]:
-    """The first moment of each: Grafana, too, makes one mark of neighbours."""
+    """The first moment of each: Grafana, too, makes one mark of neighbours. Some have their moment as their value."""
+    own_time = annotation.get("useValueForTime", False)
     found = prometheus.query_range(filled(annotation["expr"], values), begin, end, ANNOTATION_STEP_SECONDS)
     return [
         {
-            "time": float(series["values"][0][0]) * 1000,
+            "time": float(series["values"][-1][1]) if own_time else float(series["values"][0][0]) * 1000,
             "color": annotation["iconColor"],
             "text": annotation["titleFormat"],
         }

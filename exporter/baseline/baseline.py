@@ -93,10 +93,11 @@ class SignalBaseline:
         """The ratio of this baseline to another: the median over the week."""
         return math.exp(float(np.median(np.subtract(self.hours, other.hours))))
 
-    def limit(self, tier: Tier, *, unstable: bool = False) -> float:
+    def limit(self, tier: Tier, *, unstable: bool = False, over: str = "") -> float:
         """The logarithm above which a sweep is bad: the tier's ratio, or more where ordinary days come to more; for an
-        unstable one so many times that as unstable sweeps scatter more."""
-        usual = self.usual.get(tier.name)
+        unstable one so many times that as unstable sweeps scatter more. `over` names the tier whose time is looked at,
+        where it is not its own."""
+        usual = self.usual.get(over or tier.name)
         by_noise = usual.limit(tier) if usual is not None else tier.noise_factor * self.noise
         return max(math.log(tier.ratio), by_noise * (self.unstable_factor if unstable else 1.0))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from exporter.baseline import verdict as baseline_verdict
 from exporter.baseline.baseline import SignalBaseline
-from exporter.baseline.pins import has_seen, pin_if_due, reference
+from exporter.baseline.pins import has_seen, pin_if_due, reference, worse_than
 from exporter.baseline.state import (
     LEAST_PROVISIONAL,
     LevelState,
@@ -199,44 +199,105 @@ def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _
     worse = None if now_log is None or why_not else _worse(case, signal, baseline, now_log - expected)
     if worse is not None and _within_floor(signal, now_log or 0.0, expected, options):
         worse = -math.inf
-    tiers, limits, counts, began = {}, {}, {}, []
-    allowance = math.log(options.version_ratio) if case.state.pin is not case.pin else 0.0
-    if case.pin.provisional:
-        seen = has_seen(case.pin, baseline.timezone, case.now_unix_s)
-        allowance += _PROVISIONAL if seen else _UNSEEN_HOUR
+    allowance = _allowance(case, signal, baseline)
+    found = _Found({}, {}, {}, [])
     for tier in options.tiers:
-        if signal not in tier.signals or (tier.name == _PAGE and case.pin.provisional):
-            continue
-        limit = baseline.limit(tier, unstable=case.unstable) + allowance
-        count = _scaled(tier, case.probe.schedule.interval_ns, options.counts_interval_ns)
-        state = case.state.tier(signal, tier)
-        before = state.holds
-        holds = baseline_verdict.take(state, count, None if worse is None else worse > limit, case.now_unix_s)
-        if state.holds and not before:
-            # By the sweeps as they were: the interval is only what they were meant to be apart.
-            last = baseline_verdict.judged(state, count)
-            state.began_unix_s = case.state.history.moment(len(last) - last.index("1"))
-        if state.holds != before:
-            case.events.append(_event(signal, tier, worse, limit, began=state.holds))
-        if holds is not None:
-            tiers[tier.name], limits[tier.name] = holds, math.exp(limit)
-            last = baseline_verdict.judged(state, count)
-            counts[tier.name] = last.count("1"), len(last), count.bad
-            if holds:
-                began.append(state.began_unix_s)
+        if signal in tier.signals and not (tier.name == _PAGE and case.pin.provisional):
+            _judge_tier(case, tier, _Compared(signal, baseline, worse, allowance), found)
     return SignalVerdict(
         signal,
         baseline=math.exp(expected),
         ratio=math.exp(now_log - expected) if now_log is not None else None,
-        tiers=tiers,
+        tiers=found.tiers,
         withheld=why_not.text if why_not else "",
         version_ratio=_version_ratio(case.level, case.state, signal),
         reason=why_not.reason if why_not else None,
-        limits=limits,
-        counts=counts,
-        began_unix_s=min(began, default=None),
+        limits=found.limits,
+        counts=found.counts,
+        began_unix_s=min(found.began, default=None),
         modes=(math.exp(expected), math.exp(expected + baseline.modes.distance)) if baseline.modes else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a signal's tiers come to, by name, and when what holds began."""
+
+    tiers: dict[str, bool]
+    limits: dict[str, float]
+    counts: dict[str, tuple[int, int, int]]
+    began: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A signal beside its baseline: by how much it is worse (None: no verdict), and what is allowed on top of the
+    limits; logarithms."""
+
+    signal: Signal
+    baseline: SignalBaseline
+    worse: float | None
+    allowance: float
+
+
+def _judge_tier(case: _Case, tier: Tier, compared: _Compared, found: _Found) -> None:
+    """Takes the sweep into a tier: over its own time, and over the longer one of another."""
+    signal, baseline, worse, allowance = compared.signal, compared.baseline, compared.worse, compared.allowance
+    options, interval_ns = case.probe.baseline, case.probe.schedule.interval_ns
+    limit = baseline.limit(tier, unstable=case.unstable) + allowance
+    count = _scaled(tier, interval_ns, options.counts_interval_ns)
+    spans = [(case.state.tier(signal, tier.name), count, limit)]
+    if (longer := _longer(tier, signal, baseline, options)) is not None:
+        limit = baseline.limit(tier, unstable=case.unstable, over=longer.name) + allowance
+        long_count = _scaled(longer, interval_ns, options.counts_interval_ns)
+        spans.append((case.state.tier(signal, f"{tier.name}/{longer.name}"), long_count, limit))
+    before = any(state.holds for state, _, _ in spans)
+    held = []
+    for state, of, each in spans:
+        own_before, bad = state.holds, None if worse is None else worse > each
+        if of is count:
+            held.append(baseline_verdict.take(state, of, bad, case.now_unix_s))
+        else:
+            held.append(baseline_verdict.take_over_longer(state, of, count, bad, case.now_unix_s))
+        if state.holds and not own_before:
+            # By the sweeps as they were: the interval is only what they were meant to be apart.
+            last = baseline_verdict.judged(state, of)
+            state.began_unix_s = case.state.history.moment(len(last) - last.index("1"))
+    # What is shown is what holds, and its own time before the longer one.
+    shown = next((index for index, holds in enumerate(held) if holds), 0)
+    state, of, limit = spans[shown]
+    if state.holds != before:
+        case.events.append(_event(signal, tier, worse, limit, began=state.holds))
+    if held[shown] is not None:
+        found.tiers[tier.name], found.limits[tier.name] = bool(held[shown]), math.exp(limit)
+        last = baseline_verdict.judged(state, of)
+        found.counts[tier.name] = last.count("1"), len(last), of.bad
+    found.began.extend(state.began_unix_s for state, _, _ in spans if state.holds)
+
+
+def _longer(tier: Tier, signal: Signal, baseline: SignalBaseline, options: BaselineOptions) -> Tier | None:
+    """The tier over whose time this one is looked for, too: where it is known what ordinary days come to in it."""
+    for other in options.tiers:
+        if other.name == tier.also_over and signal in other.signals and other.name in baseline.usual:
+            return other
+    return None
+
+
+def _allowance(case: _Case, signal: Signal, baseline: SignalBaseline) -> float:
+    """What comes on top of the limits: for a version of which there is no baseline yet, and for a provisional one."""
+    pin, own = case.pin, case.state.pin
+    if pin is None:
+        return 0.0
+    allowance = 0.0
+    if own is not pin:
+        allowance = math.log(case.probe.baseline.version_ratio)
+        if own is not None and signal in own.signals:
+            # After its first day it is known how much slower it is: it may be that, and no more.
+            allowance = min(allowance, max(0.0, math.log(worse_than(signal, own.signals[signal], baseline))))
+    if pin.provisional:
+        seen = has_seen(pin, baseline.timezone, case.now_unix_s)
+        allowance += _PROVISIONAL if seen else _UNSEEN_HOUR
+    return allowance
 
 
 def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: float) -> float:

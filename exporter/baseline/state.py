@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from exporter.baseline.baseline import SignalBaseline
 from exporter.baseline.history import History
 from exporter.baseline.verdict import TierState
-from exporter.core.probe import BaselineOptions, Signal, Tier
+from exporter.core.probe import BaselineOptions, Signal
 from exporter.core.units import NS
 
 LEAST_PROVISIONAL, LEAST_FULL = 20, 50
@@ -52,9 +52,9 @@ class VersionState:
     tail: list[tuple[float, float, int]] = field(default_factory=list)
     lower_unix_s: dict[Signal, float] = field(default_factory=dict)
 
-    def tier(self, signal: Signal, tier: Tier) -> TierState:
-        """The state of a tier; a new one at first."""
-        key = signal, tier.name
+    def tier(self, signal: Signal, name: str) -> TierState:
+        """The state of a tier, or "warn/slow": of one over another's time; a new one at first."""
+        key = signal, name
         if (state := self.tiers.get(key)) is None:
             state = self.tiers[key] = TierState()
         return state

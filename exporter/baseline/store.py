@@ -18,6 +18,7 @@ from exporter.archive.files import safe_name
 from exporter.baseline.file_format import DamagedBaselineError, decode, encode, is_old
 from exporter.baseline.judge import judge
 from exporter.baseline.key import baseline_key
+from exporter.baseline.second_opinion import SecondOpinion
 from exporter.baseline.state import LevelState, LoadState, ProbeBaselines, VersionState, level_key
 from exporter.core.probe import Probe
 from exporter.core.result import LevelVerdict, SweepResult, VerdictChange
@@ -48,6 +49,7 @@ class BaselineStore:
         self._states: dict[str, ProbeBaselines] = {}
         self._keys: dict[str, tuple[Probe, str]] = {}
         self._writer = _Writer(directory, claim)
+        self._opinion = SecondOpinion()
 
     @property
     def write_errors(self) -> int:
@@ -60,10 +62,22 @@ class BaselineStore:
         if not probe.baseline.enabled or not result.measurements or result.facts is None:
             return result
         load = self.state(kept_as(probe)).load(self._key(probe), self.now())
-        verdicts = judge(load, result)
+        verdicts = tuple(self._with_change(probe, load, verdict) for verdict in judge(load, result))
         self.changed(kept_as(probe))
         _log_changes(probe, verdicts)
         return replace(result, verdicts=verdicts)
+
+    def settle(self) -> None:
+        """Waits for the change points that are being searched."""
+        self._opinion.settle()
+
+    def _with_change(self, probe: Probe, load: LoadState, verdict: LevelVerdict) -> LevelVerdict:
+        """With the change point that the last search found; the next search is begun where it is due."""
+        name = level_key(verdict.level.mode, verdict.level.label)
+        key = kept_as(probe), self._key(probe), name
+        found = self._opinion.latest(key)
+        self._opinion.look(key, load.levels[name], probe, self.now())
+        return replace(verdict, last_change=found) if found is not None else verdict
 
     def state(self, probe: str) -> ProbeBaselines:
         """What is remembered of a probe, read from its file the first time."""
@@ -85,7 +99,8 @@ class BaselineStore:
         self._writer.put(probe, _copy(self._states[probe]))
 
     def close(self) -> None:
-        """Writes what is pending and ends the thread."""
+        """Writes what is pending and ends the threads."""
+        self._opinion.close()
         self._writer.close()
 
     def _key(self, probe: Probe) -> str:
@@ -103,8 +118,8 @@ class BaselineStore:
             text = path.read_text(encoding="utf-8")
             found = decode(text, probe)
             if is_old(text):
-                told = fields(probe=probe, file=str(path))
-                _log.info("baseline file of an earlier release is read; its baselines keep their level", extra=told)
+                details = fields(probe=probe, file=str(path))
+                _log.info("baseline file of an earlier release is read; its baselines keep their level", extra=details)
             return found
         except FileNotFoundError:
             return ProbeBaselines()

@@ -79,6 +79,14 @@ def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> b
     return state.holds
 
 
+def take_over_longer(state: TierState, counts: Counts, recent: Counts, bad: bool | None, unix_s: float) -> bool | None:
+    """The same over a longer time; but only while the last sweeps, as many as `recent` looks at, are still bad."""
+    holds = take(state, counts, bad, unix_s)
+    if bad is not None and judged(state, recent).count("0") >= recent.of - recent.clear:
+        state.holds = holds = False
+    return holds
+
+
 def judged(state: TierState, counts: Counts) -> str:
     """The last sweeps that were judged, as many as the tier looks at."""
     sweeps = state.sweeps.replace(_MISSING, "") if _MISSING in state.sweeps else state.sweeps

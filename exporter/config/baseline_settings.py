@@ -13,6 +13,7 @@ from exporter.core.probe import PAGE, SLOW, WARN, BaselineOptions, Signal, Tier
 from exporter.core.units import NS
 
 _DAY_NS = 86_400 * NS
+_ALSO_OVER = {tier.name: tier.also_over for tier in (PAGE, WARN, SLOW)}
 
 _WorseBy = Annotated[
     float,
@@ -60,7 +61,7 @@ class TierSettings(Section):
         signals = tuple(Signal(signal) for signal in self.signals)
         # 0.3 + 1 is not 1.3: rounded, so that a default stays what it is.
         worse = round(1 + self.worse_by, 9)
-        return Tier(name, worse, self.noise_factor, self.bad, self.of, self.clear, signals)
+        return Tier(name, worse, self.noise_factor, self.bad, self.of, self.clear, signals, _ALSO_OVER.get(name, ""))
 
 
 class PageSettings(TierSettings):

@@ -347,7 +347,8 @@ class Signal(enum.StrEnum):
 class Tier:
     """One loudness of a regression. A sweep is bad where a signal is worse than its baseline by more than `ratio`, and
     by more than e^(`noise_factor` * noise of the baseline). The regression holds once `bad` of the last `of` sweeps
-    are, until at most `clear` are; the counts are meant for one interval, and scaled for others."""
+    are, until at most `clear` are; the counts are meant for one interval, and scaled for others. `also_over` names a
+    tier over whose longer time the same ratio is looked for, too: what noise hides in hours shows in a day."""
 
     name: str
     ratio: float
@@ -356,11 +357,12 @@ class Tier:
     of: int
     clear: int
     signals: tuple[Signal, ...]
+    also_over: str = ""
 
 
 PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,))
 
-WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99))
+WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99), also_over="slow")
 
 SLOW = Tier("slow", 1.06, 3.0, 173, 288, 115, (Signal.LATENCY_P50,))
 

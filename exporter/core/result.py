@@ -305,10 +305,23 @@ class VerdictEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelChange:
+    """A change point: at `unix_s` a series of sweeps went from `before` to `after` (its own unit, nanoseconds for a
+    latency), each the median up to the change beside it. `ratio` is after over before, without what the hours of the
+    week explain."""
+
+    unix_s: float
+    before: float
+    after: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class LevelVerdict:
     """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
     latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet. From
-    a `provisional` baseline no page is raised. `events` are what changed with this sweep."""
+    a `provisional` baseline no page is raised. `events` are what changed with this sweep. `last_change` is the latest
+    change point of p50, which no verdict depends on."""
 
     level: LoadLevel
     signals: tuple[SignalVerdict, ...]
@@ -316,6 +329,7 @@ class LevelVerdict:
     pinned_unix_s: float | None = None
     provisional: bool = False
     events: tuple[VerdictEvent, ...] = ()
+    last_change: LevelChange | None = None
 
     @property
     def regressed(self) -> bool:

@@ -29,7 +29,7 @@ from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
@@ -180,7 +180,7 @@ class Daemon:
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
-    async def _read_source(self, source: Source) -> Answer:
+    async def _read_source(self, source: Source) -> Response:
         return await read_source(source, self._pool.ready_models)
 
     def _claim_data(self) -> None:

@@ -438,6 +438,16 @@ BASELINE_VERSION_RATIO = _family(
     (*L, "signal"),
 )
 
+CHANGE_TIME = _family(
+    "gauge",
+    "change_timestamp_seconds",
+    "Unix time at which p50 last changed by 5 % or more, up or down, by the change points of all sweeps remembered (up "
+    "to 28 days), searched once an hour." + _VERDICT + " Absent where there is none, and in the first 7 days.",
+)
+CHANGE_RATIO = _family(
+    "gauge", "change_ratio", "p50 after that change over p50 before it." + _VERDICT + " Absent where there is none."
+)
+
 # --- cumulative: reset only with the process -------------------------------------------------------------------------
 
 REQUESTS = _family(

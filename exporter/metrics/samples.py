@@ -290,6 +290,9 @@ def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None
         lines.add(f.REGRESSION_COMPONENT, f"{level_labels},{label('component', component)}", change_ns / NS)
     if verdict.pinned_unix_s is not None:
         lines.add(f.BASELINE_PINNED, level_labels, verdict.pinned_unix_s)
+    if verdict.last_change is not None:
+        lines.add(f.CHANGE_TIME, level_labels, verdict.last_change.unix_s)
+        lines.add(f.CHANGE_RATIO, level_labels, verdict.last_change.ratio)
 
 
 def _add_withheld(lines: Lines, level_labels: str, verdict: LevelVerdict, probe: Probe) -> None:

@@ -114,3 +114,4 @@ def _absent(probe: Probe) -> Iterator[Family]:
     if not probe.baseline.enabled:
         yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
         yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)
+        yield from (f.CHANGE_TIME, f.CHANGE_RATIO)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import requests
@@ -123,15 +123,16 @@ class PageReader:
         self._url = target.metrics_url
         self._model = model
         self._version = version
-        self._session = PageSession(target.tls)
+        # Our certificate is for the target, not for whatever serves its page.
+        self._session = PageSession(replace(target.tls, cert_file="", key_file=""))
         self.stopped = threading.Event()
 
     def read(self) -> ServerReading:
         """What the page says now. Never raises: a page that is of no use is a reading with an error."""
         begin_ns = time.monotonic_ns()
         try:
-            text, asked_ns, answered_ns = self.fetch()
-            middle_ns = (asked_ns + answered_ns) // 2
+            text, asked_ns, received_ns = self.fetch()
+            middle_ns = (asked_ns + received_ns) // 2
             return parse_page(text, middle_ns, self._model, self._version, self.stopped)
         except PageError as error:
             return ServerReading(begin_ns, True, error=str(error))

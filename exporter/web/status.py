@@ -13,7 +13,7 @@ from exporter.analysis.threshold import meets_slo
 from exporter.core.limits import Load
 from exporter.core.outcome import SkipReason, SweepStatus
 from exporter.core.probe import Probe, Signal
-from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult
+from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
 from exporter.metrics.exposition import percentile_text
 from exporter.state.history import Conclusion
@@ -27,7 +27,7 @@ class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
     says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
     as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
-    component that carries most of a regression."""
+    component that carries most of a regression, `last_change` the latest change point of p50."""
 
     mode: str
     level: str
@@ -43,6 +43,7 @@ class LevelStatus:
     verdicts: Sequence[Mapping[str, object]] = ()
     bimodal: tuple[float, float] | None = None
     slowest_part: str = ""
+    last_change: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class ProbeStatus:
                     "no_verdict": level.no_verdict,
                     "verdicts": [dict(verdict) for verdict in level.verdicts],
                     "bimodal": list(level.bimodal) if level.bimodal else None,
+                    "last_change": dict(level.last_change) if level.last_change else None,
                 }
                 for level in self.levels
             ],
@@ -248,7 +250,14 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         verdicts=[_verdict_data(verdict, each) for each in verdict.signals] if verdict else (),
         bimodal=_bimodal(measurement, verdict),
         slowest_part=_slowest_part(verdict) if verdict else "",
+        last_change=_change_data(verdict.last_change) if verdict and verdict.last_change else None,
     )
+
+
+def _change_data(change: LevelChange) -> dict[str, float]:
+    """The latest change point of p50 as plain data; latencies in seconds."""
+    before_s, after_s = change.before / NS, change.after / NS
+    return {"unix_s": change.unix_s, "ratio": change.ratio, "before_seconds": before_s, "after_seconds": after_s}
 
 
 def _bimodal(measurement: Measurement, verdict: LevelVerdict | None) -> tuple[float, float] | None:

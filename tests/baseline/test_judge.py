@@ -15,7 +15,7 @@ import pytest
 from exporter.baseline.decisions import Pinning, UndecidedError, accept, apply_pin, latest_version, prepare_pin
 from exporter.baseline.judge import judge
 from exporter.baseline.state import LevelState, LoadState, VersionState
-from exporter.core.probe import BaselineOptions, Probe, Schedule, Signal
+from exporter.core.probe import PAGE, SLOW, WARN, BaselineOptions, Probe, Schedule, Signal
 from exporter.core.result import LevelVerdict, SignalVerdict, VerdictChange, Withheld
 from exporter.core.units import MS, NS
 from tests.builders import concurrency, make_facts, make_probe
@@ -253,6 +253,19 @@ def test_how_soon_a_regression_is_found(tier: str, minutes: int) -> None:
     assert story.now_s - before_s == (minutes - 5) * 60  # the first of them is bad at once
 
 
+def test_what_noise_hides_for_hours_is_a_warning_within_a_day() -> None:
+    """20 % more at 15 % noise: 24 of 24 sweeps are never above the limit, 173 of 288 are."""
+    options = BaselineOptions(tiers=(PAGE, replace(WARN, bad=24), SLOW))
+    story = pinned(minutes=5, noise=0.15, options=options)
+    assert tiers_seen(story.run(4 * HOUR, 1.2)) == set()
+    assert "warn" in tiers_seen(story.run(20 * HOUR, 1.2))
+    assert story.state.tiers[P50, "warn/slow"].holds
+    assert story.signal().counts["warn"][1:] == (288, 173)
+    # Over as soon as the last sweeps are well, not half a day later.
+    story.run(3 * HOUR)
+    assert story.signal().tiers["warn"] is False
+
+
 def test_a_daily_pattern_is_no_regression() -> None:
     story = Story(minutes=30)
     random = np.random.default_rng(5)
@@ -470,6 +483,14 @@ def test_a_slower_version_is_a_ticket_until_it_is_accepted() -> None:
     story.run(DAY, 1.3, version="2")
     assert story.signal().version_ratio is None
     assert story.signal().tiers == {"page": False, "warn": False, "slow": False}
+
+
+def test_after_a_day_a_version_is_allowed_only_what_it_was_found_to_be_worse() -> None:
+    """A version as fast as the accepted one, that becomes 15 % slower on its third day."""
+    story = pinned()
+    story.run(27 * DAY)  # final: a version as good does not continue it
+    story.run(2 * DAY, version="2")
+    assert "warn" in tiers_seen(story.run(4 * HOUR, 1.15, version="2"))
 
 
 def test_a_version_twice_as_slow_pages_at_once() -> None:

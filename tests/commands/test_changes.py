@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,6 @@ import pytest
 from exporter.archive.columns import LEVEL_COLUMNS
 from exporter.archive.rows import iso_time
 from exporter.cli import run as run_cli
-from exporter.commands.changes.detect import find_changes
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ruptures") is None, reason="ruptures has no build for this Python"
-)
 
 BEGIN = 1_767_571_200.0
 DAY = 86_400.0
@@ -29,23 +22,6 @@ def series(step: float, at_day: float, noise: float = 0.03, night: float = 0.0) 
     random = np.random.default_rng(4)
     logs = random.normal(0, noise, len(TIMES)) + np.where(TIMES % DAY < 3600, night, 0.0)
     return list(np.exp(logs + np.where(BEGIN + at_day * DAY <= TIMES, np.log(step), 0.0)) * 20e6)
-
-
-@pytest.mark.parametrize(("step", "noise"), [(1.2, 0.03), (1.2, 0.15), (0.8, 0.05), (1.1, 0.03)])
-def test_a_step_is_found_where_it_is(step: float, noise: float) -> None:
-    (change,) = find_changes(list(TIMES), series(step, 9.5, noise), 1.05, "UTC")
-    assert change.unix_s == pytest.approx(BEGIN + 9.5 * DAY, abs=4 * 3600)
-    assert change.ratio == pytest.approx(step, rel=0.04)
-    assert change.before == pytest.approx(20e6, rel=0.03)
-    assert change.after == pytest.approx(step * 20e6, rel=0.03)
-
-
-def test_a_nightly_job_noise_and_two_modes_are_no_change() -> None:
-    assert find_changes(list(TIMES), series(1.0, 1.0, night=0.5), 1.05, "UTC") == []
-    assert find_changes(list(TIMES), series(1.0, 1.0, 0.15), 1.05, "UTC") == []
-    upper = np.random.default_rng(1).random(len(TIMES)) < 0.3
-    assert find_changes(list(TIMES), list(np.array(series(1.0, 1.0)) * np.where(upper, 1.95, 1)), 1.05, "UTC") == []
-    assert find_changes(list(TIMES[:5]), [1.0] * 5, 1.05, "UTC") == []
 
 
 @pytest.fixture
@@ -90,9 +66,3 @@ def test_what_cannot_be_done(
     monkeypatch.chdir(archive)
     assert run_cli(["changes", *arguments]) == 3
     assert problem in capsys.readouterr().err
-
-
-def test_without_the_extra(archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ruptures", None)
-    assert run_cli(["changes", str(archive)]) == 3
-    assert "pip install 'triton-canary[changes]'" in capsys.readouterr().err

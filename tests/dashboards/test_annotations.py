@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dashboards.generate.board import changed
+from dashboards.generate.board import changed, level_annotations
 from tests.programs import need
 
 INFO = 'triton_canary_probe_info{version!=""}'
@@ -42,6 +42,32 @@ def test_a_change_is_one_mark(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"tests": tests}))
     done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_change_point_is_marked_where_it_was(tmp_path: Path) -> None:
+    """In milliseconds: Grafana takes the value as the mark's time."""
+    need("promtool")
+    labels = ", ".join(f'{name}="{value}"' for name, value in {**PROBE, "mode": "concurrency", "level": "4"}.items())
+    name = "triton_canary_change_"
+    given = [
+        {"series": f"{name}timestamp_seconds{{{labels}}}", "values": "1700000000x9 1700090000x9"},
+        {"series": f"{name}ratio{{{labels}}}", "values": "1.2x9 0.8x9"},
+    ]
+    slower, faster = level_annotations('job="j"')
+    wanted = [(slower, 5, 1.7e12), (slower, 15, None), (faster, 5, None), (faster, 15, 1_700_090_000_000.0)]
+    checks = [
+        {
+            "expr": annotation.expr,
+            "eval_time": f"{minute}m",
+            "exp_samples": [] if value is None else [{"labels": f"{{{labels}}}", "value": value}],
+        }
+        for annotation, minute, value in wanted
+    ]
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"tests": [{"interval": "1m", "input_series": given, "promql_expr_test": checks}]}))
+    done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert slower.document()["useValueForTime"] is True
 
 
 def checks(marks: dict[int, str]) -> list[dict[str, Any]]:

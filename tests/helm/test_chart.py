@@ -175,7 +175,7 @@ def scraping(*probes: Document) -> Document:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "reported"),
     [
         ({"replicas": 2}, "replicas"),
         ({"shards": 0}, "minimum"),
@@ -229,8 +229,8 @@ def scraping(*probes: Document) -> Document:
         ),
     ],
 )
-def test_wrong_values_are_refused(values: Document, said: str) -> None:
-    with pytest.raises(HelmError, match=re.escape(said)):
+def test_wrong_values_are_refused(values: Document, reported: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(reported)):
         render(values)
 
 
@@ -479,6 +479,13 @@ def test_only_the_targets_may_be_reached() -> None:
         (
             {"url": "http://x.example:1", "discover": {"http_sd": {"url": "https://sd.example/"}}},
             [{"ports": at(1)}, {"ports": at(8002)}, {"ports": at(443)}],
+        ),
+        (
+            {
+                "url": "http://x.example:1",
+                "discover": {"http_sd": {"url": "https://sd.example/", "proxy_url": "http://10.0.0.7:3128"}},
+            },
+            [{"ports": at(1)}, {"ports": at(8002)}, {"ports": at(3128)}],
         ),
     ):
         assert egress([{"name": "t"} | target]) == rules, target

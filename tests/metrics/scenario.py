@@ -8,7 +8,7 @@ from typing import Any
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
-from exporter.core.result import GpuFigures, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
+from exporter.core.result import GpuFigures, LevelChange, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
@@ -127,6 +127,7 @@ def regressed(level: LoadLevel) -> LevelVerdict:
         ),
         components_ns={"queue": 0.75 * MS, "network": -0.125 * MS},
         pinned_unix_s=1_699_000_000.0,
+        last_change=LevelChange(1_699_500_000.0, 3.0 * MS, 4.0 * MS, 1.25),
     )
 
 

@@ -11,7 +11,15 @@ from exporter.analysis.join import COMPONENTS
 from exporter.config import build_probes, load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, SequenceOptions, Signal, Slo, Unit, Validation
-from exporter.core.result import LevelVerdict, Measurement, PercentileValue, ServerMetrics, SignalVerdict, Withheld
+from exporter.core.result import (
+    LevelChange,
+    LevelVerdict,
+    Measurement,
+    PercentileValue,
+    ServerMetrics,
+    SignalVerdict,
+    Withheld,
+)
 from exporter.core.units import MS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.metrics.collector import ProbeRow, ProbeSamples
@@ -104,7 +112,8 @@ def full_verdict(probe: Probe, level: LoadLevel) -> LevelVerdict:
         )
         for signal in Signal
     )
-    return LevelVerdict(level, tuple(signals), dict.fromkeys(COMPONENTS, 1.0), 1_700_000_000.0)
+    change = LevelChange(1_700_000_000.0, 4.0 * MS, 5.0 * MS, 1.25)
+    return LevelVerdict(level, tuple(signals), dict.fromkeys(COMPONENTS, 1.0), 1_700_000_000.0, last_change=change)
 
 
 def rendered(probes: list[Probe], *, everything: bool) -> int:

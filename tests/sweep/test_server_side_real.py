@@ -136,10 +136,10 @@ async def test_named_composing_models_are_followed(worker: LocalWorker, triton: 
     (measurement,) = result.measurements
     assert measurement.composing == ()
     assert "compute_infer" in measurement.breakdown_ns
-    for name, said in (("nobody", "nobody"), ("addsub:7", "version 7")):
+    for name, reported in (("nobody", "nobody"), ("addsub:7", "version 7")):
         unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=(name,)))
         assert unknown.measurements == ()
-        assert said in unknown.reason_text
+        assert reported in unknown.reason_text
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

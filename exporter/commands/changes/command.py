@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.archive.columns import unescape
-from exporter.commands.changes.detect import Change, find_changes, require_ruptures
+from exporter.baseline.change_points import LEAST_RATIO, find_changes
 from exporter.core.errors import ConfigError
+from exporter.core.result import LevelChange
 from exporter.core.units import MS
 
 _LEVELS = ".levels.csv"
@@ -30,7 +31,7 @@ class ChangesOptions:
     probe: str = ""
     level: str = ""
     column: str = "p50_ns"
-    least_ratio: float = 1.05
+    least_ratio: float = LEAST_RATIO
     timezone: str = "UTC"
     since_unix_s: float = 0.0
 
@@ -44,19 +45,18 @@ class LevelChanges:
     mode: str
     level: str
     sweeps: int
-    changes: tuple[Change, ...]
+    changes: tuple[LevelChange, ...]
 
 
 def run_changes(request: ChangesOptions) -> list[LevelChanges]:
     """The changes of each level of the archive that has sweeps enough. Raises ConfigError."""
-    require_ruptures()
     series = _read(request)
     if not series:
         raise ConfigError([f"{request.path}: no level with figures is in it that was asked for"])
     found = []
     for (target, probe, mode, level), rows in series.items():
         rows.sort()
-        changes: Sequence[Change] = ()
+        changes: Sequence[LevelChange] = ()
         if len(rows) >= _LEAST_SWEEPS:
             times, values = zip(*rows, strict=True)
             changes = find_changes(times, values, request.least_ratio, request.timezone)

@@ -1,7 +1,8 @@
-"""When a series of sweeps changed its level: a second opinion beside the verdicts, over all sweeps at once.
+"""When a series of sweeps changed its level: a second opinion beside the verdicts, over all sweeps at once. Pure.
 
-What the hours of the week explain is taken out first; what is left is summed up by hour and searched for change points
-by `ruptures` (the optional extra `changes`): PELT, which finds the best places for any number of changes at once.
+What the hours of the week explain is taken out first; what is left is summed up by hour and cut into levels. The cuts
+are the best ones for any number of them at once: optimal partitioning (Jackson et al. 2005) with the pruning of PELT
+(Killick et al. 2012).
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from exporter.analysis.clusters import two_groups
 from exporter.baseline.baseline import Floats, locations, scale
 from exporter.baseline.calendar import local_seconds
 from exporter.baseline.seasons import hours_of_week
-from exporter.core.errors import ConfigError
+from exporter.core.result import LevelChange
 
+LEAST_RATIO = 1.05
+"""Smaller changes are not reported, unless they are asked for."""
 _HOUR_S, _DAY_S, _WEEK_S = 3_600.0, 86_400.0, 7 * 86_400.0
 _LEAST_HOURS = 3
 """A change that lasts for less is an incident, and its own end."""
@@ -28,31 +30,11 @@ _LEAST_POINTS = 12
 _LEAST_OF_MODE, _MODE_CHANGES_A_DAY = 20, 6.0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """At `unix_s` the level went from `before` to `after` (nanoseconds), each the median up to the change beside it.
-    `ratio` is after over before, without what the hours of the week explain."""
-
-    unix_s: float
-    before: float
-    after: float
-    ratio: float
-
-
-def require_ruptures() -> None:
-    """Raises ConfigError where the extra is not installed."""
-    try:
-        import ruptures  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        text = "change points need ruptures, which is not installed: pip install 'triton-canary[changes]'"
-        raise ConfigError([text]) from error
-
-
-def find_changes(unix_s: Sequence[float], values: Sequence[float], least_ratio: float, timezone: str) -> list[Change]:
+def find_changes(
+    unix_s: Sequence[float] | Floats, values: Sequence[float] | Floats, least_ratio: float, timezone: str
+) -> list[LevelChange]:
     """The changes of at least `least_ratio` (1.05: by 5 %, up or down) in a series in the order of its time; the values
-    are above 0. Needs `require_ruptures`."""
-    import ruptures
-
+    are above 0."""
     times, logs = np.asarray(unix_s, float), np.log(np.asarray(values, float))
     if len(times) < _LEAST_POINTS:
         return []
@@ -63,9 +45,7 @@ def find_changes(unix_s: Sequence[float], values: Sequence[float], least_ratio: 
     noise = max(1e-3, scale(np.diff(medians)) / math.sqrt(2))
     points = np.clip(medians - np.median(medians), -_reach(medians, noise), _reach(medians, noise))
     penalty = 2 * math.log(len(points)) * _variance(points, noise)
-    search = ruptures.KernelCPD(kernel="linear", min_size=_LEAST_HOURS).fit(points.reshape(-1, 1))
-    found = search.predict(pen=penalty)
-    edges = [0, *found]
+    edges = [0, *cuts(points, penalty, _LEAST_HOURS), len(points)]
     changes = []
     for index in range(1, len(edges) - 1):
         before = slice(edges[index - 1], edges[index])
@@ -77,8 +57,33 @@ def find_changes(unix_s: Sequence[float], values: Sequence[float], least_ratio: 
             earlier = (times >= hours[edges[index - 1]]) & (times < moment)
             later = (times >= moment) & (times < until)
             middle = math.exp(float(np.median(logs[earlier]))), math.exp(float(np.median(logs[later])))
-            changes.append(Change(moment, *middle, ratio))
+            changes.append(LevelChange(moment, *middle, ratio))
     return changes
+
+
+def cuts(points: Floats, penalty: float, least: int) -> list[int]:
+    """Where to cut the points into levels: the sum of their squared distances from their level's mean, and of `penalty`
+    for each cut, is the least that there is. Each level has at least so many points."""
+    count = len(points)
+    sums, squares = np.concatenate([[0.0], np.cumsum(points)]), np.concatenate([[0.0], np.cumsum(points**2)])
+    best, before = np.full(count + 1, math.inf), np.zeros(count + 1, int)
+    best[0] = -penalty
+    starts, until = np.zeros(1, int), np.full(count + 1, count + 1)
+    for end in range(least, count + 1):
+        lengths = end - starts
+        costs = best[starts] + squares[end] - squares[starts] - (sums[end] - sums[starts]) ** 2 / lengths
+        chosen = int(np.argmin(costs))
+        best[end], before[end] = costs[chosen] + penalty, starts[chosen]
+        # A start that is worse now by more than a cut costs stays worse than a cut here, once one is allowed.
+        worse = starts[costs > best[end]]
+        until[worse] = np.minimum(until[worse], end + least)
+        starts = np.append(starts[until[starts] > end + 1], end - least + 1 if end + 1 >= 2 * least else [])
+        starts = starts.astype(int)
+    found: list[int] = []
+    end = count if count >= least else 0
+    while (end := int(before[end])) > 0:
+        found.insert(0, end)
+    return found
 
 
 def _in_one_mode(times: Floats, logs: Floats) -> Floats:
