@@ -124,7 +124,7 @@ def regressed(level: LoadLevel) -> LevelVerdict:
             SignalVerdict(
                 *(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50),
                 version_ratio=1.2,
-                counts={tier: (3, 4, 3) for tier in p50},
+                counts=dict.fromkeys(p50, (3, 4, 3)),
                 modes=(3.2 * MS, 6.4 * MS),
             ),
             SignalVerdict(Signal.LATENCY_P99, 16.0 * MS, 1.0, {"warn": False}, version_ratio=1.05),
