@@ -23,6 +23,7 @@ from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.mlserver import MlServer
 from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
+from tests.waiting import patient
 
 SERVICE = OipService()
 SCHEMES = ["http", "grpc"]
@@ -110,7 +111,7 @@ async def test_statistics_from_the_metrics_page(server: MlServer) -> None:
     moved = difference([before, after], facts).model
     assert moved is not None
     assert moved.success.count == 3
-    assert 0 < moved.success.ns < 3 * NS
+    assert 0 < moved.success.ns < patient(3) * NS
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
