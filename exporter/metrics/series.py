@@ -81,6 +81,8 @@ def _values(probe: Probe) -> dict[str, int]:
 def _absent_of_tokens(probe: Probe) -> Iterator[Family]:
     if probe.target.takes_prompts:
         yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
+        if not probe.target.metrics_url:
+            yield from (tf.SERVER_RUNNING, tf.SERVER_KV_CACHE)
     else:
         yield from (family for family in tf.TABLE.families if family not in (tf.GOODPUT, tf.SLO_TOKEN_LIMIT))
     if probe.slo is None or not probe.slo.latency_ns:
