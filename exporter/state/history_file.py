@@ -169,9 +169,12 @@ def _decode(line: bytes) -> tuple[ProbeKey, SweepPoint] | None:
 
 
 def _decode_level(level: object, *figures: float | None) -> LevelPoint:
-    if len(figures) != len(FIGURES):
-        raise ValueError("another number of figures")
-    return LevelPoint(str(level), *(math.nan if figure is None else _finite(figure) for figure in figures))
+    known = [figure for figure in figures if figure is not None]
+    if len(figures) != len(FIGURES) or not all(map(math.isfinite, known)):
+        raise ValueError("not the figures of a level")
+    if len(known) == len(figures):
+        return LevelPoint(str(level), *known)
+    return LevelPoint(str(level), *(math.nan if figure is None else figure for figure in figures))
 
 
 def _finite(value: float) -> float:
