@@ -123,7 +123,12 @@ def regressed(level: LoadLevel) -> LevelVerdict:
     return LevelVerdict(
         level,
         (
-            SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50, version_ratio=1.2, modes=(3.2 * MS, 6.4 * MS)),
+            SignalVerdict(
+                *(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50),
+                version_ratio=1.2,
+                counts=dict.fromkeys(p50, (3, 4, 3)),
+                modes=(3.2 * MS, 6.4 * MS),
+            ),
             SignalVerdict(Signal.LATENCY_P99, 16.0 * MS, 1.0, {"warn": False}, version_ratio=1.05),
             SignalVerdict(Signal.THROUGHPUT, 410.0, 0.8125),
         ),
