@@ -241,8 +241,8 @@ async def run_cases(
     header = ["command line", "runs", "load", "throughput", "p50 p90 p95 p99", "server"]
     print(table([*header, "runs overlap: theirs / ours", "off: theirs / ours"], lines))
     print(f"\n{verdict(figures)}. Ratios are ours over perf_analyzer's.")
-    for fault in faults:
-        print(fault)
+    for problem in faults:
+        print(problem)
     return bool(figures) and not faults and not any(finding.is_off for finding in figures)
 
 

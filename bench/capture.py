@@ -84,14 +84,14 @@ def _command(port: int, file: Path) -> list[str]:
 
 async def _started(process: asyncio.subprocess.Process) -> None:
     assert process.stderr is not None
-    said = ""
+    reported = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_LIMIT_SECONDS):
             while line := (await process.stderr.readline()).decode(errors="replace"):
-                said += line
+                reported += line
                 if line.startswith("File:") or "listening on" in line:
                     return
-    raise NoCaptureError(f"the capture did not start: {said.strip()}")
+    raise NoCaptureError(f"the capture did not start: {reported.strip()}")
 
 
 # --- packets ---------------------------------------------------------------------------------------------------------

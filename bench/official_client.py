@@ -38,7 +38,7 @@ class Clock:
         self.begin = time.monotonic() + WARM_UP_SECONDS
         self.end = self.begin + seconds
 
-    def answered(self) -> bool:
+    def responded(self) -> bool:
         """Takes note of an answer. False: it was the last."""
         now = time.monotonic()
         self.count += self.begin <= now < self.end
@@ -57,7 +57,7 @@ def run_http(url: str, model: str, tensor: Tensor, count: int, seconds: float) -
 
     def loop() -> None:
         client.infer(model, [entry])
-        while clock.answered():
+        while clock.responded():
             client.infer(model, [entry])
 
     gevent.joinall([gevent.spawn(loop) for _ in range(count)], raise_error=True)
@@ -76,7 +76,7 @@ async def run_grpc(url: str, model: str, tensor: Tensor, count: int, seconds: fl
 
         async def loop() -> None:
             await client.infer(model, [entry])
-            while clock.answered():
+            while clock.responded():
                 await client.infer(model, [entry])
 
         await asyncio.gather(*(loop() for _ in range(count)))

@@ -81,9 +81,9 @@ def torchserve(address: str) -> Call:
     url, headers = f"http://{address}/predictions/double", {"Content-Type": "application/json"}
 
     def call() -> bytes:
-        answer = session.post(url, data=BODY.encode(), headers=headers)
-        answer.raise_for_status()
-        return answer.content
+        response = session.post(url, data=BODY.encode(), headers=headers)
+        response.raise_for_status()
+        return response.content
 
     return call
 

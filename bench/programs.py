@@ -58,8 +58,8 @@ async def run_program(
         await process.wait()
     printed = output.decode(errors="replace")
     if process.returncode != 0:
-        said = "\n".join(printed.splitlines()[-LINES_SHOWN:])
-        raise BenchError(f"{Path(command[0]).name} ended with status {process.returncode}:\n{said}")
+        reported = "\n".join(printed.splitlines()[-LINES_SHOWN:])
+        raise BenchError(f"{Path(command[0]).name} ended with status {process.returncode}:\n{reported}")
     return Ended(printed, _children_cpu_seconds() - before, watch.peak_bytes)
 
 

@@ -84,8 +84,8 @@ class Setting:
     def get(self, path: str) -> bytes:
         """A page of the server's HTTP door."""
         try:
-            with urllib.request.urlopen(f"{self.server.http_url}{path}", timeout=10) as answer:
-                return bytes(answer.read())
+            with urllib.request.urlopen(f"{self.server.http_url}{path}", timeout=10) as response:
+                return bytes(response.read())
         except OSError as error:
             raise BenchError(f"{path}: {error}") from error
 

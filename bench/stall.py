@@ -43,7 +43,7 @@ class Stalled:
 
     p99_seconds: float
     sent_p99_seconds: float | None = None
-    answered: int | None = None
+    responded: int | None = None
     unsent: int | None = None
     lost: int | None = None
 
@@ -112,7 +112,7 @@ def summarize(run: own_load.OwnRun) -> Stalled:
     return Stalled(
         float(response_ns) / NS,
         float(sent_ns) / NS,
-        answered=len(columns),
+        responded=len(columns),
         unsent=run.unsent,
         lost=count_gaps(columns.intended_ns, RATE) - run.unsent,
     )
@@ -127,7 +127,7 @@ def count_gaps(intended_ns: npt.NDArray[np.int64], rate: int) -> int:
 def _row(case: Case[Stalled], tool: str) -> list[str]:
     runs = case.of(tool)
     sent = [run.sent_p99_seconds for run in runs if run.sent_p99_seconds is not None]
-    counts = [[run.answered for run in runs], [run.unsent for run in runs], [run.lost for run in runs]]
+    counts = [[run.responded for run in runs], [run.unsent for run in runs], [run.lost for run in runs]]
     known = [[value for value in values if value is not None] for values in counts]
     return [
         *case.cells,

@@ -69,7 +69,7 @@ def test_the_functions_that_the_architecture_follows_exist() -> None:
 def test_the_architecture_names_packages_that_exist() -> None:
     named = re.findall(r"`([\w/.]+(?:\.py|/))`", (DOCS / "architecture.md").read_text())
     assert len(set(named)) > 50
-    assert [room for room in named if not (TESTS.parent / "exporter" / room).exists()] == []
+    assert [space for space in named if not (TESTS.parent / "exporter" / space).exists()] == []
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ def part_us(server: ModelStatistics, part: str) -> int | None:
     where the server tells of its requests but not of that: other kinds than Triton's tell their requests' time alone,
     or also the queue's."""
     stat: DurationStat = getattr(server, part)
-    tells_queue = bool(server.queue.count or server.queue.ns or server.cache_hit.count)
-    told = tells_queue if part == "queue" else server.tells_computing
-    return average_us(stat) if told or server.success.count == 0 else None
+    reports_queue = bool(server.queue.count or server.queue.ns or server.cache_hit.count)
+    reported = reports_queue if part == "queue" else server.reports_compute
+    return average_us(stat) if reported or server.success.count == 0 else None
 
 
 def has_cache(facts: ModelFacts | None, composing: Sequence[ModelStatistics]) -> bool:

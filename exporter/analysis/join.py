@@ -15,7 +15,16 @@ from exporter.core.window import RecordColumns, Window
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be somebody else's before its means say nothing of ours."""
 
-_SERVER_PARTS = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+_SERVER_PARTS = (
+    "queue",
+    "compute_input",
+    "compute_infer",
+    "compute_output",
+    "cache_hit",
+    "cache_miss",
+    "prefill",
+    "decode",
+)
 COMPONENTS = ("client_send", "client_receive", "network", "server_overhead", *_SERVER_PARTS, "composing")
 """All that a breakdown can have; `composing` takes the place of the computing of an ensemble."""
 
@@ -30,7 +39,7 @@ class Breakdown:
 
 
 COUNTED_FEWER = (
-    "the server counted {counted} requests where it answered {answered}: its statistics began anew, or are not of all "
+    "the server counted {counted} requests where it answered {responded}: its statistics restarted, or are not of all "
     "replicas behind this url"
 )
 
@@ -41,7 +50,7 @@ class OurShare:
     were ok, give or take `edge`. A decoupled model's requests, too, are counted between their start and their end."""
 
     requests: int
-    answered: int
+    responded: int
     edge: int
 
 
@@ -57,16 +66,16 @@ def our_share(columns: RecordColumns, windows: Sequence[Window]) -> OurShare | N
     if before is None or after is None:
         return None
     duration_ns = max(1, sum(window.duration_ns for window in windows))
-    first_ns, last_ns = (before.asked_ns + before.answered_ns) / 2, (after.asked_ns + after.answered_ns) / 2
+    first_ns, last_ns = (before.asked_ns + before.received_ns) / 2, (after.asked_ns + after.received_ns) / 2
     # What never came to a socket (no connection, no TLS) the server can't have counted.
     sent = columns.sent_ns > 0
     inside = sent & (columns.last_ns > first_ns)
     ok = columns.outcome == Outcome.OK
     later = max(0.0, last_ns - end_ns) / duration_ns
-    asking_ns = (before.answered_ns - before.asked_ns) + max(0, after.answered_ns - end_ns)
+    asking_ns = (before.received_ns - before.asked_ns) + max(0, after.received_ns - end_ns)
     return OurShare(
         requests=round(int(np.count_nonzero(inside)) + later * int(np.count_nonzero(sent))),
-        answered=round(int(np.count_nonzero(inside & ok)) + later * int(np.count_nonzero(ok))),
+        responded=round(int(np.count_nonzero(inside & ok)) + later * int(np.count_nonzero(ok))),
         # A server counts a request a moment after it has answered it: one at least may be on the wrong side.
         edge=max(1, *(window.in_flight for window in windows)) + math.ceil(len(columns) * asking_ns / duration_ns),
     )
@@ -80,9 +89,9 @@ def foreign_requests(server: ModelStatistics, ours: int, edge: int) -> int:
 
 def contradiction(server: ModelStatistics, share: OurShare) -> str:
     """Why the server's figures can't be of our requests, "" if they can: it must have counted what it answered."""
-    if server.success.count >= share.answered - share.edge:
+    if server.success.count >= share.responded - share.edge:
         return ""
-    return COUNTED_FEWER.format(counted=server.success.count, answered=share.answered)
+    return COUNTED_FEWER.format(counted=server.success.count, responded=share.responded)
 
 
 def foreign_ratio(server: ModelStatistics, foreign: int) -> float:
@@ -129,10 +138,10 @@ def _inside_ns(server: ModelStatistics) -> dict[str, float]:
     parts: dict[str, DurationStat] = {name: getattr(server, name) for name in _SERVER_PARTS}
     # A model without a response cache has no cache figures, and some servers tell of no queue or of nothing inside a
     # request: absent, not 0.
-    computes = server.tells_computing
-    told = {name: part.ns > 0 or (computes and name.startswith("compute_")) for name, part in parts.items()}
-    told["queue"] = server.queue.count > 0 or server.queue.ns > 0
-    return {name: part.ns / requests for name, part in parts.items() if told[name]}
+    computes = server.reports_compute
+    reported = {name: part.ns > 0 or (computes and name.startswith("compute_")) for name, part in parts.items()}
+    reported["queue"] = server.queue.count > 0 or server.queue.ns > 0
+    return {name: part.ns / requests for name, part in parts.items() if reported[name]}
 
 
 def _inside_ensemble_ns(

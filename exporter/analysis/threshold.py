@@ -27,12 +27,12 @@ deviations in one of 20 levels: those requests are not lost."""
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What the times of a level must keep: their `percentile`, or their mean, is at most `limit_ns`. `error_room` is
+    """What the times of a level must keep: their `percentile`, or their mean, is at most `limit_ns`. `error_margin` is
     the part of errors that it leaves, whatever must be reached beside it."""
 
     limit_ns: int
     percentile: float | None
-    error_room: float = 1.0
+    error_margin: float = 1.0
 
 
 def threshold_of(probe: Probe) -> Threshold | None:
@@ -86,8 +86,8 @@ def is_within(threshold: Threshold, measurement: Measurement, times: LatencySumm
     error_ratio = measurement.error_ratio
     if times is None or error_ratio is None:
         return False
-    room = threshold.error_room
-    if error_ratio > room and not math.isclose(error_ratio, room):
+    space = threshold.error_margin
+    if error_ratio > space and not math.isclose(error_ratio, space):
         return False
     if threshold.percentile is None:
         return times.mean_ns <= threshold.limit_ns

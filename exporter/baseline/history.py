@@ -116,7 +116,7 @@ class History:
     def add(self, unix_s: float, logs: dict[Signal, float], *, unstable: bool, kept_s: float) -> None:
         """Takes a sweep in. What is older than `kept_s` goes."""
         if self._count == len(self._recent):
-            self._make_room(kept_s)
+            self._free_space(kept_s)
         if self._count and unix_s <= self._recent.unix_s[self._count - 1]:
             return  # the clock was set back: rows must stay in order
         row = self._count
@@ -139,7 +139,7 @@ class History:
         """A copy that changes on its own."""
         return History(self.older, self.recent, self._count)
 
-    def _make_room(self, kept_s: float) -> None:
+    def _free_space(self, kept_s: float) -> None:
         """Arrays grow to twice `RECENT`; then the older half is thinned."""
         size = len(self._recent)
         if size < 2 * RECENT:

@@ -29,14 +29,14 @@ def baseline_key(probe: Probe) -> str:
 def load_hash(probe: Probe) -> str:
     """Twelve hex digits over payload, levels, measurement and protocol. What has its default does not count, so that
     an option that a later release brings changes nothing for who does not use it."""
-    load = {key: value for key, value in _said(probe).items() if key not in _NO_LOAD}
-    measurement = {key: value for key, value in _said(probe.measurement).items() if key not in _NO_MEASUREMENT}
-    target = {key: value for key, value in _said(probe.target).items() if key in _PROTOCOL}
-    canonical = json.dumps([load | {"measurement": measurement}, target], default=_said, sort_keys=True)
+    load = {key: value for key, value in _plain(probe).items() if key not in _NO_LOAD}
+    measurement = {key: value for key, value in _plain(probe.measurement).items() if key not in _NO_MEASUREMENT}
+    target = {key: value for key, value in _plain(probe.target).items() if key in _PROTOCOL}
+    canonical = json.dumps([load | {"measurement": measurement}, target], default=_plain, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def _said(value: Any) -> dict[str, Any]:
+def _plain(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that have not their default; all of a target's, which has them from its url."""
     if isinstance(value, Target):
         return {entry.name: getattr(value, entry.name) for entry in fields(value)}

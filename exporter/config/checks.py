@@ -28,8 +28,8 @@ from exporter.payload.timing_files import has_steps
 MAX_LABELS = 5
 
 
-_TARGET_STAND_IN = {"name": "x", "kind": "triton", "url": "http://x"}
-_PROBE_STAND_IN = {"name": "x", "target": "x", "model": "x", "schedule": {"every": "1h"}, "load": {"concurrency": 1}}
+_TARGET_PLACEHOLDER = {"name": "x", "kind": "triton", "url": "http://x"}
+_PROBE_PLACEHOLDER = {"name": "x", "target": "x", "model": "x", "schedule": {"every": "1h"}, "load": {"concurrency": 1}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,27 @@ class Entry:
 
 def salvage_targets(values: object) -> list[Entry | None]:
     """The targets in raw values, None for what is no target at all."""
-    return _salvage(values, TargetSettings, _TARGET_STAND_IN)
+    return _salvage(values, TargetSettings, _TARGET_PLACEHOLDER)
 
 
 def salvage_probes(values: object) -> list[Entry | None]:
     """The probes in raw values, None for what is no probe at all."""
-    return _salvage(values, ProbeSettings, _PROBE_STAND_IN)
+    return _salvage(values, ProbeSettings, _PROBE_PLACEHOLDER)
 
 
-def _salvage(values: object, model: type[BaseModel], stand_in: Mapping[str, Any]) -> list[Entry | None]:
+def _salvage(values: object, model: type[BaseModel], placeholder: Mapping[str, Any]) -> list[Entry | None]:
     if not isinstance(values, list):
         return [None]
-    return [_salvaged(value, model, stand_in) if isinstance(value, Mapping) else None for value in values]
+    return [_salvaged(value, model, placeholder) if isinstance(value, Mapping) else None for value in values]
 
 
-def _salvaged(value: Mapping[str, Any], model: type[BaseModel], stand_in: Mapping[str, Any]) -> Entry:
+def _salvaged(value: Mapping[str, Any], model: type[BaseModel], placeholder: Mapping[str, Any]) -> Entry:
     try:
         return Entry(model.model_validate(value), frozenset())
     except ValidationError as error:
         broken = frozenset(str(details["loc"][0]) for details in error.errors(include_url=False) if details["loc"])
     whole = {key: inner for key, inner in value.items() if key not in broken}
-    whole |= {key: inner for key, inner in stand_in.items() if key in broken}
+    whole |= {key: inner for key, inner in placeholder.items() if key in broken}
     return Entry(model.model_validate(whole), broken)
 
 

@@ -89,6 +89,11 @@ class HttpSdSettings(Section):
         default={}, description="Headers of the request, by name; a secret comes from `env` or `file`."
     )
     ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
+    proxy_url: Annotated[StrictStr, AfterValidator(text.proxy)] = Field(
+        default="",
+        description="The proxy, `http://host:port`, that the page is read through. By default there is none: "
+        "`HTTP_PROXY` and its like are ignored.",
+    )
 
 
 class DiscoverSettings(Section):
@@ -116,7 +121,7 @@ class TargetSettings(Section):
         default="triton",
         description="What serves there: Triton, Triton as a library in our own process (`triton_in_process`), another "
         "server of the Open Inference Protocol (`oip`), TensorFlow Serving, TorchServe, or a server of "
-        "OpenAI's HTTP API (`openai`). See "
+        "OpenAI's HTTP API (`openai`) or Triton's generate extension (`triton_generate`). See "
         "[service kinds](service-kinds.md).",
     )
     url: Annotated[text.Endpoint, PlainValidator(text.parse_endpoint)] | None = Field(

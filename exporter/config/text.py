@@ -55,7 +55,7 @@ REFUSED_HEADERS = frozenset(_HEADERS_OF_CLIENTS.split())
 
 _LABELS_OF_PROMETHEUS = "job instance endpoint namespace pod container service node le quantile alertname severity"
 _LABELS_OF_METRICS = """
-    target probe model mode level percentile unit component gpu source composing_model slo signal tier outcome
+    target probe model mode level percentile unit component gpu source composing_model slo signal tier counted outcome
     status reason collector metrics_instance hash
     url group kind protocol version served_version backend platform batch_size priority variant variant_group
     config_hash probe_config_hash model_config_hash
@@ -170,6 +170,16 @@ def parse_endpoint(given: object) -> Endpoint:
 def web_page(given: str) -> str:
     """The url of a page that is read as it is."""
     _split(given, ("http", "https"))
+    return given
+
+
+def proxy(given: str) -> str:
+    """The url of a proxy that speaks HTTP, with its port."""
+    if "@" in given:
+        raise ValueError("a url must not hold a user or password: a proxy that asks for one can't be used")
+    parts, port = _split(given, ("http",))
+    if not port or parts.path.strip("/"):
+        raise ValueError("must be http://host:port")
     return given
 
 

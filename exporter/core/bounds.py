@@ -70,7 +70,7 @@ HEADER_FRAMES = bound(64, "", "frames of a block of headers", "the connection fa
 HTTP2_FRAME = bound(1 << 20, "bytes", "an HTTP/2 frame", "the connection fails")
 SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fails")
 SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
-HTTP2_ANSWERS = bound(1000, "", "PING and SETTINGS while our answers are not read", "the connection fails")
+HTTP2_ACKNOWLEDGEMENTS = bound(1000, "", "PING and SETTINGS while our answers are not read", "the connection fails")
 
 # --- what is sent, whose sizes a server's metadata gives --------------------------------------------------------------
 REQUEST_BYTES = bound(1 << 30, "bytes", "generated tensors of a request, on the wire or in memory", "`bad_input`")

@@ -121,6 +121,8 @@ class ModelStatistics:
     compute_output: DurationStat = DurationStat()
     cache_hit: DurationStat = DurationStat()
     cache_miss: DurationStat = DurationStat()
+    prefill: DurationStat = DurationStat()
+    decode: DurationStat = DurationStat()
     batches: tuple[BatchStat, ...] = ()
 
     @property
@@ -129,7 +131,7 @@ class ModelStatistics:
         return self.success.count + (self.fail.count if self.fail else 0)
 
     @property
-    def tells_computing(self) -> bool:
+    def reports_compute(self) -> bool:
         """Whether the server tells what is inside of a request's time: not all do, and then there is no 0 to show."""
         parts = (self.compute_input, self.compute_infer, self.compute_output, self.cache_hit, self.cache_miss)
         return any(part.count or part.ns for part in parts)
@@ -137,10 +139,10 @@ class ModelStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """What the server said at one moment: asked at `asked_ns`, answered at `answered_ns` (monotonic)."""
+    """What the server said at one moment: asked at `asked_ns`, answered at `received_ns` (monotonic)."""
 
     asked_ns: int
-    answered_ns: int
+    received_ns: int
     models: tuple[ModelStatistics, ...]
 
 

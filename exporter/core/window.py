@@ -132,7 +132,7 @@ class Checked:
     """Answers that were held against what is expected of them, and the first difference in words. `unchecked` are those
     for which there was no time."""
 
-    answers: int = 0
+    responses: int = 0
     wrong: int = 0
     error: OutputError | None = None
     difference: str = ""
@@ -141,7 +141,7 @@ class Checked:
     def __add__(self, other: Checked) -> Checked:
         errors = [error for error in (self.error, other.error) if error is not None]
         return Checked(
-            answers=self.answers + other.answers,
+            responses=self.responses + other.responses,
             wrong=self.wrong + other.wrong,
             error=sum(errors[1:], errors[0]) if errors else None,
             difference=self.difference or other.difference,

@@ -29,7 +29,7 @@ from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
@@ -180,7 +180,7 @@ class Daemon:
         self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
-    async def _read_source(self, source: Source) -> Answer:
+    async def _read_source(self, source: Source) -> Response:
         return await read_source(source, self._pool.ready_models)
 
     def _claim_data(self) -> None:
@@ -310,7 +310,7 @@ class Daemon:
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
             archive_error=lambda: self._archive.last_error,
-            data_error=lambda: self._lock.refusal,
+            data_error=lambda: self._lock.refusal or self._board.state_write_problem or self._baselines.write_problem,
             config_hash=lambda: self._reloader.hash,
             config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
             config_reload_success_unix_s=lambda: self._reloader.success_unix_s,

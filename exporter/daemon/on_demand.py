@@ -101,7 +101,7 @@ class OnDemand:
             await asyncio.wait({started})
         result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
         self._ledger.charge(result)
-        self._tell(result)
+        self._notify(result)
         return result
 
     def _no_sweep(self, probe: Probe, reason: SkipReason) -> NoSweep:
@@ -109,7 +109,7 @@ class OnDemand:
             return NoSweep[reason.name]
         return NoSweep.GROUP_BUSY if self._scheduler.is_busy(probe.target.group) else NoSweep.ALL_BUSY
 
-    def _tell(self, result: SweepResult) -> None:
+    def _notify(self, result: SweepResult) -> None:
         _log.info(
             "sweep on demand",
             extra=fields(

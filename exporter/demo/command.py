@@ -85,11 +85,11 @@ class _Demo:
 
     def start(self, daemon: Sequence[str]) -> None:
         """Starts Triton and the daemon; returns when both are ready."""
-        environment = make_environment(self._tell)
-        self._tell("starting Triton with the sample models")
+        environment = make_environment(self._notify)
+        self._notify("starting Triton with the sample models")
         self._triton = EmbeddedTriton(environment, log_path=self._folder / "triton.log")
         self._triton.start()
-        self._tell("starting the daemon")
+        self._notify("starting the daemon")
         file = self._folder / "demo.yaml"
         file.write_text(demo_config(self._triton, self._folder, self._listen), encoding="utf-8")
         self._daemon = KeptProcess(
@@ -100,21 +100,21 @@ class _Demo:
 
     def show_first_sweeps(self) -> None:
         """Tells each probe's first sweep as it lands; then all of them in a table, and where to look."""
-        self._tell(f"waiting for the first sweeps; status page: http://{self._listen}/")
-        told: set[str] = set()
+        self._notify(f"waiting for the first sweeps; status page: http://{self._listen}/")
+        shown: set[str] = set()
         latest: list[ProbeJson] = []
         for probes in self._statuses(FIRST_SWEEPS_SECONDS, until_all_landed=True):
             latest = probes or latest
             for probe in latest:
-                if landed(probe) and probe["name"] not in told:
-                    told.add(probe["name"])
-                    self._tell(f"{len(told)}/{len(latest)} {one_line(probe)}")
+                if landed(probe) and probe["name"] not in shown:
+                    shown.add(probe["name"])
+                    self._notify(f"{len(shown)}/{len(latest)} {one_line(probe)}")
         self._console.print(table(latest))
         self._show_addresses()
 
     def watch(self) -> NoReturn:
         """Returns only by an exception: KeyboardInterrupt, or _DemoError once something has ended by itself."""
-        self._tell("running until Ctrl-C")
+        self._notify("running until Ctrl-C")
         while True:
             self._check_alive()
             time.sleep(POLL_SECONDS)
@@ -169,7 +169,7 @@ class _Demo:
         for name, address in addresses.items():
             self._console.print(f"{name:<14} {address}")
 
-    def _tell(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
         self._console.print(text, style="dim")
 
 

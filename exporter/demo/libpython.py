@@ -101,14 +101,14 @@ def _fetch(progress: Progress) -> None:
     apt += ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "-o", "Acquire::Retries=2"]
     apt += ["-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"]
     name = f"libpython{python_version()}"
-    said = _run([*apt, "update"], work)
+    output = _run([*apt, "update"], work)
     for package in (name, f"{name}t64"):  # Ubuntu 24.04 has the second
-        said += _run([*apt, "download", package], work)
+        output += _run([*apt, "download", package], work)
         for archive in work.glob("*.deb"):
             _run(["dpkg", "-x", str(archive), str(work / "unpacked")], work)
     libraries = [path for path in work.glob(f"unpacked/**/{library_name()}") if path.is_file()]
     if not libraries:
-        lines = "\n".join(f"  {line}" for line in deque(said, LINES_SHOWN))
+        lines = "\n".join(f"  {line}" for line in deque(output, LINES_SHOWN))
         raise LibpythonError(f"{lacking_text()} Fetching it failed; the last lines of apt-get:\n{lines}")
     made = work / "made"
     made.mkdir()

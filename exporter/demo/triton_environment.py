@@ -25,7 +25,7 @@ from exporter.demo.machine import Machine, demo_space, space_lacks
 
 MADE_MARKER = ".made"
 PIP_LINES_KEPT = 12
-PIP_LINES_TOLD = ("Collecting", "Downloading", "Installing")
+PIP_LINES_SHOWN = ("Collecting", "Downloading", "Installing")
 
 
 class EmbeddedTritonError(TritonCanaryError):
@@ -140,11 +140,11 @@ def _install(environment: TritonEnvironment, progress: Progress) -> None:
     except LibpythonError as error:
         raise EmbeddedTritonError(str(error)) from error
     progress(f"making the embedded Triton's environment in {environment.root} (once; about 320 MB)")
-    _run_told([sys.executable, "-m", "venv", str(environment.root)], progress)
+    _run_with_progress([sys.executable, "-m", "venv", str(environment.root)], progress)
     with importlib.resources.as_file(importlib.resources.files(__package__) / "triton-constraints.txt") as requirements:
         pip = [str(environment.python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
         options = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--no-warn-script-location"]
-        _run_told([*pip, "install", *options, "--requirement", str(requirements)], progress)
+        _run_with_progress([*pip, "install", *options, "--requirement", str(requirements)], progress)
     stub = environment.tritonserver / "python_backend_stubs" / python_version() / "triton_python_backend_stub"
     shutil.copy2(stub, environment.backends / "python")
     link_libpython(environment, libpython)
@@ -163,7 +163,7 @@ def link_libpython(environment: TritonEnvironment, libpython: Path) -> None:
         (folder / name).symlink_to(libpython)
 
 
-def _run_told(command: list[str], progress: Progress) -> None:
+def _run_with_progress(command: list[str], progress: Progress) -> None:
     """Runs a command, telling its milestones; raises EmbeddedTritonError with its last lines if it fails."""
     last_lines: deque[str] = deque(maxlen=PIP_LINES_KEPT)
     variables = _without_python_variables()
@@ -174,7 +174,7 @@ def _run_told(command: list[str], progress: Progress) -> None:
         try:
             for line in map(str.strip, process.stdout):
                 last_lines.append(line)
-                if line.startswith(PIP_LINES_TOLD):
+                if line.startswith(PIP_LINES_SHOWN):
                     progress(line.split(" (from ")[0])
         except BaseException:
             process.kill()

@@ -18,7 +18,7 @@ from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.discovery.expand import capped, expand, replicas
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from exporter.logs import fields
 
 MODELS_REFRESH_NS = 30 * NS
@@ -31,7 +31,7 @@ _log = logging.getLogger("exporter.discovery")
 class SourceState:
     """What a source said last that was good (None: nothing yet), and why it does not say it now."""
 
-    found: Answer | None = None
+    found: Response | None = None
     error: str = ""
 
 
@@ -44,7 +44,7 @@ class Discovery:
     def __init__(
         self,
         on_change: Callable[[], None],
-        read_source: Callable[[Source], Awaitable[Answer]],
+        read_source: Callable[[Source], Awaitable[Response]],
         *,
         measured: Callable[[str], bool] = lambda _group: True,
     ) -> None:
@@ -123,7 +123,7 @@ class Discovery:
                 self._failed(source, f"{type(error).__name__}: {error}")
             await asyncio.sleep(source.refresh_ns / NS)
 
-    def _took(self, source: Source, found: Answer) -> None:
+    def _took(self, source: Source, found: Response) -> None:
         before = self._states.get(source, SourceState())
         self._states[source] = SourceState(found)
         if before.error:
@@ -155,7 +155,8 @@ def sources_of(
             make = partial(Source, build_target(pattern), discover.refresh_ns, labels=discover.labels)
             if discover.http_sd is not None:
                 page = discover.http_sd
-                sources.append(make(url=page.url, headers=build_headers(page.headers), ca_file=page.ca_file))
+                headers = build_headers(page.headers)
+                sources.append(make(url=page.url, headers=headers, ca_file=page.ca_file, proxy_url=page.proxy_url))
             else:
                 sources.append(make(dns=discover.dns, files=discover.file_sd))
         if pattern.name in with_models:

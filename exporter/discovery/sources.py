@@ -55,6 +55,7 @@ class Source:
     url: str = ""
     headers: tuple[Header, ...] = ()
     ca_file: str = ""
+    proxy_url: str = ""
     labels: tuple[str, ...] = ()
 
     @property
@@ -63,7 +64,7 @@ class Source:
         return not (self.dns or self.files or self.url)
 
 
-Answer = tuple[Found, ...] | tuple[str, ...]
+Response = tuple[Found, ...] | tuple[str, ...]
 """Addresses, or the names of models; sorted, each once."""
 
 
@@ -71,7 +72,7 @@ ReadyModels = Callable[[Target], Awaitable[tuple[str, ...]]]
 """Reads a server's models. Raises PreflightError, WorkerLostError or TimeoutError."""
 
 
-async def read(source: Source, ready_models: ReadyModels) -> Answer:
+async def read(source: Source, ready_models: ReadyModels) -> Response:
     """What the source says now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
     if source.dns:
         return await _resolve(source.target)
@@ -143,7 +144,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             **dict(read_headers(source.headers)),
         }
         with (
-            PageSession(TlsOptions(ca_file=source.ca_file)) as session,
+            PageSession(TlsOptions(ca_file=source.ca_file), source.proxy_url) as session,
             session.until(deadline_ns),
             session.get(source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS) as response,
         ):

@@ -21,7 +21,7 @@ from exporter.core.units import NS
 from exporter.core.window import Checked
 from exporter.payload import OutputComparison, Step, compare
 from exporter.services.base import Service
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 
 MAX_WAITING = 1024
 MAX_WAITING_BYTES = 16 << 20
@@ -57,9 +57,9 @@ class Checker:
         self._on_checked = on_checked
         self.due = 0
         """Responses so far of which something is expected, checked or not."""
-        self._waiting: deque[tuple[int, Answer, int]] = deque()
+        self._waiting: deque[tuple[int, Response, int]] = deque()
         self._waiting_bytes = 0
-        self._known: dict[int, tuple[Answer, OutputComparison]] = {}
+        self._known: dict[int, tuple[Response, OutputComparison]] = {}
         self._known_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._next_ns = 0
@@ -67,7 +67,7 @@ class Checker:
         self._checked = Checked()
         self._unchecked = 0
 
-    def put_aside(self, step: int, answer: Answer, row: int) -> None:
+    def put_aside(self, step: int, response: Response, row: int) -> None:
         """An answer that came for a request with the step of this number, in that row of the records. Hot."""
         if not self._steps[step].expected:
             return
@@ -75,8 +75,8 @@ class Checker:
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES:
             self._unchecked += 1
             return
-        self._waiting.append((step, answer, row))
-        self._waiting_bytes += answer.size
+        self._waiting.append((step, response, row))
+        self._waiting_bytes += response.size
         if self._timer is None:
             self._timer = self._loop.call_at(self._next_ns / NS, self._slice)
 
@@ -97,29 +97,29 @@ class Checker:
     def _slice(self) -> None:
         begin_ns = now_ns = time.monotonic_ns()
         while self._waiting and now_ns - begin_ns < SLICE_NS:
-            number, answer, row = self._waiting.popleft()
-            self._waiting_bytes -= answer.size
-            self._check(number, answer, row)
+            number, response, row = self._waiting.popleft()
+            self._waiting_bytes -= response.size
+            self._check(number, response, row)
             now_ns = time.monotonic_ns()
         self._next_ns = now_ns + SLICE_GAP * (now_ns - begin_ns)
         self._timer = self._loop.call_at(self._next_ns / NS, self._slice) if self._waiting else None
 
-    def _check(self, number: int, answer: Answer, row: int) -> None:
+    def _check(self, number: int, response: Response, row: int) -> None:
         step = self._steps[number]
         known = self._known.get(number)
-        if known is not None and known[0].messages == answer.messages:
+        if known is not None and known[0].messages == response.messages:
             comparison = known[1]
         else:
-            comparison = self._compare(step, answer)
-            self._remember(number, answer, comparison)
+            comparison = self._compare(step, response)
+            self._remember(number, response, comparison)
         wrong = bool(comparison.difference)
         self._checked += Checked(1, int(wrong), comparison.error, comparison.difference)
         self._on_checked(row, comparison.difference)
 
-    def _compare(self, step: Step, answer: Answer) -> OutputComparison:
+    def _compare(self, step: Step, response: Response) -> OutputComparison:
         """All answers of a request with all that are expected; the step's place is in the words."""
         try:
-            found = self._service.read_answer(self._facts, answer)
+            found = self._service.decode_response(self._facts, response)
         except ProtocolError as error:
             return OutputComparison(f"{_of(step)}{error}", None)
         if len(found) != len(step.expected):
@@ -132,10 +132,10 @@ class Checker:
             whole += OutputComparison(difference, part.error)
         return whole
 
-    def _remember(self, number: int, answer: Answer, comparison: OutputComparison) -> None:
-        if number not in self._known and self._known_bytes + answer.size <= MAX_KNOWN_BYTES:
-            self._known[number] = (answer, comparison)
-            self._known_bytes += answer.size
+    def _remember(self, number: int, response: Response, comparison: OutputComparison) -> None:
+        if number not in self._known and self._known_bytes + response.size <= MAX_KNOWN_BYTES:
+            self._known[number] = (response, comparison)
+            self._known_bytes += response.size
 
 
 def _of(step: Step) -> str:

@@ -51,7 +51,6 @@ class Guard:
 
     __slots__ = (
         "_account",
-        "_answers",
         "_before",
         "_charged",
         "_checked",
@@ -65,6 +64,7 @@ class Guard:
         "_max_duration_ns",
         "_max_latency_ns",
         "_max_requests",
+        "_responses",
         "_rules",
         "_sent_cell",
         "_slow",
@@ -95,7 +95,7 @@ class Guard:
         self._max_duration_ns = max_duration_ns
         self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
         self._slow = 0
-        self._answers = 0
+        self._responses = 0
         self._errors = 0
         self._in_a_row = 0
         self._counts: dict[Outcome, int] = {}
@@ -110,9 +110,9 @@ class Guard:
         return self._total - self._before
 
     @property
-    def answers(self) -> int:
+    def responses(self) -> int:
         """Requests that have ended so far, the cancelled not counted."""
-        return self._answers
+        return self._responses
 
     def send(self) -> Stop | None:
         """Asks for one more request: None grants and counts it."""
@@ -150,7 +150,7 @@ class Guard:
         """A request ended, with this text if it failed, so long after it was sent."""
         if outcome is _CANCELLED:
             return None
-        self._answers += 1
+        self._responses += 1
         if outcome is _OK:
             self._in_a_row = 0
             if latency_ns > self._max_latency_ns:
@@ -160,7 +160,7 @@ class Guard:
             elif self._slow:
                 self._slow -= 1
             # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
-            return self._judge() if self._answers == self._rules.error_min_requests else None
+            return self._judge() if self._responses == self._rules.error_min_requests else None
         self._errors += 1
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self._in_a_row += 1
@@ -183,10 +183,10 @@ class Guard:
         return Stop(Reason.LATENCY, f"{self._slow} more answers took longer than {limit} than did not; {last}")
 
     def _judge(self) -> Stop | None:
-        rules, answers = self._rules, self._answers
-        if answers < rules.error_min_requests or rules.max_error_ratio >= 1:
+        rules, responses = self._rules, self._responses
+        if responses < rules.error_min_requests or rules.max_error_ratio >= 1:
             return None
-        if self._errors + self._all_wrong() > rules.max_error_ratio * answers:
+        if self._errors + self._all_wrong() > rules.max_error_ratio * responses:
             allowed = f"more than the {100 * rules.max_error_ratio:.3g} % allowed"
             return Stop(Reason.ERROR_RATIO, f"{self._failures()}, {allowed}{self._last}")
         if self._in_a_row >= rules.error_min_requests:
@@ -201,11 +201,11 @@ class Guard:
 
     def _failures(self) -> str:
         """What failed, and how; what was wrong, of what was looked at."""
-        answers, errors, parts = self._answers, self._errors, []
+        responses, errors, parts = self._responses, self._errors, []
         if errors:
             ordered = sorted(self._counts.items(), key=lambda entry: -entry[1])
             counts = ", ".join(f"{count} {outcome.label}" for outcome, count in ordered)
-            parts.append(f"{errors} of {answers} requests failed ({100 * errors / answers:.3g} %: {counts})")
+            parts.append(f"{errors} of {responses} requests failed ({100 * errors / responses:.3g} %: {counts})")
         if self._wrong:
             share = 100 * self._wrong / self._checked
             parts.append(f"{self._wrong} of {self._checked} responses checked were wrong ({share:.3g} %)")

@@ -112,7 +112,7 @@ class InFlight:
         self.spared_until_ns = 0
         self._sends_nothing = self.stopped is not None
         if self._sender is not None and self.stopped is None:
-            self._sender.room()
+            self._sender.space()
 
     def next_request(self, call: Call) -> EncodedRequest | None:
         """What the call carries next, its step set in the call; None if it must wait for answers. Hot."""
@@ -135,14 +135,14 @@ class InFlight:
         elif not self.count:
             self.wake.set()
 
-    def ended_with_answer(self, call: Call) -> None:
+    def ended_with_response(self, call: Call) -> None:
         """The listener in its place where answers are checked. By then the call is on its way again."""
-        step, answer, row = call.step, call.answer, len(self.recorder)
-        call.answer = None
+        step, response, row = call.step, call.response, len(self.recorder)
+        call.response = None
         self.ended(call)
-        if answer is not None:
+        if response is not None:
             assert self.checker is not None
-            self.checker.put_aside(step, answer, row)
+            self.checker.put_aside(step, response, row)
 
     def checked(self, row: int, wrong: str) -> None:
         """The checker's finding: the request in that row of the records was ok, and its response is wrong in this way,
@@ -201,7 +201,7 @@ class InFlight:
         if self._abandoned:
             self._abandoned.count(now_ns)
             if self._sender is not None:
-                self._sender.room()
+                self._sender.space()
             next_ns = min(next_ns, self._abandoned.next_expiry_ns() or next_ns)
         if self._scan_timer is not None:
             self._scan_timer.cancel()

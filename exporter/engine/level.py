@@ -133,11 +133,11 @@ class Level:
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        probe, keep_answers = self._plan.probe, self._in_flight.checker is not None
+        probe, keep_responses = self._plan.probe, self._in_flight.checker is not None
         target = probe.target
-        listener = self._in_flight.ended_with_answer if keep_answers else self._in_flight.ended
+        listener = self._in_flight.ended_with_response if keep_responses else self._in_flight.ended
         channels = [
-            service.channel(target, listener, streaming=probe.streaming, keep_answers=keep_answers)
+            service.channel(target, listener, streaming=probe.streaming, keep_responses=keep_responses)
             for _ in range(max(service.connections(target, count), 1))
         ]
         self._in_flight.calls = tuple(Call(slot) for slot in range(count))
@@ -236,7 +236,7 @@ class Level:
         until_ns = self._grid_ns + self._options.warm_up_ns
         count = 1 + self._options.warm_up_requests  # the cold one is not one of them
         while self._in_flight.stopped is None:
-            missing = count - self._guard.answers
+            missing = count - self._guard.responses
             if missing > 0:
                 await self._warm_up_window(rows=len(self._in_flight.recorder) + missing)
             elif time.monotonic_ns() < until_ns:

@@ -60,7 +60,7 @@ class Sender(Protocol):
     def ended(self, call: Call) -> None:
         """A call of this sender has ended, and is its own again."""
 
-    def room(self) -> None:
+    def space(self) -> None:
         """The in-flight budget may have room again."""
 
     def stop(self) -> None:
@@ -84,7 +84,7 @@ class FirstCall:
     def ended(self, call: Call) -> None:
         self._on_warm()
 
-    def room(self) -> None:
+    def space(self) -> None:
         if not self._was_sent:
             self.start(time.monotonic_ns())
 
@@ -143,7 +143,7 @@ class ClosedLoop:
         # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
         self._send(call, call.last_ns)
 
-    def room(self) -> None:
+    def space(self) -> None:
         now_ns = time.monotonic_ns()
         for _ in range(len(self._parked)):
             self._send(self._parked.popleft(), now_ns)
@@ -248,7 +248,7 @@ class Periodic:
         if not self._under_way:
             self._on_finished()
 
-    def room(self) -> None:
+    def space(self) -> None:
         """Abandoned requests keep their places until the level is over: it is run once, and short."""
 
     def stop(self) -> None:
@@ -345,7 +345,7 @@ class OpenLoop:
         if self._exhausted:
             self._finish()
 
-    def room(self) -> None:
+    def space(self) -> None:
         if self._waiting:
             self._send_waiting(time.monotonic_ns())
             if self._exhausted:

@@ -54,12 +54,12 @@ class SequenceInFlight(InFlight):
         self._sequences.ended(self._turns.pop(call.slot), call.outcome, was_sent=call.sent_ns > 0)
         super().ended(call)
 
-    def ended_with_answer(self, call: Call) -> None:
-        """As `InFlight.ended_with_answer`, but a sequence that was cut short, or began its stream again, is not held
+    def ended_with_response(self, call: Call) -> None:
+        """As `InFlight.ended_with_response`, but a sequence that was cut short, or began its stream again, is not held
         against what the data expect."""
         if not self._turns[call.slot].as_in_data:
-            call.answer = None
-        super().ended_with_answer(call)
+            call.response = None
+        super().ended_with_response(call)
 
     async def end_sequences(self, limit_ns: int) -> None:
         """After `stop` and `drain`: ends all sequences that were begun, as many at a time as there are calls, and waits

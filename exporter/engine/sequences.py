@@ -22,7 +22,7 @@ from exporter.services.base import Place
 MAX_ID = 2**63 - 1
 """Triton's largest id is 2^64 - 1, but gRPC carries it as a signed number."""
 
-_ANSWERED = frozenset({Outcome.OK, Outcome.WRONG_OUTPUT})
+_ACKNOWLEDGED = frozenset({Outcome.OK, Outcome.WRONG_OUTPUT})
 _REFUSED = frozenset(
     {Outcome.CLIENT_ERROR, Outcome.AUTH_ERROR, Outcome.OVERLOAD, Outcome.SEQUENCE_CONFLICT, Outcome.TLS_ERROR}
 )
@@ -43,7 +43,7 @@ class Turn(NamedTuple):
 class _SequenceSlot:
     """A sequence under way; id 0: none."""
 
-    __slots__ = ("answered_start", "broken", "id", "in_flight", "left", "position", "stream")
+    __slots__ = ("acknowledged_start", "broken", "id", "in_flight", "left", "position", "stream")
 
     def __init__(self) -> None:
         self.id = 0
@@ -51,7 +51,7 @@ class _SequenceSlot:
         self.position = 0
         self.left = 0
         self.in_flight = 0
-        self.answered_start = False
+        self.acknowledged_start = False
         self.broken = False
 
 
@@ -107,12 +107,12 @@ class Sequences:
         place = turn.place
         if place.sequence_id != state.id:
             return
-        if outcome in _ANSWERED:
-            state.answered_start = True
+        if outcome in _ACKNOWLEDGED:
+            state.acknowledged_start = True
         if _is_over(place, outcome, was_sent=was_sent):
             self._held.discard(state.id)
             state.id = 0
-        elif outcome not in _ANSWERED:
+        elif outcome not in _ACKNOWLEDGED:
             state.broken = True
 
     def close(self) -> Iterator[Turn]:
@@ -126,7 +126,7 @@ class Sequences:
         if not state.in_flight:
             return True
         # The first and the last request must not overtake the others, or be overtaken: they travel alone.
-        return state.answered_start and state.left > 1 and not state.broken and not self._options.serial
+        return state.acknowledged_start and state.left > 1 and not state.broken and not self._options.serial
 
     def _begin(self, state: _SequenceSlot) -> None:
         state.id = next(number for number in self._ids if number not in self._held)
@@ -135,7 +135,7 @@ class Sequences:
         self._next_stream += 1
         state.position = 0
         state.left = self._length(state.stream)
-        state.answered_start = state.broken = False
+        state.acknowledged_start = state.broken = False
 
     def _length(self, stream: Sequence[int]) -> int:
         """That of the stream where the input data decides; else evenly distributed over the whole numbers within
@@ -150,7 +150,7 @@ class Sequences:
 
 def _is_over(place: Place, outcome: Outcome, *, was_sent: bool) -> bool:
     """Whether the server has no such sequence any more, or never had it."""
-    if outcome in _ANSWERED:
+    if outcome in _ACKNOWLEDGED:
         return place.end
     if place.start and (not was_sent or outcome in _REFUSED):
         return True

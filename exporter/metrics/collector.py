@@ -145,7 +145,7 @@ class ProbeSamples:
         slot.level = self._guarded(partial(level_blocks, view), f"level results of probe {view.probe.name}")
         slot.level_series = _count(slot.level)
         kept = slot.reserved if old is not None and old.probe is view.probe else 0
-        slot.reserved = max(kept, _room(slot.level))
+        slot.reserved = max(kept, _size(slot.level))
         return True
 
     def _render_state(self, slot: _Slot, row: ProbeRow) -> bool:
@@ -186,10 +186,10 @@ class ProbeSamples:
         """Chooses what is shown; says whether that changed, but for what a state says itself."""
         left, hidden, shown = self._max_series - other_series, [], []
         for slot in self._slots.values():
-            left -= _room(slot.state)
+            left -= _size(slot.state)
             hidden.append(left < 0)
         for blocks in (*self._target_blocks, *self._replica_blocks):
-            left -= _room(blocks)
+            left -= _size(blocks)
             if left >= 0:
                 shown.append(blocks)
         changed = hidden != [slot.hidden for slot in self._slots.values()] or len(shown) != len(self._shown_of_targets)
@@ -231,7 +231,7 @@ def _metrics_up(result: SweepResult) -> bool | None:
     return ups[-1] if ups else None
 
 
-def _room(blocks: Blocks) -> int:
+def _size(blocks: Blocks) -> int:
     """The series that the blocks take of the limit."""
     return max(_count(blocks), sum(map(len, blocks.values())) // SERIES_BYTES)
 

@@ -68,8 +68,8 @@ def _refuse_too_much(steps: Sequence[Step], batch_size: int, copies: int) -> Non
     )
     if size > MAX_COPIED_BYTES:
         expected = f"expected at most {MAX_COPIED_BYTES} bytes of requests, found {size}"
-        cure = f"a number of steps that is a multiple of input.batch_size, {batch_size}, needs {copies} times less"
-        raise InputError(f"{_both(steps[0].place, steps[-1].place)}: {len(steps)} steps: {expected}: {cure}")
+        fix = f"a number of steps that is a multiple of input.batch_size, {batch_size}, needs {copies} times less"
+        raise InputError(f"{_both(steps[0].place, steps[-1].place)}: {len(steps)} steps: {expected}: {fix}")
 
 
 def _bytes(tensor: Tensor) -> int:
@@ -85,13 +85,13 @@ def batch(steps: Sequence[Step], first: int, facts: ModelFacts, batch_size: int)
     inputs = _stacked([(step.place, step.inputs) for step in chosen], whole, "inputs")
     expected: tuple[Tensors, ...] = ()
     if any(step.expected for step in chosen):
-        answers = {len(step.expected) for step in chosen}
-        if len(answers) > 1:
+        responses = {len(step.expected) for step in chosen}
+        if len(responses) > 1:
             text = f"{_both(chosen[0].place, chosen[-1].place)}: expected the same number of answers in one batch"
             raise InputError(text)
         expected = tuple(
-            _stacked([(step.place, step.expected[answer]) for step in chosen], whole, "expected outputs")
-            for answer in range(answers.pop())
+            _stacked([(step.place, step.expected[response]) for step in chosen], whole, "expected outputs")
+            for response in range(responses.pop())
         )
     return Step(inputs, expected, chosen[0].place)
 

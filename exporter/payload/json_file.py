@@ -39,7 +39,7 @@ class RawStep:
     answer; none at all if it is no step."""
 
     place: str
-    answers: tuple[Mapping[str, RawTensor | None], ...]
+    responses: tuple[Mapping[str, RawTensor | None], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,15 +187,15 @@ class _Reading:
         return is_flat, steps
 
     def _step(self, place: str, value: Any, expected: bool) -> RawStep:
-        answers: tuple[Mapping[str, RawTensor | None], ...] = ()
+        responses: tuple[Mapping[str, RawTensor | None], ...] = ()
         if not isinstance(value, JsonObject):
             self._add(f"{place}: ", f"expected an object with tensors, found {shown(value)}")
         elif expected and value.keys() == {RESPONSES} and _is_list_of_objects(value[RESPONSES]):
             listed = enumerate(value[RESPONSES])
-            answers = tuple(self._tensors(f"{place}, response {number}", answer) for number, answer in listed)
+            responses = tuple(self._tensors(f"{place}, response {number}", response) for number, response in listed)
         else:
-            answers = (self._tensors(place, value),)
-        return RawStep(f"{self._path}: {place}", answers)
+            responses = (self._tensors(place, value),)
+        return RawStep(f"{self._path}: {place}", responses)
 
     def _tensors(self, place: str, value: JsonObject) -> dict[str, RawTensor | None]:
         self._check_keys(f"{place}: ", value)

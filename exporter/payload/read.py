@@ -24,14 +24,14 @@ MAX_STEPS = 1_000_000
 """Steps of one probe's data; each becomes a request that is kept encoded."""
 
 
-def check_files(paths: Sequence[str], progress: Progress | None = None, *, answers_seen: bool = True) -> None:
-    """Looks for what is wrong with input files whatever the model is. `answers_seen` is whether answers can be held
+def check_files(paths: Sequence[str], progress: Progress | None = None, *, outputs_seen: bool = True) -> None:
+    """Looks for what is wrong with input files whatever the model is. `outputs_seen` is whether answers can be held
     against what is expected. Raises InputError."""
     files = _find(paths)
     if not files.is_directory:
         errors = InputErrors()
         for file in _read_json_files(files.paths, errors, progress):
-            if file.expected is not None and not answers_seen:
+            if file.expected is not None and not outputs_seen:
                 errors.add(f"{file.path}: 'validation_data': {NOT_SEEN}")
         errors.raise_if_any()
 
@@ -111,14 +111,14 @@ def _stream(
     while raw:
         raw_step = raw.pop()
         step = raw_expected.pop() if raw_expected else None
-        if not raw_step.answers:
+        if not raw_step.responses:
             continue
-        tensors = inputs.tensors(raw_step.place, raw_step.answers[0], errors)
-        answers: tuple[Tensors, ...] = ()
+        tensors = inputs.tensors(raw_step.place, raw_step.responses[0], errors)
+        responses: tuple[Tensors, ...] = ()
         if step is not None:
-            answers = tuple(outputs.tensors(step.place, answer, errors) for answer in step.answers)
+            responses = tuple(outputs.tensors(step.place, response, errors) for response in step.responses)
         # Where no output is named nothing is expected, and nothing is counted as checked.
-        steps.append(Step(tensors, answers if any(answers) else (), raw_step.place))
+        steps.append(Step(tensors, responses if any(responses) else (), raw_step.place))
     return tuple(steps)
 
 
@@ -141,9 +141,9 @@ def _from_directory(paths: Sequence[Path], facts: ModelFacts, options: InputOpti
         (given if path.name in inputs.specs else expected)[path.name] = _file_tensor(path, spec)
     place = str(directory)
     tensors = inputs.tensors(place, given, errors)
-    answers = (outputs.tensors(place, expected, errors),) if expected else ()
+    responses = (outputs.tensors(place, expected, errors),) if expected else ()
     errors.raise_if_any()
-    return Dataset(((Step(tensors, answers, place),),))
+    return Dataset(((Step(tensors, responses, place),),))
 
 
 def _file_tensor(path: Path, spec: TensorSpec) -> RawTensor:
@@ -163,7 +163,7 @@ class _Expected:
     specs: Mapping[str, TensorSpec]
     shapes: Mapping[str, tuple[int, ...]]
     required: tuple[str, ...]
-    cure: str
+    fix: str
     """What gives a shape of which several dimensions vary."""
 
     @classmethod
@@ -190,7 +190,7 @@ class _Expected:
             if tensor is None:
                 continue
             try:
-                found[name] = _tensor(spec, self.shapes[name], tensor, self.cure)
+                found[name] = _tensor(spec, self.shapes[name], tensor, self.fix)
             except ValueError as error:
                 errors.add(f"{place}, tensor {name!r}: {error}")
         for name in self.required:
@@ -199,7 +199,7 @@ class _Expected:
         return found
 
 
-def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor, cure: str) -> Tensor:
+def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor, fix: str) -> Tensor:
     """Raises ValueError."""
     if raw.shape is not None:
         fits = len(raw.shape) == len(shape) and all(w in (-1, got) for w, got in zip(shape, raw.shape, strict=True))
@@ -209,15 +209,15 @@ def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor, cure: str)
         shape = raw.shape
     is_raw = raw.data is not None
     flat = from_bytes(raw.data or b"", spec.datatype) if is_raw else convert(raw.elements or (), spec.datatype)
-    return flat.reshape(_whole(shape, len(flat), cure))
+    return flat.reshape(_whole(shape, len(flat), fix))
 
 
-def _whole(shape: tuple[int, ...], count: int, cure: str) -> tuple[int, ...]:
+def _whole(shape: tuple[int, ...], count: int, fix: str) -> tuple[int, ...]:
     """The shape for so many elements: one dimension that varies follows from their number. Raises ValueError, with the
     cure where it does not."""
     varying = [axis for axis, size in enumerate(shape) if size < 0]
     if len(varying) > 1:
-        raise ValueError(f"its shape {shape_text(shape)} has several dimensions that vary: {cure}")
+        raise ValueError(f"its shape {shape_text(shape)} has several dimensions that vary: {fix}")
     fixed = math.prod(size for size in shape if size >= 0)
     if varying and fixed and count % fixed == 0:
         return (*shape[: varying[0]], count // fixed, *shape[varying[0] + 1 :])

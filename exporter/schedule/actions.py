@@ -82,23 +82,23 @@ class ProbeActions:
 
     def act(self, action: Action, name: str, *, by: str = "") -> str:
         """Does it, and says what was done. Raises RefusedError, with nothing changed."""
-        told = {"action": action.value, "target": "", "probe": name, "by": by}
+        details = {"action": action.value, "target": "", "probe": name, "by": by}
         try:
             chosen = self._choose(name)
-            told["target"] = chosen.key[0]
+            details["target"] = chosen.key[0]
             done = self._do(action, chosen)
         except RefusedError as error:
-            _log.warning("probe action refused", extra=fields(**told, error=str(error)))
+            _log.warning("probe action refused", extra=fields(**details, error=str(error)))
             raise
-        _log.info("probe action", extra=fields(**told, done=done))
+        _log.info("probe action", extra=fields(**details, done=done))
         return done
 
     def stop(self, target: str | None, *, by: str = "") -> Stopped:
         """Pauses all probes of a target, or of all (None), and ends their running sweeps now. That is done even where
         it can't be kept over a restart: who stops everything has a reason. Raises RefusedError for a target that there
         is not."""
-        told = {"action": "pause", "target": "*" if target is None else target, "by": by}
-        key = EVERYTHING if target is None else whole_target(self._known(target, told))
+        details = {"action": "pause", "target": "*" if target is None else target, "by": by}
+        key = EVERYTHING if target is None else whole_target(self._known(target, details))
         not_kept = ""
         try:
             self._pauses.add_at_once(key)
@@ -110,34 +110,36 @@ class ProbeActions:
         what = "everything is paused" if target is None else f"all of target {target} is paused"
         stopped = Stopped(f"{what}; running sweeps that end now: {ended}", not_kept)
         level = logging.WARNING if not_kept else logging.INFO
-        _log.log(level, "pause", extra=fields(**told, done=stopped.done, error=not_kept))
+        _log.log(level, "pause", extra=fields(**details, done=stopped.done, error=not_kept))
         return stopped
 
     def resume(self, target: str | None, *, by: str = "") -> Stopped:
         """Takes back what `stop` did with the same target; probes and targets paused by themselves stay so. Raises
         RefusedError, with nothing changed, where there is no such pause, or that can't be kept."""
-        told = {"action": "resume", "target": "*" if target is None else target, "by": by}
+        details = {"action": "resume", "target": "*" if target is None else target, "by": by}
         key = EVERYTHING if target is None else whole_target(target)
         if key not in self._pauses:
             what = "everything is" if target is None else f"target {target!r} is"
-            raise self._refused(RefusalKind.CONFLICT, f"{what} not paused as a whole", told)
+            raise self._refused(RefusalKind.CONFLICT, f"{what} not paused as a whole", details)
         try:
             self._pauses.discard_all([key])
         except OSError as error:
-            raise self._refused(RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", told) from error
+            raise self._refused(
+                RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", details
+            ) from error
         still = sum(bool(self._gate.pause(probe)) for probe in self._probes() if _is_of(probe, target))
         done = f"resumed; probes run from their next slots on{f', but for {still} still paused' if still else ''}"
-        _log.info("resume", extra=fields(**told, done=done))
+        _log.info("resume", extra=fields(**details, done=done))
         return Stopped(done)
 
-    def _known(self, target: str, told: dict[str, str]) -> str:
+    def _known(self, target: str, details: dict[str, str]) -> str:
         names = {probe.target.name for probe in self._probes()} | {name for name, _ in self._patterns()}
         if target not in names and target not in {name.partition("/")[0] for name in names}:
-            raise self._refused(RefusalKind.UNKNOWN, f"there is no target {target!r} with probes", told)
+            raise self._refused(RefusalKind.UNKNOWN, f"there is no target {target!r} with probes", details)
         return target
 
-    def _refused(self, kind: RefusalKind, text: str, told: dict[str, str]) -> RefusedError:
-        _log.warning("probe action refused", extra=fields(**told, error=text))
+    def _refused(self, kind: RefusalKind, text: str, details: dict[str, str]) -> RefusedError:
+        _log.warning("probe action refused", extra=fields(**details, error=text))
         return RefusedError(kind, text)
 
     def _choose(self, name: str) -> _Chosen:

@@ -81,5 +81,5 @@ def _read(path: Path) -> frozenset[ProbeKey]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        cure = "mend it, or remove it to have no probe paused"
-        raise ConfigError([f"{path}: the paused probes cannot be read ({error}); {cure}"]) from error
+        fix = "mend it, or remove it to have no probe paused"
+        raise ConfigError([f"{path}: the paused probes cannot be read ({error}); {fix}"]) from error

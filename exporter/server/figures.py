@@ -10,9 +10,16 @@ from itertools import pairwise
 from exporter.core.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
 from exporter.core.result import GpuFigures, ServerMetrics
 from exporter.core.units import NS
-from exporter.server import MAX_GPUS
+from exporter.server import MAX_GPUS, token_pages
 
-_AS_FIELDS = ("pending_requests", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
+_AS_FIELDS = (
+    token_pages.RUNNING,
+    token_pages.KV_CACHE,
+    "pending_requests",
+    "cpu_utilization_ratio",
+    "cpu_memory_used_bytes",
+    "pinned_memory_used_bytes",
+)
 _ENERGY_SOURCES = (GpuSource.NVML, GpuSource.DCGM, GpuSource.TRITON)
 """The hardware's counter first; Triton's is summed up from power readings."""
 
@@ -32,6 +39,8 @@ def server_metrics(readings: Sequence[ServerReading]) -> ServerMetrics | None:
         up=not pages[-1].error,
         error=next((page.error for page in reversed(pages) if page.error), ""),
         pending_requests_max=_largest(_gauge(good, "pending_requests")),
+        running_requests_max=_largest(_gauge(good, token_pages.RUNNING)),
+        kv_cache_usage_ratio_max=_largest(_gauge(good, token_pages.KV_CACHE)),
         cpu_utilization_ratio=_mean(_gauge(good, "cpu_utilization_ratio")),
         cpu_memory_used_bytes=_largest(_gauge(good, "cpu_memory_used_bytes")),
         pinned_memory_used_bytes=_largest(_gauge(good, "pinned_memory_used_bytes")),
@@ -52,14 +61,14 @@ def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
         GpuFigures(
             uuid=uuid,
             source=source,
-            utilization_ratio=_mean(_told(gpus, "utilization_ratio")),
-            power_watts=_mean(_told(gpus, "power_watts")),
-            memory_used_bytes=_largest(_told(gpus, "memory_used_bytes")),
-            memory_total_bytes=next(iter(_told(gpus, "memory_total_bytes")), None),
+            utilization_ratio=_mean(_reported(gpus, "utilization_ratio")),
+            power_watts=_mean(_reported(gpus, "power_watts")),
+            memory_used_bytes=_largest(_reported(gpus, "memory_used_bytes")),
+            memory_total_bytes=next(iter(_reported(gpus, "memory_total_bytes")), None),
             # A counter that stands still has not been renewed: nothing takes 0 joules.
-            energy_joules=_growth(_told(gpus, "energy_joules")) or None,
-            temperature_celsius=_largest(_told(gpus, "temperature_celsius")),
-            clock_hertz=_mean(_told(gpus, "clock_hertz")),
+            energy_joules=_growth(_reported(gpus, "energy_joules")) or None,
+            temperature_celsius=_largest(_reported(gpus, "temperature_celsius")),
+            clock_hertz=_mean(_reported(gpus, "clock_hertz")),
             throttled=_throttled(gpus),
         )
         for (source, uuid), gpus in found.items()
@@ -117,7 +126,7 @@ def _gauge(pages: Sequence[ServerReading], name: str) -> list[float]:
     return [page.gauges[name] for page in pages if name in page.gauges]
 
 
-def _told(gpus: Sequence[GpuReading], name: str) -> list[float]:
+def _reported(gpus: Sequence[GpuReading], name: str) -> list[float]:
     return [value for gpu in gpus if (value := getattr(gpu, name)) is not None]
 
 
@@ -151,8 +160,8 @@ def _rates(pages: Sequence[ServerReading], moved: Mapping[str, float]) -> dict[s
 
 def _throttled(gpus: Sequence[GpuReading]) -> dict[str, float] | None:
     """The part of the readings in which each reason held, of those that held at all."""
-    told = [gpu.throttle_reasons for gpu in gpus if gpu.throttle_reasons is not None]
-    if not told:
+    reported = [gpu.throttle_reasons for gpu in gpus if gpu.throttle_reasons is not None]
+    if not reported:
         return None
-    counts = Counter(reason for reasons in told for reason in reasons)
-    return {reason: count / len(told) for reason, count in sorted(counts.items())}
+    counts = Counter(reason for reasons in reported for reason in reasons)
+    return {reason: count / len(reported) for reason, count in sorted(counts.items())}

@@ -47,13 +47,13 @@ def open_nvml() -> Nvml | None:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        _say_once(f"no GPU figures from this machine's driver (target.gpu: off stops asking): {error}")
+        _log_once(f"no GPU figures from this machine's driver (target.gpu: off stops asking): {error}")
         return None
     return Nvml()
 
 
 @cache
-def _say_once(text: str) -> None:
+def _log_once(text: str) -> None:
     _log.warning(text)
 
 
@@ -68,7 +68,7 @@ class Nvml:
         try:
             gpus = tuple(gpu for gpu, _ in zip(_all(), range(MAX_GPUS), strict=False))
         except pynvml.NVMLError as error:
-            _say_once(f"the driver of this machine's GPUs cannot be read: {error}")
+            _log_once(f"the driver of this machine's GPUs cannot be read: {error}")
             return ServerReading(asked_ns, False, error=str(error))
         return ServerReading((asked_ns + time.monotonic_ns()) // 2, False, gpus=gpus)
 

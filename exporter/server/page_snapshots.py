@@ -38,8 +38,8 @@ class PageSnapshots:
         if self._page is None:
             self._page = PageReader(self._target, facts.name, facts.asked_version)
         try:
-            text, asked_ns, answered_ns = self._page.fetch()
+            text, asked_ns, received_ns = self._page.fetch()
             models = parse_statistics(text, facts.name, facts.asked_version, self._page.stopped)
         except PageError:
             return None
-        return ServerSnapshot(asked_ns, answered_ns, models)
+        return ServerSnapshot(asked_ns, received_ns, models)

@@ -101,7 +101,7 @@ class Poller:
                 reading = self._reader.read()
                 with self._changed:
                     self._readings.append(reading)
-                self._tell(waiting, reading)
+                self._notify(waiting, reading)
         except Exception:
             _log.exception("the server's readings end")
         finally:
@@ -123,7 +123,7 @@ class Poller:
             waiting, self._waiting, self._asked = self._waiting, [], False
             return waiting
 
-    def _tell(self, waiting: list[asyncio.Future[None]], reading: ServerReading) -> None:
+    def _notify(self, waiting: list[asyncio.Future[None]], reading: ServerReading) -> None:
         def done() -> None:
             if self.on_reading is not None:
                 self.on_reading(reading)

@@ -15,7 +15,9 @@ _FIGURES = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default
 
 SNAPSHOT_MISSING = "the server gave no statistics at a window's edge"
 NOTHING_MOVED = "the server's statistics of the model did not move"
-NOTHING_TOLD = "the server's statistics, or its metrics page, tell nothing of this model, or of the version asked for"
+NOTHING_REPORTED = (
+    "the server's statistics, or its metrics page, tell nothing of this model, or of the version asked for"
+)
 RESET = "the server's statistics began anew: it was restarted, or the model was loaded again"
 SEVERAL_VERSIONS = "the repeats were answered by several versions of the model"
 SEVERAL_CALLED = "several versions of the model were called, and which of them answered these requests is not known"
@@ -44,13 +46,13 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
         return ServerDelta()
     if snapshots[0] is None or snapshots[-1] is None:
         return ServerDelta(note=SNAPSHOT_MISSING)
-    if any(_began_anew(before, after) for before, after in pairwise(there)):
+    if any(_restarted(before, after) for before, after in pairwise(there)):
         return ServerDelta(note=RESET)
     key = ModelKey(facts.name, facts.asked_version)
     moved = _moved(there[0], there[-1], key)
     if not moved:
-        told = any(_is(entry, key) for entry in there[-1].models)
-        return ServerDelta(note=NOTHING_MOVED if told else NOTHING_TOLD)
+        reported = any(_is(entry, key) for entry in there[-1].models)
+        return ServerDelta(note=NOTHING_MOVED if reported else NOTHING_REPORTED)
     parts = chain.from_iterable(_moved(there[0], there[-1], key)[:1] for key in facts.composing)
     # A model that is named with its version, and called without, is the same one.
     return ServerDelta(
@@ -58,7 +60,7 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
     )
 
 
-def _began_anew(before: ServerSnapshot, after: ServerSnapshot) -> bool:
+def _restarted(before: ServerSnapshot, after: ServerSnapshot) -> bool:
     """Whether a counter fell, or a version that had counted is gone."""
     later = {(entry.name, entry.version): entry for entry in after.models}
     return any(
@@ -151,5 +153,5 @@ def _batches(after: ModelStatistics, before: ModelStatistics) -> Iterator[BatchS
 
 
 def _fell(delta: ModelStatistics) -> bool:
-    told = [figure for name in _FIGURES if (figure := getattr(delta, name)) is not None]
-    return min(min(figure.count, figure.ns) if isinstance(figure, DurationStat) else figure for figure in told) < 0
+    reported = [figure for name in _FIGURES if (figure := getattr(delta, name)) is not None]
+    return min(min(figure.count, figure.ns) if isinstance(figure, DurationStat) else figure for figure in reported) < 0

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from exporter.core.facts import ModelFacts, ServerSnapshot
 from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.core.target import Target
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 
 NO_RESPONSE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -121,12 +121,12 @@ class Service(Protocol):
         """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
-        """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_answers`
-        each call gets its answer, for `read_answer`."""
+        """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_responses`
+        each call gets its answer, for `decode_response`."""
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of an answer that was kept: one mapping for each response in it. Raises ProtocolError."""
 
     def connections(self, target: Target, in_flight: int) -> int:

@@ -12,13 +12,13 @@ INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def make_channel(
-    target: Target, listener: Listener, *, keep_answers: bool = False, method: str = INFER_METHOD
+    target: Target, listener: Listener, *, keep_responses: bool = False, method: str = INFER_METHOD
 ) -> Channel:
     """A channel of the endpoint's protocol, not opened yet; `method` is what gRPC calls."""
     if target.is_grpc:
         capacity = target.streams_per_connection
-        return GrpcChannel(target, listener, capacity, method=method, keep_answers=keep_answers)
-    return HttpChannel(target, listener, keep_body=keep_answers)
+        return GrpcChannel(target, listener, capacity, method=method, keep_responses=keep_responses)
+    return HttpChannel(target, listener, keep_body=keep_responses)
 
 
 def connections(target: Target, in_flight: int) -> int:

@@ -35,7 +35,7 @@ def transport_reason(error: TransportError, url: str = "") -> PreflightError:
     return PreflightError(_TRANSPORT_REASONS.get(error.outcome, Reason.PROTOCOL), text)
 
 
-async def no_answer(target: Target, timeout_ns: int, path: str = "") -> PreflightError:
+async def no_response(target: Target, timeout_ns: int, path: str = "") -> PreflightError:
     """What it means that nothing came back in time, as the reason of a failed sweep: the server is asked once more, for
     a connection alone, since a host that drops every packet is not one that accepts and is silent."""
     if not target.in_process:

@@ -92,10 +92,10 @@ def raw(spec: TensorSpec, tensor: Tensor) -> bytes:
     return tensor.tobytes()
 
 
-def refuse_not_finite(spec: TensorSpec, tensor: Tensor, cure: str) -> None:
+def refuse_not_finite(spec: TensorSpec, tensor: Tensor, fix: str) -> None:
     """Raises InputError for what JSON cannot say."""
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot say: {cure}")
+        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot say: {fix}")
 
 
 def strings(spec: TensorSpec, tensor: Tensor) -> Sequence[str]:

@@ -56,10 +56,10 @@ class GrpcCalls:
         except asyncio.CancelledError:
             channel.give_up(call, Outcome.CANCELLED)
             raise
-        if call.outcome is not Outcome.OK or call.answer is None:
+        if call.outcome is not Outcome.OK or call.response is None:
             raise self._failure(call)
         try:
-            message: _M = response.FromString(bytes(call.answer.messages[0]))
+            message: _M = response.FromString(bytes(call.response.messages[0]))
         except DecodeError as error:
             text = f"{self._target.url}{method} answered what cannot be read: {clean_text(str(error))}"
             raise PreflightError(Reason.PROTOCOL, text) from error
@@ -100,11 +100,11 @@ class _ControlLink(GrpcLink):
 
 class _ControlChannel(GrpcChannel):
     def __init__(self, target: Target, listener: Listener, max_bytes: int) -> None:
-        super().__init__(target, listener, _CALLS_AT_A_TIME, method="", keep_answers=True)
+        super().__init__(target, listener, _CALLS_AT_A_TIME, method="", keep_responses=True)
         self._max_bytes = max_bytes
 
     def _make_link(self) -> GrpcLink:
-        return _ControlLink(self._target, "", self, keep_answers=True, max_bytes=self._max_bytes)
+        return _ControlLink(self._target, "", self, keep_responses=True, max_bytes=self._max_bytes)
 
 
 _CALLS_AT_A_TIME = 64

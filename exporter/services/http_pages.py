@@ -18,7 +18,7 @@ from exporter.core.outcome import Outcome, Reason
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text, load_json
-from exporter.services.connectivity import no_answer, transport_reason
+from exporter.services.connectivity import no_response, transport_reason
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
@@ -182,6 +182,6 @@ async def ask(target: Target, path: str, timeout_ns: int, method: str = "GET") -
         async with asyncio.timeout(timeout_ns / NS):
             return await client.ask(path, method)
     except TimeoutError as error:
-        raise await no_answer(target, timeout_ns, path) from error
+        raise await no_response(target, timeout_ns, path) from error
     finally:
         await client.close()

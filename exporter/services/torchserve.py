@@ -25,7 +25,7 @@ from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, http_request
 from exporter.services.without_extensions import PlainControl, PlainService
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.http1 import decoded_body
 
 FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
@@ -53,14 +53,14 @@ class TorchServeService(PlainService):
         return [_encode(probe, facts, tensors, sweep_id, files) for tensors in steps]
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
-        return make_channel(target, listener, keep_answers=keep_answers)
+        return make_channel(target, listener, keep_responses=keep_responses)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The body of the answer, as it is."""
-        (message,) = answer.messages
-        return [{OUTPUT: _one(decoded_body(answer.head, message))}]
+        (message,) = response.messages
+        return [{OUTPUT: _one(decoded_body(response.head, message))}]
 
 
 class TorchServeControl(PlainControl):
@@ -103,8 +103,8 @@ class TorchServeControl(PlainControl):
         status = page.json().get("status", "")
         if status not in _SERVING and not self._target.management_url:
             text = f"the server at {self._target.url} says that it is {status or 'in no known state'!r}"
-            cure = "give management_url, which tells of this one's workers"
-            raise PreflightError(Reason.SERVER_NOT_READY, f"{text}, which can be of any of its models; {cure}")
+            fix = "give management_url, which tells of this one's workers"
+            raise PreflightError(Reason.SERVER_NOT_READY, f"{text}, which can be of any of its models; {fix}")
 
     async def _check_model(self, model: str, version: str) -> None:
         """The endpoint's description of a prediction is there for models that are."""

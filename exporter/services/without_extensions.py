@@ -75,15 +75,15 @@ def unsupported(target: Target, key: str, given: str = "") -> PreflightError:
     return PreflightError(Reason.UNSUPPORTED, f"target {target.name}: {key}: {problem}")
 
 
-def model_inputs(model: str, told: Sequence[TensorSpec], options: InputOptions) -> tuple[TensorSpec, ...]:
+def model_inputs(model: str, reported: Sequence[TensorSpec], options: InputOptions) -> tuple[TensorSpec, ...]:
     """The inputs of a model: those that `input.datatypes` names, with the shapes of `input.shapes` or else the
     server's; without it those that the server told. Raises PreflightError where neither says enough."""
     if not options.datatypes:
-        if not told:
+        if not reported:
             text = f"the server does not tell the inputs of model {model!r}: give input.datatypes and input.shapes"
             raise PreflightError(Reason.BAD_INPUT, text)
-        return tuple(told)
-    shapes = {spec.name: spec.shape for spec in told} | dict(options.shapes)
+        return tuple(reported)
+    shapes = {spec.name: spec.shape for spec in reported} | dict(options.shapes)
     for name, _ in options.datatypes:
         if name not in shapes:
             text = f"input {name!r} of model {model!r}: the server does not tell its shape: give it in input.shapes"

@@ -164,6 +164,11 @@ class Board:
         self._kept = self._state_file.load() if self._state_file else {}
 
     @property
+    def state_write_problem(self) -> str:
+        """Why the state file is not written now; "" where it is."""
+        return self._state_file.write_problem if self._state_file else ""
+
+    @property
     def state_write_errors(self) -> int:
         """How many writes of the state file failed since the start."""
         return self._state_file.write_errors if self._state_file else 0
@@ -284,7 +289,7 @@ def _reconfigured(view: ProbeView, probe: Probe) -> ProbeView:
     return replace(view, probe=probe, counters=counters)
 
 
-_SAYS_NOTHING = (Reason.SHUTDOWN, Reason.MODEL_CHANGED)
+_NO_INFORMATION = (Reason.SHUTDOWN, Reason.MODEL_CHANGED)
 """Reasons that are no verdict on whether the model responds well."""
 
 
@@ -311,7 +316,7 @@ def _after(view: ProbeView, result: SweepResult) -> ProbeView:
         last_run_unix_s=ended_unix_s,
         last_success_unix_s=ended_unix_s if result.usable else view.last_success_unix_s,
         running_since_unix_s=None,
-        up=view.up if result.reason in _SAYS_NOTHING else result.usable,
+        up=view.up if result.reason in _NO_INFORMATION else result.usable,
         counters=replace(view.counters, sweeps=sweeps, sweeps_ns=view.counters.sweeps_ns + result.duration_ns),
     )
 

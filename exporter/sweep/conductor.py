@@ -45,9 +45,9 @@ PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
 wait, and the transfer of the last window."""
 
-_told_of_batches: set[str] = set()
+_batches_logged: set[str] = set()
 """The probes of which a warning is in the log."""
-_MOST_TOLD = 10_000
+_MOST_SHOWN = 10_000
 
 _ABORTS = frozenset(
     {
@@ -253,10 +253,10 @@ class Sweep:
                 "generated input is one request over and over, and the model has a response cache: that is measured",
                 extra=logs.fields(probe=self._probe.name, model=self._probe.model, source=self._probe.input.source),
             )
-        if meets_in_batches(self._probe, self._facts) and self._probe.name not in _told_of_batches:
-            if len(_told_of_batches) >= _MOST_TOLD:  # discovered probes come and go for ever
-                _told_of_batches.clear()
-            _told_of_batches.add(self._probe.name)
+        if meets_in_batches(self._probe, self._facts) and self._probe.name not in _batches_logged:
+            if len(_batches_logged) >= _MOST_SHOWN:  # discovered probes come and go for ever
+                _batches_logged.clear()
+            _batches_logged.add(self._probe.name)
             _log.warning(
                 "the model batches requests that meet, and in a closed loop that is chance: a request_rate, or a "
                 "load.think_time, gives figures that can be compared",
@@ -459,7 +459,7 @@ class Sweep:
     def _outcome_text(self) -> str:
         counts = ", ".join(f"{count} {outcome.label}" for outcome, count in self._outcomes.items())
         last = f"; last: {self._last_error}" if self._last_error else ""
-        return f"{counts or 'none was answered'}{last}"
+        return f"{counts or 'none was responded'}{last}"
 
     def _status(self, reason: Reason) -> SweepStatus:
         if reason is Reason.NONE:

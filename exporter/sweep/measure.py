@@ -170,7 +170,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         energy_per_inference_joules=energy_per_inference_joules(
             readings, delta.model, judged.duration_ns, found.throughput
         ),
-        validated=checked.answers if checked else None,
+        validated=checked.responses if checked else None,
         unchecked=checked.unchecked if checked else 0,
         output_error=checked.error if checked else None,
         output_difference=checked.difference if checked else "",
@@ -201,9 +201,11 @@ def _slo_good(judged: Judged) -> int | None:
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
     # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
-    told = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
+    reported = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
+    if reported is not None and judged.probe.target.takes_prompts:
+        receive_ns = 0.0  # while a stream comes the server decodes: that time is its own
     composing = judged.delta.composing if judged.facts.ensemble else None
-    return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, told, composing)
+    return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, reported, composing)
 
 
 def _repeat(run: Run, probe: Probe) -> Repeat:
@@ -228,8 +230,8 @@ def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerD
         return ServerDelta(note=SEVERAL_CALLED if delta.other_versions else note), None
     if delta.other_versions:
         others = ", ".join(delta.other_versions)
-        told = fields(model=facts.name, version=delta.model.version, others=others)
-        _log.warning("several versions of the model were called: figures are of the highest", extra=told)
+        reported = fields(model=facts.name, version=delta.model.version, others=others)
+        _log.warning("several versions of the model were called: figures are of the highest", extra=reported)
     return delta, foreign_requests(delta.model, share.requests, share.edge)
 
 

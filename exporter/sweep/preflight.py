@@ -37,10 +37,10 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     if probe.streaming and not probe.target.can_stream:
         raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC door, and {probe.target.url} is none")
     if facts.decoupled and not probe.streaming:
-        cure = (
+        fix = (
             "say streaming: true" if probe.target.can_stream else "take the server's gRPC door, and say streaming: true"
         )
-        text = f"model '{probe.model}' is decoupled (any number of answers to a request): {cure}"
+        text = f"model '{probe.model}' is decoupled (any number of answers to a request): {fix}"
         raise PreflightError(Reason.UNSUPPORTED, text)
     if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):
         text = f"model '{probe.model}' takes sequences, and periodic concurrency sends single requests"

@@ -22,7 +22,7 @@ class EncodedRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class Response:
     """What came for one call: its messages, still as they came, and over HTTP the head of the response before them.
     Those of a bidirectional stream are `streamed`: they are of another kind."""
 
@@ -47,7 +47,6 @@ class Call:
     """
 
     __slots__ = (
-        "answer",
         "bytes_in",
         "bytes_out",
         "cached_tokens",
@@ -62,6 +61,7 @@ class Call:
         "outcome",
         "output_tokens",
         "prompt_tokens",
+        "response",
         "response_ns",
         "responses",
         "retry_after_ns",
@@ -78,7 +78,7 @@ class Call:
         self.slot = slot
         self.channel: Channel | None = None
         self.step = 0
-        self.answer: Answer | None = None
+        self.response: Response | None = None
         self.outcome = Outcome.OK
         self.text = ""
         self.intended_ns = self.sent_ns = self.send_done_ns = self.first_ns = self.last_ns = self.deadline_ns = 0

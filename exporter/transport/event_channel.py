@@ -76,7 +76,7 @@ class EventChannel(HttpChannel):
         self, target: Target, listener: Listener, reader: Callable[[], EventReader], *, streaming: bool
     ) -> None:
         super().__init__(target, self._ended, keep_body=not streaming, core=Http1Stream if streaming else Http1Client)
-        self._tell = listener
+        self._notify = listener
         self._reader = reader()
         self._streaming = streaming
         self._parser = SseParser()
@@ -195,7 +195,7 @@ class EventChannel(HttpChannel):
             call.outcome, call.text = self._failure.outcome, clean_text(self._failure.text)
         if call.text:
             call.text = self._reader.hidden(call.text)
-        self._tell(call)
+        self._notify(call)
 
     def _describe_error(self, call: Call) -> None:
         super()._describe_error(call)

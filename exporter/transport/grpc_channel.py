@@ -35,7 +35,7 @@ class GrpcChannel:
         capacity: int,
         *,
         method: str,
-        keep_answers: bool = False,
+        keep_responses: bool = False,
     ) -> None:
         self.capacity = capacity
         self.connect_ns: int | None = None
@@ -44,7 +44,7 @@ class GrpcChannel:
         self.call_ended = listener
         self._target = target
         self._method = method
-        self._keep_answers = keep_answers
+        self._keep_responses = keep_responses
         self._link: GrpcLink | None = None
         self._retired: set[GrpcLink] = set()
         self._waiting: deque[tuple[Call, EncodedRequest, bool]] = deque()
@@ -100,7 +100,7 @@ class GrpcChannel:
     # --- links -------------------------------------------------------------------------------------------------------
 
     def _make_link(self) -> GrpcLink:
-        return GrpcLink(self._target, self._method, self, keep_answers=self._keep_answers)
+        return GrpcLink(self._target, self._method, self, keep_responses=self._keep_responses)
 
     def _adopt(self, link: GrpcLink) -> None:
         """Takes an opened link into use. Raises TransportError if it is retired already."""

@@ -18,7 +18,7 @@ from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
-from exporter.transport.call import Answer, Call, EncodedRequest
+from exporter.transport.call import Call, EncodedRequest, Response
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
 from exporter.transport.grpc_outcome import unary_outcome
@@ -87,9 +87,9 @@ class GrpcLink:
     """A connection that is opened once, and of no more use after its end."""
 
     def __init__(
-        self, target: Target, method: str, owner: LinkOwner, *, keep_answers: bool = False, max_bytes: int = 0
+        self, target: Target, method: str, owner: LinkOwner, *, keep_responses: bool = False, max_bytes: int = 0
     ) -> None:
-        self._rpc_type = sized(KeepingRpc if keep_answers else UnaryRpc, max_bytes or target.max_response_bytes)
+        self._rpc_type = sized(KeepingRpc if keep_responses else UnaryRpc, max_bytes or target.max_response_bytes)
         self._unchecked_bytes = 0
         self.connection = Connection(target, ("h2",), self)
         self.core: Http2Connection[UnaryRpc] = Http2Connection()
@@ -213,12 +213,12 @@ class GrpcLink:
         call.responses = self._responses(rpc)
         call.bytes_in = rpc.size
         if rpc.keep:
-            call.answer = self._answer(rpc)
+            call.response = self._response(rpc)
         self._owner.call_ended(call)
 
-    def _answer(self, rpc: UnaryRpc) -> Answer | None:
+    def _response(self, rpc: UnaryRpc) -> Response | None:
         """What a call whose messages are kept was answered, if it is ok."""
-        return Answer(rpc.take_messages()) if rpc.call.outcome is _OK else None
+        return Response(rpc.take_messages()) if rpc.call.outcome is _OK else None
 
     def _responses(self, rpc: UnaryRpc) -> int:
         return rpc.message_count
@@ -292,7 +292,7 @@ class GrpcLink:
         try:
             for rpc in core.take_news():
                 if not rpc.ended:
-                    self._tell(rpc, now_ns)
+                    self._notify(rpc, now_ns)
             if self._ready is not None and core.peer_ready and not self._ready.done():
                 self._ready.set_result(None)
             self._owner.link_changed(self)
@@ -325,7 +325,7 @@ class GrpcLink:
     def _held(self, rpc: UnaryRpc) -> int:
         return rpc.held
 
-    def _tell(self, rpc: UnaryRpc, now_ns: int) -> None:
+    def _notify(self, rpc: UnaryRpc, now_ns: int) -> None:
         call = rpc.call
         if not call.first_ns and rpc.started:
             call.first_ns = now_ns

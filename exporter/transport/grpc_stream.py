@@ -14,7 +14,7 @@ from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
-from exporter.transport.call import Answer, Call, EncodedRequest, Listener
+from exporter.transport.call import Call, EncodedRequest, Listener, Response
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc, sized
 from exporter.transport.grpc_outcome import unary_outcome
@@ -62,11 +62,11 @@ class StreamLink(GrpcLink):
     """A connection whose streams stay open from call to call."""
 
     def __init__(
-        self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_answers: bool = False
+        self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_responses: bool = False
     ) -> None:
         super().__init__(target, method, owner)
         self._stream_type = sized(StreamRpc, target.max_response_bytes)
-        self._keep_answers = keep_answers
+        self._keep_responses = keep_responses
         self._kept: dict[int, list[bytes | bytearray]] = {}
         self._read = protocol.read
         self._streams: dict[int, StreamRpc] = {}
@@ -122,9 +122,9 @@ class StreamLink(GrpcLink):
     def _is_sent(self, rpc: UnaryRpc) -> bool:
         return not rpc.pending
 
-    def _tell(self, rpc: UnaryRpc, now_ns: int) -> None:
+    def _notify(self, rpc: UnaryRpc, now_ns: int) -> None:
         for message in rpc.take_messages():
-            if self._tell_message(rpc, message, now_ns):
+            if self._notify_message(rpc, message, now_ns):
                 return
         status = rpc.status
         if status is None:
@@ -138,7 +138,7 @@ class StreamLink(GrpcLink):
             rpc.call.retry_after_ns = status.pushback_ns or 0
             self._end(rpc, *unary_outcome(rpc), now_ns)
 
-    def _tell_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
+    def _notify_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
         """True if it was the call's last."""
         assert isinstance(rpc, StreamRpc)
         call, message = rpc.call, self._read(data)
@@ -149,7 +149,7 @@ class StreamLink(GrpcLink):
                 self._reset(rpc)
                 self._end(rpc, Outcome.PROTOCOL_ERROR, TOO_MANY, now_ns)
                 return True
-            if self._keep_answers:
+            if self._keep_responses:
                 self._kept.setdefault(call.slot, []).append(data)
             if call.on_response is not None:
                 call.on_response(call)
@@ -170,9 +170,9 @@ class StreamLink(GrpcLink):
                 text = clean_text(f"{text or NOT_FINAL} after the error: {failure.text}")
         super()._end(rpc, outcome, text, now_ns)
 
-    def _answer(self, rpc: UnaryRpc) -> Answer | None:
+    def _response(self, rpc: UnaryRpc) -> Response | None:
         kept = self._kept.pop(rpc.call.slot, [])
-        return Answer(kept, streamed=True) if self._keep_answers and rpc.call.outcome is _OK else None
+        return Response(kept, streamed=True) if self._keep_responses and rpc.call.outcome is _OK else None
 
     def _reset(self, rpc: UnaryRpc) -> None:
         self._streams = {slot: stream for slot, stream in self._streams.items() if stream is not rpc}
@@ -199,9 +199,9 @@ class GrpcStreamChannel(GrpcChannel):
         capacity: int,
         protocol: StreamProtocol,
         *,
-        keep_answers: bool = False,
+        keep_responses: bool = False,
     ) -> None:
-        super().__init__(target, listener, capacity, method=protocol.method, keep_answers=keep_answers)
+        super().__init__(target, listener, capacity, method=protocol.method, keep_responses=keep_responses)
         self._protocol = protocol
 
     def send(self, call: Call, request: EncodedRequest) -> None:
@@ -210,7 +210,7 @@ class GrpcStreamChannel(GrpcChannel):
         super().send(call, request)
 
     def _make_link(self) -> GrpcLink:
-        return StreamLink(self._target, self._method, self, self._protocol, keep_answers=self._keep_answers)
+        return StreamLink(self._target, self._method, self, self._protocol, keep_responses=self._keep_responses)
 
     def _part_with(self, link: GrpcLink) -> None:
         assert isinstance(link, StreamLink)

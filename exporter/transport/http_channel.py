@@ -15,10 +15,10 @@ from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_location, clean_text
-from exporter.transport.call import Answer, Call, EncodedRequest, Listener
+from exporter.transport.call import Call, EncodedRequest, Listener, Response
 from exporter.transport.connection import Connection
 from exporter.transport.dial import reason_text
-from exporter.wire.http1 import MAX_ANSWER_BYTES, Http1Client
+from exporter.wire.http1 import MAX_RESPONSE_BYTES, Http1Client
 
 _JOINED_BYTES = 16 * 1024
 """A body up to this size is joined to its head: one small copy is cheaper than a gathering write."""
@@ -51,7 +51,7 @@ class HttpChannel:
     ) -> None:
         self._listener = listener
         self._keep_body = keep_body
-        largest = max_bytes or target.max_response_bytes or MAX_ANSWER_BYTES
+        largest = max_bytes or target.max_response_bytes or MAX_RESPONSE_BYTES
         self._client = core(keep_body=keep_body, max_bytes=largest)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
@@ -161,8 +161,8 @@ class HttpChannel:
                 if self._client.receive_eof():
                     self._finish(_monotonic_ns())
                     return
-            except ProtocolError as fault:
-                text = str(fault)
+            except ProtocolError as problem:
+                text = str(problem)
         self._fail(call, outcome, text)
 
     def _finish(self, now_ns: int) -> None:
@@ -180,7 +180,7 @@ class HttpChannel:
             call.outcome = _OK
             if self._keep_body:
                 head, body = client.kept()
-                call.answer = Answer((body,), head)
+                call.response = Response((body,), head)
         else:
             self._describe_error(call)
         self._listener(call)

@@ -82,8 +82,8 @@ class TokenGuard:
             return
         self._addresses.add(by)
         error = f"{text}: {detail}" if detail else text
-        told = {"path": request.scope["path"][:_SHOWN_PATH], "by": by, "status": status, "error": error}
-        _log.warning("request refused", extra=fields(**told, left_out=self._left_out))
+        details = {"path": request.scope["path"][:_SHOWN_PATH], "by": by, "status": status, "error": error}
+        _log.warning("request refused", extra=fields(**details, left_out=self._left_out))
         self._left_out = 0
 
     def _token(self) -> str:

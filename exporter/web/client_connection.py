@@ -28,7 +28,7 @@ MAX_CONNECTIONS = CLIENTS
 
 MIN_CONNECTIONS = 16
 
-MAX_UNREAD_ANSWERS = 16
+MAX_UNREAD_RESPONSES = 16
 """Answers that lie in our memory because their clients do not read them. A page can have tens of MB."""
 
 
@@ -97,7 +97,7 @@ class ConnectionLimiter(ServerState):
     def does_not_read(self, connection: ClientConnection) -> None:
         """It was sent more than it took so far. If there are too many such, the one goes that is so for the longest."""
         self._unread[connection] = None
-        if len(self._unread) > MAX_UNREAD_ANSWERS:
+        if len(self._unread) > MAX_UNREAD_RESPONSES:
             next(iter(self._unread)).transport.abort()
 
     def has_read(self, connection: ClientConnection) -> None:

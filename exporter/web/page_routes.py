@@ -141,7 +141,7 @@ class _Actions:
         if form is None:
             return PlainTextResponse("that is no form of this page\n", 413)
         if (refusal := await refused(self._guard, request, f"Bearer {form.get('token', '')}")) is not None:
-            return self._told(request, [bytes(refusal.body).decode().strip()], refusal.status_code)
+            return self._reported(request, [bytes(refusal.body).decode().strip()], refusal.status_code)
         action = form.get("action", "")
         if action not in dict(ACTIONS):
             return PlainTextResponse("no such action\n", 400)
@@ -158,12 +158,12 @@ class _Actions:
             else:
                 done = [self._probe_actions.act(Action(action), name, by=by)]
         except ActionError as error:
-            return self._told(request, [str(error)], 404 if error.unknown else 409)
+            return self._reported(request, [str(error)], 404 if error.unknown else 409)
         except RefusedError as error:
-            return self._told(request, [str(error)], STATUS_OF[error.kind])
-        return self._told(request, done, 200)
+            return self._reported(request, [str(error)], STATUS_OF[error.kind])
+        return self._reported(request, done, 200)
 
-    def _told(self, request: Request, lines: list[str], status: int) -> Response:
+    def _reported(self, request: Request, lines: list[str], status: int) -> Response:
         root, name = root_of(request), request.path_params["probe"]
         action = f"{root}probes/{quote(name, safe='')}"
         html = done_page(name, lines, ok=status == 200, version=self._version, root=root, action=action)

@@ -122,10 +122,10 @@ def _why(probe: ProbeReport) -> str:
     reason = "" if probe.reason == probe.state else _words(probe.reason)
     of_sweep = ": ".join(filter(None, (reason, probe.reason_text))) if probe.state != "ok" else ""
     regressed = [level for level in probe.levels if any(verdict.holding for verdict in level.verdicts)]
-    told = _regression(regressed[0]) if regressed else ""
+    reported = _regression(regressed[0]) if regressed else ""
     if others := [level.label for level in regressed[1:]]:
-        told += f"; also at {', '.join(others)}"
-    return "; ".join(filter(None, (of_sweep, told)))
+        reported += f"; also at {', '.join(others)}"
+    return "; ".join(filter(None, (of_sweep, reported)))
 
 
 def _regression(level: LevelReport) -> str:
@@ -163,16 +163,18 @@ def _figure(verdict: VerdictReport, value: float | None) -> str:
 
 def _verdict_text(verdict: VerdictReport, now_unix_s: float) -> str:
     """Each tier that holds or is judged, or why none is."""
-    told = []
+    reported = []
     for name, tier in verdict.tiers.items():
         of = f"bad in {tier.bad} of the last {tier.of} sweeps, {tier.needed} make a regression" if tier.of else ""
         limit = f"bad above {_change(tier.limit_ratio)}" if tier.limit_ratio else ""
-        told.append(f"{name}: {'; '.join(filter(None, ('regressed' if tier.holds else 'no regression', of, limit)))}")
+        reported.append(
+            f"{name}: {'; '.join(filter(None, ('regressed' if tier.holds else 'no regression', of, limit)))}"
+        )
     if verdict.began_unix_s:
-        told.append(f"began {words.relative(verdict.began_unix_s, now_unix_s)}")
+        reported.append(f"began {words.relative(verdict.began_unix_s, now_unix_s)}")
     if verdict.withheld_text:
-        told.append(f"withheld: {verdict.withheld_text}")
-    return " · ".join(told) or "not judged by any tier"
+        reported.append(f"withheld: {verdict.withheld_text}")
+    return " · ".join(reported) or "not judged by any tier"
 
 
 def _change(ratio: float) -> str:

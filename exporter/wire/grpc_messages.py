@@ -98,12 +98,12 @@ class MessageReader:
 
     def _unpack(self) -> bytes:
         decompressor = zlib.decompressobj(WINDOW_BITS[self._encoding])
-        room = self._max_bytes - self._unpacked_bytes
+        space = self._max_bytes - self._unpacked_bytes
         try:
-            message = decompressor.decompress(self._content, room + 1)
+            message = decompressor.decompress(self._content, space + 1)
         except zlib.error as error:
             raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that is damaged: {error}") from None
-        if len(message) > room:
+        if len(message) > space:
             raise StreamError(ErrorCode.CANCEL, f"a message that unpacks to more than {self._max_bytes} bytes{_MORE}")
         if not decompressor.eof or decompressor.unused_data:
             raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that does not end where it should")

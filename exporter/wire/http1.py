@@ -19,8 +19,8 @@ from exporter.core.errors import ProtocolError
 from exporter.wire.codings import decompress
 
 MAX_HEAD_BYTES = HTTP_HEAD
-MAX_ANSWER_BYTES = HTTP_BYTES
-MAX_INTERIM_ANSWERS = HTTP_INTERIM
+MAX_RESPONSE_BYTES = HTTP_BYTES
+MAX_INTERIM_RESPONSES = HTTP_INTERIM
 
 _KEPT_BYTES = 4096
 """Of the body of a response that is read while it comes."""
@@ -50,7 +50,6 @@ class Http1Client:
 
     __slots__ = (
         "_body",
-        "_fault",
         "_feed",
         "_heads",
         "_heads_left",
@@ -59,13 +58,14 @@ class Http1Client:
         "_max_bytes",
         "_outstanding",
         "_parser",
+        "_problem",
         "_raw",
         "keep_alive",
         "status",
         "wire_bytes",
     )
 
-    def __init__(self, *, keep_body: bool = False, max_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(self, *, keep_body: bool = False, max_bytes: int = MAX_RESPONSE_BYTES) -> None:
         self._keep_body = keep_body
         self._max_bytes = max_bytes
         self.reset()
@@ -76,7 +76,7 @@ class Http1Client:
         self._feed = self._parser.feed_data
         self._heads: dict[int, bytes] = {}
         self._heads_left = _HEADS_LOOKED_AT
-        self._fault = ""
+        self._problem = ""
         self._interim = 0
         self.status = 0
         self.keep_alive = False
@@ -119,9 +119,9 @@ class Http1Client:
         except httptools.HttpParserUpgrade:
             raise ProtocolError("the server switched protocols unasked") from None
         except httptools.HttpParserError as error:
-            raise ProtocolError(self._fault or f"not an HTTP answer: {error}") from None
-        if self._fault:
-            raise ProtocolError(self._fault)
+            raise ProtocolError(self._problem or f"not an HTTP answer: {error}") from None
+        if self._problem:
+            raise ProtocolError(self._problem)
         if not self._raw:
             self._raw = data
         elif len(self._raw) < MAX_HEAD_BYTES:
@@ -226,7 +226,7 @@ class Http1Stream(Http1Client):
 
     __slots__ = ()
 
-    def __init__(self, *, keep_body: bool = True, max_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(self, *, keep_body: bool = True, max_bytes: int = MAX_RESPONSE_BYTES) -> None:
         super().__init__(keep_body=True, max_bytes=max_bytes)
 
     @property
@@ -260,8 +260,8 @@ def read_header(head: bytes, name: str) -> str | None:
 
 def decoded_body(head: bytes, body: bytes | bytearray) -> bytes:
     """The whole body of an answer with this head, decompressed. ProtocolError: it can't be decompressed, or grows
-    beyond `MAX_ANSWER_BYTES`."""
-    return decompress(bytes(body), read_header(head, "content-encoding") or "", MAX_ANSWER_BYTES)
+    beyond `MAX_RESPONSE_BYTES`."""
+    return decompress(bytes(body), read_header(head, "content-encoding") or "", MAX_RESPONSE_BYTES)
 
 
 class _Callbacks:
@@ -274,7 +274,7 @@ class _Callbacks:
 
     def on_message_begin(self) -> None:
         if not self._client._outstanding:
-            self._client._fault = "bytes after a complete answer"
+            self._client._problem = "bytes after a complete answer"
 
     def on_message_complete(self) -> None:
         client = self._client
@@ -286,8 +286,8 @@ class _Callbacks:
             client._outstanding = False
             return
         client._interim += 1
-        if client._interim > MAX_INTERIM_ANSWERS:
-            client._fault = f"more than {MAX_INTERIM_ANSWERS} interim answers"
+        if client._interim > MAX_INTERIM_RESPONSES:
+            client._problem = f"more than {MAX_INTERIM_RESPONSES} interim answers"
 
 
 class _KeepingCallbacks(_Callbacks):

@@ -346,7 +346,7 @@ class Http2Connection(FrameParser, Generic[S]):
                 sender.max_frame = value
             elif key == MAX_CONCURRENT_STREAMS:
                 self.max_streams = value
-        sender.answer(frame(SETTINGS, ACK, 0))
+        sender.response(frame(SETTINGS, ACK, 0))
         if not self.peer_ready:
             self.peer_ready = sender.ready = True
             self._careful = False
@@ -355,7 +355,7 @@ class Http2Connection(FrameParser, Generic[S]):
         if len(payload) != 8:
             raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"PING of {len(payload)} bytes, not 8")
         if not flags & ACK:
-            self.sender.answer(frame(PING, ACK, 0, payload))
+            self.sender.response(frame(PING, ACK, 0, payload))
 
     def _on_goaway(self, payload: bytes) -> None:
         """Streams above the last id were never begun; the others go on. A later GOAWAY may only lower that id."""

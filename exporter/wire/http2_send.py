@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from exporter.core.bounds import HTTP2_ANSWERS
+from exporter.core.bounds import HTTP2_ACKNOWLEDGEMENTS
 from exporter.wire.http2_frames import (
     CONTINUATION,
     DATA,
@@ -54,7 +54,7 @@ class Http2Sender:
         self.initial_window = DEFAULT_WINDOW
         self._out: list[Buffer] = []
         self.queue: deque[SendState] = deque()
-        self._answers_waiting = 0
+        self._acknowledgements_waiting = 0
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
@@ -62,10 +62,10 @@ class Http2Sender:
         """A frame (or several) that no window holds back."""
         self._out.append(data)
 
-    def answer(self, data: bytes) -> None:
+    def response(self, data: bytes) -> None:
         """A frame that the peer's own frame asked for. Raises Http2Error if it asks and asks but does not read."""
-        self._answers_waiting += 1
-        if self._answers_waiting > HTTP2_ANSWERS:
+        self._acknowledgements_waiting += 1
+        if self._acknowledgements_waiting > HTTP2_ACKNOWLEDGEMENTS:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a flood of PING or SETTINGS")
         self._out.append(data)
 
@@ -176,7 +176,7 @@ class Http2Sender:
         if self.queue and self.ready:
             self._slice_bodies(limit)
         taken, self._out = self._out, []
-        self._answers_waiting = 0
+        self._acknowledgements_waiting = 0
         return taken
 
     def _slice_bodies(self, limit: int) -> None:

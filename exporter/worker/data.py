@@ -113,11 +113,11 @@ class _Progress:
 
     def __init__(self, probe: str) -> None:
         self._probe = probe
-        self._told_ns = time.monotonic_ns()
+        self._reported_ns = time.monotonic_ns()
 
     def __call__(self, path: Path, read: int, size: int) -> None:
         now_ns = time.monotonic_ns()
-        if now_ns - self._told_ns >= PROGRESS_GAP_NS:
-            self._told_ns = now_ns
+        if now_ns - self._reported_ns >= PROGRESS_GAP_NS:
+            self._reported_ns = now_ns
             done = logs.fields(probe=self._probe, file=str(path), read_bytes=read, of_bytes=size)
             _log.info("reading input data", extra=done)

@@ -46,7 +46,7 @@ SILENCE_LOOK_SECONDS = 0.005
 EXIT_LIMIT_SECONDS = 2.0
 """How long a process that closed its end is given to be gone by itself, so that its own exit status is seen."""
 
-INBOX_ANSWERS = 4
+INBOX_RESPONSES = 4
 """Answers held for a consumer that is slow; beyond these the worker waits, and its window gets longer."""
 
 
@@ -73,7 +73,7 @@ class LocalWorker:
         self._connection = connection
         self._serial = 0
         self._dropping = False
-        self._inbox: asyncio.Queue[Reply | None] | None = asyncio.Queue(INBOX_ANSWERS)
+        self._inbox: asyncio.Queue[Reply | None] | None = asyncio.Queue(INBOX_RESPONSES)
         self._lost: WorkerLostError | None = None
         self._reading = asyncio.create_task(self._read(), name=f"worker {process.pid}")
 
@@ -105,7 +105,7 @@ class LocalWorker:
         worker = cls(process, ours, account)
         try:
             async with asyncio.timeout(START_LIMIT_SECONDS):
-                await worker._next_answer()
+                await worker._next_response()
                 worker._forget_exchange()
         except BaseException as error:
             await worker.kill()
@@ -191,8 +191,8 @@ class LocalWorker:
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
-        async with aclosing(self._exchange(RunLevel(plan))) as answers:
-            async for event in answers:
+        async with aclosing(self._exchange(RunLevel(plan))) as responses:
+            async for event in responses:
                 assert isinstance(event, (LevelStarted, LevelWaiting, Window, LevelEnd))
                 yield event
 
@@ -218,15 +218,15 @@ class LocalWorker:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._dropping = True
-        self._drop_answers(self._inbox)
+        self._drop_responses(self._inbox)
         await asyncio.wait({self._reading})
         remove_orphans()
 
     # --- commands and answers ----------------------------------------------------------------------------------------
 
     async def _ask(self, what: Preflight | ReadModels | ReadVersion | EndSweep) -> object:
-        async with aclosing(self._exchange(what)) as answers:
-            return await anext(answers)
+        async with aclosing(self._exchange(what)) as responses:
+            return await anext(responses)
 
     async def _exchange(
         self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep
@@ -238,16 +238,16 @@ class LocalWorker:
         self._serial += 1
         if isinstance(what, RunLevel):
             self._level_serial = self._serial
-        self._inbox = asyncio.Queue(INBOX_ANSWERS)
+        self._inbox = asyncio.Queue(INBOX_RESPONSES)
         ended = False
         try:
             self._post(what)
             while not ended:
-                answer = await self._next_answer()
-                ended = answer.last
-                if isinstance(answer.what, Failure):
-                    raise self._error(answer.what)
-                yield answer.what
+                response = await self._next_response()
+                ended = response.last
+                if isinstance(response.what, Failure):
+                    raise self._error(response.what)
+                yield response.what
         finally:
             if not ended and self.alive:
                 with contextlib.suppress(WorkerLostError):
@@ -280,19 +280,19 @@ class LocalWorker:
         else:
             loop.remove_writer(self._connection)
 
-    async def _next_answer(self) -> Reply:
+    async def _next_response(self) -> Reply:
         assert self._inbox is not None
-        answer = await self._inbox.get()
-        if answer is None:
+        response = await self._inbox.get()
+        if response is None:
             self._raise_if_lost()
-        assert answer is not None
-        return answer
+        assert response is not None
+        return response
 
     def _forget_exchange(self) -> None:
         inbox, self._inbox = self._inbox, None
-        self._drop_answers(inbox)
+        self._drop_responses(inbox)
 
-    def _drop_answers(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
+    def _drop_responses(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
         """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
         while inbox is not None and not inbox.empty():
             inbox.get_nowait()
@@ -310,10 +310,10 @@ class LocalWorker:
         would be lost; `kill` ends it."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                answer = await receive(self._connection)
-                assert isinstance(answer, Reply)
-                if self._inbox is not None and answer.serial == self._serial and not self._dropping:
-                    await self._inbox.put(answer)
+                response = await receive(self._connection)
+                assert isinstance(response, Reply)
+                if self._inbox is not None and response.serial == self._serial and not self._dropping:
+                    await self._inbox.put(response)
         try:
             async with asyncio.timeout(EXIT_LIMIT_SECONDS):
                 await self._process.wait()

@@ -160,12 +160,12 @@ class Host:
             return
         await self._session.run_level(what.plan, publish)
 
-    async def _send(self, answer: Reply) -> None:
-        answer = replace(answer, what=without_secrets(answer.what))
-        await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, answer)
+    async def _send(self, response: Reply) -> None:
+        response = replace(response, what=without_secrets(response.what))
+        await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, response)
 
-    def _send_now(self, answer: Reply) -> None:
-        for part in encode(answer):
+    def _send_now(self, response: Reply) -> None:
+        for part in encode(response):
             self._outlet.sendall(part)
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

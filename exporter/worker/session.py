@@ -28,7 +28,7 @@ from exporter.payload.input_errors import NOT_SEEN
 from exporter.server.poller import Poller, open_readers
 from exporter.services.base import Control, Service, SharedRequests
 from exporter.services.bounded import BoundedControl
-from exporter.services.connectivity import no_answer
+from exporter.services.connectivity import no_response
 from exporter.storage.account import Account
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
@@ -74,7 +74,7 @@ class Session:
             async with asyncio.timeout(target.connect_timeout_ns / NS):
                 return await control.ready_models()
         except TimeoutError as error:
-            raise await no_answer(target, target.connect_timeout_ns) from error
+            raise await no_response(target, target.connect_timeout_ns) from error
         finally:
             await control.close()
 

@@ -41,8 +41,8 @@ def test_where_the_mean_went() -> None:
 
 
 def test_what_the_server_does_not_tell_is_absent() -> None:
-    told = ModelStatistics("m", "", success=DurationStat(5, 5 * 800), queue=DurationStat(5, 5 * 200))
-    assert breakdown(1000.0, 0, 0, told).components_ns == {
+    reported = ModelStatistics("m", "", success=DurationStat(5, 5 * 800), queue=DurationStat(5, 5 * 200))
+    assert breakdown(1000.0, 0, 0, reported).components_ns == {
         "client_send": 0,
         "client_receive": 0,
         "queue": 200.0,
@@ -145,7 +145,7 @@ def test_our_share_is_of_the_time_between_the_snapshots() -> None:
     share = our_share(windows[0].columns, windows)
     assert share is not None
     # Two ended before the first snapshot, about four between the last window and the last snapshot.
-    assert (share.requests, share.answered) == (102, 97)
+    assert (share.requests, share.responded) == (102, 97)
     assert share.edge == 4 + 2 + 6  # in flight; 20 ms and 60 ms of asking at 100/s
 
 
@@ -157,7 +157,7 @@ def test_requests_that_never_came_to_a_socket_hide_no_foreign_ones() -> None:
     share = our_share(columns, windows)
     assert share is not None
     # Ten connections broke after their request was sent: the server may have counted these.
-    assert (share.requests, share.answered) == (90, 80)
+    assert (share.requests, share.responded) == (90, 80)
     assert foreign_requests(server(100, 1, 0, 0), share.requests, share.edge) == 10
 
 

@@ -46,7 +46,7 @@ def test_the_slo_is_one_where_no_other_is_given() -> None:
     threshold = threshold_of(make_probe(slo=SLO))
     assert threshold is not None
     assert (threshold.limit_ns, threshold.percentile) == (9 * MS, 90.0)
-    assert threshold.error_room == pytest.approx(0.1)
+    assert threshold.error_margin == pytest.approx(0.1)
 
 
 def test_without_a_threshold_there_is_no_verdict() -> None:

@@ -439,8 +439,8 @@ def spawn_writer(directory: Path, name: str) -> subprocess.Popen[bytes]:
 def kill(process: subprocess.Popen[bytes]) -> int:
     """Kills it; returns how many sweeps it said were written."""
     process.send_signal(signal.SIGKILL)
-    said, _ = process.communicate()
-    return said.count(b"\n")
+    reported, _ = process.communicate()
+    return reported.count(b"\n")
 
 
 def test_killed_in_mid_write_it_loses_no_row_that_it_said_was_written(tmp_path: Path, opened: Opener) -> None:

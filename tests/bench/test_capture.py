@@ -48,8 +48,8 @@ def pcap(packets: list[Packet], magic: int = 0xA1B2C3D4) -> bytes:
 
 @pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
 def test_read_packets_gives_segments_with_payload(magic: int, unit: int) -> None:
-    said = Conversation().say(3_000_000_000 + 7 * unit, b"ping").say(4_000_000_000, b"", server=True)
-    assert list(read_packets(pcap(said.packets, magic))) == said.packets[:1]
+    reported = Conversation().say(3_000_000_000 + 7 * unit, b"ping").say(4_000_000_000, b"", server=True)
+    assert list(read_packets(pcap(reported.packets, magic))) == reported.packets[:1]
 
 
 def test_read_packets_refuses_what_is_no_pcap_or_cut() -> None:
@@ -62,28 +62,31 @@ def test_read_packets_refuses_what_is_no_pcap_or_cut() -> None:
 
 
 def test_http1_request_begins_with_its_first_packet_and_ends_with_the_last_of_the_answer() -> None:
-    said = Conversation()
+    reported = Conversation()
     for base in (100, 200):
-        said.say(base, REQUEST).say(base + 1, b"body").say(base + 7, b"HTTP/1.1 200", server=True)
-        said.say(base + 9, b"rest", server=True)
-    said.say(300, REQUEST)  # never answered
+        reported.say(base, REQUEST).say(base + 1, b"body").say(base + 7, b"HTTP/1.1 200", server=True)
+        reported.say(base + 9, b"rest", server=True)
+    reported.say(300, REQUEST)  # never answered
     size = len(REQUEST) + 4
-    assert find_exchanges(said.packets, SERVER, is_http2=False) == [Exchange(100, 109, size), Exchange(200, 209, size)]
+    assert find_exchanges(reported.packets, SERVER, is_http2=False) == [
+        Exchange(100, 109, size),
+        Exchange(200, 209, size),
+    ]
 
 
 def test_calls_of_another_size_do_not_count() -> None:
-    said = Conversation()
+    reported = Conversation()
     for base in (100, 200):
-        said.say(base, REQUEST).say(base + 5, b"answer", server=True)
+        reported.say(base, REQUEST).say(base + 5, b"answer", server=True)
     other = Conversation(client=50001).say(150, b"GET /stats").say(160, b"answer", server=True)
-    found = find_exchanges([*said.packets, *other.packets], SERVER, is_http2=False)
+    found = find_exchanges([*reported.packets, *other.packets], SERVER, is_http2=False)
     assert [(each.begin_ns, each.end_ns) for each in found] == [(100, 105), (200, 205)]
 
 
 def test_what_was_sent_again_counts_once_and_what_is_missing_is_an_error() -> None:
-    said = Conversation().say(100, REQUEST).say(105, b"answer", server=True)
-    again = said.packets[1]
-    doubled = [*said.packets, Packet(190, again.source, again.destination, again.sequence, again.payload)]
+    reported = Conversation().say(100, REQUEST).say(105, b"answer", server=True)
+    again = reported.packets[1]
+    doubled = [*reported.packets, Packet(190, again.source, again.destination, again.sequence, again.payload)]
     assert find_exchanges(doubled, SERVER, is_http2=False) == [Exchange(100, 105, len(REQUEST))]
     whole = Conversation().say(100, REQUEST).say(101, b"lost").say(102, b"body")
     with pytest.raises(BenchError, match="missing"):
@@ -96,16 +99,16 @@ def test_nothing_captured_is_an_error() -> None:
 
 
 def test_http2_request_begins_with_headers_and_ends_with_end_stream() -> None:
-    said = Conversation().say(10, PREFACE + frame(4, 0, 0)).say(11, frame(4, 0, 0), server=True)
+    reported = Conversation().say(10, PREFACE + frame(4, 0, 0)).say(11, frame(4, 0, 0), server=True)
     request = frame(1, 4, 1, b"block") + frame(0, 1, 1, b"message")
-    said.say(100, request[:20]).say(103, request[20:])  # cut inside of the DATA frame
-    said.say(110, frame(1, 4, 1, b"head") + frame(0, 0, 1, b"an")[:6], server=True)
-    said.say(112, frame(0, 0, 1, b"an")[6:] + frame(1, 5, 1, b"trailers") + frame(8, 0, 0, bytes(4)), server=True)
-    assert find_exchanges(said.packets, SERVER, is_http2=True) == [Exchange(100, 112, 7)]
+    reported.say(100, request[:20]).say(103, request[20:])  # cut inside of the DATA frame
+    reported.say(110, frame(1, 4, 1, b"head") + frame(0, 0, 1, b"an")[:6], server=True)
+    reported.say(112, frame(0, 0, 1, b"an")[6:] + frame(1, 5, 1, b"trailers") + frame(8, 0, 0, bytes(4)), server=True)
+    assert find_exchanges(reported.packets, SERVER, is_http2=True) == [Exchange(100, 112, 7)]
 
 
 def test_http2_streams_side_by_side_are_told_apart() -> None:
-    said = Conversation().say(10, PREFACE)
-    said.say(100, frame(1, 4, 1) + frame(0, 1, 1, b"x")).say(105, frame(1, 4, 3) + frame(0, 1, 3, b"x"))
-    said.say(120, frame(1, 5, 3), server=True).say(130, frame(0, 1, 1), server=True)
-    assert find_exchanges(said.packets, SERVER, is_http2=True) == [Exchange(100, 130, 1), Exchange(105, 120, 1)]
+    reported = Conversation().say(10, PREFACE)
+    reported.say(100, frame(1, 4, 1) + frame(0, 1, 1, b"x")).say(105, frame(1, 4, 3) + frame(0, 1, 3, b"x"))
+    reported.say(120, frame(1, 5, 3), server=True).say(130, frame(0, 1, 1), server=True)
+    assert find_exchanges(reported.packets, SERVER, is_http2=True) == [Exchange(100, 130, 1), Exchange(105, 120, 1)]

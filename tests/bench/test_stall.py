@@ -36,4 +36,4 @@ def test_summary_counts_from_the_intended_moment_and_from_the_sending() -> None:
     stalled = summarize(OwnRun((first, second), (0,)))
     assert stalled.p99_seconds == pytest.approx(2.0)
     assert stalled.sent_p99_seconds == pytest.approx(1.0)
-    assert (stalled.answered, stalled.unsent, stalled.lost) == (4, 1, 1)
+    assert (stalled.responded, stalled.unsent, stalled.lost) == (4, 1, 1)

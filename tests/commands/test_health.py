@@ -23,17 +23,17 @@ async def ask(app: Starlette) -> int:
         await server.stop()
 
 
-def answering(status: int, text: str) -> Starlette:
+def served_version(status: int, text: str) -> Starlette:
     return Starlette(routes=[Route("/-/healthy", lambda _request: PlainTextResponse(text, status))])
 
 
 async def test_a_healthy_daemon(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await ask(answering(200, "Healthy\n")) == 0
+    assert await ask(served_version(200, "Healthy\n")) == 0
     assert capsys.readouterr().out == "Healthy\n"
 
 
 async def test_one_that_stands_still(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await ask(answering(503, "The scheduler stands still\n")) == 1
+    assert await ask(served_version(503, "The scheduler stands still\n")) == 1
     assert capsys.readouterr().err == "503: The scheduler stands still\n"
 
 

@@ -17,7 +17,7 @@ FILES = sorted(BROKEN.glob("*.yaml"))
 def test_every_fault_is_told_in_full(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    found = [fault.replace(str(path), path.name) for fault in caught.value.faults]
+    found = [problem.replace(str(path), path.name) for problem in caught.value.faults]
     assert found == path.with_suffix(".txt").read_text().splitlines()
     assert not any(secret in str(caught.value) for secret in ("hunter", "er2", "12345"))
 

@@ -76,7 +76,7 @@ def test_a_variable_that_holds_a_headers_secret_is_left_alone(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("variables", "fault"),
+    ("variables", "problem"),
     [
         ({"WEB__LISTN": ":1"}, "TRITON_CANARY_WEB__LISTN: web.listn: unknown key; did you mean 'listen'?"),
         ({"WEBB__LISTEN": ":1"}, "TRITON_CANARY_WEBB__LISTEN: webb: unknown key; did you mean 'web'?"),
@@ -107,8 +107,8 @@ def test_a_variable_that_holds_a_headers_secret_is_left_alone(tmp_path: Path) ->
         ),
     ],
 )
-def test_faults_name_the_variable(variables: dict[str, str], fault: str) -> None:
-    assert fault in faults_with(**variables)
+def test_faults_name_the_variable(variables: dict[str, str], problem: str) -> None:
+    assert problem in faults_with(**variables)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_faults_name_the_variable(variables: dict[str, str], fault: str) -> None
 )
 def test_no_fault_shows_a_value_that_may_be_secret(name: str, value: str) -> None:
     faults = faults_with(**{name: value})
-    assert any(f"TRITON_CANARY_{name}" in fault for fault in faults)
-    assert not any("s3cr3t" in fault for fault in faults)
+    assert any(f"TRITON_CANARY_{name}" in problem for problem in faults)
+    assert not any("s3cr3t" in problem for problem in faults)
 
 
 def test_values_are_read_as_in_the_file() -> None:

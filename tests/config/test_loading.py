@@ -33,7 +33,7 @@ def load_text(tmp_path: Path, text: str, environ: dict[str, str] | None = None) 
 def faults_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_text(tmp_path, text, environ)
-    return [fault.replace(str(tmp_path / "canary.yaml"), "canary.yaml") for fault in caught.value.faults]
+    return [problem.replace(str(tmp_path / "canary.yaml"), "canary.yaml") for problem in caught.value.faults]
 
 
 def test_the_sections_about_the_daemon() -> None:
@@ -112,7 +112,7 @@ probes:
 
 
 @pytest.mark.parametrize(
-    ("content", "more", "fault"),
+    ("content", "more", "problem"),
     [
         ("0\nx\n", "", "found '{file}': {file}:2: found 'x': must be milliseconds after the start, as 1500 or 0.25"),
         ("0\n9000\n", ", stop: {max_duration: 9s}", "its last request, at 9s, comes after stop.max_duration, 9s"),
@@ -124,7 +124,7 @@ probes:
     ],
 )
 def test_a_schedule_that_cannot_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, more: str, fault: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, more: str, problem: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "night.txt").write_text(content)
@@ -132,8 +132,8 @@ def test_a_schedule_that_cannot_run(
 targets: [{{name: t, kind: triton, url: "http://localhost"}}]
 probes: [{{name: p, target: t, model: m, schedule: {{every: 1h}}, load: {{schedule_file: night.txt}}{more}}}]
 """
-    problem = fault.replace("{file}", "night.txt")
-    assert faults_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {problem}"]
+    expected = problem.replace("{file}", "night.txt")
+    assert faults_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {expected}"]
 
 
 def test_steps_with_their_moments_are_one_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +156,8 @@ def test_a_file_that_can_name_no_level(tmp_path: Path, monkeypatch: pytest.Monke
 targets: [{name: t, kind: triton, url: "http://localhost"}]
 probes: [{name: p, target: t, model: m, schedule: {every: 1h}, load: {intervals_file: " .txt"}}]
 """
-    (fault,) = faults_of(tmp_path, text)
-    assert "the file's name, less its ending, names the level: must be at most 128 printable" in fault
+    (problem,) = faults_of(tmp_path, text)
+    assert "the file's name, less its ending, names the level: must be at most 128 printable" in problem
 
 
 def test_nothing_to_measure_is_allowed(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def _gives_settings_or_faults(path: Path, text: str) -> None:
     except ConfigError as error:
         faults = error.faults
     assert faults
-    assert all(fault.startswith(str(path)) and "\n" not in fault for fault in faults)
+    assert all(problem.startswith(str(path)) and "\n" not in problem for problem in faults)
 
 
 @given(text=st.text() | st.text(alphabet="abc:-{}[]&*!|>'\"#%@,?~<\n\t 01"))

@@ -288,8 +288,8 @@ def test_a_file_cannot_be_searched(tmp_path: Path) -> None:
     (tmp_path / "canary.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "canary.yaml", {})
-    (fault,) = caught.value.faults
-    assert fault.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")
+    (problem,) = caught.value.faults
+    assert problem.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")
 
 
 SERVER_SIDE = """

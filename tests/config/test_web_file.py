@@ -61,7 +61,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "problem"),
     [
         ("basic_auth_users: {alice: s3cret}", "1: basic_auth_users.alice: must be a bcrypt hash of cost 4 to 16"),
         (f"basic_auth_users: {{alice: {HASH.replace('$04$', '$31$')}}}", "must be a bcrypt hash of cost 4 to 16"),
@@ -80,12 +80,12 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("basic_auth_users: [", "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_without_its_value(text: str, fault: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_without_its_value(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_web_file(path)
-    assert fault in str(caught.value)
+    assert problem in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert str(path) in str(caught.value)
 

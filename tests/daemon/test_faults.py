@@ -33,9 +33,9 @@ def configuration(triton: EmbeddedTriton | None = None, url: str = "", **probe: 
 
 def assert_told(daemon: RunningDaemon, status: str, reason: str, text: str) -> None:
     """The last sweep's reason is the same everywhere."""
-    told = daemon.wait_for_state("probe", reason)
-    assert told["state"] == status
-    assert text in told["reason_text"]
+    reported = daemon.wait_for_state("probe", reason)
+    assert reported["state"] == status
+    assert text in reported["reason_text"]
     assert daemon.value("triton_canary_up", probe="probe") == 0.0
     counted = daemon.value("triton_canary_sweeps_total", probe="probe", status=status, reason=reason)
     assert counted is not None
@@ -93,9 +93,9 @@ def test_model_unloaded_and_loaded_again(own_triton: EmbeddedTriton, tmp_path: P
     with RunningDaemon(tmp_path, configuration(own_triton)) as daemon:
         assert_well(daemon)
         repository("unload")
-        told = daemon.wait_for_state("probe", "model_not_ready", "error_ratio")
+        reported = daemon.wait_for_state("probe", "model_not_ready", "error_ratio")
         assert_told(daemon, "failed", "model_not_ready", "addsub")
-        assert "addsub" in told["reason_text"] or told["reason"] == "error_ratio"
+        assert "addsub" in reported["reason_text"] or reported["reason"] == "error_ratio"
         repository("load")
         assert_well(daemon)
 

@@ -253,22 +253,22 @@ def test_a_secret_is_told_nowhere(secretive: RunningDaemon, tmp_path: Path) -> N
     hashed = yaml.safe_load((tmp_path / "web.yml").read_text())["basic_auth_users"]["alice"]
     daemon.wait_for_log("sweep ended", probe="p")
     daemon.wait_for_log("discovery failed", source="addresses of listed")
-    said = [daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config", "/api/baseline/p")]
-    said += [daemon.get("/", bearer(f"{SECRET}-wrong"))[1]]
-    said += [daemon.get(f"/probe?target={SECRET}&module={SECRET}", token)[1]]
+    reported = [daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config", "/api/baseline/p")]
+    reported += [daemon.get("/", bearer(f"{SECRET}-wrong"))[1]]
+    reported += [daemon.get(f"/probe?target={SECRET}&module={SECRET}", token)[1]]
     document = yaml.safe_load(daemon.config_path.read_text())
     for path, value in BROKEN:
         daemon.config_path.write_text(yaml.safe_dump(with_value(document, path, value)))
         status, body = daemon.get("/-/reload", token, "POST")
         assert status == 500, (path, body)
-        said += [body, *(daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config"))]
+        reported += [body, *(daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config"))]
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {SECRET}}}")
     daemon.wait_for_log("web configuration not taken")
-    said += [daemon.get("/", token)[1], daemon.log_path.read_bytes()]
+    reported += [daemon.get("/", token)[1], daemon.log_path.read_bytes()]
     assert daemon.stop() == 0
-    said += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert len(said) > 50
-    for told_text in said:
+    reported += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert len(reported) > 50
+    for told_text in reported:
         assert SECRET.encode() not in told_text
         assert hashed.encode() not in told_text
 
@@ -346,7 +346,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/ready"):
             tensors = [{"name": "x", "datatype": "FP32", "shape": [1]}]
-            self._answer(200, {"name": "m", "platform": "p", "versions": [], "inputs": tensors, "outputs": tensors})
+            self._response(200, {"name": "m", "platform": "p", "versions": [], "inputs": tensors, "outputs": tensors})
         else:
             self._refuse(401)
 
@@ -358,11 +358,11 @@ class Echo(http.server.BaseHTTPRequestHandler):
         pass
 
     def _refuse(self, status: int) -> None:
-        said = self.headers["Authorization"]
-        self.seen.append(said)
-        self._answer(status, {"error": f"{'x' * 200}, not authorized: {said} {said}"})
+        reported = self.headers["Authorization"]
+        self.seen.append(reported)
+        self._response(status, {"error": f"{'x' * 200}, not authorized: {reported} {reported}"})
 
-    def _answer(self, status: int, content: object) -> None:
+    def _response(self, status: int, content: object) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -396,9 +396,9 @@ def test_a_server_that_says_our_secret_back(echo: str, tmp_path: Path, monkeypat
         asked, loaded = daemon.wait_for_state("asked", "auth"), daemon.wait_for_state("loaded", "error_ratio")
         for text in (asked["reason_text"], loaded["reason_text"]):
             assert "not authorized: Bearer <secret>" in text
-        said = [daemon.get(path)[1] for path in ("/", "/metrics", "/api/status")]
+        reported = [daemon.get(path)[1] for path in ("/", "/metrics", "/api/status")]
     assert set(Echo.seen) == {f"Bearer {SECRET}-environment"}
-    said += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    said.append(daemon.log_path.read_bytes())
-    assert [text for text in said if SECRET[:8].encode() in text] == []
-    assert sum(b"<secret>" in text for text in said) >= 3
+    reported += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    reported.append(daemon.log_path.read_bytes())
+    assert [text for text in reported if SECRET[:8].encode() in text] == []
+    assert sum(b"<secret>" in text for text in reported) >= 3

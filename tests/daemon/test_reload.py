@@ -217,7 +217,7 @@ async def test_a_good_file_is_taken(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "fault"),
+    ("data", "problem"),
     [
         (b"targets: [", "is not YAML"),
         (b"", "is empty"),
@@ -227,11 +227,11 @@ async def test_a_good_file_is_taken(desk: Desk) -> None:
     ],
     ids=["syntax", "empty", "unknown key", "not text", "gone"],
 )
-async def test_a_bad_file_changes_nothing_and_says_so(data: bytes | None, fault: str, desk: Desk) -> None:
+async def test_a_bad_file_changes_nothing_and_says_so(data: bytes | None, problem: str, desk: Desk) -> None:
     before = desk.reloader.hash, desk.reloader.settings, desk.reloader.success_unix_s
     desk.path.unlink() if data is None else desk.path.write_bytes(data)
     error = await desk.reloader.reload("test")
-    assert fault in str(error)
+    assert problem in str(error)
     assert desk.reloader.error is error
     assert desk.taken == []
     assert (desk.reloader.hash, desk.reloader.settings, desk.reloader.success_unix_s) == before

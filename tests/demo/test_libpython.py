@@ -58,12 +58,12 @@ def silent(text: str) -> None:
 @pytest.mark.parametrize("suffix", ["", "t64"])
 def test_it_is_fetched_once_from_the_systems_packages(bare: Path, suffix: str) -> None:
     programs = Programs(bare / "bin", f"libpython{python_version()}{suffix}")
-    told: list[str] = []
-    library = provide_libpython(told.append)
+    reported: list[str] = []
+    library = provide_libpython(reported.append)
     assert library.name == library_name()
     assert library.read_text() == "library\n"
     assert library.is_relative_to(bare / "cache")
-    (text,) = told
+    (text,) = reported
     assert text.startswith(f"fetching {library_name()} from this system's package sources")
     asked = len(programs.asked)
     assert provide_libpython(silent) == library

@@ -31,8 +31,8 @@ def infer(request: pytest.FixtureRequest, triton: EmbeddedTriton) -> Iterator[An
     client = library.InferenceServerClient(f"127.0.0.1:{port}")
 
     def call(model: str, arrays: Mapping[str, Array], outputs: list[str], **options: Any) -> list[Array]:
-        answer = client.infer(model, make_inputs(library, arrays), **options)
-        return [answer.as_numpy(name) for name in outputs]
+        response = client.infer(model, make_inputs(library, arrays), **options)
+        return [response.as_numpy(name) for name in outputs]
 
     yield call
     client.close()
@@ -123,10 +123,10 @@ def test_accumulator_keeps_a_sum_for_each_sequence(infer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "answers"), [({}, 3), ({"answers": 5, "interval_ms": 1}, 5), ({"answers": 0}, 0)]
+    ("parameters", "responses"), [({}, 3), ({"answers": 5, "interval_ms": 1}, 5), ({"answers": 0}, 0)]
 )
 def test_repeat_answers_several_times_and_ends_with_an_empty_one(
-    triton: EmbeddedTriton, parameters: dict[str, int], answers: int
+    triton: EmbeddedTriton, parameters: dict[str, int], responses: int
 ) -> None:
     results: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
     client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{triton.grpc_port}")
@@ -137,7 +137,7 @@ def test_repeat_answers_several_times_and_ends_with_an_empty_one(
         parameters=parameters,
         enable_empty_final_response=True,
     )
-    for index in range(answers):
+    for index in range(responses):
         result, error = results.get(timeout=PATIENCE_SECONDS)
         assert error is None
         assert result.as_numpy("INDEX").tolist() == [index]

@@ -69,7 +69,7 @@ def test_table() -> None:
 
 
 @contextmanager
-def answering(status: int, body: str) -> Iterator[str]:
+def served_version(status: int, body: str) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -96,7 +96,7 @@ def answering(status: int, body: str) -> Iterator[str]:
     ],
 )
 def test_fetch_probes(status: int, body: str, expected: list[ProbeJson] | None) -> None:
-    with answering(status, body) as listen:
+    with served_version(status, body) as listen:
         assert fetch_probes(listen) == expected
 
 

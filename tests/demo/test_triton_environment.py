@@ -139,16 +139,16 @@ def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> Non
         assert waiting.wait(PATIENCE_SECONDS)
         install(environment, progress)
 
-    told: list[str] = []
+    reported: list[str] = []
 
     def tell(text: str) -> None:
-        told.append(text)
+        reported.append(text)
         waiting.set()
 
     second = threading.Thread(target=make_environment, args=(tell,), kwargs={"cache": tmp_path, "install": install})
     make_environment(silent, cache=tmp_path, install=slow)
     second.join(PATIENCE_SECONDS)
-    assert told == ["waiting for another process that makes the embedded Triton's environment"]
+    assert reported == ["waiting for another process that makes the embedded Triton's environment"]
     assert install.runs == 1
 
 
@@ -169,16 +169,16 @@ def test_a_failing_pip_is_told_with_its_last_lines(tmp_path: Path, monkeypatch: 
     fake_python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake_python))
     monkeypatch.setattr(module, "provide_libpython", lambda progress: tmp_path)
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(EmbeddedTritonError) as caught:
-        make_environment(told.append, cache=tmp_path / "cache")
+        make_environment(reported.append, cache=tmp_path / "cache")
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("ended with status 1. Its last lines:")
     assert [line.strip() for line in lines[1:]] == [
         *(f"line {number}" for number in range(10, 21)),
         "ERROR: No matching distribution found",
     ]
-    assert told[-1] == "Collecting nvidia-pytriton==0.7.0"
+    assert reported[-1] == "Collecting nvidia-pytriton==0.7.0"
     assert not find_environment(tmp_path / "cache").made
 
 

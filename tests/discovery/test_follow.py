@@ -11,7 +11,7 @@ import pytest
 
 from exporter.discovery.follow import Discovery, sources_of
 from exporter.discovery.found import DiscoveryError, Found
-from exporter.discovery.sources import Answer, Source
+from exporter.discovery.sources import Response, Source
 from tests.discovery.test_expand import ASR, FLEET, settings_of
 from tests.waiting import PATIENCE_SECONDS
 
@@ -28,7 +28,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.answers: dict[str, Answer | Exception] = {}
+        self.responses: dict[str, Response | Exception] = {}
         self.readings: list[str] = []
         self.settings = settings_of(folder, ASR, target=FLEET | DISCOVER)
         self.changes = 0
@@ -58,13 +58,13 @@ class Stage:
         self.changes += 1
         self.apply()
 
-    async def _read(self, source: Source) -> Answer:
+    async def _read(self, source: Source) -> Response:
         key = f"models of {source.target.name}" if source.is_index else source.target.name
         self.readings.append(key)
-        answer = self.answers.get(key, ())
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.get(key, ())
+        if isinstance(response, Exception):
+            raise response
+        return response
 
 
 @pytest.fixture
@@ -76,22 +76,22 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 async def test_a_list_that_fails_keeps_its_last_good_one(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "exporter.discovery")
-    stage.answers["fleet"] = at(1, 2)
+    stage.responses["fleet"] = at(1, 2)
     assert stage.names == []
     stage.discovery.start()
     await stage.until(lambda: stage.names == ["asr/10.0.0.1:9001", "asr/10.0.0.2:9001"])
     assert stage.discovery.states() == {"addresses of fleet": (True, 2)}
     for _ in range(2):
-        stage.answers["fleet"] = DiscoveryError("no answer")
+        stage.responses["fleet"] = DiscoveryError("no answer")
         await stage.read_again()
         assert stage.discovery.states() == {"addresses of fleet": (False, 2)}
     assert (stage.changes, len(stage.names)) == (1, 2)
-    stage.answers["fleet"] = at(2)
+    stage.responses["fleet"] = at(2)
     await stage.read_again()
     assert stage.names == ["asr/10.0.0.2:9001"]
-    told = [(r.getMessage(), r.fields) for r in caplog.records]  # type: ignore[attr-defined]
+    reported = [(r.getMessage(), r.fields) for r in caplog.records]  # type: ignore[attr-defined]
     source = {"source": "addresses of fleet"}
-    assert told == [
+    assert reported == [
         ("discovered", {**source, "found": 2}),
         ("discovery failed", {**source, "error": "no answer", "kept": 2}),  # once
         ("discovery works again", source),
@@ -100,27 +100,27 @@ async def test_a_list_that_fails_keeps_its_last_good_one(stage: Stage, caplog: p
 
 
 async def test_an_empty_list_is_good(stage: Stage) -> None:
-    stage.answers["fleet"] = at(1)
+    stage.responses["fleet"] = at(1)
     stage.discovery.start()
     await stage.until(lambda: len(stage.names) == 1)
-    stage.answers["fleet"] = ()
+    stage.responses["fleet"] = ()
     await stage.read_again()
     assert stage.names == []
 
 
 async def test_a_source_that_raises_otherwise_goes_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    stage.answers["fleet"] = RuntimeError("a bug")
+    stage.responses["fleet"] = RuntimeError("a bug")
     stage.discovery.start()
     await stage.until(lambda: "which is a bug" in caplog.text)
     assert stage.discovery.states() == {"addresses of fleet": (False, 0)}
-    stage.answers["fleet"] = at(1)
+    stage.responses["fleet"] = at(1)
     await stage.until(lambda: len(stage.names) == 1)  # a second later, by itself
 
 
 async def test_models_of_replicas_are_followed_as_replicas_come(stage: Stage) -> None:
     stage.settings = settings_of(stage.folder, EVERY, target=FLEET | DISCOVER)
     stage.apply()
-    stage.answers = {
+    stage.responses = {
         "fleet": at(1, 2),
         "models of fleet/10.0.0.1:9001": ("asr", "vad"),
         "models of fleet/10.0.0.2:9001": ("asr",),
@@ -129,7 +129,7 @@ async def test_models_of_replicas_are_followed_as_replicas_come(stage: Stage) ->
     await stage.until(
         lambda: stage.names == ["every/asr/10.0.0.1:9001", "every/vad/10.0.0.1:9001", "every/asr/10.0.0.2:9001"]
     )
-    stage.answers["fleet"] = at(2)
+    stage.responses["fleet"] = at(2)
     await stage.read_again()
     await stage.until(lambda: len(stage.discovery.states()) == 2)
     assert stage.names == ["every/asr/10.0.0.2:9001"]
@@ -137,7 +137,7 @@ async def test_models_of_replicas_are_followed_as_replicas_come(stage: Stage) ->
 
 
 async def test_new_settings_keep_the_lists_of_sources_that_are_the_same(stage: Stage) -> None:
-    stage.answers["fleet"] = at(1)
+    stage.responses["fleet"] = at(1)
     stage.discovery.start()
     await stage.until(lambda: len(stage.names) == 1)
     readings = len(stage.readings)
@@ -156,7 +156,7 @@ async def test_new_settings_keep_the_lists_of_sources_that_are_the_same(stage: S
 async def test_the_cap_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.settings = settings_of(stage.folder, ASR, target=FLEET | DISCOVER, limits={"max_discovered": 2})
     stage.apply()
-    stage.answers["fleet"] = at(*range(1, 100))
+    stage.responses["fleet"] = at(*range(1, 100))
     stage.discovery.start()
     await stage.until(lambda: len(stage.names) == 2)
     assert stage.discovery.dropped == 97
@@ -165,11 +165,13 @@ async def test_the_cap_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -
 
 def test_sources(tmp_path: Path) -> None:
     page = {"url": "http://sd.example/list", "headers": {"X-Token": {"env": "TOKEN"}}, "ca_file": "ca.pem"}
+    page["proxy_url"] = "http://proxy.example:3128"
     target = FLEET | {"discover": {"http_sd": page, "labels": ["zone"], "refresh": "1m"}}
     settings = settings_of(tmp_path, ASR, EVERY | {"target": "alone"}, target=target)
     addresses, models = sources_of(settings, {})
     assert (addresses.url, addresses.ca_file, addresses.labels) == ("http://sd.example/list", "ca.pem", ("zone",))
     assert addresses.headers[0].env == "TOKEN"
+    assert addresses.proxy_url == "http://proxy.example:3128"
     assert (models.target.name, models.is_index) == ("alone", True)
 
 
@@ -182,7 +184,7 @@ def test_a_shard_asks_its_own_servers_for_their_models(tmp_path: Path) -> None:
 async def test_no_more_addresses_are_asked_than_there_may_be_probes(stage: Stage) -> None:
     """Each is asked for its models, with the target's headers: a list must not make the daemon call all the world."""
     stage.settings = settings_of(stage.folder, EVERY, target=FLEET | DISCOVER, limits={"max_discovered": 5})
-    stage.answers["fleet"] = at(*range(600))
+    stage.responses["fleet"] = at(*range(600))
     stage.apply()
     stage.discovery.start()
     await stage.until(lambda: len(set(stage.readings)) >= 6)
@@ -193,7 +195,7 @@ async def test_no_more_addresses_are_asked_than_there_may_be_probes(stage: Stage
     assert stage.discovery.dropped == 595
     # Those that are asked stay, also where others come before them in the list.
     asked = set(stage.discovery.states())
-    stage.answers["fleet"] = at(*range(999, -1, -1))
+    stage.responses["fleet"] = at(*range(999, -1, -1))
     await stage.read_again()
     await asyncio.sleep(0.05)
     assert set(stage.discovery.states()) == asked

@@ -105,8 +105,8 @@ def serving(
 
 def probe_status(address: str) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(f"http://{address}/api/status", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)["probes"][0]
+        with urllib.request.urlopen(f"http://{address}/api/status", timeout=5) as response:
+            found: dict[str, Any] = json.load(response)["probes"][0]
             return found
     except urllib.error.URLError:
         return None

@@ -69,8 +69,8 @@ def _assert_no_gap(prometheus: Prometheus) -> None:
     assert min(float(sample["value"][1]) for sample in series) >= scrapes - 1
     assert prometheus.value(f"max(changes(triton_canary_last_run_timestamp_seconds{watched}))") >= 5
     # Prometheus's own account of what it found wrong with a page.
-    for fault in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
-        assert prometheus.value(f"prometheus_target_scrapes_sample_{fault}_total") == 0.0
+    for problem in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
+        assert prometheus.value(f"prometheus_target_scrapes_sample_{problem}_total") == 0.0
     assert prometheus.value("prometheus_target_scrapes_exceeded_sample_limit_total") == 0.0
     assert prometheus.value(f'max_over_time(scrape_duration_seconds{{job="triton-canary"}}{watched})') < SCRAPE_SECONDS
     # Counters only go up.
@@ -82,10 +82,10 @@ def _assert_it_agrees(prometheus: Prometheus, daemon: RunningDaemon) -> None:
     name, labels = "triton_canary_sweeps_total", {"probe": "http-delay", "status": "ok"}
 
     def same() -> bool:
-        said = daemon.value(name, **labels)
+        reported = daemon.value(name, **labels)
         time.sleep(1.5 * SCRAPE_SECONDS)
         stored = prometheus.value(f'{name}{{probe="http-delay",status="ok"}}')
-        return said == stored and daemon.value(name, **labels) == said
+        return reported == stored and daemon.value(name, **labels) == reported
 
     daemon.wait_for(same)
 

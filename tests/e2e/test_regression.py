@@ -223,7 +223,7 @@ def test_a_regression_a_pin_silence_and_recovery(triton_factory: TritonFactory, 
         wait_for(lambda: tier("page") == 1.0, daemon, "the dry run changed something")
         assert "the next sweeps are compared with latency p50 3" in pin(daemon, token)
         resolved = wait_for(lambda: hook.find(page, "resolved"), daemon, "not silent after the pin")
-        told = [alert["status"] for alert in hook.received if alert["labels"]["alertname"] == page]
+        reported = [alert["status"] for alert in hook.received if alert["labels"]["alertname"] == page]
         begun = sweeps()
         wait_for(lambda: sweeps() > begun + 6, daemon, "no sweeps")
         assert (tier("page"), state()) == (0.0, "ok")
@@ -239,7 +239,7 @@ def test_a_regression_a_pin_silence_and_recovery(triton_factory: TritonFactory, 
     assert "latency_p50 at concurrency 1 was bad" in firing["annotations"]["description"]
     assert "Most of it is in compute_infer" in firing["annotations"]["description"]
     assert firing["fingerprint"] == resolved["fingerprint"] == again["fingerprint"]
-    assert set(told) == {"firing", "resolved"}
+    assert set(reported) == {"firing", "resolved"}
     assert until_firing >= 3
 
 

@@ -81,8 +81,8 @@ def check_scrapes(prometheus: Prometheus, seconds: int) -> None:
     up = f'up{{job="triton-canary"}}[{seconds - 5}s]'
     assert prometheus.value(f"min_over_time({up})") == 1.0
     assert prometheus.value(f"count_over_time({up})") >= (seconds - 5) / SCRAPE_SECONDS * 0.98
-    for fault in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
-        assert prometheus.value(f"prometheus_target_scrapes_sample_{fault}_total") == 0.0
+    for problem in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
+        assert prometheus.value(f"prometheus_target_scrapes_sample_{problem}_total") == 0.0
     assert prometheus.query('triton_canary_server_metrics_up{job="triton-canary"} != 1') == []
 
 

@@ -216,9 +216,9 @@ def try_it(walker: Walker, stack: ExitStack) -> str:
     shell = Walker(walker.clone.parent)
     running = stack.enter_context(shell.running(demo, stop=signal.SIGINT))
     running.wait_for(lambda: "running until Ctrl-C" in running.output, 900)
-    told = re.search(r"^metrics +http://(\S+)/metrics$", running.output, re.MULTILINE)
-    assert told is not None, running.output
-    assert "triton_canary_latency_seconds{" in shell.run(replaced(curl, {"127.0.0.1:9787": told[1]}))
+    reported = re.search(r"^metrics +http://(\S+)/metrics$", running.output, re.MULTILINE)
+    assert reported is not None, running.output
+    assert "triton_canary_latency_seconds{" in shell.run(replaced(curl, {"127.0.0.1:9787": reported[1]}))
     door = re.search(r"^Triton +(http://\S+)", running.output, re.MULTILINE)
     assert door is not None, running.output
     return door[1]

@@ -19,7 +19,7 @@ from exporter.core.target import Target
 from exporter.core.units import MS
 from exporter.engine.plan import LevelPlan
 from exporter.services.base import Place, SharedRequests, Tensors, TraceSettings
-from exporter.transport.call import Answer, Call, EncodedRequest, Listener
+from exporter.transport.call import Call, EncodedRequest, Listener, Response
 from tests.builders import concurrency, make_facts, make_probe, make_target
 
 
@@ -84,14 +84,14 @@ class FakeService:
         return FakePlacer()
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> FakeChannel:
-        return FakeChannel(self, listener, keep_answers)
+        return FakeChannel(self, listener, keep_responses)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         if self.broken_answers:
             raise ProtocolError("an answer that is none")
-        return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in answer.messages]
+        return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in response.messages]
 
     def connections(self, target: Target, in_flight: int) -> int:
         return -(-in_flight // self.capacity)
@@ -144,8 +144,8 @@ class FakeControl:
 
 
 class FakeChannel:
-    def __init__(self, service: FakeService, listener: Listener, keep_answers: bool = False) -> None:
-        self._keep_answers = keep_answers
+    def __init__(self, service: FakeService, listener: Listener, keep_responses: bool = False) -> None:
+        self._keep_responses = keep_responses
         self._service = service
         self._listener = listener
         self._in_flight: dict[Call, asyncio.Handle | None] = {}
@@ -176,10 +176,10 @@ class FakeChannel:
         loop = asyncio.get_running_loop()
         handle: asyncio.Handle | None = None
         if reply.delay_ms is not None:
-            handle = loop.call_soon(self._answer, call, request, reply)
+            handle = loop.call_soon(self._response, call, request, reply)
             if reply.delay_ms > 0:
                 handle.cancel()
-                handle = loop.call_later(reply.delay_ms / 1000, self._answer, call, request, reply)
+                handle = loop.call_later(reply.delay_ms / 1000, self._response, call, request, reply)
         self._in_flight[call] = handle
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
@@ -194,14 +194,14 @@ class FakeChannel:
         self._service.closed += 1
         assert not self._in_flight
 
-    def _answer(self, call: Call, request: EncodedRequest, reply: Reply) -> None:
+    def _response(self, call: Call, request: EncodedRequest, reply: Reply) -> None:
         del self._in_flight[call]
         self._service.at_server -= 1
         call.first_ns = time.monotonic_ns()
         call.responses = 1
         call.bytes_in = 100
-        if self._keep_answers and reply.outcome is Outcome.OK:
-            call.answer = Answer((self._service.answer_of(request.body),))
+        if self._keep_responses and reply.outcome is Outcome.OK:
+            call.response = Response((self._service.answer_of(request.body),))
         call.text = reply.text
         call.retry_after_ns = reply.retry_after_ns
         self._end(call, reply.outcome)

@@ -20,7 +20,7 @@ from exporter.engine import checker as checker_module
 from exporter.engine.checker import Checker
 from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.payload import Step
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from exporter.worker.data import Data
 from tests.builders import concurrency, make_facts
 from tests.engine.fakes import FakeService, always, make_plan
@@ -62,7 +62,7 @@ async def test_right_answers(calls: int) -> None:
     service = FakeService(script=always(delay_ms=1.0))
     outcomes, checked = counted(await run(make_plan(concurrency(calls)), service, steps(1, 2, 3)))
     assert set(outcomes) == {Outcome.OK}
-    assert checked.answers == outcomes[Outcome.OK]
+    assert checked.responses == outcomes[Outcome.OK]
     assert checked.difference == ""
 
 
@@ -93,7 +93,7 @@ async def test_failed_requests_are_not_checked() -> None:
     service = FakeService(script=always(Outcome.SERVER_ERROR, 1.0))
     outcomes, checked = counted(await run(make_plan(max_error_ratio=1.0), service, steps(1)))
     assert set(outcomes) == {Outcome.SERVER_ERROR}
-    assert checked.answers == 0
+    assert checked.responses == 0
 
 
 async def test_an_answer_that_cannot_be_read_is_wrong() -> None:
@@ -121,23 +121,23 @@ def make_checker(given: list[Step], wrong: list[tuple[int, str]]) -> Checker:
     )
 
 
-def answer(*values: float) -> Answer:
-    return Answer([floats(value).tobytes() for value in values])
+def response(*values: float) -> Response:
+    return Response([floats(value).tobytes() for value in values])
 
 
 async def test_what_does_not_find_room_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker_module, "MAX_WAITING", 3)
     checker = make_checker(steps(1), [])
     for row in range(5):
-        checker.put_aside(0, answer(1), row)
+        checker.put_aside(0, response(1), row)
     taken = checker.take()
-    assert (taken.answers, taken.unchecked, checker.due) == (3, 2, 5)
-    checker.put_aside(0, answer(1), 0)
-    assert checker.take().answers == 1
+    assert (taken.responses, taken.unchecked, checker.due) == (3, 2, 5)
+    checker.put_aside(0, response(1), 0)
+    assert checker.take().responses == 1
     monkeypatch.setattr(checker_module, "MAX_WAITING_BYTES", 8)
     for row in range(5):
-        checker.put_aside(0, answer(1), row)
-    assert checker.take().answers == 2
+        checker.put_aside(0, response(1), row)
+    assert checker.take().responses == 2
     checker.close()
 
 
@@ -145,17 +145,17 @@ async def test_rows_and_answers_that_change() -> None:
     wrong: list[tuple[int, str]] = []
     checker = make_checker(steps(1), wrong)
     for row, value in enumerate([1, 2, 1, 2, 3]):
-        checker.put_aside(0, answer(value), row)
+        checker.put_aside(0, response(value), row)
     checked = checker.take()
     assert [row for row, _ in wrong] == [1, 3, 4]
-    assert (checked.answers, checked.wrong) == (5, 3)
+    assert (checked.responses, checked.wrong) == (5, 3)
     checker.close()
 
 
 async def test_the_loop_gets_to_them_by_itself() -> None:
     wrong: list[tuple[int, str]] = []
     checker = make_checker(steps(1), wrong)
-    checker.put_aside(0, answer(2), 7)
+    checker.put_aside(0, response(2), 7)
     while not wrong:
         await asyncio.sleep(0.001)
     assert wrong == [(7, "step 0: tensor 'OUTPUT0', index [0]: expected 1.0, got 2.0")]
@@ -166,8 +166,8 @@ async def test_several_answers_to_one_request() -> None:
     step = Step({}, ({"OUTPUT0": floats(1)}, {"OUTPUT0": floats(2)}))
     wrong: list[tuple[int, str]] = []
     checker = make_checker([step], wrong)
-    for row, answers in enumerate([(1, 2), (1, 3), (1,)]):
-        checker.put_aside(0, answer(*answers), row)
+    for row, responses in enumerate([(1, 2), (1, 3), (1,)]):
+        checker.put_aside(0, response(*responses), row)
     checker.take()
     assert wrong == [
         (1, "answer 1, tensor 'OUTPUT0', index [0]: expected 2.0, got 3.0"),

@@ -74,7 +74,7 @@ async def test_a_request_count_is_exact_and_is_one_window(level: LoadLevel, warm
     assert before.last_ns.max() <= window.start_ns
     assert window.before is not None
     assert window.after is not None
-    assert window.before.answered_ns <= window.start_ns
+    assert window.before.received_ns <= window.start_ns
     assert window.end_ns <= window.after.asked_ns
 
 

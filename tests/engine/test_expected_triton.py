@@ -143,10 +143,10 @@ async def test_batches_side_by_side(triton: EmbeddedTriton, pool: WorkerPool, tm
 # --- several answers -------------------------------------------------------------------------------------------------
 
 
-def repeated(path: Path, answers: int, last_index: int) -> InputOptions:
+def repeated(path: Path, responses: int, last_index: int) -> InputOptions:
     """Three steps for the model that repeats its input; each is expected so often, with the numbers of the answers."""
     steps = [[float(number)] * 16 for number in range(3)]
-    indices = [*range(answers - 1), last_index]
+    indices = [*range(responses - 1), last_index]
     expected = [{"responses": [{"OUTPUT0": step, "INDEX": [index]} for index in indices]} for step in steps]
     parameters = (("answers", 3), ("interval_ms", 2))
     return write(path, [{"INPUT0": step} for step in steps], expected, parameters=parameters)
@@ -160,16 +160,16 @@ async def test_each_answer_of_a_decoupled_model(triton: EmbeddedTriton, pool: Wo
 
 
 @pytest.mark.parametrize(
-    ("answers", "last_index", "difference"),
+    ("responses", "last_index", "difference"),
     [
         (3, 7, "answer 2, tensor 'INDEX', index [0]: expected 7, got 2"),
         (4, 3, "expected 4 answers, got 3"),
     ],
 )
 async def test_a_wrong_answer_of_several(
-    triton: EmbeddedTriton, pool: WorkerPool, tmp_path: Path, answers: int, last_index: int, difference: str
+    triton: EmbeddedTriton, pool: WorkerPool, tmp_path: Path, responses: int, last_index: int, difference: str
 ) -> None:
-    files = repeated(tmp_path, answers, last_index)
+    files = repeated(tmp_path, responses, last_index)
     probe = probe_of(triton, "stream", "repeat", concurrency(2), files)
     measurement = await measure(pool, probe, Reason.NO_VALID_REQUESTS)
     assert set(measurement.outcomes) == {Outcome.WRONG_OUTPUT}

@@ -136,12 +136,12 @@ def test_time_budget_text() -> None:
 )
 def test_stops_as_soon_as_the_ratio_is_passed(outcomes: list[Outcome], ratio: float, at_least: int) -> None:
     it = guard(ratio, at_least)
-    answers = errors = row = 0
+    responses = errors = row = 0
     for outcome in outcomes:
-        answers += outcome is not Outcome.CANCELLED
+        responses += outcome is not Outcome.CANCELLED
         errors += outcome is E
         row = row + 1 if outcome is E else row if outcome is Outcome.CANCELLED else 0
-        passed = ratio < 1 and answers >= at_least and (errors > ratio * answers or row >= at_least)
+        passed = ratio < 1 and responses >= at_least and (errors > ratio * responses or row >= at_least)
         if outcome is Outcome.CANCELLED:
             passed = False
         verdict = it.ended(outcome, "")

@@ -27,7 +27,7 @@ from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.without_extensions import PlainService
 from exporter.sweep.level_run import LevelRun
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.grpc_messages import frame_message
 from exporter.wire.http2_frames import DATA, RST_STREAM, frame
 from tests.builders import concurrency, make_facts, make_target
@@ -56,11 +56,11 @@ class Doors(PlainService):
         raise NotImplementedError
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         return make_channel(target, listener)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         raise AssertionError
 
 
@@ -104,7 +104,7 @@ async def outcomes_of(target: Target, **changes: Any) -> tuple[dict[Outcome, int
     return dict(counts), {window.error_text for window in windows if window.error_text}
 
 
-def every_other(fault: Callable[[Writer], bool]) -> Script:
+def every_other(problem: Callable[[Writer], bool]) -> Script:
     """Answers one request and does this to the next, over all connections; the connection goes on if it says so."""
     numbers = itertools.count()
 
@@ -115,18 +115,18 @@ def every_other(fault: Callable[[Writer], bool]) -> Script:
             if next(numbers) % 2 == 0:
                 writer.write(OK_ANSWER)
             else:
-                goes_on = fault(writer)
+                goes_on = problem(writer)
             await writer.drain()
 
     return script
 
 
-def answer(status: str, headers: str = "") -> Callable[[Writer], bool]:
-    def fault(writer: Writer) -> bool:
+def response(status: str, headers: str = "") -> Callable[[Writer], bool]:
+    def problem(writer: Writer) -> bool:
         writer.write(f"HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n".encode())
         return True
 
-    return fault
+    return problem
 
 
 def cut_in_body(writer: Writer) -> bool:
@@ -149,25 +149,25 @@ def silence(writer: Writer) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("fault", "outcome", "text"),
+    ("problem", "outcome", "text"),
     [
-        (answer("400 Bad Request"), Outcome.CLIENT_ERROR, "client_error: HTTP 400"),
-        (answer("401 Unauthorized"), Outcome.AUTH_ERROR, "auth_error: HTTP 401"),
-        (answer("500 Oh"), Outcome.SERVER_ERROR, "server_error: HTTP 500"),
-        (answer("503 Busy", "Retry-After: 0\r\n"), Outcome.OVERLOAD, "overload: HTTP 503"),
+        (response("400 Bad Request"), Outcome.CLIENT_ERROR, "client_error: HTTP 400"),
+        (response("401 Unauthorized"), Outcome.AUTH_ERROR, "auth_error: HTTP 401"),
+        (response("500 Oh"), Outcome.SERVER_ERROR, "server_error: HTTP 500"),
+        (response("503 Busy", "Retry-After: 0\r\n"), Outcome.OVERLOAD, "overload: HTTP 503"),
         (cut_in_body, Outcome.PROTOCOL_ERROR, "protocol_error: closed in the middle of the answer's body"),
         (reset_unanswered, Outcome.CONNECT_ERROR, "connect_error: connection lost: connection reset by peer"),
         (garbage, Outcome.PROTOCOL_ERROR, "protocol_error: not an HTTP answer"),
         (silence, Outcome.TIMEOUT, "timeout: no answer within 0.05 s"),
     ],
 )
-async def test_http(fault: Callable[[Writer], bool], outcome: Outcome, text: str) -> None:
-    async with serving(every_other(fault)) as port:
+async def test_http(problem: Callable[[Writer], bool], outcome: Outcome, text: str) -> None:
+    async with serving(every_other(problem)) as port:
         counts, texts = await outcomes_of(
-            make_target(port=port), timeout_ms=50 if fault is silence else round(patient(50))
+            make_target(port=port), timeout_ms=50 if problem is silence else round(patient(50))
         )
     assert counts == {OK: 5, outcome: 4}
-    assert {told[: len(text)] for told in texts} == {text}
+    assert {reported[: len(text)] for reported in texts} == {text}
 
 
 async def test_reset_in_mid_body() -> None:
@@ -271,7 +271,7 @@ def rst_stream(stream: int, code: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("fault", "outcome", "text"),
+    ("problem", "outcome", "text"),
     [
         (lambda s: rst_stream(s, 8), Outcome.PROTOCOL_ERROR, "RST_STREAM CANCEL"),
         (lambda s: rst_stream(s, 7), Outcome.OVERLOAD, "refused: RST_STREAM REFUSED_STREAM"),
@@ -281,18 +281,18 @@ def rst_stream(stream: int, code: int) -> bytes:
         (lambda s: b"", Outcome.TIMEOUT, "no answer within 0.1 s"),
     ],
 )
-async def test_http2_faults(fault: Callable[[int], bytes | None], outcome: Outcome, text: str) -> None:
+async def test_http2_faults(problem: Callable[[int], bytes | None], outcome: Outcome, text: str) -> None:
     numbers = itertools.count()
-    script = grpc_peers.Script(lambda _, s: fault(s) if next(numbers) % 2 else grpc_peers.answer(s))
+    script = grpc_peers.Script(lambda _, s: problem(s) if next(numbers) % 2 else grpc_peers.response(s))
     async with serving(script.serve) as port:
         counts, texts = await outcomes_of(make_target(scheme="grpc", port=port), timeout_ms=100)
     assert counts == {OK: 5, outcome: 4}
-    assert all(told.startswith(f"{outcome.label}: {text}") for told in texts)
+    assert all(reported.startswith(f"{outcome.label}: {text}") for reported in texts)
 
 
 async def test_a_graceful_goaway_costs_no_request() -> None:
     """The server answers, and takes no more on this connection."""
-    script = grpc_peers.Script(lambda _, s: grpc_peers.answer(s) + grpc_peers.goaway(s))
+    script = grpc_peers.Script(lambda _, s: grpc_peers.response(s) + grpc_peers.goaway(s))
     async with serving(script.serve) as port:
         counts, _ = await outcomes_of(make_target(scheme="grpc", port=port))
     assert counts == {OK: REQUESTS}

@@ -66,36 +66,36 @@ def test_says_when_it_is_full_and_goes_on() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(1, 10))
 def test_says_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
-    told: list[int] = []
-    recorder = Recorder(told.append, chunk_rows=chunk_rows)
+    reported: list[int] = []
+    recorder = Recorder(reported.append, chunk_rows=chunk_rows)
     for mark, rows in steps:
-        told.clear()
+        reported.clear()
         recorder.notify_at(mark)
         for number in range(rows):
             recorder.record(call(number))
-        assert told == ([mark] if 0 < mark <= rows else [])
+        assert reported == ([mark] if 0 < mark <= rows else [])
         assert recorder.drain().bytes_in.tolist() == list(range(rows))
 
 
 def test_it_can_be_asked_while_rows_are_held_and_again_after_a_drain() -> None:
-    told: list[int] = []
-    recorder = Recorder(told.append)
+    reported: list[int] = []
+    recorder = Recorder(reported.append)
     for mark, rows in ((0, 5), (3, 1), (8, 4), (0, 3)):
         recorder.notify_at(mark)
         for number in range(rows):
             recorder.record(call(number))
-    assert told == [8]  # 3 was behind when it was asked for
+    assert reported == [8]  # 3 was behind when it was asked for
     recorder.notify_at(2)
     for _ in range(2):
         recorder.drain()
         recorder.record(call(1))
         recorder.record(call(2))
-    assert told == [8, 2, 2]
+    assert reported == [8, 2, 2]
 
 
 def test_details_are_kept_beside_the_columns() -> None:
-    told: list[int] = []
-    recorder = DetailRecorder(told.append, max_rows=6, chunk_rows=2)
+    reported: list[int] = []
+    recorder = DetailRecorder(reported.append, max_rows=6, chunk_rows=2)
     for number, stamps in enumerate([[1, 2, 3], [], [4], [5, 6]]):
         it = call(number)
         it.response_ns, it.responses = stamps, len(stamps)
@@ -107,7 +107,7 @@ def test_details_are_kept_beside_the_columns() -> None:
     assert columns.sequence_ids.tolist() == [100, 101, 102, 103]
     assert columns.sequence_end.tolist() == [0, 1, 0, 1]
     assert columns.intended_ns.tolist() == [0, 10, 20, 30]
-    assert 6 in told
+    assert 6 in reported
     assert (len(recorder), len(recorder.drain().response_ns)) == (0, 0)
     both = RecordColumns.concatenate([columns, columns])
     assert both.response_ns.tolist() == [1, 2, 3, 4, 5, 6] * 2

@@ -42,13 +42,13 @@ async def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
 class Taker:
     """Takes offers while it has room, and keeps them."""
 
-    def __init__(self, room: int = 1_000_000) -> None:
-        self.room = room
+    def __init__(self, space: int = 1_000_000) -> None:
+        self.space = space
         self.taken: list[tuple[int, int]] = []
         self.warm = 0
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        if len(self.taken) >= self.room:
+        if len(self.taken) >= self.space:
             return False
         self.taken.append((call.slot, intended_ns))
         return True
@@ -101,7 +101,7 @@ def paced(sender: OpenLoop, now_ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "answers", "sent_at_ms"),
+    ("policy", "responses", "sent_at_ms"),
     [
         # A pause of 10 ms, one of 20 ms after the next refusal, and 10 ms again after an answer.
         (OverloadPolicy.BACK_OFF, {0: BUSY, 10: BUSY, 30: OK, 31: BUSY}, [0, 10, 30, 31, *range(41, 45)]),
@@ -114,14 +114,14 @@ def paced(sender: OpenLoop, now_ms: int) -> None:
     ],
 )
 async def test_an_open_loop_spares_an_overloaded_server(
-    policy: OverloadPolicy, answers: dict[int, Outcome], sent_at_ms: list[int]
+    policy: OverloadPolicy, responses: dict[int, Outcome], sent_at_ms: list[int]
 ) -> None:
     taker, call = Taker(), Call(0)
     sender = OpenLoop([call], taker.offer, taker.on_warm, iter(()), on_finished=taker.on_warm, on_overload=policy)
     for now_ms in range(45):
         paced(sender, now_ms)
         if len(taker.taken) > 0 and taker.taken[-1][1] == now_ms * MS:
-            end(sender, call, answers.get(now_ms, OK), at_ns=now_ms * MS)
+            end(sender, call, responses.get(now_ms, OK), at_ns=now_ms * MS)
     assert [intended_ns // MS for _, intended_ns in taker.taken] == sent_at_ms
     assert sender.unsent == 45 - len(sent_at_ms)
     sender.stop()
@@ -163,16 +163,16 @@ async def test_warm_once_each_call_has_ended() -> None:
 
 
 async def test_parked_calls_go_when_there_is_room() -> None:
-    taker, calls = Taker(room=1), [Call(0), Call(1), Call(2)]
+    taker, calls = Taker(space=1), [Call(0), Call(1), Call(2)]
     sender = ClosedLoop(calls, taker.offer, taker.on_warm)
     sender.start(0)
     assert [slot for slot, _ in taker.taken] == [0]
-    taker.room = 2
-    sender.room()
+    taker.space = 2
+    sender.space()
     assert [slot for slot, _ in taker.taken] == [0, 1]
     sender.stop()
-    taker.room = 3
-    sender.room()
+    taker.space = 3
+    sender.space()
     assert [slot for slot, _ in taker.taken] == [0, 1]
 
 
@@ -186,12 +186,12 @@ async def test_nothing_is_sent_after_stop(pauses: Pauses) -> None:
 
 
 async def test_the_first_call_is_sent_once() -> None:
-    taker, call = Taker(room=0), Call(0)
+    taker, call = Taker(space=0), Call(0)
     sender = FirstCall(call, taker.offer, taker.on_warm)
     sender.start(0)
-    taker.room = 9
-    sender.room()
-    sender.room()
+    taker.space = 9
+    sender.space()
+    sender.space()
     assert len(taker.taken) == 1
     end(sender, call, OK)
     assert (len(taker.taken), taker.warm) == (1, 1)
@@ -200,13 +200,13 @@ async def test_the_first_call_is_sent_once() -> None:
 class Offers:
     """Takes requests down, and refuses what is beyond `room`."""
 
-    def __init__(self, room: int = 1000) -> None:
+    def __init__(self, space: int = 1000) -> None:
         self.sent: list[int] = []
-        self.room = room
+        self.space = space
         self.finished = 0
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        if len(self.sent) >= self.room:
+        if len(self.sent) >= self.space:
             return False
         call.response_ns = []
         self.sent.append(call.slot)
@@ -216,8 +216,8 @@ class Offers:
         self.finished += 1
 
 
-def periodic(calls: int, room: int = 1000) -> tuple[Periodic, list[Call], Offers]:
-    offers, those = Offers(room), [Call(slot) for slot in range(calls)]
+def periodic(calls: int, space: int = 1000) -> tuple[Periodic, list[Call], Offers]:
+    offers, those = Offers(space), [Call(slot) for slot in range(calls)]
     sender = Periodic(those, offers.offer, first=2, step=3, period=2, on_finished=offers.finish)
     sender.start(5)
     return sender, those, offers
@@ -259,9 +259,9 @@ def test_a_periodic_request_that_ends_early_holds_up_nothing() -> None:
 
 
 def test_periodic_requests_without_room_are_unsent() -> None:
-    sender, calls, offers = periodic(5, room=0)
+    sender, calls, offers = periodic(5, space=0)
     assert (sender.unsent, offers.finished) == (2, 1)
-    sender, calls, offers = periodic(5, room=3)
+    sender, calls, offers = periodic(5, space=3)
     respond(calls[0], 2)
     respond(calls[1], 2)
     assert (offers.sent, sender.unsent) == ([0, 1, 2], 2)

@@ -41,20 +41,22 @@ class WatchingService(TritonService):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.carried: dict[Call, Sent] = {}
-        self.answers: list[tuple[Sent, int]] = []
+        self.responses: list[tuple[Sent, int]] = []
         self.last: Sent | None = None
         self.ended_places: list[tuple[Place, bool]] = []
         monkeypatch.setattr(UnaryRpc, "keep", True)
-        original = GrpcLink._tell
+        original = GrpcLink._notify
 
         def tell(link: GrpcLink, rpc: UnaryRpc, now_ns: int) -> None:
             # The control plane's calls are not the engine's: their messages stay.
             for message in rpc.take_messages() if rpc.call in self.carried else ():
-                answer = service_pb2.ModelInferResponse.FromString(message)
-                self.answers.append((self.carried[rpc.call], int.from_bytes(answer.raw_output_contents[0], "little")))
+                response = service_pb2.ModelInferResponse.FromString(message)
+                self.responses.append(
+                    (self.carried[rpc.call], int.from_bytes(response.raw_output_contents[0], "little"))
+                )
             original(link, rpc, now_ns)
 
-        monkeypatch.setattr(GrpcLink, "_tell", tell)
+        monkeypatch.setattr(GrpcLink, "_notify", tell)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         inner, note = super().placer(target, requests), self
@@ -70,23 +72,23 @@ class WatchingService(TritonService):
         return Noting()
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Any:
         def listen(call: Call) -> None:
             self.ended_places.append((self.carried[call][1], call.sent_ns > 0))
             if streaming and call.outcome is Outcome.OK:
-                assert call.answer is not None
-                (outputs,) = self.read_answer(make_facts(), call.answer)
-                self.answers.append((self.carried[call], int(outputs["OUTPUT0"].item())))
+                assert call.response is not None
+                (outputs,) = self.decode_response(make_facts(), call.response)
+                self.responses.append((self.carried[call], int(outputs["OUTPUT0"].item())))
             if not target.is_grpc and call.outcome is Outcome.OK:
                 client = channel.client
                 body, cut = decoded_body(*client.kept()), int(client.header("inference-header-content-length") or 0)
                 assert json.loads(body[:cut])["outputs"][0]["name"] == "OUTPUT0"
-                self.answers.append((self.carried[call], int.from_bytes(body[cut:], "little")))
+                self.responses.append((self.carried[call], int.from_bytes(body[cut:], "little")))
             listener(call)
 
         channel: Any = (
-            super().channel(target, listen, streaming=streaming, keep_answers=streaming)
+            super().channel(target, listen, streaming=streaming, keep_responses=streaming)
             if target.is_grpc
             else HttpChannel(target, listen, keep_body=True)
         )
@@ -157,11 +159,11 @@ async def test_sums_are_right_for_every_id(
     service = WatchingService(monkeypatch)
     columns, end = await run(triton, service, scheme, level, options)
     assert set(columns.outcome.tolist()) == {Outcome.OK}
-    assert end.sent == len(columns) == len(service.answers) <= 400
+    assert end.sent == len(columns) == len(service.responses) <= 400
     sums: defaultdict[int, int] = defaultdict(int)
     ordered = options.serial or level.mode == "concurrency"
     totals: list[int] = []
-    for (step, place), total in service.answers:
+    for (step, place), total in service.responses:
         key = place.sequence_id
         assert place.start == (sums[key] == 0)
         sums[key] += NUMBERS[step]
@@ -175,7 +177,7 @@ async def test_sums_are_right_for_every_id(
         # But for those that the level's end cut short, each sequence is a whole stream: 1 + 10 + 100 or 1000 + 10000.
         assert sum(total not in (111, 11000) for total in totals) <= 8
     if options.id_range:
-        assert {place.sequence_id for (_, place), _ in service.answers} == {1000, 1001, 1002}
+        assert {place.sequence_id for (_, place), _ in service.responses} == {1000, 1001, 1002}
 
 
 @pytest.mark.parametrize("scheme", DOORS)

@@ -46,10 +46,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Audio]:
 
 
 def spoken(path: Path, text: str) -> Audio:
-    said = path.with_suffix(".said.wav")
-    subprocess.run(["espeak-ng", "-w", str(said), text], check=True)
+    reported = path.with_suffix(".said.wav")
+    subprocess.run(["espeak-ng", "-w", str(reported), text], check=True)
     form = ("-r", str(RATE_HZ), "-c", "1", "-b", "16")
-    subprocess.run(["sox", str(said), *form, str(path), "pad", "1", "1"], check=True)
+    subprocess.run(["sox", str(reported), *form, str(path), "pad", "1", "1"], check=True)
     with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     return (samples[: len(samples) // CHUNK * CHUNK] / 32768).astype(np.float32)

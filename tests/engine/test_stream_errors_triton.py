@@ -61,7 +61,7 @@ async def test_an_error_is_its_own_requests_alone(
     await control.close()
     probe = make_probe(target=target, streaming=True, model="stream_errors")
     ended, call = Ended(), Call(0)
-    channel = service.channel(target, ended, streaming=True, keep_answers=True)
+    channel = service.channel(target, ended, streaming=True, keep_responses=True)
     for number in range(1, 7):
         is_bad = number % 2 == 0
         inputs = {"CASE": np.array([case if is_bad else 0, number], np.int32)}
@@ -76,8 +76,8 @@ async def test_an_error_is_its_own_requests_alone(
         assert call.responses == (responses if is_bad else 1)
         assert call.last_ns - call.sent_ns >= TAKES_NS
         if not is_bad:
-            assert call.answer is not None
-            ((outputs),) = service.read_answer(facts, call.answer)
+            assert call.response is not None
+            ((outputs),) = service.decode_response(facts, call.response)
             assert (outputs["OUT"].tolist(), outputs["MOST"].tolist()) == ([number], [1])
     await channel.close()
 

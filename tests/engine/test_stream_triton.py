@@ -17,12 +17,13 @@ from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.payload import make_steps
 from exporter.services.triton.sequence import _append
 from exporter.services.triton.service import TritonService
-from exporter.services.triton.stream import read_answer
+from exporter.services.triton.stream import decode_response
 from exporter.transport.call import Call, EncodedRequest
 from tests.builders import concurrency, make_probe, make_target
 from tests.engine.fakes import request_rate
 from tests.engine.levels import events_of
 from tests.transport.scripted import Ended
+from tests.waiting import patient
 
 
 def with_text_parameters(request: EncodedRequest, **values: str) -> EncodedRequest:
@@ -64,28 +65,28 @@ async def run(
     return RecordColumns.concatenate([event.columns for event in events if isinstance(event, Window)]), events
 
 
-@pytest.mark.parametrize(("answers", "interval_ms"), [(1, 20), (4, 15)])
-async def test_answers_of_a_decoupled_model(triton: EmbeddedTriton, answers: int, interval_ms: int) -> None:
-    parameters = {"answers": str(answers), "interval_ms": str(interval_ms)}
+@pytest.mark.parametrize(("responses", "interval_ms"), [(1, 20), (4, 15)])
+async def test_answers_of_a_decoupled_model(triton: EmbeddedTriton, responses: int, interval_ms: int) -> None:
+    parameters = {"answers": str(responses), "interval_ms": str(interval_ms)}
     columns, _ = await run(triton, "repeat", concurrency(4), parameters=parameters, requests=40)
     assert set(columns.outcome.tolist()) == {Outcome.OK}
     # The empty final answer is none of them.
-    assert set(columns.responses.tolist()) == {answers}
-    assert len(columns.response_ns) == answers * len(columns) == answers * 40
+    assert set(columns.responses.tolist()) == {responses}
+    assert len(columns.response_ns) == responses * len(columns) == responses * 40
     first, gaps = first_responses_ns(columns), inter_responses_ns(columns)
     assert len(first) == 40
-    assert len(gaps) == 40 * (answers - 1)
+    assert len(gaps) == 40 * (responses - 1)
     # The model sleeps: never shorter than asked, and by how much longer is the machine's affair.
     interval_ns = interval_ms * MS
     assert first.min() >= interval_ns
-    assert np.median(first) < 3 * interval_ns
-    if answers > 1:
-        assert 0.5 * interval_ns < np.median(gaps) < 1.5 * interval_ns
+    assert np.median(first) < patient(3) * interval_ns
+    if responses > 1:
+        assert 0.5 * interval_ns < np.median(gaps) < patient(1.5) * interval_ns
     total = columns.last_ns - columns.sent_ns
-    assert total.min() >= answers * interval_ns
+    assert total.min() >= responses * interval_ns
     ends = np.cumsum(columns.responses)
     assert np.all(columns.response_ns[ends - 1] <= columns.last_ns)
-    assert np.array_equal(columns.response_ns[ends - answers], columns.first_ns)
+    assert np.array_equal(columns.response_ns[ends - responses], columns.first_ns)
 
 
 async def test_no_answer_but_the_final_one(triton: EmbeddedTriton) -> None:
@@ -167,21 +168,21 @@ def test_answers_are_read() -> None:
     from tritonclient.grpc import service_pb2
 
     def message(*, error: str = "", outputs: int = 0, final: bool | None = None) -> bytes:
-        answer = service_pb2.ModelStreamInferResponse(error_message=error)
+        response = service_pb2.ModelStreamInferResponse(error_message=error)
         for number in range(outputs):
-            answer.infer_response.outputs.add(name=str(number))
+            response.infer_response.outputs.add(name=str(number))
         if final is not None:
-            answer.infer_response.parameters["triton_final_response"].bool_param = final
-        data: bytes = answer.SerializeToString()
+            response.infer_response.parameters["triton_final_response"].bool_param = final
+        data: bytes = response.SerializeToString()
         return data
 
-    assert read_answer(message(outputs=1, final=False)) == (True, False, Outcome.OK, "")
-    assert read_answer(message(outputs=1, final=True)) == (True, True, Outcome.OK, "")
-    assert read_answer(message(final=True)) == (False, True, Outcome.OK, "")
-    assert read_answer(message(outputs=1)) == (True, True, Outcome.OK, "")
-    assert read_answer(message(error="boom")) == (False, True, Outcome.SERVER_ERROR, "boom")
-    assert read_answer(message(error="boom", final=True)) == (False, True, Outcome.SERVER_ERROR, "boom")
-    assert read_answer(message(error="boom", final=False)) == (False, False, Outcome.SERVER_ERROR, "boom")
+    assert decode_response(message(outputs=1, final=False)) == (True, False, Outcome.OK, "")
+    assert decode_response(message(outputs=1, final=True)) == (True, True, Outcome.OK, "")
+    assert decode_response(message(final=True)) == (False, True, Outcome.OK, "")
+    assert decode_response(message(outputs=1)) == (True, True, Outcome.OK, "")
+    assert decode_response(message(error="boom")) == (False, True, Outcome.SERVER_ERROR, "boom")
+    assert decode_response(message(error="boom", final=True)) == (False, True, Outcome.SERVER_ERROR, "boom")
+    assert decode_response(message(error="boom", final=False)) == (False, False, Outcome.SERVER_ERROR, "boom")
     full = "[request id: x] Exceeds maximum queue size"
-    assert read_answer(message(error=full)) == (False, True, Outcome.OVERLOAD, full)
-    assert read_answer(b"\xff\xff").text == "a message that is not Triton's"
+    assert decode_response(message(error=full)) == (False, True, Outcome.OVERLOAD, full)
+    assert decode_response(b"\xff\xff").text == "a message that is not Triton's"

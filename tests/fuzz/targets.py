@@ -21,11 +21,11 @@ from exporter.discovery.found import DiscoveryError, parse_groups
 from exporter.payload.input_errors import InputErrors
 from exporter.payload.json_file import read_json_file
 from exporter.server.metrics import PageError, parse_page
-from exporter.services.oip.responses import read_answer
+from exporter.services.oip.responses import decode_response
 from exporter.services.tfserving.messages import read_json
-from exporter.services.triton.stream import read_answer as read_stream
+from exporter.services.triton.stream import decode_response as read_stream
 from exporter.state.state_file import _decode as decode_state
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from exporter.transport.tls_files import der_element as content
 from exporter.web.request_check import HostNames
 from exporter.wire.codings import decompress
@@ -74,7 +74,7 @@ def _http2(data: bytes) -> None:
 
 def _triton_http(data: bytes) -> None:
     head, _, body = data.partition(b"\r\n\r\n")
-    read_answer(Answer([body], head=b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"))
+    decode_response(Response([body], head=b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"))
 
 
 def _host(data: bytes) -> None:
@@ -128,7 +128,7 @@ TARGETS: Final[dict[str, Target]] = {
     "triton-http": Target(
         _triton_http, (ProtocolError,), (b"content-type: application/json\r\n\r\n" + _OUTPUTS, b"\r\n\r\n" + _OUTPUTS)
     ),
-    "triton-grpc": Target(lambda data: read_answer(Answer([data])), (ProtocolError,)),
+    "triton-grpc": Target(lambda data: decode_response(Response([data])), (ProtocolError,)),
     "triton-stream": Target(read_stream, (ProtocolError,)),
     "tfserving-json": Target(
         lambda data: read_json(load_json(data), (_SPEC,)), (ProtocolError, ValueError, KeyError, TypeError)

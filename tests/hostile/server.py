@@ -155,13 +155,13 @@ class HostileServer:
                 elif isinstance(event, DataReceived):
                     h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 elif isinstance(event, StreamEnded):
-                    self._answer(h2, event.stream_id or 0, methods, honest, waiting)
+                    self._response(h2, event.stream_id or 0, methods, honest, waiting)
             self._send(h2, waiting)
             writer.write(h2.data_to_send())
             with contextlib.suppress(ConnectionError):
                 await writer.drain()
 
-    def _answer(self, h2: Any, stream: int, methods: Any, honest: Any, waiting: Any) -> None:
+    def _response(self, h2: Any, stream: int, methods: Any, honest: Any, waiting: Any) -> None:
         method = methods[stream]
         self.asked.append(method)
         known = method in honest
@@ -184,10 +184,10 @@ class HostileServer:
             left = rest
             try:
                 while left and (
-                    room := min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size, len(left))
+                    space := min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size, len(left))
                 ):
-                    h2.send_data(stream, bytes(left[:room]))
-                    left = left[room:]
+                    h2.send_data(stream, bytes(left[:space]))
+                    left = left[space:]
                 if left:
                     waiting[stream] = (response, left)
                     continue

@@ -39,8 +39,8 @@ def test_systemd_understands_all_of_it(tmp_path: Path) -> None:
     program.chmod(0o755)
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/triton-canary/bin/triton-canary", str(program)))
-    said = analyze("verify", "--man=no", "--recursive-errors=no", str(unit))
-    assert not [line for line in said.splitlines() if UNIT.name in line], said
+    reported = analyze("verify", "--man=no", "--recursive-errors=no", str(unit))
+    assert not [line for line in reported.splitlines() if UNIT.name in line], reported
 
 
 def test_its_exposure_is_what_a_network_client_must_have() -> None:

@@ -161,11 +161,11 @@ def test_expected_outputs(tmp_path: Path) -> None:
     model = facts(TensorSpec("X", "FP32", (1,)), outputs=outputs)
     expected = [{"S": [1, 2], "T": ["a"]}, {}, {"responses": [{"S": [1]}, {"S": [2]}]}]
     first, second, third = read(tmp_path, model, {"data": steps(1, 2, 3), "validation_data": expected}).steps
-    assert [{name: tensor.tolist() for name, tensor in answer.items()} for answer in first.expected] == [
+    assert [{name: tensor.tolist() for name, tensor in response.items()} for response in first.expected] == [
         {"S": [1.0, 2.0], "T": [b"a"]}
     ]
     assert second.expected == ()
-    assert [answer["S"].tolist() for answer in third.expected] == [[1.0], [2.0]]
+    assert [response["S"].tolist() for response in third.expected] == [[1.0], [2.0]]
 
 
 def test_a_byte_order_mark_does_no_harm_and_lines_are_counted_after_it(tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def test_a_byte_order_mark_does_no_harm_and_lines_are_counted_after_it(tmp_path:
 def test_progress_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'{"data": [{"X": [1]}]}' + b" " * (2 << 20))
-    told: list[tuple[Path, int, int]] = []
-    check_files((str(path),), lambda *news: told.append(news))
+    reported: list[tuple[Path, int, int]] = []
+    check_files((str(path),), lambda *news: reported.append(news))
     size = (2 << 20) + 22
-    assert [read for _, read, _ in told] == [1 << 20, 2 << 20, size, size]
-    assert {(path, size)} == {(path, size) for path, _, size in told}
+    assert [read for _, read, _ in reported] == [1 << 20, 2 << 20, size, size]
+    assert {(path, size)} == {(path, size) for path, _, size in reported}
 
 
 # --- directories -----------------------------------------------------------------------------------------------------
@@ -201,7 +201,9 @@ def test_a_directory(tmp_path: Path) -> None:
         "X": [1.5, -2.0],
         "W": [b"one", b"two \xff", b"", b"four"],
     }
-    assert [{name: tensor.tolist() for name, tensor in answer.items()} for answer in step.expected] == [{"S": [1, -1]}]
+    assert [{name: tensor.tolist() for name, tensor in response.items()} for response in step.expected] == [
+        {"S": [1, -1]}
+    ]
 
 
 def test_what_is_expected_in_a_shape_that_only_json_can_say(tmp_path: Path) -> None:
@@ -281,10 +283,10 @@ def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathF
     except InputError as error:
         dataset, faults = Dataset(()), error.faults
     assert bool(dataset.steps) != bool(faults)
-    assert all(fault.startswith(f"{path}") and len(fault) < 1000 for fault in faults)
+    assert all(problem.startswith(f"{path}") and len(problem) < 1000 for problem in faults)
     for step in dataset.steps:
         assert step.inputs["X"].dtype == np.float16
-        assert all(answer["S"].shape[1] == 2 for answer in step.expected if answer)
+        assert all(response["S"].shape[1] == 2 for response in step.expected if response)
 
 
 @settings(max_examples=200, deadline=None)

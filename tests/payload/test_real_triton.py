@@ -104,7 +104,7 @@ async def test_each_datatype(worker: LocalWorker, server: EmbeddedTriton, tmp_pa
     options = write(tmp_path / "a.json", [{f"IN_{name}": values for name, values in VALUES.items()}], [expected])
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "types", options), 5)
     assert outcomes == {Outcome.OK: 5}, text
-    assert checked.answers == 5
+    assert checked.responses == 5
     wrong = expected | {"OUT_UINT64": [0, 1, 2**64 - 2]}
     options = write(tmp_path / "b.json", [{f"IN_{name}": values for name, values in VALUES.items()}], [wrong])
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "types", options), 5)
@@ -124,7 +124,7 @@ async def test_tensors_as_json(
     options = replace(options, format=form, output_format=output_form)
     outcomes, checked, text = await run(worker, probe_of(server, "http", "json_types", options), 5)
     assert outcomes == {Outcome.OK: 5}, text
-    assert checked.answers == 5
+    assert checked.responses == 5
 
 
 async def test_what_json_cannot_carry(worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_batches_optional_inputs_and_streams(
     options = replace(write(tmp_path / "a.json", data, expected), batch_size=2)
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "look", options), 7)
     assert outcomes == {Outcome.OK: 7}, text
-    assert checked.answers == 7
+    assert checked.responses == 7
     steps = [{"X": [1]}, {"X": [1, 2], "EXTRA": [9]}]
     options = write(tmp_path / "b.json", steps, [seen([1]), seen([1, 2], [9])])
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "look", options), 4)
@@ -167,7 +167,7 @@ async def test_request_parameters(worker: LocalWorker, server: EmbeddedTriton, t
     options = replace(options, parameters=tuple(parameters.items()))
     outcomes, checked, text = await run(worker, probe_of(server, scheme, "look", options), 3)
     assert outcomes == {Outcome.OK: 3}, text
-    assert checked.answers == 3
+    assert checked.responses == 3
 
 
 async def test_a_directory_with_expected_outputs(worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_directory_with_expected_outputs(worker: LocalWorker, server: Em
     options = InputOptions(source="files", paths=(str(tmp_path),), batch_size=3)
     outcomes, checked, text = await run(worker, probe_of(server, "grpc", "look", options), 3)
     assert outcomes == {Outcome.OK: 3}, text
-    assert checked.answers == 3
+    assert checked.responses == 3
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -185,7 +185,7 @@ async def test_a_reference_model(worker: LocalWorker, triton: EmbeddedTriton, sc
     same = probe_of(triton, scheme, "addsub", options, validation=Validation("addsub"))
     outcomes, checked, text = await run(worker, same, 5)
     assert outcomes == {Outcome.OK: 5}, text
-    assert checked.answers == 5
+    assert checked.responses == 5
     assert checked.error is not None
     assert checked.error.absolute == 0.0
     with pytest.raises(PreflightError) as caught:

@@ -46,7 +46,7 @@ def faults_of(animal: Path) -> list[str]:
         make_dataset(FACTS, InputOptions(source="files", paths=paths_of(animal)))
     error = caught.value
     faults = [*error.faults, *([f"and {error.more} more"] if error.more else [])]
-    return [fault.replace(f"{ZOO}/", "") for fault in faults]
+    return [problem.replace(f"{ZOO}/", "") for problem in faults]
 
 
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda path: path.name)
@@ -63,4 +63,4 @@ def test_each_has_its_message_and_each_message_its_file() -> None:
 def test_what_needs_no_model_is_found_without_one(name: str) -> None:
     with pytest.raises(InputError) as caught:
         check_files(paths_of(ZOO / name))
-    assert [fault.replace(f"{ZOO}/", "") for fault in caught.value.faults] == faults_of(ZOO / name)
+    assert [problem.replace(f"{ZOO}/", "") for problem in caught.value.faults] == faults_of(ZOO / name)

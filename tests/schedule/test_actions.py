@@ -292,7 +292,7 @@ async def test_a_pause_that_cannot_be_kept_is_refused(stage: Stage, tmp_path: Pa
     assert stage.gate.pause(A) == ""
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, object]]]:
+def reported(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, object]]]:
     return [(record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
 
 
@@ -303,7 +303,7 @@ async def test_the_audit_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> 
     await stage.post("nobody/pause")
     whose = {"target": "door-of-a", "probe": "a", "by": "127.0.0.1"}
     nobody = {"target": "", "probe": "nobody", "by": "127.0.0.1"}
-    assert told(caplog) == [
+    assert reported(caplog) == [
         ("probe action", {"action": "pause", **whose, "done": "paused; a sweep that runs goes on"}),
         ("probe action refused", {"action": "sweep-now", **whose, "error": "the probe is paused by hand"}),
         ("probe action refused", {"action": "pause", **nobody, "error": "there is no probe 'nobody'"}),
@@ -339,7 +339,7 @@ async def test_the_audit_log_of_those_without_the_token(
         {"path": path, "by": "10.0.0.1", "status": 403, "error": none, "left_out": 0},
         {"path": long_path, "by": "10.0.0.1", "status": 503, "error": unread, "left_out": 0},
     ]
-    assert told(caplog) == [("request refused", fields) for fields in refused]
+    assert reported(caplog) == [("request refused", fields) for fields in refused]
 
 
 async def test_strangers_of_many_addresses_do_not_fill_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -351,4 +351,4 @@ async def test_strangers_of_many_addresses_do_not_fill_the_log(stage: Stage, cap
     assert len(caplog.records) == 30
     stage.seconds = 60.0
     await stage.client.post("/api/probes/a/pause")
-    assert told(caplog)[-1][1]["left_out"] == 70
+    assert reported(caplog)[-1][1]["left_out"] == 70

@@ -191,13 +191,13 @@ class AdmissionMachine(RuleBasedStateMachine):
         self.paused: set[ProbeKey] = set()
         self.draining = False
         self.offers = 0
-        self.answers = 0
+        self.responses = 0
 
     def refusal(self, probe: Probe) -> SkipReason | None:
         return SkipReason.PAUSED if probe_key(probe) in self.paused else None
 
     def apply(self, decisions: list[Decision]) -> None:
-        self.answers += len(decisions)
+        self.responses += len(decisions)
         for decision in decisions:
             key = probe_key(decision.probe)
             if isinstance(decision, Start):
@@ -285,7 +285,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_lost(self) -> None:
-        assert self.offers == self.answers + len(self.waiting)
+        assert self.offers == self.responses + len(self.waiting)
 
     @invariant()
     def nobody_waits_without_need(self) -> None:

@@ -47,7 +47,7 @@ def test_a_shard_is_written_as_it_is_read(text: str, index: int, count: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reported"),
     [
         ("3/3", "of 3 shards the last one is 2/3"),
         ("0/0", "1 to 1000 shards"),
@@ -62,6 +62,6 @@ def test_a_shard_is_written_as_it_is_read(text: str, index: int, count: int) -> 
         (" 1/3", "is no shard: I/N"),
     ],
 )
-def test_what_is_no_shard(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_shard(text: str, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         Shard.parse(text)

@@ -46,9 +46,9 @@ def _with_library(monkeypatch: pytest.MonkeyPatch, path: Path) -> Iterator[None]
     monkeypatch.setattr(pynvml, "CDLL", lambda name: ctypes.CDLL(str(path)))
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    gpu._say_once.cache_clear()
+    gpu._log_once.cache_clear()
     yield
-    gpu._say_once.cache_clear()
+    gpu._log_once.cache_clear()
 
 
 @pytest.mark.usefixtures("nvml")

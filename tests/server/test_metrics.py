@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import resource
 import threading
@@ -20,7 +21,7 @@ from exporter.core.units import NS
 from exporter.server import metrics
 from exporter.server.metrics import PageError, PageReader, parse_page
 from tests.builders import make_target
-from tests.transport.certificates import make_certificates
+from tests.transport.certificates import Certificates
 from tests.transport.scripted import Script, serving
 from tests.waiting import PATIENCE_SECONDS
 
@@ -163,7 +164,7 @@ def test_a_page_of_ten_thousand_models_is_read_in_no_time(name: str) -> None:
 # --- fetching --------------------------------------------------------------------------------------------------------
 
 
-def answer(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> Script:
+def response(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> Script:
     length = len(body) if length is None else length
     head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", f"Content-Length: {length}", *headers))
 
@@ -248,15 +249,17 @@ BOMB = gzip.compress(b"#" * (64 << 20))
 @pytest.mark.parametrize(
     ("script", "error"),
     [
-        pytest.param(answer(GOOD), "", id="good"),
-        pytest.param(answer(b""), "", id="empty"),
-        pytest.param(answer(GOOD, status="404 Not Found"), "answered 404", id="404"),
-        pytest.param(answer(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
-        pytest.param(answer(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
-        pytest.param(answer(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"),
-        pytest.param(answer(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(response(GOOD), "", id="good"),
+        pytest.param(response(b""), "", id="empty"),
+        pytest.param(response(GOOD, status="404 Not Found"), "answered 404", id="404"),
+        pytest.param(response(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
+        pytest.param(response(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
         pytest.param(
-            answer(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
+            response(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"
+        ),
+        pytest.param(response(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(
+            response(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
         ),
         pytest.param(endless, "is larger than 8 MiB", id="50 MB"),
         pytest.param(trickle, "was not there within 0.3 s", id="trickle"),
@@ -283,17 +286,16 @@ async def test_every_server_gives_figures_or_one_clear_line(
 
 
 async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT_NS", 3 * NS // 10)
-    certificates = make_certificates(tmp_path)
     open_connections = 0
 
     async def good_then_trickled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal open_connections
         open_connections += 1
         try:
-            await answer(GOOD)(reader, writer)
+            await response(GOOD)(reader, writer)
             await trickled_head(reader, writer)
         finally:
             open_connections -= 1
@@ -309,18 +311,44 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
     assert not [thread for thread in threading.enumerate() if thread.name == "page-deadline"]
 
 
+async def test_its_connection_is_closed_at_once_whoever_has_an_earlier_error() -> None:
+    """An exception has its frames, and they have urllib3's pool: what waits for the pool's end waits for long."""
+    hung_up, ended = False, asyncio.Event()
+
+    async def hang_up_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal hung_up
+        if not hung_up:
+            hung_up = True
+            return
+        await response(GOOD)(reader, writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+        ended.set()
+
+    async with serving(hang_up_once) as port, in_time(PATIENCE_SECONDS):
+        page = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        with pytest.raises(PageError, match="cannot connect: ") as earlier:
+            await asyncio.to_thread(page.fetch)
+        assert (await asyncio.to_thread(page.read)).error == ""
+        assert not ended.is_set()
+        page.close()
+        await ended.wait()
+    assert earlier.tb is not None
+
+
 async def test_nobody_there(unused_tcp_port: int) -> None:
     assert (await read_from(unused_tcp_port)).error == "cannot connect: connection refused"
 
 
-async def test_an_untrusted_server(tmp_path: Path) -> None:
-    async with serving(answer(GOOD), make_certificates(tmp_path).server_context()) as port:
+async def test_an_untrusted_server(certificates: Certificates) -> None:
+    async with serving(response(GOOD), certificates.server_context()) as port:
         assert (await read_from(port, "https")).error.startswith("TLS failed: ")
 
 
-async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
-    certificates = make_certificates(tmp_path)
-    async with serving(answer(GOOD), certificates.server_context()) as port:
+@pytest.mark.parametrize("of", ["certificates", "plain_certificates"])
+async def test_our_own_authority_is_trusted(of: str, request: pytest.FixtureRequest) -> None:
+    certificates: Certificates = request.getfixturevalue(of)
+    async with serving(response(GOOD), certificates.server_context()) as port:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))
         )
@@ -369,7 +397,7 @@ def test_the_labels_that_are_allowed_are_read() -> None:
 async def test_a_page_being_parsed_is_let_go_when_the_sweep_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "PAGE_PARSE_MS", 60_000)
     page = ('nv_inference_count{model="resnet",x="' + r"\\" * 4000 + '"} 1\n') * 1000
-    async with serving(answer(page.encode())) as port, in_time(10):
+    async with serving(response(page.encode())) as port, in_time(10):
         reader = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
         reading = asyncio.create_task(asyncio.to_thread(reader.read))
         await asyncio.sleep(0.3)
@@ -394,8 +422,8 @@ async def test_a_silent_page_is_let_go_when_the_sweep_ends() -> None:
 
 
 async def test_a_redirect_is_an_error_that_shows_where_to() -> None:
-    async with serving(answer(GOOD)) as elsewhere:
-        moved = answer(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
+    async with serving(response(GOOD)) as elsewhere:
+        moved = response(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
         async with serving(moved) as port:
             error = (await read_from(port)).error
     assert error == f"answered 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
@@ -414,7 +442,7 @@ async def test_nothing_of_the_environment_reaches_a_page(tmp_path: Path, monkeyp
         seen.append(head)
         replay = asyncio.StreamReader()
         replay.feed_data(head)
-        await answer(GOOD)(replay, writer)
+        await response(GOOD)(replay, writer)
 
     async with serving(good) as port, in_time(10):
         assert (await read_from(port)).error == ""

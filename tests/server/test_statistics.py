@@ -7,7 +7,7 @@ import pytest
 from exporter.core.facts import BatchStat, DurationStat, ModelFacts, ModelKey, ModelStatistics, ServerSnapshot
 from exporter.server.statistics import (
     NOTHING_MOVED,
-    NOTHING_TOLD,
+    NOTHING_REPORTED,
     RESET,
     SEVERAL_VERSIONS,
     SNAPSHOT_MISSING,
@@ -131,12 +131,12 @@ ALL, FEW = stats(count=100), stats(count=30)
     ("snapshots", "facts", "note"),
     [
         pytest.param([snapshot(ALL), snapshot(ALL)], M, NOTHING_MOVED, id="nothing moved"),
-        pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_TOLD, id="another model moved"),
-        pytest.param([snapshot(), snapshot()], M, NOTHING_TOLD, id="nothing is told"),
+        pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_REPORTED, id="another model moved"),
+        pytest.param([snapshot(), snapshot()], M, NOTHING_REPORTED, id="nothing is told"),
         pytest.param(
             [snapshot(), snapshot(stats(version="2", count=7))],
             replace(M, asked_version="1"),
-            NOTHING_TOLD,
+            NOTHING_REPORTED,
             id="another version moved",
         ),
         pytest.param([None, snapshot(ALL)], M, SNAPSHOT_MISSING, id="no first snapshot"),

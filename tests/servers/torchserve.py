@@ -137,8 +137,8 @@ class TorchServe:
     def says_it_is_healthy(self) -> bool:
         """Its own word, of all its models."""
         try:
-            with urllib.request.urlopen(f"{self.url}/ping", timeout=10) as answer:
-                return bool(json.load(answer)["status"] == "Healthy")
+            with urllib.request.urlopen(f"{self.url}/ping", timeout=10) as response:
+                return bool(json.load(response)["status"] == "Healthy")
         except urllib.error.HTTPError:
             return False
 
@@ -147,8 +147,8 @@ class TorchServe:
         headers = {"Authorization": f"Bearer {self.token('management')}"} if self.tokens else {}
         with urllib.request.urlopen(
             urllib.request.Request(f"{self.management_url}/models/double", headers=headers), timeout=10
-        ) as answer:
-            [entry] = json.load(answer)
+        ) as response:
+            [entry] = json.load(response)
         return any(worker["status"] == "READY" for worker in entry["workers"])
 
     def token(self, door: str) -> str:

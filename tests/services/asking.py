@@ -30,7 +30,7 @@ async def answer_to(service: Service, probe: Probe, facts: ModelFacts, inputs: T
     """The outputs, or where there are none the outcome and its text."""
     (request,) = service.encode(probe, facts, [inputs], "sweep")
     ended: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-    channel = service.channel(probe.target, ended.set_result, keep_answers=True)
+    channel = service.channel(probe.target, ended.set_result, keep_responses=True)
     try:
         channel.send(Call(0), request)
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -39,6 +39,6 @@ async def answer_to(service: Service, probe: Probe, facts: ModelFacts, inputs: T
         await channel.close()
     if call.outcome is not Outcome.OK:
         return call.outcome, call.text
-    assert call.answer is not None
-    (outputs,) = service.read_answer(facts, call.answer)
+    assert call.response is not None
+    (outputs,) = service.decode_response(facts, call.response)
     return outputs

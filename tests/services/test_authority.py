@@ -64,8 +64,8 @@ class Listening:
                 if isinstance(event, RequestReceived):
                     fields = {bytes(name).decode(): bytes(value).decode() for name, value in event.headers or ()}
                     self.authorities.append(fields[":authority"])
-                    answer = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "5")]
-                    h2.send_headers(event.stream_id or 0, answer, end_stream=True)
+                    response = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "5")]
+                    h2.send_headers(event.stream_id or 0, response, end_stream=True)
             writer.write(h2.data_to_send())
 
 

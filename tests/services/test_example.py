@@ -25,7 +25,7 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan, MemberEvent
 from exporter.payload import make_steps
 from exporter.services.base import Service
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from exporter.worker.session import Session
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
@@ -111,8 +111,8 @@ async def test_failures(service: Service) -> None:
             "HTTP 404: no such model",
         )
     assert caught.value.reason is Reason.MODEL_UNKNOWN
-    with pytest.raises(ProtocolError, match="an answer that is no tensor"):
-        service.read_answer(make_facts(), Answer((b"abc",)))
+    with pytest.raises(ProtocolError, match="a response that is no tensor"):
+        service.decode_response(make_facts(), Response((b"abc",)))
 
 
 async def test_a_level(service: Service) -> None:
@@ -208,7 +208,7 @@ async def test_through_a_configuration(blocks: list[str], tmp_path: Path) -> Non
     assert process.returncode == 0
     (kind, outcomes), faults = map(json.loads, output.splitlines())
     assert (kind, outcomes) == ("raw", [int(Outcome.OK)] * 50)
-    found = [fault.partition(": ")[2] for fault in faults]
+    found = [problem.partition(": ")[2] for problem in faults]
     assert found == [
         "targets[0] (t).url: a target of kind raw is asked over http or https",
         "probes[0] (p).streaming: the target's kind is raw, which has no such thing",

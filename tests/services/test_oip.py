@@ -17,7 +17,7 @@ from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.demo.triton import EmbeddedTriton
 from exporter.payload import make_steps
 from exporter.services.oip.service import OipService
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
 from tests.services.test_triton_control import pages
@@ -105,7 +105,7 @@ def response(datatype: str, field: str, tensor: Any) -> Any:
 @pytest.mark.parametrize(("datatype", "field", "tensor"), CONTENTS)
 def test_answers_with_contents(datatype: str, field: str, tensor: Any) -> None:
     message = response(datatype, field, tensor).SerializeToString()
-    (outputs,) = SERVICE.read_answer(FACTS, Answer((message,)))
+    (outputs,) = SERVICE.decode_response(FACTS, Response((message,)))
     assert outputs["OUT"].dtype == tensor.dtype
     np.testing.assert_array_equal(outputs["OUT"], tensor)
 
@@ -113,7 +113,7 @@ def test_answers_with_contents(datatype: str, field: str, tensor: Any) -> None:
 def test_raw_answers() -> None:
     message = service_pb2.ModelInferResponse(raw_output_contents=[np.array([7], np.int32).tobytes()])
     message.outputs.add(name="OUT", datatype="INT32", shape=[1])
-    (outputs,) = SERVICE.read_answer(FACTS, Answer((message.SerializeToString(),)))
+    (outputs,) = SERVICE.decode_response(FACTS, Response((message.SerializeToString(),)))
     assert outputs["OUT"].tolist() == [7]
 
 
@@ -124,7 +124,7 @@ def test_answers_that_are_none() -> None:
     half.outputs.add(name="OUT", datatype="FP16", shape=[1])
     for message in (b"\xff", short.SerializeToString(), half.SerializeToString()):
         with pytest.raises(ProtocolError, match="an answer that is no inference response"):
-            SERVICE.read_answer(FACTS, Answer((message,)))
+            SERVICE.decode_response(FACTS, Response((message,)))
 
 
 # --- preflight -------------------------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ from exporter.payload import make_steps
 from exporter.services.tfserving import tfserving_pb2 as pb
 from exporter.services.tfserving.messages import (
     MAX_BATCH_SIZE,
-    Told,
+    Reported,
     model_facts,
     model_spec,
     read_tensor,
     write_tensor,
 )
 from exporter.services.tfserving.service import PREDICT, TfServingService
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from tests.builders import make_facts, make_probe, make_target
 from tests.services.asking import answer_to, facts_of
 from tests.services.test_triton_control import pages
@@ -59,27 +59,27 @@ SIGNATURES.signature_def["__saved_model_init_op"].method_name = ""
 
 
 def metadata_answer(_request: bytes) -> bytes:
-    answer = pb.GetModelMetadataResponse()
-    answer.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-    answer.metadata["signature_def"].value = SIGNATURES.SerializeToString()
-    return bytes(answer.SerializeToString())
+    response = pb.GetModelMetadataResponse()
+    response.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+    response.metadata["signature_def"].value = SIGNATURES.SerializeToString()
+    return bytes(response.SerializeToString())
 
 
 def status_answer(*states: tuple[int, int, str]) -> Callable[[bytes], bytes]:
-    answer = pb.GetModelStatusResponse()
+    response = pb.GetModelStatusResponse()
     for version, state, text in states:
-        entry = answer.model_version_status.add(version=version, state=state)
+        entry = response.model_version_status.add(version=version, state=state)
         entry.status.error_message = text
-    return lambda _request: answer.SerializeToString()
+    return lambda _request: response.SerializeToString()
 
 
 def double(request: bytes) -> bytes:
     """A model that doubles its x."""
     given = pb.PredictRequest.FromString(request)
-    answer = pb.PredictResponse(model_spec=given.model_spec)
+    response = pb.PredictResponse(model_spec=given.model_spec)
     tensor = read_tensor(given.inputs["x"]).astype(np.float64) * 2
-    write_tensor(answer.outputs["y"], TensorSpec("y", "FP64", ()), tensor)
-    return bytes(answer.SerializeToString())
+    write_tensor(response.outputs["y"], TensorSpec("y", "FP64", ()), tensor)
+    return bytes(response.SerializeToString())
 
 
 AVAILABLE = status_answer((3, 30, ""), (12, 30, ""), (13, 20, ""))
@@ -99,14 +99,14 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
         if handler is None:
             return None
 
-        async def answer(request: bytes, context: Any) -> bytes:
+        async def response(request: bytes, context: Any) -> bytes:
             self._seen.append((details.method, request, dict(context.invocation_metadata())))
             if isinstance(handler, grpc.StatusCode):
                 await context.abort(handler, "says the script")
             assert callable(handler)
             return handler(request)
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(response)
 
 
 @asynccontextmanager
@@ -172,9 +172,9 @@ async def test_a_server_that_only_predicts() -> None:
 
 
 def metadata_of(version: int) -> Callable[[bytes], bytes]:
-    answer = pb.GetModelMetadataResponse.FromString(metadata_answer(b""))
-    answer.model_spec.version.value = version
-    return lambda _request: bytes(answer.SerializeToString())
+    response = pb.GetModelMetadataResponse.FromString(metadata_answer(b""))
+    response.model_spec.version.value = version
+    return lambda _request: bytes(response.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def rankless() -> pb.SignatureDefMap:
     return signatures
 
 
-RANKLESS = Told(signatures=rankless())
+RANKLESS = Reported(signatures=rankless())
 
 
 @pytest.mark.parametrize(
@@ -224,24 +224,24 @@ def test_an_input_of_unknown_rank_has_the_shape_that_is_given(options: InputOpti
 
 
 @pytest.mark.parametrize(
-    ("told", "options", "text"),
+    ("reported", "options", "text"),
     [
         (
             RANKLESS,
             InputOptions(),
             "input 'x' of model 'm': the server does not tell its shape: give it in",
         ),
-        (Told(), InputOptions(batch_size=8), "input.batch_size 8: no batch dimension is told of model 'm'"),
+        (Reported(), InputOptions(batch_size=8), "input.batch_size 8: no batch dimension is told of model 'm'"),
         (
-            Told(signatures=SIGNATURES),
+            Reported(signatures=SIGNATURES),
             InputOptions(batch_size=2, signature="whole"),
             "comes first in all of its inputs and varies: give whole shapes in input.shapes, and batch_size 1",
         ),
     ],
 )
-def test_what_must_be_given(told: Told, options: InputOptions, text: str) -> None:
+def test_what_must_be_given(reported: Reported, options: InputOptions, text: str) -> None:
     with pytest.raises(PreflightError, match=text) as caught:
-        model_facts("m", "", told, options, False)
+        model_facts("m", "", reported, options, False)
     assert caught.value.reason is Reason.BAD_INPUT
 
 
@@ -349,7 +349,7 @@ def test_what_is_written_can_be_read(datatype: str) -> None:
 )
 def test_answers_that_are_none(message: bytes) -> None:
     with pytest.raises(ProtocolError, match="an answer that is no prediction"):
-        SERVICE.read_answer(make_facts(), Answer((message,)))
+        SERVICE.decode_response(make_facts(), Response((message,)))
 
 
 # --- REST ------------------------------------------------------------------------------------------------------------
@@ -396,8 +396,8 @@ async def doubling(reader: StreamReader, writer: StreamWriter) -> None:
         if path == "/v1/models/m:predict":
             given = json.loads(content)
             [status] = {value for row in given["inputs"]["x"] for value in row if value >= 400} or [200]
-            answer = {"outputs": (2 * np.array(given["inputs"]["x"])).tolist()}
-            body = json.dumps(answer if status == 200 else {"error": given["signature_name"]})
+            response = {"outputs": (2 * np.array(given["inputs"]["x"])).tolist()}
+            body = json.dumps(response if status == 200 else {"error": given["signature_name"]})
         writer.write(f"HTTP/1.1 {int(status)} x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
@@ -452,9 +452,9 @@ async def test_facts_over_rest() -> None:
     assert (facts.version, facts.max_batch_size) == ("12", MAX_BATCH_SIZE)
 
 
-@pytest.mark.parametrize(("told", "served"), [({"version": "3"}, "3"), ({}, "")])
-async def test_the_version_of_a_label_over_rest(told: dict[str, str], served: str) -> None:
-    metadata = json.dumps(REST_METADATA | {"model_spec": {"name": "m", **told}})
+@pytest.mark.parametrize(("reported", "served"), [({"version": "3"}, "3"), ({}, "")])
+async def test_the_version_of_a_label_over_rest(reported: dict[str, str], served: str) -> None:
+    metadata = json.dumps(REST_METADATA | {"model_spec": {"name": "m", **reported}})
     labelled = {"/v1/models/m/labels/stable": REST_PAGES["/v1/models/m"]}
     async with serving(pages(labelled | {"/v1/models/m/labels/stable/metadata": (200, metadata)})) as port:
         probe = make_probe(target=make_target(kind="tfserving", port=port), model="m", version="stable")
@@ -509,7 +509,7 @@ ANSWERS: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize(("outputs", "specs", "expected"), ANSWERS)
 def test_answers_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected: dict[str, Any]) -> None:
     body = json.dumps({"outputs": outputs}).encode()
-    (found,) = SERVICE.read_answer(make_facts(outputs=specs), Answer((body,), HEAD))
+    (found,) = SERVICE.decode_response(make_facts(outputs=specs), Response((body,), HEAD))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert found[name].dtype == tensor.dtype
@@ -519,4 +519,4 @@ def test_answers_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected
 @pytest.mark.parametrize("body", [b"{}", b"no", b"[]", b'{"outputs": [[1], [1, 2]]}', b'{"outputs": {"a": ["x"]}}'])
 def test_answers_over_rest_that_are_none(body: bytes) -> None:
     with pytest.raises(ProtocolError, match="an answer that is no prediction"):
-        SERVICE.read_answer(make_facts(outputs=TWO[:1]), Answer((body,), HEAD))
+        SERVICE.decode_response(make_facts(outputs=TWO[:1]), Response((body,), HEAD))

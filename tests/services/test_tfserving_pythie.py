@@ -243,8 +243,8 @@ LISTED = {
 
 async def test_answers_that_tensorflows_classes_wrote(pythie_serving: Path) -> None:
     """A status, signatures with a version, and a prediction whose values are listed, as each is understood here."""
-    answers = json.loads(written_by(pythie_serving, THEIR_ANSWERS))
-    status, metadata, prediction = map(bytes.fromhex, answers)
+    responses = json.loads(written_by(pythie_serving, THEIR_ANSWERS))
+    status, metadata, prediction = map(bytes.fromhex, responses)
     handlers: Handlers = {STATUS: lambda _: status, METADATA: lambda _: metadata, PREDICT: lambda _: prediction}
     options = InputOptions(shapes=(("any", (2,)), ("x", (5, 3))))
     async with scripted(handlers, version="stable", input=options) as probe:

@@ -23,7 +23,7 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_dataset, make_steps
 from exporter.services.torchserve import BODY, FILE, OUTPUT, TorchServeService
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.services.asking import facts_of
@@ -111,7 +111,7 @@ async def test_the_data_of_a_probe(tmp_path: Path) -> None:
     )
     steps = make_dataset(facts, InputOptions(source="files", paths=(str(tmp_path / "data.json"),))).steps
     assert [list(step.inputs) for step in steps] == [[FILE], [BODY]]
-    (found,) = SERVICE.read_answer(facts, Answer((b"2",), b"HTTP/1.1 200 OK\r\n\r\n"))
+    (found,) = SERVICE.decode_response(facts, Response((b"2",), b"HTTP/1.1 200 OK\r\n\r\n"))
     assert found[OUTPUT].tolist() == steps[1].expected[0][OUTPUT].tolist() == [b"2"]
 
 

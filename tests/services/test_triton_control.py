@@ -32,7 +32,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def pages(answers: dict[str, tuple[int, str]], seen: list[bytes] | None = None) -> Script:
+def pages(responses: dict[str, tuple[int, str]], seen: list[bytes] | None = None) -> Script:
     """An HTTP server with these pages; all others are 404."""
 
     async def script(reader: Reader, writer: Writer) -> None:
@@ -40,7 +40,7 @@ def pages(answers: dict[str, tuple[int, str]], seen: list[bytes] | None = None) 
             head = await reader.readuntil(b"\r\n\r\n")
             if seen is not None:
                 seen.append(head)
-            status, body = answers.get(head.decode("latin-1").partition(" ")[2].partition(" ")[0], (404, ""))
+            status, body = responses.get(head.decode("latin-1").partition(" ")[2].partition(" ")[0], (404, ""))
             writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
     return script

@@ -191,17 +191,17 @@ async def test_decoupled_answers(triton_installation: Path, worker: LocalWorker)
     assert end.sent == 20
     assert set(columns.outcome) == {Outcome.OK}
     assert set(columns.responses) == {3}
-    answers = columns.response_ns.reshape(-1, 3)
-    assert (answers[:, 0] == columns.first_ns).all()
-    assert (answers[:, 2] - columns.sent_ns).min() > 40 * MS
-    assert (columns.last_ns >= answers[:, 2]).all()
+    responses = columns.response_ns.reshape(-1, 3)
+    assert (responses[:, 0] == columns.first_ns).all()
+    assert (responses[:, 2] - columns.sent_ns).min() > 40 * MS
+    assert (columns.last_ns >= responses[:, 2]).all()
 
 
 async def test_responses_to_a_request_are_counted() -> None:
     """As over gRPC's streams (transport/test_grpc_bounds)."""
 
     ended: list[Call] = []
-    channel = InProcessChannel(InProcess(), ended.append, streaming=True, keep_answers=False)
+    channel = InProcessChannel(InProcess(), ended.append, streaming=True, keep_responses=False)
     channel._library = cast(Any, SimpleNamespace(InferenceResponseError=lambda _response: 0))
     call = Call(0)
     call.response_ns = []

@@ -62,13 +62,13 @@ class TokenServer:
                 length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
                 body_bytes = await reader.readexactly(length)
                 self.requests.append((head, body_bytes))
-                await self._answer(writer, self.respond(len(self.requests) - 1, json.loads(body_bytes)))
+                await self._response(writer, self.respond(len(self.requests) - 1, json.loads(body_bytes)))
                 if self.closes or writer.is_closing():
                     return
 
         return script
 
-    async def _answer(self, writer: asyncio.StreamWriter, parts: Timed) -> None:
+    async def _response(self, writer: asyncio.StreamWriter, parts: Timed) -> None:
         if not self.raw:
             writer.write(STREAM_HEAD)
         for part in parts:

@@ -76,10 +76,10 @@ def test_the_figures_of_a_sweep() -> None:
         ),
     )
     kept: list[SweepPoint] = []
-    told = history(lambda _key, each: kept.append(each), Clock(START + 60))
-    told.window_ended(probe, make_counts(slo_requests=10, slo_bad=2))
-    told.window_ended(probe, make_counts(slo_requests=20, slo_bad=1))
-    told.sweep_ended(replace(result_at(probe, 0), verdicts=(verdict,)))
+    reported = history(lambda _key, each: kept.append(each), Clock(START + 60))
+    reported.window_ended(probe, make_counts(slo_requests=10, slo_bad=2))
+    reported.window_ended(probe, make_counts(slo_requests=20, slo_bad=1))
+    reported.sweep_ended(replace(result_at(probe, 0), verdicts=(verdict,)))
     (one,) = kept
     assert (one.duration_s, one.slo_requests, one.slo_bad) == (12.0, 30, 3)
     (level,) = one.levels
@@ -87,7 +87,7 @@ def test_the_figures_of_a_sweep() -> None:
     assert figures == ("concurrency 1", 0.004, 0.012, 0.016, 333.25, 0.001)
     assert (level.baseline_p50, level.limit_p50) == (0.003, 1.1)
     assert math.isnan(level.baseline_p99)
-    day = told.day(probe)
+    day = reported.day(probe)
     assert day.levels["concurrency 1"]["p99"].tolist() == [pytest.approx(0.016)]
     assert day.burn_rate(START + 60, 3600, 0.99) == pytest.approx(0.1 / 0.01)
     assert day.burn_rate(START + 7200, 3600, 0.99) is None
@@ -110,12 +110,12 @@ def test_a_slot_keeps_its_first_sweep_or_a_worse_one() -> None:
 
 def test_slo_counts_of_sweeps_that_are_not_kept_are_not_lost() -> None:
     probe, clock = make_probe(), Clock(START)
-    told = history(lambda _key, _point: None, clock)
+    reported = history(lambda _key, _point: None, clock)
     for at_s in range(0, 1200, 30):
-        told.window_ended(probe, make_counts(slo_requests=10, slo_bad=1))
-        told.sweep_ended(result_at(probe, at_s))
+        reported.window_ended(probe, make_counts(slo_requests=10, slo_bad=1))
+        reported.sweep_ended(result_at(probe, at_s))
         clock.at_s = START + at_s
-    day = told.day(probe)
+    day = reported.day(probe)
     assert len(day.started_unix_s) == 4
     # What came after the last kept sweep is counted with the next one.
     assert (day.slo_requests.sum(), day.slo_bad.sum()) == (310, 31)
@@ -155,12 +155,12 @@ def test_a_ring_has_a_bound_and_a_restart_finds_the_same(
 
 def test_probes_without_a_sweep_for_a_day_are_forgotten() -> None:
     clock = Clock(START)
-    told = history(lambda _key, _point: None, clock)
-    told.sweep_ended(result_at(make_probe(), 0))
+    reported = history(lambda _key, _point: None, clock)
+    reported.sweep_ended(result_at(make_probe(), 0))
     clock.at_s += DAY_SECONDS
-    told.sweep_ended(result_at(make_probe(name="other"), DAY_SECONDS))
-    assert len(told.day(make_probe()).recent) == 0
-    assert len(told.day(make_probe(name="other")).recent) == 1
+    reported.sweep_ended(result_at(make_probe(name="other"), DAY_SECONDS))
+    assert len(reported.day(make_probe()).recent) == 0
+    assert len(reported.day(make_probe(name="other")).recent) == 1
 
 
 def reloaded(folder: Path, clock: Clock) -> History:
@@ -174,14 +174,14 @@ def reloaded(folder: Path, clock: Clock) -> History:
 def test_a_day_outlives_a_restart(tmp_path: Path) -> None:
     probe, clock = make_probe(levels=(concurrency(1), concurrency(4))), Clock(START)
     file = HistoryFile(tmp_path / "history", now=clock)
-    told = history(file.append, clock)
+    reported = history(file.append, clock)
     for number in range(500):
         clock.at_s = START + 300 * number
         status = SweepStatus.FAILED if number % 50 == 0 else SweepStatus.OK
-        told.window_ended(probe, make_counts(slo_requests=100, slo_bad=number % 3))
-        told.sweep_ended(result_at(probe, 300 * number, status, p50_ms=1 + number / 7))
+        reported.window_ended(probe, make_counts(slo_requests=100, slo_bad=number % 3))
+        reported.sweep_ended(result_at(probe, 300 * number, status, p50_ms=1 + number / 7))
     file.close()
-    day, again = told.day(probe), reloaded(tmp_path / "history", clock).day(probe)
+    day, again = reported.day(probe), reloaded(tmp_path / "history", clock).day(probe)
     assert len(again.started_unix_s) == 288
     for name in ("started_unix_s", "severity", "slo_requests", "slo_bad"):
         np.testing.assert_array_equal(getattr(day, name), getattr(again, name))
@@ -196,8 +196,8 @@ def test_a_day_outlives_a_restart(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_left_out_with_one_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     probe, clock = make_probe(), Clock(START)
     file = HistoryFile(tmp_path, now=clock)
-    told = history(file.append, clock)
-    told.sweep_ended(result_at(probe, 0))
+    reported = history(file.append, clock)
+    reported.sweep_ended(result_at(probe, 0))
     file.close()
     (path,) = tmp_path.iterdir()
     good = path.read_text().strip()
@@ -219,8 +219,8 @@ def test_what_cannot_be_read_is_left_out_with_one_log_line(tmp_path: Path, caplo
 def test_a_torn_line_does_not_spoil_the_next_one(tmp_path: Path) -> None:
     probe, clock = make_probe(), Clock(START)
     file = HistoryFile(tmp_path, now=clock)
-    told = history(file.append, clock)
-    told.sweep_ended(result_at(probe, 0))
+    reported = history(file.append, clock)
+    reported.sweep_ended(result_at(probe, 0))
     file.close()
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-20])
@@ -253,7 +253,7 @@ def test_nothing_is_written_into_a_folder_of_another_daemon(tmp_path: Path) -> N
 
 def test_a_point_of_a_failed_sweep() -> None:
     kept: list[SweepPoint] = []
-    told = history(lambda _key, each: kept.append(each), Clock(START))
-    told.sweep_ended(replace(result_at(make_probe(), 0, SweepStatus.FAILED), reason=Reason.AUTH, duration_ns=NS))
+    reported = history(lambda _key, each: kept.append(each), Clock(START))
+    reported.sweep_ended(replace(result_at(make_probe(), 0, SweepStatus.FAILED), reason=Reason.AUTH, duration_ns=NS))
     (one,) = kept
     assert (one.conclusion, one.reason, one.text, one.levels) == (Conclusion.FAILED, "auth", "connection refused", ())

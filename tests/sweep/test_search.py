@@ -107,6 +107,6 @@ def test_a_linear_search_stops_at_the_first_that_fails(span: tuple[int, int, int
 def test_no_level_is_visited_twice_whatever_the_verdicts(
     kind: SearchKind, span: tuple[int, int, int], mode: Mode, verdicts: list[bool]
 ) -> None:
-    answers = iter(verdicts)
-    values = visited(kind, span, lambda _: next(answers, False), mode=mode)
+    responses = iter(verdicts)
+    values = visited(kind, span, lambda _: next(responses, False), mode=mode)
     assert len(set(values)) == len(values)

@@ -84,12 +84,12 @@ def test_a_skip(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[0].fields["reason"] == "overlap"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("kept", "told"), [(True, "1"), (False, "none")])
-def test_a_threshold_and_who_kept_it(caplog: pytest.LogCaptureFixture, kept: bool, told: str) -> None:
+@pytest.mark.parametrize(("kept", "reported"), [(True, "1"), (False, "none")])
+def test_a_threshold_and_who_kept_it(caplog: pytest.LogCaptureFixture, kept: bool, reported: str) -> None:
     (measurement,) = GOOD.measurements
     with caplog.at_level(logging.INFO):
         SweepLog().sweep_ended(replace(GOOD, measurements=(replace(measurement, threshold_met=kept),)))
-    assert caplog.records[0].fields["max_level_within_threshold"] == told  # type: ignore[attr-defined]
+    assert caplog.records[0].fields["max_level_within_threshold"] == reported  # type: ignore[attr-defined]
 
 
 def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFixture) -> None:

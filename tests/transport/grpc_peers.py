@@ -76,7 +76,7 @@ class Bench:
 # --- a scripted server -----------------------------------------------------------------------------------------------
 
 
-def answer(stream_id: int, content: bytes = b"answer", trailers: bytes = TRAILERS) -> bytes:
+def response(stream_id: int, content: bytes = b"answer", trailers: bytes = TRAILERS) -> bytes:
     return (
         frame(HEADERS, END_HEADERS, stream_id, ANSWER)
         + frame(DATA, 0, stream_id, frame_message(content))

@@ -51,13 +51,13 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(length)
 
 
-def always(answer: bytes, *, close: bool = False) -> Script:
+def always(response: bytes, *, close: bool = False) -> Script:
     """A script that gives each request the same answer."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             await read_request(reader)
-            writer.write(answer)
+            writer.write(response)
             if close:
                 return
 

@@ -24,7 +24,7 @@ from exporter.wire.http2_frames import (
     frame,
     settings_frame,
 )
-from tests.transport.grpc_peers import Script, answer, scripted, status
+from tests.transport.grpc_peers import Script, response, scripted, status
 from tests.wire.http2_peers import ANSWER
 
 
@@ -51,7 +51,7 @@ def split_status(stream_id: int, length: int, size: int) -> bytes:
 async def test_an_error_text_that_is_too_long_fails_its_own_call_alone(reply: Callable[[int], bytes]) -> None:
     def reply_to(_connection: int, stream_id: int) -> bytes:
         # The second one is still under way when the first one's text comes.
-        return b"" if stream_id == 1 else reply(stream_id) + answer(1) if stream_id == 3 else answer(stream_id)
+        return b"" if stream_id == 1 else reply(stream_id) + response(1) if stream_id == 3 else response(stream_id)
 
     script = Script(reply_to)
     async with scripted(script) as bench:
@@ -72,13 +72,13 @@ async def test_an_error_text_that_is_too_long_fails_its_own_call_alone(reply: Ca
     ],
 )
 async def test_a_flood_of_settings_ends_the_connection(flood: bytes) -> None:
-    async with scripted(Script(lambda _, stream: flood + answer(stream))) as bench:
+    async with scripted(Script(lambda _, stream: flood + response(stream))) as bench:
         outcome, text = await bench.result()
     assert (outcome, text) == (Outcome.PROTOCOL_ERROR, "HTTP/2 ENHANCE_YOUR_CALM: a flood of SETTINGS")
 
 
 async def test_settings_that_change_now_and_then_are_taken() -> None:
-    async with scripted(Script(lambda _, stream: settings_frame({4: 100_000 + stream}) + answer(stream))) as bench:
+    async with scripted(Script(lambda _, stream: settings_frame({4: 100_000 + stream}) + response(stream))) as bench:
         for _ in range(20):
             assert await bench.result() == (Outcome.OK, "")
 
@@ -97,7 +97,7 @@ async def test_responses_under_way_are_bounded_together(monkeypatch: pytest.Monk
         )
 
     async with scripted(Script(unfinished)) as bench:
-        bench.channel = GrpcChannel(bench.channel._target, bench._listen, 64, method=INFER_METHOD, keep_answers=True)
+        bench.channel = GrpcChannel(bench.channel._target, bench._listen, 64, method=INFER_METHOD, keep_responses=True)
         calls = [bench.send() for _ in range(16)]
         async with asyncio.timeout(10):
             while len(bench.ended) < 15:
@@ -142,9 +142,9 @@ async def test_responses_to_a_streamed_request_are_counted(more: int) -> None:
 
 
 async def test_the_largest_response_is_a_setting_which_its_error_names() -> None:
-    async with scripted(Script(lambda _, stream: answer(stream, bytes(2000))), max_response_bytes=1999) as bench:
+    async with scripted(Script(lambda _, stream: response(stream, bytes(2000))), max_response_bytes=1999) as bench:
         outcome, text = await bench.result()
     assert outcome is Outcome.PROTOCOL_ERROR
     assert text == "a message of 2000 bytes, at most 1999 are taken (the target's max_response sets it for the load)"
-    async with scripted(Script(lambda _, stream: answer(stream, bytes(2000))), max_response_bytes=2000) as bench:
+    async with scripted(Script(lambda _, stream: response(stream, bytes(2000))), max_response_bytes=2000) as bench:
         assert await bench.result() == (Outcome.OK, "")

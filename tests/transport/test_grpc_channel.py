@@ -33,12 +33,12 @@ from exporter.wire.http2_frames import (
     settings_frame,
     window_update_frame,
 )
-from tests.transport.grpc_peers import REQUEST, Bench, Script, answer, goaway, scripted, status
+from tests.transport.grpc_peers import REQUEST, Bench, Script, goaway, response, scripted, status
 from tests.wire.http2_peers import ANSWER, READY, TRAILERS
 
 
 async def test_ok_call_and_its_columns() -> None:
-    async with scripted(Script(lambda _, stream: answer(stream))) as bench:
+    async with scripted(Script(lambda _, stream: response(stream))) as bench:
         await bench.channel.open()
         assert bench.channel.connect_ns is not None
         assert bench.channel.tls_ns is None
@@ -102,7 +102,7 @@ async def test_ok_call_and_its_columns() -> None:
 async def test_outcomes(reply: Callable[[int], bytes | None], outcome: Outcome, text: str) -> None:
     """Whatever becomes of the first call, the next one is ok again, on a new connection if need be."""
     replies = iter([reply])
-    script = Script(lambda _, stream: next(replies, answer)(stream))
+    script = Script(lambda _, stream: next(replies, response)(stream))
     async with scripted(script) as bench:
         assert await bench.result() == (outcome, text)
         assert await bench.result() == (Outcome.OK, "")
@@ -133,7 +133,7 @@ async def test_long_texts_are_cut() -> None:
 
 
 async def test_header_block() -> None:
-    script = Script(lambda _, stream: answer(stream))
+    script = Script(lambda _, stream: response(stream))
     headers = (Header("Authorization", value="token", prefix="Bearer "),)
     async with scripted(script, headers=headers) as bench:
         await bench.result(EncodedRequest(b"triton-canary: 17", REQUEST.body))
@@ -164,7 +164,7 @@ def microseconds(timeout: str) -> int:
 
 
 async def test_calls_without_a_deadline_have_no_timeout() -> None:
-    script = Script(lambda _, stream: answer(stream))
+    script = Script(lambda _, stream: response(stream))
     async with scripted(script) as bench:
         call = Call(0)
         bench.channel.send(call, REQUEST)
@@ -174,7 +174,7 @@ async def test_calls_without_a_deadline_have_no_timeout() -> None:
 
 async def test_secret_that_cannot_be_read_is_an_auth_error(tmp_path: Path) -> None:
     headers = (Header("authorization", file=str(tmp_path / "token")),)
-    async with scripted(Script(lambda _, stream: answer(stream)), headers=headers) as bench:
+    async with scripted(Script(lambda _, stream: response(stream)), headers=headers) as bench:
         with pytest.raises(TransportError) as caught:
             await bench.channel.open()
         assert caught.value.outcome is Outcome.AUTH_ERROR
@@ -185,7 +185,7 @@ async def test_secret_that_cannot_be_read_is_an_auth_error(tmp_path: Path) -> No
 async def test_rotated_token_is_read_at_the_next_connection(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("one")
-    script = Script(lambda _, stream: answer(stream))
+    script = Script(lambda _, stream: response(stream))
     async with scripted(script, headers=(Header("authorization", file=str(token)),)) as bench:
         assert await bench.result() == (Outcome.OK, "")
         token.write_text("two")
@@ -197,7 +197,7 @@ async def test_rotated_token_is_read_at_the_next_connection(tmp_path: Path) -> N
 
 
 async def test_give_up_resets_the_stream() -> None:
-    script = Script(lambda _, stream: b"" if stream == 1 else answer(stream))
+    script = Script(lambda _, stream: b"" if stream == 1 else response(stream))
     async with scripted(script) as bench:
         await bench.channel.open()
         call = bench.send()
@@ -216,7 +216,7 @@ async def test_goaway_lets_calls_finish_and_opens_another_connection() -> None:
 
     def reply(connection: int, stream: int) -> bytes:
         if connection == 2:
-            return answer(stream)
+            return response(stream)
         held.append(stream)
         return goaway(3) if len(held) == 2 else b""
 
@@ -230,7 +230,7 @@ async def test_goaway_lets_calls_finish_and_opens_another_connection() -> None:
         third = bench.send()
         await bench.wait(1)
         assert bench.ended == [third]
-        script.writers[0].write(answer(1))
+        script.writers[0].write(response(1))
         await bench.wait(2)
         bench.channel.give_up(second, Outcome.CANCELLED)
         assert [call.outcome for call in (first, second, third)] == [Outcome.OK, Outcome.CANCELLED, Outcome.OK]
@@ -245,7 +245,7 @@ async def test_call_unseen_by_a_graceful_goaway_is_sent_again_once() -> None:
         await bench.wait(1)
         assert (call.outcome, call.text) == (Outcome.OVERLOAD, "refused: GOAWAY NO_ERROR")
         assert script.connections == 2
-    script = Script(lambda connection, stream: goaway(0) if connection == 1 else answer(stream))
+    script = Script(lambda connection, stream: goaway(0) if connection == 1 else response(stream))
     async with scripted(script) as bench:
         call = bench.send()
         before_ns = time.monotonic_ns()
@@ -255,7 +255,7 @@ async def test_call_unseen_by_a_graceful_goaway_is_sent_again_once() -> None:
 
 
 async def test_max_concurrent_streams_makes_calls_wait_in_order() -> None:
-    script = Script(lambda _, stream: answer(stream), settings_frame({MAX_CONCURRENT_STREAMS: 2}))
+    script = Script(lambda _, stream: response(stream), settings_frame({MAX_CONCURRENT_STREAMS: 2}))
     async with scripted(script) as bench:
         await bench.channel.open()
         calls = [bench.send() for _ in range(7)]
@@ -270,7 +270,7 @@ async def test_max_concurrent_streams_makes_calls_wait_in_order() -> None:
 
 
 async def test_settings_in_mid_stream_let_more_go() -> None:
-    script = Script(lambda _, stream: answer(stream), settings_frame({MAX_CONCURRENT_STREAMS: 0}))
+    script = Script(lambda _, stream: response(stream), settings_frame({MAX_CONCURRENT_STREAMS: 0}))
     async with scripted(script) as bench:
         await bench.channel.open()
         call = bench.send()
@@ -282,7 +282,7 @@ async def test_settings_in_mid_stream_let_more_go() -> None:
 
 
 async def test_listener_sends_the_next_at_once() -> None:
-    async with scripted(Script(lambda _, stream: answer(stream))) as bench:
+    async with scripted(Script(lambda _, stream: response(stream))) as bench:
 
         def again(call: Call) -> None:
             if len(bench.ended) < 200:
@@ -298,7 +298,7 @@ async def test_listener_sends_the_next_at_once() -> None:
 async def test_tiny_windows() -> None:
     body = frame_message(os.urandom(50_000))
     opened = settings_frame({INITIAL_WINDOW_SIZE: 1000})
-    script = Script(lambda _, stream: answer(stream), opened)
+    script = Script(lambda _, stream: response(stream), opened)
     async with scripted(script) as bench:
         await bench.channel.open()
         call = bench.send(EncodedRequest(b"", body))

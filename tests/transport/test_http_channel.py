@@ -21,7 +21,7 @@ from tests.transport.scripted import OK, REQUEST, Ended, Script, always, http_ta
 from tests.waiting import PATIENCE_SECONDS
 
 
-def answer(status: str, body: bytes = b"", headers: bytes = b"") -> bytes:
+def response(status: str, body: bytes = b"", headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n" % (status.encode(), headers, len(body)) + body
 
 
@@ -47,13 +47,13 @@ async def until_close(reader: Reader, writer: Writer) -> None:
 FAULTS = {
     "ok": (always(OK), Outcome.OK, ""),
     "until close": (until_close, Outcome.OK, ""),
-    "401": (always(answer("401 No", b"who are you?")), Outcome.AUTH_ERROR, "HTTP 401: who are you?"),
-    "403": (always(answer("403 No")), Outcome.AUTH_ERROR, "HTTP 403"),
-    "404": (always(answer("404 No", b'\n\n{"error":"x"}\nmore')), Outcome.CLIENT_ERROR, 'HTTP 404: {"error":"x"}'),
-    "408": (always(answer("408 Slow")), Outcome.TIMEOUT, "HTTP 408"),
-    "429": (always(answer("429 Busy")), Outcome.OVERLOAD, "HTTP 429"),
-    "500": (always(answer("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a [1mb"),
-    "504": (always(answer("504 Slow")), Outcome.TIMEOUT, "HTTP 504"),
+    "401": (always(response("401 No", b"who are you?")), Outcome.AUTH_ERROR, "HTTP 401: who are you?"),
+    "403": (always(response("403 No")), Outcome.AUTH_ERROR, "HTTP 403"),
+    "404": (always(response("404 No", b'\n\n{"error":"x"}\nmore')), Outcome.CLIENT_ERROR, 'HTTP 404: {"error":"x"}'),
+    "408": (always(response("408 Slow")), Outcome.TIMEOUT, "HTTP 408"),
+    "429": (always(response("429 Busy")), Outcome.OVERLOAD, "HTTP 429"),
+    "500": (always(response("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a [1mb"),
+    "504": (always(response("504 Slow")), Outcome.TIMEOUT, "HTTP 504"),
     "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP answer"),
     "two answers": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete answer"),
     "reset unanswered": (reset_at_once, Outcome.CONNECT_ERROR, "connection lost: connection reset by peer"),
@@ -102,7 +102,7 @@ async def test_reset_in_the_body_is_a_protocol_error() -> None:
 
 async def test_retry_after_reaches_the_call() -> None:
     ended = Ended()
-    async with serving(always(answer("503 Busy", b"", b"Retry-After: 7\r\n"))) as port:
+    async with serving(always(response("503 Busy", b"", b"Retry-After: 7\r\n"))) as port:
         channel = HttpChannel(http_target(port), ended)
         call = Call(0)
         channel.send(call, REQUEST)
@@ -161,7 +161,7 @@ async def test_listener_sends_again_from_within() -> None:
 async def test_server_that_closes_after_each_answer(say_so: bool) -> None:
     """Whether the close is announced or comes by itself while idle: no call sees it."""
     ended = Ended()
-    text = answer("200 OK", b"ab", b"Connection: close\r\n" if say_so else b"")
+    text = response("200 OK", b"ab", b"Connection: close\r\n" if say_so else b"")
     async with serving(always(text, close=True)) as port:
         channel = HttpChannel(http_target(port), ended)
         for count in range(1, 4):
@@ -180,7 +180,7 @@ async def test_farewell_of_a_server_to_an_idle_connection_is_no_answer() -> None
         writer.write(OK)
         await writer.drain()
         await asyncio.sleep(0.01)
-        writer.write(answer("408 Request Time-out"))
+        writer.write(response("408 Request Time-out"))
 
     ended = Ended()
     async with serving(script) as port:
@@ -284,7 +284,7 @@ async def test_answer_that_comes_before_the_request_is_all_sent(then_reset: bool
 
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer("413 Too large", b"too large"))
+        writer.write(response("413 Too large", b"too large"))
         await writer.drain()
         if not then_reset:
             await asyncio.sleep(10)

@@ -28,7 +28,7 @@ from exporter.wire.http2_frames import (
 )
 from tests.builders import make_target
 from tests.transport.certificates import Certificates
-from tests.transport.grpc_peers import answer
+from tests.transport.grpc_peers import response
 from tests.transport.scripted import OK, Ended
 
 SIZE = 64 * 2**20
@@ -85,7 +85,7 @@ def read_http2(sock: socket.socket) -> str:
             prefix = 0
         else:
             reading.exactly(size)
-    sock.sendall(answer(stream_id))
+    sock.sendall(response(stream_id))
     return reading.digest.hexdigest()
 
 

@@ -259,11 +259,11 @@ async def test_channels_of_a_level_share_the_replicas(zone: Zone) -> None:
     served: Counter[str] = Counter()
 
     def counting(host: str) -> Any:
-        answer = always(OK)
+        response = always(OK)
 
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             served[host] += 1
-            await answer(reader, writer)
+            await response(reader, writer)
 
         return script
 

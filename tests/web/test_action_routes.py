@@ -47,9 +47,9 @@ async def test_a_reload(client: httpx.AsyncClient, desk: Desk) -> None:
 
 async def test_a_bad_configuration_is_a_500_with_every_fault(client: httpx.AsyncClient, desk: Desk) -> None:
     desk.error = ConfigError(["canary.yaml:1: one", "canary.yaml:2: two"])
-    answer = await client.post("/-/reload", headers=BEARER)
-    assert answer.status_code == 500
-    assert "the old configuration stays in force:\ncanary.yaml:1: one\ncanary.yaml:2: two\n" in answer.text
+    response = await client.post("/-/reload", headers=BEARER)
+    assert response.status_code == 500
+    assert "the old configuration stays in force:\ncanary.yaml:1: one\ncanary.yaml:2: two\n" in response.text
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ async def test_others_cause_nothing(
 ) -> None:
     assert (await client.request(method, "/-/reload", headers=headers)).status_code == status
     assert desk.reasons == []
-    told = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
-    assert [(fields["path"], fields["status"], fields["by"]) for fields in told] == (
+    reported = [record.fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert [(fields["path"], fields["status"], fields["by"]) for fields in reported] == (
         [("/-/reload", 401, "127.0.0.1")] if status == 401 else []
     )
 
 
 async def test_the_configuration_is_shown(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/config")
-    assert (answer.status_code, answer.text) == (200, "targets: []\n")
-    assert answer.headers["content-type"].startswith("text/plain")
+    response = await client.get("/config")
+    assert (response.status_code, response.text) == (200, "targets: []\n")
+    assert response.headers["content-type"].startswith("text/plain")

@@ -67,9 +67,9 @@ async def test_the_document_is_openapi_and_describes_every_response(site: Site) 
         names = [probe["name"] for probe in (await body(each, "/api/v1/probes"))["probes"]]
         names = [name for name in names if name.isprintable()]  # no configuration has others
         for path, queries in PATHS.items():
-            (code, told), *_ = document["paths"][path]["get"]["responses"].items()
+            (code, reported), *_ = document["paths"][path]["get"]["responses"].items()
             assert code == "200"
-            schema = {**told["content"]["application/json"]["schema"], "components": components}
+            schema = {**reported["content"]["application/json"]["schema"], "components": components}
             validator = jsonschema.Draft202012Validator(schema)
             for name in names if "{probe}" in path else [""]:
                 for query in queries:
@@ -85,10 +85,10 @@ async def test_every_key_is_described_by_its_type(site: Site) -> None:
 
 
 async def test_the_overview_has_the_figures_of_the_page(site: Site) -> None:
-    told = await body(site, "/api/v1/probes?q=asr-streaming&sort=name")
-    assert told["counts"]["regressed"] >= 1
-    assert sum(told["counts"][state] for state in ("failing", "regressed", "objective_missed", "unstable")) < 12
-    probe = next(probe for probe in told["probes"] if probe["name"] == "asr-streaming")
+    reported = await body(site, "/api/v1/probes?q=asr-streaming&sort=name")
+    assert reported["counts"]["regressed"] >= 1
+    assert sum(reported["counts"][state] for state in ("failing", "regressed", "objective_missed", "unstable")) < 12
+    probe = next(probe for probe in reported["probes"] if probe["name"] == "asr-streaming")
     assert (probe["state"], probe["main_level"], len(probe["levels"])) == ("regressed", "concurrency 1", 3)
     p50 = next(verdict for verdict in probe["levels"][0]["verdicts"] if verdict["signal"] == "latency_p50")
     assert p50["baseline"] == pytest.approx(0.004)
@@ -110,22 +110,22 @@ async def test_the_order_is_that_of_the_page(site: Site) -> None:
 
 
 async def test_a_day_of_a_probe(site: Site) -> None:
-    told = await body(site, "/api/v1/probes/bert-qa/history")
-    assert set(told["levels"]) == {"concurrency 1", "concurrency 4", "concurrency 16"}
-    lengths = {len(values) for level in told["levels"].values() for values in level.values()}
-    assert lengths == {len(told["started_unix_s"])} == {len(told["state"])} == {288}
-    (aborted,) = [at for at, state in enumerate(told["state"]) if state == "aborted"]
-    assert told["levels"]["concurrency 4"]["p99"][aborted] is None
-    assert told["started_unix_s"] == sorted(told["started_unix_s"])
+    reported = await body(site, "/api/v1/probes/bert-qa/history")
+    assert set(reported["levels"]) == {"concurrency 1", "concurrency 4", "concurrency 16"}
+    lengths = {len(values) for level in reported["levels"].values() for values in level.values()}
+    assert lengths == {len(reported["started_unix_s"])} == {len(reported["state"])} == {288}
+    (aborted,) = [at for at, state in enumerate(reported["state"]) if state == "aborted"]
+    assert reported["levels"]["concurrency 4"]["p99"][aborted] is None
+    assert reported["started_unix_s"] == sorted(reported["started_unix_s"])
 
 
 async def test_a_probe_with_its_sweeps_and_configuration(site: Site) -> None:
-    told = await body(site, "/api/v1/probes/tts-german")
-    assert told["recent_sweeps"][0]["reason"] == "unreachable"
-    assert len(told["recent_sweeps"]) == 20
-    assert told["configuration"]["schedule"] == {"interval": "5m", "timezone": "UTC", "jitter": "0s"}
-    assert told["configuration"]["levels"] == ["concurrency 1", "concurrency 4", "concurrency 16"]
-    assert told["probe"]["reason_text"].startswith("http://triton-b")
+    reported = await body(site, "/api/v1/probes/tts-german")
+    assert reported["recent_sweeps"][0]["reason"] == "unreachable"
+    assert len(reported["recent_sweeps"]) == 20
+    assert reported["configuration"]["schedule"] == {"interval": "5m", "timezone": "UTC", "jitter": "0s"}
+    assert reported["configuration"]["levels"] == ["concurrency 1", "concurrency 4", "concurrency 16"]
+    assert reported["probe"]["reason_text"].startswith("http://triton-b")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/probes/nothing", "/api/v1/probes/nothing/history"])

@@ -76,9 +76,9 @@ async def levels(client: httpx.AsyncClient) -> dict[str, Any]:
 async def test_show(client: httpx.AsyncClient, store: BaselineStore) -> None:
     assert await levels(client) == {}
     sweep(store, 3)
-    told = (await levels(client))["concurrency 4"]
-    assert (told["accepted_version"], told["served_version"]) == ("", "1")
-    assert told["versions"]["1"] == {
+    reported = (await levels(client))["concurrency 4"]
+    assert (reported["accepted_version"], reported["served_version"]) == ("", "1")
+    assert reported["versions"]["1"] == {
         "sweeps_remembered": 3,
         "pinned_unix_s": None,
         "provisional": None,
@@ -104,9 +104,9 @@ async def test_pin_one_level(client: httpx.AsyncClient, store: BaselineStore, ca
             ]
         },
     )
-    told = await levels(client)
-    assert told["concurrency 1"]["versions"]["1"]["pinned_unix_s"] is None
-    pinned = told["concurrency 4"]["versions"]["1"]
+    reported = await levels(client)
+    assert reported["concurrency 1"]["versions"]["1"]["pinned_unix_s"] is None
+    pinned = reported["concurrency 4"]["versions"]["1"]
     assert (pinned["pinned_unix_s"], pinned["provisional"]) == (BEGIN + 9000, False)
     p50 = pinned["signals"]["latency_p50"]
     assert p50["by_hour_of_week"] == pytest.approx([0.004] * 168)
@@ -226,9 +226,9 @@ async def test_what_cannot_be_done(
     assert encode("addsub", store.state("addsub")) == before
     (record,) = caplog.records
     name, _, action = path.partition("?")[0].partition("/")
-    told = {"action": action, "probe": name, "baseline_level": path.partition("=")[2], "by": "127.0.0.1"}
+    reported = {"action": action, "probe": name, "baseline_level": path.partition("=")[2], "by": "127.0.0.1"}
     assert record.getMessage() == "baseline change refused"
-    assert record.fields == {**told, "error": text.removesuffix("\n")}  # type: ignore[attr-defined]
+    assert record.fields == {**reported, "error": text.removesuffix("\n")}  # type: ignore[attr-defined]
 
 
 async def test_nothing_is_remembered_yet(client: httpx.AsyncClient) -> None:

@@ -202,18 +202,18 @@ async def test_huge_heads_are_cut_off_and_others_are_served_meanwhile(address: s
     async def send_huge_head() -> bytes:
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        answer = b""
+        response = b""
         with contextlib.suppress(ConnectionError):
             writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 10_000_000)
-            answer = await reader.read()
+            response = await reader.read()
         writer.transport.abort()
-        return answer
+        return response
 
     heads = asyncio.gather(*(send_huge_head() for _ in range(8)))
     status = await scrape(f"http://{address}")
-    answers = await heads
+    responses = await heads
     assert status == 200
-    assert all(answer == b"" or answer.startswith(b"HTTP/1.1 400 ") for answer in answers)
+    assert all(response == b"" or response.startswith(b"HTTP/1.1 400 ") for response in responses)
 
 
 def slow_reader(address: str) -> socket.socket:
@@ -228,7 +228,7 @@ def slow_reader(address: str) -> socket.socket:
 
 
 async def test_of_slow_readers_only_some_are_put_up_with(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_connection, "MAX_UNREAD_ANSWERS", 3)
+    monkeypatch.setattr(client_connection, "MAX_UNREAD_RESPONSES", 3)
     clients = []
     for _ in range(8):
         clients.append(slow_reader(address))

@@ -74,9 +74,9 @@ async def test_no_host_means_all_addresses_of_both_families(app: Starlette) -> N
 async def ask(host: str, address: str) -> bytes:
     reader, writer = await asyncio.open_connection(host, int(address.rpartition(":")[2]))
     writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
-    return answer
+    return response
 
 
 async def test_a_port_in_use_is_said_clearly(app: Starlette, address: str) -> None:
@@ -92,8 +92,8 @@ async def test_an_address_that_is_not_ours(host: str, app: Starlette) -> None:
 
 
 async def test_a_huge_request_head_is_refused(address: str) -> None:
-    answer = await exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 1_000_000)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    response = await exchange(address, b"GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 1_000_000)
+    assert response == b"" or response.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost"], ids=["silent", "dripping"])

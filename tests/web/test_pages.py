@@ -105,9 +105,9 @@ def site_of(*views: tuple[Any, Any], **facts: Any) -> Site:
         if result is not None:
             board.sweep_ended(result)
             history.sweep_ended(result)
-    told = make_exporter_facts(**facts)
-    page = MetricsPage(board, told, max_series=1000)
-    return Site(WebSources(board, page, told, healthy=lambda: True, ready=lambda: True, now=clock, day=history.day))
+    reported = make_exporter_facts(**facts)
+    page = MetricsPage(board, reported, max_series=1000)
+    return Site(WebSources(board, page, reported, healthy=lambda: True, ready=lambda: True, now=clock, day=history.day))
 
 
 async def test_a_regression_is_above_an_unstable_probe_with_what_changed(site: Site) -> None:
@@ -331,9 +331,9 @@ async def test_pages_are_packed_for_who_takes_it(site: Site) -> None:
 
 @pytest.mark.parametrize(("ready", "text"), [(True, "0.1.0"), (False, "0.1.0, not ready")])
 async def test_without_probes(ready: bool, text: str) -> None:
-    board, told = Board(None), make_exporter_facts()
-    page = MetricsPage(board, told, max_series=1000)
-    site = Site(WebSources(board, page, told, healthy=lambda: True, ready=lambda: ready))
+    board, reported = Board(None), make_exporter_facts()
+    page = MetricsPage(board, reported, max_series=1000)
+    site = Site(WebSources(board, page, reported, healthy=lambda: True, ready=lambda: ready))
     reader = await site.read("/")
     assert "No probes are configured." in reader.texts
     assert text in reader.texts

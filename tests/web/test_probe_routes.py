@@ -28,7 +28,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self.asked: list[float] = []
-        self.answer: SweepResult | NoSweep = make_result(
+        self.response: SweepResult | NoSweep = make_result(
             shortened(PROBE, 9.5), measurements=(make_measurement(concurrency(1)),)
         )
 
@@ -38,7 +38,7 @@ class Daemon:
     async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         assert probe is PROBE
         self.asked.append(seconds)
-        return self.answer
+        return self.response
 
 
 @pytest.fixture
@@ -59,14 +59,16 @@ def samples(text: str) -> dict[str, float]:
 
 
 async def test_the_page_of_a_sweep(client: httpx.AsyncClient, daemon: Daemon) -> None:
-    answer = await client.get("/probe", params=ASKED)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    found = samples(answer.text)
+    response = await client.get("/probe", params=ASKED)
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = samples(response.text)
     assert found["probe_success"] == 1
-    assert "# HELP probe_success 1 if the sweep got usable data, else 0. This page causes load each time" in answer.text
-    assert isinstance(daemon.answer, SweepResult)
-    assert found["probe_duration_seconds"] == daemon.answer.duration_ns / NS
+    assert (
+        "# HELP probe_success 1 if the sweep got usable data, else 0. This page causes load each time" in response.text
+    )
+    assert isinstance(daemon.response, SweepResult)
+    assert found["probe_duration_seconds"] == daemon.response.duration_ns / NS
     assert found["probe_timeout_seconds"] == 9.5
     assert "triton_canary_latency_seconds" in found
     assert found["triton_canary_probe_info"] == 1
@@ -75,10 +77,10 @@ async def test_the_page_of_a_sweep(client: httpx.AsyncClient, daemon: Daemon) ->
 
 
 async def test_a_failed_sweep_is_a_page_too(client: httpx.AsyncClient, daemon: Daemon) -> None:
-    daemon.answer = make_result(PROBE, SweepStatus.FAILED, reason=Reason.UNREACHABLE, measurements=())
-    answer = await client.get("/probe", params=ASKED)
-    assert answer.status_code == 200
-    assert samples(answer.text)["probe_success"] == 0
+    daemon.response = make_result(PROBE, SweepStatus.FAILED, reason=Reason.UNREACHABLE, measurements=())
+    response = await client.get("/probe", params=ASKED)
+    assert response.status_code == 200
+    assert samples(response.text)["probe_success"] == 0
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,9 @@ async def test_what_is_not_configured_gets_no_load(
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
 async def test_other_methods_get_no_load(method: str, client: httpx.AsyncClient, daemon: Daemon) -> None:
-    answer = await client.request(method, "/probe", params=ASKED)
-    assert answer.status_code == 405
-    assert "GET" in answer.headers["allow"]
+    response = await client.request(method, "/probe", params=ASKED)
+    assert response.status_code == 405
+    assert "GET" in response.headers["allow"]
     assert daemon.asked == []
 
 
@@ -118,18 +120,18 @@ async def test_other_methods_get_no_load(method: str, client: httpx.AsyncClient,
     ],
 )
 async def test_no_sweep_now(why: NoSweep, status: int, text: str, client: httpx.AsyncClient, daemon: Daemon) -> None:
-    daemon.answer = why
-    answer = await client.get("/probe", params=ASKED)
-    assert (answer.status_code, answer.text) == (status, f"no sweep now: {text}\n")
-    assert ("retry-after" in answer.headers) == (status == 429)
+    daemon.response = why
+    response = await client.get("/probe", params=ASKED)
+    assert (response.status_code, response.text) == (status, f"no sweep now: {text}\n")
+    assert ("retry-after" in response.headers) == (status == 429)
 
 
 async def test_it_is_off_by_default(daemon: Daemon) -> None:
     app = Starlette(routes=probe_routes(ProbePage(False, daemon.find, daemon.run)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://canary") as client:
-        answer = await client.get("/probe", params=ASKED)
-    assert answer.status_code == 403
-    assert "web.probe" in answer.text
+        response = await client.get("/probe", params=ASKED)
+    assert response.status_code == 403
+    assert "web.probe" in response.text
     assert daemon.asked == []
 
 

@@ -45,8 +45,8 @@ def after(result: SweepResult, **changes: Any) -> ProbeView:
     ],
 )
 def test_state(view: ProbeView, state: str, failing: bool) -> None:
-    told = status(view)
-    assert (told.state, is_failing(told)) == (state, failing)
+    reported = status(view)
+    assert (reported.state, is_failing(reported)) == (state, failing)
 
 
 def test_the_json_of_a_probe() -> None:
@@ -57,8 +57,8 @@ def test_the_json_of_a_probe() -> None:
     )
     result = make_result(probe, facts=make_facts(version="7"), measurements=measurements)
     skipped = dict.fromkeys(SkipReason, 0) | {SkipReason.OVERLAP: 2}
-    told = status(after(result, skipped=skipped, last_skip=(SkipReason.OVERLAP, 1.0)))
-    assert json.loads(json.dumps(told.to_json(), allow_nan=False)) == {
+    reported = status(after(result, skipped=skipped, last_skip=(SkipReason.OVERLAP, 1.0)))
+    assert json.loads(json.dumps(reported.to_json(), allow_nan=False)) == {
         "name": "addsub",
         "target": "triton-http",
         "model": "addsub",
@@ -108,10 +108,10 @@ def test_the_json_of_a_probe() -> None:
 def test_a_failed_sweep_shows_the_older_figures_with_their_age() -> None:
     good = make_result(started_unix_s=1_700_000_000.0)
     bad = make_result(status=SweepStatus.FAILED, reason=Reason.UNREACHABLE, started_unix_s=1_700_000_025.0)
-    told = status(after(bad, measured=good, facts=good.facts))
-    assert (told.reason, told.reason_text) == ("unreachable", "connection refused")
-    assert (told.age_seconds, told.results_age_seconds) == (5.0, 30.0)
-    assert len(told.levels) == 1
+    reported = status(after(bad, measured=good, facts=good.facts))
+    assert (reported.reason, reported.reason_text) == ("unreachable", "connection refused")
+    assert (reported.age_seconds, reported.results_age_seconds) == (5.0, 30.0)
+    assert len(reported.levels) == 1
 
 
 def test_a_wall_clock_that_went_back_gives_no_negative_age() -> None:

@@ -43,7 +43,7 @@ TAIL_FIELDS = ((b"grpc-status", b"0"),)
 WHOLE = [("headers", HEAD_FIELDS, False), ("data", b"hello"), ("headers", TAIL_FIELDS, True), ("end",)]
 
 
-def answer(stream_id: int = 1, content: bytes = b"hello") -> bytes:
+def response(stream_id: int = 1, content: bytes = b"hello") -> bytes:
     return (
         frame(HEADERS, END_HEADERS, stream_id, ANSWER)
         + frame(DATA, 0, stream_id, content)
@@ -60,23 +60,23 @@ class Recorder(Stream):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[Any, ...]] = []
+        self.reported: list[tuple[Any, ...]] = []
 
     def headers_received(self, block: HeaderBlock, ended: bool) -> None:
-        self.told.append(("headers", block.fields, ended))
+        self.reported.append(("headers", block.fields, ended))
 
     def data_received(self, data: bytes, start: int, stop: int) -> None:
         assert 0 <= start < stop <= len(data)
-        if self.told and self.told[-1][0] == "data":
-            self.told[-1] = ("data", self.told[-1][1] + data[start:stop])
+        if self.reported and self.reported[-1][0] == "data":
+            self.reported[-1] = ("data", self.reported[-1][1] + data[start:stop])
         else:
-            self.told.append(("data", data[start:stop]))
+            self.reported.append(("data", data[start:stop]))
 
     def end_received(self) -> None:
-        self.told.append(("end",))
+        self.reported.append(("end",))
 
     def aborted(self, how: Abort, code: int, text: str) -> None:
-        self.told.append((how, code, text))
+        self.reported.append((how, code, text))
 
 
 Core = Http2Connection[Recorder]

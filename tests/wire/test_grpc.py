@@ -44,7 +44,7 @@ def headers(fields: dict[str, str], *, end: bool = False) -> bytes:
     return frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), 1, encode_block(fields.items()))
 
 
-def answer(content: bytes, trailers: dict[str, str], head: dict[str, str] = GRPC) -> bytes:
+def response(content: bytes, trailers: dict[str, str], head: dict[str, str] = GRPC) -> bytes:
     return headers(head) + frame(DATA, 0, 1, content) + headers(trailers, end=True)
 
 
@@ -149,7 +149,7 @@ def test_messages_over_any_frame_cut(cut: int) -> None:
 @pytest.mark.parametrize("cut", [1, 3, 9, 50])
 @pytest.mark.parametrize("kind", [Rpc, CountingRpc])
 def test_messages_over_any_cut_of_bytes(kind: type[Rpc], cut: int) -> None:
-    rpc = run(answer(STREAM, {"grpc-status": "0"}), kind, cut)
+    rpc = run(response(STREAM, {"grpc-status": "0"}), kind, cut)
     assert (rpc.status, rpc.message_count, rpc.size) == (OK, 4, len(STREAM))
     assert rpc.take_messages() == (CONTENTS if kind.keep else [])
 
@@ -158,7 +158,7 @@ def test_messages_over_any_cut_of_bytes(kind: type[Rpc], cut: int) -> None:
 @pytest.mark.parametrize("kind", [Rpc, CountingRpc])
 def test_compressed_answers(encoding: str, kind: type[Rpc]) -> None:
     mixed = frame_message(b"m" * 500, encoding) + frame_message(b"plain") + frame_message(b"", encoding)
-    rpc = run(answer(mixed, {"grpc-status": "0"}, {**GRPC, "grpc-encoding": encoding}), kind, 7)
+    rpc = run(response(mixed, {"grpc-status": "0"}, {**GRPC, "grpc-encoding": encoding}), kind, 7)
     assert (rpc.status, rpc.message_count) == (OK, 3)
     assert rpc.take_messages() == ([b"m" * 500, b"plain", b""] if kind.keep else [])
 
@@ -192,7 +192,7 @@ GZIP = {**GRPC, "grpc-encoding": "gzip"}
     ],
 )
 def test_broken_messages(content: bytes, head: dict[str, str], text: str) -> None:
-    rpc = run(answer(content, {"grpc-status": "0"}, head), SmallRpc)
+    rpc = run(response(content, {"grpc-status": "0"}, head), SmallRpc)
     assert rpc.status is not None
     assert (rpc.status.code, rpc.status.abort) == (Code.INTERNAL, Abort.BROKEN)
     assert re.fullmatch(text, rpc.status.message)
@@ -239,7 +239,7 @@ HTML = {":status": "502", "content-type": "text/html"}
     ],
 )
 def test_status_in_trailers(trailers: dict[str, str], status: Status) -> None:
-    rpc = run(answer(frame_message(b"a"), trailers))
+    rpc = run(response(frame_message(b"a"), trailers))
     assert rpc.status == status
     assert rpc.take_messages() == [b"a"]
 
@@ -289,7 +289,7 @@ def test_success_that_is_not_grpc() -> None:
 
 def test_informational_answers_are_passed_over() -> None:
     rpc = run(
-        headers({":status": "103"}) + headers({":status": "100"}) + answer(frame_message(b"a"), {"grpc-status": "0"})
+        headers({":status": "103"}) + headers({":status": "100"}) + response(frame_message(b"a"), {"grpc-status": "0"})
     )
     assert (rpc.status, rpc.message_count) == (OK, 1)
 

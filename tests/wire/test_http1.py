@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.core.errors import ProtocolError
 from exporter.wire.codings import decompress
-from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_ANSWERS, Http1Client, decoded_body, request_head
+from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES, Http1Client, decoded_body, request_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GZIPPED = gzip.compress(b"hello" * 10)
@@ -63,7 +63,7 @@ BROKEN = {
     "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nzzz",
     "endless head": OK + b"A: " + b"x" * (MAX_HEAD_BYTES + 10),
     "long head": OK + b"A: " + b"x" * MAX_HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
-    "endless interim": b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_ANSWERS + 1),
+    "endless interim": b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM_RESPONSES + 1),
 }
 
 
@@ -93,17 +93,17 @@ def test_h11_says_the_same(data: bytes, status: int, body: bytes, keep_alive: bo
     oracle.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
     oracle.send(h11.EndOfMessage())
     oracle.receive_data(data)
-    answer, pieces = None, b""
+    response, pieces = None, b""
     while not isinstance(event := oracle.next_event(), h11.EndOfMessage):
         assert event is not h11.NEED_DATA
         if isinstance(event, h11.Response):
-            answer = event
+            response = event
         elif isinstance(event, h11.Data):
             pieces += event.data
-    assert answer is not None
-    assert answer.status_code == status
+    assert response is not None
+    assert response.status_code == status
     assert (oracle.their_state is h11.DONE) == keep_alive
-    encoding = dict(answer.headers).get(b"content-encoding", b"").decode()
+    encoding = dict(response.headers).get(b"content-encoding", b"").decode()
     assert decompress(pieces, encoding, 1000) == body
 
 
@@ -409,9 +409,9 @@ ANSWERS = st.one_of(
 
 
 @given(st.lists(st.tuples(ANSWERS, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
-def test_remembered_heads_change_nothing(answers: list[tuple[bytes, int]]) -> None:
+def test_remembered_heads_change_nothing(responses: list[tuple[bytes, int]]) -> None:
     client, forgetful = Http1Client(keep_body=True), Http1Client(keep_body=True)
-    for data, cut in answers:
+    for data, cut in responses:
         pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
         forgetful._heads_left = 0
         assert exchange(client, pieces) == exchange(forgetful, pieces)

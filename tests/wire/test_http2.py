@@ -42,11 +42,11 @@ from tests.wire.http2_peers import (
     WHOLE,
     Core,
     Recorder,
-    answer,
     frames,
     goaway,
     output,
     ready_core,
+    response,
     started,
 )
 
@@ -114,7 +114,7 @@ BETWEEN = frame(99, 255, 1, b"unknown") + frame(PRIORITY, 0, 1, bytes(5)) + fram
 
 @pytest.mark.parametrize(
     "wire",
-    [answer(), PADDED_ANSWER, SPLIT_ANSWER, BETWEEN + answer() + BETWEEN],
+    [response(), PADDED_ANSWER, SPLIT_ANSWER, BETWEEN + response() + BETWEEN],
     ids=["plain", "padded", "continued", "with-ignored-frames"],
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 9, 10, 1000])
@@ -126,7 +126,7 @@ def test_answer_cut_anywhere(wire: bytes, cut: int) -> None:
     for start in range(0, len(wire), cut):
         core.receive(wire[start : start + cut])
         news += list(core.take_news())
-    assert stream.told == WHOLE
+    assert stream.reported == WHOLE
     assert set(news) == {stream}
     assert core.open_streams == []
     assert output(core) == b""
@@ -136,7 +136,7 @@ def test_answer_that_ends_in_data() -> None:
     core = ready_core()
     stream = started(core)
     core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, END_STREAM, 1, b"x"))
-    assert stream.told == [("headers", HEAD_FIELDS, False), ("data", b"x"), ("end",)]
+    assert stream.reported == [("headers", HEAD_FIELDS, False), ("data", b"x"), ("end",)]
 
 
 def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
@@ -145,34 +145,34 @@ def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
     core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
     whole = frame(DATA, END_STREAM, 1, b"x" * 100_000)
     core.receive(whole[:50_009])
-    assert stream.told[-1] == ("data", b"x" * 50_000)
+    assert stream.reported[-1] == ("data", b"x" * 50_000)
     core.receive(whole[50_009:] + b"")
-    assert stream.told[1:] == [("data", b"x" * 100_000), ("end",)]
+    assert stream.reported[1:] == [("data", b"x" * 100_000), ("end",)]
 
 
 def test_interleaved_answers_and_order_of_news() -> None:
     core = ready_core()
     first, second = started(core), started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 3, ANSWER) + answer(1) + frame(DATA, 0, 3, b"hello"))
+    core.receive(frame(HEADERS, END_HEADERS, 3, ANSWER) + response(1) + frame(DATA, 0, 3, b"hello"))
     assert list(core.take_news()) == [second, first]
     core.receive(frame(HEADERS, END_HEADERS | END_STREAM, 3, TRAILERS))
-    assert first.told == second.told == WHOLE
+    assert first.reported == second.reported == WHOLE
     assert core.take_news() == {second: None}
 
 
 def test_answers_reserved_bit_of_the_stream_id_is_ignored() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(answer(0x8000_0001))
-    assert stream.told == WHOLE
+    core.receive(response(0x8000_0001))
+    assert stream.reported == WHOLE
 
 
 def test_end_before_the_request_was_sent_resets_without_error() -> None:
     core = ready_core()
     stream = started(core, b"x" * 100_000)
     core.sender.take(1)
-    core.receive(answer())
-    assert stream.told == WHOLE
+    core.receive(response())
+    assert stream.reported == WHOLE
     assert frames(output(core)) == [(RST_STREAM, 0, 1, bytes(4))]
 
 
@@ -303,7 +303,7 @@ def test_padding_counts_in_the_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [
         (7, (Abort.REFUSED, 7, "RST_STREAM REFUSED_STREAM")),
         (8, (Abort.RESET, 8, "RST_STREAM CANCEL")),
@@ -311,12 +311,12 @@ def test_padding_counts_in_the_window() -> None:
         (4242, (Abort.RESET, 4242, "RST_STREAM error code 4242")),
     ],
 )
-def test_reset_by_the_peer(code: int, told: tuple[Abort, int, str]) -> None:
+def test_reset_by_the_peer(code: int, reported: tuple[Abort, int, str]) -> None:
     core = ready_core()
     stream = started(core, b"x" * 100_000)
     core.sender.take(1)
     core.receive(rst_stream_frame(1, code))
-    assert stream.told == [told]
+    assert stream.reported == [reported]
     assert core.take_news() == {stream: None}
     assert output(core) == b""
     assert core.can_start
@@ -329,22 +329,22 @@ def test_reset_by_us_and_what_still_comes_on_the_stream() -> None:
     core.reset(stream)
     core.reset(stream)
     assert frames(output(core)) == [(RST_STREAM, 0, 1, (8).to_bytes(4, "big"))]
-    core.receive(answer() + window_update_frame(1, 5) + rst_stream_frame(1, 0))
-    assert stream.told == []
+    core.receive(response() + window_update_frame(1, 5) + rst_stream_frame(1, 0))
+    assert stream.reported == []
     other = started(core)
-    core.receive(answer(3))
-    assert other.told == WHOLE
+    core.receive(response(3))
+    assert other.reported == WHOLE
 
 
 def test_an_answer_and_its_reset_that_come_twice() -> None:
     """As gRPC's C core was seen to do with a call past its deadline."""
     core = ready_core()
     stream = started(core)
-    late = answer(stream.id) + rst_stream_frame(stream.id, ErrorCode.NO_ERROR)
+    late = response(stream.id) + rst_stream_frame(stream.id, ErrorCode.NO_ERROR)
     core.receive(late)
-    told = list(stream.told)
+    reported = list(stream.reported)
     core.receive(late)
-    assert stream.told == told
+    assert stream.reported == reported
     assert not core.retired
 
 
@@ -354,29 +354,29 @@ def test_memory_of_resets_is_bounded_and_forgiving() -> None:
         core.reset(started(core))
         output(core)
     assert len(core._reset_ids) == 1024
-    core.receive(answer(1) + answer(2999))
+    core.receive(response(1) + response(2999))
 
 
 def test_goaway_refuses_streams_above_the_last_and_lets_others_finish() -> None:
     core = ready_core()
     first, second = started(core), started(core)
     core.receive(goaway(1, 0, b"max_age"))
-    assert second.told == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR: max_age")]
+    assert second.reported == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR: max_age")]
     assert core.retired
     assert not core.can_start
     assert core.goaway_text == "GOAWAY NO_ERROR: max_age"
-    core.receive(answer(1))
-    assert first.told == WHOLE
+    core.receive(response(1))
+    assert first.reported == WHOLE
 
 
 def test_goaway_in_two_steps_as_a_graceful_shutdown() -> None:
     core = ready_core()
     first, second = started(core), started(core)
     core.receive(goaway(LARGEST_WINDOW))
-    assert (first.told, second.told) == ([], [])
+    assert (first.reported, second.reported) == ([], [])
     core.receive(goaway(1) + goaway(LARGEST_WINDOW, 11))
-    assert second.told == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR")]
-    assert first.told == []
+    assert second.reported == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR")]
+    assert first.reported == []
 
 
 def test_stream_ids_run_out() -> None:
@@ -386,8 +386,8 @@ def test_stream_ids_run_out() -> None:
     last = started(core)
     assert last.id == LARGEST_WINDOW
     assert (core.retired, core.can_start) == (True, False)
-    core.receive(answer(LARGEST_WINDOW))
-    assert last.told == WHOLE
+    core.receive(response(LARGEST_WINDOW))
+    assert last.reported == WHOLE
 
 
 def test_max_concurrent_streams() -> None:
@@ -395,8 +395,8 @@ def test_max_concurrent_streams() -> None:
     first = started(core)
     started(core)
     seen = [core.can_start]
-    core.receive(answer(1))
-    assert first.told == WHOLE
+    core.receive(response(1))
+    assert first.reported == WHOLE
     seen.append(core.can_start)
     core.receive(settings_frame({MAX_CONCURRENT_STREAMS: 0}))
     assert [*seen, core.can_start] == [False, True, False]

@@ -26,7 +26,7 @@ def test_blocks_are_remembered_only_once_the_table_is_empty() -> None:
     core.receive(frame(HEADERS, END_HEADERS | END_STREAM, 7, b"\x20\x88" + indexed))
     assert list(core._decoder.known) == [b"\x20\x88" + indexed]
     fields = ((b":status", b"200"), (b"a", b"b"))
-    assert [stream.told for stream in streams] == [[("headers", fields, True), ("end",)]] * 4
+    assert [stream.reported for stream in streams] == [[("headers", fields, True), ("end",)]] * 4
 
 
 def test_memory_of_blocks_is_bounded() -> None:

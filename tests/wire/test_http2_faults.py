@@ -38,10 +38,10 @@ from tests.wire.http2_peers import (
     READY,
     WHOLE,
     Core,
-    answer,
     frames,
     output,
     ready_core,
+    response,
     started,
 )
 
@@ -84,8 +84,8 @@ FAULTS = {
     "data-stream-0": (frame(DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
     "data-idle-stream": (frame(DATA, 0, 3, b"x"), ErrorCode.PROTOCOL_ERROR),
     "data-server-stream": (frame(DATA, 0, 2, b"x"), ErrorCode.PROTOCOL_ERROR),
-    "data-after-end": (answer() + frame(DATA, 0, 1, b"x"), ErrorCode.STREAM_CLOSED),
-    "headers-after-end": (answer() + answer(), ErrorCode.STREAM_CLOSED),
+    "data-after-end": (response() + frame(DATA, 0, 1, b"x"), ErrorCode.STREAM_CLOSED),
+    "headers-after-end": (response() + response(), ErrorCode.STREAM_CLOSED),
     "data-padding": (frame(DATA, PADDED, 1, b"\x05hell"), ErrorCode.PROTOCOL_ERROR),
     "data-padding-missing": (frame(DATA, PADDED, 1, b""), ErrorCode.PROTOCOL_ERROR),
     "headers-stream-0": (frame(HEADERS, END_HEADERS, 0, ANSWER), ErrorCode.PROTOCOL_ERROR),
@@ -152,19 +152,19 @@ def test_news_before_a_fault_are_not_lost() -> None:
     core = ready_core()
     stream = started(core)
     with pytest.raises(ProtocolError):
-        core.receive(answer() + window_update_frame(0, 0))
-    assert stream.told == WHOLE
+        core.receive(response() + window_update_frame(0, 0))
+    assert stream.reported == WHOLE
     assert core.take_news() == {stream: None}
 
 
 def test_abandon_gives_the_open_streams() -> None:
     core = ready_core()
     first, second = started(core), started(core)
-    core.receive(answer(1))
+    core.receive(response(1))
     assert core.abandon() == [second]
     assert core.open_streams == []
     assert core.retired
-    assert first.told == WHOLE
+    assert first.reported == WHOLE
 
 
 # --- faults of a stream ----------------------------------------------------------------------------------------------
@@ -181,10 +181,10 @@ def test_fault_of_a_stream_resets_it_alone(wire: bytes, code: ErrorCode, text: s
     core = ready_core()
     broken, other = started(core), started(core)
     output(core)
-    core.receive(wire + answer(3))
-    assert broken.told == [(Abort.BROKEN, code, text)]
+    core.receive(wire + response(3))
+    assert broken.reported == [(Abort.BROKEN, code, text)]
     assert frames(output(core)) == [(RST_STREAM, 0, 1, code.to_bytes(4, "big"))]
-    assert other.told == WHOLE
+    assert other.reported == WHOLE
 
 
 def test_stream_window_is_enforced() -> None:
@@ -194,4 +194,4 @@ def test_stream_window_is_enforced() -> None:
     core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
     stream.receive_window = 10
     core.receive(frame(DATA, 0, 1, bytes(11)))
-    assert stream.told[-1][:2] == (Abort.BROKEN, ErrorCode.FLOW_CONTROL_ERROR)
+    assert stream.reported[-1][:2] == (Abort.BROKEN, ErrorCode.FLOW_CONTROL_ERROR)

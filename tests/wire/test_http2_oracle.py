@@ -75,7 +75,7 @@ def test_bodies_both_ways_under_any_window(peer: dict[int, int], cut: int) -> No
     server.exchange(cut=cut)
     head, tail = ("headers", tuple(HEADERS), False), ("headers", tuple(TRAILERS), True)
     for stream, body in zip(streams, bodies, strict=True):
-        assert stream.told == [head, *([("data", body)] if body else []), tail, ("end",)]
+        assert stream.reported == [head, *([("data", body)] if body else []), tail, ("end",)]
     assert core.open_streams == []
 
 
@@ -107,7 +107,7 @@ def test_many_messages_both_ways_on_one_stream() -> None:
     assert any(isinstance(e, h2.StreamEnded) for e in server.exchange())
     server.h2.send_headers(1, TRAILERS, end_stream=True)
     server.exchange()
-    assert stream.told[1:] == [("data", b"<1><2><3><4>"), ("headers", tuple(TRAILERS), True), ("end",)]
+    assert stream.reported[1:] == [("data", b"<1><2><3><4>"), ("headers", tuple(TRAILERS), True), ("end",)]
 
 
 def test_resets_goaway_and_ping_as_h2_makes_and_reads_them() -> None:
@@ -123,9 +123,9 @@ def test_resets_goaway_and_ping_as_h2_makes_and_reads_them() -> None:
     assert [e.ping_data for e in server.exchange() if isinstance(e, h2.PingAckReceived)] == [b"12345678"]
     server.h2.close_connection(0, b"bye", last_stream_id=3)
     server.exchange()
-    assert ours.told == []
-    assert theirs.told == [(Abort.RESET, 11, "RST_STREAM ENHANCE_YOUR_CALM")]
-    assert refused.told == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR: bye")]
+    assert ours.reported == []
+    assert theirs.reported == [(Abort.RESET, 11, "RST_STREAM ENHANCE_YOUR_CALM")]
+    assert refused.reported == [(Abort.GOAWAY, 0, "GOAWAY NO_ERROR: bye")]
 
 
 def test_goaway_of_ours_as_h2_reads_it() -> None:
@@ -168,9 +168,9 @@ def test_any_frames_give_events_or_a_protocol_error(pieces: list[bytes], cut: in
     assert failed == (failed and core.retired)
     assert len(core._held) <= (1 << 20) + 9
     for stream in streams:
-        ends = [told for told in stream.told if told[0] == "end" or isinstance(told[0], Abort)]
+        ends = [reported for reported in stream.reported if reported[0] == "end" or isinstance(reported[0], Abort)]
         assert len(ends) <= 1
-        assert ends == stream.told[len(stream.told) - len(ends) :]
+        assert ends == stream.reported[len(stream.reported) - len(ends) :]
         assert (stream in core.open_streams) == (not ends)
 
 
@@ -192,7 +192,7 @@ def test_the_cut_makes_no_difference(data: st.DataObject) -> None:
                 core.receive(wire[position : position + step])
                 position += step
                 turn += 1
-        except ProtocolError as fault:
-            error = str(fault)
-        results.append(([stream.told for stream in streams], error, output(core)))
+        except ProtocolError as problem:
+            error = str(problem)
+        results.append(([stream.reported for stream in streams], error, output(core)))
     assert results[0] == results[1]

@@ -29,13 +29,13 @@ async def test_a_window_comes_over_in_pieces(ends: tuple[socket.socket, socket.s
     for byte in data:
         theirs.send(bytes([byte]))
         await asyncio.sleep(0)
-    answer = await receiving
-    assert isinstance(answer, Reply)
-    assert (answer.serial, answer.last) == (7, False)
-    assert isinstance(answer.what, Window)
-    assert answer.what.error_text == "timeout: no answer"
-    np.testing.assert_array_equal(answer.what.columns.last_ns, window.columns.last_ns)
-    np.testing.assert_array_equal(answer.what.columns.outcome, window.columns.outcome)
+    response = await receiving
+    assert isinstance(response, Reply)
+    assert (response.serial, response.last) == (7, False)
+    assert isinstance(response.what, Window)
+    assert response.what.error_text == "timeout: no answer"
+    np.testing.assert_array_equal(response.what.columns.last_ns, window.columns.last_ns)
+    np.testing.assert_array_equal(response.what.columns.outcome, window.columns.outcome)
 
 
 async def test_messages_keep_their_order_and_their_borders(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -16,12 +16,12 @@ SECRET = "border-0123456789"
 
 def test_texts_and_nothing_else() -> None:
     remember_secret(SECRET)
-    told, shown = f"HTTP 500: {SECRET}", "HTTP 500: <secret>"
-    failure = Failure(True, Reason.AUTH, told)
-    end = LevelEnd(Reason.ERROR_RATIO, told, 7, 1)
-    window = make_window(latencies_ms=(1.0, 2.0), error_text=told, checked=Checked(3, 1, difference=told))
+    reported, shown = f"HTTP 500: {SECRET}", "HTTP 500: <secret>"
+    failure = Failure(True, Reason.AUTH, reported)
+    end = LevelEnd(Reason.ERROR_RATIO, reported, 7, 1)
+    window = make_window(latencies_ms=(1.0, 2.0), error_text=reported, checked=Checked(3, 1, difference=reported))
     assert without_secrets(failure) == replace(failure, text=shown)
-    faulty = replace(failure, faults=("one", told))
+    faulty = replace(failure, faults=("one", reported))
     assert without_secrets(faulty) == replace(failure, text=shown, faults=("one", shown))
     assert without_secrets(end) == replace(end, text=shown)
     cleaned = without_secrets(window)

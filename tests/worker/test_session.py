@@ -48,7 +48,7 @@ class Remembering(FakeService):
         return super().encode(probe, facts, steps, sweep_id)
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> FakeChannel:
         self.channels.append(target)
         return super().channel(target, listener)

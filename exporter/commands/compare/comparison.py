@@ -43,10 +43,10 @@ class Figures:
 
     throughput: float
     percentiles_ns: Mapping[float, float]
-    untold: tuple[float, ...] = ()
+    unsupported: tuple[float, ...] = ()
 
 
-def told(throughput: float, percentiles_ns: Mapping[float, float], requests: int) -> Figures:
+def reported(throughput: float, percentiles_ns: Mapping[float, float], requests: int) -> Figures:
     """The figures of a sweep's level with so many ok requests."""
     known = {p: value for p, value in percentiles_ns.items() if requests >= needed_requests(p)}
     return Figures(throughput, known, tuple(sorted(set(percentiles_ns) - set(known))))
@@ -121,13 +121,13 @@ class LevelComparison:
     throughput: Ratio | None
     latency: Mapping[float, Ratio]
     stable: bool
-    answered: tuple[bool, bool] = (True, True)
-    untold: tuple[float, ...] = ()
+    responded: tuple[bool, bool] = (True, True)
+    unsupported: tuple[float, ...] = ()
 
     def verdicts(self, tolerance: float) -> list[Verdict]:
         """Of all figures of the level; where one side alone answered, that is the only one, and it is clear."""
-        if self.answered[0] != self.answered[1]:
-            return [Verdict.WORSE if self.answered[0] else Verdict.BETTER]
+        if self.responded[0] != self.responded[1]:
+            return [Verdict.WORSE if self.responded[0] else Verdict.BETTER]
         verdicts = [judge(ratio, tolerance, more_is_better=False) for ratio in self.latency.values()]
         if self.throughput is not None:
             verdicts.append(judge(self.throughput, tolerance, more_is_better=True))
@@ -221,7 +221,7 @@ def _compare_level(
 ) -> LevelComparison:
     latency = {}
     few = min(len(first), len(second)) < min_sweeps
-    untold = {p for sample in (*first, *second) for p in sample.figures.untold}
+    unsupported = {p for sample in (*first, *second) for p in sample.figures.unsupported}
     for percentile in sorted(_percentiles(first) & _percentiles(second)) if percentiles is None else percentiles:
         found = ratio(first, second, lambda figures, p=percentile: figures.percentiles_ns.get(p))  # type: ignore[misc]
         if found is not None:
@@ -234,8 +234,8 @@ def _compare_level(
         label=label,
         throughput=replace(throughput, few=few) if throughput else None,
         latency=latency,
-        untold=tuple(sorted(untold - set(latency))),
-        answered=(_answered(first), _answered(second)),
+        unsupported=tuple(sorted(unsupported - set(latency))),
+        responded=(_responded(first), _responded(second)),
         stable=all(sample.stable for sample in (*first, *second)),
     )
 
@@ -244,7 +244,7 @@ def _percentiles(samples: Iterable[LevelSample]) -> set[float]:
     return {percentile for sample in samples for percentile in sample.figures.percentiles_ns}
 
 
-def _answered(samples: Iterable[LevelSample]) -> bool:
+def _responded(samples: Iterable[LevelSample]) -> bool:
     return any(sample.figures.throughput > 0.0 for sample in samples)
 
 

@@ -42,8 +42,8 @@ def _line(row: Sequence[str], widths: Sequence[int], alignment: Sequence[str]) -
 
 def _level_rows(level: LevelComparison, tolerance: float) -> Iterator[list[str]]:
     name = level_name(level) + ("" if level.stable else " (not stable)")
-    if not all(level.answered):
-        cells = ["yes" if answered else "no" for answered in level.answered]
+    if not all(level.responded):
+        cells = ["yes" if responded else "no" for responded in level.responded]
         yield [name, "any ok request", *cells, "", "", " ".join(level.verdicts(tolerance))]
         return
     if level.throughput is not None:
@@ -59,8 +59,8 @@ def _level_rows(level: LevelComparison, tolerance: float) -> Iterator[list[str]]
 def notes(comparison: Comparison) -> Iterator[str]:
     """What was left out of the table, and why."""
     for level in comparison.levels:
-        if all(level.answered) and level.untold:
-            parts = ", ".join(f"p{p:g} needs {needed_requests(p)}" for p in level.untold)
+        if all(level.responded) and level.unsupported:
+            parts = ", ".join(f"p{p:g} needs {needed_requests(p)}" for p in level.unsupported)
             yield f"{level_name(level)}: too few requests per sweep for: {parts}"
     if comparison.unmatched:
         yield f"Not compared: {', '.join(comparison.unmatched)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.archive.columns import PERCENTILES, percentile_text, unescape
-from exporter.commands.compare.comparison import Figures, LevelSample, told
+from exporter.commands.compare.comparison import Figures, LevelSample, reported
 from exporter.core.errors import ConfigError
 from exporter.core.result import SCHEMA, SCHEMA_VERSION
 from exporter.core.units import NS
@@ -95,7 +95,7 @@ def _stored_level(row: Mapping[str, str], windows: Mapping[tuple[str, ...], list
             mode=row["mode"],
             label=unescape(row["level"]),
             stable=row["stable"] == "1",
-            figures=_told(_figures(row, "Inferences/Second"), int(row["request_count"] or 0)),
+            figures=_reported(_figures(row, "Inferences/Second"), int(row["request_count"] or 0)),
             windows=tuple(windows.get(_level_key(row), ())),
         ),
     )
@@ -109,8 +109,8 @@ def _figures(row: Mapping[str, str], throughput: str) -> Figures:
     return Figures(float(row[throughput] or 0), percentiles)
 
 
-def _told(figures: Figures, requests: int) -> Figures:
-    return told(figures.throughput, figures.percentiles_ns, requests)
+def _reported(figures: Figures, requests: int) -> Figures:
+    return reported(figures.throughput, figures.percentiles_ns, requests)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def _result_level(result: Mapping[str, Any], measurement: Mapping[str, Any]) -> 
             mode=level["mode"],
             label=level["label"],
             stable=measurement["stable"],
-            figures=_told(_result_figures(measurement), (measurement["latency"] or {"count": 0})["count"]),
+            figures=_reported(_result_figures(measurement), (measurement["latency"] or {"count": 0})["count"]),
             windows=tuple(_result_figures(each) for each in measurement["window_summaries"] if each["judged"]),
         ),
     )

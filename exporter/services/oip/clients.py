@@ -61,14 +61,14 @@ class OipClient:
         return self._message(await self._ask("get_server_metadata"), service_pb2.ServerMetadataResponse())
 
     async def model_metadata(self, model: str, version: str) -> service_pb2.ModelMetadataResponse:
-        answer = await self._ask("get_model_metadata", model, version)
-        return self._message(answer, service_pb2.ModelMetadataResponse())
+        response = await self._ask("get_model_metadata", model, version)
+        return self._message(response, service_pb2.ModelMetadataResponse())
 
     async def repository_index(self) -> service_pb2.RepositoryIndexResponse:
-        answer = await self._ask("get_model_repository_index")
+        response = await self._ask("get_model_repository_index")
         if not self.target.is_grpc:
-            answer = {"models": answer}
-        return self._message(answer, service_pb2.RepositoryIndexResponse())
+            response = {"models": response}
+        return self._message(response, service_pb2.RepositoryIndexResponse())
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -82,11 +82,11 @@ class OipClient:
             call: Awaitable[Any] = getattr(client, method)(*arguments)
             return await call
 
-    def _message(self, answer: Any, empty: _M) -> _M:
+    def _message(self, response: Any, empty: _M) -> _M:
         if self.target.is_grpc:
-            return answer  # type: ignore[no-any-return]
+            return response  # type: ignore[no-any-return]
         with reading(self.target):
-            json_format.ParseDict(answer, empty, ignore_unknown_fields=True)
+            json_format.ParseDict(response, empty, ignore_unknown_fields=True)
         return empty
 
     def _make(self, max_bytes: int) -> Any:

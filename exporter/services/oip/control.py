@@ -19,7 +19,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.target import Target
 from exporter.core.units import NS
-from exporter.services.connectivity import no_answer
+from exporter.services.connectivity import no_response
 from exporter.services.oip.clients import OipClient
 from exporter.services.without_extensions import PlainControl, model_inputs
 
@@ -58,7 +58,7 @@ class OipControl(PlainControl):
                 return await self._preflight(model, version, composing, options)
         except TimeoutError as error:
             await self._disconnect()
-            raise await no_answer(self._target, self._timeout_ns) from error
+            raise await no_response(self._target, self._timeout_ns) from error
         except BaseException:
             await self._disconnect()
             raise

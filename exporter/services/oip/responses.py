@@ -20,28 +20,28 @@ from exporter.core.errors import ProtocolError
 from exporter.core.untrusted_text import clean_text
 from exporter.payload.values import dtype_of
 from exporter.services.base import NO_RESPONSE, Tensors
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 from exporter.wire.http1 import decoded_body, read_header
 
 _BROKEN = (InferenceServerException, DecodeError, *NO_RESPONSE)
 
 
-def read_answer(
-    answer: Answer, parse: Callable[[bytes], Any] = service_pb2.ModelInferResponse.FromString
+def decode_response(
+    response: Response, parse: Callable[[bytes], Any] = service_pb2.ModelInferResponse.FromString
 ) -> list[Tensors]:
     """The outputs by name: one mapping for each message, which over gRPC `parse` reads. Raises ProtocolError."""
     try:
-        if answer.head:
-            return [_from_http(answer)]
-        return [_from_grpc(parse(bytes(message))) for message in answer.messages]
+        if response.head:
+            return [_from_http(response)]
+        return [_from_grpc(parse(bytes(message))) for message in response.messages]
     except _BROKEN as error:
         raise ProtocolError(f"an answer that is no inference response: {clean_text(str(error))}") from error
 
 
-def _from_http(answer: Answer) -> Tensors:
-    (raw,) = answer.messages
-    body = decoded_body(answer.head, raw)
-    length = read_header(answer.head, "inference-header-content-length")
+def _from_http(response: Response) -> Tensors:
+    (raw,) = response.messages
+    body = decoded_body(response.head, raw)
+    length = read_header(response.head, "inference-header-content-length")
     result = tritonclient.http.InferResult.from_response_body(body, header_length=int(length) if length else None)
     return output_tensors(result)
 

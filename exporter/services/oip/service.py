@@ -15,7 +15,7 @@ from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import request_ids
 from exporter.services.oip.requests import encode_grpc, encode_http, encode_json
 from exporter.services.without_extensions import PlainService
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 
 
 class OipService(PlainService):
@@ -39,13 +39,13 @@ class OipService(PlainService):
         ]
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel of the endpoint's protocol; the protocol has no streams."""
-        return make_channel(target, listener, keep_answers=keep_answers)
+        return make_channel(target, listener, keep_responses=keep_responses)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of each message, raw or not. Raises ProtocolError."""
-        from exporter.services.oip.responses import read_answer
+        from exporter.services.oip.responses import decode_response
 
-        return read_answer(answer)
+        return decode_response(response)

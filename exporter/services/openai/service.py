@@ -12,7 +12,7 @@ from exporter.payload.tokenizer import open_tokenizer
 from exporter.services.base import Control, Tensors
 from exporter.services.openai.reader import CountTokens, OpenAiReader
 from exporter.services.without_extensions import PlainService
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.transport.event_channel import EventChannel
 
 
@@ -35,10 +35,10 @@ class OpenAiService(PlainService):
         return encode(probe, steps, sweep_id)
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel that counts tokens as the requests that were encoded last are to be counted."""
         return EventChannel(target, listener, lambda: OpenAiReader(self._count_tokens), streaming=streaming)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         raise ProtocolError("the text of a language model is not compared")

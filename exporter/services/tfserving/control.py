@@ -17,11 +17,11 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
-from exporter.services.connectivity import check_connection, no_answer
+from exporter.services.connectivity import check_connection, no_response
 from exporter.services.grpc_calls import GrpcCalls
 from exporter.services.http_pages import Page, ask
 from exporter.services.tfserving import tfserving_pb2 as pb
-from exporter.services.tfserving.messages import Told, available, model_facts, model_spec
+from exporter.services.tfserving.messages import Reported, available, model_facts, model_spec
 from exporter.services.without_extensions import PlainControl
 from exporter.wire.grpc import Code
 
@@ -42,19 +42,19 @@ class TfServingControl(PlainControl):
         tell = self._over_grpc if self._target.is_grpc else self._over_http
         try:
             async with asyncio.timeout(self._timeout_ns / NS):
-                told = await tell(model, version)
+                reported = await tell(model, version)
         except TimeoutError as error:
-            raise await no_answer(self._target, self._timeout_ns) from error
-        return model_facts(model, version, told, options, self._page.there)
+            raise await no_response(self._target, self._timeout_ns) from error
+        return model_facts(model, version, reported, options, self._page.there)
 
     async def served_version(self, model: str) -> str:
         """By the model's status and metadata. Raises PreflightError."""
         tell = self._over_grpc if self._target.is_grpc else self._over_http
-        return (await tell(model, "")).answering("")
+        return (await tell(model, "")).served_version("")
 
     # --- gRPC --------------------------------------------------------------------------------------------------------
 
-    async def _over_grpc(self, model: str, version: str) -> Told:
+    async def _over_grpc(self, model: str, version: str) -> Reported:
         target = self._target
         await check_connection(target)
         calls = GrpcCalls(target)
@@ -72,28 +72,28 @@ class TfServingControl(PlainControl):
             statuses = await call(_STATUS, pb.GetModelStatusRequest(model_spec=spec), pb.GetModelStatusResponse)
             versions = available(statuses, model, target.url) if statuses is not None else ()
             asked = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=[_SIGNATURES])
-            answer = await call(_METADATA, asked, pb.GetModelMetadataResponse)
+            response = await call(_METADATA, asked, pb.GetModelMetadataResponse)
         finally:
             await calls.close()
-        if answer is None:
-            return Told(versions)
-        version = str(answer.model_spec.version.value) if answer.model_spec.HasField("version") else ""
+        if response is None:
+            return Reported(versions)
+        version = str(response.model_spec.version.value) if response.model_spec.HasField("version") else ""
         try:
-            return Told(versions, pb.SignatureDefMap.FromString(answer.metadata[_SIGNATURES].value), version)
+            return Reported(versions, pb.SignatureDefMap.FromString(response.metadata[_SIGNATURES].value), version)
         except DecodeError as error:
             raise PreflightError(Reason.PROTOCOL, f"{target.url}: its signatures cannot be read: {error}") from error
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
-    async def _over_http(self, model: str, version: str) -> Told:
+    async def _over_http(self, model: str, version: str) -> Reported:
         path = model_path(model, version)
         statuses = _message(await self._page_of(path), pb.GetModelStatusResponse())
         versions = available(statuses, model, self._target.url)
         page = await self._page_of(f"{path}/metadata")
         with contextlib.suppress(KeyError, TypeError):
-            signatures = _message(page, pb.SignatureDefMap(), lambda told: told["metadata"][_SIGNATURES])
-            spec = _message(page, pb.ModelSpec(), lambda told: told.get("model_spec", {}))
-            return Told(versions, signatures, str(spec.version.value) if spec.HasField("version") else "")
+            signatures = _message(page, pb.SignatureDefMap(), lambda reported: reported["metadata"][_SIGNATURES])
+            spec = _message(page, pb.ModelSpec(), lambda reported: reported.get("model_spec", {}))
+            return Reported(versions, signatures, str(spec.version.value) if spec.HasField("version") else "")
         raise PreflightError(Reason.PROTOCOL, f"{page.url} answered without signatures")
 
     async def _page_of(self, path: str) -> Page:
@@ -109,7 +109,7 @@ def model_path(model: str, version: str) -> str:
     return f"/v1/models/{quote(model, safe='')}{at}"
 
 
-def _message(page: Page, empty: _M, part: Callable[[Any], Any] = lambda told: told) -> _M:
+def _message(page: Page, empty: _M, part: Callable[[Any], Any] = lambda reported: reported) -> _M:
     """A page's JSON, or a part of it, as a message."""
     try:
         json_format.ParseDict(part(page.json()), empty, ignore_unknown_fields=True)

@@ -126,7 +126,7 @@ def _from_json(value: Any, datatype: str) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """What the server told of a model: the versions that can be asked, and its signatures with the version that they
     are of; None and "" where it tells of none. Servers that know the protocol in part tell neither."""
 
@@ -134,7 +134,7 @@ class Told:
     signatures: pb.SignatureDefMap | None = None
     version: str = ""
 
-    def answering(self, asked: str) -> str:
+    def served_version(self, asked: str) -> str:
         """The version that answers a request for `asked`: by its number, by a label that only the server can resolve,
         or, without either, the newest; "" where nobody says."""
         if asked.isdigit():
@@ -157,19 +157,21 @@ def _state(entry: pb.ModelVersionStatus) -> str:
     return f"version {entry.version} {pb.ModelVersionStatus.State.Name(entry.state).lower()}{reason}"
 
 
-def model_facts(model: str, version: str, told: Told, options: InputOptions, has_statistics: bool) -> ModelFacts:
+def model_facts(
+    model: str, version: str, reported: Reported, options: InputOptions, has_statistics: bool
+) -> ModelFacts:
     """The facts. Where the first dimension of all inputs varies it is the batch's, by TensorFlow's convention, and no
     part of the shapes. Raises PreflightError."""
-    signature = _signature(model, told, options.signature)
+    signature = _signature(model, reported, options.signature)
     infos = list(signature.inputs.values()) if signature else []
     batched = bool(infos) and all(_shape(info)[:1] == (-1,) for info in infos)
     if options.batch_size > 1 and not batched:
         text = f"no batch dimension is told of model {model!r}, one that comes first in all of its inputs and varies"
-        cure = "give whole shapes in input.shapes, and batch_size 1"
-        raise PreflightError(Reason.BAD_INPUT, f"input.batch_size {options.batch_size}: {text}: {cure}")
+        fix = "give whole shapes in input.shapes, and batch_size 1"
+        raise PreflightError(Reason.BAD_INPUT, f"input.batch_size {options.batch_size}: {text}: {fix}")
     return ModelFacts(
         name=model,
-        version=told.answering(version),
+        version=reported.served_version(version),
         platform="tensorflow",
         backend="",
         max_batch_size=MAX_BATCH_SIZE if batched else 0,
@@ -180,10 +182,10 @@ def model_facts(model: str, version: str, told: Told, options: InputOptions, has
     )
 
 
-def _signature(model: str, told: Told, name: str) -> pb.SignatureDef | None:
-    if told.signatures is None:
+def _signature(model: str, reported: Reported, name: str) -> pb.SignatureDef | None:
+    if reported.signatures is None:
         return None
-    signatures = told.signatures.signature_def
+    signatures = reported.signatures.signature_def
     if name not in signatures:
         names = ", ".join(repr(each) for each in sorted(signatures) if not each.startswith("__")) or "none"
         text = f"model {model!r} has no signature {name!r}; input.signature can be: {names}"
@@ -196,12 +198,12 @@ def _inputs(
 ) -> tuple[TensorSpec, ...]:
     """An input of unknown rank has a datatype and no shape: that must be given. Raises PreflightError."""
     specs = _specs(infos, batched)
-    told = [spec for spec in specs if not infos[spec.name].tensor_shape.unknown_rank]
-    if options.datatypes or len(told) == len(specs):
-        return model_inputs(model, told, options)
-    without_shape = tuple((spec.name, spec.datatype) for spec in specs if spec not in told)
+    reported = [spec for spec in specs if not infos[spec.name].tensor_shape.unknown_rank]
+    if options.datatypes or len(reported) == len(specs):
+        return model_inputs(model, reported, options)
+    without_shape = tuple((spec.name, spec.datatype) for spec in specs if spec not in reported)
     given = model_inputs(model, (), replace(options, datatypes=without_shape))
-    by_name = {spec.name: spec for spec in (*told, *given)}
+    by_name = {spec.name: spec for spec in (*reported, *given)}
     return tuple(by_name[spec.name] for spec in specs)
 
 

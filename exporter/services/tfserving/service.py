@@ -18,7 +18,7 @@ from exporter.services.base import NO_RESPONSE, Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request
 from exporter.services.without_extensions import PlainService
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.http1 import decoded_body
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -38,17 +38,17 @@ class TfServingService(PlainService):
         return [encode(probe, facts, tensors, sweep_id) for tensors in steps]
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
-        return make_channel(target, listener, keep_answers=keep_answers, method=PREDICT)
+        return make_channel(target, listener, keep_responses=keep_responses, method=PREDICT)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of an answer. Raises ProtocolError."""
         from google.protobuf.message import DecodeError
 
-        read = _from_http if answer.head else _from_grpc
+        read = _from_http if response.head else _from_grpc
         try:
-            return [read(facts, answer)]
+            return [read(facts, response)]
         except (DecodeError, *NO_RESPONSE) as error:
             raise ProtocolError(f"an answer that is no prediction: {clean_text(str(error))}") from error
 
@@ -73,17 +73,17 @@ def _encode_http(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: st
     return http_request(probe, sweep_id, path, [("Content-Type", "application/json")], content)
 
 
-def _from_grpc(_facts: ModelFacts, answer: Answer) -> Tensors:
+def _from_grpc(_facts: ModelFacts, response: Response) -> Tensors:
     from exporter.services.tfserving import tfserving_pb2 as pb
     from exporter.services.tfserving.messages import read_tensor
 
-    (message,) = answer.messages
+    (message,) = response.messages
     outputs = pb.PredictResponse.FromString(bytes(message)).outputs
     return {name: read_tensor(outputs[name]) for name in sorted(outputs)}
 
 
-def _from_http(facts: ModelFacts, answer: Answer) -> Tensors:
+def _from_http(facts: ModelFacts, response: Response) -> Tensors:
     from exporter.services.tfserving.messages import read_json
 
-    (message,) = answer.messages
-    return read_json(load_json(decoded_body(answer.head, message))["outputs"], facts.outputs)
+    (message,) = response.messages
+    return read_json(load_json(decoded_body(response.head, message))["outputs"], facts.outputs)

@@ -21,22 +21,22 @@ class TritonClient(OipClient):
     """One Triton through one of its endpoints. Each question raises PreflightError."""
 
     async def model_config(self, model: str, version: str) -> model_config_pb2.ModelConfig:
-        answer = await self._ask("get_model_config", model, version)
+        response = await self._ask("get_model_config", model, version)
         if self.target.is_grpc:
-            return answer.config
-        return self._message(answer, model_config_pb2.ModelConfig())
+            return response.config
+        return self._message(response, model_config_pb2.ModelConfig())
 
     async def statistics(self, model: str, version: str) -> service_pb2.ModelStatisticsResponse:
-        answer = await self._ask("get_inference_statistics", model, version)
-        return self._message(answer, service_pb2.ModelStatisticsResponse())
+        response = await self._ask("get_inference_statistics", model, version)
+        return self._message(response, service_pb2.ModelStatisticsResponse())
 
     async def trace_settings(self, model: str) -> dict[str, str | list[str]]:
         """The model's settings, or with "" the server's; lists where Triton has several values."""
-        answer = await self._ask("get_trace_settings", model)
+        response = await self._ask("get_trace_settings", model)
         if not self.target.is_grpc:
             with reading(self.target):
-                return dict(answer)
-        values = {name: list(entry.value) for name, entry in answer.settings.items()}
+                return dict(response)
+        values = {name: list(entry.value) for name, entry in response.settings.items()}
         return {name: value if name == "trace_level" else "".join(value) for name, value in values.items()}
 
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
@@ -67,6 +67,6 @@ class TritonClient(OipClient):
         await self._ask(f"unregister_{kind}_shared_memory", name)
 
     async def shared_memory_regions(self, kind: str) -> list[str]:
-        answer = await self._ask(f"get_{kind}_shared_memory_status")
+        response = await self._ask(f"get_{kind}_shared_memory_status")
         with reading(self.target):
-            return list(answer.regions) if self.target.is_grpc else [region["name"] for region in answer]
+            return list(response.regions) if self.target.is_grpc else [region["name"] for region in response]

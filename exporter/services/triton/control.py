@@ -59,13 +59,13 @@ class TritonControl(OipControl):
         asked_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(self._timeout_ns / NS):
-                answers = await asyncio.gather(*(self._client.statistics(key.name, key.version) for key in keys))
+                responses = await asyncio.gather(*(self._client.statistics(key.name, key.version) for key in keys))
         except (PreflightError, TimeoutError):
             await self._disconnect()
             return None
-        answered_ns = time.monotonic_ns()
-        entries = {(entry.name, entry.version): entry for answer in answers for entry in answer.model_stats}
-        return ServerSnapshot(asked_ns, answered_ns, tuple(map(model_statistics, entries.values())))
+        received_ns = time.monotonic_ns()
+        entries = {(entry.name, entry.version): entry for response in responses for entry in response.model_stats}
+        return ServerSnapshot(asked_ns, received_ns, tuple(map(model_statistics, entries.values())))
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
         """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would

@@ -12,7 +12,7 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.services.base import Control, Placer, SharedRequests, Tensors
 from exporter.services.oip.service import OipService
-from exporter.transport.call import Answer, Channel, EncodedRequest, Listener
+from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.transport.grpc_stream import GrpcStreamChannel
 
 
@@ -55,21 +55,21 @@ class TritonService(OipService):
         return GrpcPlacer(requests) if target.is_grpc else HttpPlacer(requests)
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel of the endpoint's protocol; streaming is gRPC's alone."""
         if streaming:
             from exporter.services.triton.stream import PROTOCOL
 
             capacity = target.streams_per_connection
-            return GrpcStreamChannel(target, listener, capacity, PROTOCOL, keep_answers=keep_answers)
-        return super().channel(target, listener, keep_answers=keep_answers)
+            return GrpcStreamChannel(target, listener, capacity, PROTOCOL, keep_responses=keep_responses)
+        return super().channel(target, listener, keep_responses=keep_responses)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of each message, also of a stream's. Raises ProtocolError."""
-        if answer.streamed:
-            from exporter.services.oip.responses import read_answer
+        if response.streamed:
+            from exporter.services.oip.responses import decode_response
             from exporter.services.triton.stream import infer_response
 
-            return read_answer(answer, infer_response)
-        return super().read_answer(facts, answer)
+            return decode_response(response, infer_response)
+        return super().decode_response(facts, response)

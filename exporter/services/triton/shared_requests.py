@@ -57,11 +57,11 @@ async def share(
         ]
         sizes = [output_size(spec, facts, probe.input) for spec in facts.outputs]
         own_places = max(1, min(places, MAX_REQUESTS // len(steps)))
-        room = await memory.place_outputs(sizes, own_places)
+        space = await memory.place_outputs(sizes, own_places)
         plain = encode(probe, facts, [{} for _ in steps], sweep_id)
         add = _add_grpc if probe.target.is_grpc else _add_http
         by_place = []
-        for placed in room:
+        for placed in space:
             outputs: list[Placed] = [(spec, (), area) for spec, area in zip(facts.outputs, placed, strict=True)]
             by_place.append([add(request, step, outputs) for request, step in zip(plain, inputs, strict=True)])
     except BaseException:
@@ -74,13 +74,13 @@ def _add_grpc(request: EncodedRequest, inputs: Sequence[Placed], outputs: Sequen
     message = service_pb2.ModelInferRequest()
     for spec, shape, area in inputs:
         entry = message.inputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
-        _say_where(entry.parameters, area)
+        _set_regions(entry.parameters, area)
     for spec, _, area in outputs:
-        _say_where(message.outputs.add(name=spec.name).parameters, area)
+        _set_regions(message.outputs.add(name=spec.name).parameters, area)
     return append_message(request, message.SerializeToString())
 
 
-def _say_where(parameters: Any, area: Area) -> None:
+def _set_regions(parameters: Any, area: Area) -> None:
     parameters["shared_memory_region"].string_param = area.region
     parameters["shared_memory_byte_size"].int64_param = area.size
     parameters["shared_memory_offset"].int64_param = area.offset

@@ -21,19 +21,19 @@ def streamed(request: EncodedRequest) -> EncodedRequest:
     return append_parameters(request, triton_enable_empty_final_response=True)
 
 
-def read_answer(message: bytes | bytearray) -> StreamMessage:
+def decode_response(message: bytes | bytearray) -> StreamMessage:
     """One message of the stream. A server that does not know of final answers sends one answer to each request."""
     try:
-        answer = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
+        response = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
     except Exception:  # protobuf's DecodeError is of another class in each of its implementations
         return _failed("a message that is not Triton's")
-    response = answer.infer_response
-    parameters = response.parameters
+    inner = response.infer_response
+    parameters = inner.parameters
     # An error, too, may have its final marker apart from it. One without a word of it never reached the model.
     is_final = _FINAL not in parameters or parameters[_FINAL].bool_param
-    if answer.error_message:
-        return _failed(answer.error_message, is_final=is_final)
-    return StreamMessage(has_content=not is_final or len(response.outputs) > 0, is_final=is_final)
+    if response.error_message:
+        return _failed(response.error_message, is_final=is_final)
+    return StreamMessage(has_content=not is_final or len(inner.outputs) > 0, is_final=is_final)
 
 
 def infer_response(message: bytes) -> Any:
@@ -48,4 +48,4 @@ def _failed(text: str, *, is_final: bool = True) -> StreamMessage:
     return StreamMessage(has_content=False, is_final=is_final, outcome=outcome, text=text)
 
 
-PROTOCOL = StreamProtocol("/inference.GRPCInferenceService/ModelStreamInfer", read_answer)
+PROTOCOL = StreamProtocol("/inference.GRPCInferenceService/ModelStreamInfer", decode_response)

@@ -24,7 +24,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.encoding import MARK, checked, raw
-from exporter.services.oip.responses import read_answer
+from exporter.services.oip.responses import decode_response
 from exporter.services.triton.control import TritonControl
 from exporter.services.triton_in_process.library import TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import (
@@ -37,7 +37,7 @@ from exporter.services.triton_in_process.server import (
     version_number,
 )
 from exporter.services.without_extensions import unsupported
-from exporter.transport.call import Answer
+from exporter.transport.call import Response
 
 UNLOAD_LIMIT_SECONDS = 10.0
 
@@ -218,12 +218,12 @@ class InProcessClient:
         server = self._server
         name, number, request_id = model.encode(), version_number(version), f"{MARK}-reference".encode()
         template = Template(name, number, request_id, local_inputs(facts, tensors))
-        answers: asyncio.Queue[bytes | TritonError] = asyncio.Queue()
+        responses: asyncio.Queue[bytes | TritonError] = asyncio.Queue()
 
         def take(_owner: None, response: int | None, _is_final: bool, _at_ns: int, _received: int) -> None:
             if response:
                 error = server.library.InferenceResponseError(response)
-                answers.put_nowait(
+                responses.put_nowait(
                     server.library.read_error(error) if error else read_response(server.library, response)
                 )
 
@@ -232,10 +232,10 @@ class InProcessClient:
         except TritonError as error:
             raise self._failed(error) from error
         async with asyncio.timeout(timeout_ns / NS):
-            answer = await answers.get()
-        if isinstance(answer, TritonError):
-            raise self._failed(answer)
-        return read_answer(Answer([answer]))[0]
+            response = await responses.get()
+        if isinstance(response, TritonError):
+            raise self._failed(response)
+        return decode_response(Response([response]))[0]
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -253,12 +253,12 @@ class InProcessClient:
 
     async def _ask(self, empty: _M, name: str, *arguments: Any) -> _M:
         try:
-            answer = self._server.ask(name, *arguments)
+            response = self._server.ask(name, *arguments)
         except TritonError as error:
             raise self._failed(error) from error
-        if isinstance(answer, list):  # the repository index, as over HTTP
-            answer = {"models": answer}
-        json_format.ParseDict(answer, empty, ignore_unknown_fields=True)
+        if isinstance(response, list):  # the repository index, as over HTTP
+            response = {"models": response}
+        json_format.ParseDict(response, empty, ignore_unknown_fields=True)
         return empty
 
     async def _is_true(self, name: str, *arguments: Any) -> bool:

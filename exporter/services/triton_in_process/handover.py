@@ -20,8 +20,8 @@ from exporter.services.triton_in_process.library import (
     MEMORY_CPU,
     RESPONSE_FINAL,
     AllocateFunction,
-    AnswerFunction,
     FreeFunction,
+    ResponseFunction,
     TritonLibrary,
 )
 
@@ -52,14 +52,14 @@ class Handover:
         """Who takes the answers to each request, by its token, and the owner that he is told of; None: nobody does."""
         self._library = library
         self._loop = asyncio.get_running_loop()
-        self._answers: deque[tuple[int, int | None, int, int]] = deque()
+        self._responses: deque[tuple[int, int | None, int, int]] = deque()
         self._is_woken = False
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._free: list[list[int]] = [[] for _ in range(_SIZE_CLASSES)]
         self._received: dict[int, int] = {}
         self._thread = threading.local()
         # Triton has only their addresses: they must live as long as it may call them.
-        self.answered = AnswerFunction(self._answered)
+        self.responded = ResponseFunction(self._responded)
         self._functions = AllocateFunction(self._allocate), FreeFunction(self._release)
         allocator = c_void_p()
         library.check(library.ResponseAllocatorNew(ctypes.byref(allocator), *self._functions, None))
@@ -77,9 +77,9 @@ class Handover:
 
     # --- on Triton's threads -----------------------------------------------------------------------------------------
 
-    def _answered(self, response: int | None, flags: int, token: int) -> None:
+    def _responded(self, response: int | None, flags: int, token: int) -> None:
         now_ns = time.monotonic_ns()
-        self._answers.append((token, response, flags, now_ns))
+        self._responses.append((token, response, flags, now_ns))
         if not hasattr(self._thread, "is_kept"):
             self._keep_thread()
         if not self._is_woken:
@@ -131,10 +131,10 @@ class Handover:
         """Hot."""
         os.eventfd_read(self._eventfd)
         self._is_woken = False
-        answers, takers = self._answers, self.takers
+        responses, takers = self._responses, self.takers
         # No more than are there: a request that is sent meanwhile can be answered at once, from a cache.
-        for _ in range(len(answers)):
-            token, response, flags, at_ns = answers.popleft()
+        for _ in range(len(responses)):
+            token, response, flags, at_ns = responses.popleft()
             received = 0
             if flags & RESPONSE_FINAL:
                 entry = takers.pop(token)

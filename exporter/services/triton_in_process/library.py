@@ -28,7 +28,7 @@ AllocateFunction = ctypes.CFUNCTYPE(
     *(c_void_p, c_void_p, c_void_p, c_size_t, c_int, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
 )
 FreeFunction = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_int, c_int64)
-AnswerFunction = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
+ResponseFunction = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)
 
 _TEXT_LENGTH = 300
 _CODES = [
@@ -98,7 +98,7 @@ _QUICK: dict[str, tuple[Any, ...]] = {
     "InferenceRequestAddInput": (c_void_p, c_char_p, c_int, c_void_p, c_uint64),
     "InferenceRequestAppendInputData": (c_void_p, c_char_p, c_void_p, c_size_t, c_int, c_int64),
     "InferenceRequestSetReleaseCallback": (c_void_p, c_void_p, c_void_p),
-    "InferenceRequestSetResponseCallback": (c_void_p, c_void_p, c_void_p, AnswerFunction, c_void_p),
+    "InferenceRequestSetResponseCallback": (c_void_p, c_void_p, c_void_p, ResponseFunction, c_void_p),
     "InferenceRequestSetStringParameter": (c_void_p, c_char_p, c_char_p),
     "InferenceRequestSetIntParameter": (c_void_p, c_char_p, c_int64),
     "InferenceRequestSetBoolParameter": (c_void_p, c_char_p, c_bool),

@@ -188,9 +188,9 @@ class TritonServer:
 
     def is_true(self, name: str, *arguments: Any) -> bool:
         """A question whose answer is yes or no."""
-        answer = c_bool()
-        self.library.check(getattr(self.library, name)(self._server, *arguments, ctypes.byref(answer)))
-        return answer.value
+        response = c_bool()
+        self.library.check(getattr(self.library, name)(self._server, *arguments, ctypes.byref(response)))
+        return response.value
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class TritonServer:
             library.InferenceRequestSetId(handle, template.id)
             or self._add_inputs(handle, template)
             or library.InferenceRequestSetReleaseCallback(handle, self._delete_request, None)
-            or library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.answered, token)
+            or library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.responded, token)
         )
         if error:
             library.InferenceRequestDelete(handle)
@@ -298,5 +298,5 @@ class TritonServer:
     def _log_text(self) -> str:
         """The end of the log, for an error's text."""
         lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").splitlines()
-        said = "; ".join(line.split("] ", 1)[-1].strip(' "') for line in lines[-LOG_LINES_SHOWN:] if line.strip())
-        return f" (its log ends with: {said})" if said else ""
+        reported = "; ".join(line.split("] ", 1)[-1].strip(' "') for line in lines[-LOG_LINES_SHOWN:] if line.strip())
+        return f" (its log ends with: {reported})" if reported else ""

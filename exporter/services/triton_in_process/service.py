@@ -19,13 +19,13 @@ from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.services.base import Control, Place, Placer, Tensors
 from exporter.services.encoding import MARK
-from exporter.services.oip.responses import read_answer
+from exporter.services.oip.responses import decode_response
 from exporter.services.triton.sequence import SequenceWords
 from exporter.services.triton_in_process.control import InProcess, InProcessControl, local_inputs
 from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
 from exporter.services.without_extensions import PlainService
-from exporter.transport.call import Answer, Call, Channel, EncodedRequest, Listener
+from exporter.transport.call import Call, Channel, EncodedRequest, Listener, Response
 from exporter.transport.grpc_stream import NOT_FINAL, TOO_MANY
 
 MAX_SPARES = 64
@@ -59,14 +59,14 @@ class InProcessService(PlainService):
         return LocalPlacer([request for request in requests if isinstance(request, LocalRequest)])
 
     def channel(
-        self, target: Target, listener: Listener, *, streaming: bool = False, keep_answers: bool = False
+        self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A way to the server that preflight has loaded."""
-        return InProcessChannel(self._host, listener, streaming=streaming, keep_answers=keep_answers)
+        return InProcessChannel(self._host, listener, streaming=streaming, keep_responses=keep_responses)
 
-    def read_answer(self, facts: ModelFacts, answer: Answer) -> list[Tensors]:
+    def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of each response. Raises ProtocolError."""
-        return read_answer(answer)
+        return decode_response(response)
 
     def connections(self, target: Target, in_flight: int) -> int:
         """One carries all."""
@@ -122,12 +122,12 @@ class InProcessChannel:
     tls_ns: int | None = None
     certificate_expiry_unix_s: float | None = None
 
-    def __init__(self, host: InProcess, listener: Listener, *, streaming: bool, keep_answers: bool) -> None:
+    def __init__(self, host: InProcess, listener: Listener, *, streaming: bool, keep_responses: bool) -> None:
         self._host = host
         self._listener = listener
         self._streaming = streaming
-        self._keep_answers = keep_answers
-        self._looks_at_each = streaming or keep_answers
+        self._keep_responses = keep_responses
+        self._looks_at_each = streaming or keep_responses
         self._kept: dict[Call, list[bytes]] = {}
         self._in_flight: dict[Call, int] = {}
         self._spares: dict[Template, Prepared] = {}
@@ -215,7 +215,7 @@ class InProcessChannel:
             self._end(call, at_ns)
 
     def _look(self, call: Call, response: int, at_ns: int) -> None:
-        if self._keep_answers:
+        if self._keep_responses:
             self._kept.setdefault(call, []).append(read_response(self._library, response))
         if self._streaming:
             call.response_ns.append(at_ns)
@@ -229,9 +229,9 @@ class InProcessChannel:
 
     def _end(self, call: Call, at_ns: int) -> None:
         call.last_ns = at_ns
-        if self._keep_answers:
+        if self._keep_responses:
             kept = self._kept.pop(call, [])
-            call.answer = Answer(kept) if call.outcome is _OK else None
+            call.response = Response(kept) if call.outcome is _OK else None
         self._listener(call)
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.commands.analyze.command import exit_code, run_analyze
+from exporter.commands.analyze.command import run_analyze
 from exporter.commands.analyze.flags import RunOptions
 from exporter.commands.analyze.flags.assembly import PLOT_ENDINGS
 from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.report.plot import SUFFIXES
+from exporter.commands.analyze.running import exit_code
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment
@@ -287,10 +288,10 @@ def test_a_report_that_nobody_takes_costs_no_file(
             if process.stdout is not None:
                 process.stdout.close()
             assert process.stderr is not None
-            told = [text for text in process.stderr if "--fail-on" not in text]
+            reported = [text for text in process.stderr if "--fail-on" not in text]
     assert process.returncode == code
     full_disk = "triton-canary analyze: the report: cannot write: No space left on device\n"
-    assert told == ([] if closed else [full_disk])
+    assert reported == ([] if closed else [full_disk])
     assert (tmp_path / "x.csv").read_text().startswith("Concurrency,Inferences/Second,")
     assert json.loads((tmp_path / "y.json").read_text())["status"] == "ok"
     assert len(json.loads((tmp_path / "e.json").read_text())["experiments"]) == 1
@@ -441,5 +442,5 @@ def test_all_faults_of_a_file_are_told_one_a_line(
     path.write_text(json.dumps({"data": [{"input": ["x"]}] * 8}))
     assert analyze(f"-m streaming_acoustic --input-data {path}", server) == 4
     prefix = f"triton-canary analyze: nothing measured: bad_input: {path}: stream 0, step "
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(prefix)]
-    assert [line.removeprefix(prefix).split(",")[0] for line in told] == [str(step) for step in range(8)]
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith(prefix)]
+    assert [line.removeprefix(prefix).split(",")[0] for line in reported] == [str(step) for step in range(8)]

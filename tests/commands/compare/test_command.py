@@ -168,10 +168,10 @@ def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequen
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", SLOW), ("b", second))
     ]
-    answer = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
-    [verdict] = answer.verdicts
+    response = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
+    [verdict] = response.verdicts
     assert verdict.startswith(conclusion)
-    assert answer.worse == conclusion.startswith("b is worse")
+    assert response.worse == conclusion.startswith("b is worse")
 
 
 def test_a_ratio_is_no_percentile(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,14 +200,14 @@ def test_two_probes_of_one_archive_and_several_sides(tmp_path: Path) -> None:
         sweep(measured(rate(50), FAST), name="b"),
         sweep(measured(rate(50), SLOW), name="c"),
     )
-    answer = run_compare(CompareOptions((archive,), probes=("a", "b", "c"), percentiles=()))
-    assert [plain(row) for row in answer.table] == [
+    response = run_compare(CompareOptions((archive,), probes=("a", "b", "c"), percentiles=()))
+    assert [plain(row) for row in response.table] == [
         "| side | load | figure | a | compared | ratio | 95 % interval | |",
         "| ---- | --------------- | ------------ | --: | -------: | ----: | -------------- | ------- |",
         "| b | request rate 50 | inferences/s | 100 | 176 | 1.760 | 1.724 to 1.796 | unclear |",
         "| c | request rate 50 | inferences/s | 100 | 100 | 1.000 | 0.978 to 1.023 | same |",
     ]
-    assert len(answer.verdicts) == 2
+    assert len(response.verdicts) == 2
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_before_and_after(tmp_path: Path, before: str, after: str) -> None:
         sweep(measured(concurrency(1), SLOW), at_s=NOON - 86400, config="0a0a0a"),
         sweep(measured(concurrency(1), FAST), at_s=NOON, config="0b0b0b"),
     )
-    answer = run_compare(CompareOptions((archive,), before=before, after=after, percentiles=()))
-    assert plain(answer.table[0]).startswith("| load | figure | before | after |")
-    assert "| 100 | 176 | 1.760 | 1.724 to 1.796 |" in plain(answer.table[2])
+    response = run_compare(CompareOptions((archive,), before=before, after=after, percentiles=()))
+    assert plain(response.table[0]).startswith("| load | figure | before | after |")
+    assert "| 100 | 176 | 1.760 | 1.724 to 1.796 |" in plain(response.table[2])
 
 
 def test_several_targets_are_told_apart_and_unstable_levels_flagged(tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_one_window_gives_no_interval(tmp_path: Path) -> None:
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", (100.0,)), ("b", (150.0,)))
     ]
-    answer = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
-    assert "| 100 | 150 | 1.500 | too few windows | better |" in plain(answer.as_text)
+    response = run_compare(CompareOptions(tuple(paths), percentiles=(50.0,), min_sweeps=1))
+    assert "| 100 | 150 | 1.500 | too few windows | better |" in plain(response.as_text)
 
 
 def test_an_archive_that_is_being_written(tmp_path: Path) -> None:
@@ -255,12 +255,12 @@ def test_an_archive_that_is_being_written(tmp_path: Path) -> None:
     for file in archive.iterdir():
         file.write_bytes(file.read_bytes() + b"1,2025-11-21T12:00")
     [windows] = archive.glob("*.windows.csv")
-    answer = run_compare(CompareOptions((windows, archive), percentiles=()))
-    assert "| 1.000 | 0.978 to 1.023 |" in plain(answer.as_text)
+    response = run_compare(CompareOptions((windows, archive), percentiles=()))
+    assert "| 1.000 | 0.978 to 1.023 |" in plain(response.as_text)
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "fault"),
+    ("content", "name", "problem"),
     [
         ("{}", "x.json", "neither a result"),
         ("[1]", "x.json", "neither a result"),
@@ -271,10 +271,10 @@ def test_an_archive_that_is_being_written(tmp_path: Path) -> None:
         ("Concurrency\n1\n", "perf.csv", "--json"),
     ],
 )
-def test_what_can_not_be_read(tmp_path: Path, content: str, name: str, fault: str) -> None:
+def test_what_can_not_be_read(tmp_path: Path, content: str, name: str, problem: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    with pytest.raises(ConfigError, match=fault) as error:
+    with pytest.raises(ConfigError, match=problem) as error:
         run_compare(CompareOptions((path, path)))
     assert name in str(error.value)
 
@@ -315,6 +315,6 @@ def test_result_files_hold_what_archives_hold(tmp_path: Path) -> None:
     """The two kinds can be compared with each other."""
     result = sweep(measured(concurrency(1), SLOW))
     archive, path = save_archive(tmp_path / "archive", result), save_result(tmp_path / "result.json", result)
-    answer = run_compare(CompareOptions((archive, path), percentiles=(50.0, 97.5)))
-    assert plain(answer.as_text).count("| 1.000 |") == 3
+    response = run_compare(CompareOptions((archive, path), percentiles=(50.0, 97.5)))
+    assert plain(response.as_text).count("| 1.000 |") == 3
     assert json.loads(path.read_text())["measurements"][0]["window_summaries"][0]["judged"] is False

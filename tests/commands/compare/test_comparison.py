@@ -19,7 +19,7 @@ from exporter.commands.compare.comparison import (
     compare,
     judge,
     needed_requests,
-    told,
+    reported,
 )
 
 
@@ -83,7 +83,7 @@ EMPTY = LevelSample("", "concurrency", "1", False, Figures(0.0, {}), (Figures(0.
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "answered", "verdicts"),
+    ("first", "second", "responded", "verdicts"),
     [
         (sample([1, 1]), EMPTY, (True, False), [Verdict.WORSE]),
         (EMPTY, sample([1, 1]), (False, True), [Verdict.BETTER]),
@@ -91,11 +91,11 @@ EMPTY = LevelSample("", "concurrency", "1", False, Figures(0.0, {}), (Figures(0.
     ],
 )
 def test_a_level_that_answered_nothing_has_no_ratio(
-    first: LevelSample, second: LevelSample, answered: tuple[bool, bool], verdicts: list[Verdict]
+    first: LevelSample, second: LevelSample, responded: tuple[bool, bool], verdicts: list[Verdict]
 ) -> None:
     found = compare(Side("A", (first,)), Side("B", (second,)), [95.0])
     [level] = found.levels
-    assert (level.throughput, level.latency, level.answered) == (None, {}, answered)
+    assert (level.throughput, level.latency, level.responded) == (None, {}, responded)
     assert level.verdicts(0.05) == verdicts
     assert found.is_worse(0.99) == (Verdict.WORSE in verdicts)
 
@@ -202,11 +202,11 @@ def test_of_many_figures_one_differs_by_chance() -> None:
 
 def test_a_percentile_needs_requests_beyond_it() -> None:
     assert [needed_requests(p) for p in (50.0, 99.0, 99.9)] == [6, 300, 3000]
-    figures = told(10.0, {50.0: 1e6, 99.0: 2e6, 99.9: 3e6}, 2999)
-    assert (sorted(figures.percentiles_ns), figures.untold) == ([50.0, 99.0], (99.9,))
+    figures = reported(10.0, {50.0: 1e6, 99.0: 2e6, 99.9: 3e6}, 2999)
+    assert (sorted(figures.percentiles_ns), figures.unsupported) == ([50.0, 99.0], (99.9,))
     side = tuple(LevelSample("", "concurrency", "1", True, figures, ()) for _ in range(5))
     [level] = compare(Side("A", side), Side("B", side)).levels
-    assert (sorted(level.latency), level.untold) == ([50.0, 99.0], (99.9,))
+    assert (sorted(level.latency), level.unsupported) == ([50.0, 99.0], (99.9,))
 
 
 @pytest.mark.parametrize(("correlation", "count", "least"), [(0.0, 20, 0.9), (0.9, 50, 0.9), (0.97, 288, 0.9)])

@@ -1,5 +1,5 @@
-"""What several flags make together: the load, the search, the input, the server's door. Pure, but for the question
-whether a file of input is there."""
+"""What several flags make together: the load, the search, the input, the server's door. Pure, but for the questions
+whether a file of input is there, and whether it asks for streams."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
 from exporter.config.probe_settings import default_in_flight
 from exporter.config.text import shown
-from exporter.core.kinds import IN_PROCESS, KINDS, TRITON
+from exporter.core.kinds import IN_PROCESS, KINDS, TRITON, Kind
+from exporter.payload.prompts import ask_for_streams
 from exporter.payload.timing_files import has_steps
 
 TARGET = "server"
 EVERY = "1h"
 MAX_REQUESTS, MAX_DURATION = 1_000_000_000, "1d"
 """perf_analyzer has no budgets: these end what was forgotten."""
+MAX_TOKENS = 100_000_000
 MAX_IN_FLIGHT = 1024
 """Requests that the server may have at one time, unless a higher concurrency is asked for."""
 REQUEST_TIMEOUT = "1m"
@@ -42,15 +44,24 @@ _HTTPS_TLS = {
     "--ssl-https-private-key-file": "target.tls.key_file",
     "--ssl-https-client-certificate-file": "target.tls.cert_file",
 }
+_PROMPT_KEYS = {
+    "--endpoint": "input.prompt.endpoint",
+    "--prompt-tokens": "input.prompt.tokens",
+    "--output-tokens": "input.prompt.output_tokens",
+    "--prompt-cache": "input.prompt.cache",
+    "--tokenizer": "input.prompt.tokenizer",
+}
 _HTTPS_VERIFY = ("--ssl-https-verify-peer", "--ssl-https-verify-host")
 
 
 def assemble(draft: Draft, options: RunOptions) -> None:
     """Completes the document with what no flag says alone."""
     in_process = draft.value("target.kind") == IN_PROCESS
-    scheme = _folders(draft) if in_process else _door(draft)
+    scheme = _folders(draft) if in_process else _endpoint(draft)
     _tls(draft, scheme)
-    _grpc_only(draft, scheme, in_process)
+    takes_prompts = KINDS.get(draft.value("target.kind") or TRITON, Kind()).takes_prompts
+    _grpc_only(draft, scheme, "--streaming" if in_process or takes_prompts else "")
+    _prompts(draft, takes_prompts)
     _headers(draft)
     _metrics_page(draft)
     _load(draft)
@@ -60,14 +71,14 @@ def assemble(draft: Draft, options: RunOptions) -> None:
     _names(draft)
     _outputs(draft, options)
     if options.synchronous and (options.asynchronous or "--streaming" in draft.parts):
-        draft.fault("--sync", f"excludes {'--async' if options.asynchronous else '--streaming'}")
+        draft.problem("--sync", f"excludes {'--async' if options.asynchronous else '--streaming'}")
 
 
 def _names(draft: Draft) -> None:
     """What the daemon needs to know, and a command line never says."""
     model = draft.value("model") or ""
     if not model:
-        draft.fault("-m", "is required: the model to measure")
+        draft.problem("-m", "is required: the model to measure")
         draft.default("model", "model")
     name = re.sub(r"[^A-Za-z0-9._-]", "-", model).lstrip("._-")[: text.MAX_LABEL_LENGTH]
     draft.default("name", name or "model")
@@ -95,11 +106,11 @@ def _outputs(draft: Draft, options: RunOptions) -> None:
     }
     for name, path in paths.items():
         if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-            draft.fault(name, f"found {shown(path)}: must be a file in a folder that is there")
+            draft.problem(name, f"found {shown(path)}: must be a file in a folder that is there")
     if options.profile_export_path and Path(options.profile_export_path).exists():
-        draft.fault("--profile-export-file", f"found {shown(options.profile_export_path)}: must not be there already")
+        draft.problem("--profile-export-file", f"found {shown(options.profile_export_path)}: must not be there already")
     if options.plot_path and not options.plot_path.endswith(PLOT_ENDINGS):
-        draft.fault("--plot", f"found {shown(options.plot_path)}: must end in {' or '.join(PLOT_ENDINGS)}")
+        draft.problem("--plot", f"found {shown(options.plot_path)}: must end in {' or '.join(PLOT_ENDINGS)}")
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -109,19 +120,19 @@ def _folders(draft: Draft) -> str:
     """Where a Triton in this process and its models are: it has no url, and so no scheme."""
     for name in ("-u", "-i"):
         if name in draft.parts:
-            draft.fault(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
+            draft.problem(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
     draft.default("target.server_directory", DEFAULT_SERVER_DIRECTORY)
     draft.put_part("--triton-server-directory", "target.server_directory")
     draft.put_part("--model-repository", "target.model_repository")
     if "--model-repository" not in draft.parts:
-        draft.fault("--model-repository", f"is required with {_IN_PROCESS_KIND}")
+        draft.problem("--model-repository", f"is required with {_IN_PROCESS_KIND}")
         draft.default("target.model_repository", "models")
     if "--collect-metrics" in draft.parts and "--metrics-url" not in draft.parts:
-        draft.fault("--collect-metrics", f"needs --metrics-url with {_IN_PROCESS_KIND}: it serves no page of its own")
+        draft.problem("--collect-metrics", f"needs --metrics-url with {_IN_PROCESS_KIND}: it serves no page of its own")
     return ""
 
 
-def _door(draft: Draft) -> str:
+def _endpoint(draft: Draft) -> str:
     """The target's url; returns its scheme."""
     for name in ("--triton-server-directory", "--model-repository"):
         if name in draft.parts:
@@ -133,30 +144,30 @@ def _door(draft: Draft) -> str:
         secure = "s" if asked == "grpc" and "--ssl-grpc-use-ssl" in draft.parts else ""
         scheme, rest = f"{asked or 'http'}{secure}", url
     elif asked and not scheme.startswith(asked):
-        draft.fault("-u", f"found {shown(url)}: its scheme is not that of -i {asked}; leave the scheme out")
+        draft.problem("-u", f"found {shown(url)}: its scheme is not that of -i {asked}; leave the scheme out")
     elif scheme == "grpc" and "--ssl-grpc-use-ssl" in draft.parts:
         scheme = "grpcs"
     if "--ssl-grpc-use-ssl" in draft.parts and scheme != "grpcs":
-        draft.fault("--ssl-grpc-use-ssl", "needs -i grpc; for HTTPS write -u https://host:port")
+        draft.problem("--ssl-grpc-use-ssl", "needs -i grpc; for HTTPS write -u https://host:port")
     draft.put("-u", "target.url", f"{scheme}://{rest}")
     return scheme
 
 
 def _tls(draft: Draft, scheme: str) -> None:
-    for flags, needed, cure in (
+    for flags, needed, fix in (
         (_GRPC_TLS, "grpcs", "-i grpc --ssl-grpc-use-ssl"),
         (_HTTPS_TLS, "https", "-u https://host:port"),
     ):
         for name, key in flags.items():
             if name in draft.parts and scheme != needed:
-                draft.fault(name, f"needs {cure}")
+                draft.problem(name, f"needs {fix}")
             else:
                 draft.put_part(name, key)
     peer, host = (draft.parts.get(name) for name in _HTTPS_VERIFY)
     if scheme != "https":
         for name in _HTTPS_VERIFY:
             if name in draft.parts:
-                draft.fault(name, "needs -u https://host:port")
+                draft.problem(name, "needs -u https://host:port")
         return
     if peer == 0:
         draft.put(_HTTPS_VERIFY[0], "target.tls.verify", False)
@@ -164,16 +175,28 @@ def _tls(draft: Draft, scheme: str) -> None:
         draft.put(_HTTPS_VERIFY[1], "target.tls.verify", "peer")
 
 
-def _grpc_only(draft: Draft, scheme: str, in_process: bool) -> None:
+def _grpc_only(draft: Draft, scheme: str, but: str) -> None:
+    """Flags that other protocols have not, `but` that one."""
     is_grpc = scheme.startswith("grpc")
     for name, key in {"--streaming": "streaming", "--grpc-compression-algorithm": "input.compression"}.items():
-        if name in draft.parts and not (is_grpc or (in_process and name == "--streaming")):
+        if name in draft.parts and not (is_grpc or name == but):
             if draft.parts[name] == "none":
                 draft.notices.append(f"{name}: has no effect without -i grpc")
             else:
-                draft.fault(name, "needs -i grpc")
+                draft.problem(name, "needs -i grpc")
         elif draft.parts.get(name) not in (None, "none"):
             draft.put_part(name, key)
+
+
+def _prompts(draft: Draft, takes_prompts: bool) -> None:
+    for name, key in _PROMPT_KEYS.items():
+        _put_if(takes_prompts, draft, name, key, "--service-kind=openai")
+    if takes_prompts:
+        draft.default("stop.max_tokens", MAX_TOKENS)
+        files = [Path(path) for path in draft.parts.get("--input-data", ()) if Path(path).is_file()]
+        if files and "--streaming" not in draft.parts and ask_for_streams(files[0]):
+            # perf_analyzer has no --streaming for openai: there the data says it.
+            draft.put("--input-data", "streaming", True)
 
 
 def _headers(draft: Draft) -> None:
@@ -196,7 +219,7 @@ def _metrics_page(draft: Draft) -> None:
     if "--collect-metrics" not in draft.parts:
         for name in ("--metrics-url", "--metrics-interval"):
             if name in draft.parts:
-                draft.fault(name, "needs --collect-metrics")
+                draft.problem(name, "needs --collect-metrics")
         draft.put("--collect-metrics", "target.gpu", "off")
         return
     url = draft.parts.get("--metrics-url")
@@ -231,11 +254,11 @@ def _load(draft: Draft) -> None:
     _fixed_schedule(draft)
     given = [name for name in _LOADS if name in draft.parts]
     if len(given) > 1:
-        draft.fault(given[1], f"excludes {given[0]}; give one of them")
+        draft.problem(given[1], f"excludes {given[0]}; give one of them")
     for name in given[:1]:
         value = draft.parts[name]
         if isinstance(value, Range) and value.is_open and not draft.parts.get("--latency-threshold"):
-            draft.fault(name, "found an open end, 0: needs --latency-threshold, where it stops")
+            draft.problem(name, "found an open end, 0: needs --latency-threshold, where it stops")
         else:
             draft.put(name, _LOADS[name], value.value if isinstance(value, Range) else value)
     load = given[0] if given else ""
@@ -258,9 +281,9 @@ def _old_concurrency(draft: Draft) -> None:
         return
     name = "-c" if low is None else "-t"
     if "--concurrency-range" in draft.parts:
-        draft.fault(name, "excludes --concurrency-range; give that")
+        draft.problem(name, "excludes --concurrency-range; give that")
     elif high is not None and high < (low or 1):
-        draft.fault("-c", "must not be below -t")
+        draft.problem("-c", "must not be below -t")
     else:
         draft.parts["--concurrency-range"] = Range(low or 1, high, 1)
 
@@ -272,7 +295,7 @@ def _fixed_schedule(draft: Draft) -> None:
         if len(files) == 1 and has_steps(files[0]):
             draft.parts["--fixed-schedule"] = files[0]
         else:
-            draft.fault("--fixed-schedule", "needs --input-data and one .json file, whose steps have a 'timestamp'")
+            draft.problem("--fixed-schedule", "needs --input-data and one .json file, whose steps have a 'timestamp'")
 
 
 def _search(draft: Draft, load: str) -> None:
@@ -283,10 +306,10 @@ def _search(draft: Draft, load: str) -> None:
         draft.put("--latency-threshold", "measurement.latency_threshold", limit)
     if not isinstance(levels, Range) or load == "--periodic-concurrency-range":
         if binary:
-            draft.fault("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
+            draft.problem("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
         return
     if binary and (not limit or levels.is_open or levels.end is None):
-        draft.fault("--binary-search", f"needs --latency-threshold, and start and end in {load}")
+        draft.problem("--binary-search", f"needs --latency-threshold, and start and end in {load}")
     elif binary:
         draft.put("--binary-search", "load.search", "binary")
     elif limit and levels.end is not None:
@@ -318,7 +341,7 @@ def _of_streams(draft: Draft, load: str) -> None:
     if load == "--periodic-concurrency-range":
         draft.put_part("--request-period", "load.request_period")
         if "--streaming" not in draft.parts:
-            draft.fault(load, "needs -i grpc --streaming")
+            draft.problem(load, "needs -i grpc --streaming")
     elif "--request-period" in draft.parts:
         draft.notices.append("--request-period: has no effect without --periodic-concurrency-range")
     if "--sequence-id-range" in draft.parts:
@@ -358,9 +381,11 @@ def _input(draft: Draft) -> None:
         paths.append(draft.parts["--data-directory"])
     missing = [path for path in paths if not Path(path).exists()]
     for path in missing:
-        draft.fault("--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there")
+        draft.problem(
+            "--input-data", f"found {shown(path)}: must be zero, random, a folder or a JSON file that is there"
+        )
     if zero and paths:
-        draft.fault("--input-data", "zero excludes files; give one of them")
+        draft.problem("--input-data", "zero excludes files; give one of them")
     elif paths and not missing:
         draft.put("--input-data", "input.source", "files")
         draft.put("--input-data", "input.paths", paths)

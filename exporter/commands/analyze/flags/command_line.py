@@ -63,12 +63,12 @@ def _take(draft: Draft, settings: dict[str, Any], given: Given) -> None:
     if flag.use_instead:
         draft.notices.append(f"{given.name}: is deprecated; write {flag.use_instead}")
     if isinstance(effect, Refused):
-        draft.fault(given.name, effect.reason)
+        draft.problem(given.name, effect.reason)
         return
     try:
         value = effect.read(given.text)
     except ValueError as error:
-        draft.fault(given.name, str(error))
+        draft.problem(given.name, str(error))
         return
     if isinstance(effect, Key):
         draft.put(given.name, effect.key, value)

@@ -45,7 +45,7 @@ class Draft:
         """What a key is set to, None if it is not."""
         return self._values.get(_path(key))
 
-    def fault(self, name: str, problem: str) -> None:
+    def problem(self, name: str, problem: str) -> None:
         """Something is wrong with the flag `name`."""
         self.faults.append(f"{name}: {problem}")
 

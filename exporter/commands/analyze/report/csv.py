@@ -167,8 +167,8 @@ def _by_gpu(measurement: Measurement, figure: Callable[[GpuFigures], float | Non
 
 
 def _gpu_cell(gpus: Iterable[GpuFigures], figure: Callable[[GpuFigures], float | None]) -> str:
-    told = [(gpu.uuid, value) for gpu in gpus if (value := figure(gpu)) is not None]
-    return "".join(f"{uuid}:{_figure(value)};" for uuid, value in told)
+    reported = [(gpu.uuid, value) for gpu in gpus if (value := figure(gpu)) is not None]
+    return "".join(f"{uuid}:{_figure(value)};" for uuid, value in reported)
 
 
 def _own_columns() -> list[Column]:

@@ -262,7 +262,7 @@ def _model_lines(
             yield from _model_lines(model, (), indent * 2, cache=cache, own_cache=cache)
         return
     averages = server_averages(server, cache=cache)
-    if not server.tells_computing:
+    if not server.reports_compute:
         yield f"{head} (queue {averages.queue} usec)" if server.queue.count else head
         return
     compute = (

@@ -130,8 +130,8 @@ def test_a_gpu_is_told_once_whoever_tells_of_it(gpus: tuple[GpuFigures, ...], ex
 
 def test_our_cells() -> None:
     page = ServerMetrics(4, 0, True, pending_requests_max=5.0, cpu_utilization_ratio=0.125, cpu_memory_used_bytes=3e10)
-    told = replace(server(success=130), batches=(BatchStat(1, 6, 600), BatchStat(4, 1, 90)))
-    found = result(server=told, foreign_requests=4, server_metrics=page, energy_per_inference_joules=1.25)
+    reported = replace(server(success=130), batches=(BatchStat(1, 6, 600), BatchStat(4, 1, 90)))
+    found = result(server=reported, foreign_requests=4, server_metrics=page, energy_per_inference_joules=1.25)
     assert cells(found, *OURS[3:]) == ["1.25", "5", "0.125", "30000000000", "0.4", "1:6;4:1;"]
     unknown = result(server=None, foreign_requests=None)
     assert cells(unknown, *OURS) == [""] * 9

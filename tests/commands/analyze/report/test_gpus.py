@@ -116,14 +116,14 @@ def test_cells() -> None:
 
 def test_samples() -> None:
     blocks = level_blocks(ProbeView(PROBE, measured=RESULT))
-    told: dict[str, dict[str, float]] = {}
+    reported: dict[str, dict[str, float]] = {}
     for family in (f.GPU_UTILIZATION, f.GPU_POWER, f.GPU_MEMORY_USED, f.GPU_MEMORY_TOTAL):
         for line in blocks[family].splitlines():
             labels, _, value = line.rpartition("} ")
             assert labels.endswith(',source="triton"')
             uuid = labels.partition(',gpu="')[2].partition('"')[0]
-            told.setdefault(uuid, {})[family.name] = float(value)
-    assert told == {
+            reported.setdefault(uuid, {})[family.name] = float(value)
+    assert reported == {
         uuid: {
             "triton_canary_gpu_utilization_ratio": utilization,
             "triton_canary_gpu_power_watts": pytest.approx(watts),

@@ -181,9 +181,9 @@ def test_ensemble_with_a_cached_model_or_a_cache_of_its_own() -> None:
 def test_gpus() -> None:
     gpu = GpuFigures("GPU-a", GpuSource.TRITON, 0.4567, 120.5, 8.0e9, 16.0e9)
     block = level_block(replace(PLAIN, gpu=(gpu,)), ReportOptions(metrics=True))
-    told = iter(["45.67%", "120.5 watts", "8000000000 bytes", "16000000000 bytes"])
+    reported = iter(["45.67%", "120.5 watts", "8000000000 bytes", "16000000000 bytes"])
     expected = "".join(
-        f"{line}\n      GPU-a : {next(told)}\n" if line.startswith("    ") else f"{line}\n"
+        f"{line}\n      GPU-a : {next(reported)}\n" if line.startswith("    ") else f"{line}\n"
         for line in theirs.METRICS.splitlines()
     )
     assert block.endswith(expected)
