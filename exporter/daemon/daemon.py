@@ -310,7 +310,7 @@ class Daemon:
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
             archive_error=lambda: self._archive.last_error,
-            data_error=lambda: self._lock.refusal,
+            data_error=lambda: self._lock.refusal or self._board.state_write_problem or self._baselines.write_problem,
             config_hash=lambda: self._reloader.hash,
             config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
             config_reload_success_unix_s=lambda: self._reloader.success_unix_s,
