@@ -172,6 +172,16 @@ KINDS: Final[dict[str, Kind]] = {
         },
         takes_prompts=True,
     ),
+    "triton_generate": Kind(
+        ports={"http": 8000, "https": 443},
+        metrics_page="8002/metrics",
+        own=frozenset({"input.prompt"}),
+        lacks={
+            **_PROMPTS,
+            "input.prompt.endpoint": "has no meaning: {kind} asks /v2/models/MODEL/generate, or generate_stream",
+        },
+        takes_prompts=True,
+    ),
 }
 """By the names that targets bear; `services.SERVICES` says of each what makes its service. https stands for a proxy:
 Triton's HTTP endpoint, for one, has no TLS."""

@@ -97,6 +97,18 @@ def probe_page(
     )
 
 
+def runbook_page(name: str, html: str, *, version: str) -> str:
+    """A runbook; `html` was made from a file of the package."""
+    return _TEMPLATES.get_template("runbook.html").render(
+        root="../",
+        version=version,
+        ready=True,
+        refresh=0,
+        name=name,
+        text=Markup(html),  # noqa: S704 - the package's own
+    )
+
+
 def done_page(name: str, lines: Sequence[str], *, ok: bool, version: str, root: str, action: str) -> str:
     """What an action did, or why not."""
     return _TEMPLATES.get_template("done.html").render(
