@@ -53,7 +53,7 @@ def counts_of(probe: Probe) -> tuple[tuple[str, Counts], ...]:
 
 
 def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
-    """Pins what is due; says what was done, "" for nothing."""
+    """Pins what is due; returns what was done, "" for nothing."""
     pin = state.pin
     if pin is None:
         return _first_pin(level, state, version, probe, now_unix_s)
@@ -236,7 +236,7 @@ def has_seen(pin: Pin, timezone: str, unix_s: float) -> bool:
 
 
 def _continues(level: LevelState, state: VersionState, version: str, options: BaselineOptions) -> bool:
-    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps go on where
+    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps continue where
     those of the accepted one ended. With a deploy each week no version would ever have a baseline of its own."""
     before = level.versions.get(level.accepted)
     if before is None or before is state or before.pin is None or before.pin.final:

@@ -57,7 +57,7 @@ TARGET_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "server_directory": lambda target: target.server_directory,
     "model_repository": lambda target: target.model_repository,
 }
-"""The same of a target's keys, for those that say where its server is: behind an endpoint, or in a folder."""
+"""The same of a target's keys, for those that locate its server: behind an endpoint, or in a folder."""
 MANAGEMENT_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "management_url": lambda target: target.management_url,
     "management_headers": lambda target: target.management_headers,
@@ -90,7 +90,7 @@ def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
 
 
 def endpoint_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
-    """What else the target says that does not go with its kind."""
+    """What else the target sets that does not fit its kind."""
     ports = KINDS[target.kind].ports
     if ports and target.scheme and target.scheme not in ports:
         yield ("url",), f"a target of kind {target.kind} is asked over {' or '.join(ports)}"

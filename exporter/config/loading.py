@@ -31,7 +31,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, data: bytes | None
 
 
 def join(path: Path, data: bytes, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """What a file and the environment say together, unchecked. Raises ConfigError for what is not YAML."""
+    """The file and the environment joined, unchecked. Raises ConfigError for what is not YAML."""
     return _places(path, environ, decoded_document(data)).values
 
 

@@ -142,7 +142,7 @@ def _is_broken(error: ErrorDetails) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether what stands there may be a secret, which is never shown."""
+    """Whether what is there may be a secret, which is never shown."""
     hidden = {*SECRET_SECTIONS, KEY_FILE}
     return any(key in hidden or sounds_secret(key) for key in path if isinstance(key, str))
 

@@ -41,7 +41,7 @@ _COUNTED_TOKENS = frozenset(
 )
 """Keys of ours that are of a language model's tokens: nothing secret."""
 SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data", "system", "template"})
-"""Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
+"""Keys below which values are never shown: what is there, or is wrong there, may be a secret."""
 KEY_FILE = "key_file"
 """A key of ours that names a file: what is wrong there may be the file's content, and is not shown."""
 SECRET_VALUE = re.compile(r"(bearer|basic) ", re.IGNORECASE)
@@ -91,7 +91,7 @@ def label_value(given: str) -> str:
 
 
 def filled_label_value(given: str) -> str:
-    """A label value that says something."""
+    """A label value that is not empty."""
     if not given:
         raise ValueError("must not be empty")
     return label_value(given)

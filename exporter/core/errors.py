@@ -15,7 +15,7 @@ class TritonCanaryError(Exception):
 
 
 class ConfigError(TritonCanaryError):
-    """What a user wrote cannot be used. Holds every fault found, not the first."""
+    """What a user wrote cannot be used. Holds every error found, not the first."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -23,7 +23,7 @@ class ConfigError(TritonCanaryError):
 
 
 class InputError(TritonCanaryError):
-    """The input asked for does not fit the model; each fault names the place, the tensor, what was expected and what
+    """The input asked for does not fit the model; each error names the place, the tensor, what was expected and what
     was found. `more` is how many further ones are only counted."""
 
     def __init__(self, *faults: str, more: int = 0) -> None:
@@ -33,11 +33,11 @@ class InputError(TritonCanaryError):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All faults, and the number of those that are only counted."""
+        """All errors, and the number of those that are only counted."""
         return (*self.faults, *((f"and {self.more} more",) if self.more else ()))
 
     def first(self, shown: int) -> str:
-        """The first faults as one text, with the number of the others."""
+        """The first errors as one text, with the number of the others."""
         hidden = len(self.faults) - shown
         return str(InputError(*self.faults[:shown], more=self.more + max(hidden, 0)))
 
@@ -47,7 +47,7 @@ class ProtocolError(TritonCanaryError):
 
 
 class TransportError(TritonCanaryError):
-    """A connection could not be made or was lost; says under which outcome that counts."""
+    """A connection could not be made or was lost; has the outcome as which it counts."""
 
     def __init__(self, outcome: Outcome, text: str) -> None:
         super().__init__(text)
@@ -55,7 +55,7 @@ class TransportError(TritonCanaryError):
 
 
 class PreflightError(TritonCanaryError):
-    """The server or the model is not fit to be measured; says under which reason the sweep fails, and what status the
+    """The server or the model is not fit to be measured; has the reason for which the sweep fails, and what status the
     server gave, by HTTP's number or gRPC's name, if it gave one. `faults` are those of input, one by one, where the
     text has only the first of them."""
 
@@ -67,7 +67,7 @@ class PreflightError(TritonCanaryError):
 
 
 class WorkerLostError(TritonCanaryError):
-    """The worker process ended, or had to be ended, before it gave its answer."""
+    """The worker process ended, or had to be ended, before it sent its result."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""What a source can say: addresses with labels, or an error. Prometheus's lists of targets are read here. Pure."""
+"""What a source can contain: addresses with labels, or an error. Prometheus's lists of targets are read here. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN_FAULTS = 5
 
 
 class DiscoveryError(TritonCanaryError):
-    """A source can't be read, or says what can't be used: its last good list stays."""
+    """A source can't be read, or contains what can't be used: its last good list stays."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +31,7 @@ def parse_groups(content: object, labels: Collection[str]) -> tuple[Found, ...]:
     `[{"targets": ["host:port"], "labels": {"name": "value"}}]`. Sorted, each once.
 
     Of the labels those named are taken; others, and all that begin with `__`, are ignored. Raises DiscoveryError with
-    the first faults: a list that is wrong in one place may be wrong in others, and is not taken in part."""
+    the first errors: a list that is wrong in one place may be wrong in others, and is not taken in part."""
     faults: list[str] = []
     found: dict[tuple[str, int], Found] = {}
     if not isinstance(content, list):

@@ -26,8 +26,8 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """The inputs of one inference, and what is expected of its answers: one mapping of outputs for each answer, none
-    where nothing is expected. `place` is where the step stands, for messages."""
+    """The inputs of one inference, and what is expected of its responses: one mapping of outputs for each response,
+    none where nothing is expected. `place` is the step's place, for messages."""
 
     inputs: Tensors
     expected: tuple[Tensors, ...] = ()
@@ -87,7 +87,7 @@ def batch(steps: Sequence[Step], first: int, facts: ModelFacts, batch_size: int)
     if any(step.expected for step in chosen):
         responses = {len(step.expected) for step in chosen}
         if len(responses) > 1:
-            text = f"{_both(chosen[0].place, chosen[-1].place)}: expected the same number of answers in one batch"
+            text = f"{_both(chosen[0].place, chosen[-1].place)}: expected the same number of responses in one batch"
             raise InputError(text)
         expected = tuple(
             _stacked([(step.place, step.expected[response]) for step in chosen], whole, "expected outputs")

@@ -11,7 +11,7 @@ from hashlib import sha256
 from exporter.core.probe import Probe
 
 ProbeKey = tuple[str, str]
-"""The names that tell a probe from all others: its target's and its own."""
+"""The names that identify a probe: its target's and its own."""
 
 _DIGEST_BITS = 64
 

@@ -23,7 +23,7 @@ class PageSnapshots:
         return bool(self._target.metrics_url)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """What the page says now; None where it cannot be read, or there is none."""
+        """What the page reports now; None where it cannot be read, or there is none."""
         if not self.there:
             return None
         return await asyncio.to_thread(self._read, facts)

@@ -61,7 +61,7 @@ class GrpcCalls:
         try:
             message: _M = response.FromString(bytes(call.response.messages[0]))
         except DecodeError as error:
-            text = f"{self._target.url}{method} answered what cannot be read: {clean_text(str(error))}"
+            text = f"{self._target.url}{method} sent a response that cannot be read: {clean_text(str(error))}"
             raise PreflightError(Reason.PROTOCOL, text) from error
         return message
 
@@ -74,7 +74,7 @@ class GrpcCalls:
     def _failure(self, call: _ControlCall) -> PreflightError:
         status = call.status
         if status is None or status.abort is not None:
-            return transport_reason(TransportError(call.outcome, call.text or "no answer"), self._target.url)
+            return transport_reason(TransportError(call.outcome, call.text or "no response"), self._target.url)
         reason = _REASONS.get(status.code, Reason.PROTOCOL)
         text = f"{self._target.url} said {status.code.name}: {clean_text(status.message)}"
         return PreflightError(reason, text, status.code.name)

@@ -1,4 +1,4 @@
-"""One writer for a folder: daemons that share one by mistake must not undo each other's work, and have to say so."""
+"""One writer for a folder: daemons that share one by mistake must not undo each other's work, and must log it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DirectoryLock:
         return self._refusal
 
     def acquire(self) -> bool:
-        """Takes the lock if it is not ours already; says whether it was taken just now. LockHeldError names who has
+        """Takes the lock if it is not ours already; returns whether it was taken just now. LockHeldError names who has
         it."""
         with self._guard:
             if self._still_held():

@@ -39,10 +39,10 @@ async def addresses(target: Target) -> list[Address]:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """All stream addresses of a name, in the system's order, asked anew at each call, but for one that is being asked
-    already. Raises OSError, UnicodeError.
+    """All stream addresses of a name, in the system's order, looked up at each call, except while one look-up is
+    running already. Raises OSError, UnicodeError.
 
-    The system's resolver can't be cancelled, and takes half a minute where no name server answers: a name has one
+    The system's resolver can't be cancelled, and takes half a minute where no name server responds: a name has one
     thread at most, however often it is asked for meanwhile."""
     key = host, port
     asked = _asked.get(key)

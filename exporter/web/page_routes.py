@@ -172,7 +172,8 @@ class _Actions:
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Whether a browser says that another site's page sent this. Programs, and browsers before 2023, say nothing."""
+    """Whether a browser marks that another site's page sent this. Programs, and browsers before 2023, send no
+    such mark."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")

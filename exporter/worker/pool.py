@@ -21,7 +21,7 @@ MAX_SWEEPS = 100
 
 CLOSE_LIMIT_SECONDS = 16.0
 """How long a worker is waited for at the end: longer than a level may take to see its requests off, end its sequences
-and take its shared memory back. One that has nothing to see off answers at once."""
+and take its shared memory back. One with nothing to clean up responds at once."""
 
 
 QUESTION_LIMIT_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The zoo: one file a fault, named by it, with the exact message beside it."""
+"""The zoo: one file an error, named by it, with the exact message beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = sorted(BROKEN.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_fault_is_told_in_full(path: Path) -> None:
+def test_every_error_is_reported_in_full(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path, {})
     found = [problem.replace(str(path), path.name) for problem in caught.value.faults]

@@ -1,4 +1,4 @@
-"""What good files give, and that no text gives anything but settings or faults."""
+"""What good files give, and that no text gives anything but settings or errors."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ probes:
     assert second.schedule == first.schedule
 
 
-def test_a_fault_behind_an_alias_names_the_line_where_it_stands(tmp_path: Path) -> None:
+def test_an_error_behind_an_alias_names_the_line_where_it_is(tmp_path: Path) -> None:
     text = """
 targets: [{name: t, kind: triton, url: "http://localhost"}]
 probes:

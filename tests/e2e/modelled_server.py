@@ -1,5 +1,5 @@
-"""A server of Triton's HTTP protocol that does exactly what it is told to: a known time in queue and in compute per
-request, and faults on demand. It counts what it receives, so that every figure has something to be compared with.
+"""A server of Triton's HTTP protocol that does exactly what it is asked to: a known time in queue and in compute per
+request, and errors on demand. It counts what it receives, so that every figure has something to be compared with.
 """
 
 from __future__ import annotations

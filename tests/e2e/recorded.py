@@ -1,4 +1,4 @@
-"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and said to be so.
+"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and reported to be so.
 
 A baseline takes days to pin, a certificate needs TLS, and a stream a model that streams. They are served as a page of
 their own, with the labels of the daemon's series; what the daemon makes of a baseline, rules of Prometheus make here.

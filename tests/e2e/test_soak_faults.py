@@ -1,4 +1,4 @@
-"""Two hours of restarts, reloads and faults, in an order that a seed makes, and then every figure is compared with what
+"""Two hours of restarts, reloads and errors, in an order that a seed makes, and then every figure is compared with what
 it should be: the server's counts, its known times, and Little's law. `make soak`, outside CI; SOAK_SECONDS shortens it,
 SOAK_SEED chooses another order.
 """
@@ -159,7 +159,7 @@ def configuration(url: str, token: Path) -> dict[str, Any]:
     }
 
 
-def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
+def test_every_figure_after_two_hours_of_errors(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open sesame")
     server = ModelledServer()
     with server.running(), RunningDaemon(tmp_path, configuration(server.url, tmp_path / "token")) as daemon:

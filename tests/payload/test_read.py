@@ -1,4 +1,4 @@
-"""Input files: every form gives the values that it says, streams and steps stay in their order, and any JSON at all
+"""Input files: every form gives the values that it reports, streams and steps stay in their order, and any JSON at all
 gives data or a clear error."""
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def test_a_byte_order_mark_does_no_harm_and_lines_are_counted_after_it(tmp_path:
         read(tmp_path, X, mark + b'{"data":\n  ]}')
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'{"data": [{"X": [1]}]}' + b" " * (2 << 20))
     reported: list[tuple[Path, int, int]] = []
@@ -206,7 +206,7 @@ def test_a_directory(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_expected_in_a_shape_that_only_json_can_say(tmp_path: Path) -> None:
+def test_what_is_expected_in_a_shape_that_only_json_can_state(tmp_path: Path) -> None:
     """There is no option for an output's shape, so none is named."""
     model = facts(TensorSpec("X", "FP32", (1,)), outputs=(TensorSpec("S", "INT8", (-1, -1)),))
     (tmp_path / "X").write_bytes(struct.pack("<f", 1.5))

@@ -1,4 +1,4 @@
-"""The zoo: one file, or folder, a fault, named by it, with the exact message beside it."""
+"""The zoo: one file, or folder, an error, named by it, with the exact message beside it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def faults_of(animal: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda path: path.name)
-def test_every_fault_is_told_in_full(animal: Path) -> None:
+def test_every_error_is_reported_in_full(animal: Path) -> None:
     assert faults_of(animal) == (ZOO / f"{animal.stem}.txt").read_text().splitlines()
 
 

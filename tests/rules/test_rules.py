@@ -41,7 +41,7 @@ def tool(name: str, *arguments: str) -> None:
 # --- form ------------------------------------------------------------------------------------------------------------
 
 
-def test_promtool_finds_nothing_to_say() -> None:
+def test_promtool_finds_nothing() -> None:
     tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES))
 
 
@@ -72,7 +72,7 @@ def test_every_page_has_its_alert() -> None:
     assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} == set(NAMES)
 
 
-def test_joins_say_on_what() -> None:
+def test_joins_state_on_what() -> None:
     """`ignoring`, and a bare operator between two vectors, join nothing once a rule lost job or instance."""
     for file in FILES:
         for group in yaml.safe_load(file.read_text())["groups"]:
@@ -148,7 +148,7 @@ def withheld(values: str, reason: str = "few_requests") -> dict[str, str]:
 CASES = [
     Case("ExporterDown", series("up", f"0{FOREVER}", UP), 1),
     Case("ExporterDown", series("up", f"1{FOREVER}", UP), 0),
-    Case("ExporterDown", series("up", f"0{FOREVER}", 'job="node",instance="i"'), 0, id="somebody else"),
+    Case("ExporterDown", series("up", f"0{FOREVER}", 'job="node",instance="i"'), 0, id="another client"),
     Case("ExporterDown", series("up", f"1x50 0{FOREVER}", UP), 1, id="for ten minutes"),
     Case("ExporterDown", series("up", f"1x56 0{FOREVER}", UP), 0, id="for three minutes"),
     Case("Absent", series("up", f"0{FOREVER}", UP), 1),
@@ -277,7 +277,7 @@ def test_a_regression_that_stays_fires_on_the_thirtieth_day(tmp_path: Path) -> N
 
 
 def test_the_words_of_a_regression(tmp_path: Path) -> None:
-    """With the figure, and the component at fault."""
+    """With the figure, and the component wrong."""
     labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": "latency_p50", "tier": "page", "severity": "critical"}
     given = {
         **regression("page", "1x60"),
@@ -287,8 +287,9 @@ def test_the_words_of_a_regression(tmp_path: Path) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": "latency_p50 at concurrency 1 was bad in 14 of the last 18 sweeps, or as many as the probe says."
-        " It is 1.62 times its pinned baseline now. Most of it is in compute_infer: 6ms more.",
+        "description": "latency_p50 at concurrency 1 was bad in 14 of the last 18 sweeps, "
+        "or as often as configured for the probe. It is 1.62 times its pinned baseline now. "
+        "Most of it is in compute_infer: 6ms more.",
         "runbook_url": "docs/runbooks/TritonCanaryRegressionPage.md",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m",
     }

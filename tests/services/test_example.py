@@ -1,4 +1,4 @@
-"""The example of docs/service-kinds.md, as it stands there: a service kind for a server that takes the raw tensor."""
+"""The example of docs/service-kinds.md, as it is there: a service kind for a server that takes the raw tensor."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def probe_of(port: int, model: str = "a b") -> Probe:
     )
 
 
-def test_it_is_as_short_as_it_is_said_to_be_and_as_clean_as_the_rest(text: str) -> None:
+def test_it_is_as_short_as_documented_and_as_clean_as_the_rest(text: str) -> None:
     assert text.count("\n") <= MAX_LINES
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check"], ["format", "--check"]):
@@ -170,7 +170,7 @@ for name in sys.argv[3:]:
     try:
         probes = build_probes(load(Path(name), {}))
     except ConfigError as error:
-        print(json.dumps(error.faults))
+        print(json.dumps(error.errors))
     else:
         print(json.dumps([probes[0].target.kind, asyncio.run(run(probes[0]))]))
 """

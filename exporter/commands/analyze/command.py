@@ -1,4 +1,5 @@
-"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, told as perf_analyzer tells it.
+"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, reported as perf_analyzer reports
+it.
 
 Owns the exit code, and the order of what is printed. There is no schedule, no web side and no archive.
 """
@@ -51,7 +52,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
         code = _run_command(words)
         sys.stdout.flush()
     except OSError as error:
-        # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
+        # A run that has reported this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
             _print_error(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
@@ -122,7 +123,7 @@ async def _run(probe: Probe, display: _Display, export: ProfileExport | None) ->
 
 class _Display(Watcher):
     """Prints each level as it ends, with a live line in between on a terminal. A stream that takes nothing any more
-    is told at the end: the sweep does not fail by it."""
+    is reported at the end: the sweep does not fail by it."""
 
     def __init__(self, probe: Probe, options: ReportOptions) -> None:
         self._report = Report(sys.stdout, probe, options)
@@ -188,9 +189,9 @@ class _Display(Watcher):
 
 
 def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True) -> ExitCode:
-    """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
+    """What the run came to, reported on stderr where it is not all well. Being interrupted goes before having measured
     nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
-    A level of a search is unstable like any other, though a search goes on from it."""
+    A level of a search is unstable like any other, though a search continues from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
         _print_error(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")
@@ -220,7 +221,7 @@ def exit_code(result: SweepResult, options: RunOptions, *, written: bool = True)
 def _outputs(
     display: _Display, result: SweepResult, options: RunOptions, export: ProfileExport | None
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """All that is to be written at the end, each under the name that a failure is told by."""
+    """All that is to be written at the end, each under the name that a failure is reported by."""
     yield "the report", partial(display.finish, result)
     plots = _plot_paths(options)
     if options.output_path and options.output_path not in plots:

@@ -56,7 +56,7 @@ def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[Encode
 
 
 class _Nonces:
-    """Texts that no other request begins with, here or elsewhere, and what stands for them until one goes out."""
+    """Texts that no other request begins with, here or elsewhere, and what is for them until one goes out."""
 
     def __init__(self) -> None:
         self.placeholder = os.urandom(NONCE_BYTES // 2).hex()

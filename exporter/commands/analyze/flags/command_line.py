@@ -1,4 +1,4 @@
-"""From words to what is measured and how it is told. Raises ConfigError with all that is wrong."""
+"""From words to what is measured and how it is reported. Raises ConfigError with all that is wrong."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from exporter.core.probe import Probe
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A command line without faults. `document` is what the daemon would take, `probe` what it builds from it, None
+    """A command line without errors. `document` is what the daemon would take, `probe` what it builds from it, None
     where only help or the version is asked for; `environment` holds the secrets of headers, by the variables that the
-    document names; `notices` are to be said once."""
+    document names; `notices` are to be reported once."""
 
     options: RunOptions
     document: Mapping[str, Any]
@@ -45,7 +45,7 @@ def parse(words: Sequence[str]) -> CommandLine:
 
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:
-    """What the words say, before the configuration's own checks."""
+    """The values of the words, before the configuration's own checks."""
     given, faults = split(words, FLAGS)
     draft = Draft()
     draft.faults += faults

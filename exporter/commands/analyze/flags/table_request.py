@@ -1,4 +1,4 @@
-"""The flags that say what is sent, and where to. Part of `table`."""
+"""The flags for what is sent, and where to. Part of `table`."""
 
 from __future__ import annotations
 

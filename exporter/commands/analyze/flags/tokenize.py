@@ -1,4 +1,4 @@
-"""Splits a command line into flags and their values, as getopt_long does, with all faults at once. Pure."""
+"""Splits a command line into flags and their values, as getopt_long does, with all errors at once. Pure."""
 
 from __future__ import annotations
 

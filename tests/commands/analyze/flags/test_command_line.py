@@ -355,7 +355,7 @@ def test_a_triton_in_this_process() -> None:
 
 
 def zoo(name: str) -> list[tuple[str, list[str]]]:
-    """The command lines of a file, each behind a `$` and with what is said of it below."""
+    """The command lines of a file, each behind a `$` and with what is reported about it below."""
     entries: list[tuple[str, list[str]]] = []
     for text in (Path(__file__).parent / name).read_text().splitlines():
         if text.startswith("$"):
@@ -396,7 +396,7 @@ def test_what_is_wrong_with_a_line(
 
 
 @pytest.mark.parametrize(("line", "notices"), zoo("notices.txt"))
-def test_what_is_said_of_a_line(line: str, notices: list[str]) -> None:
+def test_what_is_reported_about_a_line(line: str, notices: list[str]) -> None:
     draft, _ = read(["-m", "m", *line.split()])
     assert (draft.faults, draft.notices) == ([], notices)
 
