@@ -14,12 +14,15 @@ TOO_OLD := import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/pa
 SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 
+# Where it is set, as in many images, each process that a test starts would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check format e2e soak gpu sbom release site reference bench dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
-	@echo "make test-fast  lint and the tests that need no server, in a few minutes"
+	@echo "make test-fast  lint and most tests that need no server, in 90 seconds"
 	@echo "make test    lint, type-check, import contracts and all tests"
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
@@ -72,7 +75,7 @@ check: $(VENV)/.installed-dev
 	@echo "==> workflows and templates"
 	@packaging/check-repository.sh $(BIN)
 
-# Starts no server, and nothing is type-checked: for the time between two changes.
+# Starts no server, and nothing is type-checked: for the time between two changes. tests/conftest.py says what is fast.
 test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/pytest -m fast

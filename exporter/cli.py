@@ -49,12 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     analyze_help = "measure a model from the command line, as perf_analyzer does"
     _add_analyze(commands.add_parser("analyze", help=analyze_help, prefix_chars="\0", add_help=False))
     _add_check_config(commands.add_parser("check-config", help="check a configuration"))
+    _add_try(commands.add_parser("try", help="one sweep of a configured probe, as a report"))
     _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
     for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
         _add_pause(commands.add_parser(action, help=text), action)
     _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
+    _add_gate(commands.add_parser("gate", help="may this candidate replace the stable side? for pipelines"))
     _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
     _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
@@ -87,7 +89,29 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 def _add_check_config(check: argparse.ArgumentParser) -> None:
     check.description = "Prints ok, with an estimate of series and of sweep time against the interval, or all errors."
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
+    check.add_argument(
+        "--live",
+        action="store_true",
+        help="ask every target, too: reachable, model ready, input can be made, metrics page readable, what can be "
+        "judged; sends no inference request",
+    )
+    check.add_argument(
+        "--no-files",
+        action="store_true",
+        help="leave out certificates, tokens and environment variables that it names: for another machine than the "
+        "daemon's, as in CI",
+    )
     check.set_defaults(command=_check_config)
+
+
+def _add_try(trial: argparse.ArgumentParser) -> None:
+    trial.description = (
+        "Runs one sweep of a probe of the configuration, within the daemon's guards, and prints its report. Nothing is "
+        "kept. Exit status as of analyze: 0 measured and stable, 2 unstable, 3 bad options, 4 nothing measured."
+    )
+    trial.add_argument("probe", metavar="PROBE", help="the probe's name")
+    _add_config(trial)
+    trial.set_defaults(command=_try)
 
 
 def _add_health(health: argparse.ArgumentParser) -> None:
@@ -208,6 +232,108 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
     compare.set_defaults(command=_compare)
+
+
+def _add_gate(gate: argparse.ArgumentParser) -> None:
+    gate.description = (
+        "Measures stable and candidate in alternating short windows of the same load, in random order, until the "
+        "candidate is better, equivalent or worse, or the limits are reached. A side is URL/MODEL[:VERSION], as "
+        "grpc://host:8001/resnet:2, or the name of a probe of --config. Exit status 0: better or equivalent; 5: worse; "
+        "6: undecided; 3: bad options; 1: the result could not be written."
+    )
+    gate.add_argument("--stable", required=True, metavar="SIDE", help="what is served now")
+    gate.add_argument("--candidate", required=True, metavar="SIDE", help="what is to replace it")
+    gate.add_argument("--config", type=Path, metavar="FILE", help="a configuration of the daemon, for its probes")
+    gate.add_argument("--level", default="", metavar="LEVEL", help="the stable probe's level (its first)")
+    gate.add_argument("--concurrency", default="", metavar="N", help="load of a URL: requests in flight (1)")
+    gate.add_argument("--request-rate", default="", metavar="N", help="load of a URL: requests per second")
+    gate.add_argument("-b", "--batch-size", default="", metavar="N", help="of a URL's requests (1)")
+    gate.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other key of a probe of a URL, or target.KEY of its target, as in the configuration; repeatable",
+    )
+    gate.add_argument(
+        "--margin",
+        dest="margins",
+        action="append",
+        type=_margin,
+        metavar="FIGURE=PERCENT",
+        help="by how much p50, p99 (any percentile), throughput or ttft may be worse; repeatable (p99=10%%, "
+        "throughput=5%%)",
+    )
+    gate.add_argument(
+        "--max-error-ratio", type=_ratio, default=0.001, metavar="PERCENT", help="of the candidate's requests (0.1%%)"
+    )
+    gate.add_argument(
+        "--output-tolerance", type=float, metavar="X", help="outputs that differ by more than X + X * value are wrong"
+    )
+    gate.add_argument("--min-pairs", type=int, default=10, metavar="N", help="pairs before the first look (10)")
+    gate.add_argument("--max-pairs", type=int, default=60, metavar="N", help="pairs at most (60)")
+    gate.add_argument("--max-duration", type=_duration_ns, default="15m", metavar="TIME", help="time at most (15m)")
+    gate.add_argument("--window", type=_duration_ns, default="2s", metavar="TIME", help="length of each window (2s)")
+    gate.add_argument(
+        "--on-undecided", choices=("fail", "pass"), default="fail", help="pass: exit status 0 where undecided (fail)"
+    )
+    gate.add_argument("--format", dest="form", choices=("text", "markdown", "json", "junit"), default="text")
+    gate.add_argument(
+        "--output", type=Path, metavar="FILE", help="write --format to this file, and text to standard output"
+    )
+    gate.set_defaults(command=_gate)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from exporter.commands.gate.command import GateCommand, run_gate
+    from exporter.commands.gate.sides import SideOptions
+    from exporter.core.rollout import DEFAULT_MARGINS, GateOptions
+
+    keys = ("stable", "candidate", "config", "concurrency", "request_rate", "batch_size", "settings")
+    limits = ("max_error_ratio", "min_pairs", "max_pairs", "output_tolerance")
+    return run_gate(
+        GateCommand(
+            SideOptions(**{key: getattr(options, key) for key in keys}),
+            GateOptions(
+                margins=tuple(options.margins) if options.margins else DEFAULT_MARGINS,
+                max_duration_ns=options.max_duration,
+                window_ns=options.window,
+                **{key: getattr(options, key) for key in limits},
+            ),
+            level=options.level,
+            form=options.form,
+            output=options.output,
+            undecided_passes=options.on_undecided == "pass",
+        )
+    )
+
+
+def _margin(text: str) -> object:
+    from exporter.core.rollout import Margin
+
+    try:
+        return Margin.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _ratio(text: str) -> float:
+    from exporter.core.rollout import parse_ratio
+
+    try:
+        return parse_ratio(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _duration_ns(text: str) -> int:
+    from exporter.config.quantities import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -369,10 +495,22 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.core.errors import ConfigError
 
     try:
-        _print(run_check_config(options.file))
+        report, ok = run_check_config(options.file, named=not options.no_files, live=options.live)
     except ConfigError as error:
         return _complain(str(error))
-    return ExitCode.OK
+    _print(report)
+    return ExitCode.OK if ok else ExitCode.ERROR
+
+
+def _try(options: argparse.Namespace) -> int:
+    from exporter.commands.analyze.try_probe import run_try
+    from exporter.core.errors import ConfigError
+
+    try:
+        return run_try(options.probe, options.config)
+    except ConfigError as error:
+        _complain(str(error))
+        return ExitCode.BAD_OPTIONS
 
 
 def _compare(options: argparse.Namespace) -> int:

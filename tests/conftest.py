@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -25,20 +26,30 @@ from tests.transport.certificates import Certificates, make_certificates
 
 # A test's time is the machine's affair: no example fails for having taken long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile("fast", settings.get_profile("untimed"), max_examples=20)
 
 ENVIRONMENT_FIXTURE = "triton_environment"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
 TESTS = Path(__file__).parent
-SLOW_MARKERS = ("triton", "e2e", "soak")
+SLOW_MARKERS = ("triton", "e2e", "soak", "gpu")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
 SLOW_PLACES = (
-    *("daemon", "helm", "packaging", "rules", "worker", "commands/analyze/test_command.py"),
+    *("bench", "daemon", "fuzz", "helm", "hostile", "packaging", "rules", "worker"),
+    "archive/test_archive.py",  # kills processes in mid-write
+    "baseline/test_judge.py",  # months of sweeps, simulated
+    "baseline/test_store.py",
+    *("commands/analyze/test_command.py", "commands/analyze/report/test_plot.py", "commands/test_changes.py"),
+    "config/test_cron.py",
+    "demo/test_child_process.py",
     *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
     "engine/test_sequence_in_flight.py",
+    *("payload/test_memory.py", "payload/test_regions.py"),
+    *(f"services/test_{name}.py" for name in ("dead_hosts", "example", "triton_control")),
+    *("transport/test_grpc_bounds.py", "transport/test_large_bodies.py"),
+    *("web/test_client_connection.py", "web/test_request_check.py"),
 )
-"""Below the tests' folder. Each of them costs seconds."""
+"""Below the tests' folder. Each of them costs seconds; `-m fast` does not even read them."""
 NUMPY_1_FIXTURE = "numpy_1_environment"
 NUMPY_1 = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
 ENVIRONMENT = pytest.StashKey[TritonEnvironment | EmbeddedTritonError]()
@@ -50,17 +61,32 @@ class TritonFactory(Protocol):
     ) -> EmbeddedTriton: ...
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("fast" if config.option.markexpr == "fast" else "untimed")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Some need libraries whose import alone takes seconds."""
+    return True if config.option.markexpr == "fast" and _is_slow(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what needs the embedded Triton, so that `-m "not triton"` leaves it out; and what is fast."""
     for item in items:
         if _needs_triton(item):
             item.add_marker("triton")
-        slow = any(item.get_closest_marker(name) for name in SLOW_MARKERS) or any(
-            _needs(item, f) for f in SLOW_FIXTURES
-        )
-        if not slow and not any(item.path.is_relative_to(TESTS / place) for place in SLOW_PLACES):
+        if not (
+            _is_slow(item.path)
+            or any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+            or any(_needs(item, fixture) for fixture in SLOW_FIXTURES)
+        ):
             item.add_marker("fast")
+
+
+@cache
+def _is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(TESTS / place) for place in SLOW_PLACES)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -198,6 +224,12 @@ async def pool() -> AsyncIterator[WorkerPool]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Of the tests' own authority, for the whole session: nobody changes the files."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def plain_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The same without the extensions that Python's own clients ask for from 3.13 on."""
+    return make_certificates(tmp_path_factory.mktemp("plain-certificates"), plain=True)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""Student's t distribution, as far as confidence intervals need it. Pure."""
+"""Student's t distribution and the binomial one, as far as confidence intervals need them. Pure."""
 
 from __future__ import annotations
 
 import math
 
 _TINY = 1e-300
-_TERMS = 300
+_TERMS = 20_000
 
 
 def t_quantile(probability: float, degrees: float) -> float:
@@ -23,6 +23,20 @@ def t_quantile(probability: float, degrees: float) -> float:
 def t_two_sided(value: float, degrees: float) -> float:
     """How likely a value so far from 0, or further, is."""
     return 2.0 * (1.0 - _cdf(abs(value), degrees))
+
+
+def binomial_low(events: int, trials: int, chance: float) -> float:
+    """The lower bound of a probability that gave so many events in so many trials, which misses it with at most this
+    chance: the probability at which so many events, or more, are that rare (Clopper and Pearson, Biometrika 26, 1934).
+    By halving, to 1e-7 of it."""
+    if events == 0:
+        return 0.0
+    low, high = 0.0, events / trials
+    while high - low > 1e-7 * high:
+        middle = (low + high) / 2.0
+        rare = _incomplete_beta(middle, float(events), trials - events + 1.0) < chance
+        low, high = (middle, high) if rare else (low, middle)
+    return low
 
 
 def _cdf(value: float, degrees: float) -> float:

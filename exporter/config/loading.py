@@ -30,6 +30,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, data: bytes | None
     return _checked(_places(path, environ, read_document(path) if data is None else decoded_document(data)))
 
 
+def load_with_places(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Settings, Places]:
+    """The same, with where each value came from: for problems that only later checks can find."""
+    places = _places(path, environ, read_document(path))
+    return _checked(places), places
+
+
 def join(path: Path, data: bytes, environ: Mapping[str, str]) -> Mapping[str, Any]:
     """The file and the environment joined, unchecked. Raises ConfigError for what is not YAML."""
     return _places(path, environ, decoded_document(data)).values

@@ -89,6 +89,11 @@ class HttpSdSettings(Section):
         default={}, description="Headers of the request, by name; a secret comes from `env` or `file`."
     )
     ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
+    proxy_url: Annotated[StrictStr, AfterValidator(text.proxy)] = Field(
+        default="",
+        description="The proxy, `http://host:port`, that the page is read through. By default there is none: "
+        "`HTTP_PROXY` and its like are ignored.",
+    )
 
 
 class DiscoverSettings(Section):

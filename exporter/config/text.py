@@ -173,6 +173,16 @@ def web_page(given: str) -> str:
     return given
 
 
+def proxy(given: str) -> str:
+    """The url of a proxy that speaks HTTP, with its port."""
+    if "@" in given:
+        raise ValueError("a url must not hold a user or password: a proxy that asks for one can't be used")
+    parts, port = _split(given, ("http",))
+    if not port or parts.path.strip("/"):
+        raise ValueError("must be http://host:port")
+    return given
+
+
 def parse_address(given: object) -> tuple[str, int]:
     """Host, in lower case, and port of `host:port`, `[::1]:port` or `host`; port 0 where there is none."""
     if not isinstance(given, str) or not given.isascii():

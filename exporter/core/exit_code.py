@@ -10,7 +10,8 @@ class ExitCode(enum.IntEnum):
     number, as shells have it."""
 
     OK = 0
-    """Done; `analyze`: measured, and every level is stable; `compare`: no figure is worse."""
+    """Done; `analyze`: measured, and every level is stable; `compare`: no figure is worse; `gate`: better or
+    equivalent, or undecided under `--on-undecided pass`."""
     ERROR = 1
     """It failed; `analyze`: the report or a file could not be written; `health`: the daemon is not well."""
     UNSTABLE = 2
@@ -20,6 +21,9 @@ class ExitCode(enum.IntEnum):
     NOTHING = 4
     """`analyze`: nothing was measured; `compare`: no level has figures on both sides."""
     WORSE = 5
-    """`analyze`: a `--fail-on` condition is met; `compare`: a figure is worse, beyond the tolerance."""
+    """`analyze`: a `--fail-on` condition is met; `compare`: a figure is worse, beyond the tolerance; `gate`: the
+    candidate is worse."""
+    UNDECIDED = 6
+    """`gate`: neither a pass nor worse: too few pairs, or a side that could not be measured."""
     INTERRUPTED = 130
     """Ctrl-C or SIGTERM; `analyze` prints what was measured until then."""

@@ -155,7 +155,8 @@ def sources_of(
             make = partial(Source, build_target(pattern), discover.refresh_ns, labels=discover.labels)
             if discover.http_sd is not None:
                 page = discover.http_sd
-                sources.append(make(url=page.url, headers=build_headers(page.headers), ca_file=page.ca_file))
+                headers = build_headers(page.headers)
+                sources.append(make(url=page.url, headers=headers, ca_file=page.ca_file, proxy_url=page.proxy_url))
             else:
                 sources.append(make(dns=discover.dns, files=discover.file_sd))
         if pattern.name in with_models:

@@ -55,6 +55,7 @@ class Source:
     url: str = ""
     headers: tuple[Header, ...] = ()
     ca_file: str = ""
+    proxy_url: str = ""
     labels: tuple[str, ...] = ()
 
     @property
@@ -143,7 +144,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             **dict(read_headers(source.headers)),
         }
         with (
-            PageSession(TlsOptions(ca_file=source.ca_file)) as session,
+            PageSession(TlsOptions(ca_file=source.ca_file), source.proxy_url) as session,
             session.until(deadline_ns),
             session.get(source.url, headers=headers, stream=True, timeout=HTTP_LIMIT_SECONDS) as response,
         ):

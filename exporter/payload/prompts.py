@@ -80,6 +80,17 @@ def check_prompt_files(options: InputOptions) -> None:
     _read(options)
 
 
+def ask_for_streams(path: Path) -> bool:
+    """Whether the first request of a file of payloads asks for a stream, as perf_analyzer's do; False for a file that
+    is none."""
+    for _, entry in _entries(path, InputErrors()):
+        payload = entry.get(PAYLOAD)
+        if isinstance(payload, list) and payload:
+            payload = payload[0]
+        return isinstance(payload, dict) and payload.get("stream") is True
+    return False
+
+
 def _read(options: InputOptions) -> Dataset:
     files = checked_files(options)
     if files.is_directory:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import requests
@@ -123,7 +123,8 @@ class PageReader:
         self._url = target.metrics_url
         self._model = model
         self._version = version
-        self._session = PageSession(target.tls)
+        # Our certificate is for the target, not for whatever serves its page.
+        self._session = PageSession(replace(target.tls, cert_file="", key_file=""))
         self.stopped = threading.Event()
 
     def read(self) -> ServerReading:

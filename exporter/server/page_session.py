@@ -27,12 +27,19 @@ _AGAIN_SECONDS = 0.05
 """After the deadline: how often a connection that was only then made is looked for."""
 
 
-class PageSession(requests.Session):
-    """One exchange at a time, in whatever thread. Of the options a CA file and how much is verified are used."""
+class TlsFileError(OSError):
+    """A file of the TLS options cannot be used; the text names it."""
 
-    def __init__(self, tls: TlsOptions) -> None:
+
+class PageSession(requests.Session):
+    """One exchange at a time, in whatever thread. The options' `server_name` is not used. With a `proxy_url`
+    (http://host:port) it goes through that proxy; under TLS the proxy sees no more than the host's name."""
+
+    def __init__(self, tls: TlsOptions, proxy_url: str = "") -> None:
         super().__init__()
         self.trust_env = False
+        if proxy_url:
+            self.proxies = dict.fromkeys(("http", "https"), proxy_url)
         # A server compresses only if asked to, and a page that is small on the wire must not be huge here.
         self.headers["Accept-Encoding"] = "identity"
         self._adapter = _Adapter(tls)
@@ -73,6 +80,7 @@ class _Adapter(HTTPAdapter):
     def __init__(self, tls: TlsOptions) -> None:
         super().__init__()
         self._tls = tls
+        self._pools: list[Any] = []
         self._sockets: list[weakref.ref[socket.socket]] = []
 
     def get_connection_with_tls_context(
@@ -81,6 +89,7 @@ class _Adapter(HTTPAdapter):
         """The pool for a request, as in the base class."""
         pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         if "ConnectionCls" not in vars(pool):
+            self._pools.append(pool)
             pool.ConnectionCls = _with_socket_hook(pool.ConnectionCls, self._opened)
             if pool.scheme == "https":
                 pool.conn_kw["ssl_context"] = context = _context(self._tls)
@@ -90,6 +99,14 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Nothing: the pool has its context, and `requests` would add its own list of CAs."""
+
+    def close(self) -> None:
+        """Closes all connections at once. urllib3 leaves them to the collection of their pool, which an earlier error
+        keeps alive until a full one."""
+        super().close()
+        for pool in self._pools:
+            pool.close()
+        self._pools.clear()
 
     def _opened(self, sock: socket.socket) -> None:
         known = [each for each in self._sockets if each() is not None]
@@ -105,10 +122,20 @@ class _Adapter(HTTPAdapter):
 
 
 def _context(tls: TlsOptions) -> ssl.SSLContext:
-    """As for the load, but for client certificates: the system's CAs, or those of a file, where one that is no root is
-    trusted as it is. Raises OSError."""
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    """As for the load: the system's CAs, or those of a file, where one that is no root is trusted as it is, and the
+    same rules under every Python (3.13 would add those of VERIFY_X509_STRICT). Raises TlsFileError."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+    except OSError as error:
+        raise TlsFileError(f"TLS ca_file {tls.ca_file} cannot be used: {error.strerror or error}") from error
     context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
+    if tls.cert_file:
+        try:
+            # An encrypted key must fail, not ask for its password on a terminal that a daemon has not got.
+            context.load_cert_chain(tls.cert_file, tls.key_file or None, password=lambda: "")
+        except OSError as error:
+            files = " and ".join(path for path in (tls.cert_file, tls.key_file) if path)
+            raise TlsFileError(f"TLS client certificate {files} cannot be used: {error.strerror or error}") from error
     context.check_hostname = tls.verify and tls.verify_host
     if not tls.verify:
         context.verify_mode = ssl.CERT_NONE

@@ -56,6 +56,11 @@ def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     return kept.context
 
 
+def check_tls_files(options: TlsOptions) -> None:
+    """Reads the files as a connection would. Raises OSError naming the one that cannot be used."""
+    _build(options, ())
+
+
 def _stamp(path: str) -> _FileStamp:
     try:
         status = os.stat(path)

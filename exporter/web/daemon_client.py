@@ -13,6 +13,8 @@ import requests
 
 from exporter.core.causes import cause_of, no_daemon
 from exporter.core.errors import TritonCanaryError
+from exporter.core.target import TlsOptions
+from exporter.server.page_session import PageSession, TlsFileError
 from exporter.web.auth import TOKEN_VARIABLE
 
 _TIMEOUT_SECONDS = 30.0
@@ -40,16 +42,13 @@ class DaemonClient:
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = self.url.rstrip("/") + path
-        with requests.Session() as session:
-            # A proxy is for the world outside; netrc must not put another authorization in the token's place.
-            session.trust_env = False
-            session.verify = str(self.ca_file) if self.ca_file else True
-            if self.cert_file:
-                session.cert = str(self.cert_file), str(self.key_file or self.cert_file)
+        ca_file, cert_file, key_file = (str(path or "") for path in (self.ca_file, self.cert_file, self.key_file))
+        tls = TlsOptions(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        with PageSession(tls) as session:
             try:
-                response = session.request(
-                    method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
-                )
+                response = session.request(method, url, data=body.encode(), headers=headers, timeout=_TIMEOUT_SECONDS)
+            except TlsFileError as error:
+                raise CommandError(str(error)) from error
             except (requests.RequestException, OSError) as error:
                 raise CommandError(no_daemon(self.url, cause_of(error))) from error
         if response.status_code not in (200, 202):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +43,8 @@ def await_requests(server: CountingServer, more: int, seconds: float = PATIENCE_
 
 
 def workers_of(daemon: RunningDaemon) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(daemon.pid)], capture_output=True, text=True, check=False).stdout
-    return [int(pid) for pid in found.split()]
+    children = (path.read_text() for path in Path(f"/proc/{daemon.pid}/task").glob("*/children"))
+    return [int(pid) for pid in " ".join(children).split()]
 
 
 def test_killed_workers(server: CountingServer, tmp_path: Path) -> None:

@@ -165,11 +165,13 @@ async def test_the_cap_is_reported(stage: Stage, caplog: pytest.LogCaptureFixtur
 
 def test_sources(tmp_path: Path) -> None:
     page = {"url": "http://sd.example/list", "headers": {"X-Token": {"env": "TOKEN"}}, "ca_file": "ca.pem"}
+    page["proxy_url"] = "http://proxy.example:3128"
     target = FLEET | {"discover": {"http_sd": page, "labels": ["zone"], "refresh": "1m"}}
     settings = settings_of(tmp_path, ASR, EVERY | {"target": "alone"}, target=target)
     addresses, models = sources_of(settings, {})
     assert (addresses.url, addresses.ca_file, addresses.labels) == ("http://sd.example/list", "ca.pem", ("zone",))
     assert addresses.headers[0].env == "TOKEN"
+    assert addresses.proxy_url == "http://proxy.example:3128"
     assert (models.target.name, models.is_index) == ("alone", True)
 
 

@@ -28,6 +28,8 @@ from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_any
 from tests.builders import make_target
+from tests.transport.certificates import Certificates
+from tests.transport.scripted import serving
 
 GROUPS = [{"targets": ["a:1", "b:2"], "labels": {"zone": "z", "__meta_x": "y"}}]
 FOUND = (Found("a", 1, labels=(("zone", "z"),)), Found("b", 2, labels=(("zone", "z"),)))
@@ -255,6 +257,73 @@ async def test_pages_that_are_of_no_use(
     monkeypatch.setattr(sources, "MAX_LIST_BYTES", 1024)
     page.status, page.body = status, body
     assert (await error_of(source(url=page.url))).startswith(error)
+
+
+class Proxy:
+    """An HTTP proxy that keeps each request's first line and its Authorization, and goes to `upstream` alone."""
+
+    def __init__(self, upstream: int) -> None:
+        self.asked: list[str] = []
+        self.authorizations: list[str] = []
+        self._upstream = upstream
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        self.asked.append(lines[0])
+        self.authorizations += [line for line in lines if line.startswith("Authorization:")]
+        back, onward = await asyncio.open_connection("127.0.0.1", self._upstream)
+        if lines[0].startswith("CONNECT "):
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            onward.write(head)
+        await asyncio.wait(
+            [asyncio.create_task(_relay(reader, onward)), asyncio.create_task(_relay(back, writer))],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        onward.close()
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+
+
+async def test_a_page_through_a_proxy(page: Page) -> None:
+    proxy = Proxy(page.server_address[1])
+    async with serving(proxy.serve) as port:
+        of = source(url="http://sd.test/list", proxy_url=f"http://127.0.0.1:{port}")
+        assert await read(of) == FOUND
+    assert proxy.asked == ["GET http://sd.test/list HTTP/1.1"]
+    assert page.asked[0]["Host"] == "sd.test"
+
+
+async def test_a_page_through_a_proxy_that_sees_nothing_of_it(
+    page: Page, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Under TLS: the certificate is the page's, and so is the token."""
+    page.socket = certificates.server_context().wrap_socket(page.socket, server_side=True)
+    (tmp_path / "token").write_text("open sesame\n")
+    headers = (Header("Authorization", file=str(tmp_path / "token")),)
+    proxy = Proxy(page.server_address[1])
+    async with serving(proxy.serve) as port:
+        through = {"proxy_url": f"http://127.0.0.1:{port}", "headers": headers}
+        assert await read(source(url="https://canary.test/list", ca_file=str(certificates.ca), **through)) == FOUND
+        other = source(url="https://canary.test/list", ca_file=str(certificates.other_ca), **through)
+        assert await error_of(other) == "http_sd cannot be read: SSLError"
+    assert set(proxy.asked) == {"CONNECT canary.test:443 HTTP/1.0"} or set(proxy.asked) == {
+        "CONNECT canary.test:443 HTTP/1.1"
+    }
+    assert proxy.authorizations == []
+    assert page.asked[0]["Authorization"] == "open sesame"
+
+
+async def test_a_proxy_that_is_not_there(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert await read(source(url=page.url)) == FOUND, "the environment's is not used"
+    assert await error_of(source(url=page.url, proxy_url="http://127.0.0.1:9")) == "http_sd cannot be read: ProxyError"
 
 
 async def test_a_page_that_is_not_there_and_a_token_that_is_not() -> None:

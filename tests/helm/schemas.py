@@ -5,18 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import kubernetes_validate
-import kubernetes_validate.utils
-from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
-from pydantic import BaseModel
-
-# Megabytes of definitions, which it would read again for each document.
-kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
-
 VERSIONS = ("1.28", "1.37")
 """The first one that the chart takes, and the latest with a schema here."""
 
-MODELS: dict[str, type[BaseModel]] = {"PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
+MODELS = ("PrometheusRule", "ServiceMonitor")
 BY_HAND = frozenset({"HTTPRoute"})
 """Kinds without a schema here, which a test compares whole."""
 
@@ -25,13 +17,26 @@ def check(document: dict[str, Any]) -> None:
     """Raises if the document is not what its kind may be."""
     kind = document["kind"]
     if kind in MODELS:
-        model = MODELS[kind].model_validate(document)
+        from cloudcoil.models.prometheus_operator import v1
+
+        model = getattr(v1, kind).model_validate(document)
         # The models let unknown fields pass, but do not keep them.
         kept = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
         assert kept == document, differences(document, kept)
     elif kind not in BY_HAND:
         for version in VERSIONS:
-            kubernetes_validate.validate(document, version, strict=True)
+            _validator().validate(document, version, strict=True)
+
+
+@cache
+def _validator() -> Any:
+    """Its import takes seconds, which a run without these tests does without."""
+    import kubernetes_validate
+    import kubernetes_validate.utils
+
+    # Megabytes of definitions, which it would read again for each document.
+    kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+    return kubernetes_validate
 
 
 def differences(given: Any, kept: Any, path: str = "") -> list[str]:

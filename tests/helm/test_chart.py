@@ -480,6 +480,13 @@ def test_only_the_targets_may_be_reached() -> None:
             {"url": "http://x.example:1", "discover": {"http_sd": {"url": "https://sd.example/"}}},
             [{"ports": at(1)}, {"ports": at(8002)}, {"ports": at(443)}],
         ),
+        (
+            {
+                "url": "http://x.example:1",
+                "discover": {"http_sd": {"url": "https://sd.example/", "proxy_url": "http://10.0.0.7:3128"}},
+            },
+            [{"ports": at(1)}, {"ports": at(8002)}, {"ports": at(3128)}],
+        ),
     ):
         assert egress([{"name": "t"} | target]) == rules, target
     both = [{"name": "a", "url": "http://10.0.0.7"}, {"name": "b", "url": "http://10.0.0.7"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import resource
 import threading
@@ -20,7 +21,7 @@ from exporter.core.units import NS
 from exporter.server import metrics
 from exporter.server.metrics import PageError, PageReader, parse_page
 from tests.builders import make_target
-from tests.transport.certificates import make_certificates
+from tests.transport.certificates import Certificates
 from tests.transport.scripted import Script, serving
 from tests.waiting import PATIENCE_SECONDS
 
@@ -285,10 +286,9 @@ async def test_every_server_gives_figures_or_one_clear_line(
 
 
 async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "TIMEOUT_NS", 3 * NS // 10)
-    certificates = make_certificates(tmp_path)
     open_connections = 0
 
     async def good_then_trickled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -311,17 +311,43 @@ async def test_a_trickled_head_ends_over_tls_and_a_kept_connection_too(
     assert not [thread for thread in threading.enumerate() if thread.name == "page-deadline"]
 
 
+async def test_its_connection_is_closed_at_once_whoever_has_an_earlier_error() -> None:
+    """An exception has its frames, and they have urllib3's pool: what waits for the pool's end waits for long."""
+    hung_up, ended = False, asyncio.Event()
+
+    async def hang_up_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal hung_up
+        if not hung_up:
+            hung_up = True
+            return
+        await response(GOOD)(reader, writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+        ended.set()
+
+    async with serving(hang_up_once) as port, in_time(PATIENCE_SECONDS):
+        page = PageReader(make_target(metrics_url=f"http://127.0.0.1:{port}/metrics"), "resnet", "")
+        with pytest.raises(PageError, match="cannot connect: ") as earlier:
+            await asyncio.to_thread(page.fetch)
+        assert (await asyncio.to_thread(page.read)).error == ""
+        assert not ended.is_set()
+        page.close()
+        await ended.wait()
+    assert earlier.tb is not None
+
+
 async def test_nobody_there(unused_tcp_port: int) -> None:
     assert (await read_from(unused_tcp_port)).error == "cannot connect: connection refused"
 
 
-async def test_an_untrusted_server(tmp_path: Path) -> None:
-    async with serving(response(GOOD), make_certificates(tmp_path).server_context()) as port:
+async def test_an_untrusted_server(certificates: Certificates) -> None:
+    async with serving(response(GOOD), certificates.server_context()) as port:
         assert (await read_from(port, "https")).error.startswith("TLS failed: ")
 
 
-async def test_our_own_authority_is_trusted(tmp_path: Path) -> None:
-    certificates = make_certificates(tmp_path)
+@pytest.mark.parametrize("of", ["certificates", "plain_certificates"])
+async def test_our_own_authority_is_trusted(of: str, request: pytest.FixtureRequest) -> None:
+    certificates: Certificates = request.getfixturevalue(of)
     async with serving(response(GOOD), certificates.server_context()) as port:
         target = make_target(
             metrics_url=f"https://127.0.0.1:{port}/metrics", tls=TlsOptions(ca_file=str(certificates.ca))

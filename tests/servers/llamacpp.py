@@ -11,6 +11,7 @@ from typing import Self
 
 from exporter.demo.triton import free_ports
 from tests.servers.process import running
+from tests.waiting import becomes_true
 
 MODEL = "smollm2"
 SCRIPT = """
@@ -70,6 +71,11 @@ class LlamaCpp:
         """The server, once its port is open; with `keys` it takes requests with one of them alone."""
         command = [str(self.environment / "bin" / "python"), "serve.py", str(self.port), MODEL, str(slots), *keys]
         return running(command, (self.port,), self.folder)
+
+    def wait_until_loaded(self) -> None:
+        """Its port is open before its model is there."""
+        log = self.folder / "server.log"
+        assert becomes_true(lambda: "model loaded" in log.read_text(errors="replace"))
 
     def timings(self) -> list[Timing]:
         """What its log reports so far, request by request."""

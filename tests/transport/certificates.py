@@ -41,7 +41,9 @@ def openssl(folder: Path, *arguments: str) -> None:
     subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
 
 
-def make_certificates(folder: Path) -> Certificates:
+def make_certificates(folder: Path, *, plain: bool = False) -> Certificates:
+    """`plain` as many a private authority's are: without what VERIFY_X509_STRICT asks for, which Python's own clients
+    take by default from 3.13 on."""
     need("openssl")
 
     def key(name: str) -> tuple[str, ...]:
@@ -49,11 +51,10 @@ def make_certificates(folder: Path) -> Certificates:
 
     for name in ("ca", "other"):
         subject = ("-days", "30", "-subj", f"/CN=canary {name}")
-        # Python 3.13 and later ask this of an authority, and of a certificate that it names its authority's key.
-        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
+        usage = () if plain else ("-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
         openssl(folder, "req", "-x509", *key(name), "-out", f"{name}.pem", *subject, *usage)
-    extensions = "subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
-    (folder / "names").write_text(extensions)
+    identifier = "" if plain else "authorityKeyIdentifier=keyid\n"
+    (folder / "names").write_text(f"subjectAltName=DNS:localhost,DNS:canary.test,IP:127.0.0.1\n{identifier}")
     for name in ("server", "client", "second"):
         openssl(folder, "req", "-new", *key(name), "-out", f"{name}.csr", "-subj", f"/CN=canary {name}")
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-extfile", "names")

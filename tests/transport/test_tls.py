@@ -106,6 +106,13 @@ async def test_what_is_no_root_is_trusted_as_it_is(certificates: Certificates, t
         page.close()
 
 
+async def test_an_authority_without_key_usage_is_trusted_under_every_python(plain_certificates: Certificates) -> None:
+    async with serving(always(OK), plain_certificates.server_context()) as port:
+        channel = HttpChannel(http_target(port, scheme="https", tls=options(plain_certificates)), Ended())
+        await channel.open()
+        await channel.close()
+
+
 async def test_server_name_replaces_the_host(certificates: Certificates) -> None:
     async with serving(always(OK), certificates.server_context()) as port:
         target = http_target(port, scheme="https", tls=options(certificates, server_name="canary.test"))

@@ -380,9 +380,19 @@ def test_files_that_cannot_be_used_are_reported(name: str, web_file: Path, certi
         WebAccess(web_file)
 
 
+async def test_the_command_line_trusts_an_authority_without_key_usage_under_every_python(
+    page: MetricsPage, web_file: Path, plain_certificates: Certificates
+) -> None:
+    write_tls(web_file, plain_certificates)
+    async with serving(page, WebAccess(web_file)) as url:
+        command = BaselineCommand("show", "a", url, ca_file=plain_certificates.ca)
+        with pytest.raises(CommandError, match="404: "):  # this application has no baselines
+            await asyncio.to_thread(run_command, command)
+
+
 @pytest.mark.parametrize(
     ("known", "allowed", "reported"),
-    [(True, True, "404: "), (True, False, "401: Unauthorized"), (False, True, "CERTIFICATE_VERIFY_FAILED")],
+    [(True, True, "404: "), (True, False, "401: Unauthorized"), (False, True, "its certificate is not accepted: ")],
     ids=["all right", "wrong token", "unknown authority"],
 )
 async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
@@ -418,7 +428,7 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     [
         ("client", "404: "),
         (None, "403: a client certificate that is allowed here is required"),
-        ("nowhere", "the daemon cannot be asked .*nowhere"),
+        ("nowhere", "TLS client certificate .*nowhere cannot be used: No such file or directory"),
     ],
 )
 async def test_the_command_line_where_certificates_are_asked_for(

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from exporter.commands.check_config.estimate import Estimate, ProbeEstimate, estimate
-from exporter.config import Settings, build_probes, load
+from exporter.commands.check_config.named import named_problems
+from exporter.config import Settings, build_probes
+from exporter.config.loading import load_with_places
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError, InputError
 from exporter.core.units import NS
@@ -16,11 +18,14 @@ from exporter.payload.prompts import check_prompt_files
 _HEAD = ("probe", "levels", "series", "sweep", "at worst", "due every")
 
 
-def run_check_config(path: Path) -> str:
-    """The report on the file. Raises ConfigError with all errors of the file, or of the input files that it names."""
-    settings = load(path)
+def run_check_config(path: Path, *, named: bool = True, live: bool = False) -> tuple[str, bool]:
+    """The report on the file, and whether all is well: with `live` the targets are asked, too. Raises ConfigError with
+    all errors of the file, or of what it names: input files, and, with `named`, certificates, tokens and environment
+    variables."""
+    settings, places = load_with_places(path)
     report = check_report(settings)
-    problems: list[str] = []
+    found = [places.problem(where, text) for where, text in named_problems(settings)] if named else []
+    problems = [str(problem) for problem in sorted(found, key=lambda problem: problem.line)]
     probes = build_probes(settings)
     unseen = {probe.input.paths for probe in probes if probe.input.shared_memory != "none"}
     prompted = {probe.input.paths: probe.input for probe in probes if probe.input.paths and probe.target.takes_prompts}
@@ -34,7 +39,12 @@ def run_check_config(path: Path) -> str:
             problems += error.lines
     if problems:
         raise ConfigError(problems)
-    return report
+    if not live:
+        return report, True
+    from exporter.commands.check_config.live import check_live
+
+    asked = check_live(settings)
+    return "\n".join([report, "", *asked.lines]), asked.ok
 
 
 def _show_progress(path: Path, read: int, size: int) -> None:

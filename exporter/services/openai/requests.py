@@ -18,7 +18,10 @@ from exporter.services.base import Tensors
 from exporter.services.encoding import http_request
 from exporter.transport.call import EncodedRequest
 
-NONCE_BYTES = 16
+NONCE_BYTES = 8
+_STEP = 0x9E3779B1
+"""Odd, so that 2^32 nonces are different; by the golden ratio, so that each differs from the last in its first digit.
+"""
 _OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
@@ -56,16 +59,23 @@ def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[Encode
 
 
 class _Nonces:
-    """Texts that no other request begins with, here or elsewhere, and what is for them until one goes out."""
+    """Texts that no other request begins with, and what is for them until one goes out."""
 
     def __init__(self) -> None:
-        self.placeholder = os.urandom(NONCE_BYTES // 2).hex()
-        start = os.urandom(NONCE_BYTES // 4).hex().encode()
-        self.texts = (b"%b%08x" % (start, index & 0xFFFFFFFF) for index in itertools.count())
+        # Longer than they are, so that no prompt has it by chance.
+        self.placeholder = os.urandom(16).hex()
+        start = int.from_bytes(os.urandom(NONCE_BYTES // 2))
+        self.texts = (b"%08x" % (number & 0xFFFFFFFF) for number in itertools.count(start, _STEP))
 
     def places(self, body: bytes) -> tuple[int, ...]:
-        """Where they go."""
-        return tuple(found.start() for found in re.finditer(self.placeholder.encode(), body))
+        """Where they go, once the placeholders are cut to their length."""
+        shorter = len(self.placeholder) - NONCE_BYTES
+        found = re.finditer(self.placeholder.encode(), body)
+        return tuple(each.start() - number * shorter for number, each in enumerate(found))
+
+    def cut(self, body: bytes) -> bytes:
+        """The body with space for as many texts."""
+        return body.replace(self.placeholder.encode(), b"0" * NONCE_BYTES)
 
 
 def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: _Nonces) -> PromptRequest:
@@ -77,9 +87,10 @@ def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: _Nonces) -> 
     body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     accept = "text/event-stream" if payload.get("stream") else "application/json"
     headers = [("Content-Type", "application/json"), ("Accept", accept)]
+    places, body = nonces.places(body), nonces.cut(body)
     sent = http_request(probe, sweep_id, f"/{endpoint}", headers, body)
     asked = next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
-    return PromptRequest(sent.head, sent.body, api, asked, nonces.places(sent.body), nonces.texts)
+    return PromptRequest(sent.head, sent.body, api, asked, places, nonces.texts)
 
 
 def _payload(probe: Probe, api: str, tensors: Tensors) -> dict[str, Any]:

@@ -20,7 +20,8 @@ other name only the port is known. */}}
 {{- end }}
 {{- end }}
 {{- $web := dict "http" 80 "https" 443 }}
-{{- range list .metrics_url .management_url ((.discover | default dict).http_sd | default dict).url }}
+{{- $list := (.discover | default dict).http_sd | default dict }}
+{{- range list .metrics_url .management_url ($list.proxy_url | default $list.url) }}
 {{- if and (kindIs "string" .) . }}
 {{- $urls = append $urls (dict "url" . "ports" $web) }}
 {{- end }}

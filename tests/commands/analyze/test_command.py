@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.commands.analyze.command import exit_code, run_analyze
+from exporter.commands.analyze.command import run_analyze
 from exporter.commands.analyze.flags import RunOptions
 from exporter.commands.analyze.flags.assembly import PLOT_ENDINGS
 from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.report.plot import SUFFIXES
+from exporter.commands.analyze.running import exit_code
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment

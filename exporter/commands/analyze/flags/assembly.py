@@ -1,5 +1,5 @@
-"""What several flags make together: the load, the search, the input, the server's endpoint. Pure, but for the question
-whether a file of input is there."""
+"""What several flags make together: the load, the search, the input, the server's endpoint. Pure, but for the questions
+whether a file of input is there, and whether it asks for streams."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from exporter.commands.analyze.flags.value_parsers import Range
 from exporter.config import text
 from exporter.config.probe_settings import default_in_flight
 from exporter.config.text import shown
-from exporter.core.kinds import IN_PROCESS, KINDS, TRITON
+from exporter.core.kinds import IN_PROCESS, KINDS, TRITON, Kind
+from exporter.payload.prompts import ask_for_streams
 from exporter.payload.timing_files import has_steps
 
 TARGET = "server"
 EVERY = "1h"
 MAX_REQUESTS, MAX_DURATION = 1_000_000_000, "1d"
 """perf_analyzer has no budgets: these end what was forgotten."""
+MAX_TOKENS = 100_000_000
 MAX_IN_FLIGHT = 1024
 """Requests that the server may have at one time, unless a higher concurrency is asked for."""
 REQUEST_TIMEOUT = "1m"
@@ -42,6 +44,13 @@ _HTTPS_TLS = {
     "--ssl-https-private-key-file": "target.tls.key_file",
     "--ssl-https-client-certificate-file": "target.tls.cert_file",
 }
+_PROMPT_KEYS = {
+    "--endpoint": "input.prompt.endpoint",
+    "--prompt-tokens": "input.prompt.tokens",
+    "--output-tokens": "input.prompt.output_tokens",
+    "--prompt-cache": "input.prompt.cache",
+    "--tokenizer": "input.prompt.tokenizer",
+}
 _HTTPS_VERIFY = ("--ssl-https-verify-peer", "--ssl-https-verify-host")
 
 
@@ -50,7 +59,9 @@ def assemble(draft: Draft, options: RunOptions) -> None:
     in_process = draft.value("target.kind") == IN_PROCESS
     scheme = _folders(draft) if in_process else _endpoint(draft)
     _tls(draft, scheme)
-    _grpc_only(draft, scheme, in_process)
+    takes_prompts = KINDS.get(draft.value("target.kind") or TRITON, Kind()).takes_prompts
+    _grpc_only(draft, scheme, "--streaming" if in_process or takes_prompts else "")
+    _prompts(draft, takes_prompts)
     _headers(draft)
     _metrics_page(draft)
     _load(draft)
@@ -164,16 +175,28 @@ def _tls(draft: Draft, scheme: str) -> None:
         draft.put(_HTTPS_VERIFY[1], "target.tls.verify", "peer")
 
 
-def _grpc_only(draft: Draft, scheme: str, in_process: bool) -> None:
+def _grpc_only(draft: Draft, scheme: str, but: str) -> None:
+    """Flags that other protocols have not, `but` that one."""
     is_grpc = scheme.startswith("grpc")
     for name, key in {"--streaming": "streaming", "--grpc-compression-algorithm": "input.compression"}.items():
-        if name in draft.parts and not (is_grpc or (in_process and name == "--streaming")):
+        if name in draft.parts and not (is_grpc or name == but):
             if draft.parts[name] == "none":
                 draft.notices.append(f"{name}: has no effect without -i grpc")
             else:
                 draft.problem(name, "needs -i grpc")
         elif draft.parts.get(name) not in (None, "none"):
             draft.put_part(name, key)
+
+
+def _prompts(draft: Draft, takes_prompts: bool) -> None:
+    for name, key in _PROMPT_KEYS.items():
+        _put_if(takes_prompts, draft, name, key, "--service-kind=openai")
+    if takes_prompts:
+        draft.default("stop.max_tokens", MAX_TOKENS)
+        files = [Path(path) for path in draft.parts.get("--input-data", ()) if Path(path).is_file()]
+        if files and "--streaming" not in draft.parts and ask_for_streams(files[0]):
+            # perf_analyzer has no --streaming for openai: there the data states it.
+            draft.put("--input-data", "streaming", True)
 
 
 def _headers(draft: Draft) -> None:

@@ -43,6 +43,30 @@ _OWN = (
         Key("input.optional_inputs", read.one_of(send="send", omit="omit")),
     ),
     Flag(
+        ("--prompt-tokens",),
+        "N",
+        "openai: tokens in a generated prompt, about; 128 by default.",
+        Part("`input.prompt.tokens`", read.whole(1)),
+    ),
+    Flag(
+        ("--output-tokens",),
+        "N",
+        "openai: tokens that are asked for, where the data does not state; 64 by default.",
+        Part("`input.prompt.output_tokens`", read.whole(1)),
+    ),
+    Flag(
+        ("--prompt-cache",),
+        "WHICH",
+        "openai: avoid (default) puts a text of its own before each prompt; allow measures the server's prefix cache.",
+        Part("`input.prompt.cache`", read.one_of(avoid="avoid", allow="allow")),
+    ),
+    Flag(
+        ("--tokenizer",),
+        "FILE",
+        "openai: a local tokenizer.json, for servers that do not count tokens.",
+        Part("`input.prompt.tokenizer`", read.filled),
+    ),
+    Flag(
         ("--stable-by",),
         "RULE",
         "When windows agree: perf_analyzer (default), by its max/min; canary, by the daemon's rule, which allows for "

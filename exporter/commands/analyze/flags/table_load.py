@@ -26,11 +26,16 @@ MODEL = (
     Flag(
         ("--service-kind",),
         "KIND",
-        "What serves the model: triton (default), triton_c_api: a Triton in our own process, tfserving, torchserve, or "
-        "oip: another server of the Open Inference Protocol.",
+        "What serves the model: triton (default), triton_c_api: a Triton in our own process, tfserving, torchserve, "
+        "openai: a language model behind OpenAI's HTTP API, or oip: another server of the Open Inference Protocol.",
         Key("target.kind", read.service_kind),
     ),
-    Flag(("--endpoint",), "PATH", "The path of an OpenAI server.", NoEffect("it is for --service-kind=openai alone")),
+    Flag(
+        ("--endpoint",),
+        "PATH",
+        "The path that is asked, for openai; v1/chat/completions by default.",
+        Part("`input.prompt.endpoint`", read.filled),
+    ),
     Flag(
         ("--triton-server-directory",),
         "PATH",
@@ -128,7 +133,7 @@ MEASUREMENT = (
         ("--session-concurrency",),
         "N",
         "Chat sessions at once.",
-        Refused("it is for OpenAI servers, which are out of scope; AIPerf measures those"),
+        Refused("a response is no part of the next request here: give each turn its history, or use AIPerf"),
     ),
     Flag(
         ("--latency-threshold", "-l"),

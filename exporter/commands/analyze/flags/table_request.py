@@ -97,7 +97,12 @@ SERVER = (
         "A header of every request. Can be repeated.",
         Part("`target.headers`", read.header, repeats=True),
     ),
-    Flag(("--streaming",), "", "gRPC: requests go over streams.", Part("`streaming`, over gRPC alone", read.present)),
+    Flag(
+        ("--streaming",),
+        "",
+        "gRPC: requests go over streams; openai: responses do.",
+        Part("`streaming`, over gRPC and for openai", read.present),
+    ),
     Flag(
         ("--grpc-compression-algorithm",),
         "NAME",

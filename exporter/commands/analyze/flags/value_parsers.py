@@ -16,7 +16,6 @@ from exporter.core.units import MS
 _OUR_NAMES = {"triton_c_api": IN_PROCESS}
 """Kinds by perf_analyzer's names."""
 _OUT_OF_SCOPE = {
-    "openai": "OpenAI servers are out of scope; AIPerf measures those",
     "dynamic_grpc": "gRPC services of other kinds are out of scope; ghz measures those",
 }
 _WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,17 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {"kind": "tfserving", "url": "http://localhost"},
         {"input": {"datatypes": {"a:b": "INT64", "x": "FP32"}, "shapes": {"x": [2], "a:b": [1]}}},
     ),
+    (
+        "-m m --service-kind openai --endpoint v1/completions --streaming -u h:9 --prompt-tokens 9 "
+        "--prompt-cache allow",
+        {"kind": "openai", "url": "http://h:9"},
+        {
+            "input": {"prompt": {"endpoint": "v1/completions", "tokens": 9, "cache": "allow"}},
+            "stop": {"max_tokens": 100_000_000},
+            "streaming": True,
+        },
+    ),
+    ("-m m --service-kind openai", {"kind": "openai"}, {"stop": {"max_tokens": 100_000_000}}),
     ("-m m --service-kind tfserving", {"kind": "tfserving", "url": "http://localhost"}, {}),
     ("-m m --service-kind tfserving -i grpc", {"kind": "tfserving", "url": "grpc://localhost"}, {}),
     ("-m m --service-kind torchserve -u h", {"kind": "torchserve", "url": "http://h"}, {}),
@@ -441,3 +453,16 @@ def test_the_daemon_reads_the_printed_probe_as_the_same(line: str, tmp_path: Pat
     path = tmp_path / "canary.yaml"
     path.write_text(print_document(given.document, given.environment))
     assert build_probes(load(path, dict(given.environment))) == (given.probe,)
+
+
+@pytest.mark.parametrize(("stream", "streaming"), [(True, True), (False, None), (None, None)])
+def test_perf_analyzer_s_payloads_state_whether_they_are_streamed(
+    stream: bool | None, streaming: bool | None, tmp_path: Path
+) -> None:
+    payload = {"messages": [{"role": "user", "content": "x"}]} | ({} if stream is None else {"stream": stream})
+    path = tmp_path / "inputs.json"
+    path.write_text(json.dumps({"data": [{"payload": [payload]}]}))
+    line = f"-m m --service-kind openai --input-data {path} --async --request-count 8 --concurrency-range 2"
+    (probe,) = parse(line.split()).document["probes"]
+    assert probe.get("streaming") is streaming
+    assert probe["input"] == {"source": "files", "paths": [str(path)]}
