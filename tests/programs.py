@@ -13,6 +13,8 @@ import pytest
 PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "buildah": "buildah",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
     "curl": "curl",
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",

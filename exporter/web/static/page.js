@@ -73,7 +73,8 @@
       const done = document.getElementById("done");
       done.textContent = "…";
       try {
-        const response = await fetch(act.action, { method: "POST", body: form });
+        // Not act.action: the buttons bear that name.
+        const response = await fetch(act.getAttribute("action"), { method: "POST", body: form });
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         const lines = page.getElementById("done-lines");
         done.replaceChildren(...(lines ? [lines] : [`The daemon responds with status ${response.status}`]));
