@@ -298,7 +298,7 @@ def _still_measured(view: ProbeView, facts: ModelFacts | None) -> SweepResult | 
 
 
 def _after(view: ProbeView, result: SweepResult) -> ProbeView:
-    """The view after one more sweep. One that our own shutdown cut short says nothing about the server: `up`
+    """The view after one more sweep. One that our own shutdown cut short contains no information about the server: `up`
     stays."""
     ended_unix_s = result.started_unix_s + result.duration_ns / NS
     kind = (result.status, result.reason)

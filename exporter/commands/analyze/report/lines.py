@@ -250,7 +250,7 @@ def _model_lines(
     head = f"{indent}  Avg request latency: {average_us(server.success)} usec"
     if composing:
         averages = ensemble_averages(server, composing, cache=cache)
-        # With a cache before the whole ensemble, the sums over its models say nothing about a request.
+        # With a cache before the whole ensemble, the sums over its models contain no information about a request.
         yield head if own_cache else f"{head} ({_ensemble_parts(averages, cache=cache)})"
         if cache:
             yield f"{indent * 2}  Average Cache Hit Latency: {averages.cache_hit} usec"
