@@ -29,7 +29,7 @@ WATCH_SECONDS = 1.0
 """How often the file is looked at. A change is taken once it was the same at two looks: a file that is still being
 written, or swapped again and again, is left to settle."""
 
-_SHOWN_FAULTS = 5
+_SHOWN_PROBLEMS = 5
 _HASH_DIGITS = 12
 _NEED_RESTART = ("data_directory", "archive", "web", "limits")
 """What is built once, at the start."""
@@ -175,7 +175,8 @@ class Reloader:
             except ConfigError as error:
                 self.error = error
                 _log.error(
-                    "configuration not reloaded", extra=fields(why=why, faults=len(error.faults), error=summary(error))
+                    "configuration not reloaded",
+                    extra=fields(why=why, problems=len(error.problems), error=summary(error)),
                 )
                 return error
             self._loaded, self._attempted = loaded, loaded.hash
@@ -226,8 +227,8 @@ def _built_once(settings: Settings) -> dict[str, object]:
 
 def summary(error: ConfigError) -> str:
     """The first errors on one line, and how many more there are."""
-    more = len(error.faults) - _SHOWN_FAULTS
-    return "; ".join([*error.faults[:_SHOWN_FAULTS], *([f"and {more} more"] if more > 0 else [])])
+    more = len(error.problems) - _SHOWN_PROBLEMS
+    return "; ".join([*error.problems[:_SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _digest(data: bytes) -> str:

@@ -127,7 +127,7 @@ class Checker:
         whole = OutputComparison("", None)
         for number, (expected, got) in enumerate(zip(step.expected, found, strict=True)):
             part = compare(expected, got, self._rules)
-            which = f"answer {number}, " if len(found) > 1 else ""
+            which = f"response {number}, " if len(found) > 1 else ""
             difference = f"{_of(step)}{which}{part.difference}" if part.difference else ""
             whole += OutputComparison(difference, part.error)
         return whole

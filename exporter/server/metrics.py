@@ -180,7 +180,7 @@ def _fetch_body(session: PageSession, url: str) -> bytes:
             location = clean_location(response.headers["Location"])
             raise PageError(f"got {response.status_code}, a redirect to {location}, which is not followed")
         if response.status_code != 200:
-            raise PageError(f"answered {response.status_code}")
+            raise PageError(f"responded {response.status_code}")
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise PageError(f"is compressed ({clean_text(encoding)}), though asked not to be")

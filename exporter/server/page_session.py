@@ -142,7 +142,7 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
+def _with_socket_hook(connection: Any, on_socket: Callable[[socket.socket], None]) -> Any:
     """The kind of connection, reporting each socket that it takes: that to a proxy, and that with TLS round it, too."""
 
     class Watched(connection):  # type: ignore[misc]
@@ -154,6 +154,6 @@ def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) ->
         def sock(self, sock: socket.socket | None) -> None:
             self._watched_sock = sock
             if sock is not None:
-                tell(sock)
+                on_socket(sock)
 
     return Watched

@@ -81,7 +81,7 @@ async def explained(target: Target, error: PreflightError) -> PreflightError:
         return error
     if not text:
         return error
-    return PreflightError(error.reason, f"{text} ({error})", error.status, error.faults)
+    return PreflightError(error.reason, f"{text} ({error})", error.status, error.problems)
 
 
 async def _found(target: Target, error: PreflightError) -> str:

@@ -76,7 +76,7 @@ class GrpcCalls:
         if status is None or status.abort is not None:
             return transport_reason(TransportError(call.outcome, call.text or "no response"), self._target.url)
         reason = _REASONS.get(status.code, Reason.PROTOCOL)
-        text = f"{self._target.url} said {status.code.name}: {clean_text(status.message)}"
+        text = f"{self._target.url} reported {status.code.name}: {clean_text(status.message)}"
         return PreflightError(reason, text, status.code.name)
 
 

@@ -232,7 +232,7 @@ class Sweep:
                     ended = await self._run_levels(worker)
                 except PreflightError as error:
                     ended = error.reason, str(error)
-                    self._input_faults = error.faults
+                    self._input_faults = error.problems
                 await worker.end_sweep()
         except TimeoutError as error:
             await worker.kill()

@@ -78,7 +78,7 @@ class WebAccess:
                 return
             self._take(file)
         except ConfigError as error:
-            if self.error is None or self.error.faults != error.faults:
+            if self.error is None or self.error.problems != error.problems:
                 _log.error("web configuration not taken", extra=fields(error=str(error)))
             self.error = error
             return
@@ -207,7 +207,7 @@ class AccessControl:
             refusal = await self._refusal(request)
             if refusal is not None:
                 if request.method == "POST":  # it would have changed something
-                    self._guard.tell(request, refusal.status_code, "who sent it may not even read")
+                    self._guard.log_refusal(request, refusal.status_code, "who sent it may not even read")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

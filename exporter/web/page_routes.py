@@ -135,7 +135,7 @@ class _Actions:
         is refused before the token is looked at, so that nobody's browser can be used to try tokens."""
         if _from_elsewhere(request):
             text = "a form of another site"
-            self._guard.tell(request, 403, text)
+            self._guard.log_refusal(request, 403, text)
             return PlainTextResponse(f"{text} is not taken\n", 403)
         form = await _form(request)
         if form is None:

@@ -27,7 +27,7 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 
 _HEAD: Final = struct.Struct("<IQ")
-MAX_FAULTS: Final = 1000
+MAX_PROBLEMS: Final = 1000
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -92,7 +92,7 @@ class Failure:
     expected: bool
     reason: Reason
     text: str
-    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def without_secrets(what: object) -> object:
     a server's, which may have sent our own secrets back. The worker has read them, and hides them. Figures stay as they
     are."""
     if isinstance(what, Failure):
-        return replace(what, text=_shown(what.text), faults=tuple(map(_shown, what.faults[:MAX_FAULTS])))
+        return replace(what, text=_shown(what.text), problems=tuple(map(_shown, what.problems[:MAX_PROBLEMS])))
     if isinstance(what, LevelEnd):
         return replace(what, text=_shown(what.text))
     if isinstance(what, Window):

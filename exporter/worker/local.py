@@ -300,7 +300,7 @@ class LocalWorker:
 
     def _error(self, failure: Failure) -> PreflightError | WorkerLostError:
         if failure.expected:
-            return PreflightError(failure.reason, failure.text, faults=failure.faults)
+            return PreflightError(failure.reason, failure.text, problems=failure.problems)
         self._lose(failure.reason, failure.text)
         return WorkerLostError(failure.reason, failure.text)
 

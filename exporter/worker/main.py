@@ -122,7 +122,7 @@ class Host:
         try:
             await self._job
         except PreflightError as error:
-            failure = Failure(True, error.reason, str(error), error.faults)
+            failure = Failure(True, error.reason, str(error), error.problems)
         except (Exception, asyncio.CancelledError) as error:
             _log.exception("command failed", extra=logs.fields(command=type(command.what).__name__))
             last_line = traceback.format_exception_only(self._callback_error or error)[-1].strip()

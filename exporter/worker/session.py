@@ -33,7 +33,7 @@ from exporter.storage.account import Account
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
 
-SHOWN_FAULTS = 5
+SHOWN_PROBLEMS = 5
 """Errors of the input that a sweep's text reports: it is in the log, on the page and in the archive."""
 
 UNSHARE_LIMIT_NS = 10 * NS
@@ -124,7 +124,7 @@ class Session:
             self._stop_if_asked(level)
             await level.run()
         except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS), faults=error.lines) from error
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_PROBLEMS), problems=error.lines) from error
         finally:
             self._level = None
             if shared is not None:

@@ -72,13 +72,13 @@ def test_what_is_off_is_named() -> None:
     ours = PLAIN.replace("85.2522", "87.9").replace("14717", "15600").replace("output 289", "output 340")
     ours = ours.replace("  Client: ", "  Client:") + "[WARNING] Not stable\n"
     pair = (run(PLAIN), run(ours, "rate"))
-    found, faults = compare([pair]), differences(*pair)
+    found, problems = compare([pair]), differences(*pair)
     assert [finding.figure for finding in found if not finding.holds] == ["throughput", "p99", "server output"]
     [row] = rows(cases()[0], 1, found)
     assert row[-1] == "throughput 85.2522 / 87.9, p99 14717 / 15600, server output 289 / 340"
-    assert "-  Client: " in faults
-    assert "+[WARNING] Not stable" in faults
-    assert faults[-1].startswith("CSV header Concurrency,")
+    assert "-  Client: " in problems
+    assert "+[WARNING] Not stable" in problems
+    assert problems[-1].startswith("CSV header Concurrency,")
 
 
 def test_levels_of_one_tool_alone() -> None:

@@ -17,7 +17,7 @@ FILES = sorted(BROKEN.glob("*.yaml"))
 def test_every_error_is_reported_in_full(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    found = [problem.replace(str(path), path.name) for problem in caught.value.faults]
+    found = [problem.replace(str(path), path.name) for problem in caught.value.problems]
     assert found == path.with_suffix(".txt").read_text().splitlines()
     assert not any(secret in str(caught.value) for secret in ("hunter", "er2", "12345"))
 
@@ -38,4 +38,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, message: str) -> 
     path = tmp_path / name
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    assert caught.value.faults == [f"{path}: {message}"]
+    assert caught.value.problems == [f"{path}: {message}"]

@@ -46,7 +46,7 @@ class Soak:
     daemon: RunningDaemon
     server: ModelledServer
     chance: random.Random
-    faults: list[tuple[float, float, str]] = field(default_factory=list)
+    problems: list[tuple[float, float, str]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     paused_requests: list[int] = field(default_factory=list)
     largest_bytes: int = 0
@@ -57,7 +57,7 @@ class Soak:
         name, act = self.chance.choice(list(ACTIONS.items()))
         began = time.time()
         act(self)
-        self.faults.append((began, time.time(), name))
+        self.problems.append((began, time.time(), name))
         self.done[name] += 1
         self.look()
         time.sleep(self.chance.uniform(3, 12))
@@ -177,7 +177,7 @@ def test_every_figure_after_two_hours_of_errors(tmp_path: Path) -> None:
     levels, windows = rows(tmp_path, "levels"), rows(tmp_path, "windows")
     check_rows(levels, windows)
     check_counts(levels, windows, server)
-    print(f"{check_figures(levels, windows, soak.faults)} undisturbed levels of {len(levels)}")
+    print(f"{check_figures(levels, windows, soak.problems)} undisturbed levels of {len(levels)}")
     check_leftovers(tmp_path, soak)
 
 
@@ -219,7 +219,7 @@ def check_counts(levels: list[Row], windows: list[Row], server: ModelledServer) 
             assert int(row["request_count"]) == by_level[row["sweep_id"], row["level"]], row
 
 
-def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[float, float, str]]) -> int:
+def check_figures(levels: list[Row], windows: list[Row], problems: list[tuple[float, float, str]]) -> int:
     """Of the levels in which nothing was done to server and daemon: latency, throughput and breakdown are what the
     server's times make them. Returns how many there were."""
     undisturbed = 0
@@ -231,7 +231,7 @@ def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[floa
         if not row["request_count"]:
             continue
         began, ended = datetime.fromisoformat(row["time"]).timestamp(), ends[row["sweep_id"]]
-        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in faults):
+        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in problems):
             continue
         undisturbed += 1
         concurrency, rate = int(row["level"]), float(row["Inferences/Second"])

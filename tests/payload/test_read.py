@@ -277,13 +277,13 @@ MODEL = facts(
 def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, root: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(root))
-    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     try:
         dataset = make_dataset(MODEL, InputOptions(source="files", paths=(str(path),)))
     except InputError as error:
-        dataset, faults = Dataset(()), error.faults
-    assert bool(dataset.steps) != bool(faults)
-    assert all(problem.startswith(f"{path}") and len(problem) < 1000 for problem in faults)
+        dataset, problems = Dataset(()), error.problems
+    assert bool(dataset.steps) != bool(problems)
+    assert all(problem.startswith(f"{path}") and len(problem) < 1000 for problem in problems)
     for step in dataset.steps:
         assert step.inputs["X"].dtype == np.float16
         assert all(response["S"].shape[1] == 2 for response in step.expected if response)
@@ -294,8 +294,8 @@ def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathF
 def test_any_bytes_give_data_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-bytes.json"
     path.write_bytes(content)
-    faults = InputErrors()
-    assert (read_json_file(path, faults) is None) == (len(faults) > 0)
+    problems = InputErrors()
+    assert (read_json_file(path, problems) is None) == (len(problems) > 0)
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=30))

@@ -212,6 +212,6 @@ async def test_bad_data_fails_the_sweep_with_its_errors(
         ]
     )
     # For whoever sits before it: as many as check-config would report.
-    assert len(caught.value.faults) == 21
-    assert str(caught.value).split("; ")[:5] == list(caught.value.faults[:5])
-    assert caught.value.faults[-2:] == (f"{place} 10: expected a tensor for input 'X', found none", "and 2 more")
+    assert len(caught.value.problems) == 21
+    assert str(caught.value).split("; ")[:5] == list(caught.value.problems[:5])
+    assert caught.value.problems[-2:] == (f"{place} 10: expected a tensor for input 'X', found none", "and 2 more")

@@ -113,7 +113,7 @@ async def test_a_silent_peer_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) ->
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    error = PreflightError(Reason.PREFLIGHT_TIMEOUT, "no response", faults=("a",))
+    error = PreflightError(Reason.PREFLIGHT_TIMEOUT, "no response", problems=("a",))
     for scheme in ("http", "grpcs"):
         target = make_target(scheme=scheme, port=server.sockets[0].getsockname()[1])
         assert await explained(target, error) is error

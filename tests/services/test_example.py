@@ -206,9 +206,9 @@ async def test_through_a_configuration(blocks: list[str], tmp_path: Path) -> Non
         )
         output, _ = await process.communicate()
     assert process.returncode == 0
-    (kind, outcomes), faults = map(json.loads, output.splitlines())
+    (kind, outcomes), problems = map(json.loads, output.splitlines())
     assert (kind, outcomes) == ("raw", [int(Outcome.OK)] * 50)
-    found = [problem.partition(": ")[2] for problem in faults]
+    found = [problem.partition(": ")[2] for problem in problems]
     assert found == [
         "targets[0] (t).url: a target of kind raw is asked over http or https",
         "probes[0] (p).streaming: the target's kind is raw, which has no such thing",

@@ -183,6 +183,6 @@ def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str
 
 
 def _refuse(error: ConfigError) -> ExitCode:
-    for problem in error.faults:
+    for problem in error.problems:
         print_error(problem)
     return ExitCode.BAD_OPTIONS

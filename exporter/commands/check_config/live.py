@@ -68,7 +68,7 @@ async def _ask(pool: WorkerPool, probe: Probe) -> tuple[bool, list[str]]:
             refuse_unsupported(probe, facts)
         inputs = await asyncio.to_thread(_inputs, facts, probe)
     except PreflightError as error:
-        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.faults or (str(error),))]
+        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.problems or (str(error),))]
     except InputError as error:
         return False, [f"{head}failed, bad_input: {line}" for line in error.lines]
     except (WorkerLostError, TimeoutError) as error:

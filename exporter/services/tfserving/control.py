@@ -39,18 +39,18 @@ class TfServingControl(PlainControl):
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
         """The server's description of the model, completed by `options`. Raises PreflightError."""
-        tell = self._over_grpc if self._target.is_grpc else self._over_http
+        read = self._over_grpc if self._target.is_grpc else self._over_http
         try:
             async with asyncio.timeout(self._timeout_ns / NS):
-                reported = await tell(model, version)
+                reported = await read(model, version)
         except TimeoutError as error:
             raise await no_response(self._target, self._timeout_ns) from error
         return model_facts(model, version, reported, options, self._page.there)
 
     async def served_version(self, model: str) -> str:
         """By the model's status and metadata. Raises PreflightError."""
-        tell = self._over_grpc if self._target.is_grpc else self._over_http
-        return (await tell(model, "")).served_version("")
+        read = self._over_grpc if self._target.is_grpc else self._over_http
+        return (await read(model, "")).served_version("")
 
     # --- gRPC --------------------------------------------------------------------------------------------------------
 

@@ -270,7 +270,7 @@ class InProcessClient:
 
     def _failed(self, error: TritonError) -> PreflightError:
         return PreflightError(
-            _REASONS.get(error.code, Reason.PROTOCOL), f"{self.target.url} said {error.code}: {error}"
+            _REASONS.get(error.code, Reason.PROTOCOL), f"{self.target.url} reported {error.code}: {error}"
         )
 
     def _no_trace(self) -> PreflightError:

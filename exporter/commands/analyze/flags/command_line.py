@@ -38,17 +38,17 @@ def parse(words: Sequence[str]) -> CommandLine:
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:
-        raise ConfigError([*draft.faults, *error.faults]) from None
-    if draft.faults:
-        raise ConfigError(draft.faults)
+        raise ConfigError([*draft.problems, *error.problems]) from None
+    if draft.problems:
+        raise ConfigError(draft.problems)
     return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices))
 
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:
     """The values of the words, before the configuration's own checks."""
-    given, faults = split(words, FLAGS)
+    given, problems = split(words, FLAGS)
     draft = Draft()
-    draft.faults += faults
+    draft.problems += problems
     settings: dict[str, Any] = {}
     for one in given:
         _take(draft, settings, one)

@@ -22,7 +22,7 @@ class Draft:
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
-        self.faults: list[str] = []
+        self.problems: list[str] = []
         self.notices: list[str] = []
         self._values: dict[Path, object] = {}
         self._sources: dict[Path, str] = {}
@@ -48,7 +48,7 @@ class Draft:
 
     def problem(self, name: str, problem: str) -> None:
         """Something is wrong with the flag `name`."""
-        self.faults.append(f"{name}: {problem}")
+        self.problems.append(f"{name}: {problem}")
 
     @property
     def document(self) -> dict[str, Any]:
