@@ -37,7 +37,7 @@ COUNTED_FEWER = (
 
 @dataclass(frozen=True, slots=True)
 class OurShare:
-    """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `answered`
+    """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `responded`
     were ok, give or take `edge`. A decoupled model's requests, too, are counted between their start and their end."""
 
     requests: int

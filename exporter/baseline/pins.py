@@ -101,7 +101,7 @@ def _is_due(state: VersionState, span_ns: int, probe: Probe, least: int, now_uni
 
 
 def _first_unix_s(state: VersionState) -> float:
-    """The first sweep that a pin may be made of: where somebody pinned what the level became, none of before."""
+    """The first sweep that a pin may be made of: after an operator pinned the new level, none from before."""
     return max(state.history.first_unix_s, state.pin.began_unix_s if state.pin else 0.0)
 
 

@@ -34,7 +34,7 @@ _PROBE_PLACEHOLDER = {"name": "x", "target": "x", "model": "x", "schedule": {"ev
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A target or probe as far as it is valid: what is under the keys in `broken` is a stand-in."""
+    """A target or probe as far as it is valid: what is under the keys in `broken` is a placeholder."""
 
     settings: Any
     broken: frozenset[str]

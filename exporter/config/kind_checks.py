@@ -1,6 +1,6 @@
 """What must hold between a target's kind and the rest: not every kind of server can do all that a probe can ask.
 
-Pure. What is refused here would fail at each request, or be left out without a word. What a kind has and lacks stands
+Pure. What is refused here would fail at each request, or be left out silently. What a kind has and lacks is
 in `exporter.core.kinds`; here is how a probe asks for it.
 """
 
@@ -73,12 +73,12 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
 
 
 def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
-    """Limits on tokens, where nothing is counted in tokens or nobody sees when they come."""
+    """Limits on tokens, where nothing is counted in tokens or their times are not seen."""
     for key in probe.slo.of_tokens if probe.slo else ():
         if not KINDS[kind].takes_prompts:
             yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
         elif not probe.streaming:
-            yield ("slo", key), "needs streaming: true, or nobody sees when a token comes"
+            yield ("slo", key), "needs streaming: true, since only a stream shows when a token comes"
 
 
 def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:

@@ -113,7 +113,7 @@ def _named_by_headers(root: Mapping[str, Any]) -> set[str]:
 
 
 def _inner(value: Any, *keys: str) -> Any:
-    """What stands below these keys; None where they don't lead on."""
+    """The value below these keys; None where they don't lead on."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

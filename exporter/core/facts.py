@@ -35,7 +35,7 @@ class ModelKey:
 
     @classmethod
     def parse(cls, text: str) -> ModelKey:
-        """MODEL or MODEL:VERSION. Versions are numbers: what else stands behind a colon is of the name."""
+        """MODEL or MODEL:VERSION. Versions are numbers: anything else behind a colon belongs to the name."""
         name, colon, version = text.rpartition(":")
         return cls(name, version) if colon and name and version.isdecimal() else cls(text)
 

@@ -37,7 +37,7 @@ class Header:
 class TlsOptions:
     """How a TLS server is verified, and the client certificate to present. Paths are PEM files (of our own certificate
     and key also DER); "" takes the system's CAs. `verify` is the chain of the server's certificate, `verify_host` the
-    name in it, which nobody checks without the chain."""
+    name in it, which is not checked without the chain."""
 
     ca_file: str = ""
     cert_file: str = ""

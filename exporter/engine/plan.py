@@ -1,4 +1,4 @@
-"""What crosses the border to a worker process, and the seam at which workers of another make can stand."""
+"""What crosses the border to a worker process, and the seam at which workers of another kind can be used."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from exporter.core.facts import ModelFacts
 from exporter.payload.shapes import shape_text
 
 MAX_COPIED_BYTES = 1 << 30
-"""Of requests in which steps stand several times. They are in memory twice: as tensors, and encoded."""
+"""Of requests in which steps occur several times. They are in memory twice: as tensors, and encoded."""
 
 Tensor = npt.NDArray[np.generic]
 Tensors = Mapping[str, Tensor]
@@ -50,7 +50,7 @@ def round_robin(steps: Sequence[Step], facts: ModelFacts, batch_size: int) -> li
     """The requests that are sent in turn until they begin again, with the batch dimension where the model has one.
 
     Element i of the k-th request is step (k * batch_size + i) mod steps, as in perf_analyzer, so that all steps are
-    sent equally often: each stands in batch_size / gcd(steps, batch_size) of them. Raises InputError where steps that
+    sent equally often: each occurs in batch_size / gcd(steps, batch_size) of them. Raises InputError where steps that
     meet in one batch do not fit together, or where so many copies are too much for the memory.
     """
     if facts.max_batch_size == 0:

@@ -178,7 +178,7 @@ def _make_file() -> tuple[str, int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if exists(name):
                 return name, descriptor
-        # Somebody who looked for orphans came between.
+        # Another process that looked for orphans came between.
         os.close(descriptor)
 
 

@@ -3,7 +3,7 @@
 Pure: it knows neither loops nor clocks. Time comes in as `now_ns`, what to do comes out as decisions. It must not know
 how a sweep is run or why a probe is due.
 
-Every offer ends as exactly one decision, a start or a skip, at once or later: nobody is lost.
+Every offer ends as exactly one decision, a start or a skip, at once or later: none is lost.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Admission:
         return decisions
 
     def offer_extra(self, probe: Probe) -> SkipReason | None:
-        """A sweep of the probe is wanted beside its scheduled ones, by somebody who doesn't wait for a turn: starts it
+        """A sweep of the probe is wanted beside its scheduled ones, by a caller that doesn't wait for a turn: starts it
         as that of `extra_of(probe)`, or returns why not."""
         extra = extra_of(probe)
         if self._draining:
@@ -141,7 +141,7 @@ class Admission:
         return decisions
 
     def next_expiry_ns(self) -> int | None:
-        """When `expire` has something to do next; None while nobody waits."""
+        """When `expire` has something to do next; None while none waits."""
         while self._deadlines:
             deadline_ns, key = self._deadlines[0]
             waiter = self._line.get(key)

@@ -19,7 +19,7 @@ class PageSnapshots:
 
     @property
     def there(self) -> bool:
-        """Whether the target names such a page. What stands on it is only known once the model was asked something."""
+        """Whether the target names such a page. Its content is only known once the model was asked something."""
         return bool(self._target.metrics_url)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:

@@ -1,6 +1,6 @@
 """What any kind's control plane reports, within bounds, before anything else sees it: names, versions, counts.
 
-A kind need not think of it: `BoundedControl` stands before each. Facts that a sweep cannot do without, and that are
+A kind need not think of it: `BoundedControl` wraps each. Facts that a sweep cannot do without, and that are
 beyond a bound, fail it; a server's mere descriptions are cut, or left out.
 """
 
@@ -88,7 +88,7 @@ class BoundedControl:
 
 
 def bounded_facts(facts: ModelFacts) -> ModelFacts:
-    """The facts, with names that can stand anywhere. Raises ValueError where tensors are beyond a bound: they are sent
+    """The facts, with names that are safe anywhere. Raises ValueError where tensors are beyond a bound: they are sent
     back as they are."""
     for kind, specs in (("inputs", facts.inputs), ("outputs", facts.outputs)):
         if len(specs) > TENSORS:

@@ -81,7 +81,7 @@ class GrpcCalls:
 
 
 class _ControlCall(Call):
-    """A call that somebody awaits. `status` is the server's, where it gave one."""
+    """A call that is awaited. `status` is the server's, where it gave one."""
 
     __slots__ = ("ended", "status")
 
@@ -108,7 +108,7 @@ class _ControlChannel(GrpcChannel):
 
 
 _CALLS_AT_A_TIME = 64
-"""Nobody asks more at once; what waits for a connection has no limit of its own."""
+"""No caller sends more at once; what waits for a connection has no limit of its own."""
 
 
 def _end(call: Any) -> None:

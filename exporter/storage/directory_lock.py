@@ -65,7 +65,7 @@ class DirectoryLock:
         self._fd = fd
 
     def _still_held(self) -> bool:
-        """Whether we have the lock, and on the file that another process would find: not if somebody removed it."""
+        """Whether we have the lock, and on the file that another process would find: not if it was removed."""
         if self._fd is None:
             return False
         try:

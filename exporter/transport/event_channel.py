@@ -59,7 +59,7 @@ class EventReader(Protocol):
         """The text in the body of a response whose status is an error; "" if the raw body is more useful."""
 
     def hidden(self, text: str) -> str:
-        """An error's text without what it repeats of the prompt: that is nobody's to read in a log."""
+        """An error's text without what it repeats of the prompt: that does not belong in a log."""
 
     def end(self) -> TokenCounts:
         """The response is complete. Raises ProtocolError if something of it is missing."""

@@ -186,7 +186,7 @@ class StreamLink(GrpcLink):
 
 
 class GrpcStreamChannel(GrpcChannel):
-    """A `Channel` (transport.call) whose calls go on bidirectional streams and may have any number of responses.
+    """A `Channel` (transport.call) whose calls use bidirectional streams and may have any number of responses.
 
     A call that is given up has its stream reset: that is how a server learns of it, and no other way keeps
     later responses to that call apart from the next one's.

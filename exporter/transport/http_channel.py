@@ -169,7 +169,7 @@ class HttpChannel:
         call = self._call
         assert call is not None
         client = self._client
-        # A response that overtook its request leaves a connection that nobody can use any more.
+        # A response that overtook its request leaves a connection that cannot be used any more.
         if not client.keep_alive or not call.send_done_ns:
             self._connection.close()
         self._call = None

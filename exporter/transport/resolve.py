@@ -87,6 +87,6 @@ def _next_first(host: str, port: int, found: list[Address]) -> list[Address]:
     if not left:
         round_.clear()
         left = replicas
-    chosen = random.choice(left)  # noqa: S311  # nobody gains by guessing it
+    chosen = random.choice(left)  # noqa: S311  # guessing it gains nothing
     round_.add(chosen[1])
     return [chosen, *(entry for entry in found if entry != chosen)]

@@ -82,7 +82,7 @@ class ConnectionLimiter(ServerState):
         self._waiting[client] = None
 
     def end_waits(self) -> None:
-        """Nobody is waited for any more."""
+        """No client is waited for any more."""
         for client in tuple(self._waiting):
             client.transport.abort()
 
@@ -145,7 +145,7 @@ class ClientConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         self.transport.pause_reading()  # over TLS it would else take in all that comes until the client closes, too
         if self.cycle is not None and not self.cycle.response_complete:
-            # The application may still respond to the request whose body is broken: nobody listens any more.
+            # The application may still respond to the request whose body is broken: no client listens any more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

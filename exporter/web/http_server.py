@@ -116,7 +116,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",  # a line for each malformed request would let anybody fill the log
+        log_level="error",  # a line for each malformed request would let any client fill the log
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -1,8 +1,8 @@
 """HTTP/1.1, the client's side: requests to bytes, bytes to one response at a time. No IO, no clock.
 
-Owns framing and its limits; `httptools` (llhttp) parses. Nobody pays for what is not looked at: while all goes well
+Owns framing and its limits; `httptools` (llhttp) parses. What is not read costs nothing: while all goes well
 no header and no body becomes an object. The first bytes of the response are kept as they came, and headers or an
-error's text are taken from them when somebody asks.
+error's text are taken from them when needed.
 
 A response that begins with a head seen before and is as long is not parsed again: see `_remember`.
 """
@@ -135,7 +135,7 @@ class Http1Client:
     def _remember(self, data: bytes) -> None:
         """Keeps the head of a complete response that came in one read, for `receive` to know it by.
 
-        Sound, because the parser stands between two responses then: a 200 whose framing is its Content-Length, and
+        Sound, because the parser is between two responses then: a 200 whose framing is its Content-Length, and
         which is followed by nothing, leaves it there whatever the body holds (llhttp refuses a Transfer-Encoding or a
         second length beside it). So the same head with a body of the same length means the same, and the parser need
         not see it. A server's heads are mostly constant.

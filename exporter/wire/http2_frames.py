@@ -88,7 +88,7 @@ def settings_frame(settings: dict[int, int]) -> bytes:
 
 
 def window_update_frame(stream_id: int, increment: int) -> bytes:
-    """Room for `increment` more bytes, on a stream or (0) on the connection."""
+    """Window for `increment` more bytes, on a stream or (0) on the connection."""
     return frame(WINDOW_UPDATE, 0, stream_id, _UINT32.pack(increment))
 
 

@@ -166,7 +166,7 @@ class _SharedLevel:
                 await self.stop()
 
     def _meet(self) -> None:
-        """Lets the members go on once all are as far."""
+        """Lets the members continue once all are as far."""
         if self._stopped:
             return
         if self._running == {0}:

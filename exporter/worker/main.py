@@ -157,7 +157,7 @@ class Host:
         async def publish(event: MemberEvent) -> None:
             await self._send(Reply(serial, event, last=isinstance(event, LevelEnd)))
 
-        if serial == self._stopped_serial:  # nobody waits for it any more
+        if serial == self._stopped_serial:  # no caller waits for it any more
             return
         await self._session.run_level(what.plan, publish)
 

@@ -139,8 +139,8 @@ class WorkerPool:
             raise
 
     def _started(self, starting: asyncio.Future[LocalWorker]) -> None:
-        """A worker came up, or did not, for which nobody waits any more."""
-        if starting not in self._starting:  # somebody does again, or the pool is closed
+        """A worker came up, or did not, for which no caller waits any more."""
+        if starting not in self._starting:  # a caller does again, or the pool is closed
             return
         self._starting.remove(starting)
         if starting.cancelled():

@@ -221,7 +221,7 @@ def test_what_is_expected_in_a_shape_that_only_json_can_state(tmp_path: Path) ->
     ("names", "problem"),
     [
         (["empty"], "{0}/empty: has 0 files; from 1 to 1000 are allowed"),
-        (["empty", "a.json"], "{0}/empty: a directory stands alone; give one directory, or JSON files"),
+        (["empty", "a.json"], "{0}/empty: a directory excludes other paths; give one directory, or JSON files"),
         (["pipe"], "{0}/pipe: is no file"),
         (["none.json"], "{0}/none.json: cannot be read: No such file or directory"),
     ],

@@ -250,7 +250,7 @@ async def test_an_error_whose_final_flag_is_apart(
 
 
 async def test_a_request_that_is_given_up_is_abandoned(triton_installation: Path, worker: LocalWorker) -> None:
-    """The model takes 10 ms, and nobody waits for more than 3."""
+    """The model takes 10 ms, and no caller waits for more than 3."""
     options = MeasurementOptions(window_ns=200 * MS, request_timeout_ns=3 * MS)
     rules = StopRules(max_error_ratio=1.0, error_min_requests=1000)
     it = probe(target(triton_installation), "delay", measurement=options, stop=rules)

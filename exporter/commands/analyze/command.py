@@ -163,7 +163,7 @@ _PRINTED_HEAD = """\
 
 class _ProbeDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Nobody reads an alias gladly."""
+        """Aliases are hard to read."""
         return True
 
 

@@ -1,7 +1,7 @@
 """The service kind `tfserving`: TensorFlow Serving's Predict, by gRPC and by REST.
 
 Owns what its requests look like. All of it is encoded before a level starts; the protocol is our own part of theirs
-(tfserving.proto), so that nobody needs TensorFlow.
+(tfserving.proto), so that TensorFlow is not needed.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class SharedMemory:
         return _split(areas, [len(step) for step in sizes])
 
     async def place_outputs(self, sizes: Sequence[int], places: int) -> list[list[Area]]:
-        """Room for outputs of these sizes, for each place of its own. Raises InputError and PreflightError."""
+        """Space for outputs of these sizes, for each place of its own. Raises InputError and PreflightError."""
         if (size := sum(sizes) * places) > SHARED_OUTPUT_BYTES:
             text = f"input.shared_memory: outputs of {sum(sizes)} bytes, for each of {places} requests in flight"
             raise InputError(f"{text}: expected at most {SHARED_OUTPUT_BYTES} bytes, found {size}")

@@ -23,7 +23,7 @@ MAX_REQUESTS = 50_000
 """Encoded requests of a level. Beyond, several places in flight write their outputs to the same memory."""
 
 Placed = tuple[TensorSpec, tuple[int, ...], Area]
-"""A tensor, its shape (nobody's affair with outputs), and where it lies."""
+"""A tensor, its shape (irrelevant for outputs), and where it lies."""
 
 
 @dataclass(slots=True)

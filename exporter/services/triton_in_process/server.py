@@ -227,7 +227,7 @@ class TritonServer:
             self.library.check(error)
 
     def forget(self, token: int) -> None:
-        """What still comes for that request is of no use to anybody."""
+        """What still comes for that request is dropped."""
         self._handover.takers[token] = None
 
     def discard(self, prepared: Iterable[Prepared]) -> None:
@@ -249,7 +249,7 @@ class TritonServer:
 
     def _options(self, directory: Path) -> list[tuple[Any, ...]]:
         """What differs from Triton's own defaults. Only the models that are asked for are loaded, and one of them that
-        is broken does not make the server itself unready. Nobody reads its metrics page, and its log goes to a file,
+        is broken does not make the server itself unready. Its metrics page is not read, and its log goes to a file,
         for what it reports about a model that does not load."""
         return [
             ("ModelRepositoryPath", str(Path(self._target.model_repository).resolve()).encode()),

@@ -114,7 +114,7 @@ def _template(probe: Probe, facts: ModelFacts, tensors: Tensors, request_id: str
 
 
 class InProcessChannel:
-    """A `Channel` (transport.call). A call that is given up is forgotten: the library lets nobody cancel a request of
+    """A `Channel` (transport.call). A call that is given up is forgotten: the library has no cancelling of a request of
     which it is not known whether it is still there."""
 
     capacity = 65_536

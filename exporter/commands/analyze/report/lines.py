@@ -1,7 +1,7 @@
 """The lines of the terminal report, in perf_analyzer's layout to the last blank (2.60, as it was seen to print them),
 so that what reads its output reads ours.
 
-Lines of our own stand beside them only where something is not as it should be, or under verbose. Pure: no IO.
+Lines of our own appear only where something is not as it should be, or under verbose. Pure: no IO.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LATE_RATIO = 1.1
 _GPU_SOURCES = (GpuSource.TRITON, GpuSource.DCGM, GpuSource.NVML)
 """Triton's own first: its page is what perf_analyzer reads."""
 _MIG_PREFIX = "MIG-"
-"""Of NVML's uuids of MIG instances, which stand beside the whole GPU."""
+"""Of NVML's uuids of MIG instances, which appear beside the whole GPU."""
 MAX_GPUS = 16
 """More are reported in files only."""
 
