@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "packaging"))
-
-from check_wording import found, words  # noqa: E402
-
-LISTED = words()
+Places = Callable[[str, str], list[str]]
 
 
-def places(name: str, text: str) -> list[str]:
-    return list(found(Path(name), text, LISTED))
+@pytest.fixture(scope="module")
+def places() -> Places:
+    """The findings in the text of a file of this name."""
+    spec = importlib.util.spec_from_file_location("check_wording", ROOT / "packaging" / "check_wording.py")
+    assert spec is not None
+    assert spec.loader is not None
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    listed = check.words()
+    return lambda name, text: list(check.found(Path(name), text, listed))
 
 
 def test_the_check_passes() -> None:
@@ -41,7 +47,7 @@ def test_the_spelling_is_right() -> None:
         ('"""One line.\n\nIs held against it.\n"""\n', "held against"),
     ],
 )
-def test_words_of_comments_docstrings_and_messages_are_found(text: str, word: str) -> None:
+def test_words_of_comments_docstrings_and_messages_are_found(places: Places, text: str, word: str) -> None:
     (place,) = places("exporter/x.py", text)
     assert f": {word!r}: write " in place
 
@@ -56,10 +62,10 @@ def test_words_of_comments_docstrings_and_messages_are_found(text: str, word: st
         "# Its hour stands for the whole day\n",
     ],
 )
-def test_code_and_quotations_are_left_alone(text: str) -> None:
+def test_code_and_quotations_are_left_alone(places: Places, text: str) -> None:
     assert places("exporter/x.py", text) == []
 
 
-def test_documents() -> None:
+def test_documents(places: Places) -> None:
     text = "It answers.\n\n```\necho answer\n```\n\nSee [it](answer.md), and `answer`.\n"
     assert places("docs/x.md", text) == ["docs/x.md:1: 'answers': write response, respond"]
