@@ -174,4 +174,4 @@ def test_a_server_must_have_counted_what_it_responded(counted: int, contradicts:
     assert share is not None
     text = contradiction(server(counted, 1, 0, 0), share)
     assert bool(text) is contradicts
-    assert not contradicts or text.startswith("the server counted 90 requests where it responded 95: ")
+    assert not contradicts or text.startswith("the server counted 90 requests but responded to 95: ")

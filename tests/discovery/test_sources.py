@@ -243,8 +243,8 @@ async def test_a_page(page: Page, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (500, b"[]", "http_sd responded 500, not 200"),
-        (302, b"[]", "http_sd responded 302, a redirect to /elsewhere, which is not followed"),
+        (500, b"[]", "http_sd got 500, not 200"),
+        (302, b"[]", "http_sd got 302, a redirect to /elsewhere, which is not followed"),
         (200, b"<html>", "http_sd: Expecting value: line 1 column 1 (char 0)"),
         (200, b"{}", "must be a list of target groups"),
         (200, b" " * 2048 + b"[]", "http_sd: is larger than 0 MiB"),

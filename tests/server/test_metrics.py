@@ -426,7 +426,7 @@ async def test_a_redirect_is_an_error_that_shows_where_to() -> None:
         moved = response(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
         async with serving(moved) as port:
             error = (await read_from(port)).error
-    assert error == f"responded 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
+    assert error == f"got 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
 
 
 async def test_nothing_of_the_environment_reaches_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

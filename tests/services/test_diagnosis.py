@@ -138,7 +138,7 @@ NOW = 1_750_000_000.0
         ("https", Seen(tls=TlsSeen("", NOW, ())), "certificate is not yet valid", "check this machine's clock"),
         ("grpcs", Seen(tls=TlsSeen("h2", NOW, ())), "tlsv13 alert certificate required", "set tls.cert_file"),
         ("https", Seen(tls=TlsSeen("h2", NOW, ())), "closed", "speaks gRPC: use grpcs://127.0.0.1:8000"),
-        ("https", Seen(HttpSeen(404, "envoy"), tls=TlsSeen("h2", NOW, ())), "404", "responded by envoy, not by Triton"),
+        ("https", Seen(HttpSeen(404, "envoy"), tls=TlsSeen("h2", NOW, ())), "404", "served by envoy, not by Triton"),
         ("http", Seen(HttpSeen(404, "envoy")), "404", "add the path: http://127.0.0.1:8000/PATH"),
         ("http", Seen(HttpSeen(400)), "not live", ""),
         ("http", Seen(HttpSeen(200, content_type="application/json")), "x", ""),

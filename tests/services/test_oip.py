@@ -72,7 +72,7 @@ def test_with_the_extension_they_go_in_binary_form() -> None:
 @pytest.mark.parametrize(
     ("datatype", "value", "text"),
     [
-        ("FP16", np.zeros(1, np.float16), "'X': the server takes no binary tensors over HTTP, and FP16 has no other"),
+        ("FP16", np.zeros(1, np.float16), "'X': the server takes no binary tensors over HTTP, which FP16 needs"),
         ("FP32", np.array([np.nan], np.float32), "'X': has NaN or Infinity, which JSON cannot express"),
         ("BYTES", np.array([b"\xff"], np.object_), "'X': has bytes that are no UTF-8 text"),
     ],
@@ -163,7 +163,7 @@ FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
         Reason.BAD_INPUT,
         "input 'A' of model 'm': the server does not report",
     ),
-    ({"/v2/models/m": (200, KNOWN_INPUT)}, InputOptions(batch_size=2), Reason.BAD_INPUT, "reports no batch dimension"),
+    ({"/v2/models/m": (200, KNOWN_INPUT)}, InputOptions(batch_size=2), Reason.BAD_INPUT, "has no batch dimension"),
     (
         {"/v2/models/m/ready": (404, ""), "/v2/models/m": (404, '{"error": "no m"}')},
         InputOptions(),

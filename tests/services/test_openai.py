@@ -408,7 +408,7 @@ async def test_neither_page_is_needed() -> None:
         ({"/v1/models": MODELS}, "x", Reason.MODEL_UNKNOWN, "lists no model 'x'; it has 'm', 'b'"),
         ({"/health": (503, '{"error": "Loading model"}')}, "m", Reason.SERVER_NOT_READY, "Loading model"),
         ({"/v1/models": (401, '{"error": "bad key"}')}, "m", Reason.AUTH, "bad key"),
-        ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "responded what is no JSON"),
+        ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "no list of models"),
         ({"/v1/models": (302, "")}, "m", Reason.PROTOCOL, "HTTP 302"),
     ],

@@ -467,7 +467,7 @@ async def test_the_version_of_a_label_over_rest(reported: dict[str, str], served
     [
         ({"/v1/models/m": (404, '{"error": "Could not find any versions"}')}, Reason.MODEL_UNKNOWN, "HTTP 404: "),
         ({"/v1/models/m": (401, "")}, Reason.AUTH, "HTTP 401"),
-        ({"/v1/models/m": (200, "<html>")}, Reason.PROTOCOL, "responded what is no JSON"),
+        ({"/v1/models/m": (200, "<html>")}, Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models/m": (200, '{"model_version_status": 3}')}, Reason.PROTOCOL, "not TensorFlow Serving's"),
         ({"/v1/models/m": (200, "{}")}, Reason.MODEL_NOT_READY, "it has no version"),
         ({"/v1/models/m/metadata": (200, "{}")}, Reason.PROTOCOL, "sent no signatures"),

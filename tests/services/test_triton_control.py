@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
         Reason.SERVER_NOT_READY,
         r"not ready; of its models: b version 1 unavailable \(no file\)$",
     ),
-    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "responded what is no JSON"),
+    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "sent a response that is not JSON"),
     "other JSON": (pages({**LIVE, "/v2": (200, '{"name":{}}')}), Reason.PROTOCOL, "JSON that is not Triton's"),
     "no index": (pages({**LIVE, **META}), Reason.MODEL_NOT_READY, "repository index cannot be read"),
     "unknown": (

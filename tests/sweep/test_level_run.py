@@ -324,7 +324,7 @@ def test_a_server_that_counted_too_few_gives_a_note_and_no_figure() -> None:
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert (measurement.server, measurement.foreign_requests) == (None, None)
-    assert measurement.server_note.startswith("the server counted 10 requests where it responded 20: ")
+    assert measurement.server_note.startswith("the server counted 10 requests but responded to 20: ")
     assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
 
 
@@ -336,7 +336,7 @@ def test_a_server_that_counted_too_few_of_a_decoupled_model_too(decoupled: bool)
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert measurement.server is None
-    assert measurement.server_note.startswith("the server counted 10 requests where it responded 20: ")
+    assert measurement.server_note.startswith("the server counted 10 requests but responded to 20: ")
 
 
 def moved(**counts: int) -> ServerSnapshot:

@@ -100,7 +100,7 @@ async def test_they_are_put_back_however_the_sweep_ends(error: BaseException | N
 async def test_they_are_put_back_when_their_setting_was_cut_off() -> None:
     """It may have reached the server."""
     server: Any = Server(hangs=(2,))
-    with pytest.raises(PreflightError, match=r"not responded within 0\.05 s"):
+    with pytest.raises(PreflightError, match=r"got no response within 0\.05 s"):
         async with server_settings(PROBE, lambda target: server):
             raise AssertionError("the sweep must not run")
     assert (server.calls, server.closed) == (3, True)

@@ -162,7 +162,7 @@ def test_many_responses_on_one_connection_leave_no_trace_of_each_other() -> None
 def test_bytes_without_a_request_are_an_error_and_empty_lines_are_not() -> None:
     client = Http1Client()
     assert not client.receive(b"\r\n")
-    with pytest.raises(ProtocolError, match="response no request"):
+    with pytest.raises(ProtocolError, match="belong to no request"):
         client.receive(OK)
 
 
