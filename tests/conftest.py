@@ -47,7 +47,7 @@ SLOW_PLACES = (
     *("payload/test_memory.py", "payload/test_regions.py"),
     *(f"services/test_{name}.py" for name in ("dead_hosts", "example", "triton_control")),
     *("transport/test_grpc_bounds.py", "transport/test_large_bodies.py"),
-    *("web/test_client_connection.py", "web/test_request_check.py"),
+    *(f"web/test_{name}.py" for name in ("api_routes", "browser", "client_connection", "request_check")),
 )
 """Below the tests' folder. Each of them costs seconds; `-m fast` does not even read them."""
 NUMPY_1_FIXTURE = "numpy_1_environment"

@@ -37,6 +37,8 @@ COMPONENT_COLORS: Final = {
     "compute_input": "light-green",
     "compute_infer": "green",
     "compute_output": "dark-green",
+    "prefill": "light-green",
+    "decode": "green",
     "composing": "semi-dark-yellow",
     "cache_hit": "light-purple",
     "cache_miss": "dark-purple",

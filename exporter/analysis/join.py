@@ -15,7 +15,16 @@ from exporter.core.window import RecordColumns, Window
 FOREIGN_LIMIT_RATIO = 0.05
 """Part of the server's requests that may be other clients' before its means contain no information about ours."""
 
-_SERVER_PARTS = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+_SERVER_PARTS = (
+    "queue",
+    "compute_input",
+    "compute_infer",
+    "compute_output",
+    "cache_hit",
+    "cache_miss",
+    "prefill",
+    "decode",
+)
 COMPONENTS = ("client_send", "client_receive", "network", "server_overhead", *_SERVER_PARTS, "composing")
 """All that a breakdown can have; `composing` takes the place of the computing of an ensemble."""
 

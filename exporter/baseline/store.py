@@ -52,6 +52,11 @@ class BaselineStore:
         self._opinion = SecondOpinion()
 
     @property
+    def write_problem(self) -> str:
+        """Why the last write of a baseline failed; "" if it did not."""
+        return self._writer.problem
+
+    @property
     def write_errors(self) -> int:
         """How many writes failed since the start."""
         return self._writer.errors
@@ -187,6 +192,7 @@ class _Writer:
 
     def __init__(self, directory: Path, claim: Callable[[], object]) -> None:
         self.errors = 0
+        self.problem = ""
         self._claim = claim
         self._directory = directory
         self._lock = threading.Lock()
@@ -232,7 +238,10 @@ class _Writer:
             if not self._failing and self._log_rarely.passes("failed"):
                 _log.warning("baseline file cannot be written", extra=fields(file=str(path), error=str(error)))
             self._failing = True
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            self.problem = f"the baseline file {path} cannot be written: {reason}"
         else:
             if self._failing and self._log_rarely.passes("over"):
                 _log.info("baseline files are written again", extra=fields(file=str(path)))
             self._failing = False
+            self.problem = ""

@@ -32,6 +32,7 @@ ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "input.content_type": lambda probe: probe.input.content_type,
     "input.shapes": lambda probe: probe.input.shapes,
     "input.prompt": lambda probe: "prompt" in probe.input.model_fields_set,
+    "input.prompt.endpoint": lambda probe: "endpoint" in probe.input.prompt.model_fields_set,
     "validation": lambda probe: probe.validation,
     "server_settings": lambda probe: probe.server_settings,
     "validation.reference_model": lambda probe: probe.validation and probe.validation.reference_model,

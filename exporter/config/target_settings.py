@@ -121,7 +121,7 @@ class TargetSettings(Section):
         default="triton",
         description="What serves there: Triton, Triton as a library in our own process (`triton_in_process`), another "
         "server of the Open Inference Protocol (`oip`), TensorFlow Serving, TorchServe, or a server of "
-        "OpenAI's HTTP API (`openai`). See "
+        "OpenAI's HTTP API (`openai`) or Triton's generate extension (`triton_generate`). See "
         "[service kinds](service-kinds.md).",
     )
     url: Annotated[text.Endpoint, PlainValidator(text.parse_endpoint)] | None = Field(

@@ -55,7 +55,7 @@ REFUSED_HEADERS = frozenset(_HEADERS_OF_CLIENTS.split())
 
 _LABELS_OF_PROMETHEUS = "job instance endpoint namespace pod container service node le quantile alertname severity"
 _LABELS_OF_METRICS = """
-    target probe model mode level percentile unit component gpu source composing_model slo signal tier outcome
+    target probe model mode level percentile unit component gpu source composing_model slo signal tier counted outcome
     status reason collector metrics_instance hash
     url group kind protocol version served_version backend platform batch_size priority variant variant_group
     config_hash probe_config_hash model_config_hash

@@ -122,6 +122,8 @@ class ModelStatistics:
     compute_output: DurationStat = DurationStat()
     cache_hit: DurationStat = DurationStat()
     cache_miss: DurationStat = DurationStat()
+    prefill: DurationStat = DurationStat()
+    decode: DurationStat = DurationStat()
     batches: tuple[BatchStat, ...] = ()
 
     @property

@@ -154,6 +154,32 @@ KINDS: Final[dict[str, Kind]] = {
         metrics_page="8000/metrics",
         own=frozenset({"input.prompt"}),
         lacks=_PROMPTS,
+        families={
+            # vLLM: counters by the reason of the end, and histograms, in seconds.
+            "vllm:request_success_total": (Take("success"),),
+            "vllm:e2e_request_latency_seconds_sum": (Take("success", NS),),
+            "vllm:request_queue_time_seconds_sum": (Take("queue", NS),),
+            "vllm:request_prefill_time_seconds_sum": (Take("prefill", NS),),
+            "vllm:request_decode_time_seconds_sum": (Take("decode", NS),),
+            # NIM: the same without queue and parts.
+            "request_success_total": (Take("success"),),
+            "request_failure_total": (Take("fail"),),
+            "e2e_request_latency_seconds_sum": (Take("success", NS),),
+            # TensorRT-LLM's own server.
+            "trtllm_request_success_total": (Take("success"),),
+            "trtllm_e2e_request_latency_seconds_sum": (Take("success", NS),),
+            "trtllm_request_queue_time_seconds_sum": (Take("queue", NS),),
+        },
+        takes_prompts=True,
+    ),
+    "triton_generate": Kind(
+        ports={"http": 8000, "https": 443},
+        metrics_page="8002/metrics",
+        own=frozenset({"input.prompt"}),
+        lacks={
+            **_PROMPTS,
+            "input.prompt.endpoint": "has no meaning: {kind} asks /v2/models/MODEL/generate, or generate_stream",
+        },
         takes_prompts=True,
     ),
 }

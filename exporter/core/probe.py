@@ -361,7 +361,7 @@ class Tier:
     also_over: str = ""
 
 
-PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,))
+PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,), also_over="slow")
 
 WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99), also_over="slow")
 

@@ -93,6 +93,8 @@ class ServerMetrics:
     up: bool
     error: str = ""
     pending_requests_max: float | None = None
+    running_requests_max: float | None = None
+    kv_cache_usage_ratio_max: float | None = None
     cpu_utilization_ratio: float | None = None
     cpu_memory_used_bytes: float | None = None
     pinned_memory_used_bytes: float | None = None

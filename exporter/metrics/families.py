@@ -407,6 +407,13 @@ REGRESSION = _family(
     + " Absent where no verdict is given, and for tier page while the baseline is provisional.",
     (*L, "signal", "tier"),
 )
+REGRESSION_SWEEPS = _family(
+    "gauge",
+    "regression_sweeps",
+    "How many of the last sweeps were bad (counted: bad), of how many (judged)." + _VERDICT + " Absent unless the "
+    "regression of this tier holds.",
+    (*L, "signal", "tier", "counted"),
+)
 VERDICT_WITHHELD = _family(
     "gauge",
     "verdict_withheld",

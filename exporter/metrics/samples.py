@@ -286,6 +286,10 @@ def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None
             lines.add(f.BASELINE_VERSION_RATIO, signal_labels, each.version_ratio)
         for tier, holds in each.tiers.items():
             lines.add(f.REGRESSION, f"{signal_labels},{label('tier', tier)}", holds)
+            if holds and tier in each.counts:
+                bad, judged, _ = each.counts[tier]
+                for counted, value in (("bad", bad), ("judged", judged)):
+                    lines.add(f.REGRESSION_SWEEPS, f"{signal_labels},{labels(tier=tier, counted=counted)}", value)
     for component, change_ns in verdict.components_ns.items():
         lines.add(f.REGRESSION_COMPONENT, f"{level_labels},{label('component', component)}", change_ns / NS)
     if verdict.pinned_unix_s is not None:

@@ -51,6 +51,7 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         f.SWEEPS_SKIPPED: len(SkipReason),
         f.BASELINE_LATENCY: levels * len(BASELINE_PERCENTILES),
         f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
+        f.REGRESSION_SWEEPS: 2 * levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
         # A signal has one reason at a time.
         f.VERDICT_WITHHELD: levels * len({signal for tier in probe.baseline.tiers for signal in tier.signals}),
         f.BIMODAL_LATENCY: levels * (4 if probe.baseline.enabled else 2),
@@ -81,6 +82,8 @@ def _values(probe: Probe) -> dict[str, int]:
 def _absent_of_tokens(probe: Probe) -> Iterator[Family]:
     if probe.target.takes_prompts:
         yield from (f.FIRST_RESPONSE, f.INTER_RESPONSE, f.RESPONSES_PER_SECOND)
+        if not probe.target.metrics_url:
+            yield from (tf.SERVER_RUNNING, tf.SERVER_KV_CACHE)
     else:
         yield from (family for family in tf.TABLE.families if family not in (tf.GOODPUT, tf.SLO_TOKEN_LIMIT))
     if probe.slo is None or not probe.slo.latency_ns:
@@ -113,5 +116,5 @@ def _absent(probe: Probe) -> Iterator[Family]:
         yield from (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION)
     if not probe.baseline.enabled:
         yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
-        yield from (f.REGRESSION, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)
+        yield from (f.REGRESSION, f.REGRESSION_SWEEPS, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)
         yield from (f.CHANGE_TIME, f.CHANGE_RATIO)

@@ -61,6 +61,17 @@ EARLY_END_RATIO = _family(
     "early_end_ratio",
     "Part of the ok requests that ended before the output tokens that were asked for, 0..1." + _LAST,
 )
+_NO_PAGE = _LAST + " Absent where the target's metrics url does not tell it."
+SERVER_RUNNING = _family(
+    "gauge",
+    "server_running_requests_max",
+    "Most requests that the server worked at at once, of the readings in the merged windows." + _NO_PAGE,
+)
+SERVER_KV_CACHE = _family(
+    "gauge",
+    "server_kv_cache_usage_ratio",
+    "Largest part of the server's kv cache in use, of the readings in the merged windows, 0..1." + _NO_PAGE,
+)
 GOODPUT = _family(
     "gauge",
     "goodput_requests_per_second",

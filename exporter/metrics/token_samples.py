@@ -30,6 +30,13 @@ def add_tokens(lines: Lines, level_labels: str, measurement: Measurement) -> Non
     if tokens.chunks is not None and measurement.duration_ns:
         lines.add(f.OUTPUT_CHUNKS_PER_SECOND, level_labels, tokens.chunks * NS / measurement.duration_ns)
     _add_means(lines, level_labels, tokens)
+    if (page := measurement.server_metrics) is not None:
+        for family, value in (
+            (f.SERVER_RUNNING, page.running_requests_max),
+            (f.SERVER_KV_CACHE, page.kv_cache_usage_ratio_max),
+        ):
+            if value is not None:
+                lines.add(family, level_labels, value)
 
 
 def _add_means(lines: Lines, level_labels: str, tokens: TokenFigures) -> None:

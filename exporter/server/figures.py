@@ -10,9 +10,16 @@ from itertools import pairwise
 from exporter.core.facts import GpuReading, GpuSource, ModelStatistics, ServerReading
 from exporter.core.result import GpuFigures, ServerMetrics
 from exporter.core.units import NS
-from exporter.server import MAX_GPUS
+from exporter.server import MAX_GPUS, token_pages
 
-_AS_FIELDS = ("pending_requests", "cpu_utilization_ratio", "cpu_memory_used_bytes", "pinned_memory_used_bytes")
+_AS_FIELDS = (
+    token_pages.RUNNING,
+    token_pages.KV_CACHE,
+    "pending_requests",
+    "cpu_utilization_ratio",
+    "cpu_memory_used_bytes",
+    "pinned_memory_used_bytes",
+)
 _ENERGY_SOURCES = (GpuSource.NVML, GpuSource.DCGM, GpuSource.TRITON)
 """The hardware's counter first; Triton's is summed up from power readings."""
 
@@ -32,6 +39,8 @@ def server_metrics(readings: Sequence[ServerReading]) -> ServerMetrics | None:
         up=not pages[-1].error,
         error=next((page.error for page in reversed(pages) if page.error), ""),
         pending_requests_max=_largest(_gauge(good, "pending_requests")),
+        running_requests_max=_largest(_gauge(good, token_pages.RUNNING)),
+        kv_cache_usage_ratio_max=_largest(_gauge(good, token_pages.KV_CACHE)),
         cpu_utilization_ratio=_mean(_gauge(good, "cpu_utilization_ratio")),
         cpu_memory_used_bytes=_largest(_gauge(good, "cpu_memory_used_bytes")),
         pinned_memory_used_bytes=_largest(_gauge(good, "pinned_memory_used_bytes")),

@@ -26,7 +26,7 @@ from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_location, clean_text, is_clean_name
-from exporter.server import MAX_GPUS
+from exporter.server import MAX_GPUS, token_pages
 from exporter.server.page_session import PageSession
 
 TIMEOUT_NS = PAGE_MS * NS // 1000
@@ -109,6 +109,7 @@ _KNOWN: Final = frozenset(
         _FIRST_RESPONSE_BUCKET,
         *_TRITON_GPU,
         *_DCGM_GPU,
+        *token_pages.NAMES,
     }
 )
 _OF_A_MODEL: Final = frozenset({*_MODEL_GAUGES, *_MODEL_COUNTERS, *_SUMMARIES, _FIRST_RESPONSE_BUCKET})
@@ -236,6 +237,8 @@ def parse_page(
         elif name in _OF_A_MODEL:
             if labels.get("model") == model and version in ("", labels.get("version", "")):
                 _take_model_sample(sample, gauges, counters)
+        elif name in token_pages.NAMES:
+            token_pages.take(sample, model, gauges, counters)
         else:
             _take_gpu_sample(sample, gpus)
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))

@@ -62,4 +62,6 @@ def _statistics(model: str, version: str, counts: Mapping[str, int], times_ns: M
         compute_input=stat("compute_input"),
         compute_infer=stat("compute_infer"),
         compute_output=stat("compute_output"),
+        prefill=stat("prefill"),
+        decode=stat("decode"),
     )

@@ -43,6 +43,12 @@ def _openai() -> Service:
     return OpenAiService()
 
 
+def _triton_generate() -> Service:
+    from exporter.services.triton_generate import GenerateService
+
+    return GenerateService()
+
+
 SERVICES: dict[str, Callable[[], Service]] = {
     "triton": _triton,
     "triton_in_process": _triton_in_process,
@@ -50,5 +56,6 @@ SERVICES: dict[str, Callable[[], Service]] = {
     "tfserving": _tfserving,
     "torchserve": _torchserve,
     "openai": _openai,
+    "triton_generate": _triton_generate,
 }
 """What makes the service of each kind that a target may have."""

@@ -164,6 +164,11 @@ class Board:
         self._kept = self._state_file.load() if self._state_file else {}
 
     @property
+    def state_write_problem(self) -> str:
+        """Why the state file is not written now; "" where it is."""
+        return self._state_file.write_problem if self._state_file else ""
+
+    @property
     def state_write_errors(self) -> int:
         """How many writes of the state file failed since the start."""
         return self._state_file.write_errors if self._state_file else 0

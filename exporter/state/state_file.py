@@ -60,12 +60,18 @@ class StateFile:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-file")
         self._write_errors = 0
         self._failing = False
+        self._write_problem = ""
         self._log_rarely = Throttle()
 
     @property
     def write_errors(self) -> int:
         """How many writes failed since the start."""
         return self._write_errors
+
+    @property
+    def write_problem(self) -> str:
+        """Why the last write failed; "" if it did not."""
+        return self._write_problem
 
     def load(self) -> dict[ProbeKey, LastTimes]:
         """What was kept. A missing file is an empty one; a damaged one is set aside beside it, logged, and empty."""
@@ -116,10 +122,12 @@ class StateFile:
             if not self._failing and self._log_rarely.passes("failed"):
                 _log.warning("state file %s cannot be written: %s", self._path, error)
             self._failing = True
+            self._write_problem = f"the state file {self._path} cannot be written: {error.strerror or error}"
         else:
             if self._failing and self._log_rarely.passes("over"):
                 _log.info("state file %s is written again", self._path)
             self._failing = False
+            self._write_problem = ""
 
     def _set_aside(self, error: Exception) -> dict[ProbeKey, LastTimes]:
         aside = self._path.with_name(self._path.name + ".damaged")

@@ -25,7 +25,7 @@ class DirectoryLock:
 
     @property
     def refusal(self) -> str:
-        """Who had it when it was last asked for; "" if it was ours."""
+        """Why it was not ours when it was last asked for: who had it, or what the system reported; "" if it was."""
         return self._refusal
 
     def acquire(self) -> bool:
@@ -39,6 +39,10 @@ class DirectoryLock:
                 self._take()
             except LockHeldError as error:
                 self._refusal = str(error)
+                raise
+            except OSError as error:
+                where = self._path.parent
+                self._refusal = f"the {self._what} {where} cannot be written: {error.strerror or error}"
                 raise
             self._refusal = ""
             return True

@@ -202,6 +202,8 @@ def _slo_good(judged: Judged) -> int | None:
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
     # A decoupled model's work continues between its responses: the server's times do not add up to the client's.
     reported = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
+    if reported is not None and judged.probe.target.takes_prompts:
+        receive_ns = 0.0  # while a stream comes the server decodes: that time is its own
     composing = judged.delta.composing if judged.facts.ensemble else None
     return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, reported, composing)
 

@@ -185,7 +185,7 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert {name: row[name] for name in LEVEL_ROW} == LEVEL_ROW
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
-    of_tokens = {"tokens", "goodput_requests_per_second"}
+    of_tokens = {"tokens", "goodput_requests_per_second", "breakdown_prefill_seconds", "breakdown_decode_seconds"}
     assert empty == {"Request Rate", "seed", "reason", "reason_text", "percentiles", *of_tokens, *SERVER_SIDE}
 
 

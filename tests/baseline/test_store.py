@@ -203,11 +203,13 @@ def test_a_full_disk_keeps_the_file_that_there_was(small_disk: Path, caplog: pyt
         store.put("addsub", make_baselines(rows=8064))
         assert becomes_true(lambda errors=errors: store.write_errors == errors)  # type: ignore[misc]
     assert path.read_bytes() == kept
+    assert becomes_true(lambda: store.write_problem.endswith(f"{path} cannot be written: No space left on device"))
     assert [record.message for record in caplog.records] == ["baseline file cannot be written"]
     assert "No space left on device" in caplog.records[0].fields["error"]  # type: ignore[attr-defined]
     ballast.unlink()
     store.put("addsub", make_baselines(rows=8064))
     store.close()
+    assert store.write_problem == ""
     assert BaselineStore(small_disk).state("addsub") == make_baselines(rows=8064)
     assert caplog.records[-1].message == "baseline files are written again"
 

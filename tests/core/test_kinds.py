@@ -59,4 +59,4 @@ def test_a_kind_has_endpoints_where_a_url_can_lead_and_a_page_behind_them(name: 
 
 def test_no_family_of_a_page_is_counted_for_two_kinds() -> None:
     names = [family for kind in KINDS.values() for family in kind.families]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 23

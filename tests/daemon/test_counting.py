@@ -15,7 +15,7 @@ import yaml
 from exporter.engine.guard import CHARGED_AHEAD
 from tests.daemon.counting_server import CountingServer
 from tests.daemon.running import RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, patient
 
 BUDGET = 2000
 
@@ -67,7 +67,7 @@ def test_a_stopped_daemon(server: CountingServer, tmp_path: Path) -> None:
         await_requests(server, 100)
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
-            time.sleep(5)
+            time.sleep(patient(5))
             received = server.requests
             time.sleep(2)
             assert server.requests == received
@@ -79,7 +79,7 @@ def test_a_stopped_daemon(server: CountingServer, tmp_path: Path) -> None:
 def test_a_budget_over_reloads(server: CountingServer, tmp_path: Path) -> None:
     with RunningDaemon(tmp_path, configuration(server, BUDGET)) as daemon:
         for number in range(6):
-            await_requests(server, 400, seconds=4)
+            await_requests(server, 400, seconds=patient(4))
             changed = yaml.safe_load(daemon.config_path.read_text())
             changed["probes"][0]["labels"]["x"] = f"v{number}"
             daemon.config_path.write_text(yaml.safe_dump(changed))
@@ -115,7 +115,7 @@ def test_the_end_of_a_daemon_whose_worker_is_stopped(server: CountingServer, tmp
         assert daemon.stop() == 0
         seconds = float(daemon.wait_for_log("stopped")["seconds"])
         print(f"ended in {seconds} s")
-        assert seconds < 10
+        assert seconds < patient(10)
         assert daemon.wait_for_log("sweep ended")["reason"] == "shutdown"
         assert server.requests == received
     finally:

@@ -307,7 +307,12 @@ def test_volumes_of_each_kind() -> None:
         volumes = one(render(values_of(name)), "StatefulSet")["spec"]["template"]["spec"]["volumes"]
         return {volume["name"]: volume for volume in volumes}
 
-    assert data("default")["data"] == {"name": "data", "emptyDir": {"sizeLimit": "2Gi"}}
+    assert "data" not in data("default"), "a claim of its own, which outlives the pod"
+    (claim,) = one(render(values_of("default")), "StatefulSet")["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "data"
+    without = render({"persistence": {"enabled": False}})
+    volumes = one(without, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "data", "emptyDir": {"sizeLimit": "2Gi"}} in volumes
     assert data("persistence")["data"]["persistentVolumeClaim"] == {"claimName": "canary-data"}
     assert data("persistence")["config"]["configMap"] == {"name": "canary-configuration"}
     secret = {"secretName": "canary-configuration", "defaultMode": 0o440}
@@ -561,7 +566,7 @@ def test_the_commands_of_the_readme_work_in_the_pod(monkeypatch: pytest.MonkeyPa
         commands.append(command)
         return ""
 
-    monkeypatch.setattr("exporter.commands.baseline.run", run)
+    monkeypatch.setattr("exporter.commands.baseline.command.run", run)
     text = values_table.README.read_text().replace("\\\n", " ")
     for line in re.findall(r" exec \S+ -- +triton-canary (baseline [^>\n]+)", text):
         assert cli.run(line.split()) == 0

@@ -55,11 +55,8 @@ def test_single_alerts_are_fitted_and_all_others_stay(tmp_path: Path) -> None:
     del expected["TritonCanaryWatchdog"]
     for rule in expected.values():
         rule["labels"]["team"] = "inference"
-        for key, prefix in (
-            ("runbook_url", "https://git.example.com/triton-canary/"),
-            ("dashboard_url", "https://grafana.example.com"),
-        ):
-            rule["annotations"][key] = prefix + rule["annotations"][key]
+        rule["annotations"]["runbook_url"] = f"https://git.example.com/triton-canary/docs/runbooks/{rule['alert']}.md"
+        rule["annotations"]["dashboard_url"] = "https://grafana.example.com" + rule["annotations"]["dashboard_url"]
     expected["TritonCanaryProbeFailing"]["for"] = "30m"
     expected["TritonCanaryProbeFailing"]["labels"]["severity"] = "warning"
     expected["TritonCanaryHighErrorRatio"]["expr"] = "triton_canary:error_ratio:rate30m > 0.05"

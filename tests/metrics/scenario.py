@@ -66,7 +66,9 @@ def language_model() -> Probe:
     """Of which everything is known that tokens report."""
     return make_probe(
         name="chat",
-        target=make_target(name="vllm", kind="openai", host="vllm.example"),
+        target=make_target(
+            name="vllm", kind="openai", host="vllm.example", metrics_url="http://vllm.example:8000/metrics"
+        ),
         model="llama",
         streaming=True,
         levels=(concurrency(4),),
@@ -121,7 +123,12 @@ def regressed(level: LoadLevel) -> LevelVerdict:
     return LevelVerdict(
         level,
         (
-            SignalVerdict(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50, version_ratio=1.2, modes=(3.2 * MS, 6.4 * MS)),
+            SignalVerdict(
+                *(Signal.LATENCY_P50, 3.2 * MS, 1.25, p50),
+                version_ratio=1.2,
+                counts=dict.fromkeys(p50, (3, 4, 3)),
+                modes=(3.2 * MS, 6.4 * MS),
+            ),
             SignalVerdict(Signal.LATENCY_P99, 16.0 * MS, 1.0, {"warn": False}, version_ratio=1.05),
             SignalVerdict(Signal.THROUGHPUT, 410.0, 0.8125),
         ),
@@ -144,7 +151,10 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     first, second, third, fourth = closed_loop(), open_loop(), hostile(), language_model()
     board.configure((first, second, third, fourth))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
-    chat = make_measurement(concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960)
+    page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
+    chat = make_measurement(
+        concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960, server_metrics=page
+    )
     board.sweep_ended(make_result(fourth, facts=make_facts(name="llama", takes_prompts=True), measurements=(chat,)))
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
     board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 40, 2)))

@@ -24,6 +24,9 @@ ALERTS = [
     if "alert" in rule
 ]
 NAMES = [alert["alert"] for alert in ALERTS]
+WITHOUT_INSTANCE = (
+    *("TritonCanaryAbsent", "TritonCanaryWatchdog", "TritonCanaryProbeInTwoExporters", "TritonCanaryRollingRegression"),
+)
 
 P = 'job="triton-canary",instance="i",target="t",probe="p",model="m"'
 OTHER = P.replace('probe="p"', 'probe="q"')
@@ -59,8 +62,12 @@ def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
     annotations = alert["annotations"]
     assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
-    assert annotations["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
-    page = (ROOT / annotations["runbook_url"]).read_text()
+    from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
+    file = f"docs/runbooks/{alert['alert']}.md"
+    # Where no daemon is named, or none answers, it is the file in the repository.
+    expected = file if alert["alert"] in WITHOUT_INSTANCE else from_daemon
+    assert annotations["runbook_url"] == expected
+    page = (ROOT / file).read_text()
     assert page.startswith(f"# {alert['alert']}\n")
     for part in ("What it means", "Where to look", "What to do"):
         assert f"## {part}\n" in page
@@ -69,7 +76,7 @@ def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
 
 
 def test_every_page_has_its_alert() -> None:
-    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} == set(NAMES)
+    assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} - {"index"} == set(NAMES)
 
 
 def test_joins_state_on_what() -> None:
@@ -105,6 +112,8 @@ CANARY = "triton_canary_"
 FOREVER = "x400"
 STARTED = series("process_start_time_seconds", f"0{FOREVER}", 'job="triton-canary",instance="i"')
 INTERVAL = series(f"{CANARY}interval_seconds", f"300{FOREVER}")
+HOURLY = series(f"{CANARY}interval_seconds", f"3600{FOREVER}")
+DAILY = series(f"{CANARY}interval_seconds", f"86400{FOREVER}")
 INFO = series(f"{CANARY}probe_info", f"1{FOREVER}", P, 'version="2"')
 
 
@@ -137,6 +146,10 @@ def counter(name: str, by: int, more: str = "") -> dict[str, str]:
     return series(f"{CANARY}{name}", f"0+{by}{FOREVER}", P, more)
 
 
+def skipped(values: str, reason: str = "overlap") -> dict[str, str]:
+    return series(f"{CANARY}sweeps_skipped_total", values, P, f'reason="{reason}"')
+
+
 UP = 'job="triton-canary",instance="i"'
 
 
@@ -163,8 +176,13 @@ CASES = [
     Case("CollectorErrors", counter("exporter_collector_errors_total", 0, 'collector="baselines"'), 0),
     Case("ResultsDropped", gauge("results_dropped", 1), 1),
     Case("ResultsDropped", gauge("results_dropped", 0), 0),
-    Case("SweepsSkipped", counter("sweeps_skipped_total", 1, 'reason="overlap"'), 1, minute=90),
-    Case("SweepsSkipped", counter("sweeps_skipped_total", 1, 'reason="paused"'), 0, minute=90, id="on purpose"),
+    Case("SweepsSkipped", INTERVAL | skipped("0+1x400"), 1, minute=400),
+    Case("SweepsSkipped", INTERVAL | skipped("0+1x400", "paused"), 0, minute=400, id="on purpose"),
+    # Twelve of the 72 sweeps that were due, every 5 minutes, in 6 hours; then eighteen.
+    Case("SweepsSkipped", INTERVAL | skipped(f"0x60 1+1x11 12{FOREVER}"), 0, minute=300, id="a sixth"),
+    Case("SweepsSkipped", INTERVAL | skipped(f"0x60 1+1x17 18{FOREVER}"), 1, minute=300, id="a quarter"),
+    Case("SweepsSkipped", DAILY | skipped(f"0x60 1{FOREVER}"), 1, minute=120, id="the only one of the day"),
+    Case("SweepsSkipped", HOURLY | skipped(f"0x60 1{FOREVER}"), 0, minute=120, id="one of six"),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, P.replace('"i"', '"j"')), 1),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, OTHER), 0, id="two probes"),
     Case("ProbeFailing", gauge("up", 0) | series(f"{CANARY}up", f"1{FOREVER}", OTHER), 1),
@@ -276,22 +294,46 @@ def test_a_regression_that_stays_fires_on_the_thirtieth_day(tmp_path: Path) -> N
     run_promtool(tmp_path, [test | {"interval": "10m"} for test in tests], str(rules), "10m")
 
 
-def test_the_words_of_a_regression(tmp_path: Path) -> None:
-    """With the figure, and the component wrong."""
-    labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": "latency_p50", "tier": "page", "severity": "critical"}
+BEGINNING = {
+    "latency_p50": (
+        {
+            **gauge("baseline_latency_seconds", 0.0055, f'{L},percentile="50"'),
+            **gauge("latency_seconds", 0.0104, f'{L},percentile="50"'),
+            **gauge("latency_seconds", 0.9, f'{L},percentile="99"'),
+        },
+        "latency_p50 at concurrency 1: 5.5ms before, 10.4ms now (1.89 times), bad in 3 of the last 4 sweeps.",
+    ),
+    "throughput": (
+        {
+            **gauge("baseline_throughput_inferences_per_second", 200, L),
+            **gauge("throughput_inferences_per_second", 106.4, L),
+        },
+        "throughput at concurrency 1: 200/s before, 106.4/s now (1.89 times), bad in 3 of the last 4 sweeps.",
+    ),
+}
+
+
+@pytest.mark.parametrize("signal", BEGINNING)
+def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
+    """Before and after in units, the probe's own K of M, and the component at fault."""
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": signal, "tier": "page", "severity": "critical"}
+    figures, beginning = BEGINNING[signal]
+    of = f'{L},signal="{signal}"'
     given = {
-        **regression("page", "1x60"),
-        **gauge("baseline_ratio", 1.62, f'{L},signal="latency_p50"'),
+        **series(f"{CANARY}regression", "1x60", of, 'tier="page"'),
+        **figures,
+        **gauge("baseline_ratio", 1.89, of),
+        **gauge("regression_sweeps", 3, f'{of},tier="page",counted="bad"'),
+        **gauge("regression_sweeps", 4, f'{of},tier="page",counted="judged"'),
+        **gauge("regression_sweeps", 24, f'{of},tier="warn",counted="judged"'),
         **gauge("regression_component_seconds", 0.006, f'{L},component="compute_infer"'),
         **gauge("regression_component_seconds", 0.001, f'{L},component="queue"'),
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": "latency_p50 at concurrency 1 was bad in 14 of the last 18 sweeps, "
-        "or as often as configured for the probe. It is 1.62 times its pinned baseline now. "
-        "Most of it is in compute_infer: 6ms more.",
-        "runbook_url": "docs/runbooks/TritonCanaryRegressionPage.md",
-        "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m",
+        "description": f"{beginning} Most of it is in compute_infer: 6ms more.",
+        "runbook_url": "http://i/runbooks/TritonCanaryRegressionPage",
+        "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m&var-probe=p&var-level=1&from=now-6h&to=now",
     }
     test = {
         "interval": "1m",

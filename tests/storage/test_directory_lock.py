@@ -41,3 +41,11 @@ def test_two_locks_of_one_folder_go_by_their_names(tmp_path: Path) -> None:
     assert data.acquire()
     archive.release()
     data.release()
+
+
+def test_a_folder_that_cannot_be_written_is_a_refusal_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lock = DirectoryLock(tmp_path / "file" / "data", "data directory")
+    with pytest.raises(OSError, match="Not a directory"):
+        lock.acquire()
+    assert lock.refusal == f"the data directory {tmp_path}/file/data cannot be written: Not a directory"

@@ -63,7 +63,7 @@ class OpenAiReader:
         if data == DONE:
             self._done = True
             return _NOTHING
-        value = _parsed(data, "an event")
+        value = json_object(data, "an event")
         if event.type == b"error" or value.get("error") or value.get("object") == "error":
             return failure(value)
         if usage := value.get("usage"):
@@ -71,7 +71,7 @@ class OpenAiReader:
         return _CONTENT if self._take_choices(value) else _NOTHING
 
     def document(self, body: bytes) -> EventMessage:
-        value = _parsed(body, "the response")
+        value = json_object(body, "the response")
         if value.get("error") or value.get("object") == "error":
             return failure(value)
         usage = value.get("usage")
@@ -178,7 +178,8 @@ def without_repeats(text: str, prompt: str) -> str:
     return "".join(kept)
 
 
-def _parsed(data: bytes, what: str) -> dict[str, Any]:
+def json_object(data: bytes, what: str) -> dict[str, Any]:
+    """The object that a server sent as `what`. Raises ProtocolError."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,12 @@ def base_of(endpoint: str) -> str:
 
 def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
     """One request per step. Raises InputError, or PreflightError if a header's value cannot be read."""
-    nonces = _Nonces()
+    nonces = Nonces()
     return [_request(probe, tensors, sweep_id, nonces) for tensors in steps]
 
 
-class _Nonces:
-    """Texts that no other request begins with, and what is for them until one goes out."""
+class Nonces:
+    """Texts that no other request begins with, and what stands for them until one goes out."""
 
     def __init__(self) -> None:
         # Longer than they are, so that no prompt has it by chance.
@@ -78,18 +78,33 @@ class _Nonces:
         return body.replace(self.placeholder.encode(), b"0" * NONCE_BYTES)
 
 
-def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: _Nonces) -> PromptRequest:
+def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: Nonces) -> PromptRequest:
     endpoint = probe.input.prompt.endpoint.strip("/")
     api = prompt_api(endpoint)
     payload = _payload(probe, api, tensors)
     if not probe.input.prompt.allow_cache:
         _put_nonce(payload, api, nonces.placeholder)
+    asked = next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
+    return prompt_request(probe, sweep_id, f"/{endpoint}", payload, nonces, asked=asked, api=api)
+
+
+def prompt_request(
+    probe: Probe,
+    sweep_id: str,
+    path: str,
+    payload: Mapping[str, Any],
+    nonces: Nonces,
+    *,
+    asked: int,
+    api: str = "",
+) -> PromptRequest:
+    """A POST of this JSON, in which the nonces' placeholder stands for what differs from time to time. Raises
+    PreflightError if a header's value cannot be read."""
     body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    accept = "text/event-stream" if payload.get("stream") else "application/json"
+    accept = "text/event-stream" if probe.streaming and api != EMBEDDINGS else "application/json"
     headers = [("Content-Type", "application/json"), ("Accept", accept)]
     places, body = nonces.places(body), nonces.cut(body)
-    sent = http_request(probe, sweep_id, f"/{endpoint}", headers, body)
-    asked = next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
+    sent = http_request(probe, sweep_id, path, headers, body)
     return PromptRequest(sent.head, sent.body, api, asked, places, nonces.texts)
 
 

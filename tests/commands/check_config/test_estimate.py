@@ -34,8 +34,8 @@ SEARCH = "schedule: {every: 5m}, baseline: {enabled: false}, measurement: {laten
     [
         (f"{ONE}, unit: {{name: u, per_inference: 2}}", 1),
         (f"{ONE}, measurement: {{latency_threshold: 1s}}", 1),
-        # Its requests, threshold and objective, verdict and highest level.
-        (f"{ONE}, slo: {{name: s, latency: 1s}}", 2 + 2 + 1 + 1),
+        # Its requests, threshold and objective, verdict, highest level and goodput.
+        (f"{ONE}, slo: {{name: s, latency: 1s}}", 2 + 2 + 1 + 1 + 1),
         (f"{ONE}, histogram: false", -47),
         (f"{ONE}, measurement: {{percentiles: [10, 20, 30, 40, 50, 60, 99]}}", 2),
         # A search has series of its declared levels alone.

@@ -28,6 +28,7 @@ class CommandLine:
     probe: Probe | None
     environment: Mapping[str, str]
     notices: tuple[str, ...]
+    assumed: frozenset[str] = frozenset()
 
 
 def parse(words: Sequence[str]) -> CommandLine:
@@ -38,10 +39,10 @@ def parse(words: Sequence[str]) -> CommandLine:
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:
-        raise ConfigError([*draft.problems, *error.problems]) from None
-    if draft.problems:
-        raise ConfigError(draft.problems)
-    return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices))
+        raise ConfigError([*draft.faults, *error.faults]) from None
+    if draft.faults:
+        raise ConfigError(draft.faults)
+    return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices), draft.assumed)
 
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:

@@ -27,7 +27,8 @@ MODEL = (
         ("--service-kind",),
         "KIND",
         "What serves the model: triton (default), triton_c_api: a Triton in our own process, tfserving, torchserve, "
-        "openai: a language model behind OpenAI's HTTP API, or oip: another server of the Open Inference Protocol.",
+        "openai: a language model behind OpenAI's HTTP API, triton_generate: one behind Triton's generate extension, "
+        "or oip: another server of the Open Inference Protocol.",
         Key("target.kind", read.service_kind),
     ),
     Flag(
