@@ -61,7 +61,7 @@ EARLY_END_RATIO = _family(
     "early_end_ratio",
     "Part of the ok requests that ended before the output tokens that were asked for, 0..1." + _LAST,
 )
-_NO_PAGE = _LAST + " Absent where the target's metrics url does not tell it."
+_NO_PAGE = _LAST + " Absent where the target's metrics url does not report it."
 SERVER_RUNNING = _family(
     "gauge",
     "server_running_requests_max",

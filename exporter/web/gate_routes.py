@@ -23,7 +23,7 @@ _MAX_BODY_BYTES = 64 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 MAX_WAIT_SECONDS = 3600.0
 RUNNING_STATUS, NOT_PASSED_STATUS = 409, 422
-"""What Flagger gets while a gate runs, and from one that did not pass: it goes on with 200 to 202 alone."""
+"""What Flagger gets while a gate runs, and from one that did not pass: it continues with 200 to 202 alone."""
 
 
 class GateActions(Protocol):
@@ -69,7 +69,7 @@ class _Handlers:
         try:
             seconds = _wait_seconds(request)
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         await self._actions.wait(gate_id, seconds)
         document = self._actions.get(gate_id)
         if document is None:
@@ -84,7 +84,7 @@ class _Handlers:
             seconds = _wait_seconds(request)
             document = self._actions.start(await _body(request), address_of(request))
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         except RefusedError as error:
             return _error(STATUS_OF[error.kind], [str(error)])
         await self._actions.wait(document["id"], seconds)
@@ -103,7 +103,7 @@ class _Handlers:
                 return refusal
             document = self._actions.start_flagger(body, address_of(request))
         except ConfigError as error:
-            return _line(400, "; ".join(error.faults))
+            return _line(400, "; ".join(error.problems))
         except RefusedError as error:
             return _line(STATUS_OF[error.kind], str(error))
         if document["running"]:

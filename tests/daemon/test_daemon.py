@@ -161,7 +161,7 @@ def _history(daemon: RunningDaemon) -> Any:
     return json.loads(daemon.get("/api/v1/probes/delay-http/history")[1])
 
 
-def test_a_broken_configuration_says_all_and_ends_with_1(tmp_path: Path) -> None:
+def test_a_broken_configuration_states_all_and_ends_with_1(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("targets: [{name: a, url: 'ftp://x'}]\nprobes: [{name: p, target: b, model: m, lod: 1}]\n")
     command = [sys.executable, "-m", "exporter", "serve", "--config", str(path)]

@@ -64,7 +64,7 @@ def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
     from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
     file = f"docs/runbooks/{alert['alert']}.md"
-    # Where no daemon is named, or none answers, it is the file in the repository.
+    # Where no daemon is named, or none responses, it is the file in the repository.
     expected = file if alert["alert"] in WITHOUT_INSTANCE else from_daemon
     assert annotations["runbook_url"] == expected
     page = (ROOT / file).read_text()
@@ -315,7 +315,7 @@ BEGINNING = {
 
 @pytest.mark.parametrize("signal", BEGINNING)
 def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
-    """Before and after in units, the probe's own K of M, and the component at fault."""
+    """Before and after in units, the probe's own K of M, and the component wrong."""
     labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": signal, "tier": "page", "severity": "critical"}
     figures, beginning = BEGINNING[signal]
     of = f'{L},signal="{signal}"'

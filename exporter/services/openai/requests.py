@@ -59,7 +59,7 @@ def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[Encode
 
 
 class Nonces:
-    """Texts that no other request begins with, and what stands for them until one goes out."""
+    """Texts that no other request begins with, and what is for them until one goes out."""
 
     def __init__(self) -> None:
         # Longer than they are, so that no prompt has it by chance.

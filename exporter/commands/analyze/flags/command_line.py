@@ -39,9 +39,9 @@ def parse(words: Sequence[str]) -> CommandLine:
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:
-        raise ConfigError([*draft.faults, *error.faults]) from None
-    if draft.faults:
-        raise ConfigError(draft.faults)
+        raise ConfigError([*draft.problems, *error.problems]) from None
+    if draft.problems:
+        raise ConfigError(draft.problems)
     return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices), draft.assumed)
 
 
