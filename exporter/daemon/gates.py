@@ -270,7 +270,7 @@ def _last_gate(document: Mapping[str, Any], ended_unix_s: float) -> LastGate:
         pairs=int(document["pairs"]),
         seconds=float(document["seconds"]),
         ended_unix_s=ended_unix_s,
-        ratios={name: (ratio[0], ratio[1], ratio[2]) for name, ratio in ratios.items()},
+        ratios=ratios,
         error_ratio=document["errors"]["ratio"],
     )
 
