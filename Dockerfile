@@ -7,8 +7,11 @@ ARG BASE_DIGEST=""
 # --- what is installed, and pip, which stays behind ------------------------------------------------------------------
 FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}} AS build
 WORKDIR /build
-COPY requirements.lock requirements-build.lock pyproject.toml README.md ./
+COPY requirements.lock requirements-build.lock pyproject.toml setup.py README.md ./
 COPY exporter exporter
+COPY dashboards dashboards
+COPY docs/runbooks docs/runbooks
+COPY examples examples
 # Everything that we depend on comes as a wheel of a known hash: nothing is compiled, and nothing else is taken.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv tools \

@@ -143,7 +143,7 @@ def closed_rows() -> list[list[str]]:
                 0.02,
                 lambda t, high=high, tau=tau: 0.02 * (1 + high * np.exp(-t / tau)) * random.lognormal(0, 0.02),
             )
-            for high, tau in ((0.3, 22), (0.6, 22), (1.0, 22), (0.6, 40))
+            for high, tau in ((0.3, 22), (0.6, 22), (1.0, 22), (0.6, 40), (0.3, 60), (0.15, 60), (0.3, 120))
         ),
     ]
     rows = []

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
     _add_gate(commands.add_parser("gate", help="may this candidate replace the stable side? for pipelines"))
     _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
+    _add_assets(commands.add_parser("assets", help="write boards, alert rules, runbooks and examples into a folder"))
     _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
 
@@ -146,6 +147,23 @@ def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
     changes.add_argument("--json", action="store_true", help="print JSON")
     changes.set_defaults(command=_changes)
+
+
+def _add_assets(assets: argparse.ArgumentParser) -> None:
+    assets.description = "Writes what belongs to this release: Grafana boards, alert rules, runbooks and examples."
+    assets.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; it is made if need be")
+    assets.set_defaults(command=_assets)
+
+
+def _assets(options: argparse.Namespace) -> int:
+    from exporter.commands.assets import write_assets
+    from exporter.core.errors import ConfigError
+
+    try:
+        _print(write_assets(options.to))
+    except ConfigError as error:
+        return _complain(str(error))
+    return ExitCode.OK
 
 
 def _add_completion(completion: argparse.ArgumentParser) -> None:

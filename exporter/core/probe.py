@@ -386,7 +386,7 @@ class Tier:
 TOKEN_SIGNALS = (Signal.FIRST_TOKEN_P50, Signal.PER_OUTPUT_TOKEN_P50)
 """What each tier looks at, too, where the target takes prompts and the user names no signals."""
 
-PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,))
+PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,), also_over="slow")
 
 WARN = Tier("warn", 1.10, 3.0, 20, 24, 9, (Signal.LATENCY_P50, Signal.LATENCY_P99), also_over="slow")
 

@@ -4,8 +4,8 @@
   takes chance for instability: a slow server whose windows hold one request more or less, or requests that queue at
   random, may never be stable, and what does pass was selected for being calm.
 * `judge`: windows agree unless they differ by more than is allowed *and* by more than chance explains; a latency that
-  still falls or rises from part to part is not stable, however little it moves from window to window; and what an open
-  loop is offered is no finding.
+  still falls or rises from part to part is not stable, however little it moves from window to window, nor one that has
+  fallen since the level began and has far to go; and what an open loop is offered is no finding.
 
 What chance explains is a matter of how many independent requests a window has: in a closed loop at most all places in
 flight are alike; in an open loop see `analysis.queueing`.
@@ -34,10 +34,17 @@ FALSE_ALARM = 0.01
 TREND_PART = 1 / 3
 """Of `stability`: what the latency may drift over the judged windows. What decays by so much within them has some 10 %
 to go at most."""
+WARM_PART = 1 / 2
+"""Of `stability`: what the latency of a server that warms up may still be above that of a warm one."""
+WARM_FALL = 1 / 10
+"""Of `stability`: a fall over the whole level that is none."""
 TREND_BLOCKS = 12
 MIN_TREND_BLOCKS = 6
 _MAX_CORRECTION = 10.0
 _RARE_Z = NormalDist().inv_cdf(1 - FALSE_ALARM / 2)
+_MEDIAN = 50.0
+_MEDIAN_ERROR = 1.25
+"""The standard error of a median, over that of a mean."""
 _TREND_Z = NormalDist().inv_cdf(0.975)
 """Kendall's test may err more often: by chance alone a latency hardly drifts by as much as matters."""
 
@@ -83,7 +90,7 @@ def judge(
     spread = judged.spread_ratio
     if len(recent) < options.stability_windows or not judged.windows_agree():
         return Stability(stable=False, spread_ratio=spread)
-    why = judged.queue_text() or judged.trend_text()
+    why = judged.queue_text() or judged.trend_text() or judged.warming_text()
     return Stability(stable=not why, spread_ratio=spread, why=why)
 
 
@@ -173,6 +180,38 @@ class _Judged:
         percent = abs(math.expm1(change)) * 100
         return f"the latency {'rose' if change > 0 else 'fell'} by {percent:.0f} % over the last windows, part by part"
 
+    def warming_text(self) -> str:
+        """Whether the latency has fallen since the level began, and has far to go: the medians of three equal parts of
+        all windows, and where a fall that becomes slower as theirs does will end (Aitken's extrapolation). Over 15 s
+        the drift of a server that takes minutes to warm is small; over the whole level it shows."""
+        windows = [window for window in self._run if window.latency is not None and window.latency.count]
+        size = len(windows) // 3
+        if not size:
+            return ""
+        parts = [windows[-3 * size :][start : start + size] for start in (0, size, 2 * size)]
+        first, second, last = (float(np.mean([math.log(_middle_ns(window)) for window in part])) for part in parts)
+        independent = min(
+            self._independent(
+                sum(window.latency.count for window in part if window.latency),
+                sum(window.duration_ns for window in part) / NS,
+            )
+            for part in parts
+        )
+        deviation = self._deviation([np.log(np.maximum(sample, 1.0)) for sample in self._samples])
+        by_chance = _RARE_Z * _MEDIAN_ERROR * deviation * math.sqrt(2 / independent)
+        before, now = first - second, second - last
+        if min(before, now) <= by_chance / 2 or before + now <= max(by_chance, self._limit * WARM_FALL):
+            return ""
+        # The fall became slower by as much at least, but for chance: what is not known to end soon does not.
+        slower = before - now - by_chance
+        left = now**2 / slower if slower > 0 else math.inf
+        recent = windows[-len(self._samples) :]
+        above = float(np.mean([math.log(_middle_ns(window)) for window in recent])) - (last - left)
+        if above <= self._limit * WARM_PART:
+            return ""
+        percent = math.expm1(before + now) * 100
+        return f"the latency has been falling since the level began, by {percent:.0f} %, and its end is not in sight"
+
     # --- chance -------------------------------------------------------------------------------------------------------
 
     def _independent(self, count: int, seconds: float) -> float:
@@ -210,3 +249,11 @@ class _Judged:
             float(ordered[low]) if low >= 0 else 0.0,
             float(ordered[high]) if high < count else math.inf,
         )
+
+
+def _middle_ns(window: WindowSummary) -> float:
+    """The median latency of a window, or its mean where the median is none of the percentiles that are measured."""
+    if window.latency is None:
+        return 1.0
+    middle = next((entry.value_ns for entry in window.latency.percentiles if entry.percentile == _MEDIAN), None)
+    return max(1.0, window.latency.mean_ns if middle is None else float(middle))

@@ -30,6 +30,7 @@ from exporter.web.auth import TokenGuard
 from exporter.web.build_report import ReportSources
 from exporter.web.page_routes import page_routes
 from exporter.web.request_check import HostNames, RequestCheck
+from exporter.web.runbook_routes import runbook_routes
 from exporter.web.shared import Shared
 from exporter.web.status import ProbeStatus, probe_status
 
@@ -77,6 +78,7 @@ def create_app(sources: WebSources) -> Starlette:
         Route("/api/status", handlers.api_status),
         *page_routes(sources.reports),
         *api_routes(sources.reports),
+        *runbook_routes(sources.facts.version),
         *sources.routes,
     ]
     middleware = [

@@ -55,13 +55,9 @@ ACTIONS = (
 
 
 def overview_page(
-    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], days: Mapping[str, Day]
+    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], sparks: Mapping[str, Markup]
 ) -> str:
-    """The overview: `report` has the selected probes, `probes` are all."""
-    sparks = {
-        probe.name: charts.sparkline(days[probe.name], probe.main_level or "", report.now_unix_s)
-        for probe in report.probes
-    }
+    """The overview: `report` has the selected probes, `probes` are all, `sparks` the selected ones' charts by name."""
     return _TEMPLATES.get_template("overview.html").render(
         root="./",
         version=report.version,
@@ -98,6 +94,18 @@ def probe_page(
             dict(detail.configuration), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
         ),
         action=root + detail.probe.links.page,
+    )
+
+
+def runbook_page(name: str, html: str, *, version: str) -> str:
+    """A runbook; `html` was made from a file of the package."""
+    return _TEMPLATES.get_template("runbook.html").render(
+        root="../",
+        version=version,
+        ready=True,
+        refresh=0,
+        name=name,
+        text=Markup(html),  # noqa: S704 - the package's own
     )
 
 

@@ -56,7 +56,7 @@ class WatchingService(TritonService):
                 )
             original(link, rpc, now_ns)
 
-        monkeypatch.setattr(GrpcLink, "_tell", tell)
+        monkeypatch.setattr(GrpcLink, "_notify", tell)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         inner, note = super().placer(target, requests), self

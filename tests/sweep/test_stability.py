@@ -71,6 +71,25 @@ def test_a_warming_server_is_not() -> None:
     assert ours.why.startswith("the latency fell by ")
 
 
+def test_a_server_that_warms_for_a_minute_is_not() -> None:
+    """Over the judged 15 s it drifts by less than matters; it is 15 % too slow all the same."""
+    random = np.random.default_rng(4)
+    for _ in range(5):
+        windows = simulation.closed_loop(lambda t: 0.02 * (1 + 0.3 * np.exp(-t / 60)) * random.lognormal(0, 0.02))
+        judged = simulation.run_level(windows, ONE, CANARY)
+        assert not judged.stable
+        assert "falling since the level began" in judged.why or "fell by" in judged.why
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.3])
+def test_a_server_that_is_warm_is_stable(spread: float) -> None:
+    random = np.random.default_rng(8)
+    levels = [simulation.closed_loop(lambda _: 0.02 * random.lognormal(0, spread)) for _ in range(40)]
+    judged = [simulation.run_level(windows, ONE, CANARY) for windows in levels]
+    assert all(each.stable for each in judged)
+    assert sum(each.windows == 3 for each in judged) >= 38
+
+
 def test_a_step_of_the_server_is_not_stable_until_it_is_over() -> None:
     random = np.random.default_rng(5)
     windows = simulation.closed_loop(lambda t: (0.02 if t < 8 else 0.03) * random.lognormal(0, 0.02))
