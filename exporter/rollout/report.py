@@ -56,6 +56,7 @@ def json_document(result: GateResult, *, running: bool = False) -> dict[str, Any
         "version": SCHEMA_VERSION,
         "id": result.id,
         "running": running,
+        "state": "running" if running else result.verdict.value,
         "verdict": result.verdict.value,
         "passed": result.passed and not running,
         "text": headline(result),

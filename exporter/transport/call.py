@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.outcome import Outcome
+
+TOO_MANY_RESPONSES = f"more than {STREAM_RESPONSES} responses to one request"
+"""Why a streamed request is given up: each response leaves a time in memory."""
 
 
 @dataclass(frozen=True, slots=True)

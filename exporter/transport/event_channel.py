@@ -11,11 +11,12 @@ import ssl
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.errors import ProtocolError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
-from exporter.transport.call import Call, EncodedRequest, Listener
+from exporter.transport.call import TOO_MANY_RESPONSES, Call, EncodedRequest, Listener
 from exporter.transport.http_channel import HttpChannel
 from exporter.wire.http1 import Http1Client, Http1Stream, decoded_body
 from exporter.wire.sse import SseEvent, SseParser
@@ -142,6 +143,8 @@ class EventChannel(HttpChannel):
             if message.has_content:
                 call.first_ns = call.first_ns or now_ns
                 call.response_ns.append(now_ns)
+                if len(call.response_ns) > STREAM_RESPONSES:
+                    raise ProtocolError(TOO_MANY_RESPONSES)
                 if call.on_response is not None:
                     call.on_response(call)
             if message.outcome is not _OK and self._failure is None:

@@ -14,7 +14,7 @@ from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
-from exporter.transport.call import Call, EncodedRequest, Listener, Response
+from exporter.transport.call import TOO_MANY_RESPONSES, Call, EncodedRequest, Listener, Response
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.transport.grpc_link import GrpcLink, LinkOwner, UnaryRpc, sized
 from exporter.transport.grpc_outcome import unary_outcome
@@ -24,8 +24,6 @@ from exporter.wire.http2_frames import ErrorCode
 
 NOT_FINAL = "no final response"
 """Why a request is given up whose error came, and whose end did not."""
-
-TOO_MANY = f"more than {STREAM_RESPONSES} responses to one request"
 
 _OK = Outcome.OK
 
@@ -147,7 +145,7 @@ class StreamLink(GrpcLink):
             call.response_ns.append(now_ns)
             if len(call.response_ns) > STREAM_RESPONSES:
                 self._reset(rpc)
-                self._end(rpc, Outcome.PROTOCOL_ERROR, TOO_MANY, now_ns)
+                self._end(rpc, Outcome.PROTOCOL_ERROR, TOO_MANY_RESPONSES, now_ns)
                 return True
             if self._keep_responses:
                 self._kept.setdefault(call.slot, []).append(data)

@@ -25,8 +25,8 @@ from exporter.services.triton_in_process.control import InProcess, InProcessCont
 from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
 from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
 from exporter.services.without_extensions import PlainService
-from exporter.transport.call import Call, Channel, EncodedRequest, Listener, Response
-from exporter.transport.grpc_stream import NOT_FINAL, TOO_MANY
+from exporter.transport.call import TOO_MANY_RESPONSES, Call, Channel, EncodedRequest, Listener, Response
+from exporter.transport.grpc_stream import NOT_FINAL
 
 MAX_SPARES = 64
 """Requests made ahead, one for each step, while the server works at those before: making one takes as long as a
@@ -203,7 +203,7 @@ class InProcessChannel:
                 if self._looks_at_each:
                     self._look(call, response, at_ns)
         if call.responses > STREAM_RESPONSES and not is_final:
-            self._give_up(call, Outcome.PROTOCOL_ERROR, TOO_MANY)
+            self._give_up(call, Outcome.PROTOCOL_ERROR, TOO_MANY_RESPONSES)
         elif is_final:
             del self._in_flight[call]
             call.bytes_in = received
