@@ -82,7 +82,7 @@ check: $(VENV)/.installed-dev
 # Starts no server, and nothing is type-checked: for the time between two changes. tests/conftest.py says what is fast.
 test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
-	@$(BIN)/pytest -m fast
+	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check

@@ -328,6 +328,8 @@ class Daemon:
             budgets_used=self._ledger.used_ratios,
             discovery=self._discovery.states,
             discovery_dropped=lambda: self._discovery.dropped,
+            gates_running=lambda: self._gates.running,
+            last_gate=self._gates.last,
         )
 
     def _config_notices(self) -> list[str]:
