@@ -363,7 +363,7 @@ _OF_ALL = frozenset({Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT})
 
 
 def signals_of(target: Target) -> tuple[Signal, ...]:
-    """What is held against baselines of a target's levels."""
+    """What is compared with baselines of a target's levels."""
     return tuple(signal for signal in Signal if target.takes_prompts or not signal.is_of_tokens)
 
 

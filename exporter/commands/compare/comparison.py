@@ -322,7 +322,7 @@ def _variance_of_mean(values: Sequence[float]) -> tuple[float, float]:
 
 def _correlation_at_most(values: Sequence[float]) -> float:
     """How alike two sweeps in a row may be: the estimate without its known bias, and a margin of its standard errors:
-    0.6 of them, and more where few sweeps say little of it."""
+    0.6 of them, and more where few sweeps state little of it."""
     count, middle = len(values), fmean(values)
     around = [value - middle for value in values]
     found = sum(a * b for a, b in itertools.pairwise(around)) / sum(a * a for a in around)
