@@ -57,6 +57,8 @@ HTTP: Mapping[str, Any] = {
     "/v2/models/m/stats": {"model_stats": [{"name": "m", "version": "1", "inference_count": "1"}]},
     "/v2/models/m/infer": {"model_name": "m", "outputs": [{"name": "OUTPUT0", **_TENSOR, "data": [1, 2, 3, 4]}]},
     "/v2/repository/index": [{"name": "m", "version": "1", "state": "READY"}],
+    "/health": None,
+    "/v1/models": {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "o"}]},
     "/ping": {"status": "Healthy"},
     "/predictions/m": {"answer": 1},
     "/models/m": [{"modelVersion": "1.0", "workers": [{"id": "9000", "status": "READY"}]}],
