@@ -119,6 +119,10 @@ class HostileServer:
         async with serving(script) as port:
             yield port
 
+    async def respond(self, path: str, honest: Response) -> Response:
+        """What goes out over HTTP."""
+        return self.behaviour(path, honest)
+
     async def _http(self, reader: Reader, writer: Writer) -> None:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -128,7 +132,7 @@ class HostileServer:
             self.asked.append(path)
             known = path in HTTP
             content = b"" if HTTP.get(path) is None else json.dumps(HTTP[path]).encode()
-            response = self.behaviour(path, Response(content, 200 if known else 404))
+            response = await self.respond(path, Response(content, 200 if known else 404))
             headers = {"Content-Length": str(len(response.body)), **response.headers}
             fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             writer.write(f"HTTP/1.1 {response.status} x\r\n{fields}\r\n".encode("latin-1"))
