@@ -36,7 +36,8 @@ help:
 	@echo "make reference  writes the generated pages of docs/"
 	@echo "make format  formats the code"
 	@echo "make dashboards  writes the dashboards' JSON from dashboards/generate/"
-	@echo "make pictures    draws the dashboards for docs/ (needs node, npm, chromium and prometheus; a quarter of an hour)"
+	@echo "make pictures    draws the status page and the dashboards for docs/ (needs node, npm, chromium with its driver and prometheus;
+	@echo "                 a quarter of an hour)"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
 	@echo "             (MEMORY_REQUESTS=5000000: the memory section at full length, 10 minutes more)"
 
@@ -78,7 +79,7 @@ check: $(VENV)/.installed-dev
 # Starts no server, and nothing is type-checked: for the time between two changes. tests/conftest.py says what is fast.
 test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
-	@$(BIN)/pytest -m fast
+	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
@@ -134,6 +135,8 @@ dashboards: $(VENV)/.installed-dev
 	@$(BIN)/python -m dashboards.generate
 
 pictures: $(VENV)/.installed-dev
+	@echo "==> the status page"
+	@$(BIN)/python -m dashboards.pictures.status_page
 	@echo "==> Grafana's chart components (once: some 700 MB below dashboards/pictures/node_modules)"
 	@npm install --prefix dashboards/pictures --no-package-lock --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel error
 	@echo "==> Triton, daemon and Prometheus for 12 minutes, then the pictures"

@@ -42,7 +42,7 @@ from exporter.worker.pool import WorkerPool
 
 DELAYS_MS = {"stable": 10, "same": 10, "plus10": 11, "plus20": 12}
 CASES = ("same", "plus10", "plus20")
-OPTIONS = GateOptions((Margin("p50", 0.05), Margin("p95", 0.1)), max_pairs=35, window_ns=500 * MS)
+OPTIONS = GateOptions((Margin("p50", 0.05), Margin("p95", 0.1)), max_pairs=23, window_ns=300 * MS)
 NEIGHBOURS = 2
 
 

@@ -39,7 +39,8 @@ SLOW_PLACES = (
     "archive/test_archive.py",  # kills processes in mid-write
     "baseline/test_judge.py",  # months of sweeps, simulated
     "baseline/test_store.py",
-    *("commands/analyze/test_command.py", "commands/analyze/report/test_plot.py", "commands/test_changes.py"),
+    *(f"commands/{name}.py" for name in ("analyze/test_command", "analyze/report/test_plot", "gate/test_command")),
+    "commands/test_changes.py",
     "config/test_cron.py",
     "demo/test_child_process.py",
     *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),
@@ -47,7 +48,7 @@ SLOW_PLACES = (
     *("payload/test_memory.py", "payload/test_regions.py"),
     *(f"services/test_{name}.py" for name in ("dead_hosts", "example", "triton_control")),
     *("transport/test_grpc_bounds.py", "transport/test_large_bodies.py"),
-    *("web/test_client_connection.py", "web/test_request_check.py"),
+    *(f"web/test_{name}.py" for name in ("api_routes", "browser", "client_connection", "request_check")),
 )
 """Below the tests' folder. Each of them costs seconds; `-m fast` does not even read them."""
 NUMPY_1_FIXTURE = "numpy_1_environment"

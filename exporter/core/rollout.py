@@ -197,3 +197,18 @@ class GateResult:
     def passed(self) -> bool:
         """Whether the rollout may continue. Undecided is never a pass."""
         return self.verdict in (GateVerdict.BETTER, GateVerdict.EQUIVALENT)
+
+
+@dataclass(frozen=True, slots=True)
+class LastGate:
+    """The gate that ended last, as far as metrics show it. `ratios` has by figure the ratio and its interval, None
+    where unknown."""
+
+    stable: str
+    candidate: str
+    verdict: GateVerdict
+    pairs: int
+    seconds: float
+    ended_unix_s: float
+    ratios: Mapping[str, tuple[float | None, ...]]
+    error_ratio: float | None = None

@@ -24,6 +24,7 @@ from exporter.core.probe import Probe
 from exporter.core.result import Sink
 from exporter.core.units import NS
 from exporter.daemon.exit import leave_stuck_threads, own_blocking_threads
+from exporter.daemon.gates import Gates
 from exporter.daemon.on_demand import OnDemand
 from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
@@ -57,6 +58,7 @@ from exporter.web.action_routes import action_routes, config_routes
 from exporter.web.app import WebSources, create_app
 from exporter.web.auth import TokenGuard
 from exporter.web.baseline_routes import baseline_routes
+from exporter.web.gate_routes import gate_routes
 from exporter.web.http_server import WebServer
 from exporter.web.page_routes import page_action_routes
 from exporter.web.probe_routes import ProbePage, probe_routes
@@ -129,6 +131,16 @@ class Daemon:
         self._probe_set = ProbeSet(self._board, self._scheduler)
         self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
         self._access = access
+        self._on_demand = OnDemand(
+            self._scheduler,
+            self._running_probes,
+            self._lender,
+            self._sinks,
+            pins=self._pins,
+            ledger=self._ledger,
+            leftovers=self._leftovers,
+        )
+        self._gates = Gates(data / "gates.json", self._running_probes, self._on_demand.sweep, claim)
         self._tasks: set[asyncio.Task[object]] = set()
         facts = self._facts()
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
@@ -166,6 +178,7 @@ class Daemon:
             task.cancel()
         log.info("draining", extra=fields(timeout_seconds=timeout_s))
         await self._discovery.stop()
+        await self._gates.close()
         await self._scheduler.drain(timeout_s)
         await self._pool.close()
         left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
@@ -190,6 +203,7 @@ class Daemon:
             for folder in (self._data, self._data / "baselines"):
                 remove_leftovers(folder)
             self._ledger.load()
+            self._gates.load()
         except OSError as error:
             path = self._settings.data_directory
             log.warning("data directory cannot be written", extra=fields(path=path, error=error))
@@ -265,15 +279,6 @@ class Daemon:
         probe_actions = ProbeActions(
             self._scheduler, self._gate, self._pauses, self._running_probes, lambda: patterns(self._reloader.settings)
         )
-        on_demand = OnDemand(
-            self._scheduler,
-            self._running_probes,
-            self._lender,
-            self._sinks,
-            pins=self._pins,
-            ledger=self._ledger,
-            leftovers=self._leftovers,
-        )
         sources = WebSources(
             self._board,
             self._page,
@@ -285,7 +290,8 @@ class Daemon:
                 *action_routes(probe_actions, guard),
                 *page_action_routes(probe_actions, baseline_actions, self._running_probes, guard, __version__),
                 *config_routes(self._reloader.reload, self._reloader.shown, guard),
-                *probe_routes(ProbePage(web.probe, on_demand.find, on_demand.run)),
+                *gate_routes(self._gates, guard),
+                *probe_routes(ProbePage(web.probe, self._on_demand.find, self._on_demand.run)),
             ],
             access=self._access,
             guard=guard,
@@ -322,6 +328,8 @@ class Daemon:
             budgets_used=self._ledger.used_ratios,
             discovery=self._discovery.states,
             discovery_dropped=lambda: self._discovery.dropped,
+            gates_running=lambda: self._gates.running,
+            last_gate=self._gates.last,
         )
 
     def _config_notices(self) -> list[str]:

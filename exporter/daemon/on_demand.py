@@ -84,7 +84,10 @@ class OnDemand:
 
     async def run(self, probe: Probe, seconds: float) -> SweepResult | NoSweep:
         """A short sweep of the probe, which takes at most so many seconds; or why it may not run now."""
-        short = shortened(probe, seconds)
+        return await self.sweep(probe, shortened(probe, seconds), seconds)
+
+    async def sweep(self, probe: Probe, short: Probe, seconds: float) -> SweepResult | NoSweep:
+        """A sweep of what was made of the probe, within so many seconds; or why the probe may not run now."""
         sink = _OnDemandSink(self._sinks)
         allowed = self._ledger.allowed(probe)
         sweep = Sweep(short, [sink], self._pins, allowed=allowed, leftovers=self._leftovers)
@@ -95,13 +98,19 @@ class OnDemand:
         started = self._scheduler.run_extra(probe, work)
         if isinstance(started, SkipReason):
             return self._no_sweep(probe, started)
-        _, running = await asyncio.wait({started}, timeout=seconds)
-        if running:
-            started.cancel(f"not done within {seconds:g} s")
+        try:
+            _, running = await asyncio.wait({started}, timeout=seconds)
+            if running:
+                started.cancel(f"not done within {seconds:g} s")
+                await asyncio.wait({started})
+        except asyncio.CancelledError:
+            started.cancel("it was asked for by what has ended")
             await asyncio.wait({started})
-        result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
-        self._ledger.charge(result)
-        self._notify(result)
+            raise
+        finally:
+            result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
+            self._ledger.charge(result)
+            self._notify(result)
         return result
 
     def _no_sweep(self, probe: Probe, reason: SkipReason) -> NoSweep:

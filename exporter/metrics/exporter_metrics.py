@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter.core.limits import Load
 from exporter.core.probe import Probe
+from exporter.core.rollout import GateVerdict, LastGate
 from exporter.metrics import exporter_families as f
 from exporter.metrics.family import Family
 
@@ -27,6 +28,7 @@ COLLECTORS = (
     "budgets",
     "config",
     "discovery",
+    "gates",
     "probes",
     "process",
     "python",
@@ -67,6 +69,8 @@ class ExporterFacts:
     discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
     discovery_dropped: Callable[[], int] = lambda: 0
     budgets_used: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    gates_running: Callable[[], int] = lambda: 0
+    last_gate: Callable[[], LastGate | None] = lambda: None
 
 
 class CollectorErrors:
@@ -106,6 +110,7 @@ def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) ->
         "archive": lambda: _archive(facts),
         "budgets": lambda: _budgets(facts),
         "discovery": lambda: _discovery(facts),
+        "gates": lambda: _gates(facts),
     }
     return [metric for name, collect in collectors.items() for metric in errors.guard(name, collect)]
 
@@ -174,6 +179,32 @@ def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
         _labelled(f.DISCOVERY_UP, {(source,): works for source, (works, _) in states.items()}),
         _labelled(f.DISCOVERY_FOUND, {(source,): count for source, (_, count) in states.items()}),
         _metric(f.DISCOVERY_DROPPED, facts.discovery_dropped()),
+    ]
+
+
+_RATIOS = (f.GATE_RATIO, f.GATE_RATIO_LOW, f.GATE_RATIO_HIGH)
+"""In the order of `LastGate.ratios`."""
+
+
+def _gates(facts: ExporterFacts) -> Iterable[Metric]:
+    running, gate = _metric(f.GATES_RUNNING, facts.gates_running()), facts.last_gate()
+    if gate is None:
+        return [running]
+    sides = gate.stable, gate.candidate
+    ratios: dict[Family, dict[tuple[str, ...], float]] = {family: {} for family in _RATIOS}
+    for figure, values in gate.ratios.items():
+        for family, value in zip(_RATIOS, values, strict=True):
+            if value is not None:
+                ratios[family][(*sides, figure)] = value
+    errors: dict[tuple[str, ...], float] = {} if gate.error_ratio is None else {sides: gate.error_ratio}
+    return [
+        running,
+        _labelled(f.GATE_VERDICT, {(*sides, verdict.value): verdict is gate.verdict for verdict in GateVerdict}),
+        _labelled(f.GATE_END, {sides: gate.ended_unix_s}),
+        *(_labelled(family, values) for family, values in ratios.items()),
+        _labelled(f.GATE_ERROR_RATIO, errors),
+        _labelled(f.GATE_PAIRS, {sides: gate.pairs}),
+        _labelled(f.GATE_DURATION, {sides: gate.seconds}),
     ]
 
 

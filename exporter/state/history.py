@@ -11,7 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class LevelPoint:
 
 FIGURES = LevelPoint.__slots__[1:]
 """The names of a level's figures, in the order of a ring's columns."""
+_figures = attrgetter(*FIGURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,12 @@ class Ring:
         self._sweeps = np.zeros(_FIRST_ROWS, _SWEEP)
         self._levels: dict[str, NDArray[np.float32]] = {}
         self._rows = 0
+        self._last: SweepPoint | None = None
         self.recent: deque[SweepPoint] = deque(maxlen=RECENT_SWEEPS)
 
     @property
     def newest_unix_s(self) -> float:
-        return float(self._sweeps["started"][self._rows - 1]) if self._rows else 0.0
+        return self._last.started_unix_s if self._last else 0.0
 
     @property
     def bytes(self) -> int:
@@ -137,26 +140,29 @@ class Ring:
 
     def keeps(self, point: SweepPoint) -> bool:
         """Whether the point gets a row: it is the first of its slot, or worse than the one that has it."""
-        if not self._rows or _slot(self.newest_unix_s) != _slot(point.started_unix_s):
+        last = self._last
+        if last is None or _slot(last.started_unix_s) != _slot(point.started_unix_s):
             return True
-        return point.conclusion.severity > int(self._sweeps["severity"][self._rows - 1])
+        return point.conclusion.severity > last.conclusion.severity
 
     def add(self, point: SweepPoint) -> None:
         """Takes one that it `keeps`."""
-        requests, bad = point.slo_requests, point.slo_bad
-        if self._rows and _slot(self.newest_unix_s) == _slot(point.started_unix_s):
+        last = self._last
+        if last is not None and _slot(last.started_unix_s) == _slot(point.started_unix_s):
             self._rows -= 1
-            requests += int(self._sweeps["requests"][self._rows])
-            bad += int(self._sweeps["bad"][self._rows])
+            requests, bad = point.slo_requests + last.slo_requests, point.slo_bad + last.slo_bad
+            point = replace(point, slo_requests=requests, slo_bad=bad)
         elif self._rows == len(self._sweeps):
             self._make_place(point.started_unix_s)
         row = self._rows
-        self._sweeps[row] = (point.started_unix_s, requests, bad, point.conclusion.severity)
-        for figures in self._levels.values():
-            figures[row] = math.nan
-        for level in point.levels[:MAX_LEVELS]:
-            self._column(level.level)[row] = [getattr(level, name) for name in FIGURES]
+        self._sweeps[row] = (point.started_unix_s, point.slo_requests, point.slo_bad, point.conclusion.severity)
+        levels = point.levels[:MAX_LEVELS]
+        for name in self._levels.keys() - {level.level for level in levels}:
+            self._levels[name][row] = math.nan
+        for level in levels:
+            self._column(level.level)[row] = _figures(level)
         self._rows += 1
+        self._last = point
 
     def day(self, now_unix_s: float) -> Day:
         """A copy of what lies within 24 hours."""

@@ -69,8 +69,8 @@ class HistoryFile:
             )
 
     def append(self, key: ProbeKey, point: SweepPoint) -> None:
-        """Keeps the point."""
-        self._thread.submit(self._append, _encode(key, point))
+        """Keeps the point; returns at once."""
+        self._thread.submit(self.write, key, point)
 
     def close(self) -> None:
         """Ends the thread once all is written, or it takes too long."""
@@ -81,7 +81,9 @@ class HistoryFile:
         except TimeoutError:
             _log.error("the history was not written", extra=fields(path=self._folder))
 
-    def _append(self, line: str) -> None:
+    def write(self, key: ProbeKey, point: SweepPoint) -> None:
+        """The same in the caller's thread."""
+        line = _encode(key, point)
         path = self._folder / datetime.fromtimestamp(self._now(), UTC).strftime(_NAME)
         try:
             self._claim()
@@ -167,9 +169,12 @@ def _decode(line: bytes) -> tuple[ProbeKey, SweepPoint] | None:
 
 
 def _decode_level(level: object, *figures: float | None) -> LevelPoint:
-    if len(figures) != len(FIGURES):
-        raise ValueError("another number of figures")
-    return LevelPoint(str(level), *(math.nan if figure is None else _finite(figure) for figure in figures))
+    known = [figure for figure in figures if figure is not None]
+    if len(figures) != len(FIGURES) or not all(map(math.isfinite, known)):
+        raise ValueError("not the figures of a level")
+    if len(known) == len(figures):
+        return LevelPoint(str(level), *known)
+    return LevelPoint(str(level), *(math.nan if figure is None else figure for figure in figures))
 
 
 def _finite(value: float) -> float:

@@ -15,12 +15,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from exporter.state.history import CONCLUSIONS, DAY_SECONDS, Conclusion, Day
+from exporter.state.history import CONCLUSIONS, DAY_SECONDS, MAX_PROBES, Conclusion, Day
 from exporter.web import humanize as words
 from exporter.web.report import LevelReport
 
 _FAILED = Conclusion.ABORTED.severity
 _SPARK_BUCKETS = 96
+_BUCKET_SECONDS = DAY_SECONDS / _SPARK_BUCKETS
 _SIZE = 1000
 """Of the coordinates inside a plot, which is stretched to its place."""
 _GAP = 2.5
@@ -35,6 +36,26 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "cache": ("cache_hit", "cache_miss"),
 }
 """The parts of a breakdown, in the order of a request's way, and the components that each holds."""
+
+
+class Sparklines:
+    """Sparklines as last drawn: of 1000 probes few have a new sweep since the last refresh."""
+
+    def __init__(self) -> None:
+        self._drawn: dict[str, tuple[tuple[object, ...], Markup]] = {}
+
+    def get(self, probe: str, day: Day, level: str, now_unix_s: float) -> Markup:
+        """The sparkline of the probe's level, up to the end of this quarter of an hour."""
+        until_s = math.ceil(now_unix_s / _BUCKET_SECONDS) * _BUCKET_SECONDS
+        newest = float(day.started_unix_s[-1]) if len(day.started_unix_s) else 0.0
+        worst = int(day.severity[-1]) if len(day.severity) else 0
+        key = (level, newest, worst, until_s)
+        found = self._drawn.get(probe)
+        if found is None or found[0] != key:
+            if len(self._drawn) >= MAX_PROBES:
+                self._drawn.clear()
+            found = self._drawn[probe] = (key, sparkline(day, level, until_s))
+        return found[1]
 
 
 def sparkline(day: Day, level: str, now_unix_s: float) -> Markup:

@@ -21,6 +21,7 @@ from exporter.schedule.actions import Action, ProbeActions, RefusedError
 from exporter.web.action_routes import STATUS_OF
 from exporter.web.auth import TokenGuard, address_of, refused
 from exporter.web.build_report import Moment, ReportSources, probe_detail, probe_report, take_moment
+from exporter.web.charts import Sparklines
 from exporter.web.pages import ACTIONS, SCRIPT, STYLE_SHEET, done_page, overview_page, probe_page
 from exporter.web.report import OverviewReport
 from exporter.web.selection import Selection, counts_of
@@ -66,6 +67,7 @@ class _Pages:
         self._sources = sources
         self._overviews = SharedBy(self._make_overview)
         self._probes = SharedBy(self._make_probe)
+        self._sparklines = Sparklines()
 
     async def overview(self, request: Request) -> Response:
         packed = _takes_gzip(request)
@@ -90,7 +92,11 @@ class _Pages:
         report = OverviewReport(
             moment.version, moment.ready, moment.now_unix_s, moment.notices, counts_of(probes), chosen.select(probes)
         )
-        return _encoded(overview_page(report, chosen, probes, days), packed)
+        sparks = {
+            probe.name: self._sparklines.get(probe.name, days[probe.name], probe.main_level or "", moment.now_unix_s)
+            for probe in report.probes
+        }
+        return _encoded(overview_page(report, chosen, probes, sparks), packed)
 
     async def _make_probe(self, asked: tuple[str, str, bool]) -> bytes | None:
         name, root, packed = asked

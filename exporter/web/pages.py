@@ -55,13 +55,9 @@ ACTIONS = (
 
 
 def overview_page(
-    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], days: Mapping[str, Day]
+    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], sparks: Mapping[str, Markup]
 ) -> str:
-    """The overview: `report` has the selected probes, `probes` are all."""
-    sparks = {
-        probe.name: charts.sparkline(days[probe.name], probe.main_level or "", report.now_unix_s)
-        for probe in report.probes
-    }
+    """The overview: `report` has the selected probes, `probes` are all, `sparks` the selected ones' charts by name."""
     return _TEMPLATES.get_template("overview.html").render(
         root="./",
         version=report.version,

@@ -142,13 +142,23 @@ def test_times_are_kept_over_a_restart_and_a_removed_probe_vanishes(triton: Embe
     with RunningDaemon(tmp_path, configuration(triton)) as daemon:
         daemon.wait_for_state("delay-http", "", "unstable")
         before = daemon.value("triton_canary_last_success_timestamp_seconds", probe="delay-http")
+        day = _history(daemon)
+        assert day["started_unix_s"]
     fewer = configuration(triton)
     del fewer["probes"][1]
     with RunningDaemon(tmp_path, fewer) as daemon:
         after = daemon.value("triton_canary_last_success_timestamp_seconds", probe="delay-http")
         assert after == pytest.approx(before)
+        kept = _history(daemon)
+        assert kept["started_unix_s"][0] == pytest.approx(day["started_unix_s"][0], abs=0.001)
+        level = next(iter(day["levels"]))
+        assert kept["levels"][level]["p99"][0] == pytest.approx(day["levels"][level]["p99"][0], rel=1e-5)
         names = {dict(labels).get("probe") for _, labels in daemon.metrics()} - {None}
         assert names == {"delay-http"}
+
+
+def _history(daemon: RunningDaemon) -> Any:
+    return json.loads(daemon.get("/api/v1/probes/delay-http/history")[1])
 
 
 def test_a_broken_configuration_says_all_and_ends_with_1(tmp_path: Path) -> None:

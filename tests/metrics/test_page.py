@@ -81,6 +81,13 @@ async def test_the_whole_page_is_the_golden_one(make_page: MakePage) -> None:
     assert text == GOLDEN.read_text(encoding="utf-8")
 
 
+async def test_before_the_first_gate_there_is_only_that_none_runs(make_page: MakePage) -> None:
+    page = make_page(make_scenario(), last_gate=lambda: None, gates_running=lambda: 2)
+    samples = samples_of(await text_of(page))
+    found = {key: value for key, value in samples.items() if "_gate" in key[0]}
+    assert found == {("triton_canary_exporter_gates_running", frozenset()): 2.0}
+
+
 async def test_the_scenario_has_every_family(make_page: MakePage) -> None:
     text = await text_of(make_page(make_scenario()))
     for family in set(PAGE_ORDER) - OF_REPLICAS:
@@ -271,7 +278,7 @@ async def test_past_the_limit_the_level_results_of_the_last_probes_are_left_out(
         board.sweep_ended(make_result(probe))
     full = series(await text_of(free))
     per_level = (full - empty - 3) // 3  # each probe also got `up`, `sweep_duration_seconds`
-    page = make_page(board, max_series=round(full) + 20)
+    page = make_page(board, max_series=round(full) + 35)
     assert dropped(await text_of(page)) == {"a": 0, "b": 0, "c": 1}
     text = await text_of(page)
     assert levels_of(text) == {"a", "b"}

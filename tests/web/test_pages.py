@@ -142,7 +142,7 @@ async def test_a_row_of_a_failing_probe_keeps_its_last_figures_and_gives_the_rea
     why = page.rows[page.rows.index(row) + 1][0]
     assert why == (
         "unreachable: http://triton-b.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17) "
-        "The figures are from 6 min ago."
+        "· figures from 6 min ago"
     )
 
 

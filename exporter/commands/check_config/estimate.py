@@ -9,7 +9,8 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
-from exporter.commands.check_config.verdicts import verdict_notes, verdict_warnings
+from exporter.commands.check_config.guards import guard_warnings
+from exporter.commands.check_config.verdicts import batching_notes, verdict_notes, verdict_warnings
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
@@ -68,6 +69,7 @@ def estimate(settings: Settings) -> Estimate:
         warning for probe, entry in zip(probes, estimates, strict=True) for warning in _probe_warnings(probe, entry)
     ]
     warnings += [warning for probe in probes for warning in verdict_warnings(probe)]
+    warnings += guard_warnings(settings, probes)
     warnings += [
         f"group {group}: its sweeps typically take {part:.0%} of the time; some will be skipped"
         for group, part in groups.items()
@@ -87,6 +89,7 @@ def estimate(settings: Settings) -> Estimate:
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
     notes = [*_idle_targets(settings), *(note for probe in probes for note in verdict_notes(probe))]
+    notes += batching_notes(probes)
     return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), tuple(notes))
 
 

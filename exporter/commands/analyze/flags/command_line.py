@@ -28,6 +28,7 @@ class CommandLine:
     probe: Probe | None
     environment: Mapping[str, str]
     notices: tuple[str, ...]
+    assumed: frozenset[str] = frozenset()
 
 
 def parse(words: Sequence[str]) -> CommandLine:
@@ -41,7 +42,7 @@ def parse(words: Sequence[str]) -> CommandLine:
         raise ConfigError([*draft.faults, *error.faults]) from None
     if draft.faults:
         raise ConfigError(draft.faults)
-    return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices))
+    return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices), draft.assumed)
 
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:

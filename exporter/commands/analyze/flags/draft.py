@@ -45,6 +45,12 @@ class Draft:
         """What a key is set to, None if it is not."""
         return self._values.get(_path(key))
 
+    @property
+    def assumed(self) -> frozenset[str]:
+        """The keys of the probe that no flag set, as `stop.max_requests`."""
+        given = [path for path in self._values if path[0] == "probes" and path not in self._sources]
+        return frozenset(".".join(map(str, path[2:])) for path in given)
+
     def problem(self, name: str, problem: str) -> None:
         """Something is wrong with the flag `name`."""
         self.faults.append(f"{name}: {problem}")
