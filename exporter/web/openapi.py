@@ -79,7 +79,7 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _gates() -> dict[str, Any]:
-    wait = _query("wait", "Waits for the gate's end, at most so long: 20m; at most 1h.")
+    wait = _query("wait", "Waits for the gate's end, at most so long: 20m; at most 1h, without a token 1m.")
     gate = {"name": "gate", "in": "path", "required": True, "description": "Its id.", "schema": {"type": "string"}}
     refused = {
         status: _response(text, "GateErrorReport")

@@ -92,6 +92,21 @@ async def test_a_wait_that_is_no_duration(client: httpx.AsyncClient, desk: Desk)
     assert desk.gates.all() == []
 
 
+async def test_who_only_reads_waits_a_minute_at_most(
+    client: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def wait(_gates: object, _gate_id: str, seconds: float) -> None:
+        asked.append(seconds)
+
+    monkeypatch.setattr(type(desk.gates), "wait", wait)
+    await client.get("/api/v1/gates/r1?wait=20m")
+    await client.post("/api/v1/gates?wait=20m", json=REQUEST, headers=BEARER)
+    await client.post("/api/v1/gates?wait=20h", json=REQUEST, headers=BEARER)
+    assert asked == [60, 1200, 3600]
+
+
 async def test_an_id_that_was_used_otherwise(client: httpx.AsyncClient) -> None:
     await client.post("/api/v1/gates", json=REQUEST, headers=BEARER)
     response = await client.post("/api/v1/gates", json=REQUEST | {"level": "1"}, headers=BEARER)
