@@ -394,8 +394,8 @@ _RENARD = {
 
 @functools.cache
 def duration_buckets(per_decade: int) -> tuple[float, ...]:
-    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10, 20 or 40) in each decade from 1 ms to
-    10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
+    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10, 20 or 40) in each decade from 1 ms
+    to 10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
     fine = tuple(round(number * 10**power, 6) for power in (-3, -2, -1, 0) for number in _RENARD[per_decade])
     return (0.0005, *fine, 10.0, 30.0, 60.0)
 
