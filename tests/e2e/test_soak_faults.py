@@ -35,7 +35,7 @@ FAULT_SECONDS = 2.0
 KEPT_SECONDS = 3300.0
 SWEEP_SECONDS = 30.0
 REFUSED = 200
-"""Of a budget's hour the charges that are looked at; how long a sweep takes at most; and the requests of one fault that
+"""Of a budget's hour the charges that are looked at; how long a sweep takes at most; and the requests of one error that
 may not have come to the server, whose connections were closed."""
 MEMORY_BYTES = 500 << 20
 OPEN_FILES = 200
@@ -192,7 +192,7 @@ def test_every_figure_after_two_hours_of_errors(tmp_path: Path) -> None:
     check_counts(levels, windows, server)
     charged = check_charges(tmp_path, soak)
     print(f"{charged} requests charged")
-    print(f"{check_figures(levels, windows, soak.faults)} undisturbed levels of {len(levels)}")
+    print(f"{check_figures(levels, windows, soak.problems)} undisturbed levels of {len(levels)}")
     check_leftovers(tmp_path, soak)
 
 
@@ -253,7 +253,7 @@ def check_charges(folder: Path, soak: Soak) -> int:
     return charged
 
 
-def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[float, float, str]]) -> int:
+def check_figures(levels: list[Row], windows: list[Row], problems: list[tuple[float, float, str]]) -> int:
     """Of the levels in which nothing was done to server and daemon: latency, throughput and breakdown are what the
     server's times make them. Returns how many there were."""
     undisturbed = 0
