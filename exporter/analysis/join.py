@@ -25,6 +25,8 @@ _SERVER_PARTS = (
     "prefill",
     "decode",
 )
+TOKEN_COMPONENTS = ("prefill", "decode")
+"""Those that only language models have."""
 COMPONENTS = ("client_send", "client_receive", "network", "server_overhead", *_SERVER_PARTS, "composing")
 """All that a breakdown can have; `composing` takes the place of the computing of an ensemble."""
 

@@ -187,7 +187,7 @@ def _pinned_lines(key: str, verb: str, pinning: Pinning) -> list[str]:
 
 
 def _figure(signal: Signal, value: float) -> str:
-    return f"{value:.4g}/s" if signal is Signal.THROUGHPUT else f"{value / MS:.4g} ms"
+    return f"{value:.4g}/s" if signal.is_rate else f"{value / MS:.4g} ms"
 
 
 def _shown_level(level: LevelState) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _shown_version(level: LevelState, state: VersionState) -> dict[str, Any]:
     pin, accepted = state.pin, level.accepted_pin
     signals = {}
     for signal, baseline in pin.signals.items() if pin else ():
-        unit = 1.0 if signal is Signal.THROUGHPUT else 1.0 / NS
+        unit = 1.0 if signal.is_rate else 1.0 / NS
         other = accepted.signals.get(signal) if accepted else None
         signals[signal.value] = {
             "by_hour_of_week": [round(value, 9) for value in baseline.values(unit)],

@@ -217,7 +217,7 @@ def _moved(signal: Signal, baseline: SignalBaseline, rows: Rows) -> SignalBaseli
         level = groups.low if groups is not None else float(np.median(worse))
     else:
         level = float(np.median(worse))
-    moved = shifted(baseline, -level if signal is Signal.THROUGHPUT else level)
+    moved = shifted(baseline, -level if signal.is_rate else level)
     # Without the second group the signal has one mode now, and what was usual has the other in it.
     return moved if baseline.modes is None or groups is not None else replace(moved, modes=None)
 

@@ -145,7 +145,7 @@ def _full(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> tup
     for signal, baseline in old.signals.items():
         step = _step(signal, rows, baseline, old, probe.baseline)
         if step is not None:
-            sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+            sign = -1.0 if signal.is_rate else 1.0
             logs[rows.unix_s >= step.unix_s, SIGNALS.index(signal)] -= sign * step.by
             notes.append(f"{signal} became {math.expm1(step.by):.1%} worse")
     rows = Rows(rows.unix_s, logs, rows.unstable)
@@ -210,7 +210,7 @@ def _refined(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> 
     for signal in new.signals.keys() & old.signals.keys():
         worse = worse_than(signal, new.signals[signal], old.signals[signal])
         if worse > probe.baseline.replace_ratio:
-            sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+            sign = -1.0 if signal.is_rate else 1.0
             signals[signal] = shifted(new.signals[signal], -sign * math.log(worse))
             notes.append(f"{signal} became {worse - 1:.1%} worse")
     return replace(new, signals=signals, final=not old.old_form), _kept_note(notes)
@@ -274,7 +274,7 @@ def _accept_if_as_good(level: LevelState, state: VersionState, version: str) -> 
 def worse_than(signal: Signal, one: SignalBaseline, other: SignalBaseline) -> float:
     """How many times worse one baseline is than another."""
     ratio = one.over(other)
-    return 1 / ratio if signal is Signal.THROUGHPUT else ratio
+    return 1 / ratio if signal.is_rate else ratio
 
 
 def reference(level: LevelState, state: VersionState, version: str) -> tuple[Pin | None, str]:

@@ -50,6 +50,7 @@ class VersionState:
     tried_unix_s: float = 0.0
     note: str = ""
     tail: list[tuple[float, float, int]] = field(default_factory=list)
+    first_token_tail: list[tuple[float, float, int]] = field(default_factory=list)
     lower_unix_s: dict[Signal, float] = field(default_factory=dict)
 
     def tier(self, signal: Signal, name: str) -> TierState:

@@ -183,6 +183,7 @@ def _copy_version(state: VersionState) -> VersionState:
         components=list(state.components),
         tiers=tiers,
         tail=list(state.tail),
+        first_token_tail=list(state.first_token_tail),
         lower_unix_s=dict(state.lower_unix_s),
     )
 

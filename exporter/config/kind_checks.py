@@ -14,6 +14,7 @@ from exporter.config.probe_settings import ProbeSettings
 from exporter.config.target_settings import TargetSettings
 from exporter.config.text import shown
 from exporter.core.kinds import KINDS, refusal
+from exporter.core.probe import Signal
 
 ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "models": lambda probe: probe.models,
@@ -80,6 +81,16 @@ def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
             yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
         elif not probe.streaming:
             yield ("slo", key), "needs streaming: true, or nobody sees when a token comes"
+
+
+def signal_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+    """Signals of tokens, where there are none."""
+    if KINDS[kind].takes_prompts:
+        return
+    for tier in ("page", "warn", "slow"):
+        for signal in getattr(probe.baseline, tier).signals:
+            if Signal(signal).is_of_tokens:
+                yield ("baseline", tier, "signals"), f"{signal}: targets of kind {kind} do not respond in tokens"
 
 
 def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:

@@ -341,6 +341,29 @@ class Signal(enum.StrEnum):
     LATENCY_P50 = "latency_p50"
     LATENCY_P99 = "latency_p99"
     THROUGHPUT = "throughput"
+    FIRST_TOKEN_P50 = "time_to_first_token_p50"  # noqa: S105  # no password
+    FIRST_TOKEN_P99 = "time_to_first_token_p99"  # noqa: S105
+    PER_OUTPUT_TOKEN_P50 = "time_per_output_token_p50"  # noqa: S105
+    OUTPUT_TOKENS = "output_tokens_per_second"
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether more is better: of the others, which are times, less is."""
+        return self in _RATES
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether only targets that take prompts have it."""
+        return self not in _OF_ALL
+
+
+_RATES = frozenset({Signal.THROUGHPUT, Signal.OUTPUT_TOKENS})
+_OF_ALL = frozenset({Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT})
+
+
+def signals_of(target: Target) -> tuple[Signal, ...]:
+    """What is held against baselines of a target's levels."""
+    return tuple(signal for signal in Signal if target.takes_prompts or not signal.is_of_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +382,9 @@ class Tier:
     signals: tuple[Signal, ...]
     also_over: str = ""
 
+
+TOKEN_SIGNALS = (Signal.FIRST_TOKEN_P50, Signal.PER_OUTPUT_TOKEN_P50)
+"""What each tier looks at, too, where the target takes prompts and the user names no signals."""
 
 PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,), also_over="slow")
 

@@ -134,11 +134,6 @@ class Target:
         return self.tls.server_name or _host(self.host_header) or self.host
 
     @property
-    def settled_authority(self) -> str:
-        """The same with the address on which the target is settled, if it is."""
-        return _joined(self.address or self.host, self.port)
-
-    @property
     def url(self) -> str:
         if self.in_process:
             return f"file://{self.model_repository}"

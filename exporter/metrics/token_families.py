@@ -78,6 +78,24 @@ GOODPUT = _family(
     "Ok requests that kept every limit of the probe's slo, per second of the merged windows. Of the last sweep with "
     "usable data; absent once that is 3 intervals old, and at levels that the slo does not name.",
 )
+_BASELINE = " Of the last judged sweep; absent where there is no baseline, or the target takes no prompts."
+BASELINE_FIRST_TOKEN = _family(
+    "gauge",
+    "baseline_time_to_first_token_seconds",
+    "What this percentile of the time to the first token should be at this hour." + _BASELINE,
+    (*L, "percentile"),
+)
+BASELINE_PER_OUTPUT_TOKEN = _family(
+    "gauge",
+    "baseline_time_per_output_token_seconds",
+    "What this percentile of the time per output token should be at this hour." + _BASELINE,
+    (*L, "percentile"),
+)
+BASELINE_OUTPUT_TOKENS = _family(
+    "gauge",
+    "baseline_output_tokens_per_second",
+    "What the output tokens per second should be at this hour." + _BASELINE,
+)
 SLO_TOKEN_LIMIT = _family(
     "gauge",
     "slo_token_limit_seconds",

@@ -188,7 +188,7 @@ def _misses_objective(probe: Probe, measured: SweepResult) -> bool:
 
 def _verdict_data(verdict: LevelVerdict, each: SignalVerdict) -> dict[str, object]:
     """A signal's verdict as plain data, in base units."""
-    unit = 1.0 if each.signal is Signal.THROUGHPUT else 1.0 / NS
+    unit = 1.0 if each.signal.is_rate else 1.0 / NS
     return {
         "signal": each.signal.value,
         "baseline": each.baseline * unit if each.baseline is not None else None,
@@ -232,7 +232,7 @@ def _slowest_part(verdict: LevelVerdict) -> str:
 
 def _no_verdict_text(verdict: LevelVerdict) -> str:
     """Why there is none, on latency; throughput is judged by no tier of the defaults."""
-    latencies = [each for each in verdict.signals if each.signal is not Signal.THROUGHPUT]
+    latencies = [each for each in verdict.signals if not each.signal.is_rate]
     return "; ".join(dict.fromkeys(each.withheld for each in latencies if each.withheld))
 
 

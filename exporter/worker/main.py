@@ -53,6 +53,10 @@ SEND_TIMEOUT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
+class DaemonGoneError(Exception):
+    """The daemon takes no responses: it has ended."""
+
+
 class Host:
     """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
 
@@ -120,6 +124,8 @@ class Host:
         self._job = asyncio.create_task(self._do(command))
         try:
             await self._job
+        except DaemonGoneError:
+            raise
         except PreflightError as error:
             failure = Failure(True, error.reason, str(error), error.faults)
         except (Exception, asyncio.CancelledError) as error:
@@ -165,8 +171,11 @@ class Host:
         await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, response)
 
     def _send_now(self, response: Reply) -> None:
-        for part in encode(response):
-            self._outlet.sendall(part)
+        try:
+            for part in encode(response):
+                self._outlet.sendall(part)
+        except OSError as error:
+            raise DaemonGoneError from error
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception in a callback, such as a channel's, is a bug of ours: the level that it happened in is void."""
@@ -202,6 +211,8 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service], accoun
     status = 0
     try:
         await Host(connection, kinds, account).serve()
+    except DaemonGoneError:
+        pass  # nobody is there who could want to know
     except Exception:
         _log.exception("worker ended")
         status = 1

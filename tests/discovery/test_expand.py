@@ -56,7 +56,7 @@ def test_a_name_s_addresses(tmp_path: Path) -> None:
         "http://10.0.0.1:8002/metrics",
         "http://[fd00::2]:8002/metrics",
     )
-    assert target.settled_authority == "10.0.0.1:9001"
+    assert target.port == 9001
     assert target.resolve is Resolve.SWEEP
     assert (one.parent, one.target.parent) == ("", "")
     assert len({probe.config_hash for probe in expanded.probes}) == 3

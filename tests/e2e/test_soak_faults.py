@@ -22,14 +22,21 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.engine.guard import CHARGED_AHEAD
 from tests.daemon.running import RunningDaemon
-from tests.e2e.modelled_server import COMPUTE_SECONDS, MODEL, QUEUE_SECONDS, ModelledServer
+from tests.hostile.behaviours import BOTH, HTTP_ONLY
+from tests.hostile.modelled import COMPUTE_SECONDS, MODEL, QUEUE_SECONDS, ModelledServer
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "7200"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 LEVELS = (1, 4)
 SERVICE_SECONDS = QUEUE_SECONDS + COMPUTE_SECONDS
 FAULT_SECONDS = 2.0
+KEPT_SECONDS = 3300.0
+SWEEP_SECONDS = 30.0
+REFUSED = 200
+"""Of a budget's hour the charges that are looked at; how long a sweep takes at most; and the requests of one fault that
+may not have come to the server, whose connections were closed."""
 MEMORY_BYTES = 500 << 20
 OPEN_FILES = 200
 BEARER = {"Authorization": "Bearer open sesame"}
@@ -121,6 +128,12 @@ def slow(soak: Soak) -> None:
     soak.server.slow = False
 
 
+def be_hostile(soak: Soak) -> None:
+    soak.server.hostile = soak.chance.choice(list({**BOTH, **HTTP_ONLY}.values()))
+    time.sleep(FAULT_SECONDS)
+    soak.server.hostile = None
+
+
 def drop(soak: Soak) -> None:
     for _ in range(5):
         soak.server.drop()
@@ -138,7 +151,7 @@ def pause(soak: Soak) -> None:
 
 ACTIONS: dict[str, Callable[[Soak], None]] = {
     each.__name__: each
-    for each in (reload, restart, kill, kill_a_worker, stop_the_daemon_for_a_while, fail, slow, drop, pause)
+    for each in (reload, restart, kill, kill_a_worker, stop_the_daemon_for_a_while, fail, slow, be_hostile, drop, pause)
 }
 
 
@@ -177,6 +190,8 @@ def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
     levels, windows = rows(tmp_path, "levels"), rows(tmp_path, "windows")
     check_rows(levels, windows)
     check_counts(levels, windows, server)
+    charged = check_charges(tmp_path, soak)
+    print(f"{charged} requests charged")
     print(f"{check_figures(levels, windows, soak.faults)} undisturbed levels of {len(levels)}")
     check_leftovers(tmp_path, soak)
 
@@ -202,7 +217,8 @@ def check_rows(levels: list[Row], windows: list[Row]) -> None:
 
 
 def check_counts(levels: list[Row], windows: list[Row], server: ModelledServer) -> None:
-    """The archive has nothing that the server did not get, and a level is the sum of its judged windows."""
+    """The archive has nothing that the server did not get, and a level is the sum of its judged windows. How a request
+    ended is what the server made of it, give or take what it spoilt."""
     outcomes = Counter[str]()
     by_level: defaultdict[tuple[str, str], int] = defaultdict(int)
     for row in windows:
@@ -212,11 +228,29 @@ def check_counts(levels: list[Row], windows: list[Row], server: ModelledServer) 
         if row["judged"] == "1":
             by_level[row["sweep_id"], row["level"]] += int(row["outcome_ok"])
     assert outcomes["outcome_ok"] <= server.responded
-    assert outcomes["outcome_server_error"] <= server.failed
-    assert outcomes["outcome_wrong_output"] == outcomes["outcome_protocol_error"] == 0
+    assert outcomes["outcome_server_error"] <= server.failed + server.spoilt
+    assert outcomes["outcome_protocol_error"] <= server.spoilt
+    assert outcomes["outcome_wrong_output"] == 0
+    assert sum(outcomes.values()) <= server.received + outcomes["outcome_connect_error"]
     for row in levels:
         if row["request_count"] and (row["sweep_id"], row["level"]) in by_level:
             assert int(row["request_count"]) == by_level[row["sweep_id"], row["level"]], row
+
+
+def check_charges(folder: Path, soak: Soak) -> int:
+    """Every request that the server received is charged to the budget, whatever became of daemon and worker, and hardly
+    more: what a killed process had charged ahead. (Of the last hour: older charges are not kept.)"""
+    lines = (folder / "data" / "ledger.jsonl").read_text().splitlines()
+    charges = [(float(charge["ended_unix_s"]), int(charge["requests"])) for charge in map(json.loads, lines)]
+    since = time.time() - KEPT_SECONDS
+    charged = sum(requests for ended, requests in charges if ended > since)
+    received, and_before = (sum(at > since - more for at in soak.server.received_at) for more in (0, SWEEP_SECONDS))
+    killed = sum(soak.done[name] for name in ("kill", "kill_a_worker", "stop_the_daemon_for_a_while"))
+    # What was sent and dropped before the server read it, or to a closed connection.
+    lost = sum(soak.done[name] for name in ("drop", "be_hostile", "restart", "reload", "pause", "fail"))
+    assert received <= charged, (received, charged)
+    assert charged <= and_before + (killed + lost) * (CHARGED_AHEAD + LEVELS[-1] + REFUSED), (charged, and_before)
+    return charged
 
 
 def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[float, float, str]]) -> int:

@@ -370,6 +370,57 @@ async def test_what_has_waited_for_too_long_is_unsent() -> None:
     assert lag.max() < 85 * MS
 
 
+@dataclasses.dataclass
+class OneByOne:
+    """A server that works on one request at a time, for `service_s` each, and stalls at the begin of each `cycle_s`."""
+
+    cycle_s: float
+    stall_s: float
+    service_s: float = 0.0002
+    begun_s: float = dataclasses.field(default_factory=time.monotonic)
+    free_s: float = 0.0
+
+    def ends_s(self, arrives_s: float) -> float:
+        """When a request is served that arrives then, after all before it; seconds since the server began."""
+        start_s = max(arrives_s, self.free_s)
+        start_s += max(0.0, self.stall_s - start_s % self.cycle_s)
+        self.free_s = start_s + self.service_s
+        return self.free_s
+
+    def __call__(self, number: int) -> Reply:
+        now_s = time.monotonic() - self.begun_s
+        return Reply(delay_ms=1000 * (self.ends_s(now_s) - now_s))
+
+
+def truth(server: OneByOne, rate: float, threshold_s: float) -> tuple[float, float]:
+    """The p95 of the response time in seconds, and the part above the threshold, for users who do not wait for each
+    other: every request reaches the server when it is due."""
+    due_s = np.arange(round(20 * server.cycle_s * rate)) / rate
+    response_s = np.array([server.ends_s(each) for each in due_s]) - due_s
+    return float(np.quantile(response_s, 0.95)), float((response_s > threshold_s).mean())
+
+
+def test_the_truth_of_a_stall() -> None:
+    """2 s of every 10 s at 1000/s, before a server of 5000/s: what is due in the stall, and until its queue is gone."""
+    p95_s, bad = truth(OneByOne(10.0, 2.0), 1000.0, 0.1)
+    assert p95_s == pytest.approx(1.6, abs=0.01)
+    assert bad == pytest.approx(0.2375, abs=0.001)
+
+
+async def test_a_stall_costs_what_users_see_whatever_may_be_in_flight() -> None:
+    """The same, ten times as fast. A busy machine makes it worse, never better."""
+    level, threshold_s = request_rate(1000), 0.01
+    plan = make_plan(level, max_in_flight=26, window_ms=1000, timeout_ms=5000)
+    run = await run_level(plan, FakeService(OneByOne(1.0, 0.2)), stop_after=4)
+    windows = [window for window in run.windows if not window.warm_up][:4]
+    p95_s, bad = truth(OneByOne(1.0, 0.2), 1000.0, threshold_s)
+    times_ms = np.concatenate([response_times_ns(w.columns, 5 * NS, w.unsent) for w in windows]) / MS
+    assert np.percentile(times_ms, 95) >= 0.9 * 1000 * p95_s
+    probe = dataclasses.replace(plan.probe, slo=Slo("fast", round(threshold_s * NS), 95.0, (level.label,)))
+    counts = [count_window(window, level, probe) for window in windows]
+    assert sum(count.slo_bad for count in counts) / sum(count.slo_requests for count in counts) >= 0.9 * bad
+
+
 async def test_a_server_that_stalls_shows_in_response_time_and_slo() -> None:
     """Stalled for 0.2 s of every second, at a quarter of the places that it would take to send all in time."""
     begun_s = time.monotonic()

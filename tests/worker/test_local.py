@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -20,6 +22,7 @@ from exporter.core.probe import InputOptions, Probe
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.guard import CHARGED_AHEAD
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
+from exporter.storage.account import Account
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import make_plan
@@ -339,3 +342,17 @@ async def test_a_stop_follows_a_large_command(worker: LocalWorker) -> None:
     await worker.silence()
     assert worker.alive
     assert await worker.preflight(probe()) == make_facts()
+
+
+def test_a_worker_whose_daemon_ends_while_it_starts_ends_without_a_word() -> None:
+    ours, theirs = socket.socketpair()
+    account = Account.create()
+    ours.close()
+    handed = theirs.fileno(), account.fileno()
+    command = [sys.executable, "-m", "exporter.worker.main", *map(str, handed), "logfmt", ""]
+    done = subprocess.run(
+        command, pass_fds=handed, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    theirs.close()
+    account.close()
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from exporter.commands.check_config.guards import guard_warnings
-from exporter.commands.check_config.verdicts import verdict_notes, verdict_warnings
+from exporter.commands.check_config.verdicts import batching_notes, verdict_notes, verdict_warnings
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
@@ -89,6 +89,7 @@ def estimate(settings: Settings) -> Estimate:
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
     notes = [*_idle_targets(settings), *(note for probe in probes for note in verdict_notes(probe))]
+    notes += batching_notes(probes)
     return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), tuple(notes))
 
 

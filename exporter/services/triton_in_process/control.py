@@ -22,6 +22,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
 from exporter.core.target import Target
 from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
 from exporter.services.base import Tensors, TraceSettings
 from exporter.services.encoding import MARK, checked, raw
 from exporter.services.oip.responses import decode_response
@@ -258,7 +259,11 @@ class InProcessClient:
             raise self._failed(error) from error
         if isinstance(response, list):  # the repository index, as over HTTP
             response = {"models": response}
-        json_format.ParseDict(response, empty, ignore_unknown_fields=True)
+        try:
+            json_format.ParseDict(response, empty, ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            text = f"{self.target.url}: {name} gave what is no such message: {clean_text(str(error))}"
+            raise PreflightError(Reason.PROTOCOL, text) from error
         return empty
 
     async def _is_true(self, name: str, *arguments: Any) -> bool:

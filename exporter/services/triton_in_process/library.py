@@ -6,13 +6,13 @@ Owns signatures and the API's version. Knows nothing of loops, models, or what i
 from __future__ import annotations
 
 import ctypes
-import json
 from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Outcome, Reason
+from exporter.core.untrusted_text import load_json
 
 API_MAJOR, API_MINOR = 1, 31
 """The major version must be this one, the minor at least this: it has all that is used here."""
@@ -174,7 +174,7 @@ class TritonLibrary:
         self.check(getattr(self, name)(*arguments, ctypes.byref(message)))
         try:
             self.check(self.MessageSerializeToJson(message, ctypes.byref(base), ctypes.byref(size)))
-            return json.loads(ctypes.string_at(base.value or 0, size.value))
+            return load_json(ctypes.string_at(base.value or 0, size.value))
         finally:
             self.check(self.MessageDelete(message))
 
