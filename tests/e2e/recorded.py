@@ -76,7 +76,7 @@ def _in_tokens(of: str) -> list[str]:
         for percentile, value in zip(("50", "99"), values, strict=True)
     ]
     if 'level="1"' in of:
-        del plain["output_tokens_per_second"]  # there, nobody counted
+        del plain["output_tokens_per_second"]  # there, not counted
     return lines + [f"triton_canary_{name}{{{of}}} {value}" for name, value in plain.items()]
 
 
