@@ -384,14 +384,18 @@ _RENARD = {
     5: (1.0, 1.6, 2.5, 4.0, 6.3),
     10: (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0),
     20: (1.0, 1.12, 1.25, 1.4, 1.6, 1.8, 2.0, 2.24, 2.5, 2.8, 3.15, 3.55, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1, 8.0, 9.0),
+    40: (
+        *(1.0, 1.06, 1.12, 1.18, 1.25, 1.32, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 2.12, 2.24, 2.36, 2.5, 2.65, 2.8, 3.0),
+        *(3.15, 3.35, 3.55, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0, 5.3, 5.6, 6.0, 6.3, 6.7, 7.1, 7.5, 8.0, 8.5, 9.0, 9.5),
+    ),
 }
 """Preferred numbers (ISO 3), so that a finer set has the bounds of a coarser one."""
 
 
 @functools.cache
 def duration_buckets(per_decade: int) -> tuple[float, ...]:
-    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10 or 20) in each decade from 1 ms to
-    10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
+    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10, 20 or 40) in each decade from 1 ms
+    to 10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
     fine = tuple(round(number * 10**power, 6) for power in (-3, -2, -1, 0) for number in _RENARD[per_decade])
     return (0.0005, *fine, 10.0, 30.0, 60.0)
 

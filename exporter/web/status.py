@@ -44,6 +44,8 @@ class LevelStatus:
     bimodal: tuple[float, float] | None = None
     slowest_part: str = ""
     last_change: Mapping[str, float] | None = None
+    server_note: str = ""
+    """Why a figure of the server's is missing, as where its metrics page cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class ProbeStatus:
                     "no_verdict": level.no_verdict,
                     "verdicts": [dict(verdict) for verdict in level.verdicts],
                     "bimodal": list(level.bimodal) if level.bimodal else None,
+                    "server_note": level.server_note,
                     "last_change": dict(level.last_change) if level.last_change else None,
                 }
                 for level in self.levels
@@ -241,6 +244,7 @@ def _level_status(measurement: Measurement, verdict: LevelVerdict | None) -> Lev
         throughput=measurement.throughput if math.isfinite(measurement.throughput) else 0.0,
         percentiles={percentile_text(entry.percentile): entry.value_ns / NS for entry in entries},
         stable=measurement.stable,
+        server_note=measurement.server_note,
         client_limited=measurement.client_limited,
         unsent_ratio=measurement.unsent_ratio,
         error_ratio=measurement.error_ratio,

@@ -29,7 +29,7 @@ ANNOTATIONS = [
 TEMPLATED = {"type": "prometheus", "uid": "${datasource}"}
 UNITS = {
     *("none", "short", "s", "percentunit", "bytes", "reqps", "watt", "joule", "celsius"),
-    *("suffix:×", "suffix:inf/s", "suffix:/s"),
+    *("suffix:×", "suffix:inf/s", "suffix:/s", "suffix:tok/s"),
 }
 
 

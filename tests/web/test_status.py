@@ -86,6 +86,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "server_note": "",
                 "last_change": None,
             },
             {
@@ -99,6 +100,7 @@ def test_the_json_of_a_probe() -> None:
                 "no_verdict": "",
                 "verdicts": [],
                 "bimodal": None,
+                "server_note": "",
                 "last_change": None,
             },
         ],
