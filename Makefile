@@ -73,13 +73,16 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
+	@echo "==> spelling and wording"
+	@$(BIN)/codespell exporter docs examples bench packaging dashboards/rules helm .github *.md
+	@$(BIN)/python packaging/check_wording.py
 	@echo "==> workflows and templates"
 	@packaging/check-repository.sh $(BIN)
 
 # Starts no server, and nothing is type-checked: for the time between two changes. tests/conftest.py says what is fast.
 test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
-	@$(BIN)/pytest -m fast
+	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
 # Those that meet a real Triton wait most of their time: the others run beside them.
 test: check

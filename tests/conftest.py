@@ -39,7 +39,8 @@ SLOW_PLACES = (
     "archive/test_archive.py",  # kills processes in mid-write
     "baseline/test_judge.py",  # months of sweeps, simulated
     "baseline/test_store.py",
-    *("commands/analyze/test_command.py", "commands/analyze/report/test_plot.py", "commands/test_changes.py"),
+    *(f"commands/{name}.py" for name in ("analyze/test_command", "analyze/report/test_plot", "gate/test_command")),
+    "commands/test_changes.py",
     "config/test_cron.py",
     "demo/test_child_process.py",
     *(f"engine/test_{name}.py" for name in ("checker", "engine_counts", "engine_guards", "level", "outcomes")),

@@ -1,4 +1,5 @@
-"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, told as perf_analyzer tells it.
+"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, reported as perf_analyzer reports
+it.
 
 Owns the exit code, and the order of what is printed. There is no schedule, no web side and no archive.
 """
@@ -8,23 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from exporter import __version__
 from exporter.commands.analyze.flags import CommandLine, RunOptions, parse
 from exporter.commands.analyze.flags.help import help_text
+from exporter.commands.analyze.printed_probe import print_document
 from exporter.commands.analyze.report.csv import CsvOptions, write_csv
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, write_plot
 from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
 from exporter.commands.analyze.running import Display, exit_code, print_error, run_sweep
-from exporter.config.document import parse_value
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
 from exporter.core.exit_code import ExitCode
@@ -40,7 +38,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
         code = _run_command(words)
         sys.stdout.flush()
     except OSError as error:
-        # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
+        # A run that has reported this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
             print_error(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
@@ -61,7 +59,7 @@ def _run_command(words: Sequence[str]) -> ExitCode:
     elif line.options.version:
         print(f"triton-canary {__version__}")
     elif line.options.print_probe:
-        print(print_document(line.document, line.environment), end="")
+        print(print_document(line.document, line.environment, line.probe, line.assumed), end="")
     else:
         assert line.probe is not None
         return _measure(line, line.probe)
@@ -92,7 +90,7 @@ def _measure(line: CommandLine, probe: Probe) -> ExitCode:
 def _outputs(
     display: Display, result: SweepResult, options: RunOptions, export: ProfileExport | None
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """All that is to be written at the end, each under the name that a failure is told by."""
+    """All that is to be written at the end, each under the name that a failure is reported by."""
     yield "the report", partial(display.finish, result)
     plots = _plot_paths(options)
     if options.output_path and options.output_path not in plots:
@@ -152,36 +150,7 @@ def _limits(probe: Probe) -> str:
     return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} of them may fail (see --print-probe)"
 
 
-# --- --print-probe ----------------------------------------------------------------------------------------------------
-
-
-_PRINTED_HEAD = """\
-# The same measurement for the daemon. A command line has no schedule: set your own, and budgets that your server bears.
-"""
-
-
-class _ProbeDumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        """Nobody reads an alias gladly."""
-        return True
-
-
-def _dumped_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    """Text that we would read as something else is quoted; the dumper quotes what YAML 1.1 would."""
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if parse_value(value) == value else '"')
-
-
-_ProbeDumper.add_representer(str, _dumped_text)
-
-
-def print_document(document: Mapping[str, Any], variables: Iterable[str]) -> str:
-    """A configuration document as YAML that the daemon reads back as it is. `variables` are those of the
-    environment that it needs."""
-    text = yaml.dump(dict(document), Dumper=_ProbeDumper, sort_keys=False, allow_unicode=True, width=120)
-    return _PRINTED_HEAD + "".join(f"# Needs the secret in the variable {name}.\n" for name in variables) + text
-
-
 def _refuse(error: ConfigError) -> ExitCode:
-    for problem in error.faults:
+    for problem in error.problems:
         print_error(problem)
     return ExitCode.BAD_OPTIONS

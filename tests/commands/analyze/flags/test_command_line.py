@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.analyze.command import print_document
 from exporter.commands.analyze.flags import RunOptions, parse
 from exporter.commands.analyze.flags.command_line import read
 from exporter.commands.analyze.flags.fail_on import parse_condition
+from exporter.commands.analyze.printed_probe import print_document
 from exporter.config import build_probes, load
 from exporter.core.errors import ConfigError
 from exporter.core.probe import Mode
@@ -346,7 +346,7 @@ def test_the_configuration_of_a_line(
     (tmp_path / "gaps.txt").write_text("1000\n")
     (tmp_path / "a.json").write_text('{"data": [{"timestamp": 0}]}')
     draft, _ = read(line.split())
-    assert draft.faults == []
+    assert draft.problems == []
     gpu = {} if "metrics_url" in target else {"gpu": "off"}
     document = {"targets": [laid_over(TARGET | gpu, target)], "probes": [laid_over(PROBE, probe)]}
     assert draft.document == document
@@ -356,7 +356,7 @@ def test_the_configuration_of_a_line(
 def test_a_triton_in_this_process() -> None:
     line = "-m graphdef_int32_int32_int32 --service-kind=triton_c_api --streaming"
     draft, _ = read([*line.split(), "--triton-server-directory=/triton", "--model-repository=/models"])
-    assert (draft.faults, draft.notices) == ([], [])
+    assert (draft.problems, draft.notices) == ([], [])
     (target,), (probe,) = draft.document["targets"], draft.document["probes"]
     folders = {"server_directory": "/triton", "model_repository": "/models"}
     assert target == {"name": "server", "kind": "triton_in_process", "gpu": "off"} | folders
@@ -367,7 +367,7 @@ def test_a_triton_in_this_process() -> None:
 
 
 def zoo(name: str) -> list[tuple[str, list[str]]]:
-    """The command lines of a file, each behind a `$` and with what is said of it below."""
+    """The command lines of a file, each behind a `$` and with what is reported about it below."""
     entries: list[tuple[str, list[str]]] = []
     for text in (Path(__file__).parent / name).read_text().splitlines():
         if text.startswith("$"):
@@ -397,20 +397,20 @@ def test_the_options_of_a_line(line: str, options: RunOptions) -> None:
     assert read(["-m", "m", *line.split()])[1] == options
 
 
-@pytest.mark.parametrize(("line", "faults"), zoo("faults.txt"))
+@pytest.mark.parametrize(("line", "problems"), zoo("faults.txt"))
 def test_what_is_wrong_with_a_line(
-    line: str, faults: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         parse(line.split())
-    assert caught.value.faults == faults
+    assert caught.value.problems == problems
 
 
 @pytest.mark.parametrize(("line", "notices"), zoo("notices.txt"))
-def test_what_is_said_of_a_line(line: str, notices: list[str]) -> None:
+def test_what_is_reported_about_a_line(line: str, notices: list[str]) -> None:
     draft, _ = read(["-m", "m", *line.split()])
-    assert (draft.faults, draft.notices) == ([], notices)
+    assert (draft.problems, draft.notices) == ([], notices)
 
 
 def test_a_secret_is_in_the_environment_alone() -> None:
@@ -453,10 +453,54 @@ def test_the_daemon_reads_the_printed_probe_as_the_same(line: str, tmp_path: Pat
     path = tmp_path / "canary.yaml"
     path.write_text(print_document(given.document, given.environment))
     assert build_probes(load(path, dict(given.environment))) == (given.probe,)
+    # And as it is printed: the same but for the guards, which are the daemon's.
+    path.write_text(print_document(given.document, given.environment, given.probe, given.assumed))
+    (printed,) = build_probes(load(path, dict(given.environment)))
+    assert given.probe is not None
+    assert (printed.stop.max_requests, printed.stop.max_duration_ns) == (1_000_000, 300 * NS)
+    assert printed.stop.max_latency_ns != 0
+    same = {"target", "levels", "input", "unit", "search", "version", "workers"}
+    assert all(getattr(printed, name) == getattr(given.probe, name) for name in same)
+    assert printed.measurement.window_ns == given.probe.measurement.window_ns
+
+
+@pytest.mark.parametrize(
+    ("line", "stop"),
+    [
+        ("--concurrency-range 1:256:255", {}),
+        ("--concurrency-range 1:257:256", {"max_in_flight": "257  # raised from 256: the highest level has 257 "}),
+        ("--request-rate-range 5000", {}),
+        ("--request-count 999998", {}),
+        ("--request-count 1000000", {"max_requests": "1000002  # raised from 1000000: the levels send 1000002"}),
+        (
+            "-p 60000 --concurrency-range 1:2",
+            {"max_duration": "13m  # raised from 5m: the levels take 6m1s at least"},
+        ),
+        ("-p 40000 --concurrency-range 1:2", {}),
+    ],
+)
+def test_a_guard_is_raised_only_where_a_level_needs_it(line: str, stop: dict[str, str], tmp_path: Path) -> None:
+    given = parse(["-m", "m", *line.split()])
+    text = print_document(given.document, given.environment, given.probe, given.assumed)
+    assert ("\n  stop:\n" in text) == bool(stop)
+    for key, shown in stop.items():
+        assert f"\n    {key}: {shown}" in text
+    for key in {"max_in_flight", "max_requests", "max_duration", "max_latency", "pending_growth"} - set(stop):
+        assert f"{key}:" not in text
+    path = tmp_path / "canary.yaml"
+    path.write_text(text)
+    assert len(build_probes(load(path, {}))) == 1
+
+
+def test_a_flag_s_own_rule_is_printed() -> None:
+    for flag, is_there in (("", False), ("--stable-by=perf_analyzer", True)):
+        given = parse(["-m", "m", *flag.split()])
+        text = print_document(given.document, given.environment, given.probe, given.assumed)
+        assert ("stability_rule: perf_analyzer" in text) is is_there
 
 
 @pytest.mark.parametrize(("stream", "streaming"), [(True, True), (False, None), (None, None)])
-def test_perf_analyzer_s_payloads_say_whether_they_are_streamed(
+def test_perf_analyzer_s_payloads_state_whether_they_are_streamed(
     stream: bool | None, streaming: bool | None, tmp_path: Path
 ) -> None:
     payload = {"messages": [{"role": "user", "content": "x"}]} | ({} if stream is None else {"stream": stream})
