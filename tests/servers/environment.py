@@ -20,7 +20,7 @@ MADE = ".made"
 
 
 class ServerEnvironmentError(Exception):
-    """An environment can't be made here; the text says why."""
+    """An environment can't be made here; the text states why."""
 
 
 @dataclass(frozen=True)
