@@ -1,5 +1,5 @@
-"""The programs and shared libraries that tests need beside Python: looked for in one place, and named in one line at the
-end where they are missing. With CI=true a missing one is a failure, never a skip."""
+"""The programs and shared libraries that tests need beside Python: looked for in one place, and named in one line at
+the end where they are missing. With CI=true a missing one is a failure, never a skip."""
 
 from __future__ import annotations
 
