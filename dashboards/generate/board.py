@@ -121,6 +121,9 @@ def change_annotations(selector: str) -> list[Annotation]:
     by = "job, instance, target, probe, model"
     info = f"triton_canary_probe_info{{{selector}, %s}}"
     of_daemon = f"triton_canary_exporter_config_info{{{JOB}}}"
+    gate = "job, instance, stable, candidate"
+    verdict = f"max by ({gate}, verdict) (triton_canary_exporter_gate_verdict{{{JOB}}} == 1)"
+    ended = f"max by ({gate}) (triton_canary_exporter_gate_end_timestamp_seconds{{{JOB}}})"
     return [
         Annotation(
             name="Served version changed",
@@ -149,6 +152,14 @@ def change_annotations(selector: str) -> list[Annotation]:
             title="Configuration of the exporter changed",
             text="{{instance}}: now {{hash}}",
             color="super-light-blue",
+        ),
+        Annotation(
+            name="Rollout gate ended",
+            expr=f"{verdict} * on ({gate}) group_left () {ended} * 1000",
+            title="Rollout gate ended",
+            text="{{candidate}} against {{stable}}: {{verdict}}",
+            color="yellow",
+            value_is_time=True,
         ),
     ]
 

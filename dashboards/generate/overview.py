@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.generate.board import Board, change_annotations
 from dashboards.generate.panels import GREEN, ORANGE, RED, TIMES, YELLOW, Column, Panel, lines, number, rows, states
-from dashboards.generate.queries import BY_PROBE, FLEET, Query, lightest, metric
+from dashboards.generate.queries import BY_PROBE, FLEET, JOB, Query, lightest, metric
 
 MODEL_BOARD = (
     "/d/triton-canary-model?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
@@ -33,6 +33,7 @@ def board() -> Board:
     _now(it)
     _over_time(it)
     _load(it)
+    _gate(it)
     return it
 
 
@@ -185,3 +186,36 @@ def _load(it: Board) -> None:
         maximum=1,
     )
     it.row("Load and GPUs", (8, [outcomes, utilization, memory]))
+
+
+def _gate(it: Board) -> None:
+    """The gate that ended last on each daemon."""
+    by = "instance, stable, candidate"
+    sides = "{{candidate}} against {{stable}}"
+    verdict = lines(
+        "Verdict of the last gate",
+        "The verdict that is 1. Undecided is no pass.",
+        "none",
+        Query(f"max by (verdict, {by}) ({metric('exporter_gate_verdict', JOB)} == 1)", "{{verdict}}: " + sides),
+        width=6,
+        maximum=1,
+    )
+    ratio = lines(
+        "Candidate over stable",
+        "The ratio of each figure in the last gate; above 1 a latency is slower.",
+        TIMES,
+        Query(f"max by (figure, {by}) ({metric('exporter_gate_ratio', JOB)})", "{{figure}}: " + sides),
+    )
+    cost = rows(
+        "Last gate",
+        "When it ended, and what it took.",
+        {"stable": "Stable", "candidate": "Candidate"},
+        Column(
+            f"time() - max by (stable, candidate) ({metric('exporter_gate_end_timestamp_seconds', JOB)})", "Ago", "s"
+        ),
+        Column(f"max by (stable, candidate) ({metric('exporter_gate_pairs', JOB)})", "Pairs", "none"),
+        Column(f"max by (stable, candidate) ({metric('exporter_gate_duration_seconds', JOB)})", "Took", "s"),
+        Column(f"max by (stable, candidate) ({metric('exporter_gate_error_ratio', JOB)})", "Errors", "percentunit"),
+        width=6,
+    )
+    it.row("Rollout gate", (8, [verdict, ratio, cost]))

@@ -25,7 +25,7 @@ ACTIONS = ("pin", "accept", "clear", "import")
 
 
 class ActionError(TritonCanaryError):
-    """It can't be done; says why. `unknown` is a probe or level that there is not."""
+    """It can't be done; the text has the reason. `unknown` is a probe or level that there is not."""
 
     def __init__(self, text: str, *, unknown: bool = False) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class ActionError(TritonCanaryError):
 @dataclass(frozen=True, slots=True)
 class PinRequest:
     """How to pin: from the sweeps `since` a moment (ISO 8601) or a time ago ("6h"; "": since the regression began);
-    `dry_run` only says what it would be; `force` takes sweeps from before and after a change, too."""
+    `dry_run` only returns what it would be; `force` takes sweeps from before and after a change, too."""
 
     since: str = ""
     dry_run: bool = False
@@ -69,7 +69,7 @@ class BaselineActions:
         by: str = "",
         pin: PinRequest | None = None,
     ) -> list[str]:
-        """Does it, at one level or at all; says what was done. What it changes shows with the next sweep. Raises
+        """Does it, at one level or at all; returns what was done. What it changes shows with the next sweep. Raises
         ActionError, with nothing changed."""
         pin = pin or PinRequest()
         about = {"action": action, "probe": name, "baseline_level": level, "by": by}
@@ -187,7 +187,7 @@ def _pinned_lines(key: str, verb: str, pinning: Pinning) -> list[str]:
 
 
 def _figure(signal: Signal, value: float) -> str:
-    return f"{value:.4g}/s" if signal is Signal.THROUGHPUT else f"{value / MS:.4g} ms"
+    return f"{value:.4g}/s" if signal.is_rate else f"{value / MS:.4g} ms"
 
 
 def _shown_level(level: LevelState) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _shown_version(level: LevelState, state: VersionState) -> dict[str, Any]:
     pin, accepted = state.pin, level.accepted_pin
     signals = {}
     for signal, baseline in pin.signals.items() if pin else ():
-        unit = 1.0 if signal is Signal.THROUGHPUT else 1.0 / NS
+        unit = 1.0 if signal.is_rate else 1.0 / NS
         other = accepted.signals.get(signal) if accepted else None
         signals[signal.value] = {
             "by_hour_of_week": [round(value, 9) for value in baseline.values(unit)],

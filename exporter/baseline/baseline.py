@@ -105,7 +105,7 @@ class SignalBaseline:
 def worse_residuals(signal: Signal, baseline: SignalBaseline, unix_s: Floats, logs: Floats) -> Floats:
     """`SignalBaseline.residual` of many stable sweeps; nan stays nan."""
     differences = logs - locations(baseline.hours, unix_s, baseline.timezone)
-    worse = -differences if signal is Signal.THROUGHPUT else differences
+    worse = -differences if signal.is_rate else differences
     if (modes := baseline.modes) is not None:
         worse = np.where(worse > modes.distance - modes.tolerance, worse - modes.distance, worse)
     return worse

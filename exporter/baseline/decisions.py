@@ -30,13 +30,13 @@ _MOST_WRONG = 0.1
 
 
 class UndecidedError(ValueError):
-    """It can't be done so; says why, and what would do."""
+    """It can't be done so; the text has the reason, and what would do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinning:
-    """A pin that is made, or would be: of `version`, from the `sweeps` since a moment, and what is to be said of it.
-    `compared` is (signal, before, after): what the next sweep is compared with, in nanoseconds, or inferences a
+    """A pin that is made, or would be: of `version`, from the `sweeps` since a moment, and a remark on
+    it. `compared` is (signal, before, after): what the next sweep is compared with, in nanoseconds, or inferences a
     second."""
 
     version: str
@@ -217,7 +217,7 @@ def _moved(signal: Signal, baseline: SignalBaseline, rows: Rows) -> SignalBaseli
         level = groups.low if groups is not None else float(np.median(worse))
     else:
         level = float(np.median(worse))
-    moved = shifted(baseline, -level if signal is Signal.THROUGHPUT else level)
+    moved = shifted(baseline, -level if signal.is_rate else level)
     # Without the second group the signal has one mode now, and what was usual has the other in it.
     return moved if baseline.modes is None or groups is not None else replace(moved, modes=None)
 

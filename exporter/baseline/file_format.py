@@ -32,7 +32,7 @@ _MOST_LOG = 100.0
 
 
 class DamagedBaselineError(TritonCanaryError):
-    """The text is not what was written; says what is wrong with it."""
+    """The text is not what was written; has what is wrong with it."""
 
 
 def encode(probe: str, baselines: ProbeBaselines) -> str:
@@ -106,6 +106,7 @@ def _version_content(state: VersionState) -> dict[str, Any]:
         "older": _rows_content(state.history.older),
         "recent": _rows_content(state.history.recent),
         "tail": state.tail,
+        "first_token_tail": state.first_token_tail,
         "lower_unix_s": dict(state.lower_unix_s),
         "components": [[round(at), {name: round(ns) for name, ns in parts.items()}] for at, parts in state.components],
     }
@@ -116,7 +117,11 @@ def _rows_content(rows: Rows) -> dict[str, Any]:
     return {
         "unix_s": _packed(rows.unix_s, "<f8"),
         "unstable": _packed(rows.unstable, "u1"),
-        **{signal: _packed(rows.logs[:, index], "<f4") for index, signal in enumerate(SIGNALS)},
+        **{
+            signal: _packed(rows.logs[:, index], "<f4")
+            for index, signal in enumerate(SIGNALS)
+            if not signal.is_of_tokens or not np.isnan(rows.logs[:, index]).all()
+        },
     }
 
 
@@ -179,9 +184,14 @@ def _version(content: dict[str, Any]) -> VersionState:
         seen_unix_s=_finite(content["seen_unix_s"]),
         tried_unix_s=_finite(content["tried_unix_s"]),
         note=str(content["note"]),
-        tail=[(_finite(at), _finite(log), int(requests)) for at, log, requests in content["tail"]],
+        tail=_tail(content["tail"]),
+        first_token_tail=_tail(content.get("first_token_tail", [])),
         lower_unix_s={Signal(name): _finite(at) for name, at in content["lower_unix_s"].items()},
     )
+
+
+def _tail(content: list[Any]) -> list[tuple[float, float, int]]:
+    return [(_finite(at), _finite(log), int(requests)) for at, log, requests in content]
 
 
 def _rows(content: dict[str, Any]) -> Rows:
@@ -189,7 +199,8 @@ def _rows(content: dict[str, Any]) -> Rows:
     rows = Rows(unix_s, np.full((len(unix_s), len(SIGNALS)), np.nan, np.float32), np.zeros(len(unix_s), bool))
     rows.unstable[:] = _unpacked(content["unstable"], "u1") != 0
     for index, signal in enumerate(SIGNALS):
-        rows.logs[:, index] = _unpacked(content[signal], "<f4")
+        if signal in content or not signal.is_of_tokens:
+            rows.logs[:, index] = _unpacked(content[signal], "<f4")
     if not np.all(np.isfinite(unix_s)) or np.any(np.diff(unix_s) < 0):
         raise ValueError("its sweeps are not in order")
     if np.any(np.abs(rows.logs) > _MOST_LOG):

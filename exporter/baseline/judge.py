@@ -24,12 +24,14 @@ from exporter.baseline.state import (
     VersionState,
     level_key,
 )
-from exporter.core.probe import MOST_POOLED_SWEEPS, BaselineOptions, Probe, Signal, Tier
+from exporter.core.probe import MOST_POOLED_SWEEPS, BaselineOptions, Probe, Signal, Tier, signals_of
 from exporter.core.result import (
+    LatencySummary,
     LevelVerdict,
     Measurement,
     SignalVerdict,
     SweepResult,
+    TokenFigures,
     VerdictChange,
     VerdictEvent,
     Withheld,
@@ -82,7 +84,7 @@ class _Case:
 
 
 def _unfit(measurement: Measurement) -> _Why | None:
-    """Why a level says nothing of its model, None where it does."""
+    """Why a level's figures cannot be judged, None where they can."""
     if measurement.latency is None:
         return _Why(Withheld.NO_REQUESTS, "no request was ok")
     if measurement.client_limited:
@@ -102,7 +104,7 @@ def _judge_level(
         state.add(now_unix_s, logs, measurement.breakdown_ns, options, unstable=unstable)
     case = _Case(level, state, _pin(level, state, version), probe, now_unix_s, not measurement.stable, [])
     verdicts = []
-    for signal in Signal:
+    for signal in signals_of(probe.target):
         own_why = why_not or (None if signal in logs else _missing(signal, measurement, options))
         verdicts.append(_judge_signal(case, signal, logs.get(signal), own_why))
     if logs and (done := pin_if_due(level, state, version, probe, now_unix_s)):
@@ -125,44 +127,68 @@ def _judge_level(
 def _logs(
     measurement: Measurement, state: VersionState, options: BaselineOptions, now_unix_s: float
 ) -> dict[Signal, float]:
-    """The logarithms of what the level says: nanoseconds, inferences a second."""
+    """The logarithms of the level's figures: nanoseconds, inferences a second."""
     latency, found = measurement.latency, {}
     if latency is not None:
         percentiles = {entry.percentile: entry.value_ns for entry in latency.percentiles}
         if percentiles.get(50.0, 0) > 0:
             found[Signal.LATENCY_P50] = math.log(percentiles[50.0])
         if percentiles.get(99.0, 0) > 0:
-            p99 = _pooled(state, math.log(percentiles[99.0]), latency.count, options, now_unix_s)
+            p99 = _pooled(state.tail, math.log(percentiles[99.0]), latency.count, options, now_unix_s)
             if p99 is not None:
                 found[Signal.LATENCY_P99] = p99
     if measurement.throughput > 0:
         found[Signal.THROUGHPUT] = math.log(measurement.throughput)
+    if measurement.tokens is not None:
+        found |= _token_logs(measurement.tokens, state, options, now_unix_s)
     return found
 
 
+def _token_logs(
+    tokens: TokenFigures, state: VersionState, options: BaselineOptions, now_unix_s: float
+) -> dict[Signal, float]:
+    found = {}
+    first, per_token = _percentiles(tokens.first_token), _percentiles(tokens.per_output_token)
+    if tokens.first_token is not None and first.get(99.0, 0) > 0:
+        count = tokens.first_token.count
+        p99 = _pooled(state.first_token_tail, math.log(first[99.0]), count, options, now_unix_s)
+        if p99 is not None:
+            found[Signal.FIRST_TOKEN_P99] = p99
+    figures = {
+        Signal.FIRST_TOKEN_P50: first.get(50.0, 0),
+        Signal.PER_OUTPUT_TOKEN_P50: per_token.get(50.0, 0),
+        Signal.OUTPUT_TOKENS: tokens.output_tokens_per_second or 0,
+    }
+    return found | {signal: math.log(value) for signal, value in figures.items() if value > 0}
+
+
+def _percentiles(summary: LatencySummary | None) -> dict[float, int]:
+    return {entry.percentile: entry.value_ns for entry in summary.percentiles} if summary else {}
+
+
 def _pooled(
-    state: VersionState, log: float, requests: int, options: BaselineOptions, now_unix_s: float
+    tail: list[tuple[float, float, int]], log: float, requests: int, options: BaselineOptions, now_unix_s: float
 ) -> float | None:
     """The 99th percentile over as many of the last sweeps as rest on enough requests together: their median. None
     while there are too few of them."""
     if requests >= options.p99_min_requests:
-        state.tail.clear()
+        tail.clear()
         return log
-    state.tail.append((now_unix_s, log, requests))
+    tail.append((now_unix_s, log, requests))
     needed = math.ceil(options.p99_min_requests / max(1, requests))
     if needed > MOST_POOLED_SWEEPS:
-        del state.tail[:-MOST_POOLED_SWEEPS]
+        del tail[:-MOST_POOLED_SWEEPS]
         return None
-    del state.tail[:-needed]
-    if sum(count for _, _, count in state.tail) < 0.9 * options.p99_min_requests:
+    del tail[:-needed]
+    if sum(count for _, _, count in tail) < 0.9 * options.p99_min_requests:
         return None
-    ordered = sorted(each for _, each, _ in state.tail)
+    ordered = sorted(each for _, each, _ in tail)
     return ordered[len(ordered) // 2]
 
 
 def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions) -> _Why:
     count = measurement.latency.count if measurement.latency else 0
-    if signal is not Signal.LATENCY_P99 or count >= options.p99_min_requests:
+    if signal not in (Signal.LATENCY_P99, Signal.FIRST_TOKEN_P99) or count >= options.p99_min_requests:
         return _Why(Withheld.NO_FIGURE, "the level has no such figure")
     if count * MOST_POOLED_SWEEPS < options.p99_min_requests:
         text = (
@@ -177,8 +203,8 @@ def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions)
 
 
 def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
-    """The pin to judge by. Where it is of another version than before, what was judged by that one says nothing any
-    more."""
+    """The pin to judge by. Where it is of another version than before, what was judged by that one no longer
+    counts."""
     pin, against = reference(level, state, version)
     if state.against != against:
         state.tiers.clear()
@@ -302,7 +328,7 @@ def _allowance(case: _Case, signal: Signal, baseline: SignalBaseline) -> float:
 
 def _worse(case: _Case, signal: Signal, baseline: SignalBaseline, difference: float) -> float:
     """How much worse the signal is than the mode that it is in, as a logarithm above 0 where it is worse."""
-    worse = -difference if signal is Signal.THROUGHPUT else difference
+    worse = -difference if signal.is_rate else difference
     if (modes := baseline.modes) is not None:
         if worse < modes.distance / 2:
             case.state.lower_unix_s[signal] = case.now_unix_s
@@ -319,7 +345,12 @@ def _event(signal: Signal, tier: Tier, worse: float | None, limit: float, *, beg
 
 
 def _within_floor(signal: Signal, now_log: float, expected: float, options: BaselineOptions) -> bool:
-    floor_ns = {Signal.LATENCY_P50: options.p50_floor_ns, Signal.LATENCY_P99: options.p99_floor_ns}.get(signal)
+    floor_ns = {
+        Signal.LATENCY_P50: options.p50_floor_ns,
+        Signal.LATENCY_P99: options.p99_floor_ns,
+        Signal.FIRST_TOKEN_P50: options.p50_floor_ns,
+        Signal.FIRST_TOKEN_P99: options.p99_floor_ns,
+    }.get(signal)
     return floor_ns is not None and math.exp(now_log) - math.exp(expected) <= floor_ns
 
 

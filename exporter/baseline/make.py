@@ -53,7 +53,7 @@ def make_baseline(
     times, values, unstable = rows.unix_s[known], values[known], rows.unstable[known]
     if not len(values):
         return None
-    sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+    sign = -1.0 if signal.is_rate else 1.0
     modes, upper = _modes(times, sign * values, rows if recent is None else recent, signal)
     lowered = values - sign * modes.distance * upper if modes else values
     of_week, days = hours_of_week(local_seconds(times, timezone), lowered)
@@ -112,7 +112,7 @@ def _modes(times: Floats, values: Floats, recent: Rows, signal: Signal) -> tuple
         return None, none
     distance = groups.high - groups.low
     tolerance = min(0.45 * distance, max(0.05, 3.5 * groups.scale))
-    sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+    sign = -1.0 if signal.is_rate else 1.0
     in_lower = recent.unix_s[sign * recent.signal(signal) <= groups.divide]
     longest_s = float(np.max(np.diff(in_lower))) if len(in_lower) > 1 else 0.0
     return Modes(distance, tolerance, groups.high_part, _LONGER * longest_s), upper

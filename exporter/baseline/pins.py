@@ -53,7 +53,7 @@ def counts_of(probe: Probe) -> tuple[tuple[str, Counts], ...]:
 
 
 def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
-    """Pins what is due; says what was done, "" for nothing."""
+    """Pins what is due; returns what was done, "" for nothing."""
     pin = state.pin
     if pin is None:
         return _first_pin(level, state, version, probe, now_unix_s)
@@ -101,7 +101,7 @@ def _is_due(state: VersionState, span_ns: int, probe: Probe, least: int, now_uni
 
 
 def _first_unix_s(state: VersionState) -> float:
-    """The first sweep that a pin may be made of: where somebody pinned what the level became, none of before."""
+    """The first sweep that a pin may be made of: after an operator pinned the new level, none from before."""
     return max(state.history.first_unix_s, state.pin.began_unix_s if state.pin else 0.0)
 
 
@@ -145,7 +145,7 @@ def _full(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> tup
     for signal, baseline in old.signals.items():
         step = _step(signal, rows, baseline, old, probe.baseline)
         if step is not None:
-            sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+            sign = -1.0 if signal.is_rate else 1.0
             logs[rows.unix_s >= step.unix_s, SIGNALS.index(signal)] -= sign * step.by
             notes.append(f"{signal} became {math.expm1(step.by):.1%} worse")
     rows = Rows(rows.unix_s, logs, rows.unstable)
@@ -210,7 +210,7 @@ def _refined(state: VersionState, old: Pin, probe: Probe, now_unix_s: float) -> 
     for signal in new.signals.keys() & old.signals.keys():
         worse = worse_than(signal, new.signals[signal], old.signals[signal])
         if worse > probe.baseline.replace_ratio:
-            sign = -1.0 if signal is Signal.THROUGHPUT else 1.0
+            sign = -1.0 if signal.is_rate else 1.0
             signals[signal] = shifted(new.signals[signal], -sign * math.log(worse))
             notes.append(f"{signal} became {worse - 1:.1%} worse")
     return replace(new, signals=signals, final=not old.old_form), _kept_note(notes)
@@ -236,7 +236,7 @@ def has_seen(pin: Pin, timezone: str, unix_s: float) -> bool:
 
 
 def _continues(level: LevelState, state: VersionState, version: str, options: BaselineOptions) -> bool:
-    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps go on where
+    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps continue where
     those of the accepted one ended. With a deploy each week no version would ever have a baseline of its own."""
     before = level.versions.get(level.accepted)
     if before is None or before is state or before.pin is None or before.pin.final:
@@ -274,7 +274,7 @@ def _accept_if_as_good(level: LevelState, state: VersionState, version: str) -> 
 def worse_than(signal: Signal, one: SignalBaseline, other: SignalBaseline) -> float:
     """How many times worse one baseline is than another."""
     ratio = one.over(other)
-    return 1 / ratio if signal is Signal.THROUGHPUT else ratio
+    return 1 / ratio if signal.is_rate else ratio
 
 
 def reference(level: LevelState, state: VersionState, version: str) -> tuple[Pin | None, str]:

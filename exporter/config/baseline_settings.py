@@ -1,4 +1,4 @@
-"""What a user may say of baselines: when one is pinned, and what is worse than it."""
+"""What a user may configure of baselines: when one is pinned, and what is worse than it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,22 @@ _Of = Annotated[
 ]
 _Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="It is over when no more than so many are bad.")]
 _Signals = Annotated[
-    tuple[Literal["latency_p50", "latency_p99", "throughput"], ...],
-    Field(description="What is compared with the baseline."),
+    tuple[
+        Literal[
+            "latency_p50",
+            "latency_p99",
+            "throughput",
+            "time_to_first_token_p50",
+            "time_to_first_token_p99",
+            "time_per_output_token_p50",
+            "output_tokens_per_second",
+        ],
+        ...,
+    ],
+    Field(
+        description="What is compared with the baseline. Where a target takes prompts and responses are streamed, the "
+        "default has the median times to the first and per output token, too."
+    ),
 ]
 
 
@@ -98,7 +112,7 @@ class SlowSettings(TierSettings):
 
 
 class BaselineSettings(Section):
-    """What the levels are held against, and when a change is a regression."""
+    """What the levels are compared with, and when a change is a regression."""
 
     enabled: StrictBool = Field(default=True, description="Whether baselines are kept and verdicts given.")
     pin_after_ns: Annotated[int, duration("1s", "90d")] = Field(

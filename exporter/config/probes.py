@@ -25,6 +25,8 @@ from exporter.config.text import Endpoint
 from exporter.core.kinds import IN_PROCESS, KINDS
 from exporter.core.limits import GroupBudget, Maintenance
 from exporter.core.probe import (
+    TOKEN_SIGNALS,
+    BaselineOptions,
     InputOptions,
     MeasurementOptions,
     OverloadPolicy,
@@ -140,7 +142,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         validation=Validation(**validation.model_dump()) if validation else None,
         sequences=_sequences(settings.load.sequences),
         streaming=settings.streaming,
-        baseline=settings.baseline.options,
+        baseline=_baseline(settings, target),
     )
     return hashed(probe)
 
@@ -187,6 +189,19 @@ def _stop(settings: ProbeSettings, target: Target, timeout_ns: int) -> StopRules
         "max_in_flight": max_in_flight_of(settings),
     }
     return StopRules(**(stop.model_dump() | chosen))
+
+
+def _baseline(settings: ProbeSettings, target: Target) -> BaselineOptions:
+    """Its tiers look at tokens, too, where there are any and the user does not choose the signals."""
+    options = settings.baseline.options
+    if not target.takes_prompts or not settings.streaming:
+        return options
+    chosen = {name: getattr(settings.baseline, name).model_fields_set for name in ("page", "warn", "slow")}
+    tiers = (
+        tier if "signals" in chosen[tier.name] else replace(tier, signals=(*tier.signals, *TOKEN_SIGNALS))
+        for tier in options.tiers
+    )
+    return replace(options, tiers=tuple(tiers))
 
 
 def _slo(slo: SloSettings, only_level: str) -> Slo:

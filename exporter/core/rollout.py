@@ -210,5 +210,5 @@ class LastGate:
     pairs: int
     seconds: float
     ended_unix_s: float
-    ratios: Mapping[str, tuple[float | None, float | None, float | None]]
+    ratios: Mapping[str, tuple[float | None, ...]]
     error_ratio: float | None = None

@@ -166,7 +166,9 @@ class Gates:
         document = entry.document
         ended = {"gate": entry.request.id, "verdict": document["verdict"], "pairs": document["pairs"]}
         ended |= self._named(entry.request)
-        _log.info("gate ended", extra=fields(**ended, seconds=document["seconds"], detail=document["text"]))
+        _log.info(
+            "gate ended", extra=fields(**ended, duration_seconds=document["duration_seconds"], detail=document["text"])
+        )
         await self._save()
 
     def _looked(self, gate_id: str, result: GateResult) -> None:
@@ -253,7 +255,7 @@ def _kept_entry(kept: Mapping[str, Any]) -> _Entry:
     ended_unix_s = float(kept["ended"])
     if document["running"]:
         document = _undecided(document, "the daemon ended during the gate")
-        ended_unix_s = float(document["started"]) + float(document["seconds"])
+        ended_unix_s = float(document["started_unix_s"]) + float(document["duration_seconds"])
     _last_gate(document, ended_unix_s)  # has all that is read later
     return _Entry(request, document, ended_unix_s=ended_unix_s)
 
@@ -268,9 +270,9 @@ def _last_gate(document: Mapping[str, Any], ended_unix_s: float) -> LastGate:
         candidate=str(document["candidate"]["name"]),
         verdict=GateVerdict(document["verdict"]),
         pairs=int(document["pairs"]),
-        seconds=float(document["seconds"]),
+        seconds=float(document["duration_seconds"]),
         ended_unix_s=ended_unix_s,
-        ratios={name: (ratio[0], ratio[1], ratio[2]) for name, ratio in ratios.items()},
+        ratios=ratios,
         error_ratio=document["errors"]["ratio"],
     )
 

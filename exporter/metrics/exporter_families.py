@@ -1,4 +1,4 @@
-"""The metric families of the daemon itself, in page order. `process_*` and `python_*`, the client library's own, stand
+"""The metric families of the daemon itself, in page order. `process_*` and `python_*`, the client library's own, are
 between those of discovery and those of the page.
 """
 
@@ -47,6 +47,32 @@ DISCOVERY_FOUND = _family(
     "gauge", "discovery_found", "Addresses or models that the source's last list has.", ("source",)
 )
 DISCOVERY_DROPPED = _family("gauge", "discovery_dropped", "Discovered probes left out to keep limits.max_discovered.")
+GATES_RUNNING = _family("gauge", "gates_running", "Rollout gates that run or wait their turn.")
+_GATE = ("stable", "candidate")
+GATE_VERDICT = _family(
+    "gauge",
+    "gate_verdict",
+    "1 for the verdict of the rollout gate that ended last, 0 for the others: better, equivalent, worse, undecided.",
+    (*_GATE, "verdict"),
+)
+GATE_END = _family("gauge", "gate_end_timestamp_seconds", "Unix time at which the last rollout gate ended.", _GATE)
+GATE_RATIO = _family(
+    "gauge",
+    "gate_ratio",
+    "Candidate over stable in the last rollout gate, by figure. Absent for figures that no pair had.",
+    (*_GATE, "figure"),
+)
+GATE_RATIO_LOW = _family(
+    "gauge", "gate_ratio_low", "Lower bound of that ratio. Absent without a bound.", (*_GATE, "figure")
+)
+GATE_RATIO_HIGH = _family(
+    "gauge", "gate_ratio_high", "Upper bound of that ratio. Absent without a bound.", (*_GATE, "figure")
+)
+GATE_ERROR_RATIO = _family(
+    "gauge", "gate_error_ratio", "Part of the candidate's requests that failed in the last rollout gate.", _GATE
+)
+GATE_PAIRS = _family("gauge", "gate_pairs", "Pairs of windows that the last rollout gate measured.", _GATE)
+GATE_DURATION = _family("gauge", "gate_duration_seconds", "How long the last rollout gate took.", _GATE)
 SERIES = _family("gauge", "series", "Series of probes and targets on this page.")
 SERIES_DROPPED = _family("gauge", "series_dropped", "Series left out of this page to keep limits.max_series.")
 COLLECTOR_ERRORS = _family(

@@ -1,6 +1,6 @@
 """The daemon's own metrics: few, and made fresh at each scrape.
 
-It owns `triton_canary_exporter_*` and brings in the client library's `process_*` and `python_*`. What it tells comes
+It owns `triton_canary_exporter_*` and brings in the client library's `process_*` and `python_*`. Its figures come
 from the callables of `ExporterFacts`. One of them that fails costs its own metrics alone, and is counted.
 """
 
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter.core.limits import Load
 from exporter.core.probe import Probe
+from exporter.core.rollout import GateVerdict, LastGate
 from exporter.metrics import exporter_families as f
 from exporter.metrics.family import Family
 
@@ -27,6 +28,7 @@ COLLECTORS = (
     "budgets",
     "config",
     "discovery",
+    "gates",
     "probes",
     "process",
     "python",
@@ -40,10 +42,10 @@ COLLECTORS = (
 @dataclass(frozen=True, slots=True)
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
-    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
+    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` is
     why a probe is paused ("": it is not), `pauses` how many pauses by hand there are, by what they stop; `load` what a
     probe's sweeps of the last hour caused, `budgets_used` what part of each budget of each group that is; `discovery`
-    tells by source whether its last reading worked, and how many it has found."""
+    has by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -67,6 +69,8 @@ class ExporterFacts:
     discovery: Callable[[], Mapping[str, tuple[bool, int]]] = dict
     discovery_dropped: Callable[[], int] = lambda: 0
     budgets_used: Callable[[], Mapping[str, Mapping[str, float]]] = dict
+    gates_running: Callable[[], int] = lambda: 0
+    last_gate: Callable[[], LastGate | None] = lambda: None
 
 
 class CollectorErrors:
@@ -98,7 +102,7 @@ class CollectorErrors:
 
 
 def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) -> list[Metric]:
-    """What the daemon says of itself now."""
+    """The daemon's own figures now."""
     collectors: dict[str, Callable[[], Iterable[Metric]]] = {
         "config": lambda: _config(facts, probes),
         "scheduler": lambda: _scheduler(facts),
@@ -106,6 +110,7 @@ def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) ->
         "archive": lambda: _archive(facts),
         "budgets": lambda: _budgets(facts),
         "discovery": lambda: _discovery(facts),
+        "gates": lambda: _gates(facts),
     }
     return [metric for name, collect in collectors.items() for metric in errors.guard(name, collect)]
 
@@ -128,7 +133,7 @@ class RuntimeCollectors:
 
 
 def page_metrics(series: int, series_dropped: int) -> list[Metric]:
-    """What the page says of itself."""
+    """The page's own figures."""
     return [_metric(f.SERIES, series), _metric(f.SERIES_DROPPED, series_dropped)]
 
 
@@ -174,6 +179,32 @@ def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
         _labelled(f.DISCOVERY_UP, {(source,): works for source, (works, _) in states.items()}),
         _labelled(f.DISCOVERY_FOUND, {(source,): count for source, (_, count) in states.items()}),
         _metric(f.DISCOVERY_DROPPED, facts.discovery_dropped()),
+    ]
+
+
+_RATIOS = (f.GATE_RATIO, f.GATE_RATIO_LOW, f.GATE_RATIO_HIGH)
+"""In the order of `LastGate.ratios`."""
+
+
+def _gates(facts: ExporterFacts) -> Iterable[Metric]:
+    running, gate = _metric(f.GATES_RUNNING, facts.gates_running()), facts.last_gate()
+    if gate is None:
+        return [running]
+    sides = gate.stable, gate.candidate
+    ratios: dict[Family, dict[tuple[str, ...], float]] = {family: {} for family in _RATIOS}
+    for figure, values in gate.ratios.items():
+        for family, value in zip(_RATIOS, values, strict=True):
+            if value is not None:
+                ratios[family][(*sides, figure)] = value
+    errors: dict[tuple[str, ...], float] = {} if gate.error_ratio is None else {sides: gate.error_ratio}
+    return [
+        running,
+        _labelled(f.GATE_VERDICT, {(*sides, verdict.value): verdict is gate.verdict for verdict in GateVerdict}),
+        _labelled(f.GATE_END, {sides: gate.ended_unix_s}),
+        *(_labelled(family, values) for family, values in ratios.items()),
+        _labelled(f.GATE_ERROR_RATIO, errors),
+        _labelled(f.GATE_PAIRS, {sides: gate.pairs}),
+        _labelled(f.GATE_DURATION, {sides: gate.seconds}),
     ]
 
 

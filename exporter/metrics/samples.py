@@ -16,7 +16,7 @@ from exporter.analysis.threshold import keeps_threshold, meets_slo, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
 from exporter.core.probe import Mode, Probe, Signal, Slo
-from exporter.core.result import LevelVerdict, Measurement, duration_buckets
+from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.metrics import families as f
@@ -24,7 +24,7 @@ from exporter.metrics import token_families as tf
 from exporter.metrics.exposition import Block, Lines, add_percentiles, label, labels, number
 from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
-from exporter.metrics.token_samples import add_slo_limits, add_tokens
+from exporter.metrics.token_samples import add_slo_limits, add_token_baseline, add_tokens
 from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
 LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
@@ -271,15 +271,22 @@ def _add_max_level(lines: Lines, p: str, probe: Probe, measurements: Sequence[Me
 BASELINE_PERCENTILES = {Signal.LATENCY_P50: "50", Signal.LATENCY_P99: "99"}
 
 
+def _add_baseline(lines: Lines, level_labels: str, each: SignalVerdict) -> None:
+    if each.baseline is None:
+        return
+    if each.signal.is_of_tokens:
+        add_token_baseline(lines, level_labels, each.signal, each.baseline)
+    elif (percentile := BASELINE_PERCENTILES.get(each.signal)) is not None:
+        text = f"{level_labels},{label('percentile', percentile)}"
+        lines.add(f.BASELINE_LATENCY, text, each.baseline / NS)
+    else:
+        lines.add(f.BASELINE_THROUGHPUT, level_labels, each.baseline)
+
+
 def _add_verdict(lines: Lines, level_labels: str, verdict: LevelVerdict) -> None:
     for each in verdict.signals:
+        _add_baseline(lines, level_labels, each)
         signal_labels = f"{level_labels},{label('signal', each.signal)}"
-        if each.baseline is not None:
-            if (percentile := BASELINE_PERCENTILES.get(each.signal)) is not None:
-                text = f"{level_labels},{label('percentile', percentile)}"
-                lines.add(f.BASELINE_LATENCY, text, each.baseline / NS)
-            else:
-                lines.add(f.BASELINE_THROUGHPUT, level_labels, each.baseline)
         if each.ratio is not None:
             lines.add(f.BASELINE_RATIO, signal_labels, each.ratio)
         if each.version_ratio is not None:

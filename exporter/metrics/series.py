@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from exporter.analysis.join import COMPONENTS
+from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.analysis.threshold import threshold_of
 from exporter.core.outcome import Outcome, Reason, SkipReason
-from exporter.core.probe import Probe, Signal
+from exporter.core.probe import Probe, signals_of
 from exporter.core.result import duration_buckets
 from exporter.core.target import Target
 from exporter.metrics import families as f
@@ -49,7 +49,8 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
         # Each reason goes with one status.
         f.SWEEPS: len(Reason),
         f.SWEEPS_SKIPPED: len(SkipReason),
-        f.BASELINE_LATENCY: levels * len(BASELINE_PERCENTILES),
+        **dict.fromkeys((tf.BASELINE_FIRST_TOKEN, f.BASELINE_LATENCY), levels * len(BASELINE_PERCENTILES)),
+        tf.BASELINE_PER_OUTPUT_TOKEN: levels,
         f.REGRESSION: levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
         f.REGRESSION_SWEEPS: 2 * levels * sum(len(tier.signals) for tier in probe.baseline.tiers),
         # A signal has one reason at a time.
@@ -71,10 +72,10 @@ def _values(probe: Probe) -> dict[str, int]:
     return {
         "level": len(probe.levels),
         "percentile": len(probe.measurement.percentiles),
-        "component": len(COMPONENTS),
+        "component": len(COMPONENTS) - (0 if probe.target.takes_prompts else len(TOKEN_COMPONENTS)),
         "composing_model": len(probe.composing_models),
         "outcome": len(Outcome),
-        "signal": len(Signal),
+        "signal": len(signals_of(probe.target)),
         "gpu": 0,
     }
 
@@ -116,5 +117,6 @@ def _absent(probe: Probe) -> Iterator[Family]:
         yield from (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION)
     if not probe.baseline.enabled:
         yield from (f.BASELINE_LATENCY, f.BASELINE_THROUGHPUT, f.BASELINE_RATIO, f.BASELINE_VERSION_RATIO)
+        yield from (tf.BASELINE_FIRST_TOKEN, tf.BASELINE_PER_OUTPUT_TOKEN, tf.BASELINE_OUTPUT_TOKENS)
         yield from (f.REGRESSION, f.REGRESSION_SWEEPS, f.REGRESSION_COMPONENT, f.BASELINE_PINNED, f.VERDICT_WITHHELD)
         yield from (f.CHANGE_TIME, f.CHANGE_RATIO)

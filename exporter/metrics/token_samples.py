@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.core.probe import Slo
+from exporter.core.probe import Signal, Slo
 from exporter.core.result import Measurement, TokenFigures
 from exporter.core.units import NS
 from exporter.metrics import token_families as f
@@ -56,3 +56,19 @@ def add_slo_limits(lines: Lines, slo_labels: str, slo: Slo) -> None:
     for name, field in SLO_LIMITS.items():
         if limit_ns := getattr(slo, field):
             lines.add(f.SLO_TOKEN_LIMIT, f"{slo_labels},{label('of', name)}", limit_ns / NS)
+
+
+_BASELINES = {
+    Signal.FIRST_TOKEN_P50: (f.BASELINE_FIRST_TOKEN, "50"),
+    Signal.FIRST_TOKEN_P99: (f.BASELINE_FIRST_TOKEN, "99"),
+    Signal.PER_OUTPUT_TOKEN_P50: (f.BASELINE_PER_OUTPUT_TOKEN, "50"),
+}
+
+
+def add_token_baseline(lines: Lines, level_labels: str, signal: Signal, baseline: float) -> None:
+    """What a signal of tokens should be."""
+    if signal is Signal.OUTPUT_TOKENS:
+        lines.add(f.BASELINE_OUTPUT_TOKENS, level_labels, baseline)
+        return
+    family, percentile = _BASELINES[signal]
+    lines.add(family, f"{level_labels},{label('percentile', percentile)}", baseline / NS)

@@ -64,8 +64,8 @@ def json_document(result: GateResult, *, running: bool = False) -> dict[str, Any
         "candidate": _side(result.candidate),
         "level": result.level,
         "pairs": result.pairs,
-        "started": result.started_unix_s,
-        "seconds": round(result.duration_ns / NS, 3),
+        "started_unix_s": result.started_unix_s,
+        "duration_seconds": round(result.duration_ns / NS, 3),
         "figures": [_figure(figure) for figure in result.figures],
         "errors": {
             "verdict": errors.verdict.value,

@@ -22,8 +22,10 @@ from exporter.web.auth import TokenGuard, address_of, refused
 _MAX_BODY_BYTES = 64 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 MAX_WAIT_SECONDS = 3600.0
+MAX_READ_WAIT_SECONDS = 60.0
+"""Without a token: each waiting client holds a connection."""
 RUNNING_STATUS, NOT_PASSED_STATUS = 409, 422
-"""What Flagger gets while a gate runs, and from one that did not pass: it goes on with 200 to 202 alone."""
+"""What Flagger gets while a gate runs, and from one that did not pass: it continues with 200 to 202 alone."""
 
 
 class GateActions(Protocol):
@@ -67,9 +69,9 @@ class _Handlers:
     async def one(self, request: Request) -> Response:
         gate_id = request.path_params["gate"]
         try:
-            seconds = _wait_seconds(request)
+            seconds = _wait_seconds(request, MAX_READ_WAIT_SECONDS)
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         await self._actions.wait(gate_id, seconds)
         document = self._actions.get(gate_id)
         if document is None:
@@ -81,10 +83,10 @@ class _Handlers:
         if (refusal := await refused(self._guard, request)) is not None:
             return refusal
         try:
-            seconds = _wait_seconds(request)
+            seconds = _wait_seconds(request, MAX_WAIT_SECONDS)
             document = self._actions.start(await _body(request), address_of(request))
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         except RefusedError as error:
             return _error(STATUS_OF[error.kind], [str(error)])
         await self._actions.wait(document["id"], seconds)
@@ -103,7 +105,7 @@ class _Handlers:
                 return refusal
             document = self._actions.start_flagger(body, address_of(request))
         except ConfigError as error:
-            return _line(400, "; ".join(error.faults))
+            return _line(400, "; ".join(error.problems))
         except RefusedError as error:
             return _line(STATUS_OF[error.kind], str(error))
         if document["running"]:
@@ -112,10 +114,11 @@ class _Handlers:
         return _line(status, f"gate {document['id']}: {document['text']}")
 
 
-def _wait_seconds(request: Request) -> float:
-    """How long the client wants to wait for the gate's end, ?wait=15m; 0 without. Raises ConfigError."""
+def _wait_seconds(request: Request, most: float) -> float:
+    """How long the client wants to wait for the gate's end, ?wait=15m, at most so long; 0 without. Raises
+    ConfigError."""
     try:
-        return min(parse_duration(request.query_params.get("wait", "0s")) / NS, MAX_WAIT_SECONDS)
+        return min(parse_duration(request.query_params.get("wait", "0s")) / NS, most)
     except ValueError as error:
         raise ConfigError([f"wait: {error}"]) from None
 

@@ -6,10 +6,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from exporter.web.gate_report import GateErrorReport, GateListReport, GateReport, GateRequestBody
 from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail
 from exporter.web.selection import MARKS, SORTS, STATES
 
-_BODIES = (OverviewReport, ProbeDetail, HistoryReport, ErrorReport)
+_BODIES = (
+    *(OverviewReport, ProbeDetail, HistoryReport, ErrorReport),
+    *(GateReport, GateListReport, GateRequestBody, GateErrorReport),
+)
 _PROBE = {
     "name": "probe",
     "in": "path",
@@ -32,7 +36,8 @@ def document(version: str) -> dict[str, Any]:
             "title": "Triton Canary",
             "version": version,
             "description": "Every figure of the status page. Paths and keys under /api/v1 do not go or change their "
-            "meaning; new ones may come. Actions are at /api/probes and /api/baseline, with a token.",
+            "meaning; new ones may come. Rollout gates are started here, with a token; other actions are at "
+            "/api/probes and /api/baseline.",
         },
         "paths": {
             "/api/v1/probes": {
@@ -64,8 +69,61 @@ def document(version: str) -> dict[str, Any]:
                     "responses": _of_one("The history.", "HistoryReport"),
                 }
             },
+            **_gates(),
         },
-        "components": {"schemas": dict(sorted(schemas.items()))},
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _gates() -> dict[str, Any]:
+    wait = _query("wait", "Waits for the gate's end, at most so long: 20m; at most 1h, without a token 1m.")
+    gate = {"name": "gate", "in": "path", "required": True, "description": "Its id.", "schema": {"type": "string"}}
+    refused = {
+        status: _response(text, "GateErrorReport")
+        for status, text in (
+            ("400", "The request is wrong: every problem."),
+            ("404", "There is no such probe."),
+            ("409", "The id was used for another request."),
+            ("429", "Too many gates run."),
+        )
+    }
+    return {
+        "/api/v1/gates": {
+            "get": {
+                "summary": "The last rollout gates",
+                "operationId": "listGates",
+                "responses": {"200": _response("The gates.", "GateListReport")},
+            },
+            "post": {
+                "summary": "Starts a rollout gate; the same id is the same gate",
+                "operationId": "startGate",
+                "security": [{"token": []}],
+                "parameters": [wait],
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GateRequestBody"}}},
+                },
+                "responses": {
+                    "200": _response("It ended.", "GateReport"),
+                    "202": _response("It runs.", "GateReport"),
+                    **refused,
+                },
+            },
+        },
+        "/api/v1/gates/{gate}": {
+            "get": {
+                "summary": "One rollout gate",
+                "operationId": "getGate",
+                "parameters": [gate, wait],
+                "responses": {
+                    "200": _response("The gate.", "GateReport"),
+                    "404": _response("There is no such gate.", "GateErrorReport"),
+                },
+            }
+        },
     }
 
 

@@ -53,8 +53,12 @@ SEND_TIMEOUT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
+class DaemonGoneError(Exception):
+    """The daemon takes no responses: it has ended."""
+
+
 class Host:
-    """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
+    """Serves one daemon: reads its commands, runs them in their order, sends the responses."""
 
     def __init__(self, connection: socket.socket, kinds: Mapping[str, Service], account: Account | None = None) -> None:
         connection.setblocking(False)
@@ -74,7 +78,8 @@ class Host:
         self._callback_error: BaseException | None = None
 
     async def serve(self) -> None:
-        """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
+        """Serves until the daemon closes its end, or a command fails for a reason that is an error of the daemon
+        itself."""
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
         self._watch()
         await self._send(Reply(0, None, last=True))
@@ -88,7 +93,7 @@ class Host:
         """Shows that this process runs, and ends the load if the daemon does not: who would end it?"""
         self._account.tick()
         if self._daemon.is_lost(self._account.renewals):
-            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon stood still for {LOST_AFTER_SECONDS:g} s"))
+            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon was stuck for {LOST_AFTER_SECONDS:g} s"))
         asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._watch)
 
     async def _read(self) -> None:
@@ -115,13 +120,15 @@ class Host:
             fit = await self._obey(command)
 
     async def _obey(self, command: Command) -> bool:
-        """Runs one command and answers it. False if it failed in a way that leaves this process in doubt."""
+        """Runs one command and sends its responses. False if it failed in a way that leaves this process in doubt."""
         self._serial = command.serial
         self._job = asyncio.create_task(self._do(command))
         try:
             await self._job
+        except DaemonGoneError:
+            raise
         except PreflightError as error:
-            failure = Failure(True, error.reason, str(error), error.faults)
+            failure = Failure(True, error.reason, str(error), error.problems)
         except (Exception, asyncio.CancelledError) as error:
             _log.exception("command failed", extra=logs.fields(command=type(command.what).__name__))
             last_line = traceback.format_exception_only(self._callback_error or error)[-1].strip()
@@ -156,7 +163,7 @@ class Host:
         async def publish(event: MemberEvent) -> None:
             await self._send(Reply(serial, event, last=isinstance(event, LevelEnd)))
 
-        if serial == self._stopped_serial:  # nobody waits for it any more
+        if serial == self._stopped_serial:  # no caller waits for it any more
             return
         await self._session.run_level(what.plan, publish)
 
@@ -165,8 +172,11 @@ class Host:
         await asyncio.get_running_loop().run_in_executor(self._sending, self._send_now, response)
 
     def _send_now(self, response: Reply) -> None:
-        for part in encode(response):
-            self._outlet.sendall(part)
+        try:
+            for part in encode(response):
+                self._outlet.sendall(part)
+        except OSError as error:
+            raise DaemonGoneError from error
 
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception in a callback, such as a channel's, is a bug of ours: the level that it happened in is void."""
@@ -181,7 +191,7 @@ class Host:
 def main(kinds: Mapping[str, Service]) -> None:
     """The process from its start to its end."""
     # The daemon decides when it ends: a Ctrl-C, a hang-up, or a stop of the whole service, reaches both, and must not
-    # cut off the sweep that the daemon goes on with, or is about to end in order.
+    # cut off the sweep that the daemon continues with, or is about to end in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -202,6 +212,8 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service], accoun
     status = 0
     try:
         await Host(connection, kinds, account).serve()
+    except DaemonGoneError:
+        pass  # nobody is there who could want to know
     except Exception:
         _log.exception("worker ended")
         status = 1

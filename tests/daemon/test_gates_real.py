@@ -62,6 +62,9 @@ def test_a_gate_in_turn_with_the_sweeps_and_its_result_after_a_kill(
         assert ask(daemon, "/api/v1/gates", REQUEST)["state"] == "running"
         ended = daemon.wait_for(lambda: (found := ask(daemon, "/api/v1/gates/r1"))["running"] is False and found)
         assert (ended["verdict"], ended["passed"], ended["component"]) == ("worse", False, "compute_infer")
+        assert daemon.value("triton_canary_exporter_gate_verdict", verdict="worse") == 1
+        ratio = daemon.value("triton_canary_exporter_gate_ratio", stable="old", candidate="new", figure="p50")
+        assert ratio == pytest.approx(ended["figures"][0]["ratio"])
         halves, sweeps = intervals(daemon, "sweep on demand"), intervals(daemon, "sweep ended")
         assert len(halves) >= 20
         assert len(sweeps) >= 2
@@ -76,4 +79,5 @@ def test_a_gate_in_turn_with_the_sweeps_and_its_result_after_a_kill(
         assert ask(daemon, "/api/v1/gates/r1") == ended
         cut = ask(daemon, "/api/v1/gates/r2")
         assert (cut["state"], cut["passed"]) == ("undecided", False)
+        assert daemon.value("triton_canary_exporter_gate_verdict", verdict="undecided") == 1
         assert cut["text"] == "undecided: the daemon ended during the gate"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dashboards.generate.board import changed, level_annotations
+from dashboards.generate.board import change_annotations, changed, level_annotations
 from tests.programs import need
 
 INFO = 'triton_canary_probe_info{version!=""}'
@@ -68,6 +68,32 @@ def test_a_change_point_is_marked_where_it_was(tmp_path: Path) -> None:
     done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert slower.document()["useValueForTime"] is True
+
+
+def test_a_gate_is_marked_where_it_ended(tmp_path: Path) -> None:
+    need("promtool")
+    sides = 'job="j", instance="i", stable="old", candidate="new"'
+    name = "triton_canary_exporter_gate_"
+    given = [
+        {"series": f"{name}end_timestamp_seconds{{{sides}}}", "values": "1700000000x9 1700090000x9"},
+        {"series": f'{name}verdict{{{sides}, verdict="worse"}}', "values": "1x9 0x9"},
+        {"series": f'{name}verdict{{{sides}, verdict="better"}}', "values": "0x9 1x9"},
+    ]
+    (annotation,) = (each for each in change_annotations('job="j"') if each.name == "Rollout gate ended")
+    expr = annotation.expr.replace("$job", ".+").replace("$instance", ".+")
+    checks = [
+        {
+            "expr": expr,
+            "eval_time": f"{minute}m",
+            "exp_samples": [{"labels": f'{{{sides}, verdict="{verdict}"}}', "value": value}],
+        }
+        for minute, verdict, value in ((5, "worse", 1.7e12), (15, "better", 1_700_090_000_000.0))
+    ]
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump({"tests": [{"interval": "1m", "input_series": given, "promql_expr_test": checks}]}))
+    done = subprocess.run(["promtool", "test", "rules", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert annotation.value_is_time
 
 
 def checks(marks: dict[int, str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Two hours of restarts, reloads and faults, in an order that a seed makes, and then every figure is compared with what
+"""Two hours of restarts, reloads and errors, in an order that a seed makes, and then every figure is compared with what
 it should be: the server's counts, its known times, and Little's law. `make soak`, outside CI; SOAK_SECONDS shortens it,
 SOAK_SEED chooses another order.
 """
@@ -22,14 +22,21 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.engine.guard import CHARGED_AHEAD
 from tests.daemon.running import RunningDaemon
-from tests.e2e.modelled_server import COMPUTE_SECONDS, MODEL, QUEUE_SECONDS, ModelledServer
+from tests.hostile.behaviours import BOTH, HTTP_ONLY
+from tests.hostile.modelled import COMPUTE_SECONDS, MODEL, QUEUE_SECONDS, ModelledServer
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "7200"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 LEVELS = (1, 4)
 SERVICE_SECONDS = QUEUE_SECONDS + COMPUTE_SECONDS
 FAULT_SECONDS = 2.0
+KEPT_SECONDS = 3300.0
+SWEEP_SECONDS = 30.0
+REFUSED = 200
+"""Of a budget's hour the charges that are looked at; how long a sweep takes at most; and the requests of one error that
+may not have come to the server, whose connections were closed."""
 MEMORY_BYTES = 500 << 20
 OPEN_FILES = 200
 BEARER = {"Authorization": "Bearer open sesame"}
@@ -46,7 +53,7 @@ class Soak:
     daemon: RunningDaemon
     server: ModelledServer
     chance: random.Random
-    faults: list[tuple[float, float, str]] = field(default_factory=list)
+    problems: list[tuple[float, float, str]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     paused_requests: list[int] = field(default_factory=list)
     largest_bytes: int = 0
@@ -57,7 +64,7 @@ class Soak:
         name, act = self.chance.choice(list(ACTIONS.items()))
         began = time.time()
         act(self)
-        self.faults.append((began, time.time(), name))
+        self.problems.append((began, time.time(), name))
         self.done[name] += 1
         self.look()
         time.sleep(self.chance.uniform(3, 12))
@@ -121,6 +128,12 @@ def slow(soak: Soak) -> None:
     soak.server.slow = False
 
 
+def be_hostile(soak: Soak) -> None:
+    soak.server.hostile = soak.chance.choice(list({**BOTH, **HTTP_ONLY}.values()))
+    time.sleep(FAULT_SECONDS)
+    soak.server.hostile = None
+
+
 def drop(soak: Soak) -> None:
     for _ in range(5):
         soak.server.drop()
@@ -138,7 +151,7 @@ def pause(soak: Soak) -> None:
 
 ACTIONS: dict[str, Callable[[Soak], None]] = {
     each.__name__: each
-    for each in (reload, restart, kill, kill_a_worker, stop_the_daemon_for_a_while, fail, slow, drop, pause)
+    for each in (reload, restart, kill, kill_a_worker, stop_the_daemon_for_a_while, fail, slow, be_hostile, drop, pause)
 }
 
 
@@ -159,7 +172,7 @@ def configuration(url: str, token: Path) -> dict[str, Any]:
     }
 
 
-def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
+def test_every_figure_after_two_hours_of_errors(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open sesame")
     server = ModelledServer()
     with server.running(), RunningDaemon(tmp_path, configuration(server.url, tmp_path / "token")) as daemon:
@@ -177,7 +190,9 @@ def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
     levels, windows = rows(tmp_path, "levels"), rows(tmp_path, "windows")
     check_rows(levels, windows)
     check_counts(levels, windows, server)
-    print(f"{check_figures(levels, windows, soak.faults)} undisturbed levels of {len(levels)}")
+    charged = check_charges(tmp_path, soak)
+    print(f"{charged} requests charged")
+    print(f"{check_figures(levels, windows, soak.problems)} undisturbed levels of {len(levels)}")
     check_leftovers(tmp_path, soak)
 
 
@@ -202,7 +217,8 @@ def check_rows(levels: list[Row], windows: list[Row]) -> None:
 
 
 def check_counts(levels: list[Row], windows: list[Row], server: ModelledServer) -> None:
-    """The archive has nothing that the server did not get, and a level is the sum of its judged windows."""
+    """The archive has nothing that the server did not get, and a level is the sum of its judged windows. How a request
+    ended is what the server made of it, give or take what it spoilt."""
     outcomes = Counter[str]()
     by_level: defaultdict[tuple[str, str], int] = defaultdict(int)
     for row in windows:
@@ -212,14 +228,32 @@ def check_counts(levels: list[Row], windows: list[Row], server: ModelledServer) 
         if row["judged"] == "1":
             by_level[row["sweep_id"], row["level"]] += int(row["outcome_ok"])
     assert outcomes["outcome_ok"] <= server.responded
-    assert outcomes["outcome_server_error"] <= server.failed
-    assert outcomes["outcome_wrong_output"] == outcomes["outcome_protocol_error"] == 0
+    assert outcomes["outcome_server_error"] <= server.failed + server.spoilt
+    assert outcomes["outcome_protocol_error"] <= server.spoilt
+    assert outcomes["outcome_wrong_output"] == 0
+    assert sum(outcomes.values()) <= server.received + outcomes["outcome_connect_error"]
     for row in levels:
         if row["request_count"] and (row["sweep_id"], row["level"]) in by_level:
             assert int(row["request_count"]) == by_level[row["sweep_id"], row["level"]], row
 
 
-def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[float, float, str]]) -> int:
+def check_charges(folder: Path, soak: Soak) -> int:
+    """Every request that the server received is charged to the budget, whatever became of daemon and worker, and hardly
+    more: what a killed process had charged ahead. (Of the last hour: older charges are not kept.)"""
+    lines = (folder / "data" / "ledger.jsonl").read_text().splitlines()
+    charges = [(float(charge["ended_unix_s"]), int(charge["requests"])) for charge in map(json.loads, lines)]
+    since = time.time() - KEPT_SECONDS
+    charged = sum(requests for ended, requests in charges if ended > since)
+    received, and_before = (sum(at > since - more for at in soak.server.received_at) for more in (0, SWEEP_SECONDS))
+    killed = sum(soak.done[name] for name in ("kill", "kill_a_worker", "stop_the_daemon_for_a_while"))
+    # What was sent and dropped before the server read it, or to a closed connection.
+    lost = sum(soak.done[name] for name in ("drop", "be_hostile", "restart", "reload", "pause", "fail"))
+    assert received <= charged, (received, charged)
+    assert charged <= and_before + (killed + lost) * (CHARGED_AHEAD + LEVELS[-1] + REFUSED), (charged, and_before)
+    return charged
+
+
+def check_figures(levels: list[Row], windows: list[Row], problems: list[tuple[float, float, str]]) -> int:
     """Of the levels in which nothing was done to server and daemon: latency, throughput and breakdown are what the
     server's times make them. Returns how many there were."""
     undisturbed = 0
@@ -231,7 +265,7 @@ def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[floa
         if not row["request_count"]:
             continue
         began, ended = datetime.fromisoformat(row["time"]).timestamp(), ends[row["sweep_id"]]
-        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in faults):
+        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in problems):
             continue
         undisturbed += 1
         concurrency, rate = int(row["level"]), float(row["Inferences/Second"])

@@ -38,7 +38,7 @@ OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED
 
 
 class Run:
-    """A level that was run to its end, with what it told."""
+    """A level that was run to its end, with what it reported."""
 
     def __init__(self, service: FakeService, events: list[MemberEvent], *, gapless: bool = True) -> None:
         self.service = service
@@ -114,7 +114,7 @@ async def test_closed_loop_in_windows() -> None:
     assert np.all(run.rows.intended_ns <= run.rows.sent_ns)
 
 
-async def test_the_cold_request_goes_alone_and_warm_up_lasts_until_each_slot_had_an_answer() -> None:
+async def test_the_cold_request_goes_alone_and_warm_up_lasts_until_each_slot_had_a_response() -> None:
     service = FakeService(lambda n: Reply(delay_ms=30 if n == 0 else 10 if n == 3 else 1))
     run = await run_level(make_plan(concurrency(3)), service, stop_after=1)
     (started,) = run.started
@@ -186,10 +186,10 @@ async def test_a_time_out_is_a_record_and_its_request_keeps_its_place() -> None:
     assert sent_ns[3] - sent_ns[1] >= 60 * MS
     timed_out = run.rows.outcome == TIMEOUT
     assert np.all(run.rows.last_ns[timed_out] - run.rows.intended_ns[timed_out] >= 30 * MS)
-    assert run.windows[0].error_text == "timeout: no answer within 0.03 s"
+    assert run.windows[0].error_text == "timeout: no response within 0.03 s"
 
 
-async def test_a_time_out_told_by_the_server_keeps_its_place_too() -> None:
+async def test_a_time_out_reported_by_the_server_keeps_its_place_too() -> None:
     """gRPC's DEADLINE_EXCEEDED comes from the server's library; its model works on."""
     service = FakeService(lambda n: Reply(TIMEOUT if n == 1 else OK, text="DEADLINE_EXCEEDED"))
     plan = make_plan(concurrency(1), timeout_ms=40, max_in_flight=1, max_error_ratio=1.0, max_requests=4)
@@ -207,7 +207,7 @@ async def test_what_an_earlier_level_abandoned_keeps_its_place() -> None:
     assert (run.end.sent, run.end.abandoned) == (20, 1)
 
 
-async def test_a_request_abandoned_costs_nothing_where_the_budget_has_room() -> None:
+async def test_a_request_abandoned_costs_nothing_where_the_budget_allows_it() -> None:
     abandoned = Abandoned()
     abandoned.hold(time.monotonic_ns() + 60_000 * MS)
     service = FakeService(always(delay_ms=1))
@@ -336,7 +336,7 @@ async def test_open_loop_keeps_its_rate() -> None:
 
 
 async def test_open_loop_is_open() -> None:
-    """A server that answers nothing for a while delays no send."""
+    """A server that sends no response for a while delays no send."""
     service = FakeService(lambda n: Reply(delay_ms=200 if 5 <= n < 20 else 0.2))
     run = await run_level(make_plan(request_rate(500), max_requests=60, window_ms=50), service)
     intended = np.sort(run.rows.intended_ns)[1:]
@@ -368,6 +368,57 @@ async def test_what_has_waited_for_too_long_is_unsent() -> None:
     assert sum(window.unsent for window in run.windows) > 50
     lag = run.rows.sent_ns - run.rows.intended_ns
     assert lag.max() < 85 * MS
+
+
+@dataclasses.dataclass
+class OneByOne:
+    """A server that works on one request at a time, for `service_s` each, and stalls at the begin of each `cycle_s`."""
+
+    cycle_s: float
+    stall_s: float
+    service_s: float = 0.0002
+    begun_s: float = dataclasses.field(default_factory=time.monotonic)
+    free_s: float = 0.0
+
+    def ends_s(self, arrives_s: float) -> float:
+        """When a request is served that arrives then, after all before it; seconds since the server began."""
+        start_s = max(arrives_s, self.free_s)
+        start_s += max(0.0, self.stall_s - start_s % self.cycle_s)
+        self.free_s = start_s + self.service_s
+        return self.free_s
+
+    def __call__(self, number: int) -> Reply:
+        now_s = time.monotonic() - self.begun_s
+        return Reply(delay_ms=1000 * (self.ends_s(now_s) - now_s))
+
+
+def truth(server: OneByOne, rate: float, threshold_s: float) -> tuple[float, float]:
+    """The p95 of the response time in seconds, and the part above the threshold, for users who do not wait for each
+    other: every request reaches the server when it is due."""
+    due_s = np.arange(round(20 * server.cycle_s * rate)) / rate
+    response_s = np.array([server.ends_s(each) for each in due_s]) - due_s
+    return float(np.quantile(response_s, 0.95)), float((response_s > threshold_s).mean())
+
+
+def test_the_truth_of_a_stall() -> None:
+    """2 s of every 10 s at 1000/s, before a server of 5000/s: what is due in the stall, and until its queue is gone."""
+    p95_s, bad = truth(OneByOne(10.0, 2.0), 1000.0, 0.1)
+    assert p95_s == pytest.approx(1.6, abs=0.01)
+    assert bad == pytest.approx(0.2375, abs=0.001)
+
+
+async def test_a_stall_costs_what_users_see_whatever_may_be_in_flight() -> None:
+    """The same, ten times as fast. A busy machine makes it worse, never better."""
+    level, threshold_s = request_rate(1000), 0.01
+    plan = make_plan(level, max_in_flight=26, window_ms=1000, timeout_ms=5000)
+    run = await run_level(plan, FakeService(OneByOne(1.0, 0.2)), stop_after=4)
+    windows = [window for window in run.windows if not window.warm_up][:4]
+    p95_s, bad = truth(OneByOne(1.0, 0.2), 1000.0, threshold_s)
+    times_ms = np.concatenate([response_times_ns(w.columns, 5 * NS, w.unsent) for w in windows]) / MS
+    assert np.percentile(times_ms, 95) >= 0.9 * 1000 * p95_s
+    probe = dataclasses.replace(plan.probe, slo=Slo("fast", round(threshold_s * NS), 95.0, (level.label,)))
+    counts = [count_window(window, level, probe) for window in windows]
+    assert sum(count.slo_bad for count in counts) / sum(count.slo_requests for count in counts) >= 0.9 * bad
 
 
 async def test_a_server_that_stalls_shows_in_response_time_and_slo() -> None:
@@ -599,7 +650,7 @@ async def test_a_pause_is_not_kept_where_overload_is_only_counted() -> None:
     assert len(service.sent_ns) == 50
 
 
-async def test_a_pause_that_outlives_the_level_is_told_and_kept_in_the_next() -> None:
+async def test_a_pause_that_outlives_the_level_is_reported_and_kept_in_the_next() -> None:
     service = FakeService(always(Outcome.OVERLOAD, 0.1, retry_after_ns=10**9 * NS))
     plan = make_plan(concurrency(4), max_duration_ms=200, max_error_ratio=1.0)
     run = await run_level(plan, service)

@@ -12,6 +12,7 @@ from tests.hostile.server import Behaviour, Response
 
 HARMFUL = "\x1b[2J\x9b31m\u202e\r\n"
 LONG = "x" * (1 << 20)
+BOMB = gzip.compress(bytes(64 << 20))
 
 
 def always(change: Callable[[Response], Response]) -> Behaviour:
@@ -78,7 +79,7 @@ HTTP_ONLY: dict[str, Behaviour] = {
     "has numbers for texts": in_json(lambda value: strings(value, 17)),  # type: ignore[arg-type]
     "has very many entries": in_json(lambda value: repeated(value, 5000)),
     "has none": in_json(lambda value: repeated(value, 0)),
-    "is a bomb": always(lambda _: Response(gzip.compress(bytes(64 << 20)), headers={"Content-Encoding": "gzip"})),
+    "is a bomb": always(lambda _: Response(BOMB, headers={"Content-Encoding": "gzip"})),
     "is cut off": always(lambda response: replace(response, headers={"Content-Length": "100000"}, cut=True)),
     "has an unknown coding": always(lambda response: replace(response, headers={"Content-Encoding": "br"})),
 }

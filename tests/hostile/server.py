@@ -57,6 +57,8 @@ HTTP: Mapping[str, Any] = {
     "/v2/models/m/stats": {"model_stats": [{"name": "m", "version": "1", "inference_count": "1"}]},
     "/v2/models/m/infer": {"model_name": "m", "outputs": [{"name": "OUTPUT0", **_TENSOR, "data": [1, 2, 3, 4]}]},
     "/v2/repository/index": [{"name": "m", "version": "1", "state": "READY"}],
+    "/health": None,
+    "/v1/models": {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "o"}]},
     "/ping": {"status": "Healthy"},
     "/predictions/m": {"answer": 1},
     "/models/m": [{"modelVersion": "1.0", "workers": [{"id": "9000", "status": "READY"}]}],
@@ -117,6 +119,10 @@ class HostileServer:
         async with serving(script) as port:
             yield port
 
+    async def respond(self, path: str, honest: Response) -> Response:
+        """What goes out over HTTP."""
+        return self.behaviour(path, honest)
+
     async def _http(self, reader: Reader, writer: Writer) -> None:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -126,7 +132,7 @@ class HostileServer:
             self.asked.append(path)
             known = path in HTTP
             content = b"" if HTTP.get(path) is None else json.dumps(HTTP[path]).encode()
-            response = self.behaviour(path, Response(content, 200 if known else 404))
+            response = await self.respond(path, Response(content, 200 if known else 404))
             headers = {"Content-Length": str(len(response.body)), **response.headers}
             fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             writer.write(f"HTTP/1.1 {response.status} x\r\n{fields}\r\n".encode("latin-1"))

@@ -1,5 +1,5 @@
 """The hostile server against the control plane of every kind, by HTTP and gRPC: whatever it does, there are facts
-within their bounds or one short reason, soon, in little memory, and never a fault of ours."""
+within their bounds or one short reason, soon, in little memory, and never an error of ours."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from exporter.services.bounded import BoundedControl
 from exporter.worker.ipc import Failure, without_secrets
 from tests.builders import make_probe, make_target
 from tests.hostile.behaviours import BOTH, HTTP_ONLY
+from tests.hostile.in_process import in_process
 from tests.hostile.server import Behaviour, HostileServer
 from tests.waiting import patient
 
 KINDS = [("triton", "http"), ("triton", "grpc"), ("oip", "http"), ("oip", "grpc")]
-KINDS += [("tfserving", "http"), ("tfserving", "grpc"), ("torchserve", "http")]
+KINDS += [("tfserving", "http"), ("tfserving", "grpc"), ("torchserve", "http"), ("openai", "http")]
 CASES = [
     pytest.param(kind, scheme, behaviour, id=f"{kind}-{scheme}-{name}")
     for kind, scheme in KINDS
@@ -46,6 +47,10 @@ async def preflight(kind: str, scheme: str, port: int) -> ModelFacts | Preflight
     """As a worker's session asks."""
     probe = probe_of(kind, scheme, port)
     control = BoundedControl(SERVICES[kind]().control(probe.target, probe.target.connect_timeout_ns), probe.target)
+    return await asked(control, probe)
+
+
+async def asked(control: BoundedControl, probe: Probe) -> ModelFacts | PreflightError:
     try:
         facts = await control.preflight(probe.model, probe.version, probe.composing_models, probe.input)
         await control.snapshot(facts)
@@ -70,6 +75,19 @@ async def test_preflight(kind: str, scheme: str, behaviour: Behaviour) -> None:
         begin_ns = time.monotonic_ns()
         found = await preflight(kind, scheme, port)
     assert time.monotonic_ns() - begin_ns < patient(6) * NS
+    assert_bounded(found)
+
+
+@pytest.mark.parametrize("name", ["honest", *BOTH, *HTTP_ONLY])
+async def test_preflight_in_process(name: str) -> None:
+    """Of a library that does the same; what is of HTTP alone (codings, redirects) is JSON that is none here."""
+    control = in_process({"honest": lambda _path, response: response, **BOTH, **HTTP_ONLY}[name])
+    found = await asked(control, make_probe(model="m"))
+    assert_bounded(found)
+    assert isinstance(found, ModelFacts) or name != "honest"
+
+
+def assert_bounded(found: ModelFacts | PreflightError) -> None:
     if isinstance(found, ModelFacts):
         names = (found.name, found.version, found.platform, found.backend, found.server_name, found.server_version)
         assert all(len(name) <= NAME and (not name or name.isprintable()) for name in names)

@@ -17,6 +17,7 @@ from exporter.core.result import (
     TokenWindowCounts,
     WindowCounts,
 )
+from exporter.core.rollout import GateVerdict, LastGate
 from exporter.core.units import MS, NS
 from exporter.core.window import ClientHealth
 from exporter.metrics.exporter_metrics import ExporterFacts
@@ -157,6 +158,18 @@ def make_token_counts(**changes: Any) -> TokenWindowCounts:
     return TokenWindowCounts(**(values | changes))
 
 
+LAST_GATE = LastGate(
+    "old",
+    "new",
+    GateVerdict.WORSE,
+    pairs=15,
+    seconds=75.5,
+    ended_unix_s=1_700_000_050.0,
+    ratios={"p99": (1.5, 1.4, 1.6), "throughput": (0.9, None, 1.1), "ttft": (None, None, None)},
+    error_ratio=0.002,
+)
+
+
 def make_exporter_facts(**changes: Any) -> ExporterFacts:
     values: dict[str, Any] = {
         "version": "0.1.0",
@@ -173,6 +186,7 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
         "config_hash": lambda: "0123abcd",
         "config_reload_successful": lambda: True,
         "config_reload_success_unix_s": lambda: 1_700_000_000.0,
+        "last_gate": lambda: LAST_GATE,
     }
     return ExporterFacts(**(values | changes))
 

@@ -63,7 +63,7 @@ def open_loop() -> Probe:
 
 
 def language_model() -> Probe:
-    """Of which everything is known that tokens tell."""
+    """Of which everything is known that tokens report."""
     return make_probe(
         name="chat",
         target=make_target(
@@ -114,7 +114,7 @@ SERVER_SIDE: dict[str, Any] = {
     ),
     "energy_per_inference_joules": 0.125,
 }
-"""A level with all that a server can tell."""
+"""A level with all that a server can report."""
 
 
 def regressed(level: LoadLevel) -> LevelVerdict:
@@ -138,10 +138,27 @@ def regressed(level: LoadLevel) -> LevelVerdict:
     )
 
 
+def judged_by_tokens(level: LoadLevel) -> LevelVerdict:
+    """A first token that comes later, at the old pace."""
+    tiers = {"page": False, "warn": True, "slow": True}
+    return LevelVerdict(
+        level,
+        (
+            SignalVerdict(Signal.FIRST_TOKEN_P50, 32.0 * MS, 1.25, tiers),
+            SignalVerdict(Signal.FIRST_TOKEN_P99, 128.0 * MS, 1.25),
+            SignalVerdict(Signal.PER_OUTPUT_TOKEN_P50, 8.0 * MS, 1.0, dict.fromkeys(tiers, False)),
+            SignalVerdict(Signal.OUTPUT_TOKENS, 21_312.0, 1.0),
+        ),
+        pinned_unix_s=1_699_000_000.0,
+    )
+
+
 def withheld(level: LoadLevel) -> LevelVerdict:
     """Has no baseline yet."""
     why, reason = "there is no baseline yet", Withheld.NO_BASELINE
-    return LevelVerdict(level, tuple(SignalVerdict(signal, withheld=why, reason=reason) for signal in Signal))
+    return LevelVerdict(
+        level, tuple(SignalVerdict(signal, withheld=why, reason=reason) for signal in Signal if not signal.is_of_tokens)
+    )
 
 
 def make_scenario(monotonic: Clock | None = None) -> Board:
@@ -155,7 +172,14 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     chat = make_measurement(
         concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960, server_metrics=page
     )
-    board.sweep_ended(make_result(fourth, facts=make_facts(name="llama", takes_prompts=True), measurements=(chat,)))
+    board.sweep_ended(
+        make_result(
+            fourth,
+            facts=make_facts(name="llama", takes_prompts=True),
+            measurements=(chat,),
+            verdicts=(judged_by_tokens(concurrency(4)),),
+        )
+    )
     board.window_ended(first, make_counts(concurrency(1), slo_requests=10, slo_bad=2))
     board.window_ended(first, make_counts(concurrency(2), bucket_counts=(1, 0, 0, 5, *[0] * 40, 2)))
     cached = make_statistics(cache_hit=DurationStat(300, 3 * MS), cache_miss=DurationStat(900, 9 * MS))

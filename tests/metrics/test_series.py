@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from exporter.analysis.join import COMPONENTS
+from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.config import build_probes, load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
-from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, SequenceOptions, Signal, Slo, Unit, Validation
+from exporter.core.probe import (
+    BaselineOptions,
+    LoadLevel,
+    Mode,
+    Probe,
+    SequenceOptions,
+    Slo,
+    Unit,
+    Validation,
+    signals_of,
+)
 from exporter.core.result import (
     LevelChange,
     LevelVerdict,
@@ -76,6 +86,10 @@ PROBES = [
 ]
 
 
+def components_of(probe: Probe) -> list[str]:
+    return [name for name in COMPONENTS if probe.target.takes_prompts or name not in TOKEN_COMPONENTS]
+
+
 def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
     """With all that the probe's configuration allows."""
     values = tuple(PercentileValue(each, 4 * MS, None, None) for each in probe.measurement.percentiles)
@@ -83,7 +97,7 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
     streamed = probe.streaming and not of_tokens
     changes: dict[str, Any] = {
         "latency": summary,
-        "breakdown_ns": dict.fromkeys(COMPONENTS, 1.0 * MS),
+        "breakdown_ns": dict.fromkeys(components_of(probe), 1.0 * MS),
         "server": make_statistics(cache_hit=make_statistics().success, cache_miss=make_statistics().success),
         "first_response": summary if streamed else None,
         "inter_response": summary if streamed else None,
@@ -118,10 +132,12 @@ def full_verdict(probe: Probe, level: LoadLevel) -> LevelVerdict:
             reason=Withheld.NO_REQUESTS,
             modes=(4.0 * MS, 8.0 * MS),
         )
-        for signal in Signal
+        for signal in signals_of(probe.target)
     )
     change = LevelChange(1_700_000_000.0, 4.0 * MS, 5.0 * MS, 1.25)
-    return LevelVerdict(level, tuple(signals), dict.fromkeys(COMPONENTS, 1.0), 1_700_000_000.0, last_change=change)
+    return LevelVerdict(
+        level, tuple(signals), dict.fromkeys(components_of(probe), 1.0), 1_700_000_000.0, last_change=change
+    )
 
 
 def rendered(probes: list[Probe], *, everything: bool) -> int:

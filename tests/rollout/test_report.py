@@ -109,7 +109,7 @@ def test_json() -> None:
     assert (document["component"], document["components_seconds"]["queue"]) == ("queue", 0.0049)
     assert document["options"]["margins"] == ["p99=10%", "throughput=5%"]
     assert (document["options"]["window"], document["options"]["max_duration"]) == ("2s", "15m")
-    assert document["seconds"] == 75.0
+    assert document["duration_seconds"] == 75.0
 
 
 @pytest.mark.parametrize("verdict", list(GateVerdict))

@@ -21,7 +21,7 @@ MADE = ".made"
 
 
 class ServerEnvironmentError(Exception):
-    """An environment can't be made here; the text says why."""
+    """An environment can't be made here; the text states why."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import jsonschema
 import pytest
 import yaml
 from starlette.applications import Starlette
@@ -18,8 +19,10 @@ from starlette.applications import Starlette
 from exporter.daemon import gates as gates_module
 from exporter.web.auth import TokenGuard
 from exporter.web.gate_routes import gate_routes
+from exporter.web.openapi import document
 from exporter.web.probe_routes import NoSweep
 from tests.daemon.test_gates import REQUEST, Desk
+from tests.web.test_api_routes import strict
 
 TOKEN = "open sesame"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -89,6 +92,21 @@ async def test_a_wait_that_is_no_duration(client: httpx.AsyncClient, desk: Desk)
     assert desk.gates.all() == []
 
 
+async def test_who_only_reads_waits_a_minute_at_most(
+    client: httpx.AsyncClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    async def wait(_gates: object, _gate_id: str, seconds: float) -> None:
+        asked.append(seconds)
+
+    monkeypatch.setattr(type(desk.gates), "wait", wait)
+    await client.get("/api/v1/gates/r1?wait=20m")
+    await client.post("/api/v1/gates?wait=20m", json=REQUEST, headers=BEARER)
+    await client.post("/api/v1/gates?wait=20h", json=REQUEST, headers=BEARER)
+    assert asked == [60, 1200, 3600]
+
+
 async def test_an_id_that_was_used_otherwise(client: httpx.AsyncClient) -> None:
     await client.post("/api/v1/gates", json=REQUEST, headers=BEARER)
     response = await client.post("/api/v1/gates", json=REQUEST | {"level": "1"}, headers=BEARER)
@@ -96,6 +114,26 @@ async def test_an_id_that_was_used_otherwise(client: httpx.AsyncClient) -> None:
         409,
         ["gate r1 was requested otherwise: use another id"],
     )
+
+
+async def test_every_document_is_what_openapi_describes(client: httpx.AsyncClient, desk: Desk) -> None:
+    components = strict(document("0")["components"])
+
+    def check(name: str, body: Any) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": components}
+        jsonschema.Draft202012Validator(schema).validate(body)
+
+    check("GateRequestBody", REQUEST)
+    for slower in (1.0, 1.5):
+        desk.slower = slower
+        request = REQUEST | {"id": f"at {slower}".replace(" ", "-")}
+        check("GateReport", (await client.post("/api/v1/gates", json=request, headers=BEARER)).json())
+        check("GateReport", (await client.get(f"/api/v1/gates/{request['id']}?wait=5m")).json())
+    desk.gives = [NoSweep.PAUSED]
+    check("GateReport", (await client.post("/api/v1/gates?wait=5m", json=REQUEST, headers=BEARER)).json())
+    check("GateListReport", (await client.get("/api/v1/gates")).json())
+    check("GateErrorReport", (await client.post("/api/v1/gates", json={}, headers=BEARER)).json())
+    check("GateErrorReport", (await client.get("/api/v1/gates/none")).json())
 
 
 # --- Flagger --------------------------------------------------------------------------------------------------------

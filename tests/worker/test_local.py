@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -20,6 +22,7 @@ from exporter.core.probe import InputOptions, Probe
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.guard import CHARGED_AHEAD
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
+from exporter.storage.account import Account
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import make_plan
@@ -100,7 +103,7 @@ async def test_a_stop_rule_ends_the_level_and_not_the_worker(worker: LocalWorker
         ("nobody", Reason.UNSUPPORTED, "target triton-http: no service kind 'nobody'"),
     ],
 )
-async def test_preflight_says_why_not(worker: LocalWorker, kind: str, reason: Reason, text: str) -> None:
+async def test_preflight_has_the_reason(worker: LocalWorker, kind: str, reason: Reason, text: str) -> None:
     with pytest.raises(PreflightError, match=text) as caught:
         await worker.preflight(probe(kind))
     assert caught.value.reason is reason
@@ -159,7 +162,7 @@ async def test_a_closed_iterator_ends_the_level(worker: LocalWorker) -> None:
         async for event in events:
             if isinstance(event, Window):
                 break
-    # It is answered only once the level has ended, and not with what was left of that.
+    # It got a response only once the level has ended, and not with what was left of that.
     assert await worker.preflight(probe()) == make_facts()
 
 
@@ -274,7 +277,7 @@ async def test_a_worker_without_a_sign_of_its_daemon_stops_sending(worker: Local
         assert 1.5 < asyncio.get_running_loop().time() - started < patient(10)
     end = rest[-1]
     assert isinstance(end, LevelEnd)
-    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon stood still for 2 s")
+    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon was stuck for 2 s")
     assert worker.sent == end.sent > 100
 
 
@@ -339,3 +342,17 @@ async def test_a_stop_follows_a_large_command(worker: LocalWorker) -> None:
     await worker.silence()
     assert worker.alive
     assert await worker.preflight(probe()) == make_facts()
+
+
+def test_a_worker_whose_daemon_ends_while_it_starts_ends_without_a_word() -> None:
+    ours, theirs = socket.socketpair()
+    account = Account.create()
+    ours.close()
+    handed = theirs.fileno(), account.fileno()
+    command = [sys.executable, "-m", "exporter.worker.main", *map(str, handed), "logfmt", ""]
+    done = subprocess.run(
+        command, pass_fds=handed, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    theirs.close()
+    account.close()
+    assert (done.returncode, done.stderr) == (0, "")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.commands.check_config.verdicts import verdict_warnings
+from exporter.commands.check_config.verdicts import BATCHING_ADVICE, verdict_warnings
 from exporter.config import Settings, build_probes
 from exporter.core.errors import InputError, PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts, TensorSpec
@@ -19,13 +19,13 @@ from exporter.core.units import NS
 from exporter.logs import COMMAND_FORMAT
 from exporter.payload import make_dataset
 from exporter.server.metrics import PageReader
-from exporter.sweep.preflight import refuse_unsupported
+from exporter.sweep.preflight import meets_in_batches, refuse_unsupported
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
 _AT_ONCE = 4
 _MARGIN_SECONDS = 20.0
-"""On top of a target's own connect time-out, for a worker that does not answer."""
+"""On top of a target's own connect time-out, for a worker that does not respond."""
 _SHOWN_TENSORS = 4
 
 
@@ -68,12 +68,13 @@ async def _ask(pool: WorkerPool, probe: Probe) -> tuple[bool, list[str]]:
             refuse_unsupported(probe, facts)
         inputs = await asyncio.to_thread(_inputs, facts, probe)
     except PreflightError as error:
-        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.faults or (str(error),))]
+        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.problems or (str(error),))]
     except InputError as error:
         return False, [f"{head}failed, bad_input: {line}" for line in error.lines]
     except (WorkerLostError, TimeoutError) as error:
         return False, [f"{head}failed: {error or f'nothing came back within {limit_seconds:g} s'}"]
-    return True, [f"{head}ok, {_server(facts)}; model {_model(facts)} is ready; {inputs}", *_judged(probe)]
+    ready = f"{head}ok, {_server(facts)}; model {_model(facts)} is ready; {inputs}"
+    return True, [ready, *_judged(probe), *batching_lines(probe, facts)]
 
 
 def _inputs(facts: ModelFacts, probe: Probe) -> str:
@@ -92,7 +93,7 @@ def _tensor(spec: TensorSpec) -> str:
 
 
 def _server(facts: ModelFacts) -> str:
-    return " ".join(part for part in (facts.server_name, facts.server_version) if part) or "the server answers"
+    return " ".join(part for part in (facts.server_name, facts.server_version) if part) or "the server responds"
 
 
 def _model(facts: ModelFacts) -> str:
@@ -107,6 +108,16 @@ def _judged(probe: Probe) -> list[str]:
     never = verdict_warnings(probe)
     judged = [signal for signal in signals if not any(f": {signal} can never" in text for text in never)]
     return [f"probe {probe.name}: can be judged: {', '.join(judged) or 'nothing'}", *never]
+
+
+def batching_lines(probe: Probe, facts: ModelFacts) -> list[str]:
+    """What to do where a closed loop has two values."""
+    if not meets_in_batches(probe, facts):
+        return []
+    return [
+        f"probe {probe.name}: model {probe.model} has dynamic batching: requests of a closed loop meet in one batch or "
+        f"alternate, by chance, and so its figures have two values; {BATCHING_ADVICE}"
+    ]
 
 
 async def _read_pages(probes: Sequence[Probe]) -> list[tuple[bool, str]]:

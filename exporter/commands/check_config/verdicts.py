@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from exporter.config.quantities import format_duration
+from exporter.core.kinds import IN_PROCESS, TRITON
 from exporter.core.probe import MOST_POOLED_SWEEPS, LoadLevel, Mode, Probe, Signal, WindowMode
 from exporter.core.units import MS, NS
 
+_BATCHING_KINDS = (TRITON, IN_PROCESS)
+_MOST_NAMED = 5
 _PERCENTILES = {Signal.LATENCY_P50: 50.0, Signal.LATENCY_P99: 99.0}
+
+
+BATCHING_ADVICE = (
+    "for verdicts use load.request_rate, some 60 % of the inferences per second that the closed loop reaches, or "
+    "load.think_time"
+)
+
+
+def batching_notes(probes: Sequence[Probe]) -> list[str]:
+    """On closed loops of several requests: what a model is configured to only its server knows."""
+    closed = [
+        probe.name
+        for probe in probes
+        if probe.baseline.enabled
+        and probe.target.kind in _BATCHING_KINDS
+        and any(level.mode is Mode.CONCURRENCY and level.value > 1 and not level.think_ns for level in probe.levels)
+    ]
+    if not closed:
+        return []
+    named = ", ".join(closed[:_MOST_NAMED]) + (f" and {len(closed) - _MOST_NAMED} more" if closed[_MOST_NAMED:] else "")
+    return [
+        f"{named}: several requests in a closed loop. Where the model has dynamic batching (`check-config --live` "
+        f"reports it) they meet by chance, and figures have two values: {BATCHING_ADVICE}"
+    ]
 
 
 def verdict_warnings(probe: Probe) -> list[str]:

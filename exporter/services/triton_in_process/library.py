@@ -6,13 +6,13 @@ Owns signatures and the API's version. Knows nothing of loops, models, or what i
 from __future__ import annotations
 
 import ctypes
-import json
 from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Outcome, Reason
+from exporter.core.untrusted_text import load_json
 
 API_MAJOR, API_MINOR = 1, 31
 """The major version must be this one, the minor at least this: it has all that is used here."""
@@ -48,7 +48,7 @@ _OUTCOMES = {
     "UNSUPPORTED": Outcome.CLIENT_ERROR,
     "ALREADY_EXISTS": Outcome.CLIENT_ERROR,
 }
-"""The others are the server's errors. As over gRPC, UNAVAILABLE is said by a server that is alive: by a full queue."""
+"""The others are the server's errors. As over gRPC, UNAVAILABLE comes from a live server: its queue is full."""
 
 _WAITING: dict[str, tuple[Any, ...]] = {
     "ServerOptionsNew": (c_void_p,),
@@ -169,12 +169,12 @@ class TritonLibrary:
         return TritonError(name, text[:_TEXT_LENGTH] or name)
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """The answer of a function whose last argument is a message: what its JSON says."""
+        """The response of a function whose last argument is a message: what its JSON states."""
         message, base, size = c_void_p(), c_void_p(), c_size_t()
         self.check(getattr(self, name)(*arguments, ctypes.byref(message)))
         try:
             self.check(self.MessageSerializeToJson(message, ctypes.byref(base), ctypes.byref(size)))
-            return json.loads(ctypes.string_at(base.value or 0, size.value))
+            return load_json(ctypes.string_at(base.value or 0, size.value))
         finally:
             self.check(self.MessageDelete(message))
 

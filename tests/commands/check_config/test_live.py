@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from exporter.cli import run
+from exporter.commands.check_config.live import batching_lines
 from exporter.demo.triton import EmbeddedTriton
+from tests.builders import concurrency, make_facts, make_probe
 from tests.services.mistakes import mistakes
 from tests.transport.certificates import Certificates
 
@@ -74,4 +76,13 @@ def test_each_of_many_mistakes_has_its_line(
     assert any(line.startswith("probe unknown: failed, model_unknown: model 'addsbu' is not known") for line in lines)
     assert any(line.startswith("probe shape: failed, bad_input: ") for line in lines)
     assert any("probe stream: failed, unsupported: " in line and "streaming: true" in line for line in lines)
-    assert any(line.startswith(f"metrics page {triton.http_url}/nothing: failed: answered ") for line in lines)
+    assert any(line.startswith(f"metrics page {triton.http_url}/nothing: failed: responded ") for line in lines)
+
+
+def test_a_model_that_batches_is_pointed_to_a_rate() -> None:
+    facts = make_facts(dynamic_batching=True)
+    assert batching_lines(make_probe(levels=(concurrency(1),)), facts) == []
+    (line,) = batching_lines(make_probe(levels=(concurrency(2),)), facts)
+    assert line.startswith("probe addsub: model addsub has dynamic batching: ")
+    assert "load.request_rate" in line
+    assert batching_lines(make_probe(levels=(concurrency(2),)), make_facts()) == []

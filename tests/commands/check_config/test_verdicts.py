@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.commands.check_config.verdicts import verdict_notes, verdict_warnings
+from exporter.commands.check_config.verdicts import batching_notes, verdict_notes, verdict_warnings
 from exporter.core.probe import PAGE, BaselineOptions, LoadLevel, MeasurementOptions, Mode, WindowMode
 from exporter.core.units import NS
-from tests.builders import concurrency, make_probe
+from tests.builders import concurrency, make_probe, make_target
 
 SLOW_RATE = LoadLevel(Mode.REQUEST_RATE, 2.0, "2")
 
@@ -44,3 +44,19 @@ def test_how_slow_a_model_may_be() -> None:
     assert "latency_p99 at concurrency 1 can never be judged on a model slower than 750ms" in note
     assert verdict_notes(make_probe(levels=(concurrency(16),), measurement=options)) == []
     assert verdict_notes(make_probe(baseline=BaselineOptions(enabled=False))) == []
+
+
+def test_a_closed_loop_of_several_requests_is_pointed_to_a_rate() -> None:
+    paused = LoadLevel(Mode.CONCURRENCY, 4.0, "4", think_ns=NS)
+    alone = [
+        make_probe(levels=(concurrency(1),)),
+        make_probe(levels=(SLOW_RATE,)),
+        make_probe(levels=(paused,)),
+        make_probe(levels=(concurrency(2),), baseline=BaselineOptions(enabled=False)),
+        make_probe(levels=(concurrency(2),), target=make_target(kind="tensorflow")),
+    ]
+    assert batching_notes(alone) == []
+    several = [make_probe(name=f"p{number}", levels=(concurrency(1), concurrency(2))) for number in range(7)]
+    (note,) = batching_notes([*alone, *several])
+    assert note.startswith("p0, p1, p2, p3, p4 and 2 more: ")
+    assert "load.request_rate" in note
