@@ -1,6 +1,6 @@
 """What must hold between a target's kind and the rest: not every kind of server can do all that a probe can ask.
 
-Pure. What is refused here would fail at each request, or be left out without a word. What a kind has and lacks stands
+Pure. What is refused here would fail at each request, or be left out silently. What a kind has and lacks is
 in `exporter.core.kinds`; here is how a probe asks for it.
 """
 
@@ -59,7 +59,7 @@ TARGET_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "server_directory": lambda target: target.server_directory,
     "model_repository": lambda target: target.model_repository,
 }
-"""The same of a target's keys, for those that say where its server is: behind an endpoint, or in a folder."""
+"""The same of a target's keys, for those that locate its server: behind an endpoint, or in a folder."""
 MANAGEMENT_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "management_url": lambda target: target.management_url,
     "management_headers": lambda target: target.management_headers,
@@ -75,12 +75,12 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
 
 
 def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
-    """Limits on tokens, where nothing is counted in tokens or nobody sees when they come."""
+    """Limits on tokens, where nothing is counted in tokens or their times are not seen."""
     for key in probe.slo.of_tokens if probe.slo else ():
         if not KINDS[kind].takes_prompts:
             yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
         elif not probe.streaming:
-            yield ("slo", key), "needs streaming: true, or nobody sees when a token comes"
+            yield ("slo", key), "needs streaming: true, since only a stream shows when a token comes"
 
 
 def budget_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
@@ -111,7 +111,7 @@ def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
 
 
 def endpoint_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
-    """What else the target says that does not go with its kind."""
+    """What else the target sets that does not fit its kind."""
     ports = KINDS[target.kind].ports
     if ports and target.scheme and target.scheme not in ports:
         yield ("url",), f"a target of kind {target.kind} is asked over {' or '.join(ports)}"

@@ -159,6 +159,8 @@ def _marks(level: LevelReport) -> list[str]:
         marks.append(f"{words.ratio(level.unsent_ratio)} unsent")
     if level.bimodal is not None:
         marks.append("bimodal: {} or {}".format(*(words.seconds(value) for value in level.bimodal)))
+    if level.server_note:
+        marks.append(level.server_note)
     return marks
 
 
