@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.inputs import check_parameter
-from exporter.config.kind_checks import kind_problems, signal_problems, slo_problems
+from exporter.config.kind_checks import budget_problems, kind_problems, signal_problems, slo_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
@@ -95,6 +95,8 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
         if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
             yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))
+        if kind is not None and not entry.broken & {"measurement", "stop", "input"}:
+            yield from ((("probes", index, *path), problem) for path, problem in budget_problems(entry.settings, kind))
         if kind is not None and "baseline" not in entry.broken:
             yield from ((("probes", index, *path), problem) for path, problem in signal_problems(entry.settings, kind))
         if kind is not None and "slo" not in entry.broken:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from exporter.config.environment import Path
-from exporter.config.probe_settings import ProbeSettings
+from exporter.config.probe_settings import ProbeSettings, token_requests_of
 from exporter.config.target_settings import TargetSettings
 from exporter.config.text import shown
 from exporter.core.kinds import KINDS, refusal
@@ -81,6 +81,15 @@ def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
             yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
         elif not probe.streaming:
             yield ("slo", key), "needs streaming: true, since only a stream shows when a token comes"
+
+
+def budget_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+    """A request count that the budget in tokens can not pay for."""
+    count, allowed = probe.measurement.request_count, token_requests_of(probe)
+    needed = 1 + probe.measurement.warm_up_requests + count
+    if count and allowed is not None and KINDS[kind].takes_prompts and needed > allowed:
+        problem = f"found {count}: stop.max_tokens, {probe.stop.max_tokens}, allows {allowed} requests of such prompts"
+        yield ("measurement", "request_count"), f"{problem}, and with those to warm up it takes {needed}"
 
 
 def signal_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:

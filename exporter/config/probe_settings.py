@@ -307,6 +307,16 @@ def max_in_flight_of(probe: ProbeSettings) -> int:
     return default_in_flight(max((level.value for level in probe.load.levels if level.mode in _RATES), default=0.0))
 
 
+def token_requests_of(probe: ProbeSettings) -> int | None:
+    """How many requests stop.max_tokens allows, of a target that takes prompts; half as many tokens more are reckoned
+    for what a server adds to a prompt. None where files say how long they are."""
+    prompt = probe.input.prompt
+    if probe.input.source == "files":
+        return None
+    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
+    return max(1, probe.stop.max_tokens // (each + prompt.output_tokens))
+
+
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:
     """All percentiles that must be known of the probe's latency, ascending."""
     wanted = {*probe.measurement.percentiles, *_KEPT_PERCENTILES}
