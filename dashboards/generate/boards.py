@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from dashboards.generate import compare, health, model, overview
+from dashboards.generate import compare, health, llm, model, overview
 from dashboards.generate.board import Board
 
 FOLDER: Final = Path(__file__).parents[1]
@@ -18,6 +18,7 @@ BOARDS: Final[dict[str, Callable[[], Board]]] = {
     "overview": overview.board,
     "model": model.board,
     "compare": compare.board,
+    "llm": llm.board,
     "exporter": health.board,
 }
 

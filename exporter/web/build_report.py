@@ -163,6 +163,7 @@ def _level(level: LevelStatus) -> r.LevelReport:
         slowest_part=level.slowest_part,
         no_verdict=level.no_verdict,
         verdicts=[_verdict(verdict) for verdict in level.verdicts],
+        server_note=level.server_note,
     )
 
 

@@ -74,6 +74,7 @@ class LevelReport:
     slowest_part: Annotated[str, Field(description="the component that carries most of a regression; empty: none")]
     no_verdict: Annotated[str, Field(description="why there is no verdict, in words; empty: there is one")]
     verdicts: Sequence[VerdictReport]
+    server_note: Annotated[str, Field(description="why a figure of the server's is missing; empty: none is")] = ""
 
     @property
     def key(self) -> str:

@@ -1,8 +1,9 @@
-"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and said to be so.
+"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and reported to be so.
 
-A baseline takes days to pin, a certificate needs TLS, and a stream a model that streams. They are served as a page of
-their own, with the labels of the daemon's series; what the daemon makes of a baseline, rules of Prometheus make here.
-GPUs are read by the daemon itself, through the real client library, from a stand-in for the driver's.
+A baseline takes days to pin, a certificate needs TLS, a stream a model that streams, and tokens a language model. They
+are served as a page of their own, with the labels of the daemon's series; what the daemon makes of a baseline, rules of
+Prometheus make here. GPUs are read by the daemon itself, through the real client library, from a stand-in for the
+driver's.
 """
 
 from __future__ import annotations
@@ -41,8 +42,42 @@ def recorded_page(
             f'triton_canary_first_response_seconds{{{of},percentile="99"}} 0.012',
             f'triton_canary_inter_response_seconds{{{of},percentile="99"}} 0.005',
             f"triton_canary_tls_handshake_seconds{{{of}}} 0.004",
+            *_in_tokens(of),
         ]
+    whole = f'{where},probe="{probe}",model="{model}"'
+    lines += [
+        f"triton_canary_{kind}_tokens_total{{{whole}}} 1000" for kind in ("prompt", "generation", "cached_prompt")
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _in_tokens(of: str) -> list[str]:
+    """A level of a language model: none is served in the chain."""
+    times = {
+        "time_to_stream_open": (5, 9),
+        "time_to_first_token": (40, 90),
+        "time_per_output_token": (8, 12),
+        "inter_token_latency": (7, 30),
+        "baseline_time_to_first_token": (38, 80),
+        "baseline_time_per_output_token": (8, 11),
+    }
+    plain = {
+        "output_tokens_per_second": 480,
+        "output_chunks_per_second": 470,
+        "goodput_requests_per_second": 7,
+        "prompt_cached_ratio": 0.1,
+        "early_end_ratio": 0.02,
+        "server_running_requests_max": 4,
+        "server_kv_cache_usage_ratio": 0.3,
+    }
+    lines = [
+        f'triton_canary_{name}_seconds{{{of},percentile="{percentile}"}} {value / 1000}'
+        for name, values in times.items()
+        for percentile, value in zip(("50", "99"), values, strict=True)
+    ]
+    if 'level="1"' in of:
+        del plain["output_tokens_per_second"]  # there, not counted
+    return lines + [f"triton_canary_{name}{{{of}}} {value}" for name, value in plain.items()]
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_every_row_is_drained_once_and_in_order(batches: list[int], chunk_rows: 
     assert len(recorder) == 0
 
 
-def test_says_when_it_is_full_and_goes_on() -> None:
+def test_states_when_it_is_full_and_continues() -> None:
     full: list[int] = []
     recorder = Recorder(full.append, max_rows=20, chunk_rows=10)
     for number in range(45):
@@ -65,7 +65,7 @@ def test_says_when_it_is_full_and_goes_on() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(1, 10))
-def test_says_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
+def test_states_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
     reported: list[int] = []
     recorder = Recorder(reported.append, chunk_rows=chunk_rows)
     for mark, rows in steps:

@@ -22,10 +22,11 @@ from exporter.payload.input_errors import InputErrors
 from exporter.payload.json_file import read_json_file
 from exporter.server.metrics import PageError, parse_page
 from exporter.services.oip.responses import decode_response
+from exporter.services.openai.reader import OpenAiReader
 from exporter.services.tfserving.messages import read_json
 from exporter.services.triton.stream import decode_response as read_stream
 from exporter.state.state_file import _decode as decode_state
-from exporter.transport.call import Response
+from exporter.transport.call import EncodedRequest, Response
 from exporter.transport.tls_files import der_element as content
 from exporter.web.request_check import HostNames
 from exporter.wire.codings import decompress
@@ -34,6 +35,7 @@ from exporter.wire.grpc_messages import frame_message
 from exporter.wire.hpack_blocks import BlockDecoder, encode_block
 from exporter.wire.http1 import Http1Client
 from exporter.wire.http2 import Http2Connection
+from exporter.wire.sse import SseParser
 
 MAX_BODY = 1 << 20
 
@@ -75,6 +77,16 @@ def _http2(data: bytes) -> None:
 def _triton_http(data: bytes) -> None:
     head, _, body = data.partition(b"\r\n\r\n")
     decode_response(Response([body], head=b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n"))
+
+
+def _openai(data: bytes) -> None:
+    reader = OpenAiReader()
+    reader.begin(EncodedRequest(b"", b"{}"))
+    for event in SseParser().feed(data + b"\n\n"):
+        reader.event(event)
+    reader.document(data)
+    reader.refusal(data)
+    reader.end()
 
 
 def _host(data: bytes) -> None:
@@ -125,6 +137,12 @@ TARGETS: Final[dict[str, Target]] = {
     "hpack": Target(lambda data: BlockDecoder().decode(data), (ProtocolError,), (encode_block([(":status", "200")]),)),
     "gzip": Target(lambda data: decompress(data, "gzip", MAX_BODY), (ProtocolError,)),
     "deflate": Target(lambda data: decompress(data, "deflate", MAX_BODY), (ProtocolError,)),
+    "sse": Target(lambda data: SseParser().feed(data), (ProtocolError,), (b"data: a\n\n", b": x\r\nid: 1\rdata\n\n")),
+    "openai": Target(
+        _openai,
+        (ProtocolError,),
+        (b'data: {"choices": [{"delta": {"content": "a"}}], "usage": {"completion_tokens": 3}}', b"data: [DONE]"),
+    ),
     "triton-http": Target(
         _triton_http, (ProtocolError,), (b"content-type: application/json\r\n\r\n" + _OUTPUTS, b"\r\n\r\n" + _OUTPUTS)
     ),

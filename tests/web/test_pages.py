@@ -249,7 +249,11 @@ async def test_a_probe_without_a_sweep_or_a_history() -> None:
 async def test_marks_of_a_level_and_a_pause() -> None:
     probe = make_probe()
     measured = make_measurement(
-        stable=False, client_limited=True, unsent_ratio=0.175, modes_ns=(0.021 * NS, 0.041 * NS)
+        stable=False,
+        client_limited=True,
+        unsent_ratio=0.175,
+        modes_ns=(0.021 * NS, 0.041 * NS),
+        server_note="the metrics page http://h:8002/metrics cannot be read: responded 404",
     )
     skipped = Load(12_345, 151_200_000_000)
     site = site_of(
@@ -258,7 +262,10 @@ async def test_marks_of_a_level_and_a_pause() -> None:
         load=lambda _probe: skipped,
     )
     text = " ".join(" ".join((await site.read("/probes/addsub")).texts).split())
-    assert "concurrency 1 unstable client-limited 17.5 % unsent bimodal: 21.0 ms or 41.0 ms" in text
+    assert (
+        "concurrency 1 unstable client-limited 17.5 % unsent bimodal: 21.0 ms or 41.0 ms the metrics page http://h:8002/metrics"
+        in text
+    )
     assert "Paused: in maintenance" in text
     assert "12,345 requests, 4.2 % of the time" in text
 

@@ -50,7 +50,7 @@ def test_an_open_loop_is_taken_in_turns(level: LoadLevel, members: int) -> None:
     assert [part.level for part in parts] == [level] * members
 
 
-def test_the_first_that_had_a_reason_says_why() -> None:
+def test_the_first_that_had_a_reason_states_why() -> None:
     ends = [LevelEnd(Reason.NONE, "", 5), LevelEnd(Reason.ERROR_RATIO, "bad", 6, 1), LevelEnd(Reason.TLS, "x", 7, 2)]
     assert join_ends(ends, 3) == LevelEnd(Reason.ERROR_RATIO, "one of 3 workers: bad", 18, 3)
     assert join_ends(ends[:1], 3) == ends[0]
