@@ -213,7 +213,7 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service], accoun
     try:
         await Host(connection, kinds, account).serve()
     except DaemonGoneError:
-        pass  # nobody is there who could want to know
+        pass  # no daemon is left to inform
     except Exception:
         _log.exception("worker ended")
         status = 1
