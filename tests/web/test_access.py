@@ -168,8 +168,9 @@ async def test_a_crowd_of_wrong_passwords_is_bounded(hashed: str, monkeypatch: p
     await asyncio.sleep(0)
     assert await passwords.matches(users, "alice", b"open sesame") is True
     responses = await asyncio.gather(*crowd)
-    assert responses.count(None) == 15
-    assert responses.count(False) == 5
+    # One is compared and four wait; the right one takes the place of one, unless the first had ended by then.
+    assert responses.count(None) in (14, 15)
+    assert responses.count(None) + responses.count(False) == 20
 
 
 async def test_who_has_the_right_password_comes_next_in_a_flood_of_wrong_ones(hashed: str) -> None:

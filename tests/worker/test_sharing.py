@@ -22,6 +22,7 @@ def test_what_is_counted_adds_up(workers: int, calls: int, max_in_flight: int, m
     assert sum(part.level.value for part in parts) == calls
     assert sum(part.probe.stop.max_in_flight for part in parts) == max_in_flight
     assert sum(part.max_requests for part in parts) == max_requests
+    assert sum(part.max_tokens for part in parts) == plan.max_tokens
     assert [(part.member, part.members) for part in parts] == [(n, len(parts)) for n in range(len(parts))]
     for counts in ([part.level.value for part in parts], [part.max_requests for part in parts]):
         assert min(counts) >= 1
