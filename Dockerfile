@@ -27,7 +27,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}}
 ARG BASE
 ARG BASE_DIGEST
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=""
 ARG CREATED=""
 LABEL org.opencontainers.image.title="triton-canary" \

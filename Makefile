@@ -73,6 +73,9 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
+	@echo "==> spelling and wording"
+	@$(BIN)/codespell exporter docs examples bench packaging dashboards/rules helm .github *.md
+	@$(BIN)/python packaging/check_wording.py
 	@echo "==> workflows and templates"
 	@packaging/check-repository.sh $(BIN)
 

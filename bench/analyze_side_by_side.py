@@ -42,8 +42,8 @@ CLOSED_COUNT_MS = 1000
 """Requests in a count window: of a closed loop of one as many as take so long; at the slowest rate 50 take 2.5 s."""
 
 RATES = {2: "20:200:90", 5: "20:200:90", 20: "20:100:40"}
-"""By delay: perf_analyzer sends from four threads, each of which waits for its answer: 4 / 20 ms is 200 a second, which
-it can't keep up with."""
+"""By delay: perf_analyzer sends from four threads, each of which waits for its response: 4 / 20 ms is 200 a second,
+which it can't keep up with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Case:
 
     delay_ms: int
     batch: int
-    door: str
+    endpoint: str
     load: tuple[str, ...]
     judged: tuple[str, ...]
     windows: tuple[str, ...]
@@ -61,18 +61,18 @@ class Case:
     def name(self) -> str:
         """The command line's distinguishing part."""
         options = " ".join((*self.load, *self.judged, *self.windows))
-        return f"-m delay_{self.delay_ms} -b {self.batch} -i {self.door} {options}"
+        return f"-m delay_{self.delay_ms} -b {self.batch} -i {self.endpoint} {options}"
 
     def arguments(self, server: EmbeddedTriton) -> list[str]:
         """All of it. Any three windows are stable enough: what is compared is the figures."""
-        port = server.grpc_port if self.door == "grpc" else server.http_port
+        port = server.grpc_port if self.endpoint == "grpc" else server.http_port
         common = ["-u", f"{ADDRESS}:{port}", "-s", "999", "-f", "report.csv", "--verbose-csv"]
         return [*shlex.split(self.name), *common]
 
 
 def cases() -> list[Case]:
-    """Each delay with each batch size, door and kind of load; how it is judged and its windows take turns, so that each
-    pair of choices occurs."""
+    """Each delay with each batch size, endpoint and kind of load; how it is judged and its windows take turns, so that
+    each pair of choices occurs."""
     found = []
     for turn, delay_ms in enumerate(DELAYS_MS):
         for wide, grpc, closed in itertools.product((False, True), repeat=3):

@@ -5,8 +5,8 @@
 At concurrency 1 compute infer is that time, at concurrency 2 the queue is, too, since each request waits for the other.
 Prints both over the model's delay, as medians over the rounds with their range; from 50 ms on each median should be
 within 3 %. Exit status 1 if one is not. Triton counts what its Python backend needs to hand a request over and back,
-some 0.4 ms, as compute infer: of 10 ms that is over 3 %, which is told and not judged. A machine that wakes its
-sleepers late adds to both: that of this one is told beside.
+some 0.4 ms, as compute infer: of 10 ms that is over 3 %, which is reported and not judged. A machine that wakes its
+sleepers late adds to both: that of this one is reported beside.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def run_level(
 ) -> Mapping[str, float]:
     """The breakdown of one sweep of one level, as the daemon would run it."""
     probe = own_load.make_probe(
-        door="http",
+        endpoint="http",
         port=server.http_port,
         model=f"{DELAY}_{delay_ms}",
         level=own_load.concurrency(concurrency),

@@ -1,7 +1,7 @@
-"""Time on the wire: captures packets on loopback and finds, for each request, its first byte and its answer's last.
+"""Time on the wire: captures packets on loopback and finds, for each request, its first byte and its response's last.
 
 Reads the classic pcap format (microseconds or nanoseconds) of Ethernet frames with IPv4, which is what loopback gives.
-Knows as much of HTTP/1.1 and HTTP/2 as is needed to see where requests begin and answers end.
+Knows as much of HTTP/1.1 and HTTP/2 as is needed to see where requests begin and responses end.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MAGICS = {0xA1B2C3D4: 1000, 0xA1B23C4D: 1}
 
 
 class NoCaptureError(Exception):
-    """Packets can't be captured here; the text says why."""
+    """Packets can't be captured here; the text has the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A TCP segment with a payload; ports tell the connection and the direction."""
+    """A TCP segment with a payload; ports report the connection and the direction."""
 
     time_ns: int
     source: int
@@ -48,7 +48,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and its answer as they were on the wire; `size` is the request's bytes."""
+    """A request and its response as they were on the wire; `size` is the request's bytes."""
 
     begin_ns: int
     end_ns: int
@@ -165,7 +165,7 @@ def _in_order(packets: list[Packet]) -> Iterator[Packet]:
 
 
 def _http1_exchanges(packets: Iterable[Packet], server_port: int) -> Iterator[Exchange]:
-    """Requests and answers take turns on a connection."""
+    """Requests and responses take turns on a connection."""
     begin_ns = end_ns = size = 0
     for packet in packets:
         if packet.source == server_port:
@@ -207,7 +207,7 @@ class _Frames:
 
 
 def _http2_exchanges(packets: Iterable[Packet], server_port: int) -> Iterator[Exchange]:
-    """A request begins with its HEADERS and an answer ends with END_STREAM; the size is that of the DATA sent."""
+    """A request begins with its HEADERS and a response ends with END_STREAM; the size is that of the DATA sent."""
     begun: dict[int, int] = {}
     sizes: Counter[int] = Counter()
     directions = {True: _Frames(), False: _Frames()}

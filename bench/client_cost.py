@@ -27,14 +27,14 @@ Span = tuple[int, int, float]
 
 async def client_cpu(setting: Setting) -> str:
     """The section of the cpu time for each request."""
-    cases = [_cpu_case(setting, door) for door in DOORS]
+    cases = [_cpu_case(setting, endpoint) for endpoint in DOORS]
     await measure("client cpu", setting.rounds, cases)
     return _table(cases, CPU_AIM)
 
 
 async def wire_time(setting: Setting) -> str:
     """The section of the latency that was not on the wire; a line why not, where packets can't be captured."""
-    cases = [_wire_case(setting, door) for door in DOORS]
+    cases = [_wire_case(setting, endpoint) for endpoint in DOORS]
     try:
         await measure("time on the wire", setting.rounds, cases)
     except NoCaptureError as error:
@@ -47,23 +47,23 @@ def _table(cases: list[Case[float]], aim: Aim) -> str:
     for case in cases:
         figures = [spread(case.of(tool), 1) for tool in (OURS, PERF_ANALYZER)]
         rows.append([*case.cells, *figures, *ratio_cells(case.pairs(OURS, PERF_ANALYZER), aim)])
-    header = ["door", "model", "concurrency", "ours us (range)", "perf_analyzer us (range)"]
+    header = ["endpoint", "model", "concurrency", "ours us (range)", "perf_analyzer us (range)"]
     return table([*header, "ratio (range)", "aim", "met"], rows)
 
 
 # --- cpu -------------------------------------------------------------------------------------------------------------
 
 
-def _cpu_case(setting: Setting, door: str) -> Case[float]:
-    probe = setting.probe(door, CACHED_IDENTITY, SMALL, own_load.concurrency(CPU_CONCURRENCY))
+def _cpu_case(setting: Setting, endpoint: str) -> Case[float]:
+    probe = setting.probe(endpoint, CACHED_IDENTITY, SMALL, own_load.concurrency(CPU_CONCURRENCY))
 
     async def ours() -> float:
         return (await setting.run_ours(probe)).cpu_us_per_request
 
     async def perf_analyzer() -> float:
         """The difference of a long run and a short one, so that start and end count for nothing."""
-        short_cpu_seconds, short_count = await _perf_analyzer_cpu(setting, door, setting.seconds / 2)
-        long_cpu_seconds, long_count = await _perf_analyzer_cpu(setting, door, setting.seconds * 2)
+        short_cpu_seconds, short_count = await _perf_analyzer_cpu(setting, endpoint, setting.seconds / 2)
+        long_cpu_seconds, long_count = await _perf_analyzer_cpu(setting, endpoint, setting.seconds * 2)
         if long_count <= short_count:
             raise BenchError("perf_analyzer sent no more requests in a longer run")
         return 1e6 * (long_cpu_seconds - short_cpu_seconds) / (long_count - short_count)
@@ -71,22 +71,22 @@ def _cpu_case(setting: Setting, door: str) -> Case[float]:
     tools: dict[str, Tool[float]] = {OURS: ours}
     if setting.program is not None:
         tools[PERF_ANALYZER] = perf_analyzer
-    return Case((door, CACHED_IDENTITY, str(CPU_CONCURRENCY)), tools)
+    return Case((endpoint, CACHED_IDENTITY, str(CPU_CONCURRENCY)), tools)
 
 
-async def _perf_analyzer_cpu(setting: Setting, door: str, seconds: float) -> tuple[float, int]:
+async def _perf_analyzer_cpu(setting: Setting, endpoint: str, seconds: float) -> tuple[float, int]:
     """Cpu time and requests of a whole run; the server counts the latter, warm-up and all."""
     before = setting.requests_served(CACHED_IDENTITY)
     load = ["--concurrency-range", str(CPU_CONCURRENCY)]
-    report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, load, seconds=seconds)
+    report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, load, seconds=seconds)
     return report.cpu_seconds, setting.requests_served(CACHED_IDENTITY) - before
 
 
 # --- wire ------------------------------------------------------------------------------------------------------------
 
 
-def _wire_case(setting: Setting, door: str) -> Case[float]:
-    probe = setting.probe(door, CACHED_IDENTITY, SMALL, own_load.concurrency(1))
+def _wire_case(setting: Setting, endpoint: str) -> Case[float]:
+    probe = setting.probe(endpoint, CACHED_IDENTITY, SMALL, own_load.concurrency(1))
 
     async def own_span() -> Span:
         run = await setting.run_ours(probe)
@@ -96,24 +96,24 @@ def _wire_case(setting: Setting, door: str) -> Case[float]:
 
     async def peer_span() -> Span:
         load = ["--concurrency-range", "1"]
-        report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, load, export=True)
+        report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, load, export=True)
         assert report.exported is not None
         return report.exported.begin_ns, report.exported.end_ns, report.exported.mean_latency_ns
 
-    tools: dict[str, Tool[float]] = {OURS: lambda: _added_us(setting, door, own_span)}
+    tools: dict[str, Tool[float]] = {OURS: lambda: _added_us(setting, endpoint, own_span)}
     if setting.program is not None:
-        tools[PERF_ANALYZER] = lambda: _added_us(setting, door, peer_span)
-    return Case((door, CACHED_IDENTITY, "1"), tools)
+        tools[PERF_ANALYZER] = lambda: _added_us(setting, endpoint, peer_span)
+    return Case((endpoint, CACHED_IDENTITY, "1"), tools)
 
 
-async def _added_us(setting: Setting, door: str, run: Callable[[], Awaitable[Span]]) -> float:
+async def _added_us(setting: Setting, endpoint: str, run: Callable[[], Awaitable[Span]]) -> float:
     """The mean latency that a tool measured, less the mean time that the same requests were on the wire."""
-    port = setting.port(door)
+    port = setting.port(endpoint)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "packets.pcap")
         async with capturing(port, file):
             begin_ns, end_ns, mean_ns = await run()
-        exchanges = await asyncio.to_thread(read_exchanges, file, port, is_http2=door == "grpc")
+        exchanges = await asyncio.to_thread(read_exchanges, file, port, is_http2=endpoint == "grpc")
     times_ns = [each.end_ns - each.begin_ns for each in exchanges if begin_ns <= each.begin_ns <= each.end_ns <= end_ns]
     if not times_ns:
         raise BenchError("none of the measured requests was captured")

@@ -79,7 +79,7 @@ SECTIONS = {
     ),
     "wire": Section(
         "Latency that was not on the wire",
-        "Mean latency as measured, less the mean time from the request's first byte to the answer's last in a packet "
+        "Mean latency as measured, less the mean time from the request's first byte to the response's last in a packet "
         "capture on loopback, over the same requests.",
         wire_time,
     ),
@@ -87,7 +87,7 @@ SECTIONS = {
         "Request rate",
         "Open loop, evenly spaced. Achieved: requests sent, over the windows' length. Send lag: from the moment that "
         "a request was meant to go to its first byte given to the socket. Unsent: due while `max_in_flight` (256 by "
-        "default) were unanswered; these are counted and never made up for. At 8000/s a pause of 32 ms of the server "
+        "default) had no response; these are counted and never made up for. At 8000/s a pause of 32 ms of the server "
         "or the worker, which share the cores with whatever else runs, is enough for that: it bounds what is achieved. "
         "A sleeper is a process that does nothing but sleep until 1000 moments a second, in the same seconds: how late "
         "it wakes up is the machine's share in anyone's lag.",
@@ -106,14 +106,14 @@ SECTIONS = {
         "200 of 900 requests then wait, the first of them 2 s and the last not at all, so that the 99th percentile is "
         "to be 1.91 s. From the sending: without the time that a request was due and not sent. Lost: moments at which "
         "a request was due and of which there is no record, unsent ones apart; both are sums over the rounds. "
-        "perf_analyzer is told to take any windows for stable; by default it measures on until the one with the stall "
+        "perf_analyzer is asked to take any windows for stable; by default it measures on until the one with the stall "
         "is no longer among the last three, which alone it reports.",
         stall,
     ),
     "memory": Section(
         "Memory over a long run",
         "Concurrency 32. Ours: the worker process, idle once it has looked at the model, and its peak in the run. A "
-        f"short run unless `--memory-requests {AIM_REQUESTS}` is given, which takes some 5 minutes for each door. "
+        f"short run unless `--memory-requests {AIM_REQUESTS}` is given, which takes some 5 minutes for each endpoint. "
         "perf_analyzer: the peaks of a short run and of a longer one, and their difference over that of the requests.",
         memory,
     ),

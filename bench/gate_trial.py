@@ -1,6 +1,5 @@
 """Rollout gates on a real Triton beside neighbours that come and go, against measuring one side after the other.
-`python -m bench.gate_trial --gates 1 FILE` adds a gate of each case to the file, `--table FILE` prints what it holds
-(docs/gate.md).
+`python -m bench.gate_trial --gates 1 FILE` adds a gate of each case to the file, `--table FILE` prints what it holds.
 
 The models sleep 10 ms, 10 ms again, 11 ms and 12 ms. Two processes use a core each for a random time, and rest for a
 random time. After each gate the same number of windows is measured of one side, then of the other, in the same noise,

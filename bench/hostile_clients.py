@@ -3,7 +3,7 @@
     python -m bench.hostile_clients [--scrapes 100] [--probes 400]
 
 Prints a Markdown table: the time of a scrape over a new connection, when it is quiet and when it is not, over plain
-HTTP and over TLS; and the memory of the daemon, whose peak tells what the crowd cost.
+HTTP and over TLS; and the memory of the daemon, whose peak shows what the crowd cost.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=400)
     options = parser.parse_args()
     crowd = f"{SILENT} silent, {SILENT} dripping, {SLOW_READERS} slow readers, {HUGE_HEADS} x 10 MB heads all the time"
-    print(f"| a scrape over a new connection, {options.probes} probes | p50 | p95 | slowest | answered | memory |")
+    print(f"| a scrape over a new connection, {options.probes} probes | p50 | p95 | slowest | succeeded | memory |")
     print("|---|---|---|---|---|---|")
     for tls in (False, True):
         name = "TLS" if tls else "plain"

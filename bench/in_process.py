@@ -1,5 +1,5 @@
 """Triton in this project's worker process beside perf_analyzer's own C-API mode, on the same library and model in one
-run, and what the network's doors add to it.
+run, and what the network's endpoints add to it.
 
     python -m bench.in_process --peer-root PATH [--rounds N] [--window-seconds S]
 
@@ -41,7 +41,7 @@ HTTP, GRPC = "ours, HTTP", "ours, gRPC"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a tool found: answers a second, and the median latency in microseconds."""
+    """What a tool found: responses a second, and the median latency in microseconds."""
 
     throughput: float
     median_us: float
@@ -82,17 +82,17 @@ async def run_peer(setting: Setting, concurrency: int) -> Figures:
     return Figures(float(row["Inferences/Second"]), float(row["p50 latency"]))
 
 
-async def run_ours(setting: Setting, concurrency: int, door: str) -> Figures:
-    """Our load, in-process or through a door of the server beside."""
+async def run_ours(setting: Setting, concurrency: int, endpoint: str) -> Figures:
+    """Our load, in-process or through an endpoint of the server beside."""
     base = own_load.make_probe(
-        door="grpc" if door == GRPC else "http",
-        port=setting.server.grpc_port if door == GRPC else setting.server.http_port,
+        endpoint="grpc" if endpoint == GRPC else "http",
+        port=setting.server.grpc_port if endpoint == GRPC else setting.server.http_port,
         model=IDENTITY,
         level=own_load.concurrency(concurrency),
         window_seconds=setting.window_seconds,
         elements=ELEMENTS,
     )
-    probe = base if door != OURS else in_process(base, setting)
+    probe = base if endpoint != OURS else in_process(base, setting)
     run = await own_load.run_level(setting.worker, [setting.worker.pid], probe, perf_analyzer.WINDOWS)
     columns = run.columns
     return Figures(run.throughput, float(np.median(columns.last_ns - columns.sent_ns)) / 1000)
@@ -138,7 +138,7 @@ async def compare(setting: Setting, rounds: int) -> int:
     for case in cases:
         base = median(figures.median_us for figures in case.of(OURS))
         adds = [f"{tool[6:]} {median(each.median_us for each in case.of(tool)) - base:.0f} us" for tool in (HTTP, GRPC)]
-        print(f"\nAt concurrency {case.cells[0]} the doors add to the median: {', '.join(adds)}.")
+        print(f"\nAt concurrency {case.cells[0]} the endpoints add to the median: {', '.join(adds)}.")
     pairs = cases[0].pairs(OURS, PERF_ANALYZER)
     good = median(ours.throughput / theirs.throughput for ours, theirs in pairs) >= 1
     return 0 if good and median(ours.median_us / theirs.median_us for ours, theirs in pairs) <= 1 else 1

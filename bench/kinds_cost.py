@@ -35,7 +35,7 @@ WINDOWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A door of a server, what we send to it, and what our peer is."""
+    """An endpoint of a server, what we send to it, and what our peer is."""
 
     cells: tuple[str, str]
     kind: str
@@ -48,7 +48,7 @@ class Load:
     def probe(self, seconds: float) -> Probe:
         """Ours, for windows that take so long together."""
         base = own_load.make_probe(
-            door="grpc" if self.client == "oip-grpc" else "http",
+            endpoint="grpc" if self.client == "oip-grpc" else "http",
             port=self.port,
             model=self.model,
             level=own_load.concurrency(1),
@@ -95,7 +95,7 @@ async def run(options: argparse.Namespace, mlserver: MlServer, server: TorchServ
         await measure("cpu time", options.rounds, cases)
     finally:
         await worker.kill()
-    print(table(["server", "door", "ours us (range)", "peer", "peer us (range)", "ratio (range)"], map(row, cases)))
+    print(table(["server", "endpoint", "ours us (range)", "peer", "peer us (range)", "ratio (range)"], map(row, cases)))
     return 0 if all(case.of(tool) for case in cases for tool in case.tools) else 2
 
 

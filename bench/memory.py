@@ -1,7 +1,7 @@
 """Section of the comparison: what a long run costs a client in memory.
 
 By default this is a short run. `--memory-requests 5000000`, the length that the aim is for, takes some 5 minutes for
-each door.
+each endpoint.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Growth:
 async def memory(setting: Setting) -> str:
     """The section."""
     rows = []
-    for door in DOORS:
-        tell(f"memory: {door}, {setting.memory_requests} requests")
-        ours = await _ours(setting, door)
-        rows.append([door, "ours", *_cells(ours), f"{AIM_MB} MB over {AIM_REQUESTS}", ours.verdict()])
+    for endpoint in DOORS:
+        tell(f"memory: {endpoint}, {setting.memory_requests} requests")
+        ours = await _ours(setting, endpoint)
+        rows.append([endpoint, "ours", *_cells(ours), f"{AIM_MB} MB over {AIM_REQUESTS}", ours.verdict()])
         if setting.program is not None:
-            rows.append([door, "perf_analyzer", *await _peer_cells(setting, door), "", ""])
-    header = ["door", "tool", "requests", "before MB", "after MB", "growth MB", "bytes a request", "aim", "met"]
+            rows.append([endpoint, "perf_analyzer", *await _peer_cells(setting, endpoint), "", ""])
+    header = ["endpoint", "tool", "requests", "before MB", "after MB", "growth MB", "bytes a request", "aim", "met"]
     return table(header, rows)
 
 
@@ -65,11 +65,11 @@ def _cells(growth: Growth) -> list[str]:
     return [str(growth.requests), *(f"{size:.1f}" for size in sizes)]
 
 
-async def _ours(setting: Setting, door: str) -> Growth:
+async def _ours(setting: Setting, endpoint: str) -> Growth:
     """A worker of its own: fresh, idle, and with the model looked at."""
     probe = own_load.make_probe(
-        door=door,
-        port=setting.port(door),
+        endpoint=endpoint,
+        port=setting.port(endpoint),
         model=CACHED_IDENTITY,
         level=own_load.concurrency(CONCURRENCY),
         window_seconds=WINDOW_SECONDS,
@@ -95,28 +95,28 @@ async def _ours(setting: Setting, door: str) -> Growth:
         await worker.kill()
 
 
-async def _peer_cells(setting: Setting, door: str) -> list[str]:
+async def _peer_cells(setting: Setting, endpoint: str) -> list[str]:
     try:
-        return _cells(await _perf_analyzer(setting, door))
+        return _cells(await _perf_analyzer(setting, endpoint))
     except BenchError as error:
         tell(f"perf_analyzer is lost: {error}")
         return ["no figures", "", "", "", ""]
 
 
-async def _perf_analyzer(setting: Setting, door: str) -> Growth:
+async def _perf_analyzer(setting: Setting, endpoint: str) -> Growth:
     """The difference between the peaks of a run of five times and one of half the usual length: what both have in
     common is not growth."""
-    short_requests, short_bytes = await _perf_analyzer_peak(setting, door, setting.seconds / 2)
-    long_requests, long_bytes = await _perf_analyzer_peak(setting, door, setting.seconds * 5)
+    short_requests, short_bytes = await _perf_analyzer_peak(setting, endpoint, setting.seconds / 2)
+    long_requests, long_bytes = await _perf_analyzer_peak(setting, endpoint, setting.seconds * 5)
     if long_requests <= short_requests:
         raise BenchError("perf_analyzer sent no more requests in a longer run")
     return Growth(long_requests - short_requests, short_bytes, long_bytes)
 
 
-async def _perf_analyzer_peak(setting: Setting, door: str, seconds: float) -> tuple[int, int]:
+async def _perf_analyzer_peak(setting: Setting, endpoint: str, seconds: float) -> tuple[int, int]:
     """Requests of a whole run, as the server counts them, and the most memory that it took."""
     before = await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY)
     load = ["--concurrency-range", str(CONCURRENCY)]
-    report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, load, seconds=seconds)
+    report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, load, seconds=seconds)
     after = await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY)
     return after - before, report.peak_bytes

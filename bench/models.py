@@ -16,8 +16,8 @@ DELAY = "delay"
 IDENTITY = "identity"
 REPEAT = "repeat"
 CACHED_IDENTITY = "cached_identity"
-"""The identity model, answered from Triton's response cache from the second request on: no Python process and no
-queue in the way, so the server is about as fast as its doors are."""
+"""The identity model, served from Triton's response cache from the second request on: no Python process and no
+queue in the way, so the server is about as fast as its endpoints are."""
 
 
 @contextmanager

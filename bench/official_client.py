@@ -2,7 +2,7 @@
 
     python -m bench.official_client http|grpc URL MODEL ELEMENTS CONCURRENCY SECONDS
 
-Prints the answers a second. Over HTTP the requests in flight are greenlets, over gRPC asyncio tasks: what each
+Prints the responses a second. Over HTTP the requests in flight are greenlets, over gRPC asyncio tasks: what each
 client is made for.
 """
 
@@ -23,15 +23,15 @@ Tensor = npt.NDArray[np.float32]
 
 
 async def run_official_client(
-    door: str, url: str, model: str, *, elements: int, concurrency: int, seconds: float
+    endpoint: str, url: str, model: str, *, elements: int, concurrency: int, seconds: float
 ) -> float:
     """Starts this module as a program. Raises BenchError."""
-    arguments = [door, url, model, str(elements), str(concurrency), str(seconds)]
+    arguments = [endpoint, url, model, str(elements), str(concurrency), str(seconds)]
     return float((await run_program([sys.executable, "-m", "bench.official_client", *arguments])).printed)
 
 
 class Clock:
-    """Counts the answers between the end of the warm-up and the end of the run."""
+    """Counts the responses between the end of the warm-up and the end of the run."""
 
     def __init__(self, seconds: float) -> None:
         self.count = 0
@@ -39,7 +39,7 @@ class Clock:
         self.end = self.begin + seconds
 
     def responded(self) -> bool:
-        """Takes note of an answer. False: it was the last."""
+        """Takes note of a response. False: it was the last."""
         now = time.monotonic()
         self.count += self.begin <= now < self.end
         return now < self.end
@@ -85,9 +85,9 @@ async def run_grpc(url: str, model: str, tensor: Tensor, count: int, seconds: fl
 
 def main() -> None:
     """Runs the load that the arguments ask for."""
-    _, door, url, model, elements, concurrency, seconds = sys.argv
+    _, endpoint, url, model, elements, concurrency, seconds = sys.argv
     tensor = np.random.default_rng(0).random((1, int(elements)), np.float32)
-    if door == "http":
+    if endpoint == "http":
         clock = run_http(url, model, tensor, int(concurrency), float(seconds))
     else:
         clock = asyncio.run(run_grpc(url, model, tensor, int(concurrency), float(seconds)))

@@ -59,7 +59,7 @@ class OwnRun:
 
     @property
     def throughput(self) -> float:
-        """Answers a second."""
+        """Responses a second."""
         return sum(len(window.columns) for window in self.windows) / self.seconds
 
     @property
@@ -85,11 +85,11 @@ class OwnRun:
 
 
 def make_probe(
-    *, door: str, port: int, model: str, level: LoadLevel, window_seconds: float, elements: int | None = None
+    *, endpoint: str, port: int, model: str, level: LoadLevel, window_seconds: float, elements: int | None = None
 ) -> Probe:
-    """A probe of one level at a door of the embedded server; all else is as by default, which is as in perf_analyzer.
-    `elements` is the length of the tensor INPUT0, for models that leave it open."""
-    target = Target(name=door, kind="triton", scheme=door, host=ADDRESS, port=port, group=ADDRESS)
+    """A probe of one level at an endpoint of the embedded server; all else is as by default, which is as in
+    perf_analyzer. `elements` is the length of the tensor INPUT0, for models that leave it open."""
+    target = Target(name=endpoint, kind="triton", scheme=endpoint, host=ADDRESS, port=port, group=ADDRESS)
     return Probe(
         name="bench",
         target=target,
@@ -143,7 +143,7 @@ async def run_level(worker: Worker, pids: Sequence[int], probe: Probe, windows: 
 
 @asynccontextmanager
 async def level_events(worker: Worker, probe: Probe) -> AsyncIterator[AsyncIterator[LevelEvent]]:
-    """What the probe's one level tells, as a sweep of its own. Raises BenchError if it can't run."""
+    """What the probe's one level reports, as a sweep of its own. Raises BenchError if it can't run."""
     try:
         facts = await worker.preflight(probe)
         level = probe.levels[0]

@@ -55,7 +55,7 @@ perf_analyzer always runs with `-a`. Our own load is the daemon's real path: a w
 recorded requests.
 
 `{identity}` gives back its tensor, from a Python process. `{cached}` is the same behind Triton's response cache: from
-the second request on it is answered without that process, so that it is the doors of the server that are measured,
+the second request on it is served without that process, so that it is the endpoints of the server that are measured,
 and the clients.
 """
 
@@ -79,7 +79,7 @@ async def _wrk_version(setting: Setting) -> str:
 
 
 async def _version(command: list[str], find: Callable[[str], re.Match[str] | None]) -> str:
-    """What the program says of itself, whatever its exit status."""
+    """What the program reports about itself, whatever its exit status."""
     try:
         printed = (await run_program(command)).printed
     except BenchError as error:

@@ -19,7 +19,7 @@ WINDOW_STRETCH = 1.2
 """It measures 1.2 times the interval asked for (its inference_profiler.cc, 1227-1230)."""
 
 WINDOWS = 3
-"""It merges so many windows, and can't be told to take fewer."""
+"""It merges so many windows, and can't be asked to take fewer."""
 
 
 LIMIT_SECONDS, LIMIT_WINDOWS = 15.0, 20.0
@@ -67,7 +67,7 @@ async def run_level(
     program: Path,
     *,
     model: str,
-    door: str,
+    endpoint: str,
     port: int,
     window_seconds: float,
     load: Sequence[str],
@@ -79,7 +79,7 @@ async def run_level(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [
-            *(str(program), "-m", model, "-i", door, "-u", f"{ADDRESS}:{port}", "-p", str(interval_ms)),
+            *(str(program), "-m", model, "-i", endpoint, "-u", f"{ADDRESS}:{port}", "-p", str(interval_ms)),
             *("-f", "report.csv", "--verbose-csv", *load),
             *(("--profile-export-file", "export.json") if export else ()),
         ]

@@ -32,7 +32,7 @@ Numbers = npt.NDArray[np.float64]
 
 async def poisson_arrivals(setting: Setting) -> str:
     """The section: Kolmogorov-Smirnov's test of each seed's gaps against the exponential of the rate asked for. If they
-    are that, the p-values are uniform, which the same test says of them in turn."""
+    are that, the p-values are uniform, which the same test reports about them in turn."""
     header = ["what", "seeds", "gaps each", "least p", "median p", "greatest p", "p of the p-values being uniform"]
     rows = [pacer_row(workers) for workers in (1, 2)]
     for rate, share in SENT_RATES.items():

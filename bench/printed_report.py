@@ -1,4 +1,4 @@
-"""What a report in perf_analyzer's layout says: its levels' figures, and the form of its lines. Knows no tool."""
+"""The content of a report in perf_analyzer's layout: its levels' figures, and the form of its lines. Knows no tool."""
 
 from __future__ import annotations
 

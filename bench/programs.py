@@ -19,7 +19,7 @@ MEMORY_PERIOD_SECONDS = 0.1
 
 
 class BenchError(Exception):
-    """A tool gave no figures in this run; the text says what it said."""
+    """A tool gave no figures in this run; the text has its output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,30 +38,30 @@ class Sending:
 
 async def rates(setting: Setting) -> str:
     """The section."""
-    cases = {(door, rate): _case(setting, door, rate) for rate in RATES for door in DOORS}
+    cases = {(endpoint, rate): _case(setting, endpoint, rate) for rate in RATES for endpoint in DOORS}
     await measure("request rates", setting.rounds, list(cases.values()))
-    header = ["door", "asked /s", "achieved /s (range)", "off by %", "aim", "met", "unsent (range)"]
+    header = ["endpoint", "asked /s", "achieved /s (range)", "off by %", "aim", "met", "unsent (range)"]
     header += ["send lag p50 us (range)", "p99 us (range)", "aim", "met", "a sleeper's p99 us (range)"]
     header += ["perf_analyzer achieved /s (range)"]
     return table(header, [_row(rate, case) for (_, rate), case in cases.items()])
 
 
-def _case(setting: Setting, door: str, rate: int) -> Case[Sending]:
+def _case(setting: Setting, endpoint: str, rate: int) -> Case[Sending]:
     seconds = STRETCH * setting.seconds
-    probe = setting.probe(door, CACHED_IDENTITY, SMALL, own_load.request_rate(rate), seconds)
+    probe = setting.probe(endpoint, CACHED_IDENTITY, SMALL, own_load.request_rate(rate), seconds)
 
     async def ours() -> Sending:
         return await _send(setting, probe)
 
     async def perf_analyzer() -> Sending:
         arguments = ["--request-rate-range", str(rate)]
-        report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, arguments, seconds=seconds)
+        report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, arguments, seconds=seconds)
         return Sending(report.throughput)
 
     tools: dict[str, Tool[Sending]] = {OURS: ours}
     if setting.program is not None:
         tools[PERF_ANALYZER] = perf_analyzer
-    return Case((door, str(rate)), tools)
+    return Case((endpoint, str(rate)), tools)
 
 
 async def _send(setting: Setting, probe: Probe) -> Sending:

@@ -39,11 +39,11 @@ SWEEP_LIMIT_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request: what perf_analyzer is told, and how our probe differs. The aims are those of plain requests
-    at the same door; models in a Python process bound what any client can show, and have none."""
+    """A kind of request: perf_analyzer's arguments, and how our probe differs. The aims are those of plain requests
+    at the same endpoint; models in a Python process bound what any client can show, and have none."""
 
     name: str
-    door: str
+    endpoint: str
     model: str
     arguments: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
@@ -58,20 +58,22 @@ def kinds(data: Path) -> list[Kind]:
     sequences = {"sequences": SequenceOptions()}
     parameters = [word for name, value in _PARAMETERS for word in ("--request-parameter", f"{name}:{value}:int")]
     found = []
-    for door in ("http", "grpc"):
+    for endpoint in ("http", "grpc"):
         found += [
-            Kind(f"JSON, {STEPS} steps", door, CACHED_IDENTITY, (*sized, "--input-data", str(data)), {"input": files}),
-            Kind("shared memory", door, CACHED_IDENTITY, (*sized, "--shared-memory", "system"), {"input": shared}),
-            Kind("sequences", door, ACCUMULATOR, (), sequences, None),
+            Kind(
+                f"JSON, {STEPS} steps", endpoint, CACHED_IDENTITY, (*sized, "--input-data", str(data)), {"input": files}
+            ),
+            Kind("shared memory", endpoint, CACHED_IDENTITY, (*sized, "--shared-memory", "system"), {"input": shared}),
+            Kind("sequences", endpoint, ACCUMULATOR, (), sequences, None),
         ]
     stream = {"streaming": True}
     repeated = stream | {"input": InputOptions(parameters=_PARAMETERS)}
     return [
         *found,
-        # Of the response cache's answers perf_analyzer says "response output count mismatch" on a stream.
+        # Of the response cache's responses perf_analyzer reports "response output count mismatch" on a stream.
         Kind("stream", "grpc", IDENTITY, (*sized, "--streaming"), stream, None),
         Kind("sequences on streams", "grpc", ACCUMULATOR, ("--streaming",), sequences | stream, None),
-        Kind(f"decoupled, {ANSWERS} answers", "grpc", REPEAT, ("--streaming", *parameters), repeated, None),
+        Kind(f"decoupled, {ANSWERS} responses", "grpc", REPEAT, ("--streaming", *parameters), repeated, None),
     ]
 
 
@@ -80,13 +82,13 @@ async def requests(setting: Setting) -> str:
     with tempfile.TemporaryDirectory() as folder:
         chosen = kinds(_many_steps(folder))
         await setting.run_ours(_probe(setting, chosen[0]))  # what the response cache is to hold
-        cases = [Case((kind.name, kind.door, kind.model), _tools(setting, kind)) for kind in chosen]
+        cases = [Case((kind.name, kind.endpoint, kind.model), _tools(setting, kind)) for kind in chosen]
         await measure("requests", setting.rounds, cases)
     rows = []
     for kind, case in zip(chosen, cases, strict=True):
         medians = [f"{median(values):.0f}" if values else "" for values in map(case.of, (OURS, PERF_ANALYZER))]
         rows.append([*case.cells, *medians, *ratio_cells(case.pairs(OURS, PERF_ANALYZER), kind.aim)])
-    return table(["requests", "door", "model", "ours /s", "perf_analyzer /s", "ratio (range)", "aim", "met"], rows)
+    return table(["requests", "endpoint", "model", "ours /s", "perf_analyzer /s", "ratio (range)", "aim", "met"], rows)
 
 
 def _many_steps(folder: str) -> Path:
@@ -106,8 +108,8 @@ def _tools(setting: Setting, kind: Kind) -> dict[str, Tool[float]]:
         report = await perf_analyzer.run_level(
             _program(setting),
             model=kind.model,
-            door=kind.door,
-            port=setting.port(kind.door),
+            endpoint=kind.endpoint,
+            port=setting.port(kind.endpoint),
             window_seconds=setting.seconds / perf_analyzer.WINDOWS,
             load=["-a", "-s", "999", "--concurrency-range", str(CONCURRENCY), *kind.arguments],
         )
@@ -118,7 +120,7 @@ def _tools(setting: Setting, kind: Kind) -> dict[str, Tool[float]]:
 
 def _probe(setting: Setting, kind: Kind) -> Probe:
     elements = SMALL if kind.model in (IDENTITY, CACHED_IDENTITY) else None
-    probe = setting.probe(kind.door, kind.model, elements, own_load.concurrency(CONCURRENCY))
+    probe = setting.probe(kind.endpoint, kind.model, elements, own_load.concurrency(CONCURRENCY))
     return replace(probe, **kind.changes)
 
 

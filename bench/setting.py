@@ -32,22 +32,22 @@ class Setting:
     seconds: float
     memory_requests: int
 
-    def port(self, door: str) -> int:
+    def port(self, endpoint: str) -> int:
         """The server's port for http or grpc."""
-        return self.server.grpc_port if door == "grpc" else self.server.http_port
+        return self.server.grpc_port if endpoint == "grpc" else self.server.http_port
 
-    def address(self, door: str) -> str:
+    def address(self, endpoint: str) -> str:
         """Host and port."""
-        return f"{ADDRESS}:{self.port(door)}"
+        return f"{ADDRESS}:{self.port(endpoint)}"
 
     def probe(
-        self, door: str, model: str, elements: int | None, level: LoadLevel, seconds: float | None = None
+        self, endpoint: str, model: str, elements: int | None, level: LoadLevel, seconds: float | None = None
     ) -> Probe:
         """Our probe for windows that take `seconds` together."""
         window_seconds = (seconds or self.seconds) / perf_analyzer.WINDOWS
         return own_load.make_probe(
-            door=door,
-            port=self.port(door),
+            endpoint=endpoint,
+            port=self.port(endpoint),
             model=model,
             level=level,
             window_seconds=window_seconds,
@@ -60,7 +60,7 @@ class Setting:
 
     async def run_perf_analyzer(
         self,
-        door: str,
+        endpoint: str,
         model: str,
         elements: int,
         load: Sequence[str],
@@ -74,15 +74,15 @@ class Setting:
         return await perf_analyzer.run_level(
             self.program,
             model=model,
-            door=door,
-            port=self.port(door),
+            endpoint=endpoint,
+            port=self.port(endpoint),
             window_seconds=(seconds or self.seconds) / perf_analyzer.WINDOWS,
             load=["-a", "--shape", f"INPUT0:{elements}", "-s", "999", *load],
             export=export,
         )
 
     def get(self, path: str) -> bytes:
-        """A page of the server's HTTP door."""
+        """A page of the server's HTTP endpoint."""
         try:
             with urllib.request.urlopen(f"{self.server.http_url}{path}", timeout=10) as response:
                 return bytes(response.read())
@@ -90,14 +90,14 @@ class Setting:
             raise BenchError(f"{path}: {error}") from error
 
     def requests_served(self, model: str) -> int:
-        """How many requests of the model the server has answered well so far."""
+        """How many requests of the model the server has served so far."""
         [statistics] = json.loads(self.get(f"/v2/models/{model}/stats"))["model_stats"]
         return int(statistics["inference_stats"]["success"]["count"])
 
     async def warm_up(self) -> None:
-        """Both doors once, and the response cache filled for what our requests hold."""
-        for door in DOORS:
-            await self.run_ours(self.probe(door, CACHED_IDENTITY, 16, own_load.concurrency(8), seconds=0.3))
+        """Both endpoints once, and the response cache filled for what our requests hold."""
+        for endpoint in DOORS:
+            await self.run_ours(self.probe(endpoint, CACHED_IDENTITY, 16, own_load.concurrency(8), seconds=0.3))
 
 
 def missing(setting: Setting) -> list[str]:

@@ -42,9 +42,9 @@ LATENCY_LIMIT = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured: a concurrency at one of the server's doors."""
+    """What is measured: a concurrency at one of the server's endpoints."""
 
-    door: str
+    endpoint: str
     port: int
     concurrency: int
 
@@ -88,7 +88,7 @@ def mean_latency(figures: Figures) -> float:
 
 
 def mean_batch_size(figures: Figures) -> float:
-    """Inferences that the server ran at once, as its own counts say."""
+    """Inferences that the server ran at once, as its own counts state."""
     return figures.mean_batch_size
 
 
@@ -100,7 +100,7 @@ async def run_perf_analyzer(program: Path, case: Case, window_seconds: float) ->
     report = await perf_analyzer.run_level(
         program,
         model=DELAY,
-        door=case.door,
+        endpoint=case.endpoint,
         port=case.port,
         window_seconds=window_seconds,
         load=["--concurrency-range", str(case.concurrency)],
@@ -119,7 +119,9 @@ def mean_batch(printed: str) -> float:
 async def run_ours(worker: LocalWorker, case: Case, window_seconds: float) -> Figures:
     """One sweep of one level, as the daemon would run it."""
     level = own_load.concurrency(case.concurrency)
-    probe = own_load.make_probe(door=case.door, port=case.port, model=DELAY, level=level, window_seconds=window_seconds)
+    probe = own_load.make_probe(
+        endpoint=case.endpoint, port=case.port, model=DELAY, level=level, window_seconds=window_seconds
+    )
     return figures_of(await Sweep(probe, sinks=()).run(lambda: nullcontext(worker)))
 
 
@@ -141,15 +143,15 @@ async def compare(server: EmbeddedTriton, program: Path, rounds: int, window_sec
     """Measures every case in every round with both tools; who begins changes from round to round."""
     ports = {"http": server.http_port, "grpc": server.grpc_port}
     comparisons = [
-        Comparison(Case(door, ports[door], concurrency))
-        for door, concurrency in itertools.product(DOORS, CONCURRENCIES)
+        Comparison(Case(endpoint, ports[endpoint], concurrency))
+        for endpoint, concurrency in itertools.product(DOORS, CONCURRENCIES)
     ]
     worker = await LocalWorker.spawn()
     try:
         for number in range(rounds):
             for comparison in comparisons:
                 case = comparison.case
-                tell(f"round {number + 1} of {rounds}: {case.door}, concurrency {case.concurrency}")
+                tell(f"round {number + 1} of {rounds}: {case.endpoint}, concurrency {case.concurrency}")
                 try:
                     ours = await run_ours(worker, case, window_seconds) if number % 2 else None
                     theirs = await run_perf_analyzer(program, case, window_seconds)
@@ -165,13 +167,13 @@ async def compare(server: EmbeddedTriton, program: Path, rounds: int, window_sec
 
 def table(comparisons: Iterable[Comparison]) -> str:
     """The comparison as a Markdown table: medians over the rounds, of ratios with their range."""
-    names = ["door", "concurrency", "rounds"]
+    names = ["endpoint", "concurrency", "rounds"]
     for unit in ("/s", "mean us"):
         names += [f"perf_analyzer {unit}", f"ours {unit}", "ratio"]
     names.append("mean batches")
     lines = [f"| {' | '.join(names)} | |", "|---" * (len(names) + 1) + "|"]
     for comparison in comparisons:
-        cells = [comparison.case.door, str(comparison.case.concurrency), str(len(comparison.rounds))]
+        cells = [comparison.case.endpoint, str(comparison.case.concurrency), str(len(comparison.rounds))]
         for figure in (throughput, mean_latency):
             ratios = comparison.ratios(figure)
             cells += [

@@ -3,7 +3,7 @@ queues and servers. `python -m bench.stability_simulation [--runs 200]` prints t
 
 Independent of the engine: requests arrive, wait and are served by Lindley's recursion, are cut into windows of 5 s by
 the moment of their end, and the last three are judged as windows come in, as a level does. A ratio of the 99th
-percentile below 1 says that calm levels were selected; its first column has what no selection gives.
+percentile below 1 means that calm levels were selected; its first column has what no selection gives.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Section of the comparison: what a load of evenly spaced requests shows of a server that stands still for a while.
+"""Section of the comparison: what a load of evenly spaced requests shows of a server that is stuck for a while.
 
-The real server is stopped (SIGSTOP) and let go on: its sockets stay open, the kernel takes connections for it, and
-nothing is answered.
+The real server is stopped (SIGSTOP) and let continue: its sockets stay open, the kernel takes connections for it, and
+nothing got a response.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RATE = 100
 STALL_SECONDS = 2.0
 LEVEL_SECONDS = 9.0
 ANSWERS_BEFORE = 340
-"""The stall begins when the server has answered so many: for both tools that is inside of the second of three windows.
+"""The stall begins when the server has served so many: for both tools that is inside of the second of three windows.
 """
 POLL_SECONDS = 0.1
 ANY_STABILITY_PERCENT = "999999"
@@ -39,7 +39,7 @@ out the window with the stall, and report the others as if nothing had happened.
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """What came of a level with a stall in it; None where a tool does not say."""
+    """What came of a level with a stall in it; None where a tool does not state."""
 
     p99_seconds: float
     sent_p99_seconds: float | None = None
@@ -50,14 +50,22 @@ class Stalled:
 
 async def stall(setting: Setting) -> str:
     """The section."""
-    cases = [_case(setting, door) for door in DOORS]
+    cases = [_case(setting, endpoint) for endpoint in DOORS]
     await measure("a stall", setting.rounds, cases)
-    header = ["door", "tool", "response p99 s (range)", "p99 from the sending s (range)", "answered", "unsent", "lost"]
+    header = [
+        "endpoint",
+        "tool",
+        "response p99 s (range)",
+        "p99 from the sending s (range)",
+        "answered",
+        "unsent",
+        "lost",
+    ]
     return table(header, [_row(case, tool) for case in cases for tool in case.tools])
 
 
-def _case(setting: Setting, door: str) -> Case[Stalled]:
-    probe = setting.probe(door, CACHED_IDENTITY, SMALL, own_load.request_rate(RATE), LEVEL_SECONDS)
+def _case(setting: Setting, endpoint: str) -> Case[Stalled]:
+    probe = setting.probe(endpoint, CACHED_IDENTITY, SMALL, own_load.request_rate(RATE), LEVEL_SECONDS)
 
     async def ours() -> Stalled:
         async with _one_stall(setting):
@@ -67,13 +75,13 @@ def _case(setting: Setting, door: str) -> Case[Stalled]:
     async def perf_analyzer() -> Stalled:
         load = ["--request-rate-range", str(RATE), "-s", ANY_STABILITY_PERCENT]
         async with _one_stall(setting):
-            report = await setting.run_perf_analyzer(door, CACHED_IDENTITY, SMALL, load, seconds=LEVEL_SECONDS)
+            report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, load, seconds=LEVEL_SECONDS)
         return Stalled(report.p99_latency_seconds)
 
     tools: dict[str, Tool[Stalled]] = {OURS: ours}
     if setting.program is not None:
         tools[PERF_ANALYZER] = perf_analyzer
-    return Case((door,), tools)
+    return Case((endpoint,), tools)
 
 
 @asynccontextmanager

@@ -21,9 +21,9 @@ LARGE = 320_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A closed loop at a door of the server; `aims` say what our throughput should be over a peer's."""
+    """A closed loop at an endpoint of the server; `aims` state what our throughput should be over a peer's."""
 
-    door: str
+    endpoint: str
     model: str
     elements: int
     concurrency: int
@@ -37,22 +37,22 @@ def small_loads() -> list[Load]:
     perf_analyzer["grpc", 32] = 1.8
     wrk = {1: 0.9, 8: 0.93, 32: 0.95}
     loads = []
-    for (door, concurrency), aim in perf_analyzer.items():
+    for (endpoint, concurrency), aim in perf_analyzer.items():
         aims: dict[str, Aim | None] = {PERF_ANALYZER: Aim(aim)}
-        if door == "http":
+        if endpoint == "http":
             aims[WRK] = Aim(wrk[concurrency])
         if concurrency <= 8:
             aims[TRITONCLIENT] = None
-        loads.append(Load(door, CACHED_IDENTITY, SMALL, concurrency, aims))
-    return loads + [Load(door, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for door in DOORS]
+        loads.append(Load(endpoint, CACHED_IDENTITY, SMALL, concurrency, aims))
+    return loads + [Load(endpoint, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for endpoint in DOORS]
 
 
 def large_loads() -> list[Load]:
     """The throughput cases of the 1.28 MB tensor."""
     aims = {1: Aim(1.7), 4: Aim(1.5)}
     return [
-        Load(door, IDENTITY, LARGE, concurrency, {PERF_ANALYZER: aim})
-        for door in DOORS
+        Load(endpoint, IDENTITY, LARGE, concurrency, {PERF_ANALYZER: aim})
+        for endpoint in DOORS
         for concurrency, aim in aims.items()
     ]
 
@@ -68,7 +68,7 @@ async def large(setting: Setting) -> str:
 
 
 async def _compare(what: str, setting: Setting, loads: list[Load]) -> str:
-    cases = [Case((load.door, load.model, str(load.concurrency)), await _tools(setting, load)) for load in loads]
+    cases = [Case((load.endpoint, load.model, str(load.concurrency)), await _tools(setting, load)) for load in loads]
     await measure(what, setting.rounds, cases)
     rows = []
     for load, case in zip(loads, cases, strict=True):
@@ -80,26 +80,26 @@ async def _compare(what: str, setting: Setting, loads: list[Load]) -> str:
             rows.append([*case.cells, *medians, peer, *ratio_cells(pairs, load.aims[peer])])
         if len(case.tools) == 1:
             rows.append([*case.cells, spread(case.of(OURS), 0), "", "", "", "", ""])
-    header = ["door", "model", "concurrency", "ours /s", "peer /s", "peer", "ratio (range)", "aim", "met"]
+    header = ["endpoint", "model", "concurrency", "ours /s", "peer /s", "peer", "ratio (range)", "aim", "met"]
     return table(header, rows)
 
 
 async def _tools(setting: Setting, load: Load) -> dict[str, Tool[float]]:
     """Who measures the case: ours, and its peers as far as they are there."""
-    door, model, elements, concurrency = load.door, load.model, load.elements, load.concurrency
-    probe = setting.probe(door, model, elements, own_load.concurrency(concurrency))
+    endpoint, model, elements, concurrency = load.endpoint, load.model, load.elements, load.concurrency
+    probe = setting.probe(endpoint, model, elements, own_load.concurrency(concurrency))
 
     async def ours() -> float:
         return (await setting.run_ours(probe)).throughput
 
     async def perf_analyzer() -> float:
         arguments = ["--concurrency-range", str(concurrency)]
-        return (await setting.run_perf_analyzer(door, model, elements, arguments)).throughput
+        return (await setting.run_perf_analyzer(endpoint, model, elements, arguments)).throughput
 
     async def tritonclient() -> float:
         return await run_official_client(
-            door,
-            setting.address(door),
+            endpoint,
+            setting.address(endpoint),
             model,
             elements=elements,
             concurrency=concurrency,

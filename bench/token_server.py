@@ -1,4 +1,4 @@
-"""A server of OpenAI's chat completions that sends tokens at known moments, and tells afterwards when it sent them.
+"""A server of OpenAI's chat completions that sends tokens at known moments, and reports afterwards when it sent them.
 
 In a process of its own: `python -m bench.token_server PORT FIRST_MS GAP_MS TOKENS`. GET /sent gives the means of what
 it measured itself since the last time, in nanoseconds.

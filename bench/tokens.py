@@ -1,6 +1,6 @@
 """How true the figures in tokens are, and what a token costs this client: `python -m bench.tokens`.
 
-A server sends tokens at known moments and tells when it sent them. What is compared are our means with its own: the
+A server sends tokens at known moments and shows when it sent them. What is compared are our means with its own: the
 difference is the way through two sockets and our lateness. Then llama.cpp's own server, where its environment is there.
 """
 

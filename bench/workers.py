@@ -25,7 +25,7 @@ BUSY_RATIO = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Answers a second, and how many cores each took: the server, and the busiest and all of the workers."""
+    """Responses a second, and how many cores each took: the server, and the busiest and all of the workers."""
 
     per_second: float
     server_cores: float
@@ -37,31 +37,31 @@ async def workers(setting: Setting) -> str:
     """The section."""
     second = await LocalWorker.spawn()
     try:
-        cases = [_case(setting, door, second) for door in DOORS]
+        cases = [_case(setting, endpoint, second) for endpoint in DOORS]
         await measure("two workers", setting.rounds, cases)
     finally:
         await second.kill()
-    header = ["door", "concurrency", "workers", "/s (range)", "over 1 worker (range)"]
+    header = ["endpoint", "concurrency", "workers", "/s (range)", "over 1 worker (range)"]
     header += ["server's cores", "busiest worker's", "all workers'", "what bounds it"]
     return table(header, [_row(case, tool) for case in cases for tool in case.tools])
 
 
-def _case(setting: Setting, door: str, second: LocalWorker) -> Case[Shares]:
+def _case(setting: Setting, endpoint: str, second: LocalWorker) -> Case[Shares]:
     first = setting.worker
 
     async def one() -> Shares:
-        return await _run(setting, door, first, [first])
+        return await _run(setting, endpoint, first, [first])
 
     async def two() -> Shares:
-        return await _run(setting, door, WorkerGroup([first, second]), [first, second])
+        return await _run(setting, endpoint, WorkerGroup([first, second]), [first, second])
 
     tools: dict[str, Tool[Shares]] = {ONE: one, TWO: two}
-    return Case((door, str(CONCURRENCY)), tools)
+    return Case((endpoint, str(CONCURRENCY)), tools)
 
 
-async def _run(setting: Setting, door: str, worker: Worker, processes: Sequence[LocalWorker]) -> Shares:
+async def _run(setting: Setting, endpoint: str, worker: Worker, processes: Sequence[LocalWorker]) -> Shares:
     assert setting.server.pid is not None
-    probe = setting.probe(door, CACHED_IDENTITY, SMALL, own_load.concurrency(CONCURRENCY))
+    probe = setting.probe(endpoint, CACHED_IDENTITY, SMALL, own_load.concurrency(CONCURRENCY))
     pids = [setting.server.pid, *(process.pid for process in processes)]
     run = await own_load.run_level(worker, pids, probe, perf_analyzer.WINDOWS)
     server, *own = (cpu_ns / NS / run.seconds for cpu_ns in run.cpu_ns)
@@ -93,7 +93,7 @@ def _row(case: Case[Shares], tool: str) -> list[str]:
 
 
 def bound(shares: Shares, cores: int) -> str:
-    """What keeps the throughput from being higher, as far as cpu time tells."""
+    """What keeps the throughput from being higher, as far as cpu time reports."""
     if shares.busiest_worker_cores >= BUSY_RATIO:
         return "a worker's core"
     taken = shares.server_cores + shares.workers_cores

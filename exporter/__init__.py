@@ -1,3 +1,3 @@
 """Triton Canary: measures inference servers from the client's side, continuously and safely in production."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

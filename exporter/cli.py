@@ -1,6 +1,6 @@
 """The command line. Knows the commands and their options, nothing of how they work.
 
-Imports are made where they are used: `triton-canary --help` must answer at once.
+Imports are made where they are used: `triton-canary --help` must print at once.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 
 
 def _add_check_config(check: argparse.ArgumentParser) -> None:
-    check.description = "Says ok, with an estimate of series and of sweep time against the interval, or all errors."
+    check.description = "Prints ok, with an estimate of series and of sweep time against the interval, or all errors."
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.add_argument(
         "--live",
@@ -393,7 +393,7 @@ def _add_baseline(parser: argparse.ArgumentParser) -> None:
 def _add_pause(parser: argparse.ArgumentParser, action: str) -> None:
     parser.description = {
         "pause": "Asks the running daemon. Of everything or of a target running sweeps end within two seconds; of a "
-        "probe they go on. Nothing starts until it is resumed, also after a restart. Needs the token of "
+        "probe they continue. Nothing starts until it is resumed, also after a restart. Needs the token of "
         "web.api_token_file.",
         "resume": "Asks the running daemon to take a pause back: that of everything, of a target, or of a probe, each "
         "for itself. Needs the token of web.api_token_file.",

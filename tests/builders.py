@@ -66,7 +66,7 @@ def make_columns(
     send_ms: float = 0.0,
     receive_ms: float = 0.0,
 ) -> RecordColumns:
-    """One row for each latency (sent to last byte); all ok unless said otherwise."""
+    """One row for each latency (sent to last byte); all ok unless reported otherwise."""
     rows = len(latencies_ms)
     columns = RecordColumns.empty(rows)
     latencies = np.array([round(value * MS) for value in latencies_ms], np.int64)
@@ -98,7 +98,7 @@ def make_window(index: int = 0, latencies_ms: Sequence[float] = (1.0,), **change
 def make_snapshot(
     at_ns: int = 0, *, requests: int, request_ms: float, queue_ms: float, infer_ms: float
 ) -> ServerSnapshot:
-    """Cumulative statistics after `requests` requests, each of which took as long as said."""
+    """Cumulative statistics after `requests` requests, each of which took as long as reported."""
 
     def stat(each_ms: float) -> DurationStat:
         return DurationStat(requests, round(requests * each_ms * MS))

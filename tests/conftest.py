@@ -35,7 +35,7 @@ SLOW_MARKERS = ("triton", "e2e", "soak", "gpu")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
 SLOW_PLACES = (
-    *("bench", "daemon", "fuzz", "helm", "hostile", "packaging", "rules", "worker"),
+    *("bench", "daemon", "e2e", "fuzz", "gpu", "helm", "hostile", "packaging", "rules", "worker"),
     "archive/test_archive.py",  # kills processes in mid-write
     "baseline/test_judge.py",  # months of sweeps, simulated
     "baseline/test_store.py",

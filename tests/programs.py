@@ -1,8 +1,10 @@
-"""The programs that tests need beside Python: looked for in one place, and named in one line at the end where they are
-missing. With CI=true a missing one is a failure, never a skip."""
+"""The programs and shared libraries that tests need beside Python: looked for in one place, and named in one line at
+the end where they are missing. With CI=true a missing one is a failure, never a skip."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import sys
@@ -21,6 +23,7 @@ PACKAGES = {
     "gcc": "gcc libc6-dev",
     "git": "git",
     "java": "default-jre-headless",
+    "libgomp.so.1": "libgomp1",
     "make": "make",
     "nginx": "nginx-light",
     "openssl": "openssl",
@@ -37,7 +40,12 @@ MISSED: set[str] = set()
 
 
 def find(name: str) -> str | None:
-    """The program's path; also where only root looks for programs."""
+    """The program's path; also where only root looks for programs. Of a shared library its name, if it is there."""
+    if ".so" in name:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return name
+        return None
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
 
 

@@ -121,7 +121,7 @@ def test_the_example_of_the_percentiles_is_right() -> None:
 # --- versions --------------------------------------------------------------------------------------------------------
 
 
-def test_the_versions_that_upgrading_tells() -> None:
+def test_the_versions_that_upgrading_reports() -> None:
     assert "In this release all of them are 1, but for the baselines' 2." in " ".join(
         (DOCS / "upgrading.md").read_text().split()
     )

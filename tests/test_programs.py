@@ -1,4 +1,4 @@
-"""The table of programs that tests need, and what is said where they are missing."""
+"""The table of programs that tests need, and what is reported where they are missing."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _curves(it: Board) -> None:
     )
     about = rows(
         "Variants",
-        "What is compared: each probe of the group, and what the server says of its model.",
+        "What is compared: each probe of the group, and the server's description of its model.",
         {
             "variant": "Variant",
             "target": "Target",

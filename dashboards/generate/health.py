@@ -11,7 +11,7 @@ INSTANCE = "{{instance}}"
 
 def board() -> Board:
     it = Board(
-        "triton-canary-exporter", "Triton Canary / Exporter health", "The daemon itself: schedule, cost, faults."
+        "triton-canary-exporter", "Triton Canary / Exporter health", "The daemon itself: schedule, cost, errors."
     )
     it.annotations = change_annotations(JOB)
     _now(it)
@@ -36,7 +36,7 @@ def _now(it: Board) -> None:
     scraped = {"1": ("up", GREEN), "0": ("down", RED)}
     now = rows(
         "Exporters",
-        "Every daemon that Prometheus knew in the last day: whether it answers, how long it runs, what it serves.",
+        "Every daemon that Prometheus knew in the last day: whether it responds, how long it runs, what it serves.",
         {"job": "Job", "instance": "Instance"},
         Column(f"min by (job, instance) ({up})", "Scraped", "none", words=scraped),
         Column(
@@ -101,7 +101,7 @@ def _schedule(it: Board) -> None:
     loop = lines(
         "Delay of the load client's loop",
         "Largest delay of the load client's event loop in the last finished sweeps, by target: over a millisecond or "
-        "so the daemon lacks cpu, and its figures say so.",
+        "so the daemon lacks cpu, and its figures are marked.",
         "s",
         Query(f"max by (target) ({metric('client_loop_lag_seconds', JOB)})", "{{target}}"),
         width=8,
@@ -186,7 +186,7 @@ def _process(it: Board) -> None:
         width=6,
     )
     faults = lines(
-        "Faults in the last hour",
+        "Errors in the last hour",
         "What failed while the page or the state file was made, and jumps of the wall clock, in the hour before each "
         "moment.",
         "short",

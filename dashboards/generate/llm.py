@@ -14,7 +14,7 @@ def board() -> Board:
     it = Board(
         "triton-canary-llm",
         "Triton Canary / Language models",
-        "Time to the first token, pace and rate of tokens of one probe, and what its server says beside it.",
+        "Time to the first token, pace and rate of tokens of one probe, and what its server reports beside it.",
     )
     jobs = 'job=~"$job", instance=~"$instance"'
     it.many("target", "Target", f"label_values({FIRST}{{{jobs}}}, target)")
@@ -74,7 +74,7 @@ def _times(it: Board) -> None:
 def _rates(it: Board) -> None:
     tokens = lines(
         "Output tokens per second",
-        "Of all requests of a level together; chunks where nobody counted the tokens.",
+        "Of all requests of a level together; chunks where they were not counted the tokens.",
         TOKENS_A_SECOND,
         Query(f"max by (level) ({metric('output_tokens_per_second', PROBE)})", "level {{level}}"),
         Query(
@@ -152,4 +152,4 @@ def _server(it: Board) -> None:
         width=6,
         maximum=1,
     )
-    it.row("What the server says", (8, [parts, requests, cache]))
+    it.row("What the server reports", (8, [parts, requests, cache]))

@@ -112,7 +112,7 @@ def _now(it: Board) -> None:
 def _what_is_served() -> Panel:
     return rows(
         "What is served",
-        "What the server says of the model, and how it is probed.",
+        "The server's description of the model, and how it is probed.",
         {
             "target": "Target",
             "model": "Model",
@@ -262,7 +262,7 @@ def _objective(it: Board) -> None:
 def _server(it: Board) -> None:
     views = lines(
         "Client against server at level $level",
-        "Mean latency as the client saw it, and as the server's own statistics say: the gap is network and client. "
+        "Mean latency as the client saw it, and by the server's own statistics: the gap is network and client. "
         "The server's counts all its clients.",
         "s",
         Query(f"max({metric('latency_mean_seconds', LEVEL)})", "client"),
@@ -335,7 +335,7 @@ def _special(it: Board) -> None:
 def _trust(it: Board) -> None:
     stable = states(
         "Stable",
-        "Whether the last windows of each level agreed with each other. Unstable figures are shown, and say so here.",
+        "Whether the last windows of each level agreed with each other. Unstable figures are marked here.",
         Query(f"min by (level) ({metric('stable', PROBE)})", "level {{level}}"),
         words={"1": ("stable", GREEN), "0": ("unstable", YELLOW)},
         width=8,

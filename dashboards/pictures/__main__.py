@@ -2,7 +2,7 @@
 
 Triton, daemon and Prometheus are real. The models are the samples, with sleeps for work; GPUs, pinned baselines and
 certificates are stand-ins (tests/e2e/recorded.py). Grafana's own server can't be had as a package: its chart components
-draw, and a page of ours puts them where the boards say.
+draw, and a page of ours puts them where the boards place them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SLOWED_AFTER: Final = 0.6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=12.0, help="how long the chain runs (12)")
-    parser.add_argument("--data", type=Path, help="keeps what Prometheus answered here; drawn again if it is there")
+    parser.add_argument("--data", type=Path, help="keeps what Prometheus responded here; drawn again if it is there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="triton-canary-") as folder:
         data: Path = arguments.data or Path(folder) / "boards.json"

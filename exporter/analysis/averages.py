@@ -30,7 +30,7 @@ def average_us(stat: DurationStat) -> int:
 
 def part_us(server: ModelStatistics, part: str) -> int | None:
     """The average of what is named after a field of the statistics, `queue` or one that begins with `compute_`. None
-    where the server tells of its requests but not of that: other kinds than Triton's tell their requests' time alone,
+    where the server reports its requests but not that: other kinds than Triton report their requests' time alone,
     or also the queue's."""
     stat: DurationStat = getattr(server, part)
     reports_queue = bool(server.queue.count or server.queue.ns or server.cache_hit.count)
@@ -47,8 +47,8 @@ def has_cache(facts: ModelFacts | None, composing: Sequence[ModelStatistics]) ->
 
 @dataclass(frozen=True, slots=True)
 class ServerAverages:
-    """What the report says of one model, in microseconds. `combined` is the mean of what was computed and of what came
-    from the response cache; `overhead` is what the request's own time leaves after queue and compute, or, with a
+    """The report's figures of one model, in microseconds. `combined` is the mean of what was computed and of what
+    came from the response cache; `overhead` is what the request's own time leaves after queue and compute, or, with a
     cache, after queue and `combined`."""
 
     request: int
@@ -64,7 +64,7 @@ class ServerAverages:
 
 
 def server_averages(server: ModelStatistics, *, cache: bool) -> ServerAverages:
-    """The averages of a model that answers by itself (ReportServerSideStats)."""
+    """The averages of a single model (ReportServerSideStats)."""
     computed = _computed(server)
     request, queue, compute = average_us(server.success), average_us(server.queue), average_us(computed)
     combined = _combined_us(server)
@@ -84,7 +84,7 @@ def server_averages(server: ModelStatistics, *, cache: bool) -> ServerAverages:
 
 def ensemble_averages(server: ModelStatistics, composing: Sequence[ModelStatistics], *, cache: bool) -> ServerAverages:
     """The averages of an ensemble (GetTotalEnsembleDurations): each part is the sum of its composing models' averages,
-    each per call of that model. The compute parts by themselves are not told: 0."""
+    each per call of that model. The compute parts by themselves are not reported: 0."""
     parts = [server_averages(model, cache=cache) for model in composing]
     request = average_us(server.success)
     queue, compute = sum(part.queue for part in parts), sum(part.compute for part in parts)
@@ -105,8 +105,8 @@ def ensemble_averages(server: ModelStatistics, composing: Sequence[ModelStatisti
 
 def network_us(measurement: Measurement) -> int | None:
     """`Network+Server Send/Recv` of the `-f` file: what is left of the mean latency after the client's and the server's
-    own parts (report_writer.cc, 178-189). None without latency or server figures, or where the server does not tell its
-    computing, which would count as the network's."""
+    own parts (report_writer.cc, 178-189). None without latency or server figures, or where the server does not report
+    its computing, which would count as the network's."""
     server = measurement.server
     if server is None or measurement.latency is None or part_us(server, "compute_infer") is None:
         return None

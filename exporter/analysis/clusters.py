@@ -21,7 +21,7 @@ _VALLEY = 0.03
 _MAD_TO_SIGMA = 1.4826
 _MEDIAN = 50.0
 _LEAST_WINDOWS = 2
-"""One window that is another says little; two of each do."""
+"""One differing window proves little; two of each do."""
 
 Floats = npt.NDArray[np.float64]
 

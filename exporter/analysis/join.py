@@ -1,4 +1,4 @@
-"""The join of what the client saw with what the server said about the same windows."""
+"""The join of what the client saw with what the server reported about the same windows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporter.core.outcome import Outcome
 from exporter.core.window import RecordColumns, Window
 
 FOREIGN_LIMIT_RATIO = 0.05
-"""Part of the server's requests that may be somebody else's before its means say nothing of ours."""
+"""Part of the server's requests that may be other clients' before its means contain no information about ours."""
 
 _SERVER_PARTS = (
     "queue",
@@ -41,14 +41,14 @@ class Breakdown:
 
 
 COUNTED_FEWER = (
-    "the server counted {counted} requests where it answered {responded}: its statistics restarted, or are not of all "
+    "the server counted {counted} requests but responded to {responded}: its statistics restarted, or do not cover all "
     "replicas behind this url"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class OurShare:
-    """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `answered`
+    """What the server must have counted of ours between two of its snapshots: `requests` at most, of which `responded`
     were ok, give or take `edge`. A decoupled model's requests, too, are counted between their start and their end."""
 
     requests: int
@@ -78,7 +78,7 @@ def our_share(columns: RecordColumns, windows: Sequence[Window]) -> OurShare | N
     return OurShare(
         requests=round(int(np.count_nonzero(inside)) + later * int(np.count_nonzero(sent))),
         responded=round(int(np.count_nonzero(inside & ok)) + later * int(np.count_nonzero(ok))),
-        # A server counts a request a moment after it has answered it: one at least may be on the wrong side.
+        # A server counts a request a moment after its response: one at least may be on the wrong side.
         edge=max(1, *(window.in_flight for window in windows)) + math.ceil(len(columns) * asking_ns / duration_ns),
     )
 
@@ -90,7 +90,7 @@ def foreign_requests(server: ModelStatistics, ours: int, edge: int) -> int:
 
 
 def contradiction(server: ModelStatistics, share: OurShare) -> str:
-    """Why the server's figures can't be of our requests, "" if they can: it must have counted what it answered."""
+    """Why the server's figures can't be of our requests, "" if they can: it must have counted what it responded to."""
     if server.success.count >= share.responded - share.edge:
         return ""
     return COUNTED_FEWER.format(counted=server.success.count, responded=share.responded)
@@ -113,7 +113,7 @@ def breakdown(
     Each server component is its nanoseconds over the windows divided by the successful requests in them, so that the
     parts add up. `server_overhead` is what the server's own request time leaves after them, `network` what the
     client's mean leaves after the server's and after its own sending and receiving. Without server figures there is
-    no telling network from server: only the client's own parts are given.
+    no separating network from server: only the client's own parts are given.
 
     `parts` are the models of an ensemble, None where it is none. They can run at the same time, so that one component,
     `composing`, stands for them all: their computing on the ensemble's behalf, which is in its own statistics, and
@@ -138,7 +138,7 @@ def breakdown(
 def _inside_ns(server: ModelStatistics) -> dict[str, float]:
     requests = server.success.count
     parts: dict[str, DurationStat] = {name: getattr(server, name) for name in _SERVER_PARTS}
-    # A model without a response cache has no cache figures, and some servers tell of no queue or of nothing inside a
+    # A model without a response cache has no cache figures, and some servers report no queue or nothing inside a
     # request: absent, not 0.
     computes = server.reports_compute
     reported = {name: part.ns > 0 or (computes and name.startswith("compute_")) for name, part in parts.items()}

@@ -41,7 +41,7 @@ def summarise(durations_ns: npt.NDArray[np.int64], percentiles: Iterable[float])
 
 
 def percentile_index(percentile: float, count: int) -> int:
-    """Where the percentile (0..100) stands in an ascending sample of `count` values."""
+    """Where the percentile (0..100) is in an ascending sample of `count` values."""
     return int(percentile / 100.0 * (count - 1) + 0.5)
 
 
@@ -75,7 +75,7 @@ def interval_ranks(quantile: float, count: int) -> tuple[int, int]:
     """Ranks (1-based) of the two order statistics that enclose the quantile with 95 % confidence.
 
     The number of values below the true quantile is binomial(count, quantile), whatever the distribution (Conover,
-    Practical Nonparametric Statistics, 3.2). A rank of 0, or of count + 1, says that the sample gives no such bound.
+    Practical Nonparametric Statistics, 3.2). A rank of 0, or of count + 1, means that the sample gives no such bound.
     """
     variance = count * quantile * (1.0 - quantile)
     if variance >= _EXACT_BELOW:

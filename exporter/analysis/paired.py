@@ -1,4 +1,4 @@
-"""What pairs of short measurements say of two sides, while they come in. Pure.
+"""What pairs of short measurements report about two sides, while they come in. Pure.
 
 Stable and candidate are measured in turns, pair by pair, and a coin decides which comes first. If the candidate is the
 stable side times a constant, the log ratios of the pairs, less the logarithm of that constant, are as likely positive

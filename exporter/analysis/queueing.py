@@ -3,8 +3,8 @@
 By Little's law the mean number in flight is m = rate x latency. Of an M/M/1 queue the utilization is then u = m / (1 +
 m), the variance of the number m (1 + m), and its autocorrelation sums up to (1 + u) / (1 - u)^2 service times (Whitt,
 Planning queueing simulations, 1989). In heavy traffic both go with the mean of the squared variations of gaps and
-service times (Kingman). None of it is estimated from how the latencies follow each other, which could not tell a queue
-from a server that changed its pace.
+service times (Kingman). None of it is estimated from how the latencies follow each other, which could not distinguish
+a queue from a server that changed its pace.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def judged_times(measurement: Measurement) -> LatencySummary | None:
 
 
 def is_within(threshold: Threshold, measurement: Measurement, times: LatencySummary | None) -> bool:
-    """Whether these times of the level are within the threshold and its errors leave room for that. Not so without
+    """Whether these times of the level are within the threshold and its errors leave a margin for that. Not so without
     times, or where the percentile was not measured."""
     error_ratio = measurement.error_ratio
     if times is None or error_ratio is None:

@@ -31,7 +31,7 @@ def add_outcomes(parts: Iterable[Mapping[Outcome, int]]) -> dict[Outcome, int]:
 
 
 def latencies_ns(columns: RecordColumns) -> npt.NDArray[np.int64]:
-    """Sent to last byte of the answer, of the ok requests."""
+    """Sent to last byte of the response, of the ok requests."""
     ok = columns.outcome == Outcome.OK
     durations: npt.NDArray[np.int64] = columns.last_ns[ok] - columns.sent_ns[ok]
     return durations

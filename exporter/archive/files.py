@@ -123,7 +123,7 @@ def _append_if_ours(path: Path, table: Table, rows: bytes, segment_bytes: int) -
         data = rows if size else table.header + rows
         try:
             written = os.write(fd, data)
-            while written < len(data):  # the disk is nearly full: the next write says so
+            while written < len(data):  # the disk is nearly full: the next write raises it
                 written += os.write(fd, data[written:])
             os.fdatasync(fd)
         except OSError:

@@ -1,7 +1,7 @@
 """How a sweep becomes the archive's rows.
 
 Pure: no file is opened here. The columns named as perf_analyzer names them hold perf_analyzer's figures, by its own
-arithmetic (integer division at every step, microseconds), so that its users' scripts go on working; all the others
+arithmetic (integer division at every step, microseconds), so that its users' scripts keep working; all the others
 are ours.
 """
 
@@ -282,7 +282,7 @@ def _client_averages(measurement: Measurement, latency: LatencySummary) -> dict[
 
 def _server_averages(measurement: Measurement, *, response_cache: bool) -> dict[str, Cell]:
     """Each average by the part's own count, and 0 where the count is 0, as perf_analyzer has it; none where the server
-    does not tell it."""
+    does not report it."""
     server = measurement.server
     if server is None:
         return {}

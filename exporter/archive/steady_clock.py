@@ -32,7 +32,7 @@ class SteadyClock:
         self._since_s = self._steady_s()
 
     def confirm(self, newest: date | None) -> None:
-        """The newest day that was written is near what the clock says, or there is none: the clock is believed."""
+        """The newest day that was written is near the clock's time, or there is none: the clock is believed."""
         if newest is None or abs(datetime.fromtimestamp(self._wall_s(), UTC).date() - newest) <= _NEAR:
             self._trusted_s = self._wall_s() - self._steady_s()
 

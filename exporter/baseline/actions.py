@@ -25,7 +25,7 @@ ACTIONS = ("pin", "accept", "clear", "import")
 
 
 class ActionError(TritonCanaryError):
-    """It can't be done; says why. `unknown` is a probe or level that there is not."""
+    """It can't be done; the text has the reason. `unknown` is a probe or level that there is not."""
 
     def __init__(self, text: str, *, unknown: bool = False) -> None:
         super().__init__(text)
@@ -35,7 +35,7 @@ class ActionError(TritonCanaryError):
 @dataclass(frozen=True, slots=True)
 class PinRequest:
     """How to pin: from the sweeps `since` a moment (ISO 8601) or a time ago ("6h"; "": since the regression began);
-    `dry_run` only says what it would be; `force` takes sweeps from before and after a change, too."""
+    `dry_run` only returns what it would be; `force` takes sweeps from before and after a change, too."""
 
     since: str = ""
     dry_run: bool = False
@@ -69,7 +69,7 @@ class BaselineActions:
         by: str = "",
         pin: PinRequest | None = None,
     ) -> list[str]:
-        """Does it, at one level or at all; says what was done. What it changes shows with the next sweep. Raises
+        """Does it, at one level or at all; returns what was done. What it changes shows with the next sweep. Raises
         ActionError, with nothing changed."""
         pin = pin or PinRequest()
         about = {"action": action, "probe": name, "baseline_level": level, "by": by}

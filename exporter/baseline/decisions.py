@@ -30,13 +30,13 @@ _MOST_WRONG = 0.1
 
 
 class UndecidedError(ValueError):
-    """It can't be done so; says why, and what would do."""
+    """It can't be done so; the text has the reason, and what would do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pinning:
-    """A pin that is made, or would be: of `version`, from the `sweeps` since a moment, and what is to be said of it.
-    `compared` is (signal, before, after): what the next sweep is compared with, in nanoseconds, or inferences a
+    """A pin that is made, or would be: of `version`, from the `sweeps` since a moment, and a remark on
+    it. `compared` is (signal, before, after): what the next sweep is compared with, in nanoseconds, or inferences a
     second."""
 
     version: str

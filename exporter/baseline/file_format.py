@@ -32,7 +32,7 @@ _MOST_LOG = 100.0
 
 
 class DamagedBaselineError(TritonCanaryError):
-    """The text is not what was written; says what is wrong with it."""
+    """The text is not what was written; has what is wrong with it."""
 
 
 def encode(probe: str, baselines: ProbeBaselines) -> str:

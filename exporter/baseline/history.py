@@ -71,7 +71,7 @@ class Rows:
 
 @dataclass(slots=True, eq=False)
 class History:
-    """`older` is thinned, `_recent` is room for the last sweeps, of which there are `_count`."""
+    """`older` is thinned, `_recent` has places for the last sweeps, of which there are `_count`."""
 
     older: Rows = field(default_factory=Rows.empty)
     _recent: Rows = field(default_factory=Rows.empty)

@@ -84,7 +84,7 @@ class _Case:
 
 
 def _unfit(measurement: Measurement) -> _Why | None:
-    """Why a level says nothing of its model, None where it does."""
+    """Why a level's figures cannot be judged, None where they can."""
     if measurement.latency is None:
         return _Why(Withheld.NO_REQUESTS, "no request was ok")
     if measurement.client_limited:
@@ -127,7 +127,7 @@ def _judge_level(
 def _logs(
     measurement: Measurement, state: VersionState, options: BaselineOptions, now_unix_s: float
 ) -> dict[Signal, float]:
-    """The logarithms of what the level says: nanoseconds, inferences a second."""
+    """The logarithms of the level's figures: nanoseconds, inferences a second."""
     latency, found = measurement.latency, {}
     if latency is not None:
         percentiles = {entry.percentile: entry.value_ns for entry in latency.percentiles}
@@ -203,8 +203,8 @@ def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions)
 
 
 def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
-    """The pin to judge by. Where it is of another version than before, what was judged by that one says nothing any
-    more."""
+    """The pin to judge by. Where it is of another version than before, what was judged by that one no longer
+    counts."""
     pin, against = reference(level, state, version)
     if state.against != against:
         state.tiers.clear()

@@ -1,4 +1,4 @@
-"""The hash of the load that a probe makes: results of different loads are not held against each other."""
+"""The hash of the load that a probe makes: results of different loads are not compared with each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_LOAD = frozenset(
         *("variant", "variant_group", "labels", "config_hash", "baseline", "parent"),
     }
 )
-"""What a probe says beside its load. What is not named here counts as load: rather a baseline too many."""
+"""What a probe has beside its load. What is not named here counts as load: rather a baseline too many."""
 _NO_MEASUREMENT = frozenset({"percentiles", "latency_threshold_ns", "min_reached_ratio"})
 _PROTOCOL = ("kind", "scheme", "streams_per_connection")
 

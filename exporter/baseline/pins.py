@@ -53,7 +53,7 @@ def counts_of(probe: Probe) -> tuple[tuple[str, Counts], ...]:
 
 
 def pin_if_due(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
-    """Pins what is due; says what was done, "" for nothing."""
+    """Pins what is due; returns what was done, "" for nothing."""
     pin = state.pin
     if pin is None:
         return _first_pin(level, state, version, probe, now_unix_s)
@@ -101,7 +101,7 @@ def _is_due(state: VersionState, span_ns: int, probe: Probe, least: int, now_uni
 
 
 def _first_unix_s(state: VersionState) -> float:
-    """The first sweep that a pin may be made of: where somebody pinned what the level became, none of before."""
+    """The first sweep that a pin may be made of: after an operator pinned the new level, none from before."""
     return max(state.history.first_unix_s, state.pin.began_unix_s if state.pin else 0.0)
 
 
@@ -236,7 +236,7 @@ def has_seen(pin: Pin, timezone: str, unix_s: float) -> bool:
 
 
 def _continues(level: LevelState, state: VersionState, version: str, options: BaselineOptions) -> bool:
-    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps go on where
+    """Whether a version is as good as the accepted one, whose baseline is not complete: then its sweeps continue where
     those of the accepted one ended. With a deploy each week no version would ever have a baseline of its own."""
     before = level.versions.get(level.accepted)
     if before is None or before is state or before.pin is None or before.pin.final:

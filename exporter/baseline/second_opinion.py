@@ -24,7 +24,7 @@ _log = logging.getLogger("exporter.baseline")
 
 SEARCH_EVERY_S = 3_600.0
 LEAST_SPAN_S = 7 * 86_400.0
-"""In less than a week a change can't be told from the hours of the day, or from a weekend."""
+"""In less than a week a change can't be distinguished from the hours of the day, or from a weekend."""
 _FORGOTTEN_AFTER_S = 2 * 86_400.0
 
 Key = tuple[str, str, str]

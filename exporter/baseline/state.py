@@ -37,7 +37,7 @@ class Pin:
 
 @dataclass(slots=True)
 class VersionState:
-    """One served version of one level. `against` is the version whose pin its last sweeps were judged by; `note` says
+    """One served version of one level. `against` is the version whose pin its last sweeps were judged by; `note` is
     what was decided when it was pinned. `tail` has moment, p99's logarithm and requests of the last sweeps whose p99 is
     pooled; `lower_unix_s` is when a bimodal signal was last seen in its lower mode."""
 

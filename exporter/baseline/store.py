@@ -62,7 +62,7 @@ class BaselineStore:
         return self._writer.errors
 
     def judge(self, result: SweepResult) -> SweepResult:
-        """The result with its verdicts; what it says is remembered. A sweep without figures changes nothing."""
+        """The result with its verdicts, and remembers its figures. A sweep without figures changes nothing."""
         probe = result.probe
         if not probe.baseline.enabled or not result.measurements or result.facts is None:
             return result

@@ -1,7 +1,7 @@
 """How bad an ordinary day gets for a tier. Pure.
 
 A tier asks whether `bad` of the last `of` sweeps are above its limit: so the largest limit that it still reaches is an
-order statistic of these sweeps. Its largest value in each day of the baseline says what limit would have raised an
+order statistic of these sweeps. Its largest value in each day of the baseline shows what limit would have raised an
 alarm that day. From the days' middle and spread follows a limit that seldom does, whatever the noise: white or slow,
 the same all day or not, heavy-tailed or with bursts in it.
 """
@@ -21,7 +21,7 @@ from exporter.baseline.verdict import Counts
 _DAY_S = 86_400
 _LEAST_DAYS = 5
 _LEAST_PART = 0.5
-"""A day with fewer of its sweeps says little of its worst."""
+"""A day with fewer of its sweeps is no measure of its worst."""
 _UPPER = 0.85
 _ENOUGH_DAYS = 14
 """Of so many days one may have been out of the ordinary."""

@@ -13,7 +13,7 @@ _LEAST_BAD, _LEAST_OF = 3, 4
 _MISSING = "-"
 _LEAST_KNOWN = 2 / 3
 _GAP = 2
-"""Sweeps that are older than so many times the tier's span say nothing of now."""
+"""Sweeps that are older than so many times the tier's span do not count any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts
 
 
 def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> bool | None:
-    """Takes one more sweep in, None for one that can't be judged; says whether the regression holds now, None where
+    """Takes one more sweep in, None for one that can't be judged; returns whether the regression holds now, None where
     there is no verdict.
 
-    What can't be judged has not ended a regression either: one that holds goes on to, for the tier's span.
+    What can't be judged has not ended a regression either: one that holds continues to, for the tier's span.
     """
     if unix_s - state.judged_unix_s > _GAP * counts.span_s:
         state.sweeps = ""

@@ -12,7 +12,7 @@ _FILES = ("FILE", "PATH", "SOURCE", "ARCHIVE")
 
 
 Option = tuple[Sequence[str], str, str]
-"""Names, what stands for the value ("" where it takes none), and help."""
+"""Names, what is for the value ("" where it takes none), and help."""
 
 
 def completion_script(

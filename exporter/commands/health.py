@@ -17,12 +17,12 @@ _TIMEOUT_SECONDS = 4.0
 
 
 class UnhealthyError(TritonCanaryError):
-    """The daemon does not answer, or says that it is not well; the text says which."""
+    """The daemon does not respond, or reports that it is unhealthy; the text has which."""
 
 
 def check(url: str) -> str:
-    """What the daemon at this address says of its health. Raises UnhealthyError."""
-    # It asks whether somebody answers here, and tells nothing: whose certificate that is, scrapers verify.
+    """The health of the daemon at this address. Raises UnhealthyError."""
+    # It only asks whether a daemon responds here, and sends no secret: whose certificate that is, scrapers verify.
     context = ssl._create_unverified_context()  # noqa: S323
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:

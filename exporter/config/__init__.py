@@ -1,4 +1,4 @@
-"""What a user may say: one YAML file and the environment, checked as a whole before anything runs."""
+"""What a user may configure: one YAML file and the environment, checked as a whole before anything runs."""
 
 from exporter.config.loading import load
 from exporter.config.probes import build_budget, build_maintenance, build_probes

@@ -1,4 +1,4 @@
-"""What a user may say of baselines: when one is pinned, and what is worse than it."""
+"""What a user may configure of baselines: when one is pinned, and what is worse than it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class SlowSettings(TierSettings):
 
 
 class BaselineSettings(Section):
-    """What the levels are held against, and when a change is a regression."""
+    """What the levels are compared with, and when a change is a regression."""
 
     enabled: StrictBool = Field(default=True, description="Whether baselines are kept and verdicts given.")
     pin_after_ns: Annotated[int, duration("1s", "90d")] = Field(

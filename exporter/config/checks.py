@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from exporter.config import text
 from exporter.config.environment import Path
 from exporter.config.inputs import check_parameter
-from exporter.config.kind_checks import kind_problems, signal_problems, slo_problems
+from exporter.config.kind_checks import budget_problems, kind_problems, signal_problems, slo_problems
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
@@ -34,7 +34,7 @@ _PROBE_PLACEHOLDER = {"name": "x", "target": "x", "model": "x", "schedule": {"ev
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A target or probe as far as it is valid: what stands under the keys in `broken` is a stand-in."""
+    """A target or probe as far as it is valid: what is under the keys in `broken` is a placeholder."""
 
     settings: Any
     broken: frozenset[str]
@@ -91,10 +91,12 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
         kind = kinds.get(entry.settings.target)
         if entry.settings.streaming and through_grpc is False and not KINDS.get(kind or "", Kind()).takes_prompts:
             given = text.shown(entry.settings.target)
-            yield ("probes", index, "streaming"), f"needs a gRPC door; the url of target {given} is of another kind"
+            yield ("probes", index, "streaming"), f"needs a gRPC endpoint; the url of target {given} is of another kind"
         yield from _of_entry(("probes", index), entry, _PROBE_CHECKS)
         if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
             yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))
+        if kind is not None and not entry.broken & {"measurement", "stop", "input"}:
+            yield from ((("probes", index, *path), problem) for path, problem in budget_problems(entry.settings, kind))
         if kind is not None and "baseline" not in entry.broken:
             yield from ((("probes", index, *path), problem) for path, problem in signal_problems(entry.settings, kind))
         if kind is not None and "slo" not in entry.broken:
@@ -284,7 +286,7 @@ def _shared_memory(probe: ProbeSettings) -> Found:
 
 
 def _together(probe: ProbeSettings) -> Found:
-    """What changes requests after they were encoded, or keeps their answers from being looked at one by one."""
+    """What changes requests after they were encoded, or keeps their responses from being looked at one by one."""
     sequences, shared = probe.load.sequences is not None, probe.input.shared_memory != "none"
     compression = probe.input.compression
     changing = {"load.sequences": sequences, "streaming": probe.streaming, "input.shared_memory": shared}
@@ -294,9 +296,12 @@ def _together(probe: ProbeSettings) -> Found:
     if probe.validation is None or not probe.validation.reference_model:
         return
     if shared:
-        yield ("validation", "reference_model"), "does not go with input.shared_memory, where answers are not looked at"
+        yield (
+            ("validation", "reference_model"),
+            "does not go with input.shared_memory, where responses are not looked at",
+        )
     if sequences:
-        problem = "does not go with load.sequences, whose answers depend on the requests before"
+        problem = "does not go with load.sequences, whose responses depend on the requests before"
         yield ("validation", "reference_model"), problem
 
 

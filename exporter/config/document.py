@@ -25,7 +25,7 @@ _STANDARD_TAG = "tag:yaml.org,2002:"
 
 
 class Block(dict[str, Any]):
-    """A YAML mapping; `line` is where it begins, `lines` where its keys stand. Lines count from 1."""
+    """A YAML mapping; `line` is where it begins, `lines` where its keys are. Lines count from 1."""
 
     __slots__ = ("line", "lines")
 
@@ -36,7 +36,7 @@ class Block(dict[str, Any]):
 
 
 class Series(list[Any]):
-    """A YAML sequence; `line` is where it begins, `lines` where its entries stand."""
+    """A YAML sequence; `line` is where it begins, `lines` where its entries are."""
 
     __slots__ = ("line", "lines")
 
@@ -211,7 +211,7 @@ class _Reader:
         if event.anchor in self._open_anchors:
             raise _UnusableError(_line(event), f"alias {shown(event.anchor)} holds itself")
         if event.anchor not in self._anchors:
-            raise _UnusableError(_line(event), f"alias {shown(event.anchor)} stands for nothing above it")
+            raise _UnusableError(_line(event), f"alias {shown(event.anchor)} refers to nothing above it")
         value, nodes = self._anchors[event.anchor]
         self._count(event, nodes)
         return value
@@ -253,7 +253,7 @@ class _Reader:
         return block
 
     def _merge(self, block: Block, part: Any, line: int) -> None:
-        """What stands behind the merge key `<<`: keys that the mapping has itself win."""
+        """The value of the merge key `<<`: keys that the mapping has itself win."""
         if not isinstance(part, Block):
             self.problems.append((line, "'<<' merges mappings only"))
             return

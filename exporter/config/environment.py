@@ -25,7 +25,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Overlay:
-    """What the environment says: nested values, the variable behind each path, and variables that contradict."""
+    """What the environment sets: nested values, the variable behind each path, and variables that contradict."""
 
     values: dict[str, Any] = field(default_factory=dict)
     variables: dict[Path, str] = field(default_factory=dict)

@@ -75,4 +75,4 @@ def exactly_one(choices: Mapping[str, object]) -> None:
 
 
 ONE_IS_REQUIRED = "needs"
-"""How the fault of a choice not made begins: in the defaults, which may be partial, it is none."""
+"""How the error of a choice not made begins: in the defaults, which may be partial, it is none."""

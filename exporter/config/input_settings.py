@@ -1,4 +1,4 @@
-"""What a user may say of what is sent, and of what is expected back."""
+"""What a user may configure of what is sent, and what is expected back."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class InputSettings(Section):
     output_shared_memory_bytes: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] = Field(
         default=102_400,
         alias="output_shared_memory_size",
-        description="Bytes of shared memory for one inference's output whose size the model does not tell.",
+        description="Bytes of shared memory for one inference's output whose size the model does not report.",
     )
     priority: Literal["default", "low"] = Field(
         default="default",
@@ -142,7 +142,7 @@ class InputSettings(Section):
     datatypes: Annotated[dict[str, Annotated[str, OneOf(tuple(DATATYPES))]], Field(max_length=64)] = Field(
         default={},
         description="Kinds `oip` and `tfserving`: the datatype of each input, as FP32, of a model whose server does "
-        "not tell its inputs; `shapes` go with it.",
+        "not report its inputs; `shapes` go with it.",
     )
     signature: FilledLabelValue = Field(
         default="serving_default", description="Kind `tfserving`: the signature that is asked."
@@ -158,7 +158,7 @@ class InputSettings(Section):
 
 
 class ValidationSettings(Section):
-    """What answers are held against, beside or in place of the outputs that the data expects."""
+    """What responses are compared with, beside or in place of the outputs that the data expects."""
 
     reference_model: LabelValue = Field(
         default="",

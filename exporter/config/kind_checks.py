@@ -1,6 +1,6 @@
 """What must hold between a target's kind and the rest: not every kind of server can do all that a probe can ask.
 
-Pure. What is refused here would fail at each request, or be left out without a word. What a kind has and lacks stands
+Pure. What is refused here would fail at each request, or be left out silently. What a kind has and lacks is
 in `exporter.core.kinds`; here is how a probe asks for it.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from exporter.config.environment import Path
-from exporter.config.probe_settings import ProbeSettings
+from exporter.config.probe_settings import ProbeSettings, token_requests_of
 from exporter.config.target_settings import TargetSettings
 from exporter.config.text import shown
 from exporter.core.kinds import KINDS, refusal
@@ -59,7 +59,7 @@ TARGET_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "server_directory": lambda target: target.server_directory,
     "model_repository": lambda target: target.model_repository,
 }
-"""The same of a target's keys, for those that say where its server is: behind an endpoint, or in a folder."""
+"""The same of a target's keys, for those that locate its server: behind an endpoint, or in a folder."""
 MANAGEMENT_ASKED: Final[Mapping[str, Callable[[TargetSettings], object]]] = {
     "management_url": lambda target: target.management_url,
     "management_headers": lambda target: target.management_headers,
@@ -75,12 +75,21 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
 
 
 def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
-    """Limits on tokens, where nothing is counted in tokens or nobody sees when they come."""
+    """Limits on tokens, where nothing is counted in tokens or their times are not seen."""
     for key in probe.slo.of_tokens if probe.slo else ():
         if not KINDS[kind].takes_prompts:
             yield ("slo", key), f"has no meaning: targets of kind {kind} do not respond in tokens"
         elif not probe.streaming:
-            yield ("slo", key), "needs streaming: true, or nobody sees when a token comes"
+            yield ("slo", key), "needs streaming: true, since only a stream shows when a token comes"
+
+
+def budget_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
+    """A request count that the budget in tokens can not pay for."""
+    count, allowed = probe.measurement.request_count, token_requests_of(probe)
+    needed = 1 + probe.measurement.warm_up_requests + count
+    if count and allowed is not None and KINDS[kind].takes_prompts and needed > allowed:
+        problem = f"found {count}: stop.max_tokens, {probe.stop.max_tokens}, allows {allowed} requests of such prompts"
+        yield ("measurement", "request_count"), f"{problem}, and with those to warm up it takes {needed}"
 
 
 def signal_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:
@@ -102,7 +111,7 @@ def place_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
 
 
 def endpoint_problems(target: TargetSettings) -> Iterator[tuple[Path, str]]:
-    """What else the target says that does not go with its kind."""
+    """What else the target sets that does not fit its kind."""
     ports = KINDS[target.kind].ports
     if ports and target.scheme and target.scheme not in ports:
         yield ("url",), f"a target of kind {target.kind} is asked over {' or '.join(ports)}"

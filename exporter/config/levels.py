@@ -16,7 +16,7 @@ from exporter.core.probe import MAX_REQUEST_RATE
 from exporter.payload.timing_files import TimingFile, read_intervals, read_schedule
 
 MAX_LEVELS = 1024
-"""As many as anyone runs in a row; a slip of the pen has more. What they cost in series `check-config` says."""
+"""As many as anyone runs in a row; a slip of the pen has more. `check-config` prints what they cost in series."""
 MAX_CONCURRENCY = 65_536
 MIN_REQUEST_RATE = 0.001
 

@@ -1,4 +1,5 @@
-"""What a user may say of the load: its levels, and the sequences of its requests. What files say is in `levels`."""
+"""What a user may configure of the load: its levels, and the sequences of its requests. What files hold is in
+`levels`."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def load_with_places(path: Path, environ: Mapping[str, str] = os.environ) -> tup
 
 
 def join(path: Path, data: bytes, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """What a file and the environment say together, unchecked. Raises ConfigError for what is not YAML."""
+    """The file and the environment joined, unchecked. Raises ConfigError for what is not YAML."""
     return _places(path, environ, decoded_document(data)).values
 
 
@@ -113,7 +113,7 @@ def _named_by_headers(root: Mapping[str, Any]) -> set[str]:
 
 
 def _inner(value: Any, *keys: str) -> Any:
-    """What stands below these keys; None where they don't lead on."""
+    """The value below these keys; None where they don't lead on."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

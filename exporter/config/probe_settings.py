@@ -1,4 +1,4 @@
-"""What a user may say of a probe, and of all probes as their defaults. What holds between keys is in `checks`."""
+"""What a user may configure of a probe, and of all probes as their defaults. What holds between keys is in `checks`."""
 
 from __future__ import annotations
 
@@ -149,18 +149,18 @@ class StopSettings(Section):
     )
     error_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=20,
-        description="How many answers there must be before their errors are judged; "
+        description="How many responses there must be before their errors are judged; "
         "as many failures in a row end the sweep, too.",
     )
     on_overload: Literal["count", "back_off"] = Field(
         default="back_off",
         description="What follows 429, 503 or RESOURCE_EXHAUSTED: `back_off` pauses as long as the server asks "
         "(Retry-After), or longer each time, and counts as unsent what an open loop would have sent meanwhile; `count` "
-        "goes on.",
+        "continues.",
     )
     max_latency_ns: Annotated[int, duration("0s", "1h")] | None = Field(
         default=None,
-        description="The latency that most answers must keep: a sweep ends once `error_min_requests` more ok answers "
+        description="The latency that most responses must keep: it ends once `error_min_requests` more ok responses "
         "took longer than did not. Half of `measurement.request_timeout` by default; 0s is none.",
     )
     pending_growth: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
@@ -222,7 +222,7 @@ class UnitSettings(Section):
 
 class ServerSettingsSection(Section):
     """The server's trace settings of the model for the time of a sweep; put back afterwards, also where the process is
-    told twice to end, but not where it is killed (SIGKILL)."""
+    reported twice to end, but not where it is killed (SIGKILL)."""
 
     trace_level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] | None = Field(
         default=None, description="What is traced."
@@ -248,7 +248,7 @@ class DefaultsSettings(Section):
     )
     input: InputSettings = Field(default_factory=InputSettings, description="What is sent.")
     stop: StopSettings = Field(default_factory=StopSettings, description="When a sweep ends at once.")
-    validation: ValidationSettings | None = Field(default=None, description="What answers are held against.")
+    validation: ValidationSettings | None = Field(default=None, description="What responses are compared with.")
     slo: SloSettings | None = Field(default=None, description="What is expected of the model.")
     unit: UnitSettings | None = Field(default=None, description="What one inference is worth.")
     variant: LabelValue = Field(default="", description="Which variant of a model this is, for comparisons.")
@@ -266,7 +266,8 @@ class DefaultsSettings(Section):
         description="Whether histograms are exported: 47 series a level; see limits.histogram_buckets_per_decade.",
     )
     baseline: BaselineSettings = Field(
-        default_factory=BaselineSettings, description="What the levels are held against, and when that is a regression."
+        default_factory=BaselineSettings,
+        description="What the levels are compared with, and when that is a regression.",
     )
 
 
@@ -282,7 +283,7 @@ class ProbeSettings(DefaultsSettings):
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
     composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=MAX_COMPOSING_MODELS)] = Field(
         default=(),
-        description="Models, MODEL or MODEL:VERSION, that this one calls and its configuration does not tell, as from "
+        description="Models, MODEL or MODEL:VERSION, that this one calls and its configuration does not list, as from "
         f"a Python backend; an ensemble's are found. At most {MAX_COMPOSING_MODELS}.",
     )
     server_settings: ServerSettingsSection | None = Field(
@@ -304,6 +305,16 @@ def max_in_flight_of(probe: ProbeSettings) -> int:
     if probe.stop.max_in_flight is not None:
         return probe.stop.max_in_flight
     return default_in_flight(max((level.value for level in probe.load.levels if level.mode in _RATES), default=0.0))
+
+
+def token_requests_of(probe: ProbeSettings) -> int | None:
+    """How many requests stop.max_tokens allows, of a target that takes prompts; half as many tokens more are reckoned
+    for what a server adds to a prompt. None where files say how long they are."""
+    prompt = probe.input.prompt
+    if probe.input.source == "files":
+        return None
+    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
+    return max(1, probe.stop.max_tokens // (each + prompt.output_tokens))
 
 
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -18,6 +17,7 @@ from exporter.config.probe_settings import (
     SloSettings,
     max_in_flight_of,
     percentiles_of,
+    token_requests_of,
 )
 from exporter.config.settings import Settings
 from exporter.config.target_settings import HeaderSettings, TargetSettings, TlsSettings
@@ -170,13 +170,9 @@ def timeout_of(settings: ProbeSettings, target: Target) -> int:
 
 
 def _max_requests(settings: ProbeSettings, target: Target) -> int:
-    """No more than the tokens allow, where it is known how many a request has at most: half as many more for what the
-    server adds to a prompt."""
-    prompt = settings.input.prompt
-    if not target.takes_prompts or settings.input.source == "files":
-        return settings.stop.max_requests
-    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
-    return max(1, min(settings.stop.max_requests, settings.stop.max_tokens // (each + prompt.output_tokens)))
+    """No more than the tokens allow, where it is known how many a request has at most."""
+    allowed = token_requests_of(settings) if target.takes_prompts else None
+    return settings.stop.max_requests if allowed is None else min(settings.stop.max_requests, allowed)
 
 
 def _stop(settings: ProbeSettings, target: Target, timeout_ns: int) -> StopRules:

@@ -1,4 +1,4 @@
-"""Problems for people: what is wrong, where it stands, and what would be right.
+"""Problems for people: what is wrong, where it is, and what would be right.
 
 Turns pydantic's errors into sentences, paths into `file:line`, and unknown keys into the nearest known one. Knows the
 shape of the models, not what their keys mean.
@@ -142,7 +142,7 @@ def _is_broken(error: ErrorDetails) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether what stands there may be a secret, which is never shown."""
+    """Whether what is there may be a secret, which is never shown."""
     hidden = {*SECRET_SECTIONS, KEY_FILE}
     return any(key in hidden or sounds_secret(key) for key in path if isinstance(key, str))
 
@@ -241,7 +241,7 @@ def _holds(value: object, key: str | int) -> bool:
 
 
 def _at(value: Any, path: Path) -> Any:
-    """What stands at a path; None where it doesn't lead on."""
+    """The value at a path; None where it doesn't lead on."""
     for key in path:
         value = value[key] if _holds(value, key) else None
     return value

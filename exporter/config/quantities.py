@@ -1,7 +1,7 @@
 """Durations, sizes and ratios as people write them: `1h30m`, `10MiB`, `10%`.
 
 Pure text and numbers. Every parser takes whatever the file held, since a bare number is the commonest mistake, and
-raises ValueError with the cure.
+raises ValueError with the fix.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def parse_duration(given: object) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def _read_duration(text: str) -> int | None:
-    """Kept, since a thousand probes say the same few durations."""
+    """Kept, since a thousand probes have the same few durations."""
     match = _DURATION.fullmatch(text) if text else None
     if match is None:
         return None

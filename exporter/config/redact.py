@@ -1,4 +1,4 @@
-"""The configuration as it is shown to others: what file and environment say together, without anything secret."""
+"""The configuration as it is shown to others: file and environment joined, without anything secret."""
 
 from __future__ import annotations
 

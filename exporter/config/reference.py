@@ -94,7 +94,7 @@ def _inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 def _value(annotation: Any, outer_marks: list[Any]) -> str:
-    """What may stand there: the kind of value and its bounds."""
+    """What may be there: the kind of value and its bounds."""
     shape, inner_marks = _unwrapped(annotation)
     marks = [*outer_marks, *inner_marks]
     if marked := next(filter(None, map(_marked, marks)), ""):

@@ -172,6 +172,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """File and environment come already joined: a fault must be able to say which of the two it is in."""
+        """File and environment come already joined: an error must name which of the two it is in."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)

@@ -46,7 +46,7 @@ def syntax_problem(text: str, line: int, column: int, problem: str) -> str:
 
 
 def _shown_line(lines: list[str], index: int) -> str:
-    """The line in quotes, tabs made visible; "" where it has no key that says what it is. Its value is left out where
+    """The line in quotes, tabs made visible; "" where it has no key that names it. Its value is left out where
     the line, or a section that it may belong to, sounds secret."""
     broken = lines[index] if index < len(lines) else ""
     match = _KEY_LINE.match(broken)

@@ -32,7 +32,7 @@ def _header_problems(key: str, headers: Mapping[str, HeaderSettings]) -> Found:
             yield path, f"the same header as '{seen[name.lower()]}'"
         seen[name.lower()] = name
         if header.plain and (text.SECRET_HEADER.search(name) or text.SECRET_VALUE.match(header.plain)):
-            yield path, "a secret must not stand here; write {env: VARIABLE} or {file: PATH}"
+            yield path, "a secret must not be written here; write {env: VARIABLE} or {file: PATH}"
 
 
 def _tls(target: TargetSettings) -> Found:

@@ -1,4 +1,4 @@
-"""What a user may say of a target: its url, headers and TLS. What holds between keys is in `checks`."""
+"""What a user may configure of a target: its url, headers and TLS. What holds between keys is in `checks`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HeaderSettings(Section):
 
     @property
     def plain(self) -> str:
-        """The value where it stands in the configuration itself."""
+        """The value where it is in the configuration itself."""
         return self._plain
 
     @model_validator(mode="wrap")
@@ -64,7 +64,7 @@ def _truth_as_text(given: object) -> object:
 
 
 class TlsSettings(Section):
-    """How a TLS server is verified, and who we say we are."""
+    """How a TLS server is verified, and the client certificate to present."""
 
     ca_file: PathText = Field(default="", description="PEM file of the authorities to trust; the system's by default.")
     cert_file: PathText = Field(default="", description="PEM or DER file of our own certificate; needs `key_file`.")
@@ -156,7 +156,7 @@ class TargetSettings(Section):
     resolve: Literal["pin", "sweep", "connection"] = Field(
         default="sweep",
         description="When the url's host is turned into an address: once for the daemon's life (`pin`), once a sweep, "
-        "or anew at each `connection`, all addresses in turn.",
+        "or again at each `connection`, all addresses in turn.",
     )
     streams_per_connection: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
         default=32, description="gRPC: how many requests share one connection. Over HTTP each has its own."
@@ -175,7 +175,7 @@ class TargetSettings(Section):
     )
     discover: DiscoverSettings | None = Field(
         default=None,
-        description="Makes this a pattern for many targets: `url` says scheme, path and default port, and its host is "
+        description="Makes this a pattern for many targets: `url` has scheme, path and default port, its host is "
         "also that of `metrics_url` which each of them has for its own.",
     )
     server_directory: PathText = Field(
@@ -188,7 +188,7 @@ class TargetSettings(Section):
     )
     management_url: Annotated[StrictStr, AfterValidator(text.web_page)] | None = Field(
         default=None,
-        description="TorchServe: its management endpoint, as `http://host:8081`, which tells whether a model has "
+        description="TorchServe: its management endpoint, as `http://host:8081`, which shows whether a model has "
         "workers.",
     )
     management_headers: dict[str, HeaderSettings] = Field(

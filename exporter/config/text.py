@@ -41,7 +41,7 @@ _COUNTED_TOKENS = frozenset(
 )
 """Keys of ours that are of a language model's tokens: nothing secret."""
 SECRET_SECTIONS = frozenset({"headers", "management_headers", "parameters", "string_data", "system", "template"})
-"""Keys below which values are never shown: what stands there, or is wrong there, may be a secret."""
+"""Keys below which values are never shown: what is there, or is wrong there, may be a secret."""
 KEY_FILE = "key_file"
 """A key of ours that names a file: what is wrong there may be the file's content, and is not shown."""
 SECRET_VALUE = re.compile(r"(bearer|basic) ", re.IGNORECASE)
@@ -84,14 +84,14 @@ def name(given: str) -> str:
 
 
 def label_value(given: str) -> str:
-    """A label value: short, printable, without blanks at its ends that nobody would see."""
+    """A label value: short, printable, without blanks at its ends that are not visible."""
     if len(given) > MAX_LABEL_LENGTH or not given.isprintable() or given != given.strip():
         raise ValueError(f"must be at most {MAX_LABEL_LENGTH} printable characters, without blanks at its ends")
     return given
 
 
 def filled_label_value(given: str) -> str:
-    """A label value that says something."""
+    """A label value that is not empty."""
     if not given:
         raise ValueError("must not be empty")
     return label_value(given)
@@ -118,7 +118,7 @@ def header_name(given: str) -> str:
 
 
 def header_value(given: str) -> str:
-    """A header's value, or the part that stands before a secret."""
+    """A header's value, or the part before a secret."""
     if not (given.isascii() and given.isprintable()):
         raise ValueError("must be printable ASCII characters")
     return given
@@ -127,7 +127,7 @@ def header_value(given: str) -> str:
 def path_text(given: str) -> str:
     """A file's path as text; not what is in the file, which may be a secret."""
     if _CONTENT.search(given):
-        raise ValueError("must be a path, without control characters; what is in the file does not stand here")
+        raise ValueError("must be a path, without control characters; the file's content does not belong here")
     return given
 
 

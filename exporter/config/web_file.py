@@ -105,7 +105,7 @@ class TlsServerSettings(Section):
 
 
 class HttpServerSettings(Section):
-    """Headers of every answer. We serve HTTP/1.1 alone, which `http2` does not change."""
+    """Headers of every response. We serve HTTP/1.1 alone, which `http2` does not change."""
 
     http2: StrictBool = True
     headers: dict[Annotated[StrictStr, _one_of(HEADERS)], Annotated[StrictStr, AfterValidator(text.header_value)]] = (

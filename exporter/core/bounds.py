@@ -70,7 +70,7 @@ HEADER_FRAMES = bound(64, "", "frames of a block of headers", "the connection fa
 HTTP2_FRAME = bound(1 << 20, "bytes", "an HTTP/2 frame", "the connection fails")
 SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fails")
 SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
-HTTP2_ACKNOWLEDGEMENTS = bound(1000, "", "PING and SETTINGS while our answers are not read", "the connection fails")
+HTTP2_ACKNOWLEDGEMENTS = bound(1000, "", "PING and SETTINGS while our responses are not read", "the connection fails")
 
 # --- what is sent, whose sizes a server's metadata gives --------------------------------------------------------------
 REQUEST_BYTES = bound(1 << 30, "bytes", "generated tensors of a request, on the wire or in memory", "`bad_input`")
@@ -99,10 +99,13 @@ SEGMENT_BYTES = bound(
     64 << 20,
     "bytes",
     "a file of the archive, or a sixteenth of `archive.max_size`",
-    "the day's rows go on in the next one; the oldest go, today's too, once the archive is over `archive.max_size`",
+    "the day's rows continue in the next one; the oldest go, today's too, once the archive is over `archive.max_size`",
 )
 SERIES_BYTES = bound(
-    512, "bytes", "a line of the metrics page, on average", "it takes the room of several series of `limits.max_series`"
+    512,
+    "bytes",
+    "a line of the metrics page, on average",
+    "it counts as several series of `limits.max_series`",
 )
 
 

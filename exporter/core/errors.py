@@ -15,31 +15,31 @@ class TritonCanaryError(Exception):
 
 
 class ConfigError(TritonCanaryError):
-    """What a user wrote cannot be used. Holds every fault found, not the first."""
+    """What a user wrote cannot be used. Holds every error found, not the first."""
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class InputError(TritonCanaryError):
-    """The input asked for does not fit the model; each fault names the place, the tensor, what was expected and what
+    """The input asked for does not fit the model; each error names the place, the tensor, what was expected and what
     was found. `more` is how many further ones are only counted."""
 
-    def __init__(self, *faults: str, more: int = 0) -> None:
-        self.faults = faults
+    def __init__(self, *problems: str, more: int = 0) -> None:
+        self.problems = problems
         self.more = more
         super().__init__("; ".join(self.lines))
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All faults, and the number of those that are only counted."""
-        return (*self.faults, *((f"and {self.more} more",) if self.more else ()))
+        """All errors, and the number of those that are only counted."""
+        return (*self.problems, *((f"and {self.more} more",) if self.more else ()))
 
     def first(self, shown: int) -> str:
-        """The first faults as one text, with the number of the others."""
-        hidden = len(self.faults) - shown
-        return str(InputError(*self.faults[:shown], more=self.more + max(hidden, 0)))
+        """The first errors as one text, with the number of the others."""
+        hidden = len(self.problems) - shown
+        return str(InputError(*self.problems[:shown], more=self.more + max(hidden, 0)))
 
 
 class ProtocolError(TritonCanaryError):
@@ -47,7 +47,7 @@ class ProtocolError(TritonCanaryError):
 
 
 class TransportError(TritonCanaryError):
-    """A connection could not be made or was lost; says under which outcome that counts."""
+    """A connection could not be made or was lost; has the outcome as which it counts."""
 
     def __init__(self, outcome: Outcome, text: str) -> None:
         super().__init__(text)
@@ -55,19 +55,19 @@ class TransportError(TritonCanaryError):
 
 
 class PreflightError(TritonCanaryError):
-    """The server or the model is not fit to be measured; says under which reason the sweep fails, and what status the
+    """The server or the model is not fit to be measured; has the reason for which the sweep fails, and what status the
     server gave, by HTTP's number or gRPC's name, if it gave one. `faults` are those of input, one by one, where the
     text has only the first of them."""
 
-    def __init__(self, reason: Reason, text: str, status: str = "", faults: tuple[str, ...] = ()) -> None:
+    def __init__(self, reason: Reason, text: str, status: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(text)
         self.reason = reason
         self.status = status
-        self.faults = faults
+        self.problems = problems
 
 
 class WorkerLostError(TritonCanaryError):
-    """The worker process ended, or had to be ended, before it gave its answer."""
+    """The worker process ended, or had to be ended, before it sent its result."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)

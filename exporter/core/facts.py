@@ -1,4 +1,4 @@
-"""What the server says: of its model, of what it did, and of the hardware under it.
+"""What the server reports: of its model, of what it did, and of the hardware under it.
 
 The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds on the monotonic clock.
 """
@@ -35,14 +35,14 @@ class ModelKey:
 
     @classmethod
     def parse(cls, text: str) -> ModelKey:
-        """MODEL or MODEL:VERSION. Versions are numbers: what else stands behind a colon is of the name."""
+        """MODEL or MODEL:VERSION. Versions are numbers: anything else behind a colon belongs to the name."""
         name, colon, version = text.rpartition(":")
         return cls(name, version) if colon and name and version.isdecimal() else cls(text)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What preflight learned of the model. `version` is the version that will answer, "" where nobody says;
+    """What preflight learned of the model. `version` is the version that will serve, "" where it is not reported;
     `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
     load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
     `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
@@ -106,8 +106,9 @@ class BatchStat:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """Cumulative statistics of one version of one model, or the difference of two such. None: the server does not tell
-    it. Pages that count requests tell neither how many inferences were in them nor how many executions were made."""
+    """Cumulative statistics of one version of one model, or the difference of two such. None: the server does not
+    report it. Pages that count requests report neither how many inferences were in them nor how many executions were
+    made."""
 
     name: str
     version: str
@@ -127,19 +128,19 @@ class ModelStatistics:
 
     @property
     def requests(self) -> int:
-        """Those that the server counted: answered ones, and failed ones where it tells them."""
+        """Those that the server counted: successful ones, and failed ones where it reports them."""
         return self.success.count + (self.fail.count if self.fail else 0)
 
     @property
     def reports_compute(self) -> bool:
-        """Whether the server tells what is inside of a request's time: not all do, and then there is no 0 to show."""
+        """Whether the server reports the parts of a request's time. Not all do; a missing part is absent, never 0."""
         parts = (self.compute_input, self.compute_infer, self.compute_output, self.cache_hit, self.cache_miss)
         return any(part.count or part.ns for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """What the server said at one moment: asked at `asked_ns`, answered at `received_ns` (monotonic)."""
+    """What the server reported at one moment: asked at `asked_ns`, received at `received_ns` (monotonic)."""
 
     asked_ns: int
     received_ns: int
@@ -147,7 +148,7 @@ class ServerSnapshot:
 
 
 class GpuSource(enum.StrEnum):
-    """Who tells of a GPU. Closed: a label value."""
+    """The source of a GPU's figures. Closed: a label value."""
 
     TRITON = "triton"
     DCGM = "dcgm"
@@ -156,7 +157,7 @@ class GpuSource(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One GPU, or one MIG instance, at one moment. None: the source does not tell it. `energy_joules` is cumulative.
+    """One GPU, or one MIG instance, at one moment. None: the source does not report it. `energy_joules` is cumulative.
     `throttle_reasons` are those that held at that moment."""
 
     uuid: str
@@ -173,7 +174,7 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """What a metrics page, or the driver, said at one moment (`at_ns`, monotonic, the middle of asking).
+    """What a metrics page, or the driver, reported at one moment (`at_ns`, monotonic, the middle of asking).
 
     `gauges` are figures of that moment and `counters` cumulative ones, both by our names and in base units, of the
     model alone where they are a model's. With an `error` there is nothing else. `from_page` is false for the driver's.

@@ -1,7 +1,7 @@
 """The service kinds by what is known of them without asking: endpoints, pages, what each has and has not. Pure.
 
 The configuration refuses by this table, and so do the kinds' own modules in `services`, for programs that do without a
-configuration. Nothing here says how such a server is asked.
+configuration. Nothing here knows how such a server is called.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Kind:
 
     `ports` are where its endpoints are by default, by scheme; those of other schemes it has not, and without any
     nothing is sent. `metrics_page` is where a server's page is by default: port and path. `requires` are the keys that
-    a target of this kind must have, each with what an error says without it. `own` are the keys of targets and probes
-    that mean something for this kind (and for others that name them too). `lacks` are keys of both that mean nothing
-    for it, each with what an error says, where `{kind}` stands for the kind and `{given}` for what was given.
+    a target of this kind must have, each with the error's text where it is missing. `own` are the keys of targets and
+    probes that mean something for this kind (and for others that name them too). `lacks` are keys of both that mean
+    nothing for it, each with the error's text, where `{kind}` stands for the kind and `{given}` for what was given.
     `families` are those of its metrics page, for kinds whose servers have no statistics call.
     """
 
@@ -106,7 +106,7 @@ KINDS: Final[dict[str, Kind]] = {
         own=frozenset({"input.datatypes"}),
         lacks={
             **PLAIN,
-            "input.batch_size": "found {given}: the Open Inference Protocol tells no batch dimension; give whole "
+            "input.batch_size": "found {given}: the Open Inference Protocol has no batch dimension; give whole "
             "shapes in input.shapes, and batch_size 1",
         },
         families={
@@ -183,7 +183,7 @@ KINDS: Final[dict[str, Kind]] = {
         takes_prompts=True,
     ),
 }
-"""By the names that targets bear; `services.SERVICES` says of each what makes its service. https stands for a proxy:
+"""By the names that targets bear; `services.SERVICES` has what makes each one's service. https stands for a proxy:
 Triton's HTTP endpoint, for one, has no TLS."""
 
 

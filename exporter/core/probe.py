@@ -1,4 +1,4 @@
-"""What to measure: a probe and all that belongs to it, as the configuration or a command line said it.
+"""What to measure: a probe and all that belongs to it, as set by the configuration or a command line.
 
 The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
 """
@@ -23,7 +23,7 @@ class Mode(enum.StrEnum):
 
     @property
     def is_open_loop(self) -> bool:
-        """Whether the clock says when requests are due, and not the responses to those before."""
+        """Whether the clock decides when requests are due, not the responses to earlier ones."""
         return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
 
 
@@ -35,7 +35,7 @@ class Distribution(enum.StrEnum):
 
 
 class OverloadPolicy(enum.StrEnum):
-    """What a server that says it is overloaded (429, 503, RESOURCE_EXHAUSTED) gets: the same load and a count of its
+    """What a server that reports overload (429, 503, RESOURCE_EXHAUSTED) gets: the same load and a count of its
     refusals, or a pause as long as it asks for, or longer each time."""
 
     COUNT = "count"
@@ -96,13 +96,13 @@ MAX_REQUEST_RATE = 1_000_000.0
 
 COUNT_WINDOW_LIMIT = 12
 """A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
-minute by default, so that a server which answers no more holds up nobody for long."""
+minute by default, so that a server that stops responding delays no other probe for long."""
 
 MAX_COMPOSING_MODELS = 16
 """Of one probe, named or found: a cap on series, and on what is asked for at each window's edge."""
 
 MAX_SEARCH_LEVELS = 64
-"""The most levels that a search with an open end visits: it must not go on for ever."""
+"""The most levels that a search with an open end visits: it must end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class MeasurementOptions:
     `max_windows`.
 
     Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
-    none) a level sends exactly so many and is measured in one window. Measuring begins once the load went on for
+    none) a level sends exactly so many and is measured in one window. Measuring begins once the load has run for
     `warm_up_ns` and `warm_up_requests` have ended. The whole sweep is run `repeats` times.
 
     A level keeps `latency_threshold_ns` (0: there is none) where the figure that stability is judged by is within it,
@@ -197,7 +197,7 @@ class InputOptions:
     string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
     `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
     unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
-    the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not tell them;
+    the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not report them;
     `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's.
     `optional_inputs` (send, omit) are the model's optional ones in generated data."""
 
@@ -228,11 +228,12 @@ DEFAULT_INPUT = InputOptions()
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What answers are held against: the outputs expected in the data, or those of a reference model, which is asked
+    """What responses are compared with: the outputs expected in the data, or those of a reference model, which is asked
     once for each input (`reference_version` "" is the server's choice).
 
     A number is as expected if it differs by at most `absolute` + `relative` x its expected value. None for both: by
-    nothing at all where the data says what is expected; a reference model is then only compared, and no answer wrong.
+    nothing at all where the data has the expected outputs; a reference model is then only compared, and no response
+    wrong.
     """
 
     reference_model: str = ""
@@ -270,11 +271,11 @@ DEFAULT_MAX_TOKENS = 250_000
 class StopRules:
     """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
     than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
-    answers, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload` says
-    what an overloaded server gets. A ratio of 1 lets everything fail.
+    responses, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload`
+    states what an overloaded server gets. A ratio of 1 lets everything fail.
 
-    A level also ends once `error_min_requests` more ok answers took longer than `max_latency_ns` than did not, and once
-    the server's queue of the model has grown at `pending_growth` readings in a row. 0 switches either off."""
+    A level also ends once `error_min_requests` more ok responses took longer than `max_latency_ns` than did not, and
+    once the server's queue of the model has grown at `pending_growth` readings in a row. 0 switches either off."""
 
     max_in_flight: int = 256
     max_requests: int = 1_000_000
@@ -336,7 +337,7 @@ class Schedule:
 
 
 class Signal(enum.StrEnum):
-    """A figure of a level that is held against a baseline."""
+    """A figure of a level that is compared with a baseline."""
 
     LATENCY_P50 = "latency_p50"
     LATENCY_P99 = "latency_p99"
@@ -362,7 +363,7 @@ _OF_ALL = frozenset({Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT})
 
 
 def signals_of(target: Target) -> tuple[Signal, ...]:
-    """What is held against baselines of a target's levels."""
+    """What is compared with baselines of a target's levels."""
     return tuple(signal for signal in Signal if target.takes_prompts or not signal.is_of_tokens)
 
 
@@ -440,7 +441,7 @@ class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
     `parent` is as a target's. `workers` processes share the load of each level. With a `search`, `levels` are its
     declared start and end; without one, all that are run. `composing_models` are called by the model in ways that its
-    configuration does not tell; those of an ensemble are found without being named. `streaming` sends over gRPC's
+    configuration does not report; those of an ensemble are found without being named. `streaming` sends over gRPC's
     bidirectional stream."""
 
     name: str

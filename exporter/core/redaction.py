@@ -1,4 +1,4 @@
-"""Keeps the secrets that this process sends out of what it tells: a server may say them back in the text of an error.
+"""Keeps the secrets that this process sends out of what it reports: a server may repeat them in an error's text.
 
 Owns the list of secrets read, and how they are found in a text. A secret comes to it when it is read; texts come where
 they leave a worker, where a sweep's result is made, and with each line of the log.
@@ -22,7 +22,7 @@ _pattern: re.Pattern[str] | None = None
 
 def remember_secret(value: str) -> None:
     """From now on this value, and each word of it but the first of several (a scheme, as `Bearer`), is hidden. Of very
-    many the oldest are forgotten: values that are read anew at each use are rotated, and the old ones worthless."""
+    many the oldest are forgotten: values that are read again at each use are rotated, and the old ones worthless."""
     global _pattern  # noqa: PLW0603 - what a process has read is the process's
     parts = value.split()
     for word in (value, *(parts[1:] if len(parts) > 1 else parts)):

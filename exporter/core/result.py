@@ -66,7 +66,7 @@ class Repeat:
 class GpuFigures:
     """One GPU, or one MIG instance, over the judged windows, by perf_analyzer's aggregation: utilization, power and
     clock are means, used memory and temperature the largest, total memory the first. `energy_joules` is what it took
-    from the first reading to the last; `throttled` the part of the readings by reason. None: not told."""
+    from the first reading to the last; `throttled` the part of the readings by reason. None: not reported."""
 
     uuid: str
     source: GpuSource
@@ -82,10 +82,10 @@ class GpuFigures:
 
 @dataclass(frozen=True, slots=True)
 class ServerMetrics:
-    """The server's metrics page over the judged windows. None: the page does not tell it.
+    """The server's metrics page over the judged windows. None: the page does not report it.
 
-    `up` says whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
-    counters a second (seconds of a duration a second), `gauges` what else the page tells, both by our names.
+    `up` is whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
+    counters a second (seconds of a duration a second), `gauges` what else the page has, both by our names.
     """
 
     readings: int
@@ -144,22 +144,23 @@ class TokenFigures:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one level showed: the merged judged windows, as the client saw them, joined with what the server said.
+    """What one level showed: the merged judged windows, as the client saw them, joined with what the server reported.
 
     `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
     their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
     latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
     `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them,
-    `composing` those of the models that an ensemble is made of; `server_note` says why a figure of the server's is
+    `composing` those of the models that an ensemble is made of; `server_note` is why a figure of the server's is
     missing that others would expect.
 
-    `threshold_met` says whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
+    `threshold_met` is whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
     none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
     times, all figures are of the judged windows of all `repeats` together (requests are pooled, percentiles are never
     averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
 
-    `validated` answers were held against what is expected, None where nothing is; `output_error` says how far they were
-    from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no time.
+    `validated` responses were compared with what is expected, None where nothing is; `output_error` is how far they
+    were from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no
+    time.
 
     `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
     ended with an ok request, None where the probe sends none. `first_response` is from
@@ -268,7 +269,7 @@ class SignalVerdict:
     """One signal of a level, compared with its baseline.
 
     `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
-    says of each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` says
+    has for each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` has
     why, `reason` in a word. `limits` is, by tier, the ratio above which a sweep is bad; `counts` is (bad sweeps, of so
     many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is
     the served version over the accepted one, None where that is the one served. `modes` are both values of a signal
@@ -298,7 +299,7 @@ class VerdictChange(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerdictEvent:
-    """Something that changed with this sweep; `signal` and `tier` are of a regression, `text` says more."""
+    """Something that changed with this sweep; `signal` and `tier` are of a regression, `text` has details."""
 
     change: VerdictChange
     text: str = ""
@@ -320,7 +321,7 @@ class LevelChange:
 
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
-    """What the baseline says of a level of one sweep. `components_ns` is the change of each component of the mean
+    """The baseline's verdicts on a level of one sweep. `components_ns` is the change of each component of the mean
     latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet. From
     a `provisional` baseline no page is raised. `events` are what changed with this sweep. `last_change` is the latest
     change point of p50, which no verdict depends on."""
@@ -365,7 +366,7 @@ class SweepResult:
 
     @property
     def usable(self) -> bool:
-        """Whether the sweep gave usable data: what `up` says. A sweep that ran out of its own budget did, for the
+        """Whether the sweep gave usable data: what `up` exports. A sweep that ran out of its own budget did, for the
         levels that it came to."""
         if self.reason in (Reason.REQUEST_BUDGET, Reason.TOKEN_BUDGET, Reason.TIME_BUDGET):
             return any(measurement.latency for measurement in self.measurements)
@@ -409,7 +410,7 @@ class TokenWindowCounts:
     output: int
     cached: int
     spent: int
-    """What a budget counts: prompts' and responses' tokens, and the events of responses that nobody counted."""
+    """What a budget counts: prompts' and responses' tokens, and the events of responses without a token count."""
     first_token_buckets: tuple[int, ...]
     first_token_sum_ns: int
     per_output_token_buckets: tuple[int, ...]

@@ -35,9 +35,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """How a TLS server is verified, and who we say we are. Paths are PEM files (of our own certificate and key also
-    DER); "" takes the system's CAs. `verify` is the chain of the server's certificate, `verify_host` the name in it,
-    which nobody checks without the chain."""
+    """How a TLS server is verified, and the client certificate to present. Paths are PEM files (of our own certificate
+    and key also DER); "" takes the system's CAs. `verify` is the chain of the server's certificate, `verify_host` the
+    name in it, which is not checked without the chain."""
 
     ca_file: str = ""
     cert_file: str = ""
@@ -62,7 +62,7 @@ class Target:
 
     `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
     where `resolve` leaves it to each connection. `parent` is the name under which it was configured, where discovery
-    made it; "" for one that stands in the configuration itself.
+    made it; "" for one that is in the configuration itself.
     """
 
     name: str

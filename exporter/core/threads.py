@@ -1,6 +1,6 @@
 """Threads for blocking work, by purpose: what hangs in one pool holds up no other, and no exit.
 
-asyncio's own pool is one for everything: a few look-ups of names that nobody answers, and the figures of every sweep
+asyncio's own pool is one for everything: a few name look-ups without a response, and the figures of every sweep
 wait behind them, with each request of theirs.
 """
 

@@ -36,7 +36,7 @@ def clean_name(name: str, limit: int = NAME) -> str:
 
 
 def is_clean_name(name: str, limit: int = NAME) -> bool:
-    """Whether a name can stand as it is."""
+    """Whether a name can be shown unchanged."""
     return 0 < len(name) <= limit and name.isprintable()
 
 

@@ -1,4 +1,4 @@
-"""What the client saw, in one measurement interval: each request, its own health, the answers that it checked.
+"""What the client saw, in one measurement interval: each request, its own health, the responses that it checked.
 
 The types are frozen, and can be pickled, since they cross the border from the worker process. A name carries its
 unit: `_ns` is integer nanoseconds on the monotonic clock.
@@ -22,7 +22,7 @@ class RecordColumns:
     """The requests that ended in one window, one row each, as parallel arrays.
 
     `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
-    byte of the answer) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
+    byte of the response) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
     `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
     `sequence_end` is 1 for the last request of a sequence.
 
@@ -32,7 +32,7 @@ class RecordColumns:
 
     The last five have one entry a row where the target takes prompts, or else are empty. `opened_ns` is when the first
     event of a response's stream came, 0 where none did; `first_ns` is then the first event with content, and
-    `response_ns` are all of those. Tokens are -1 where nobody counted them; `cached_tokens` are those of the prompt
+    `response_ns` are all of those. Tokens are -1 where they were not counted; `cached_tokens` are those of the prompt
     that the server had. `early_ends` is 1 where it ended before the tokens that were asked for.
     """
 
@@ -103,7 +103,7 @@ class ClientHealth:
 
 @dataclass(frozen=True, slots=True)
 class OutputError:
-    """How far the numbers of answers were from the expected ones: the largest absolute and relative difference (where
+    """How far the numbers of responses were from the expected ones: the largest absolute and relative difference (where
     the expected number is not 0), and the sums of squares of expected numbers and of differences."""
 
     absolute: float = 0.0
@@ -129,8 +129,8 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers that were held against what is expected of them, and the first difference in words. `unchecked` are those
-    for which there was no time."""
+    """Responses that were compared with what is expected of them, and the first difference in words. `unchecked` are
+    those for which there was no time."""
 
     responses: int = 0
     wrong: int = 0
@@ -165,7 +165,7 @@ class Window:
     than at its start, `in_flight` those that the server may have at its end.
     `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
     are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
-    window's start to that at its end, both included. `checked` is None where answers are not validated.
+    window's start to that at its end, both included. `checked` is None where responses are not validated.
     """
 
     index: int

@@ -169,8 +169,8 @@ class Daemon:
             await self._drain()
 
     async def _drain(self) -> None:
-        """No new sweeps, the running ones cancelled, what is known written, the doors closed: in this order, so that
-        the last sweep's result is on the page and in the archive before they go."""
+        """No new sweeps, the running ones cancelled, what is known written, the endpoints closed: in this order, so
+        that the last sweep's result is on the page and in the archive before they go."""
         started_s = time.monotonic()
         timeout_s = self._settings.limits.shutdown_timeout_ns / NS
         self._ready = False
@@ -197,7 +197,7 @@ class Daemon:
         return await read_source(source, self._pool.ready_models)
 
     def _claim_data(self) -> None:
-        """Says at once if another daemon has the data directory; what is written there is tried anew each time."""
+        """Logs at once if another daemon has the data directory; what is written there is tried again each time."""
         try:
             self._lock.acquire()
             for folder in (self._data, self._data / "baselines"):

@@ -26,7 +26,7 @@ _log = logging.getLogger("exporter.on_demand")
 
 _WINDOW_PART = 0.4
 _WARM_UP_PART = 0.1
-"""Of the time that there is. The rest is for the preflight, the connections, and the last answers."""
+"""Of the time that there is. The rest is for the preflight, the connections, and the last responses."""
 
 
 def shortened(probe: Probe, seconds: float) -> Probe:

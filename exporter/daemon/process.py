@@ -1,4 +1,4 @@
-"""The daemon's own process: how many files it may open, and what becomes of errors that nobody awaits.
+"""The daemon's own process: how many files it may open, and what becomes of errors in tasks that are not awaited.
 
 A process without a file left can accept no client: asyncio reports that once for each client that waits, hundreds of
 tracebacks a second.

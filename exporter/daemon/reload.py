@@ -29,7 +29,7 @@ WATCH_SECONDS = 1.0
 """How often the file is looked at. A change is taken once it was the same at two looks: a file that is still being
 written, or swapped again and again, is left to settle."""
 
-_SHOWN_FAULTS = 5
+_SHOWN_PROBLEMS = 5
 _HASH_DIGITS = 12
 _NEED_RESTART = ("data_directory", "archive", "web", "limits")
 """What is built once, at the start."""
@@ -67,8 +67,8 @@ class ProbeSet:
 
         Probes are known by target and name. One that is equal to what it was keeps its slots, its running sweep, its
         place in line, its results and its counters. A changed one keeps results and counters as far as the board's
-        `configure` says, and its slots unless its schedule changed. The series of a removed one are gone with the next
-        scrape."""
+        `configure` sets, and its slots unless its schedule changed. The series of a removed one are gone with the
+        next scrape."""
         new = {probe_key(probe): probe for probe in probes}
         have = self._probes
         kept = have.keys() & new.keys()
@@ -118,7 +118,7 @@ class Reloader:
     """Holds the last good configuration, and takes a new one when asked to or when the file changes.
 
     `take` makes the daemon run what was loaded; it is called on the loop, and only with what was found good: a bad file
-    changes nothing but what `error` says.
+    changes nothing but `error`.
     """
 
     def __init__(self, path: Path, loaded: Loaded, probes_of: ProbesOf, take: Callable[[Loaded], object]) -> None:
@@ -166,7 +166,7 @@ class Reloader:
         return tuple(key for key in _NEED_RESTART if started[key] != now[key])
 
     async def reload(self, why: str) -> ConfigError | None:
-        """Reads the file and takes it, if it is good; else says what is wrong, and all stays as it was."""
+        """Reads the file and takes it, if it is good; else returns what is wrong, and all stays as it was."""
         async with self._lock:
             before = self.restart_keys
             try:
@@ -175,7 +175,8 @@ class Reloader:
             except ConfigError as error:
                 self.error = error
                 _log.error(
-                    "configuration not reloaded", extra=fields(why=why, faults=len(error.faults), error=summary(error))
+                    "configuration not reloaded",
+                    extra=fields(why=why, problems=len(error.problems), error=summary(error)),
                 )
                 return error
             self._loaded, self._attempted = loaded, loaded.hash
@@ -193,7 +194,7 @@ class Reloader:
             self._take(self._loaded)
 
     async def watch(self, seconds: float = WATCH_SECONDS) -> None:
-        """Reloads when what the file holds has changed; runs until it is cancelled. The path is followed anew at each
+        """Reloads when what the file holds has changed; runs until it is cancelled. The path is followed again at each
         look, so that a link may be pointed elsewhere."""
         seen = self._attempted
         while True:
@@ -225,9 +226,9 @@ def _built_once(settings: Settings) -> dict[str, object]:
 
 
 def summary(error: ConfigError) -> str:
-    """The first faults on one line, and how many more there are."""
-    more = len(error.faults) - _SHOWN_FAULTS
-    return "; ".join([*error.faults[:_SHOWN_FAULTS], *([f"and {more} more"] if more > 0 else [])])
+    """The first errors on one line, and how many more there are."""
+    more = len(error.problems) - _SHOWN_PROBLEMS
+    return "; ".join([*error.problems[:_SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _digest(data: bytes) -> str:

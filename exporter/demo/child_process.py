@@ -40,7 +40,7 @@ class KeptProcess:
         assert self._keeper.stdout is not None
         line = self._keeper.stdout.readline()
         self.pid = int(line) if line else None
-        """The process itself; None if it could not be started: the log says why."""
+        """The process itself; None if it could not be started: the log has the reason."""
 
     @property
     def running(self) -> bool:

@@ -44,7 +44,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Sequence[str] = DAEMON) -> ExitCode:
     """Runs the demo until SIGINT, SIGTERM or SIGHUP; returns the exit code: 0 after one of these, 1 if something could
-    not start or ended by itself, which is then said. Must be called in the main thread.
+    not start or ended by itself, which is then reported. Must be called in the main thread.
 
     `listen` is host:port of the daemon's web side; by default 9787 on the loopback, or a free port if that is taken.
     What it writes goes to `data_directory`, by default a temporary folder that is removed at the end. `daemon` is the
@@ -70,11 +70,11 @@ def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Se
 
 
 class _DemoError(TritonCanaryError):
-    """The daemon or Triton ended by itself, or the daemon never answered."""
+    """The daemon or Triton ended by itself, or the daemon never responded."""
 
 
 class _Demo:
-    """The two processes of a demo and what is told about them."""
+    """The two processes of a demo and the text about them."""
 
     def __init__(self, console: Console, folder: Path, listen: str) -> None:
         self._console = console
@@ -99,7 +99,7 @@ class _Demo:
             raise _DemoError(f"The daemon was not ready within {READY_SECONDS:g} s. {self._log_end('daemon.log')}")
 
     def show_first_sweeps(self) -> None:
-        """Tells each probe's first sweep as it lands; then all of them in a table, and where to look."""
+        """Reports each probe's first sweep as it lands; then all of them in a table, and where to look."""
         self._notify(f"waiting for the first sweeps; status page: http://{self._listen}/")
         shown: set[str] = set()
         latest: list[ProbeJson] = []
@@ -133,7 +133,7 @@ class _Demo:
             self._daemon.wait()
 
     def _statuses(self, seconds: float, *, until_all_landed: bool = False) -> Iterator[list[ProbeJson] | None]:
-        """The daemon's answers, None for none, until it is ready or all first sweeps have landed, or time is up."""
+        """The daemon's status, None for none, until it is ready or all first sweeps have landed, or time is up."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._check_alive()

@@ -1,6 +1,6 @@
 """Keeps one process and everything that it starts: `keeper.py GRACE_SECONDS SHM_PREFIX COMMAND…`, run as a script.
 
-It says the process's pid on its standard output and then waits. When its own standard input ends, because the owner
+It prints the process's pid on its standard output and then waits. When its own standard input ends, because the owner
 closed it or was killed, it ends the process: SIGTERM, and after the grace SIGKILL. When the process has ended, by
 itself or not, it kills all descendants that are left, waits for every one of them, removes the shared memory regions
 whose name begins with SHM_PREFIX (if it is not ""), and ends with the process's status: 128 + signal if it was killed.

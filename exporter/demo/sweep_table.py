@@ -34,7 +34,7 @@ class ProbeJson(TypedDict):
 
 
 def fetch_probes(listen: str) -> list[ProbeJson] | None:
-    """The probes' state from the daemon at `listen`; None while it does not answer or is not ready."""
+    """The probes' state from the daemon at `listen`; None while it does not respond or is not ready."""
     # Not urllib: a proxy of the user's environment has no part in this.
     connection = http.client.HTTPConnection(listen, timeout=2)
     try:

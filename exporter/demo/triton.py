@@ -30,7 +30,7 @@ LOG_LINES_SHOWN = 15
 SHM_BYTES = 1 << 20
 """Of shared memory for each Python model at its start; grows by itself as far as its tensors need it."""
 PORT_TAKEN = "already in use"
-"""What the server's log says, for each of its endpoints, when another process listens on the port."""
+"""What the server's log has, for each of its endpoints, when another process listens on the port."""
 
 
 class EmbeddedTriton:
@@ -184,7 +184,7 @@ class EmbeddedTriton:
             connection.close()
 
     def _owns_ports(self) -> bool:
-        """Whether it is our server that listens: on a port taken in between, another one may have answered."""
+        """Whether it is our server that listens: on a port taken in between, another one may have responded."""
         ours = set()
         for descriptor in Path(f"/proc/{self.pid}/fd").glob("*"):
             with contextlib.suppress(FileNotFoundError):  # closed since it was listed

@@ -164,7 +164,7 @@ def link_libpython(environment: TritonEnvironment, libpython: Path) -> None:
 
 
 def _run_with_progress(command: list[str], progress: Progress) -> None:
-    """Runs a command, telling its milestones; raises EmbeddedTritonError with its last lines if it fails."""
+    """Runs a command, reporting its milestones; raises EmbeddedTritonError with its last lines if it fails."""
     last_lines: deque[str] = deque(maxlen=PIP_LINES_KEPT)
     variables = _without_python_variables()
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Follows all sources: reads each at its interval, keeps the last good list, and tells when a list has changed.
+"""Follows all sources: reads each at its interval, keeps the last good list, and signals when a list has changed.
 
 It must not know how a source is read, nor what probes do.
 """
@@ -29,7 +29,7 @@ _log = logging.getLogger("exporter.discovery")
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What a source said last that was good (None: nothing yet), and why it does not say it now."""
+    """A source's last good list (None: none yet), and why it has none now."""
 
     found: Response | None = None
     error: str = ""
@@ -38,7 +38,7 @@ class SourceState:
 class Discovery:
     """Holds the lists. Its methods belong to the event loop's thread, but `probes_of`, which any may call.
 
-    `on_change` is called when the probes may have become others. `measured` says of a group whether it is this
+    `on_change` is called when the probes may have become others. `measured` decides for a group whether it is this
     daemon's: the cap is over what is its own, since another daemon has another history, and would leave out others."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Discovery:
 
     def probes_of(self, settings: Settings) -> tuple[Probe, ...]:
         """The probes of these settings that are measured here, with what is known by now. Their sources are followed
-        from now on, in the place of those of the settings before. Answers at once."""
+        from now on, in the place of those of the settings before. Returns at once."""
         states = dict(self._states)
         expanded = expand(settings, _addresses(states), _models(states), self._present, self._measured)
         if expanded.dropped != self.dropped:

@@ -1,4 +1,4 @@
-"""What a source can say: addresses with labels, or an error. Prometheus's lists of targets are read here. Pure."""
+"""What a source can contain: addresses with labels, or an error. Prometheus's lists of targets are read here. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from exporter.config.text import MAX_LABEL_LENGTH, label_value, parse_address, s
 from exporter.core.bounds import LIST_ADDRESSES
 from exporter.core.errors import TritonCanaryError
 
-SHOWN_FAULTS = 5
+SHOWN_PROBLEMS = 5
 
 
 class DiscoveryError(TritonCanaryError):
-    """A source can't be read, or says what can't be used: its last good list stays."""
+    """A source can't be read, or contains what can't be used: its last good list stays."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,41 +31,41 @@ def parse_groups(content: object, labels: Collection[str]) -> tuple[Found, ...]:
     `[{"targets": ["host:port"], "labels": {"name": "value"}}]`. Sorted, each once.
 
     Of the labels those named are taken; others, and all that begin with `__`, are ignored. Raises DiscoveryError with
-    the first faults: a list that is wrong in one place may be wrong in others, and is not taken in part."""
-    faults: list[str] = []
+    the first errors: a list that is wrong in one place may be wrong in others, and is not taken in part."""
+    problems: list[str] = []
     found: dict[tuple[str, int], Found] = {}
     if not isinstance(content, list):
         raise DiscoveryError("must be a list of target groups")
     for index, group in enumerate(content):
-        for each in _group(f"[{index}]", group, labels, faults):
+        for each in _group(f"[{index}]", group, labels, problems):
             found.setdefault((each.host, each.port), each)
-        if len(found) > LIST_ADDRESSES or len(faults) > LIST_ADDRESSES:
+        if len(found) > LIST_ADDRESSES or len(problems) > LIST_ADDRESSES:
             raise DiscoveryError(f"has more than {LIST_ADDRESSES} addresses")
-    if faults:
-        more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        raise DiscoveryError("; ".join(faults[:SHOWN_FAULTS]) + more)
+    if problems:
+        more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+        raise DiscoveryError("; ".join(problems[:SHOWN_PROBLEMS]) + more)
     return tuple(sorted(found.values()))
 
 
-def _group(place: str, group: object, labels: Collection[str], faults: list[str]) -> Iterator[Found]:
+def _group(place: str, group: object, labels: Collection[str], problems: list[str]) -> Iterator[Found]:
     if not isinstance(group, Mapping) or not isinstance(group.get("targets"), list):
-        faults.append(f"{place}: must be a mapping with a list of targets")
+        problems.append(f"{place}: must be a mapping with a list of targets")
         return
-    taken = tuple(sorted(_labels(f"{place}.labels", group.get("labels"), labels, faults)))
+    taken = tuple(sorted(_labels(f"{place}.labels", group.get("labels"), labels, problems)))
     for index, given in enumerate(group["targets"]):
         try:
             host, port = parse_address(given)
         except ValueError as error:
-            faults.append(f"{place}.targets[{index}]: found {shown(given)}: {error}")
+            problems.append(f"{place}.targets[{index}]: found {shown(given)}: {error}")
         else:
             yield Found(host, port, labels=taken)
 
 
-def _labels(place: str, given: object, labels: Collection[str], faults: list[str]) -> Iterator[tuple[str, str]]:
+def _labels(place: str, given: object, labels: Collection[str], problems: list[str]) -> Iterator[tuple[str, str]]:
     if given is None:
         return
     if not isinstance(given, Mapping):
-        faults.append(f"{place}: must be a mapping")
+        problems.append(f"{place}: must be a mapping")
         return
     for name, value in given.items():
         if name not in labels or str(name).startswith("__"):
@@ -75,4 +75,4 @@ def _labels(place: str, given: object, labels: Collection[str], faults: list[str
                 raise ValueError(f"must be text of at most {MAX_LABEL_LENGTH} characters")
             yield str(name), label_value(value)
         except ValueError as error:
-            faults.append(f"{place}.{name}: found {shown(value)}: {error}")
+            problems.append(f"{place}.{name}: found {shown(value)}: {error}")

@@ -46,7 +46,7 @@ _THREADS = ReaderThreads()
 @dataclass(frozen=True, slots=True)
 class Source:
     """One source: of the addresses of the target (by `dns`, `files` or `url`), or else of its models. Two that are
-    equal say the same."""
+    equal mean the same."""
 
     target: Target
     refresh_ns: int
@@ -60,7 +60,7 @@ class Source:
 
     @property
     def is_index(self) -> bool:
-        """Whether it tells models."""
+        """Whether it lists models."""
         return not (self.dns or self.files or self.url)
 
 
@@ -73,7 +73,7 @@ ReadyModels = Callable[[Target], Awaitable[tuple[str, ...]]]
 
 
 async def read(source: Source, ready_models: ReadyModels) -> Response:
-    """What the source says now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
+    """What the source contains now; `ready_models` asks a server, in another process. Raises DiscoveryError."""
     if source.dns:
         return await _resolve(source.target)
     if source.files:
@@ -134,7 +134,7 @@ def _regular_file(path: Path) -> bytes:
 
 
 def _fetch(source: Source) -> tuple[Found, ...]:
-    """A list from the web; the url's own text is in no error, since it may tell more than a log should."""
+    """A list from the web; the url's own text is in no error, since it may reveal more than a log should."""
     deadline_ns = time.monotonic_ns() + round(HTTP_LIMIT_SECONDS * NS)
     try:
         headers = {
@@ -151,10 +151,10 @@ def _fetch(source: Source) -> tuple[Found, ...]:
             if response.is_redirect:
                 location = clean_location(response.headers["Location"])
                 raise DiscoveryError(
-                    f"http_sd answered {response.status_code}, a redirect to {location}, which is not followed"
+                    f"http_sd got {response.status_code}, a redirect to {location}, which is not followed"
                 )
             if response.status_code != 200:
-                raise DiscoveryError(f"http_sd answered {response.status_code}, not 200")
+                raise DiscoveryError(f"http_sd got {response.status_code}, not 200")
             body = bytearray()
             while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
                 body += piece
@@ -177,7 +177,7 @@ async def _ready_models(target: Target, ready_models: ReadyModels) -> tuple[str,
     try:
         return await ready_models(target)
     except TimeoutError as error:
-        raise DiscoveryError(f"{target.url} did not answer in time") from error
+        raise DiscoveryError(f"{target.url} did not respond in time") from error
     except (PreflightError, WorkerLostError) as error:
         raise DiscoveryError(str(error)) from error
 

@@ -1,6 +1,6 @@
 """Requests that we gave up on and that the server may still be working at. Pure: time is an argument.
 
-Neither HTTP nor gRPC tells a client whether the server has dropped a request: when tried, of 40 gRPC requests
+Neither HTTP nor gRPC shows a client whether the server has dropped a request: when tried, of 40 gRPC requests
 cancelled on a model of 20 ms 32 still ran, and over HTTP all 40. So an abandoned request keeps its place in the
 in-flight budget, or a client whose requests time out would pile up more and more work on a server that is too slow
 already.

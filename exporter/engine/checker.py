@@ -1,10 +1,10 @@
-"""Holds answers against what is expected of them, outside the timed path.
+"""Compares responses with what is expected of them, outside the timed path.
 
-An answer is put aside after its request's record was written and the next request sent, and looked at when the loop
+A response is put aside after its request's record was written and the next request sent, and looked at when the loop
 comes to it, in slices that take at most a twentieth of the loop's time; before a window ends, what was put aside in it
-is seen to, so that a wrong answer counts in the window in which it came. Answers for which there is no room are not
-checked, and counted as such: what is not known is not taken for good. An answer that is, byte for byte, one that was
-already checked costs no more than that comparison.
+is seen to, so that a wrong response counts in the window in which it came. Responses for which there is no capacity are
+not checked, and counted as such: what is not known is not taken for good. A response that is, byte for byte, one that
+was already checked costs no more than that comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SLICE_GAP = 20
 """Of so many slices of the loop's time one is for checking."""
 
 MAX_KNOWN_BYTES = 64 << 20
-"""Answers that are remembered, one for each request."""
+"""Responses that are remembered, one for each request."""
 
 OnChecked = Callable[[int, str], None]
 """Called with the row of a request whose response was checked, and how it was wrong; "" where it was right."""
@@ -68,7 +68,7 @@ class Checker:
         self._unchecked = 0
 
     def put_aside(self, step: int, response: Response, row: int) -> None:
-        """An answer that came for a request with the step of this number, in that row of the records. Hot."""
+        """A response that came for a request with the step of this number, in that row of the records. Hot."""
         if not self._steps[step].expected:
             return
         self.due += 1
@@ -81,7 +81,7 @@ class Checker:
             self._timer = self._loop.call_at(self._next_ns / NS, self._slice)
 
     def take(self) -> Checked:
-        """Sees to all that waits; what was checked since the last time. The rows begin anew."""
+        """Sees to all that waits; what was checked since the last time. The rows start again."""
         while self._waiting:
             self._check(*self._waiting.popleft())
         self._waiting_bytes = 0
@@ -117,17 +117,17 @@ class Checker:
         self._on_checked(row, comparison.difference)
 
     def _compare(self, step: Step, response: Response) -> OutputComparison:
-        """All answers of a request with all that are expected; the step's place is in the words."""
+        """All responses of a request with all expected ones; the text names the step."""
         try:
             found = self._service.decode_response(self._facts, response)
         except ProtocolError as error:
             return OutputComparison(f"{_of(step)}{error}", None)
         if len(found) != len(step.expected):
-            return OutputComparison(f"{_of(step)}expected {len(step.expected)} answers, got {len(found)}", None)
+            return OutputComparison(f"{_of(step)}expected {len(step.expected)} responses, got {len(found)}", None)
         whole = OutputComparison("", None)
         for number, (expected, got) in enumerate(zip(step.expected, found, strict=True)):
             part = compare(expected, got, self._rules)
-            which = f"answer {number}, " if len(found) > 1 else ""
+            which = f"response {number}, " if len(found) > 1 else ""
             difference = f"{_of(step)}{which}{part.difference}" if part.difference else ""
             whole += OutputComparison(difference, part.error)
         return whole

@@ -1,6 +1,6 @@
 """How this client fares while it measures: the delay of its event loop, its cpu time, and what a cgroup took away.
 
-A late loop or a throttled process stamps its answers late, and the server would get the blame.
+A late loop or a throttled process stamps its responses late, and the server would get the blame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROBE_PERIOD_NS = 50_000_000
 
 
 class Health:
-    """Watches the running loop from its making to `close`. `sample` tells of the time since the last sample. The cpu
+    """Watches the running loop from its making to `close`. `sample` reports the time since the last sample. The cpu
     time is that of the loop's thread: beside it there may be a whole server in this process."""
 
     def __init__(self, cpu_stat: Path | None) -> None:
@@ -85,7 +85,7 @@ def find_cpu_stat(root: Path = Path("/")) -> Path | None:
 
 
 def read_throttled_ns(cpu_stat: Path | None) -> int:
-    """How long this process's cgroup was kept from running so far; 0 where nobody says."""
+    """How long this process's cgroup was kept from running so far; 0 where it is not reported."""
     return 0 if cpu_stat is None else _throttled_ns(cpu_stat) or 0
 
 

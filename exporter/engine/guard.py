@@ -22,7 +22,7 @@ too few."""
 
 _NEVER_NS = 2**63
 
-# A look-up of a member in its enum costs six times as much, and this is asked for each request.
+# A look-up of a member in its enum costs six times as much, and this is checked for each request.
 _OK = Outcome.OK
 _CANCELLED = Outcome.CANCELLED
 
@@ -38,15 +38,15 @@ class Stop:
 
 
 class Guard:
-    """Counts what a level does and says when it must end.
+    """Counts what a level does and decides when it must end.
 
-    The error ratio is that of the whole level: errors over all answers but the cancelled, judged from
-    `error_min_requests` answers on. Responses that were not checked count as wrong as often as those that were.
+    The error ratio is that of the whole level: errors over all responses but the cancelled, judged from
+    `error_min_requests` responses on. Responses that were not checked count as wrong as often as those that were.
 
-    A server that dies after thousands of good answers would hardly ever reach it, so
-    as many failures in a row end the level, too. Slow answers are counted up and others down, never below 0: a few
-    outliers end nothing, while a server that got slow is left alone after `error_min_requests` answers, whatever it did
-    before.
+    A server that dies after thousands of good responses would hardly ever reach it, so
+    as many failures in a row end the level, too. Slow responses are counted up and others down, never below 0: a few
+    outliers end nothing, while a server that got slow is left alone after `error_min_requests` responses, whatever it
+    did before.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Guard:
         self._rules = rules
         self._account = account or Account()
         self._sent_cell = self._account.sent_cell
-        # The account's count goes on from level to level: one number is both, since this is asked for each request.
+        # The account's count continues from level to level: one number is both, since this is checked for each request.
         self._before = self._total = self._account.sent
         self._last_allowed = self._before + max_requests
         self._charged = self._before
@@ -159,7 +159,7 @@ class Guard:
                     return self._too_slow(latency_ns)
             elif self._slow:
                 self._slow -= 1
-            # Without an error the ratio can only have passed its limit at the very answer from which it is judged.
+            # Without an error the ratio can only have passed its limit at the very response from which it is judged.
             return self._judge() if self._responses == self._rules.error_min_requests else None
         self._errors += 1
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
@@ -180,7 +180,7 @@ class Guard:
     def _too_slow(self, latency_ns: int) -> Stop:
         limit = f"the {self._max_latency_ns / NS:g} s allowed (stop.max_latency)"
         last = f"the last took {latency_ns / NS:.3g} s"
-        return Stop(Reason.LATENCY, f"{self._slow} more answers took longer than {limit} than did not; {last}")
+        return Stop(Reason.LATENCY, f"{self._slow} more responses took longer than {limit} than did not; {last}")
 
     def _judge(self) -> Stop | None:
         rules, responses = self._rules, self._responses
@@ -217,7 +217,8 @@ class Guard:
 
 
 class QueueGuard:
-    """Watches the requests that wait in the server for the model, everybody's, and says when that queue only grows.
+    """Watches the requests that wait in the server for the model, of all clients, and reports when that queue only
+    grows.
 
     It does if more waited at each of `readings` or more in a row than at the one before, and in the end twice as many
     as when it began to grow, and PENDING_MIN_GROWTH more. Readings closer together than half of `interval_ns` count as

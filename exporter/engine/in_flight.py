@@ -31,7 +31,7 @@ _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
 class InFlight:
     """The calls of a level. `by_place` holds the same steps once for all, or once for each place in flight, where its
-    answers go to memory of its own; if there are more calls than places, some share one.
+    responses go to memory of its own; if there are more calls than places, some share one.
 
     `wake` is set when something happened that the level's course must see to: the load is warm, the rows are full, it
     was stopped, or nothing is in flight any more.
@@ -78,7 +78,7 @@ class InFlight:
         self._scan()
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no room, or there is no
+        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no capacity, or there is no
         request that may go now. Hot."""
         if self._sends_nothing:
             return False
@@ -100,7 +100,7 @@ class InFlight:
 
     def spare_until(self, until_ns: int) -> None:
         """The server asks to be left alone until then, by `time.monotonic_ns`: all calls wait, not just the one that
-        was told."""
+        was notified."""
         if until_ns > max(self.spared_until_ns, time.monotonic_ns()):
             self.spared_until_ns = until_ns
             self._sends_nothing = True
@@ -115,12 +115,12 @@ class InFlight:
             self._sender.space()
 
     def next_request(self, call: Call) -> EncodedRequest | None:
-        """What the call carries next, its step set in the call; None if it must wait for answers. Hot."""
+        """What the call carries next, its step set in the call; None if it must wait for responses. Hot."""
         call.step, by_place = next(self._steps)
         return by_place[call.slot % self._places]
 
     def ended(self, call: Call) -> None:
-        """The channels' listener: records the call and lets its sender go on. Hot."""
+        """The channels' listener: records the call and lets its sender continue. Hot."""
         self.recorder.record(call)
         self.count -= 1
         call.deadline_ns = 0  # marks it as not in flight
@@ -136,7 +136,7 @@ class InFlight:
             self.wake.set()
 
     def ended_with_response(self, call: Call) -> None:
-        """The listener in its place where answers are checked. By then the call is on its way again."""
+        """The listener in its place where responses are checked. By then the call is on its way again."""
         step, response, row = call.step, call.response, len(self.recorder)
         call.response = None
         self.ended(call)
@@ -188,7 +188,7 @@ class InFlight:
     def _scan(self) -> None:
         """Gives up what is past its deadline, and comes again at the earliest deadline that is left.
 
-        All calls have the same time-out: one sent meanwhile can't be due before that. So a server that answers in time
+        All calls have the same time-out: one sent meanwhile can't be due before that. So a server that responds in time
         costs one scan in each time-out, not a timer for each request.
         """
         now_ns = time.monotonic_ns()
@@ -209,12 +209,12 @@ class InFlight:
 
     def _failed(self, call: Call, outcome: Outcome) -> None:
         if outcome is Outcome.TIMEOUT and not call.text:
-            call.text = f"no answer within {self._timeout_ns / NS:g} s"
+            call.text = f"no response within {self._timeout_ns / NS:g} s"
         if outcome is not Outcome.CANCELLED:
             self.error_text = f"{outcome.label}: {call.text}"
         if outcome is Outcome.OVERLOAD and call.retry_after_ns and self.heeds_retry_after:
             self.spare_until(call.last_ns + min(call.retry_after_ns, RETRY_AFTER_S * NS))
-        # A gRPC server that answers DEADLINE_EXCEEDED has not told its model to stop either. What never went out is
+        # A gRPC server that responds with DEADLINE_EXCEEDED has not stopped its model either. What never went out is
         # not at the server.
         if outcome in _GIVEN_UP and call.sent_ns:
             self._abandoned.hold(call.last_ns + self._timeout_ns)

@@ -36,7 +36,7 @@ from exporter.storage.account import LOST_AFTER_SECONDS, Account
 from exporter.transport.call import Call, Channel, EncodedRequest
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
-"""Hands an event over. While it waits the load goes on, in a window that gets longer: the next edge comes after."""
+"""Hands an event over. While it waits the load continues, in a window that gets longer: the next edge comes after."""
 
 DRAIN_LIMIT_NS = 2 * NS
 """How long the requests in flight are awaited once a level ends, if their own time-out is not shorter."""
@@ -64,7 +64,7 @@ class Level:
     """One level: `run` it once; `stop` ends it early.
 
     `by_place` holds the requests, once for all places in flight, or for each place of its own where they differ by it.
-    `steps`, if given, are what is in them: answers are held against what they expect. `streams` holds the numbers of
+    `steps`, if given, are what is in them: responses are compared with what they expect. `streams` holds the numbers of
     the steps that make up each stream of input data; only sequences are sent stream by stream. `abandoned` is the
     sweep's, since what one level gave up on is still at the server in the next. Raises InputError if the requests
     can't be sent so.
@@ -127,7 +127,7 @@ class Level:
         self._in_flight.stop(stop or Stop())
 
     def proceed(self, at_ns: int) -> None:
-        """All members of the group are as far as this one: they go on together at that moment."""
+        """All members of the group are as far as this one: they continue together at that moment."""
         self._go_ns = at_ns
         self._in_flight.wake.set()
 
@@ -232,7 +232,7 @@ class Level:
         self._in_flight.wake.set()
 
     async def _warm_longer(self) -> None:
-        """The load goes on until the warm-up that was asked for is over."""
+        """The load continues until the warm-up that was asked for is over."""
         until_ns = self._grid_ns + self._options.warm_up_ns
         count = 1 + self._options.warm_up_requests  # the cold one is not one of them
         while self._in_flight.stopped is None:
@@ -314,7 +314,7 @@ class Level:
         return self._windows.cut(warm_up=warm_up, unsent=unsent, waiting=waiting, by_requests=self._is_measuring_count)
 
     async def _hand_over(self, window: Window) -> None:
-        """Publishes a window. The load goes on meanwhile, but not for long: a daemon that takes none up judges none,
+        """Publishes a window. The load continues meanwhile, but not for long: a daemon that takes none up judges none,
         and would not end the level."""
         limit_s = self._options.window_ns / NS + LOST_AFTER_SECONDS
         text = f"the daemon took up no window for {limit_s:g} s"
@@ -325,7 +325,7 @@ class Level:
             watch.cancel()
 
     async def _end_window(self, window: Window) -> None:
-        """Publishes a window that was cut, with what the server says at its end. By then the next one has begun."""
+        """Publishes a window that was cut, with what the server reports at its end. By then the next one has begun."""
         await self._hand_over(await self._windows.asked(window))
         # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
         gc.collect(0)
@@ -352,7 +352,7 @@ class Level:
 
 
 def first_channels(plan: LevelPlan) -> int:
-    """How many channels are opened ahead for this part of an open loop. A schedule says no rate."""
+    """How many channels are opened ahead for this part of an open loop. A schedule has no rate."""
     if plan.level.mode is Mode.SCHEDULE:
         return OPEN_LOOP_FIRST_CHANNELS
     return max(OPEN_LOOP_FIRST_CHANNELS, math.ceil(plan.level.value / plan.members * OPEN_LOOP_FIRST_NS / NS))
@@ -373,7 +373,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _queue_watched(probe: Probe, pollers: Sequence[Poller], stop: Callable[[Stop], None]) -> Iterator[None]:
-    """While it lasts, each reading of the pollers is held against `probe.stop`; `stop` is called where it must end."""
+    """While it lasts, each reading of the pollers is compared with `probe.stop`; `stop` is called where it must end."""
     guard = QueueGuard(probe.stop.pending_growth, probe.target.metrics_interval_ns)
 
     def take(reading: ServerReading) -> None:

@@ -13,7 +13,7 @@ from exporter.payload.timing_files import TimingFile, read_intervals, read_sched
 
 
 def has_pacer(level: LoadLevel) -> bool:
-    """Whether the clock says when requests are sent, and not the requests before."""
+    """Whether the clock decides when requests are sent, not the requests before."""
     return level.mode.is_open_loop
 
 

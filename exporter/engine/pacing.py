@@ -1,8 +1,8 @@
 """When requests are meant to be sent. Pure: no clock, no loop; all times are nanoseconds after the level's start.
 
 A pacer is an iterator that yields the offset at which each request is meant to be sent, never going back. It is not
-told when the requests really went: that is what keeps an open loop open, and what keeps it from drifting. (A closed
-loop needs no pacer: there the end of a request sends the next one.)
+informed when requests were really sent: that is what keeps an open loop open, and what keeps it from drifting. (A
+closed loop needs no pacer: there the end of a request sends the next one.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What crosses the border to a worker process, and the seam at which workers of another make can stand."""
+"""What crosses the border to a worker process, and the seam at which workers of another kind can be used."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class LevelWaiting:
 
 
 LevelEvent = LevelStarted | Window | LevelEnd
-"""What a level tells, in this order: once started (if it came so far), windows as they end, once its end."""
+"""What a level reports, in this order: once started (if it came so far), windows as they end, once its end."""
 
 MemberEvent = LevelEvent | LevelWaiting
-"""What the part of a level tells that is a group member's."""
+"""What the part of a level reports that is a group member's."""
 
 
 class Worker(Protocol):
@@ -88,7 +88,7 @@ class Worker(Protocol):
         """Those of them that went to a reference model: they are in no window."""
 
     async def silence(self) -> None:
-        """Returns once nothing more is sent: ends the level that runs, and kills a worker that goes on nevertheless.
+        """Returns once nothing more is sent: ends the level that runs, and kills a worker that continues nevertheless.
         Only then is `sent` the last word."""
 
     async def end_sweep(self) -> None:

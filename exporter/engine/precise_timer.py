@@ -22,9 +22,9 @@ class Alarm:
     """One moment at a time; `callback` is called at it or after, never before.
 
     The kernel's timer is late by the time that a sleeping process takes to wake up. So it is set earlier, by as much as
-    it was late of late, and what is left until the moment is waited for busily: by turns of the loop, in which answers
-    are read as ever. Measured at 1000 moments a second on the development machine, beside other work: late by 90 us
-    (median) without the lead and by 9 us with it, and as much cpu time in both.
+    it was late of late, and what is left until the moment is waited for busily: by turns of the loop, in which
+    responses are read as ever. Measured at 1000 moments a second on the development machine, beside other work: late by
+    90 us (median) without the lead and by 9 us with it, and as much cpu time in both.
     """
 
     def __init__(self, callback: Callable[[], None]) -> None:

@@ -170,12 +170,12 @@ class DetailRecorder(Recorder):
 
     def _start_chunk(self) -> None:
         super()._start_chunk()
-        self._ends = memoryview(self._chunk.sequence_end)  # type: ignore[arg-type]  # numpy before 2 does not say so
+        self._ends = memoryview(self._chunk.sequence_end)  # type: ignore[arg-type]  # numpy before 2 has no such type
 
 
 class TokenRecorder(DetailRecorder):
     """The same where responses are counted in tokens. `on_spent` is called once the tokens of all rows so far are more
-    than `max_tokens`: those of prompts and of responses, and where nobody counted, the responses' events."""
+    than `max_tokens`: those of prompts and of responses, and where they were not counted, the responses' events."""
 
     __slots__ = ("_columns", "_left", "_on_spent")
 

@@ -19,10 +19,10 @@ from exporter.engine.precise_timer import Alarm
 from exporter.transport.call import Call
 
 Offer = Callable[[Call, int, int], bool]
-"""Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no room or the level ends."""
+"""Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no capacity or the level ends."""
 
 BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
-"""What a server that is down or overloaded answers at once: to ask again at once would only hammer it."""
+"""What a server that is down or overloaded responds at once: retrying at once would only hammer it."""
 
 _OK = Outcome.OK
 
@@ -61,7 +61,7 @@ class Sender(Protocol):
         """A call of this sender has ended, and is its own again."""
 
     def space(self) -> None:
-        """The in-flight budget may have room again."""
+        """The in-flight budget may have capacity again."""
 
     def stop(self) -> None:
         """Sends nothing more."""
@@ -96,8 +96,8 @@ class ClosedLoop:
     """As many requests in flight as there are calls: each end sends the next.
 
     A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s; and while
-    it finds no room, since abandoned requests take it up or the server asked for a pause. A server that reports that it
-    is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+    it finds no capacity, since abandoned requests take it up or the server asked for a pause. A server that reports
+    that it is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
 
     With a `think_ns` each call pauses after its end, for half to one and a half times that: calls whose ends are tied
     together, by the server's batches, come loose.
@@ -277,11 +277,11 @@ class Periodic:
 
 
 class OpenLoop:
-    """Sends when the pacer says, whatever has become of the requests before: an answer that is late delays nothing.
+    """Sends when the pacer decides, whatever has become of the requests before: a response that is late delays nothing.
 
-    There are as many calls as may be in flight. A request that finds none free, or no room in the in-flight budget,
+    There are as many calls as may be in flight. A request that finds none free, or no capacity in the in-flight budget,
     waits for one, in its turn, and goes with the moment at which it was due: its response time has the wait, as a
-    user's would (as in wrk2). Leaving it out would hide just the time in which the server stood still. The server never
+    user's would (as in wrk2). Leaving it out would hide just the time in which the server was stuck. The server never
     has more requests than it may, and never gets more than were asked for. What has waited for `patience_ns`, the
     requests' own time-out, is given up: unsent. So is what is due while the server is spared, or it would get all of it
     at once: after the same outcomes and for as long as a closed loop would pause, and for as long as it asks
@@ -399,7 +399,7 @@ class OpenLoop:
             waiting.popleft()
 
     def _heed(self, call: Call) -> None:
-        """Spares the server for longer each time in a row. What was in flight when a pause began tells nothing new."""
+        """Spares the server for longer each time in a row. What was in flight when a pause began is no news."""
         if call.last_ns < self._spared_until_ns:
             return
         if call.outcome in self._pause_after:

@@ -43,7 +43,7 @@ class SequenceInFlight(InFlight):
         self._turns: dict[int, Turn] = {}
 
     def next_request(self, call: Call) -> EncodedRequest | None:
-        """As `InFlight.next_request`; None if all sequences must wait for answers. Hot."""
+        """As `InFlight.next_request`; None if all sequences must wait for responses. Hot."""
         slot = call.slot if self._by_call else self._sequences.ready()
         return None if slot is None else self._placed(call, self._sequences.take(slot))
 
@@ -63,10 +63,10 @@ class SequenceInFlight(InFlight):
 
     async def end_sequences(self, limit_ns: int) -> None:
         """After `stop` and `drain`: ends all sequences that were begun, as many at a time as there are calls, and waits
-        at most so long for the answers.
+        at most so long for the responses.
 
         These few requests may be beyond the budget in flight: abandoned ones are still counted there, and a server
-        that is not told goes on holding a place for each sequence.
+        whose end is not sent keeps a place for each sequence.
         """
         turns = self._sequences.close()
         while some := list(itertools.islice(turns, len(self.calls))):

@@ -3,8 +3,8 @@
 A sequence is a number of requests with one id, sent in order, the first marked as its start and the last as its end.
 Slots hold one sequence each, and begin the next when theirs has ended.
 
-What a server has begun it must be told to end, or it keeps the sequence's state and its place until its own idle limit.
-So a sequence in which a request failed is cut short: the next request of its slot is its end.
+What a server has begun it must be asked to end, or it keeps the sequence's state and its place until its own idle
+limit. So a sequence in which a request failed is cut short: the next request of its slot is its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ it may have begun one."""
 
 class Turn(NamedTuple):
     """One request: of which slot, which step of the input data, and its place in the sequence. `as_in_data` is whether
-    all requests before it were the steps before it in its stream: only then can the data say what it is answered."""
+    all requests before it were the steps before it in its stream: only then do the data have its expected response."""
 
     slot: int
     step: int
@@ -78,7 +78,7 @@ class Sequences:
         return min(len(self._slots), max_requests - 1)
 
     def ready(self) -> int | None:
-        """The slot whose turn it is, None if all of them must wait for answers. They take turns."""
+        """The slot whose turn it is, None if all of them must wait for responses. They take turns."""
         for _ in range(len(self._order)):
             slot = self._order[0]
             self._order.rotate(-1)
@@ -155,7 +155,7 @@ def _is_over(place: Place, outcome: Outcome, *, was_sent: bool) -> bool:
     if place.start and (not was_sent or outcome in _REFUSED):
         return True
     if place.end:
-        # Told, for all that we know, unless it was refused before it was looked at.
+        # The server has seen it, for all that we know, unless it was refused before it was looked at.
         return was_sent and outcome not in (Outcome.OVERLOAD, Outcome.AUTH_ERROR)
     return outcome is Outcome.SEQUENCE_CONFLICT
 

@@ -1,4 +1,4 @@
-"""Cuts a level into windows, and asks the server what it says at their edges. Knows nothing of when an edge is due."""
+"""Cuts a level into windows, and reads the server's statistics at their edges. Knows nothing of when an edge is due."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class WindowCutter:
         return window
 
     async def asked(self, window: Window) -> Window:
-        """The window that was cut last, with what the server says of itself at its end, and said at its beginning."""
+        """The window that was cut last, with the server's statistics at its end and at its beginning."""
         after, readings = await asyncio.gather(self._take_snapshot(), self._take_readings())
         before, self._snapshot = self._snapshot, after
         return dataclasses.replace(window, before=before, after=after, readings=readings)

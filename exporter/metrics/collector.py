@@ -28,7 +28,7 @@ Blocks = Mapping[Family, Block]
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """A probe's view and what the scheduler says of it at the same moment; None: it could not be asked."""
+    """A probe's view and the scheduler's view of it at the same moment; None: it could not be asked."""
 
     view: ProbeView
     next_run_unix_s: float | None
@@ -37,7 +37,7 @@ class ProbeRow:
 
 @dataclass(slots=True)
 class _Slot:
-    """What is rendered of one probe, and of which view. `reserved` is the most room that its levels ever took; its
+    """What is rendered of one probe, and of which view. `reserved` is the most space that its levels ever took; its
     level results can be `dropped`, and all of it `hidden`."""
 
     view: ProbeView | None = None
@@ -53,7 +53,7 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _TargetState:
-    """What is told of a target; None: no sweep saw it."""
+    """What is known of a target; None: no sweep saw it."""
 
     target: Target
     certificate_expiry_unix_s: float | None = None
@@ -62,9 +62,9 @@ class _TargetState:
 
 class ProbeSamples:
     """Holds the rendered samples. Past `max_series` the level results of the probes configured last are left out: each
-    probe reserves the most room that its levels ever took, so that a result that expires makes nothing flap. Where not
-    even the states of all probes have room, those of the last are left out, then targets and replicas. A series that
-    is longer than `SERIES_BYTES` takes the room of several, so that the limit is one of bytes, too.
+    probe reserves the most space that its levels ever took, so that a result that expires makes nothing flap. Where not
+    even the states of all probes fit, those of the last are left out, then targets and replicas. A series
+    that is longer than `SERIES_BYTES` counts as several, so that the limit is one of bytes, too.
 
     `on_error` is called once for each probe, and for the targets, whose samples could not be made; they are absent.
     """
@@ -183,7 +183,7 @@ class ProbeSamples:
         return True
 
     def _apply_limit(self, other_series: int) -> bool:
-        """Chooses what is shown; says whether that changed, but for what a state says itself."""
+        """Chooses what is shown; returns whether that changed, except for a state's own samples."""
         left, hidden, shown = self._max_series - other_series, [], []
         for slot in self._slots.values():
             left -= _size(slot.state)
@@ -209,7 +209,7 @@ class ProbeSamples:
 
 
 def _targets(views: Sequence[ProbeView]) -> dict[str, _TargetState]:
-    """Each target once, with what the latest of its probes' sweeps that saw it says of it."""
+    """Each target once, with what the latest sweep that saw it reported."""
     targets: dict[str, _TargetState] = {}
     for view in views:
         targets.setdefault(view.probe.target.name, _TargetState(view.probe.target))

@@ -1,4 +1,4 @@
-"""The metric families of the daemon itself, in page order. `process_*` and `python_*`, the client library's own, stand
+"""The metric families of the daemon itself, in page order. `process_*` and `python_*`, the client library's own, are
 between those of discovery and those of the page.
 """
 

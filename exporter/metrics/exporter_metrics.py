@@ -1,6 +1,6 @@
 """The daemon's own metrics: few, and made fresh at each scrape.
 
-It owns `triton_canary_exporter_*` and brings in the client library's `process_*` and `python_*`. What it tells comes
+It owns `triton_canary_exporter_*` and brings in the client library's `process_*` and `python_*`. Its figures come
 from the callables of `ExporterFacts`. One of them that fails costs its own metrics alone, and is counted.
 """
 
@@ -42,10 +42,10 @@ COLLECTORS = (
 @dataclass(frozen=True, slots=True)
 class ExporterFacts:
     """What the rest of the daemon knows, as callables: asked in the event loop's thread, at each scrape, so they must
-    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` says
+    return at once. `next_run` gives None where nothing is planned; times are Unix seconds, 0 = never. `pause` is
     why a probe is paused ("": it is not), `pauses` how many pauses by hand there are, by what they stop; `load` what a
     probe's sweeps of the last hour caused, `budgets_used` what part of each budget of each group that is; `discovery`
-    tells by source whether its last reading worked, and how many it has found."""
+    has by source whether its last reading worked, and how many it has found."""
 
     version: str
     next_run: Callable[[Probe], float | None]
@@ -102,7 +102,7 @@ class CollectorErrors:
 
 
 def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) -> list[Metric]:
-    """What the daemon says of itself now."""
+    """The daemon's own figures now."""
     collectors: dict[str, Callable[[], Iterable[Metric]]] = {
         "config": lambda: _config(facts, probes),
         "scheduler": lambda: _scheduler(facts),
@@ -133,7 +133,7 @@ class RuntimeCollectors:
 
 
 def page_metrics(series: int, series_dropped: int) -> list[Metric]:
-    """What the page says of itself."""
+    """The page's own figures."""
     return [_metric(f.SERIES, series), _metric(f.SERIES_DROPPED, series_dropped)]
 
 

@@ -71,7 +71,7 @@ PAUSED = _family("gauge", "paused", "1 while this probe is paused, else 0.", P)
 PROBE_INFO = _family(
     "gauge",
     "probe_info",
-    "Always 1; what changes by itself or comes from the user, as labels. A label that nobody knows yet is empty.",
+    "Always 1; what changes by itself or comes from the user, as labels. A label that is not known yet is empty.",
     (*P, *INFO_LABELS),
 )
 TARGET_INFO = _family(
@@ -92,7 +92,7 @@ STABLE = _family("gauge", "stable", "1 if the level met its stability rule, 0 if
 LATENCY = _family(
     "gauge",
     "latency_seconds",
-    "Percentiles of the time from sent to the last byte of the answer, exact, ok requests of the merged windows."
+    "Percentiles of the time from sent to the last byte of the response, exact, ok requests of the merged windows."
     + _LAST
     + " Absent without ok requests.",
     (*L, "percentile"),
@@ -182,13 +182,12 @@ MEASURED_REQUESTS = _family(
 VALIDATED_REQUESTS = _family(
     "gauge",
     "validated_requests",
-    "Requests in the merged windows whose answers were held against what is expected of them. Absent where nothing is."
-    + _LAST,
+    "Requests in the merged windows whose responses were compared with expected ones. Absent where nothing is." + _LAST,
 )
 OUTPUT_ERROR_MAX = _family(
     "gauge",
     "output_error_max",
-    "Largest difference between a number in those answers and the expected or reference one. Absent without numbers."
+    "Largest difference between a number in those responses and the expected or reference one. Absent without numbers."
     + _LAST,
 )
 BREAKDOWN = _family(
@@ -196,18 +195,20 @@ BREAKDOWN = _family(
     "latency_breakdown_seconds",
     "Mean seconds by component, adding up to the mean latency."
     + _LAST
-    + " A component that the server does not tell is absent, the server's own under more than 5 % foreign traffic.",
+    + " A component that the server does not report is absent, the server's own under more than 5 % foreign traffic.",
     (*L, "component"),
 )
 REPLICAS_LATENCY = _family(
     "gauge",
     "replicas_latency_median_seconds",
-    "Median over the replicas of their median latency." + _REPLICAS + " Absent where none told.",
+    "Median over the replicas of their median latency." + _REPLICAS + " Absent where none has results.",
 )
 REPLICAS_OUTLIER = _family(
     "gauge",
     "replicas_outlier_ratio",
-    "Largest median latency of a replica over the median of all." + _REPLICAS + " Absent where fewer than two told.",
+    "Largest median latency of a replica over the median of all."
+    + _REPLICAS
+    + " Absent where fewer than two have results.",
 )
 CONNECT = _family(
     "gauge", "connect_seconds", "Time to open the sweep's first connection, never part of a latency." + _LAST_ANY, P
@@ -271,7 +272,7 @@ FOREIGN_RATIO = _family(
     "Part of the server's requests in the merged windows that this client did not send, 0..1; up to what was in flight "
     "at the windows' edges it is 0." + _LAST + " Absent where the server has no statistics.",
 )
-_NO_PAGE = " Absent where the target's metrics url does not tell it."
+_NO_PAGE = " Absent where the target's metrics url does not report it."
 SERVER_METRICS_UP = _family(
     "gauge",
     "server_metrics_up",
@@ -303,7 +304,9 @@ SERVER_PINNED_MEMORY = _family(
     "Most memory used of the server's pinned memory pool in the merged windows." + _LAST + _NO_PAGE,
 )
 _GPU: Final = (*L, "gpu", "source")
-_NO_GPU = _LAST + f" Absent where neither the metrics url nor this machine's driver tells it; at most {MAX_GPUS} GPUs."
+_NO_GPU = (
+    _LAST + f" Absent where neither the metrics url nor this machine's driver reports it; at most {MAX_GPUS} GPUs."
+)
 GPU_UTILIZATION = _family(
     "gauge", "gpu_utilization_ratio", "Mean utilization of the GPU over the merged windows, 0..1." + _NO_GPU, _GPU
 )
@@ -331,7 +334,7 @@ ENERGY = _family(
     "gauge",
     "energy_per_inference_joules",
     "Energy of the server's GPUs over the merged windows, idle power and other models included, by the model's "
-    "inferences." + _LAST + " Absent where no energy counter is told, or none was renewed twice.",
+    "inferences." + _LAST + " Absent where no energy counter is reported, or none was renewed twice.",
 )
 _PART: Final = (*L, "composing_model")
 _NO_PART = _LAST + f" Absent for a model that calls no others; at most {MAX_COMPOSING_MODELS} that it calls."
@@ -364,7 +367,7 @@ SLO_MET = _family(
     "gauge",
     "slo_met",
     "1 if the slo's percentile of latency, in an open loop of response time, is within its threshold and the error "
-    "ratio leaves it room, else 0." + _LAST + " Only at the levels of the slo.",
+    "ratio leaves a margin for it, else 0." + _LAST + " Only at the levels of the slo.",
 )
 MAX_LEVEL = _family(
     "gauge",

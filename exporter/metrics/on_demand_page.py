@@ -23,7 +23,8 @@ TIMEOUT = _table.family("gauge", "probe_timeout_seconds", "How long it might hav
 
 
 def on_demand_page(result: SweepResult, limit_seconds: float) -> str:
-    """The page in the text format. Gauges alone: a counter that begins anew with each page would say nothing."""
+    """The page in the text format. Gauges alone: a counter that restarts with each page would mean
+    nothing."""
     board = Board(None)
     board.configure([result.probe])
     board.sweep_ended(result)

@@ -53,7 +53,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """The part of the probes in one format, and its deflated form once somebody asked for it."""
+    """The part of the probes in one format, and its deflated form once it was requested."""
 
     version: int
     plain: bytes

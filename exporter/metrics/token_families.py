@@ -13,7 +13,7 @@ _LAST = (
     " Of the last sweep with usable data; absent once that is 3 intervals old, and where the target takes no prompts."
 )
 _STREAM = _LAST + " Absent without streaming."
-_COUNTED = _LAST + " Absent where nobody counted the tokens."
+_COUNTED = _LAST + " Absent where tokens are not counted."
 
 STREAM_OPEN = _family(
     "gauge",
@@ -32,7 +32,7 @@ PER_OUTPUT_TOKEN = _family(
     "gauge",
     "time_per_output_token_seconds",
     "Percentiles of the time from the first to the last event with content over the output tokens less one, one per ok "
-    "request." + _STREAM + " Absent where nobody counted the tokens.",
+    "request." + _STREAM + " Absent where tokens are not counted.",
     (*L, "percentile"),
 )
 INTER_TOKEN = _family(
@@ -61,7 +61,7 @@ EARLY_END_RATIO = _family(
     "early_end_ratio",
     "Part of the ok requests that ended before the output tokens that were asked for, 0..1." + _LAST,
 )
-_NO_PAGE = _LAST + " Absent where the target's metrics url does not tell it."
+_NO_PAGE = _LAST + " Absent where the target's metrics url does not report it."
 SERVER_RUNNING = _family(
     "gauge",
     "server_running_requests_max",

@@ -1,4 +1,4 @@
-"""Is an answer as expected, and how far is it from that? Pure."""
+"""Is a response as expected, and how far is it from that? Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OutputComparison:
 
 
 def compare(expected: Tensors, found: Tensors, rules: Validation) -> OutputComparison:
-    """Compares the outputs in `expected`, in their order, with those of an answer; others are not looked at.
+    """Compares the outputs in `expected`, in their order, with those of a response; others are not looked at.
 
     Numbers may differ by `absolute` + `relative` x the expected number, as in numpy's `isclose`; NaN is as expected
     where NaN is expected. With a reference model and neither, only shapes and what is no number must agree.
@@ -38,7 +38,7 @@ def compare(expected: Tensors, found: Tensors, rules: Validation) -> OutputCompa
     for name, wanted in expected.items():
         got = found.get(name)
         if got is None:
-            part = OutputComparison(f"tensor {name!r}: expected, and not in the answer", None)
+            part = OutputComparison(f"tensor {name!r}: expected, and not in the response", None)
         elif got.shape != wanted.shape:
             shapes = f"expected shape {shape_text(wanted.shape)}, got {shape_text(got.shape)}"
             part = OutputComparison(f"tensor {name!r}: {shapes}", None)

@@ -18,7 +18,7 @@ from exporter.core.facts import ModelFacts
 from exporter.payload.shapes import shape_text
 
 MAX_COPIED_BYTES = 1 << 30
-"""Of requests in which steps stand several times. They are in memory twice: as tensors, and encoded."""
+"""Of requests in which steps occur several times. They are in memory twice: as tensors, and encoded."""
 
 Tensor = npt.NDArray[np.generic]
 Tensors = Mapping[str, Tensor]
@@ -26,8 +26,8 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """The inputs of one inference, and what is expected of its answers: one mapping of outputs for each answer, none
-    where nothing is expected. `place` is where the step stands, for messages."""
+    """The inputs of one inference, and what is expected of its responses: one mapping of outputs for each response,
+    none where nothing is expected. `place` is the step's place, for messages."""
 
     inputs: Tensors
     expected: tuple[Tensors, ...] = ()
@@ -50,7 +50,7 @@ def round_robin(steps: Sequence[Step], facts: ModelFacts, batch_size: int) -> li
     """The requests that are sent in turn until they begin again, with the batch dimension where the model has one.
 
     Element i of the k-th request is step (k * batch_size + i) mod steps, as in perf_analyzer, so that all steps are
-    sent equally often: each stands in batch_size / gcd(steps, batch_size) of them. Raises InputError where steps that
+    sent equally often: each occurs in batch_size / gcd(steps, batch_size) of them. Raises InputError where steps that
     meet in one batch do not fit together, or where so many copies are too much for the memory.
     """
     if facts.max_batch_size == 0:
@@ -87,7 +87,7 @@ def batch(steps: Sequence[Step], first: int, facts: ModelFacts, batch_size: int)
     if any(step.expected for step in chosen):
         responses = {len(step.expected) for step in chosen}
         if len(responses) > 1:
-            text = f"{_both(chosen[0].place, chosen[-1].place)}: expected the same number of answers in one batch"
+            text = f"{_both(chosen[0].place, chosen[-1].place)}: expected the same number of responses in one batch"
             raise InputError(text)
         expected = tuple(
             _stacked([(step.place, step.expected[response]) for step in chosen], whole, "expected outputs")

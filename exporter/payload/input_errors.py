@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.core.errors import InputError
 
-NOT_SEEN = "says what is expected of answers, which input.shared_memory keeps from being seen"
+NOT_SEEN = "has expected responses, which input.shared_memory keeps from being seen"
 
 SHOWN_ERRORS = 20
 """Errors that are shown; the others are counted."""

@@ -33,7 +33,7 @@ def find_input_files(paths: Sequence[str]) -> InputFiles:
     themselves. Raises ValueError if there is none, if they are mixed, or if one can't be read."""
     directories = [path for path in paths if Path(path).is_dir()]
     if directories and len(paths) > 1:
-        raise ValueError(f"{directories[0]}: a directory stands alone; give one directory, or JSON files")
+        raise ValueError(f"{directories[0]}: a directory excludes other paths; give one directory, or JSON files")
     files = _files_of(Path(directories[0])) if directories else [Path(path) for path in paths]
     if not 1 <= len(files) <= MAX_FILES:
         where = f"{directories[0]}: has" if directories else "has"

@@ -21,10 +21,10 @@ from exporter.payload.timing_files import TIMESTAMP
 from exporter.payload.values import Elements, pack, shown
 
 Progress = Callable[[Path, int, int], None]
-"""Told now and then: the file, how many of its bytes were read, and how many it has."""
+"""Logged now and then: the file, how many of its bytes were read, and how many it has."""
 
 RESPONSES = "responses"
-"""The key under which a step of `validation_data` lists several answers, as decoupled models give."""
+"""The key under which a step of `validation_data` lists several responses, as decoupled models give."""
 
 _CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,7 +36,7 @@ _IGNORED_KEYS = {"model": str, TIMESTAMP: int}
 @dataclass(frozen=True, slots=True, eq=False)
 class RawStep:
     """A step: tensors by name, None for what is no tensor. In the data one mapping, in what is expected one for each
-    answer; none at all if it is no step."""
+    response; none at all if it is no step."""
 
     place: str
     responses: tuple[Mapping[str, RawTensor | None], ...]
@@ -44,7 +44,7 @@ class RawStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawFile:
-    """What a file holds: streams of steps, and the same of what is expected, if it says so. In a file with the flat
+    """What a file holds: streams of steps, and the same of what is expected, if it has any. In a file with the flat
     form all steps are one stream."""
 
     path: Path
@@ -91,7 +91,7 @@ class _Decoder(rapidjson.Decoder):
 
 
 class _Source:
-    """The file as the parser reads it: without a byte order mark, and telling how far it is."""
+    """The file as the parser reads it: without a byte order mark, and logging how far it is."""
 
     def __init__(self, file: IO[bytes], path: Path, progress: Progress | None) -> None:
         self._file = file

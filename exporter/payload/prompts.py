@@ -25,7 +25,7 @@ PROMPT: Final = "prompt"
 PAYLOAD: Final = "payload"
 """What stands for tensors: a prompt, from which the kind makes a request, and a request's JSON as it is."""
 DELAY: Final = "delay"
-"""Milliseconds from the end of a session's request to its next one, where a file says so."""
+"""Milliseconds from the end of a session's request to its next one, where a file sets it."""
 SESSION: Final = "session_id"
 """The key of a step's session."""
 

@@ -25,7 +25,7 @@ MAX_STEPS = 1_000_000
 
 
 def check_files(paths: Sequence[str], progress: Progress | None = None, *, outputs_seen: bool = True) -> None:
-    """Looks for what is wrong with input files whatever the model is. `outputs_seen` is whether answers can be held
+    """Looks for what is wrong with input files whatever the model is. `outputs_seen` is whether responses can be held
     against what is expected. Raises InputError."""
     files = _find(paths)
     if not files.is_directory:
@@ -175,7 +175,7 @@ class _Expected:
 
     @classmethod
     def outputs(cls, facts: ModelFacts) -> _Expected:
-        """Those that are not given are not looked at. The shape of an output that varies is the file's to say."""
+        """Those that are not given are not looked at. The shape of an output that varies must be in the file."""
         specs = {spec.name: spec for spec in facts.outputs}
         return cls(facts.name, "output", specs, {spec.name: spec.shape for spec in facts.outputs}, (), _SHAPE_BESIDE)
 
@@ -214,7 +214,7 @@ def _tensor(spec: TensorSpec, shape: tuple[int, ...], raw: RawTensor, fix: str) 
 
 def _whole(shape: tuple[int, ...], count: int, fix: str) -> tuple[int, ...]:
     """The shape for so many elements: one dimension that varies follows from their number. Raises ValueError, with the
-    cure where it does not."""
+    fix where it does not."""
     varying = [axis for axis, size in enumerate(shape) if size < 0]
     if len(varying) > 1:
         raise ValueError(f"its shape {shape_text(shape)} has several dimensions that vary: {fix}")

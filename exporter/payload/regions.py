@@ -43,13 +43,13 @@ class Region(Protocol):
 
 
 class SystemRegion:
-    """POSIX shared memory, by its name. Raises InputError if there is no room for it."""
+    """POSIX shared memory, by its name. Raises InputError if there is no space for it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.name, self._descriptor = _make_file()
         try:
-            # All of it now: without the room, the first write to a page that is not there would be a fatal signal.
+            # All of it now: without the space, the first write to a page that is not there would be a fatal signal.
             os.posix_fallocate(self._descriptor, 0, size)
             self._map = mmap.mmap(self._descriptor, size)
         except OSError as error:
@@ -83,7 +83,7 @@ class SystemRegion:
 
 class CudaRegion:
     """Memory of a GPU of this machine, through tritonclient's own module. A small system region bears its name, so that
-    it can be told from an orphan. Raises InputError where there is no GPU."""
+    it can be distinguished from an orphan. Raises InputError where there is no GPU."""
 
     def __init__(self, size: int) -> None:
         cuda = _cuda_module()
@@ -178,7 +178,7 @@ def _make_file() -> tuple[str, int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if exists(name):
                 return name, descriptor
-        # Somebody who looked for orphans came between.
+        # Another process that looked for orphans came between.
         os.close(descriptor)
 
 

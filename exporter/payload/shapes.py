@@ -15,7 +15,7 @@ from exporter.core.probe import InputOptions
 def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[TensorSpec, tuple[int, ...]]]:
     """Each input of a generated request with its full shape, batch dimension included.
 
-    An optional input is left out if its values or its size cannot be known, or `options` say so; not if their shapes
+    An optional input is left out if its values or its size cannot be known, or `options` omit it; not if their shapes
     name it. Raises InputError with every problem found.
     """
     problems = option_problems(facts, options)

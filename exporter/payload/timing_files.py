@@ -1,4 +1,4 @@
-"""Files that say when requests are sent: gaps (an interval file) or moments (a schedule).
+"""Files with the moments at which requests are sent: gaps (an interval file) or moments (a schedule).
 
 Read where a configuration is checked and again where a level starts, so this knows neither configuration nor load. A
 file is known by the digest of its content: what was checked is what runs, or the level does not start.

@@ -1,7 +1,7 @@
 """Elements as a JSON file gave them, and their conversion to a tensor's datatype. Pure.
 
 Nothing is rounded or cut off silently: an integer out of range, a fraction for an integer, a text for a number are
-faults, told with the element's index. (A number for a floating datatype is rounded to it, as always with those.)
+errors, reported with the element's index. (A number for a floating datatype is rounded to it, as always with those.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Numbers:
 
 
 Elements = Numbers | Sequence[Any]
-"""A whole JSON array: packed, or as it is (texts, an empty one, and everything that will be a fault)."""
+"""A whole JSON array: packed, or as it is (texts, an empty one, and everything that will be an error)."""
 
 
 def pack(values: list[Any]) -> Elements:
@@ -122,7 +122,7 @@ def _numbers(numbers: Numbers, datatype: str, dtype: np.dtype[Any]) -> Tensor:
 
 
 def _numbers_one_by_one(elements: Sequence[Any], datatype: str, dtype: np.dtype[Any]) -> Tensor:
-    """An array that could not be packed: something in it is at fault, or some of its integers are very large."""
+    """An array that could not be packed: something in it is wrong, or some of its integers are very large."""
     wanted = _wanted(datatype, dtype)
     parts = []
     for index, element in enumerate(elements):
@@ -218,7 +218,7 @@ def _strings_from_bytes(data: bytes) -> Tensor:
         position += _LENGTH.size
         if position + length > len(data):
             found = f"found {len(data) - position}"
-            raise ValueError(f"element {len(strings)}: expected {length} bytes, as its length says, {found}")
+            raise ValueError(f"element {len(strings)}: expected {length} bytes, as its length field has, {found}")
         strings.append(data[position : position + length])
         position += length
     tensor = np.empty(len(strings), np.object_)

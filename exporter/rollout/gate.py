@@ -81,7 +81,7 @@ class RolloutGate:
         return self.result(self._stopped and f"ended {self._stopped}")
 
     def result(self, text: str = "") -> GateResult:
-        """The gate as it is at its last look. `text` says why it ended where that was not its verdict."""
+        """The gate as it is at its last look. `text` states why it ended where that was not its verdict."""
         tally = self._tally
         verdicts = [*(figure.verdict for figure in tally.figures), tally.errors.verdict]
         if self._outputs_wrong:

@@ -1,4 +1,4 @@
-"""One half of a pair: a short sweep of one side, and what it says. Pure."""
+"""One half of a pair: a short sweep of one side, and what it reports. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_STEADY_LOAD = (Mode.SCHEDULE, Mode.PERIODIC)
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """What one side showed in one window. `figures` are by margin's name: seconds, or inferences a second; `few` says
+    """What one side showed in one window. `figures` are by margin's name: seconds, or inferences a second; `few` states
     of those that are missing why. `failure` is why there are none at all, "" where there are."""
 
     errors: int
@@ -59,7 +59,7 @@ def same_load(
     )
     if _identity(stable) == _identity(other):
         raise ConfigError([f"candidate: is the same model at the same server as stable: {other.name}"])
-    # What an answer is compared with costs the client time, which would be one side's alone.
+    # What a response is compared with costs the client time, which would be one side's alone.
     return replace(stable, validation=None), replace(
         other, validation=_outputs_expected(stable, candidate, output_tolerance)
     )
@@ -71,8 +71,8 @@ def _identity(probe: Probe) -> tuple[str, ...]:
 
 
 def _outputs_expected(stable: Probe, candidate: Probe, tolerance: float | None) -> Validation | None:
-    """What the candidate's outputs are compared with: what its probe says, or the stable side, where both are in one
-    server and answer each request once."""
+    """What the candidate's outputs are compared with: what its probe states, or the stable side, where both are in one
+    server and response each request once."""
     if candidate.validation is not None:
         return candidate.validation
     one_server = stable.target.url == candidate.target.url and not stable.target.in_process
@@ -81,7 +81,7 @@ def _outputs_expected(stable: Probe, candidate: Probe, tolerance: float | None) 
     if one_server and another and single and stable.target.kind == "triton":
         return Validation(stable.model, stable.version, tolerance, tolerance)
     if tolerance is not None:
-        text = "compares outputs of two models, or two versions, in one Triton, which answers each request once"
+        text = "compares outputs of two models, or two versions, in one Triton, which responds each request once"
         raise ConfigError([f"output_tolerance: {text}"])
     return None
 
@@ -135,7 +135,7 @@ def _percentiles(margins: Iterable[Margin]) -> tuple[float, ...]:
 
 
 def read_half(result: SweepResult, options: GateOptions) -> Half:
-    """What the sweep says of its side."""
+    """What the sweep reports about its side."""
     judged = sum(count for outcome, count in result.outcomes.items() if outcome is not Outcome.CANCELLED)
     errors = judged - result.outcomes.get(Outcome.OK, 0)
     version = result.facts.version if result.facts else ""
@@ -154,8 +154,8 @@ def read_half(result: SweepResult, options: GateOptions) -> Half:
 
 
 def _failure(result: SweepResult, measurement: Measurement | None) -> str:
-    """Why the sweep says nothing of its side's speed; "" where it does. One late wake-up of this client is noise like
-    any other; a client without time left would make both sides alike."""
+    """Why the sweep contains no information of its side's speed; "" where it does. One late wake-up of this client is
+    noise like any other; a client without time left would make both sides alike."""
     if result.reason not in (Reason.NONE, Reason.UNSTABLE):
         return f"{result.reason}: {result.reason_text}"
     if measurement is None or measurement.latency is None:

@@ -52,29 +52,29 @@ def read_request(document: Any) -> GateRequest:
     """Of the daemon's own form."""
     if not isinstance(document, Mapping):
         raise ConfigError(['the body must be a JSON object, as {"id": …, "stable": …, "candidate": …}'])
-    faults = [f"{str(key)[:40]}: unknown key" for key in document if key not in (*_TEXTS, *_OPTIONS)]
+    problems = [f"{str(key)[:40]}: unknown key" for key in document if key not in (*_TEXTS, *_OPTIONS)]
     texts = {}
     for key in _TEXTS:
         value = document.get(key, "")
         if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-            faults.append(f"{key}: must be text of at most {MAX_TEXT} printable characters")
+            problems.append(f"{key}: must be text of at most {MAX_TEXT} printable characters")
             value = "?"
         elif key != "level" and not value:
-            faults.append(f"{key}: is missing")
+            problems.append(f"{key}: is missing")
         texts[key] = value
     if texts["id"] and not _ID.fullmatch(texts["id"]):
-        faults.append("id: must be letters, digits and any of . _ : / -, and begin with a letter or digit")
+        problems.append("id: must be letters, digits and any of . _ : / -, and begin with a letter or digit")
     values = {}
     for key, (field, read) in _OPTIONS.items():
         if key in document:
             try:
                 values[field] = read(document[key])
             except (ValueError, TypeError, OverflowError) as error:
-                faults.append(f"{key}: {error}")
+                problems.append(f"{key}: {error}")
     options = GateOptions(**values)
-    faults += options.problems()
-    if faults:
-        raise ConfigError(faults)
+    problems += options.problems()
+    if problems:
+        raise ConfigError(problems)
     return GateRequest(texts["id"], texts["stable"], texts["candidate"], texts["level"], options)
 
 

@@ -20,7 +20,7 @@ HOPELESS_PAIRS = 3
 
 
 class Tally:
-    """Takes in pairs and judges them after as many as `looks` says. The error ratio is one figure more."""
+    """Takes in pairs and judges them after as many as `looks` states. The error ratio is one figure more."""
 
     def __init__(self, options: GateOptions) -> None:
         self._options = options

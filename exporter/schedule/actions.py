@@ -38,7 +38,7 @@ class RefusalKind(enum.Enum):
 
 
 class RefusedError(TritonCanaryError):
-    """It is not done; says why."""
+    """It is refused; the text has the reason."""
 
     def __init__(self, kind: RefusalKind, text: str) -> None:
         super().__init__(text)
@@ -81,7 +81,7 @@ class ProbeActions:
         self._patterns = patterns
 
     def act(self, action: Action, name: str, *, by: str = "") -> str:
-        """Does it, and says what was done. Raises RefusedError, with nothing changed."""
+        """Does it, and returns what was done. Raises RefusedError, with nothing changed."""
         details = {"action": action.value, "target": "", "probe": name, "by": by}
         try:
             chosen = self._choose(name)
@@ -171,7 +171,7 @@ class ProbeActions:
         self._pauses.add(chosen.key)
         for probe in chosen.probes:
             self._scheduler.ask_again(probe)
-        return f"paused{_number(chosen)}; a sweep that runs goes on"
+        return f"paused{_number(chosen)}; a running sweep continues"
 
     def _resume(self, chosen: _Chosen) -> str:
         if chosen.is_pattern:
@@ -192,7 +192,7 @@ class ProbeActions:
             return "the sweep waits its turn, at most one interval"
         if found is SkipReason.BUDGET:
             raise RefusedError(
-                RefusalKind.BUDGET, f"the budget of group {probe.target.group!r} has no room for a sweep now"
+                RefusalKind.BUDGET, f"the budget of group {probe.target.group!r} does not allow a sweep now"
             )
         text = "a sweep of the probe runs" if found is SkipReason.OVERLAP else "the daemon is shutting down"
         raise RefusedError(RefusalKind.CONFLICT, text)

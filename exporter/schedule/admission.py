@@ -3,7 +3,7 @@
 Pure: it knows neither loops nor clocks. Time comes in as `now_ns`, what to do comes out as decisions. It must not know
 how a sweep is run or why a probe is due.
 
-Every offer ends as exactly one decision, a start or a skip, at once or later: nobody is lost.
+Every offer ends as exactly one decision, a start or a skip, at once or later: none is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ lose it by coming a loop's delay after the deadline."""
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run a sweep of the probe now, and say `finished` when it is over."""
+    """Run a sweep of the probe now, and call `finished` when it is over."""
 
     probe: Probe
 
@@ -107,8 +107,8 @@ class Admission:
         return decisions
 
     def offer_extra(self, probe: Probe) -> SkipReason | None:
-        """A sweep of the probe is wanted beside its scheduled ones, by somebody who doesn't wait for a turn: starts it
-        as that of `extra_of(probe)`, or says why not."""
+        """A sweep of the probe is wanted beside its scheduled ones, by a caller that doesn't wait for a turn: starts it
+        as that of `extra_of(probe)`, or returns why not."""
         extra = extra_of(probe)
         if self._draining:
             return SkipReason.SHUTDOWN
@@ -124,7 +124,7 @@ class Admission:
         key = probe_key(probe)
         self._busy_groups.remove(self._group_of_running.pop(key))
         decisions = self.expire(now_ns)
-        # One end makes room for at most one start: nobody else in line could have started before it.
+        # One end frees a place for at most one start: no other in line could have started before it.
         for waiting_key, waiter in list(self._line.items()):
             if self._may_start(waiter.probe):
                 decisions.append(self._leave_line(waiting_key, waiter.probe))
@@ -141,7 +141,7 @@ class Admission:
         return decisions
 
     def next_expiry_ns(self) -> int | None:
-        """When `expire` has something to do next; None while nobody waits."""
+        """When `expire` has something to do next; None while none waits."""
         while self._deadlines:
             deadline_ns, key = self._deadlines[0]
             waiter = self._line.get(key)
@@ -151,8 +151,8 @@ class Admission:
         return None
 
     def ask_again(self, probe: Probe) -> list[Decision]:
-        """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now, and not
-        when its turn comes. One that runs goes on."""
+        """`refuse` may give another response than before: a probe that waits and is refused now is skipped now, and not
+        when its turn comes. One that runs continues."""
         waiter = self._line.get(probe_key(probe))
         if waiter is None or (reason := self._refuse(waiter.probe)) is None:
             return []

@@ -32,8 +32,8 @@ class Clocks:
 class ClockWatch:
     """Compares the clocks at a slow tick and reports jumps of the wall clock.
 
-    A suspended machine counts as a jump too: on Linux the monotonic clock stands still meanwhile. A process that was
-    merely stopped does not, since both clocks go on.
+    A suspended machine counts as a jump too: on Linux the monotonic clock is stuck meanwhile. A process that was
+    merely stopped does not, since both clocks continue.
     """
 
     def __init__(self, on_jump: Callable[[float], None], clocks: Clocks) -> None:

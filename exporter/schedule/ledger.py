@@ -1,4 +1,4 @@
-"""What load the sweeps caused in the last hour, and whether the budget of a group has room for one more.
+"""What load the sweeps caused in the last hour, and whether the budget of a group allows one more.
 
 Pure, but for the clock that it is given. It must not know when a probe is due, nor how a sweep is run.
 
@@ -28,7 +28,7 @@ _K = TypeVar("_K")
 HOUR_NS = 3600 * NS
 
 EXPECTED_RATIO = 1.2
-"""A sweep begins if there is room for so many times what the probe's last one took: else it would be cut short."""
+"""A sweep begins if the budget allows so many times what the probe's last one took: else it would be cut short."""
 
 _KNOWN_PROBES = 10_000
 """Of how many probes the last sweep's load is remembered: under discovery they come and go for ever."""
@@ -77,8 +77,8 @@ class Ledger:
         return Load(whole.requests - used.requests, whole.duration_ns - used.duration_ns)
 
     def refusal(self, probe: Probe) -> SkipReason | None:
-        """Whether the budget has no room for a sweep of the probe. One that takes more than a whole budget runs when
-        all of it is there, and is cut short."""
+        """Whether the budget does not allow a sweep of the probe. One that takes more than a whole budget runs
+        when all of it is there, and is cut short."""
         left, whole, last = self.allowed(probe), self._whole(), self._last.get(probe_key(probe), Load())
         requests = min(max(1, int(EXPECTED_RATIO * last.requests)), whole.requests)
         duration_ns = min(max(_least_ns(probe), int(EXPECTED_RATIO * last.duration_ns)), whole.duration_ns)
@@ -106,8 +106,8 @@ class Ledger:
         }
 
     def charge(self, result: SweepResult) -> tuple[ProbeKey, Load]:
-        """Charges the probe and its group with a sweep that ended now. One on demand says nothing of how much the next
-        scheduled one will take."""
+        """Charges the probe and its group with a sweep that ended now. One on demand does not
+        predict how much the next scheduled one will take."""
         key, group, load = probe_key(result.probe), result.probe.target.group, Load(result.sent, result.duration_ns)
         self._charge(group, _Charge(self._now_ns(), key, load))
         if self._file is not None:

@@ -1,6 +1,6 @@
 """The ledger on the disk: what sweeps caused, so that a budget holds over restarts and crashes.
 
-Each charge is a line that is appended. What a sweep had sent that no line tells of, since the daemon was killed in it,
+Each charge is a line that is appended. What a sweep had sent that no line has, since the daemon was killed in it,
 is in the accounts that its workers left behind (`storage.account`). It must not know what a budget is.
 """
 
@@ -47,7 +47,7 @@ class KeptCharge:
 
 
 def sweep_note(sweep_id: str, probe: Probe, started_unix_s: float) -> str:
-    """What an account says of whom its requests are for."""
+    """For whom an account's requests are."""
     return json.dumps([sweep_id, probe.target.group, probe.target.name, probe.name, started_unix_s])
 
 

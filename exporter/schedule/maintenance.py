@@ -12,7 +12,7 @@ from exporter.schedule.slots import SECOND_US, CronTimes
 
 
 class MaintenanceCalendar:
-    """Says whether one of the windows holds for a probe now. Asked for each probe at each scrape: a window that was
+    """Decides whether one of the windows holds for a probe now. Asked for each probe at each scrape: a window that was
     looked up is kept until it ends, or the clock goes backwards."""
 
     def __init__(self, windows: Sequence[Maintenance], wall_ns: Callable[[], int] = time.time_ns) -> None:

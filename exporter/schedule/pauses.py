@@ -1,4 +1,4 @@
-"""Which probes somebody paused, kept over a restart: who paused a probe because a server suffers does not want it back
+"""Which probes an operator paused, kept over a restart: a probe paused because a server suffers must not come back
 because the daemon was moved to another machine.
 
 It owns the file. It must not know what a pause does.
@@ -35,7 +35,7 @@ class Pauses:
 
     def __init__(self, path: Path, claim: Callable[[], object] = lambda: None) -> None:
         """Raises ConfigError if there is a file that can't be read: pauses that are lost without a word are load that
-        somebody did not want."""
+        the operator did not want."""
         self._path = path
         self._claim = claim
         self._paused = _read(path)

@@ -1,7 +1,7 @@
 """Where in its interval a probe runs: a stable place made from its names alone.
 
 Pure. The same names give the same phase in every process, so a restart bunches nothing and a new neighbour moves
-nobody. It must not use `hash()`, whose value for text changes from process to process.
+none. It must not use `hash()`, whose value for text changes from process to process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hashlib import sha256
 from exporter.core.probe import Probe
 
 ProbeKey = tuple[str, str]
-"""The names that tell a probe from all others: its target's and its own."""
+"""The names that identify a probe: its target's and its own."""
 
 _DIGEST_BITS = 64
 

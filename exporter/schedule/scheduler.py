@@ -110,8 +110,8 @@ class Scheduler:
         self._apply(self._admission.offer(probe, self._clocks.monotonic_ns()))
 
     def run_extra(self, probe: Probe, run: Callable[[Probe], Awaitable[None]]) -> asyncio.Task[None] | SkipReason:
-        """Runs a sweep of the probe beside its scheduled ones, by `run`, if it may start at this moment; else says why
-        not. Who asks bounds its time, and may cancel it."""
+        """Runs a sweep of the probe beside its scheduled ones, by `run`, if it may start at this moment; else returns
+        why not. The caller bounds its time, and may cancel it."""
         if (reason := self._admission.offer_extra(probe)) is not None:
             return reason
         return self._start_sweep(extra_of(probe), run)
@@ -135,8 +135,8 @@ class Scheduler:
         return refused or self._admission.state(probe)
 
     def ask_again(self, probe: Probe) -> None:
-        """`refuse` may give another answer than before: a probe that waits and is refused now is skipped now; a sweep
-        that runs goes on."""
+        """`refuse` may give another response than before: a probe that waits and is refused now is skipped now; a sweep
+        that runs continues."""
         self._apply(self._admission.ask_again(probe))
 
     def interrupt(self, stops: Callable[[Probe], bool], why: str) -> int:

@@ -56,10 +56,10 @@ class SlotTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
 class Timetable:
     """Calls `on_due` for each slot of each probe, and `on_missed` for one that came too late to be run.
 
-    A probe by interval that is overdue when the timetable starts gets an early first run, or an hourly probe would say
-    nothing for up to an hour: at its phase in a spread of 60 s, or of its interval, or of 1 s for each overdue probe,
-    whichever is shortest. Its regular slots follow from half an interval later on. A probe by cron gets none: who
-    asks for certain hours means them.
+    A probe by interval that is overdue when the timetable starts gets an early first run, or an hourly probe would
+    export nothing for up to an hour: at its phase in a spread of 60 s, or of its interval, or of 1 s for each overdue
+    probe, whichever is shortest. Its regular slots follow from half an interval later on. A probe by cron gets none:
+    who asks for certain hours means them.
     """
 
     def __init__(self, on_due: Callable[[Probe], None], on_missed: Callable[[Probe], None], clocks: Clocks) -> None:
@@ -114,7 +114,7 @@ class Timetable:
         return None if job is None or job.next_run_time is None else to_us(job.next_run_time) / SECOND_US
 
     def realign(self) -> None:
-        """The wall clock jumped: plans anew what lies ahead, and the early first runs that have not been. Another slot
+        """The wall clock jumped: plans again what lies ahead, and the early first runs that have not been. Another slot
         that has become late by the jump runs at once if within its grace, and is a misfire if not."""
         now_us = self._now_us()
         self._scheduler.pause()

@@ -51,7 +51,7 @@ def server_metrics(readings: Sequence[ServerReading]) -> ServerMetrics | None:
 
 
 def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
-    """Each GPU by each source that tells of it, in the order in which they were first told of; at most MAX_GPUS."""
+    """Each GPU by each source that reports it, in the order in which they were first reported; at most MAX_GPUS."""
     found: dict[tuple[GpuSource, str], list[GpuReading]] = {}
     for reading in _once(readings):
         for gpu in reading.gpus:
@@ -65,7 +65,7 @@ def gpu_figures(readings: Sequence[ServerReading]) -> tuple[GpuFigures, ...]:
             power_watts=_mean(_reported(gpus, "power_watts")),
             memory_used_bytes=_largest(_reported(gpus, "memory_used_bytes")),
             memory_total_bytes=next(iter(_reported(gpus, "memory_total_bytes")), None),
-            # A counter that stands still has not been renewed: nothing takes 0 joules.
+            # A counter that is stuck has not been renewed: nothing takes 0 joules.
             energy_joules=_growth(_reported(gpus, "energy_joules")) or None,
             temperature_celsius=_largest(_reported(gpus, "temperature_celsius")),
             clock_hertz=_mean(_reported(gpus, "clock_hertz")),
@@ -80,7 +80,8 @@ def energy_per_inference_joules(
     readings: Sequence[ServerReading], server: ModelStatistics | None, duration_ns: int, inferences_per_second: float
 ) -> float | None:
     """Joules of all GPUs over the inferences that the server made of the model in the same time: by its own count where
-    it has statistics, else by ours. Where Triton tells which GPUs it uses, only these. None where nobody tells."""
+    it has statistics, else by ours. Where Triton reports which GPUs it uses, only these. None where it is not
+    reported."""
     if server is not None and duration_ns > 0 and server.inference_count:
         inferences_per_second = server.inference_count * NS / duration_ns
     if inferences_per_second <= 0:
@@ -108,7 +109,7 @@ def _mean_watts(readings: Sequence[ServerReading], source: GpuSource, used: set[
 
 def _watts(points: Sequence[tuple[int, float]]) -> float | None:
     """From the first change of the counter to the last. Triton renews its counters every 2 s, a DCGM exporter every
-    30 s as shipped: nothing can be said of the time from a reading to the change that follows."""
+    30 s as shipped: nothing can be reported about the time from a reading to the change that follows."""
     renewed = [point for before, point in pairwise(points) if point[1] != before[1]]
     if _growth([joules for _, joules in points]) is None or len(renewed) < 2:
         return None
@@ -139,21 +140,21 @@ def _largest(values: Sequence[float]) -> float | None:
 
 
 def _growth(values: Sequence[float]) -> float | None:
-    """How much a counter grew; None where it was told less than twice, or fell: then it began anew in between."""
+    """How much a counter grew; None where it was reported less than twice, or fell: then it restarted in between."""
     if len(values) < 2 or any(after < before for before, after in pairwise(values)):
         return None
     return values[-1] - values[0]
 
 
 def _moved(pages: Sequence[ServerReading]) -> dict[str, float]:
-    """What each counter moved by, those that began anew left out."""
+    """What each counter moved by, those that restarted left out."""
     names = dict.fromkeys(name for page in pages for name in page.counters)
     growths = {name: _growth([page.counters[name] for page in pages if name in page.counters]) for name in names}
     return {name: growth for name, growth in growths.items() if growth is not None}
 
 
 def _rates(pages: Sequence[ServerReading], moved: Mapping[str, float]) -> dict[str, float]:
-    """Between the readings' own stamps: the page lags behind the answers, at the first as at the last."""
+    """Between the readings' own stamps: the page lags behind the responses, at the first as at the last."""
     elapsed_ns = pages[-1].at_ns - pages[0].at_ns if pages else 0
     return {name: growth * NS / elapsed_ns for name, growth in moved.items()} if elapsed_ns > 0 else {}
 

@@ -1,4 +1,5 @@
-"""What NVIDIA's driver says of this machine's GPUs, through NVML. Every figure that a GPU does not have is left out."""
+"""What NVIDIA's driver reports about this machine's GPUs, through NVML. Every figure that a GPU does not have is left
+out."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class Nvml:
     from_page = False
 
     def read(self) -> ServerReading:
-        """What the driver says now."""
+        """What the driver reports now."""
         asked_ns = time.monotonic_ns()
         try:
             gpus = tuple(gpu for gpu, _ in zip(_all(), range(MAX_GPUS), strict=False))
@@ -113,7 +114,7 @@ def _gpu(handle: Any, uuid: str) -> GpuReading:
 
 
 def _mig_instances(handle: Any) -> Iterator[GpuReading]:
-    """NVML tells the memory of an instance; power, energy and clocks are the whole GPU's."""
+    """NVML reports the memory of an instance; power, energy and clocks are the whole GPU's."""
     mode = _asked(partial(pynvml.nvmlDeviceGetMigMode, handle))
     if mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
         return
@@ -143,7 +144,7 @@ def _scaled(ask: Callable[[], Any], scale: float) -> float | None:
 
 
 def _asked(ask: Callable[[], _T]) -> _T | None:
-    """What the driver answers; None where this GPU has no such figure."""
+    """The driver's value; None where this GPU has no such figure."""
     try:
         return ask()
     except pynvml.NVMLError:

@@ -42,7 +42,7 @@ _MAX_TEXT = 120
 
 
 class PageError(Exception):
-    """A page that is of no use; its text is one line that says why."""
+    """A page that is of no use; its text is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class PageReader:
         self.stopped = threading.Event()
 
     def read(self) -> ServerReading:
-        """What the page says now. Never raises: a page that is of no use is a reading with an error."""
+        """What the page reports now. Never raises: a page that is of no use is a reading with an error."""
         begin_ns = time.monotonic_ns()
         try:
             text, asked_ns, received_ns = self.fetch()
@@ -165,7 +165,7 @@ def _fetch(session: PageSession, url: str, deadline_ns: int) -> str:
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         raise PageError(_reason(error) if time.monotonic_ns() < deadline_ns else _late()) from error
     if time.monotonic_ns() >= deadline_ns:
-        # A body whose length nobody told ends as if it were whole where its socket is shut.
+        # A body of unknown length looks complete when its socket is shut.
         raise PageError(_late())
     if body and not body.endswith(b"\n"):
         raise PageError("is cut off: its last line has no end")
@@ -179,9 +179,9 @@ def _fetch_body(session: PageSession, url: str) -> bytes:
     with session.get(url, stream=True, timeout=TIMEOUT_NS / NS) as response:
         if response.is_redirect:
             location = clean_location(response.headers["Location"])
-            raise PageError(f"answered {response.status_code}, a redirect to {location}, which is not followed")
+            raise PageError(f"got {response.status_code}, a redirect to {location}, which is not followed")
         if response.status_code != 200:
-            raise PageError(f"answered {response.status_code}")
+            raise PageError(f"responded {response.status_code}")
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise PageError(f"is compressed ({clean_text(encoding)}), though asked not to be")
@@ -223,8 +223,9 @@ def _innermost(error: BaseException) -> str:
 def parse_page(
     text: str, at_ns: int, model: str, version: str = "", stopped: threading.Event | None = None
 ) -> ServerReading:
-    """What the page says of the model (of one version, if given) and of the GPUs. Raises PageError for a page that is
-    no metrics page; families that it lacks, and figures that can't be true (NaN, negative, beyond 2^63), are left out.
+    """What the page reports about the model (of one version, if given) and of the GPUs. Raises PageError for a page
+    that is no metrics page; families that it lacks, and figures that can't be true (NaN, negative, beyond 2^63), are
+    left out.
     """
     gauges: dict[str, float] = {}
     counters: defaultdict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""A `requests` session whose every exchange ends by a deadline, and goes where it was told to go. The time-outs of
+"""A `requests` session whose every exchange ends by a deadline, and goes where it was sent to go. The time-outs of
 `requests` are for each read from the socket: a server that sends its head a byte a second would hold its reader for
 ever. And its defaults take a proxy, a password (~/.netrc) and a list of CAs from the environment, and follow a server
 to wherever that points.
@@ -75,7 +75,7 @@ class PageSession(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Knows the sockets of its connections, also while they are in use, and after an answer took them over."""
+    """Knows the sockets of its connections, also while they are in use, and after a response took them over."""
 
     def __init__(self, tls: TlsOptions) -> None:
         super().__init__()
@@ -142,8 +142,8 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
     return context
 
 
-def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) -> Any:
-    """The kind of connection, telling each socket that it takes: that to a proxy, and that with TLS round it, too."""
+def _with_socket_hook(connection: Any, on_socket: Callable[[socket.socket], None]) -> Any:
+    """The kind of connection, reporting each socket that it takes: that to a proxy, and that with TLS round it, too."""
 
     class Watched(connection):  # type: ignore[misc]
         @property
@@ -154,6 +154,6 @@ def _with_socket_hook(connection: Any, tell: Callable[[socket.socket], None]) ->
         def sock(self, sock: socket.socket | None) -> None:
             self._watched_sock = sock
             if sock is not None:
-                tell(sock)
+                on_socket(sock)
 
     return Watched

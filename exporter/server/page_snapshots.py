@@ -19,11 +19,11 @@ class PageSnapshots:
 
     @property
     def there(self) -> bool:
-        """Whether the target names such a page. What stands on it is only known once the model was asked something."""
+        """Whether the target names such a page. Its content is only known once the model was asked something."""
         return bool(self._target.metrics_url)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """What the page says now; None where it cannot be read, or there is none."""
+        """What the page reports now; None where it cannot be read, or there is none."""
         if not self.there:
             return None
         return await asyncio.to_thread(self._read, facts)

@@ -1,6 +1,6 @@
 """A model's cumulative statistics, from the metrics pages of servers that have no statistics call. Pure.
 
-Which families count requests and sum up their times says `exporter.core.kinds`.
+`exporter.core.kinds` lists which families count requests and sum up their times.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _VERSION_LABELS: Final = ("model_version", "version")
 def parse_statistics(
     text: str, model: str, version: str = "", stopped: threading.Event | None = None
 ) -> tuple[ModelStatistics, ...]:
-    """What the page says of the model's versions (of one, if given); a page without versions is taken to speak of that
-    one. What it has of a version's requests has their count. Raises PageError for a page that is no metrics page."""
+    """What the page reports about the model's versions (of one, if given); a page without versions is taken to speak of
+    that one. What it has of a version's requests has their count. Raises PageError for a page that is no metrics
+    page."""
     counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     times_ns: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for sample in find_samples(text, _FAMILIES, _FAMILIES, model, stopped):

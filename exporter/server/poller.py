@@ -43,9 +43,9 @@ class Reader(Protocol):
 
 
 class Poller:
-    """Reads every `interval_ns`, from `start` to `close`, and at each `edge`, from which the intervals count anew.
+    """Reads every `interval_ns`, from `start` to `close`, and at each `edge`, from which the intervals count again.
 
-    Its methods belong to one event loop. The thread is a daemon: where a server never ends its answer nothing waits
+    Its methods belong to one event loop. The thread is a daemon: where a server never ends its response nothing waits
     for it.
     """
 

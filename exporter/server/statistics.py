@@ -16,16 +16,16 @@ _FIGURES = tuple(f.name for f in fields(ModelStatistics) if isinstance(f.default
 SNAPSHOT_MISSING = "the server gave no statistics at a window's edge"
 NOTHING_MOVED = "the server's statistics of the model did not move"
 NOTHING_REPORTED = (
-    "the server's statistics, or its metrics page, tell nothing of this model, or of the version asked for"
+    "the server's statistics, or its metrics page, report nothing of this model, or of the version asked for"
 )
-RESET = "the server's statistics began anew: it was restarted, or the model was loaded again"
-SEVERAL_VERSIONS = "the repeats were answered by several versions of the model"
-SEVERAL_CALLED = "several versions of the model were called, and which of them answered these requests is not known"
+RESET = "the server's statistics restarted: it was restarted, or the model was loaded again"
+SEVERAL_VERSIONS = "the repeats were served by several versions of the model"
+SEVERAL_CALLED = "several versions of the model were called, and which of them served these requests is not known"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDelta:
-    """What the server did between the first and the last of some snapshots. `note` says why there is no `model` where
+    """What the server did between the first and the last of some snapshots. `note` is why there is no `model` where
     there could be one; without statistics at all it is empty. Where no version was asked for, `other_versions` of the
     model moved, too."""
 
@@ -39,7 +39,7 @@ def difference(snapshots: Sequence[ServerSnapshot | None], facts: ModelFacts) ->
     """What the model did from the first snapshot to the last: of its versions, where none was asked for, the highest
     that moved, since that is the one that a server sends such requests to. (So does perf_analyzer, and warns.)
 
-    All snapshots in between are looked at, since a counter that began anew can have passed its old value by the last.
+    All snapshots in between are looked at, since a counter that restarted can have passed its old value by the last.
     """
     there = [snapshot for snapshot in snapshots if snapshot is not None]
     if not facts.has_statistics or not there:
@@ -125,16 +125,16 @@ def _subtract(after: ModelStatistics, before: ModelStatistics) -> ModelStatistic
 
 
 def _plus(one: Any, other: Any) -> Any:
-    """The sum of two counts or durations; what one of them does not tell is nothing, and what neither tells is not
-    told."""
+    """The sum of two counts or durations; what one of them does not report is nothing, and what neither reports is not
+    reported."""
     if one is None or other is None:
         return one if other is None else other
     return one + other
 
 
 def _minus(after: Any, before: Any) -> Any:
-    """The difference: a page can begin to tell something with the first request that it counts. What is told no more
-    fell, if it had counted."""
+    """The difference: a page can begin to report something with the first request that it counts. What is reported no
+    more fell, if it had counted."""
     if before is None:
         return after
     nothing = type(before)()

@@ -50,14 +50,14 @@ class Placer(Protocol):
         """The request of that step at this place."""
 
     def is_conflict(self, text: str) -> bool:
-        """Whether the server's words say that the request did not fit its sequence: unknown, ended, or no id."""
+        """Whether the server's error text means that the request did not fit its sequence: unknown, ended, or no id."""
 
 
 class SharedRequests(Protocol):
     """Requests whose tensors lie in memory that the server shares with us."""
 
     by_place: list[list[EncodedRequest]]
-    """The steps, for each place in flight of its own: its answers go to memory of its own. If there are fewer places
+    """The steps, for each place in flight of its own: its responses go to memory of its own. If there are fewer places
     than calls, calls share them."""
 
     async def close(self) -> None:
@@ -71,7 +71,7 @@ class Control(Protocol):
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
         """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
-        those that its configuration tells, and `options` say of its inputs what the server does not. Raises
+        those in its configuration, and `options` describe inputs that the server does not. Raises
         PreflightError with the reason if not."""
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
@@ -80,7 +80,7 @@ class Control(Protocol):
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
-        answer in time."""
+        response in time."""
 
     async def served_version(self, model: str) -> str:
         """The version of the model that responds now where a request names none; "" where the server does not report
@@ -124,10 +124,10 @@ class Service(Protocol):
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_responses`
-        each call gets its answer, for `decode_response`."""
+        each call gets its response, for `decode_response`."""
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        """The outputs of an answer that was kept: one mapping for each response in it. Raises ProtocolError."""
+        """The outputs of a response that was kept: one mapping for each response in it. Raises ProtocolError."""
 
     def connections(self, target: Target, in_flight: int) -> int:
         """How many channels serve `in_flight` calls at once."""

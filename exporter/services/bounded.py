@@ -1,7 +1,7 @@
-"""What any kind's control plane tells, within bounds, before anything else sees it: names, versions, counts.
+"""What any kind's control plane reports, within bounds, before anything else sees it: names, versions, counts.
 
-A kind need not think of it: `BoundedControl` stands before each. Facts that a sweep cannot do without, and that are
-beyond a bound, fail it; what is only told of a server is cut, or left out.
+A kind need not think of it: `BoundedControl` wraps each. Facts that a sweep cannot do without, and that are
+beyond a bound, fail it; a server's mere descriptions are cut, or left out.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ class BoundedControl:
         except NO_RESPONSE as error:
             url = self._target.url
             _log.warning("a response could not be read", extra=fields(url=url), exc_info=True)
-            text = f"{url} answered what cannot be used: {clean_text(str(error)) or type(error).__name__}"
+            text = f"{url} sent a response that cannot be used: {clean_text(str(error)) or type(error).__name__}"
             raise PreflightError(Reason.PROTOCOL, text) from error
 
 
 def bounded_facts(facts: ModelFacts) -> ModelFacts:
-    """The facts, with names that can stand anywhere. Raises ValueError where tensors are beyond a bound: they are sent
+    """The facts, with names that are safe anywhere. Raises ValueError where tensors are beyond a bound: they are sent
     back as they are."""
     for kind, specs in (("inputs", facts.inputs), ("outputs", facts.outputs)):
         if len(specs) > TENSORS:
@@ -97,7 +97,7 @@ def bounded_facts(facts: ModelFacts) -> ModelFacts:
             _check_tensor(spec)
     return replace(
         facts,
-        # Its name is the one that was asked for, or else another model's that answered.
+        # Its name is the one that was asked for, or else another model's that responded.
         name=clean_name(facts.name),
         version=clean_name(facts.version),
         platform=clean_name(facts.platform),

@@ -18,8 +18,8 @@ _TRANSPORT_REASONS = {
 
 
 async def check_connection(target: Target) -> None:
-    """Connects as the load will, first: the clients say "unavailable" for a refused connection, a refused certificate
-    and garbage alike. Raises PreflightError."""
+    """Connects as the load will, first: the clients report "unavailable" for a refused connection, a refused
+    certificate and garbage alike. Raises PreflightError."""
     channel = make_channel(target, _ignore)
     try:
         await channel.open()
@@ -43,7 +43,7 @@ async def no_response(target: Target, timeout_ns: int, path: str = "") -> Prefli
             await check_connection(target)
         except PreflightError as error:
             return error
-    text = f"{target.url}{path} accepts connections and did not answer within {timeout_ns / NS:g} s"
+    text = f"{target.url}{path} accepts connections and sent no response within {timeout_ns / NS:g} s"
     return PreflightError(Reason.PREFLIGHT_TIMEOUT, text)
 
 

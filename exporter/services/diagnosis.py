@@ -1,4 +1,5 @@
-"""What is wrong with an endpoint that does not answer as its target says: the commonest mistakes, each with its fix.
+"""What is wrong with an endpoint that does not respond as its target is configured: the commonest mistakes, each with
+its fix.
 
 One module for all who show it: the preflight of a sweep asks here before it fails, so report, log, page and
 check-config have the same sentence. `explained` looks at the endpoint again (`endpoint_look`); what it means is decided
@@ -80,7 +81,7 @@ async def explained(target: Target, error: PreflightError) -> PreflightError:
         return error
     if not text:
         return error
-    return PreflightError(error.reason, f"{text} ({error})", error.status, error.faults)
+    return PreflightError(error.reason, f"{text} ({error})", error.status, error.problems)
 
 
 async def _found(target: Target, error: PreflightError) -> str:
@@ -121,7 +122,7 @@ async def look(target: Target) -> Seen:
         tls = await shake_hands(target)
         http = await ask_http(target, target.path + path, over_tls=True) if tls else None
     metrics, at_root = False, None
-    # Triton's metrics port answers 200 at every path, with nothing.
+    # Triton's metrics port responds with an empty 200 at every path.
     if http is not None and http.status in (200, 400, 404, 405):
         metrics = _is_metrics(await ask_http(target, _METRICS_PATH, over_tls=tls is not None))
         if target.path:
@@ -134,8 +135,8 @@ def _is_metrics(page: HttpSeen | None) -> bool:
 
 
 def advice(target: Target, seen: Seen, error: str) -> str:
-    """What is wrong, and what to write instead; "" where the endpoint speaks as the target says. `error` is the text of
-    what failed."""
+    """What is wrong, and what to write instead; "" where the endpoint speaks as the target is configured. `error` is
+    the text of what failed."""
     if target.is_tls:
         return _of_tls(target, seen, error.lower())
     if seen.tls is not None or (seen.http is not None and b"HTTP request was sent to HTTPS port" in seen.http.body):
@@ -212,11 +213,11 @@ def _metrics_page(target: Target, seen: Seen, base: str) -> str:
 def _login(http: HttpSeen, base: str) -> str:
     how = "give the proxy a token by the target's headers, or use a url that does not go through it"
     if 300 <= http.status < 400 and _LOGIN.search(http.location):
-        return f"a login page answers at {base} (redirect to {http.location}): {how}"
+        return f"a login page responds at {base} (redirect to {http.location}): {how}"
     body = http.body.lower()
     is_form = b'type="password"' in body or b"type=password" in body or (b"<form" in body and b"login" in body)
     if http.content_type == "text/html" and is_form:
-        return f"a login page answers at {base} ({http.server or 'a web page'}): {how}"
+        return f"a login page responds at {base} ({http.server or 'a web page'}): {how}"
     if http.status == 401:
         challenge = f" ({http.challenge})" if http.challenge else ""
         return f"{base} asks for credentials{challenge}: set the target's headers, as authorization"
@@ -233,7 +234,7 @@ def _redirect(http: HttpSeen, base: str) -> str:
 def _proxy_alone(target: Target, http: HttpSeen) -> str:
     if http.status not in (502, 503, 504) or not http.server:
         return ""
-    return f"{_place(target)} is a proxy ({http.server}) whose own server does not answer: {http.status}"
+    return f"{_place(target)} is a proxy ({http.server}) whose own server does not respond: {http.status}"
 
 
 def _not_grpc(target: Target, http: HttpSeen, scheme: str) -> str:
@@ -249,10 +250,10 @@ def _another_service(target: Target, seen: Seen, http: HttpSeen, base: str) -> s
     if is_triton or (http.status not in (400, 403, 404, 405) and not is_page):
         return ""
     if seen.at_root is not None and seen.at_root.status == 200:
-        return f"the server answers without the path {target.path}: use {base}"
+        return f"the server responds without the path {target.path}: use {base}"
     kind = _NAMES.get(target.kind, target.kind)
     below = f"check the path {target.path}" if target.path else f"if {kind} is behind it, add the path: {base}/PATH"
-    return f"{_place(target)} is answered by {http.server or _NAMELESS}, not by {kind}; {below}"
+    return f"{_place(target)} is served by {http.server or _NAMELESS}, not by {kind}; {below}"
 
 
 def _place(target: Target) -> str:

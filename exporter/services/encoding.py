@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 MARK = "triton-canary"
-"""The header (its value is the sweep's id) and the beginning of each request id: a server's log tells who asked."""
+"""The header (its value is the sweep's id) and the beginning of each request id: a server's log reports who asked."""
 
 _MAX_GRPC_MESSAGE_BYTES = 2**31 - 1
 
@@ -70,7 +70,7 @@ def grpc_request(probe: Probe, sweep_id: str, message: Message) -> EncodedReques
 
 
 def checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, Tensor]]:
-    """The tensors in the model's order, each with what the model says of it. Raises InputError."""
+    """The tensors in the model's order, each with the model's description of it. Raises InputError."""
     specs = {spec.name: spec for spec in facts.inputs}
     unknown = sorted(tensors.keys() - specs.keys())
     if unknown:
@@ -93,9 +93,9 @@ def raw(spec: TensorSpec, tensor: Tensor) -> bytes:
 
 
 def refuse_not_finite(spec: TensorSpec, tensor: Tensor, fix: str) -> None:
-    """Raises InputError for what JSON cannot say."""
+    """Raises InputError for what JSON cannot express."""
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot say: {fix}")
+        raise InputError(f"input {spec.name!r}: has NaN or Infinity, which JSON cannot express: {fix}")
 
 
 def strings(spec: TensorSpec, tensor: Tensor) -> Sequence[str]:
@@ -103,4 +103,4 @@ def strings(spec: TensorSpec, tensor: Tensor) -> Sequence[str]:
     try:
         return [element.decode() for element in tensor.ravel().tolist()]
     except UnicodeDecodeError as error:
-        raise InputError(f"input {spec.name!r}: has bytes that are no UTF-8 text, which JSON cannot say") from error
+        raise InputError(f"input {spec.name!r}: has bytes that are no UTF-8 text, which JSON cannot express") from error

@@ -1,6 +1,6 @@
 """What an endpoint speaks, found out by speaking to it: one question over HTTP/1.1, an HTTP/2 preface, a TLS handshake.
 
-For an endpoint that has already failed to answer as it should. Sends no header of the target's: whoever listens there
+For an endpoint that has already failed to respond as it should. Sends no header of the target's: whoever listens there
 may not be who is meant to read them. Reads little, and waits little. Knows nothing of what the finding means.
 """
 
@@ -61,7 +61,7 @@ async def ask_http(target: Target, path: str, *, over_tls: bool) -> HttpSeen | N
 
 
 async def speaks_http2(target: Target) -> bool:
-    """Whether the server answers an HTTP/2 preface, without TLS, with its SETTINGS: gRPC does."""
+    """Whether the server responds to an HTTP/2 preface, without TLS, with its SETTINGS: gRPC does."""
     async with _connected(target, False, []) as streams:
         if streams is None:
             return False

@@ -61,7 +61,7 @@ class GrpcCalls:
         try:
             message: _M = response.FromString(bytes(call.response.messages[0]))
         except DecodeError as error:
-            text = f"{self._target.url}{method} answered what cannot be read: {clean_text(str(error))}"
+            text = f"{self._target.url}{method} sent a response that cannot be read: {clean_text(str(error))}"
             raise PreflightError(Reason.PROTOCOL, text) from error
         return message
 
@@ -74,14 +74,14 @@ class GrpcCalls:
     def _failure(self, call: _ControlCall) -> PreflightError:
         status = call.status
         if status is None or status.abort is not None:
-            return transport_reason(TransportError(call.outcome, call.text or "no answer"), self._target.url)
+            return transport_reason(TransportError(call.outcome, call.text or "no response"), self._target.url)
         reason = _REASONS.get(status.code, Reason.PROTOCOL)
-        text = f"{self._target.url} said {status.code.name}: {clean_text(status.message)}"
+        text = f"{self._target.url} reported {status.code.name}: {clean_text(status.message)}"
         return PreflightError(reason, text, status.code.name)
 
 
 class _ControlCall(Call):
-    """A call that somebody awaits. `status` is the server's, where it gave one."""
+    """A call that is awaited. `status` is the server's, where it gave one."""
 
     __slots__ = ("ended", "status")
 
@@ -108,7 +108,7 @@ class _ControlChannel(GrpcChannel):
 
 
 _CALLS_AT_A_TIME = 64
-"""Nobody asks more at once; what waits for a connection has no limit of its own."""
+"""No caller sends more at once; what waits for a connection has no limit of its own."""
 
 
 def _end(call: Any) -> None:

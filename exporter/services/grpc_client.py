@@ -1,7 +1,8 @@
 """Triton's gRPC client as far as it is needed: the methods of `tritonclient.grpc.aio`, by `services.grpc_calls`.
 
 Messages are those of its library. gRPC's own channel, under that client, sends the name that TLS asks for as the
-authority, cannot leave out verification, and tells a refused connection from a refused certificate by its words alone.
+authority, cannot leave out verification, and separates a refused connection from a refused certificate only by the
+error's text.
 """
 
 from __future__ import annotations

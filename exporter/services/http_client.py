@@ -1,7 +1,7 @@
 """Triton's HTTP client as far as it is needed: the methods of `tritonclient.http.aio`, by `services.http_pages`.
 
 That client's own transport follows redirects, with the target's headers, reads responses of any size, and does with
-proxies and passwords what the environment says. Requests and results are still made and read by its library.
+proxies and passwords those of the environment. Requests and results are still made and read by its library.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a server answered at `url`."""
+    """A server's response at `url`."""
 
     url: str
     status: int
@@ -59,13 +59,13 @@ class Page:
             return load_json(self.body)
         except ValueError as error:
             raise PreflightError(
-                Reason.PROTOCOL, f"{self.url} answered what is no JSON: {clean_text(str(error))}"
+                Reason.PROTOCOL, f"{self.url} sent a response that is not JSON: {clean_text(str(error))}"
             ) from error
 
     def refusal(self, reasons: Mapping[int, Reason] = _REASONS) -> PreflightError:
         """The status as the reason of a failed sweep."""
         location = self.header("location") if 300 <= self.status < 400 else None
-        text = f"{self.url} said {error_text(self.status, _message(self.body), location)}"
+        text = f"{self.url} reported {error_text(self.status, _message(self.body), location)}"
         return PreflightError(reasons.get(self.status, Reason.PROTOCOL), text, str(self.status))
 
 
@@ -172,11 +172,11 @@ class _Exchange:
     def _failure(self, call: Call) -> TransportError | _GoneError:
         if call.outcome is Outcome.CONNECT_ERROR and call.sent_ns:
             return _GoneError(call.text)
-        return TransportError(call.outcome, call.text or "no answer")
+        return TransportError(call.outcome, call.text or "no response")
 
 
 async def ask(target: Target, path: str, timeout_ns: int, method: str = "GET") -> Page:
-    """The answer to one question, as by `PageClient.ask`, within the time-out."""
+    """The response to one request, as by `PageClient.ask`, within the time-out."""
     client = PageClient(target)
     try:
         async with asyncio.timeout(timeout_ns / NS):

@@ -29,7 +29,7 @@ from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.http1 import decoded_body
 
 FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
-"""What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the answer."""
+"""What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the response."""
 
 FORM: Final = "multipart/form-data"
 _PART = "data"
@@ -37,7 +37,7 @@ _PART = "data"
 SHOWN: Final = 8
 """Workers that an error names."""
 _SERVING: Final = ("Healthy", "Partial Healthy")
-"""What a server says of itself that answers for some of its models, or for all."""
+"""The health of a server, for some of its models or all."""
 
 
 class TorchServeService(PlainService):
@@ -58,7 +58,7 @@ class TorchServeService(PlainService):
         return make_channel(target, listener, keep_responses=keep_responses)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        """The body of the answer, as it is."""
+        """The body of the response, as it is."""
         (message,) = response.messages
         return [{OUTPUT: _one(decoded_body(response.head, message))}]
 
@@ -69,7 +69,7 @@ class TorchServeControl(PlainControl):
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        """Whether the server is healthy, has the model, and workers for it, as far as its endpoints tell. Raises
+        """Whether the server is healthy, has the model, and workers for it, as far as its endpoints report. Raises
         PreflightError."""
         await self._check_health()
         await self._check_model(model, version)
@@ -91,8 +91,8 @@ class TorchServeControl(PlainControl):
         return await self._served_version(model, "")
 
     async def _check_health(self) -> None:
-        """Whether the server is up. What it says of its health is of all its models together: it fails the sweep only
-        where nobody tells of this one's workers."""
+        """Whether the server is up. What it reports about its health is of all its models together: it fails the sweep
+        only where this one's workers are not known."""
         from exporter.services.http_pages import ask
 
         page = await ask(self._target, "/ping", self._timeout_ns)
@@ -102,8 +102,8 @@ class TorchServeControl(PlainControl):
             return
         status = page.json().get("status", "")
         if status not in _SERVING and not self._target.management_url:
-            text = f"the server at {self._target.url} says that it is {status or 'in no known state'!r}"
-            fix = "give management_url, which tells of this one's workers"
+            text = f"the server at {self._target.url} reports that it is {status or 'in no known state'!r}"
+            fix = "give management_url, which reports this one's workers"
             raise PreflightError(Reason.SERVER_NOT_READY, f"{text}, which can be of any of its models; {fix}")
 
     async def _check_model(self, model: str, version: str) -> None:
@@ -115,7 +115,7 @@ class TorchServeControl(PlainControl):
             raise _refused(page)
 
     async def _served_version(self, model: str, version: str) -> str:
-        """The version that answers, "" if nobody says. Only the management endpoint tells it, and the state of the
+        """The version that serves, "" if it is not known. Only the management endpoint reports it, and the state of the
         model's workers: without one that is ready, requests wait until they time out. Raises PreflightError."""
         from exporter.services.http_pages import ask
 
@@ -133,7 +133,7 @@ class TorchServeControl(PlainControl):
             states = [f"worker {name} {state}" for name, state in shown]
             found = str(entries[0]["modelVersion"])
         except (TypeError, KeyError, IndexError, AttributeError) as error:
-            raise PreflightError(Reason.PROTOCOL, f"{page.url} answered JSON that is not TorchServe's") from error
+            raise PreflightError(Reason.PROTOCOL, f"{page.url} sent JSON that is not TorchServe's") from error
         if not any(worker["status"] == "READY" for worker in workers):
             text = (
                 f"model {model!r} has no worker that is ready at {management.url}: {'; '.join(states) or 'it has none'}"

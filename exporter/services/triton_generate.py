@@ -75,7 +75,7 @@ class GenerateControl(TritonControl):
 
 
 class GenerateReader(OpenAiReader):
-    """An `EventReader` (transport.event_channel): each event is a response of the model, and nobody counts tokens."""
+    """An `EventReader` (transport.event_channel): each event is a response of the model, and tokens are not counted."""
 
     def event(self, event: SseEvent) -> EventMessage:
         return self._take(json_object(event.data, "an event"))

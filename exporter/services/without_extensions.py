@@ -39,7 +39,7 @@ class PlainService:
 
 
 class PlainControl:
-    """The same of a `Control`. Such servers tell statistics on their metrics page alone, if at all."""
+    """The same of a `Control`. Such servers report statistics on their metrics page alone, if at all."""
 
     def __init__(self, target: Target, timeout_ns: int) -> None:
         self._target = target
@@ -47,7 +47,7 @@ class PlainControl:
         self._page = PageSnapshots(target)
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """What the metrics page says, where the target names it."""
+        """The metrics page, where the target names it."""
         return await self._page.snapshot(facts)
 
     async def close(self) -> None:
@@ -77,15 +77,15 @@ def unsupported(target: Target, key: str, given: str = "") -> PreflightError:
 
 def model_inputs(model: str, reported: Sequence[TensorSpec], options: InputOptions) -> tuple[TensorSpec, ...]:
     """The inputs of a model: those that `input.datatypes` names, with the shapes of `input.shapes` or else the
-    server's; without it those that the server told. Raises PreflightError where neither says enough."""
+    server's; without it those that the server reported. Raises PreflightError where neither is enough."""
     if not options.datatypes:
         if not reported:
-            text = f"the server does not tell the inputs of model {model!r}: give input.datatypes and input.shapes"
+            text = f"the server does not report the inputs of model {model!r}: give input.datatypes and input.shapes"
             raise PreflightError(Reason.BAD_INPUT, text)
         return tuple(reported)
     shapes = {spec.name: spec.shape for spec in reported} | dict(options.shapes)
     for name, _ in options.datatypes:
         if name not in shapes:
-            text = f"input {name!r} of model {model!r}: the server does not tell its shape: give it in input.shapes"
+            text = f"input {name!r} of model {model!r}: the server does not report its shape: set it in input.shapes"
             raise PreflightError(Reason.BAD_INPUT, text)
     return tuple(TensorSpec(name, datatype, shapes[name]) for name, datatype in options.datatypes)

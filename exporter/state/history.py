@@ -182,7 +182,7 @@ class Ring:
         )
 
     def _column(self, level: str) -> NDArray[np.float32]:
-        # The last one seen stands last.
+        # The last one seen is last.
         figures = self._levels.pop(level, None)
         if figures is None:
             if len(self._levels) >= MAX_LEVELS:

@@ -303,7 +303,8 @@ def _still_measured(view: ProbeView, facts: ModelFacts | None) -> SweepResult | 
 
 
 def _after(view: ProbeView, result: SweepResult) -> ProbeView:
-    """The view after one more sweep. One that our own shutdown cut short says nothing of the server: `up` stays."""
+    """The view after one more sweep. One that our own shutdown cut short contains no information about the server: `up`
+    stays."""
     ended_unix_s = result.started_unix_s + result.duration_ns / NS
     kind = (result.status, result.reason)
     sweeps = {**view.counters.sweeps, kind: view.counters.sweeps.get(kind, 0) + 1}

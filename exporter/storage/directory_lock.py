@@ -1,4 +1,4 @@
-"""One writer for a folder: daemons that share one by mistake must not undo each other's work, and have to say so."""
+"""One writer for a folder: daemons that share one by mistake must not undo each other's work, and must log it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DirectoryLock:
         return self._refusal
 
     def acquire(self) -> bool:
-        """Takes the lock if it is not ours already; says whether it was taken just now. LockHeldError names who has
+        """Takes the lock if it is not ours already; returns whether it was taken just now. LockHeldError names who has
         it."""
         with self._guard:
             if self._still_held():
@@ -69,7 +69,7 @@ class DirectoryLock:
         self._fd = fd
 
     def _still_held(self) -> bool:
-        """Whether we have the lock, and on the file that another process would find: not if somebody removed it."""
+        """Whether we have the lock, and on the file that another process would find: not if it was removed."""
         if self._fd is None:
             return False
         try:

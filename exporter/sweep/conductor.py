@@ -42,7 +42,7 @@ _figures = Threads("figures", max(2, os.cpu_count() or 1))
 """What windows come to is computed beside the loop, and waits for nothing but other windows."""
 
 PREFLIGHT_MARGIN_NS = 20 * NS
-"""On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last answers'
+"""On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last responses'
 wait, and the transfer of the last window."""
 
 _batches_logged: set[str] = set()
@@ -65,11 +65,12 @@ _ABORTS = frozenset(
         Reason.INTERNAL,
     }
 )
-"""The sweep ran and was stopped. Every other reason but `unstable` says that the server or the model was not fit."""
+"""The sweep ran and was stopped. Every other reason but `unstable` means that the server or the model was not fit."""
 
 
 _TOO_HIGH = frozenset({Reason.NONE, Reason.LATENCY, Reason.PENDING_QUEUE})
-"""A search, which looks for the level that is too high, goes on below it when it is stopped there for one of these."""
+"""A search, which looks for the level that is too high, continues below it when it is stopped there for one of
+these."""
 
 Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
 """Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
@@ -130,7 +131,7 @@ class Sweep:
         return self._id
 
     async def run(self, borrow: Borrow) -> SweepResult:
-        """Runs the sweep and tells the sinks. A cancelled sweep is told to them too, as aborted by shutdown."""
+        """Runs the sweep and gives the result to the sinks, a cancelled sweep's too, as aborted by shutdown."""
         for sink in self._sinks:
             sink.sweep_started(self._probe, self._started_unix_s)
         result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
@@ -169,12 +170,12 @@ class Sweep:
         """Ends the sweep early with what it has measured: of the running level all windows that are whole."""
         self._interrupted.set()
         if self._worker is not None:
-            with contextlib.suppress(WorkerLostError):  # `run` tells of it
+            with contextlib.suppress(WorkerLostError):  # `run` reports it
                 await self._worker.stop_level()
 
     async def _settle(self, worker: Worker, asked_before: int) -> None:
         """The sweep is over, however it ended: waits until nothing more is sent for it, and counts what was sent in a
-        window that never came. What became of those requests nobody knows: they count as cancelled."""
+        window that never came. Their outcome is not known: they count as cancelled."""
         try:
             await worker.silence()
         except asyncio.CancelledError:
@@ -231,7 +232,7 @@ class Sweep:
                     ended = await self._run_levels(worker)
                 except PreflightError as error:
                     ended = error.reason, str(error)
-                    self._input_faults = error.faults
+                    self._input_faults = error.problems
                 await worker.end_sweep()
         except TimeoutError as error:
             await worker.kill()
@@ -276,7 +277,7 @@ class Sweep:
         return Reason.NONE, ""
 
     async def _search(self, worker: Worker, search: Search, facts: ModelFacts) -> tuple[Reason, str]:
-        """Visits levels until the highest that keeps the threshold is known, and says so in words."""
+        """Visits levels until the highest that keeps the threshold is known, and describes it in words."""
         declared = {level.value: level for level in self._probe.levels}
         values = visits(search, self._probe.stop.max_in_flight)
         value, best = next(values), ""
@@ -300,7 +301,7 @@ class Sweep:
         return Reason.NONE, f"level {best} is the highest that kept the threshold{more}"
 
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
-        """Runs the level within what is left of the budgets; the reason says why the sweep must end, if it must."""
+        """Runs the level within what is left of the budgets; the reason states why the sweep must end, if it must."""
         requests_left = self._max_requests - self._sent_so_far()
         tokens_left = self._probe.stop.max_tokens - self._tokens
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
@@ -327,7 +328,7 @@ class Sweep:
             return Reason.SHUTDOWN, f"level {level.label}: interrupted"
         measured = self._measurements.get(level)
         if measured is not None and measured.latency is None:
-            # More load on a server that answered nothing would only harm it.
+            # More load on a server that sent no response would only harm it.
             return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
         return Reason.NONE, ""
 
@@ -386,7 +387,7 @@ class Sweep:
                 if isinstance(event, LevelEnd):
                     end = event
                 elif isinstance(event, LevelStarted):
-                    # A stop before this would come ahead of the level, and end it without an answer.
+                    # A stop before this would come ahead of the level, and end it without a response.
                     self._worker = worker
                     if self._interrupted.is_set():
                         await worker.stop_level()
@@ -418,7 +419,7 @@ class Sweep:
             sink.window_ended(self._probe, counts)
 
     def result(self, reason: Reason, text: str) -> SweepResult:
-        """The sweep as it stands, ended for `reason` (none: it ran to its end)."""
+        """The sweep as it is, ended for `reason` (none: it ran to its end)."""
         if reason is Reason.NONE:
             reason, unstable_text = self._verdict()
             text = unstable_text or text
@@ -451,7 +452,7 @@ class Sweep:
         if not self._measurements:
             return Reason.NO_VALID_REQUESTS, f"no window was measured ({self._outcome_text()})"
         for measurement in self._measurements.values():
-            # In a search, a level that is above the threshold anyway need not be stable to say so.
+            # In a search, a level that is above the threshold anyway need not be stable to count as above it.
             if not measurement.stable and (self._probe.search is None or measurement.threshold_met):
                 return Reason.UNSTABLE, measurement.reason_text
         return Reason.NONE, ""

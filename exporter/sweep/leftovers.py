@@ -1,6 +1,6 @@
 """What sweeps leave for the next one of the same model: requests that they gave up on, and that the server may still be
-working at, so that there is so much less room in flight; the pause that the server asked for; and memory that it may
-still share with us. It must not know how requests are counted in a level, nor how memory is taken back.
+working at, so that there is so much less capacity in flight; the pause that the server asked for; and memory that it
+may still share with us. It must not know how requests are counted in a level, nor how memory is taken back.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Leftovers:
         return self._spared_until_ns.get(_place(probe), 0)
 
     def add(self, probe: Probe, requests: int) -> None:
-        """So many may be in flight at the server, and nobody knows more of them: they are held for as long as one that
-        is sent now and given up at its time-out."""
+        """So many may be in flight at the server, and nothing more is known of them: they are held for as long as one
+        that is sent now and given up at its time-out."""
         until_ns = self._now_ns() + 2 * probe.measurement.request_timeout_ns
         held = [*self.of(probe), *[until_ns] * min(requests, probe.stop.max_in_flight)]
         self.keep(probe, held)

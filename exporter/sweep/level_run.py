@@ -107,7 +107,7 @@ class LevelRun:
         )
 
     def measurement(self, reason: Reason, reason_text: str) -> Measurement | None:
-        """The merged last windows as a measurement; None if there was no window. `reason` says why the level was cut
+        """The merged last windows as a measurement; None if there was no window. `reason` states why the level was cut
         short, none if it ran to its verdict."""
         runs = [run for run in (*self._ended, self._present_run()) if run.windows]
         if not runs:

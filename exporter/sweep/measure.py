@@ -81,7 +81,7 @@ class Judged:
         self.delta = add_deltas([found for found, _ in deltas])
         """What the server did in the windows."""
         self.foreign = None if self.delta.model is None else _add_known([count for _, count in deltas])
-        """How many of its requests in them were somebody else's."""
+        """How many of its requests in them were other clients'."""
 
     def response_times_ns(self) -> npt.NDArray[np.int64]:
         """From when each request was due, window by window."""
@@ -100,7 +100,7 @@ class Judged:
 
 
 def measure(judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason, reason_text: str) -> Measurement:
-    """The level's figures. `summaries` are of all its windows; `reason` says why it was cut short or is not stable,
+    """The level's figures. `summaries` are of all its windows; `reason` states why it was cut short or is not stable,
     none if all its runs were."""
     found = _with_details(judged, _main_figures(judged, summaries, reason, reason_text))
     return replace(found, threshold_met=keeps_threshold(judged.probe, found))
@@ -152,7 +152,7 @@ def _main_figures(
 
 
 def _with_details(judged: Judged, found: Measurement) -> Measurement:
-    """And what only some have: repeats, checked answers, sequences, streams, and what the server's page tells."""
+    """And what only some have: repeats, checked responses, sequences, streams, and what the server's page reports."""
     columns, delta, probe = judged.columns, judged.delta, judged.probe
     checked = sum_checked(window.checked for window in judged.windows)
     readings = [reading for window in judged.windows for reading in window.readings]
@@ -200,7 +200,7 @@ def _slo_good(judged: Judged) -> int | None:
 
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
-    # A decoupled model's work goes on between its answers: the server's times do not add up to the client's.
+    # A decoupled model's work continues between its responses: the server's times do not add up to the client's.
     reported = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
     if reported is not None and judged.probe.target.takes_prompts:
         receive_ns = 0.0  # while a stream comes the server decodes: that time is its own
@@ -221,7 +221,7 @@ def _repeat(run: Run, probe: Probe) -> Repeat:
 
 def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerDelta, int | None]:
     """What the server did in the windows of one run, and how many of its requests were not ours. Figures
-    that can't be of our requests are left out, and the reason is said."""
+    that can't be of our requests are left out, and the reason is reported."""
     delta = difference([windows[0].before, *(window.after for window in windows)], facts)
     share = our_share(RecordColumns.concatenate([window.columns for window in windows]), windows)
     if delta.model is None or share is None:
@@ -242,14 +242,14 @@ def _add_known(counts: Sequence[int | None]) -> int | None:
 
 
 def _only_ours(server: ModelStatistics | None, foreign: int | None) -> ModelStatistics | None:
-    """The server's figures, if they are of our own requests and not of somebody else's."""
+    """The server's figures, if they are of our own requests and not of other clients'."""
     if server is None or foreign_ratio(server, foreign or 0) > FOREIGN_LIMIT_RATIO:
         return None
     return server
 
 
 def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
-    """Mean time of handing a request to the socket, and from the first byte of its answer to the last; ok ones."""
+    """Mean time of handing a request to the socket, and from the first byte of its response to the last; ok ones."""
     ok = columns.outcome == Outcome.OK
     if not np.any(ok):
         return 0.0, 0.0

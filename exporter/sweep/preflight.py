@@ -1,4 +1,5 @@
-"""Can this probe be measured on this model at all? Decided before any load, from what the server said of the model."""
+"""Can this probe be measured on this model at all? Decided before any load, from the server's description of the
+model."""
 
 from __future__ import annotations
 
@@ -33,14 +34,16 @@ class Pins:
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
-    fault."""
+    error."""
     if probe.streaming and not probe.target.can_stream:
-        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC door, and {probe.target.url} is none")
+        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC endpoint, and {probe.target.url} is none")
     if facts.decoupled and not probe.streaming:
         fix = (
-            "say streaming: true" if probe.target.can_stream else "take the server's gRPC door, and say streaming: true"
+            "set streaming: true"
+            if probe.target.can_stream
+            else "take the server's gRPC endpoint, and set streaming: true"
         )
-        text = f"model '{probe.model}' is decoupled (any number of answers to a request): {fix}"
+        text = f"model '{probe.model}' is decoupled (any number of responses to a request): {fix}"
         raise PreflightError(Reason.UNSUPPORTED, text)
     if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):
         text = f"model '{probe.model}' takes sequences, and periodic concurrency sends single requests"
@@ -54,7 +57,7 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
 
 
 def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
-    """Whether the server would answer all but the first request from its response cache: generated input is one request
+    """Whether the server would serve all but the first request from its response cache: generated input is one request
     over and over."""
     return facts.response_cache and probe.input.source in ("random", "zero")
 
@@ -67,8 +70,8 @@ def meets_in_batches(probe: Probe, facts: ModelFacts) -> bool:
 
 
 def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
-    """The probe with what goes without saying: a sequence model is sent sequences, no more at a time than may be in
-    flight. (Others are if the probe says so: a model that calls sequence models by its own code does not tell.)"""
+    """The probe with what is implied: a sequence model is sent sequences, no more at a time than may be in
+    flight. (Others are if the probe sets it: a model that calls sequence models in its own code does not show it.)"""
     if facts.sequence and probe.sequences is None:
         options = SequenceOptions()
         return replace(probe, sequences=replace(options, count=min(options.count, probe.stop.max_in_flight)))

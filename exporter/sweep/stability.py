@@ -55,7 +55,7 @@ Floats = npt.NDArray[np.float64]
 class Stability:
     """The verdict on the last windows. `spread_ratio` is the larger of max/min of the throughputs (not in open loops,
     by our own rule) and of the latencies; None where a window had no usable request, so that there is no ratio. `why`
-    says in words what is not stable, where that is not the spread."""
+    has the text of what is not stable, where that is not the spread."""
 
     stable: bool
     spread_ratio: float | None

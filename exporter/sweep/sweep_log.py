@@ -18,7 +18,7 @@ class SweepLog:
     """A `Sink` that writes to the log."""
 
     def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
-        """Said at debug level: the end tells it all."""
+        """Logged at debug level: the line at the end has it all."""
         log.debug("sweep started", extra=fields(target=probe.target.name, probe=probe.name, model=probe.model))
 
     def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
@@ -71,7 +71,7 @@ class SweepLog:
 
 
 def _validation(measurements: Sequence[Measurement]) -> dict[str, object]:
-    """What came of holding answers against what is expected; the worst of all levels."""
+    """What came of comparing responses with what is expected; the worst of all levels."""
     found: dict[str, object] = {"validated_requests": sum(measurement.validated or 0 for measurement in measurements)}
     errors = [measurement.output_error for measurement in measurements if measurement.output_error is not None]
     if errors:

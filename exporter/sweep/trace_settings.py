@@ -66,7 +66,7 @@ def control_of(target: Target) -> Control:
 @asynccontextmanager
 async def server_settings(probe: Probe, make_control: MakeControl = control_of) -> AsyncIterator[None]:
     """Sets what the probe asks for, if anything, and puts back what was there. Raises PreflightError if it cannot be
-    set; what cannot be put back is said in the log."""
+    set; what cannot be put back is reported in the log."""
     wanted = trace_settings(probe)
     if not wanted:
         yield
@@ -90,7 +90,7 @@ async def server_settings(probe: Probe, make_control: MakeControl = control_of) 
 
 
 def _with_flag(error: PreflightError) -> PreflightError:
-    """Without a file for them Triton takes no trace settings, and does not say how it gets one."""
+    """Without a file for them Triton takes no trace settings, and gives no hint how to set one."""
     if _NO_TRACE_FILE not in str(error):
         return error
     text = f"server_settings: the server has no file for its traces: start it with {_TRACE_FLAG} ({error})"
@@ -99,7 +99,7 @@ def _with_flag(error: PreflightError) -> PreflightError:
 
 def put_back_now() -> list[str]:
     """For a process that ends at once: puts back what running sweeps have set, for HURRIED_LIMIT_NS at most, while the
-    event loop stands still. Returns a line for each server that may be left as it is: what to put back."""
+    event loop is stuck. Returns a line for each server that may be left as it is: what to put back."""
     changes = tuple(_open)
     if changes:
         # A thread, since this one's loop may be what calls.
@@ -118,7 +118,7 @@ async def _put_all_back(changes: Sequence[_Change]) -> None:
         finally:
             await control.close()
 
-    # What failed is not marked, and so is told.
+    # What failed is not marked, so it is reported.
     await asyncio.gather(*map(put_back, changes), return_exceptions=True)
 
 
@@ -141,7 +141,7 @@ async def _within_limit(call: Awaitable[_T], limit_ns: int) -> _T:
         async with asyncio.timeout(limit_ns / NS):
             return await call
     except TimeoutError as error:
-        text = f"the trace settings were not answered within {limit_ns / NS:g} s"
+        text = f"the trace settings got no response within {limit_ns / NS:g} s"
         raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
 

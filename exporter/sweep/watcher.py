@@ -17,7 +17,7 @@ from exporter.sweep.stability import Stability
 
 
 class Watcher:
-    """Does nothing: overrides what it wants to know. No method raises, and only those that say so may block."""
+    """Does nothing: overrides what it wants to know. No method raises, and only those documented so may block."""
 
     def model_known(self, facts: ModelFacts) -> None:
         """The server was asked; load begins."""

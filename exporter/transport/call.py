@@ -46,8 +46,8 @@ class Call:
     The engine sets `step`, `intended_ns`, `deadline_ns`, `sequence_id` and `sequence_end` and hands it to
     `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener
     with it. All stamps are `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`,
-    and calls `on_response`, if that is set, after each. A channel that keeps answers sets `answer` to what came for a
-    call that is ok. One that counts tokens also sets `opened_ns`, the tokens (-1: nobody counted) and `early_end`.
+    and calls `on_response`, if that is set, after each. A channel that keeps responses sets `response` to what came for
+    a call that is ok. One that counts tokens also sets `opened_ns`, the tokens (-1: not counted) and `early_end`.
     """
 
     __slots__ = (
@@ -122,7 +122,7 @@ class Channel(Protocol):
         """Sends the request; if the connection is gone, opens it first (then `sent_ns` is after that)."""
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
-        """Ends a call in flight with this outcome (time-out or cancelled), telling the server as far as the
+        """Ends a call in flight with this outcome (time-out or cancelled), and notifies the server as far as the
         protocol can: RST_STREAM over HTTP/2, closing the connection over HTTP/1.1. The listener is called before this
         returns."""
 

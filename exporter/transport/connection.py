@@ -32,7 +32,7 @@ _monotonic_ns = time.monotonic_ns
 
 
 class Receiver(Protocol):
-    """What a connection tells. Each method may write to the connection, or close it, from within."""
+    """The events of a connection. Each method may write to the connection, or close it, from within."""
 
     def data_received(self, data: bytes, now_ns: int) -> None:
         """Bytes came in; `now_ns` is when they were read."""
@@ -182,7 +182,7 @@ class Connection:
             self._receiver.drained(_monotonic_ns())
 
     def _fail_writing(self, error: OSError) -> None:
-        """The peer takes no more, but what it said before that can still be read: the reader ends the connection."""
+        """The peer takes no more, but what it sent before can still be read: the reader ends the connection."""
         self._write_error = error
         self._queue.clear()
         self._tls_slice = None
@@ -196,7 +196,7 @@ class Connection:
                 data = self._receive(_RECEIVE_BYTES)
             except OSError as reading_error:
                 data = b""
-                # A TLS alert says why the peer closed; the failed write only says that it did.
+                # A TLS alert has the reason why the peer closed; the failed write only shows that it did.
                 if isinstance(reading_error, ssl.SSLError) and not isinstance(reading_error, _WOULD_BLOCK):
                     error = reading_error
             if not data:

@@ -1,6 +1,6 @@
 """Making a connection: resolve, connect, TLS handshake, each timed apart and all within one time-out.
 
-Owns how a target's name becomes a connected socket. Knows nothing of what is said over it.
+Owns how a target's name becomes a connected socket. Knows nothing of what is sent over it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from exporter.transport.tls import certificate_expiry_unix_s, client_context
 class Dialled:
     """A connected non-blocking socket and what making it took. The TLS fields are None without TLS.
 
-    `connect_ns` is the TCP connect to the address that answered; resolving its name is not in it.
+    `connect_ns` is the TCP connect to the address that responded; resolving its name is not in it.
     """
 
     sock: socket.socket
@@ -62,7 +62,8 @@ async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
 
 async def settle(target: Target) -> str:
     """The address that a sweep of `target` keeps to: the first of its name, in the resolver's order, that accepts a
-    connection. "" where there is nothing to settle, and where no address was found: the next connection says why."""
+    connection. "" where there is nothing to settle, and where no address was found: the next connection's error has the
+    reason."""
     if target.address or target.resolve is Resolve.CONNECTION or resolve.is_numeric(target.host):
         return target.address
     try:
@@ -78,7 +79,7 @@ async def settle(target: Target) -> str:
 
 
 async def _connect(target: Target) -> tuple[socket.socket, int]:
-    """Raises TransportError, or TimeoutError if the last address did not answer."""
+    """Raises TransportError, or TimeoutError if the last address did not respond."""
     try:
         found = await resolve.addresses(target)
     except (OSError, UnicodeError) as error:
@@ -99,7 +100,7 @@ async def _connect_first(target: Target, addresses: list[resolve.Address]) -> tu
     ends = clock() + target.connect_timeout_ns / NS
     failure: OSError = OSError("no address")
     for index, (family, address) in enumerate(addresses):
-        # A replica whose machine is gone does not answer at all, and must not use up the time of the others.
+        # A replica whose machine is gone does not respond at all, and must not use up the time of the others.
         share = (ends - clock()) / (len(addresses) - index)
         try:
             async with asyncio.timeout(share):

@@ -1,7 +1,7 @@
 """A channel over HTTP/1.1 for responses that are counted in tokens: a stream of server-sent events, or one document.
 
-Owns which moment of a stream is which: its first event, its events with content, its end. What an event says is told by
-the reader of the service kind.
+Owns which moment of a stream is which: its first event, its events with content, its end. The meaning of an event is
+known to the reader of the service kind.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EventMessage(NamedTuple):
 
 
 class TokenCounts(NamedTuple):
-    """Tokens of a response that has ended; -1: nobody counted them."""
+    """Tokens of a response that has ended; -1: not counted."""
 
     prompt: int = -1
     output: int = -1
@@ -57,10 +57,10 @@ class EventReader(Protocol):
         """The whole response, where it is no stream. Raises ProtocolError."""
 
     def refusal(self, body: bytes) -> str:
-        """The text in the body of a response whose status is an error; "" if the body as it is says more."""
+        """The text in the body of a response whose status is an error; "" if the raw body is more useful."""
 
     def hidden(self, text: str) -> str:
-        """An error's text without what it repeats of the prompt: that is nobody's to read in a log."""
+        """An error's text without what it repeats of the prompt: that does not belong in a log."""
 
     def end(self) -> TokenCounts:
         """The response is complete. Raises ProtocolError if something of it is missing."""
@@ -176,7 +176,7 @@ class EventChannel(HttpChannel):
         super()._finish(now_ns)
 
     def _read_end(self, call: Call) -> None:
-        """What only the whole response tells. Raises ProtocolError."""
+        """What only the whole response shows. Raises ProtocolError."""
         if not self._streaming:
             head, body = self._client.kept()
             message = self._reader.document(decoded_body(head, body))
@@ -188,8 +188,8 @@ class EventChannel(HttpChannel):
             call.prompt_tokens, call.output_tokens, call.cached_tokens, call.early_end = self._reader.end()
 
     def _ended(self, call: Call) -> None:
-        """What came for a call that failed tells more than how it failed: a server may report an error in its stream
-        and then leave it open."""
+        """The response to a failed call can have more detail than the failure: a server may report an error in its
+        stream and then leave it open."""
         if self._streaming:
             call.responses = len(call.response_ns)
         elif call.responses:

@@ -1,6 +1,6 @@
 """A channel over gRPC: many calls at once on one HTTP/2 connection, followed by another when that one is retired.
 
-Owns which connection a call goes on, and the calls that wait for one. Knows nothing of models.
+Owns which connection a call uses, and the calls that wait for one. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class GrpcChannel:
     A call waits, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is
     reached; its `sent_ns` is when it was really sent. After GOAWAY, or once the stream ids are used up, calls in
     flight finish where they are and the next one opens a new connection. A call that crossed a graceful GOAWAY, which
-    says that the server never looked at it, is sent again, once; nothing else ever is: servers and proxies end
+    means that the server never looked at it, is sent again, once; nothing else ever is: servers and proxies end
     connections that way as a matter of course. A call that waits for a connection that cannot be made ends as that
     attempt did.
     """

@@ -40,7 +40,7 @@ _OK = Outcome.OK
 
 
 class LinkOwner(Protocol):
-    """What a link tells its channel."""
+    """What a link passes to its channel."""
 
     def call_ended(self, call: Call) -> None:
         """The call is filled in."""
@@ -65,7 +65,7 @@ class UnaryRpc(Rpc):
 
 
 class KeepingRpc(UnaryRpc):
-    """One whose answer is kept."""
+    """One whose response is kept."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ class GrpcLink:
             raise
 
     def close(self, outcome: Outcome, text: str) -> None:
-        """Ends all calls with this outcome, and the connection. The server is told as far as it will listen."""
+        """Ends all calls with this outcome, and the connection. The server is notified as far as it reads."""
         rpcs = self.core.open_streams
         for rpc in rpcs:
             self.core.reset(rpc)
@@ -217,7 +217,7 @@ class GrpcLink:
         self._owner.call_ended(call)
 
     def _response(self, rpc: UnaryRpc) -> Response | None:
-        """What a call whose messages are kept was answered, if it is ok."""
+        """The kept response of a call, if it is ok."""
         return Response(rpc.take_messages()) if rpc.call.outcome is _OK else None
 
     def _responses(self, rpc: UnaryRpc) -> int:
@@ -238,7 +238,7 @@ class GrpcLink:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Writes what the core has, until the kernel has enough; then `drained` goes on."""
+        """Writes what the core has, until the kernel has enough; then `drained` continues."""
         connection = self.connection
         sender = self.core.sender
         while connection.is_open and not self._blocked:
@@ -346,7 +346,7 @@ class GrpcLink:
         after = f" after {goaway}" if goaway else ""
         text = f"connection lost{after}: {reason_text(error)}"
         if self._target.is_tls and not self.core.peer_ready:
-            # gRPC's own servers do not say so in an alert.
+            # gRPC's own servers send no alert for it.
             text += " at once after the TLS handshake; it may ask for a client certificate, or refuse the one it got"
         self._lose(Outcome.CONNECT_ERROR, text)
 
@@ -356,6 +356,6 @@ class GrpcLink:
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(TransportError(outcome, text))
         self._owner.link_changed(self)
-        # As over HTTP/1.1: an answer that broke off is a broken protocol, whatever broke it.
+        # As over HTTP/1.1: a response that broke off is a broken protocol, whatever broke it.
         self._fail_all([rpc for rpc in rpcs if rpc.started], Outcome.PROTOCOL_ERROR, text)
         self._fail_all([rpc for rpc in rpcs if not rpc.started], outcome, text)

@@ -22,7 +22,8 @@ _OUTCOME_OF_CODE = {
     Code.UNIMPLEMENTED: Outcome.CLIENT_ERROR,
 }
 """The others (CANCELLED by the server, UNKNOWN, ABORTED, INTERNAL, DATA_LOSS) are the server's errors. UNAVAILABLE
-comes from a server that is alive enough to say so: it is overload. A connection that breaks is not told by a status."""
+comes from a server that is alive enough to refuse: it is overload. A connection that breaks is not reported by a
+status."""
 
 
 def unary_outcome(rpc: Rpc) -> tuple[Outcome, str]:
@@ -36,6 +37,6 @@ def unary_outcome(rpc: Rpc) -> tuple[Outcome, str]:
     if status.code is Code.OK:
         if rpc.message_count == 1:
             return Outcome.OK, ""
-        return Outcome.PROTOCOL_ERROR, f"{rpc.message_count} messages in a unary answer"
+        return Outcome.PROTOCOL_ERROR, f"{rpc.message_count} messages in a unary response"
     text = f"{status.code.name}: {status.message}" if status.message else status.code.name
     return _OUTCOME_OF_CODE.get(status.code, Outcome.SERVER_ERROR), clean_text(text)

@@ -1,7 +1,7 @@
 """A channel over gRPC's bidirectional streams: one stream for each place in flight, kept from request to request.
 
 Owns which messages of a stream belong to which call: a stream carries one at a time. Knows nothing of what a message
-says, but for whether it is an answer, the last one, or an error: that is told by its reader.
+means, except whether it is a response, the last one, or an error: its reader knows that.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _OK = Outcome.OK
 
 
 class StreamMessage(NamedTuple):
-    """What a message of the server's is. A final one without content only says that no more follow. One that says that
-    the request failed need not be final: until that comes, the server is not done with the request."""
+    """What a message of the server's is. A final one without content only means that no more follow. One that means
+    that the request failed need not be final: until that comes, the server is not done with the request."""
 
     has_content: bool
     is_final: bool
@@ -184,10 +184,10 @@ class StreamLink(GrpcLink):
 
 
 class GrpcStreamChannel(GrpcChannel):
-    """A `Channel` (transport.call) whose calls go on bidirectional streams and may have any number of answers.
+    """A `Channel` (transport.call) whose calls use bidirectional streams and may have any number of responses.
 
-    A call that is given up has its stream reset: that is how a server is told, and there is no other way that leaves
-    what it still answers to that call apart from the next one's.
+    A call that is given up has its stream reset: that is how a server learns of it, and no other way keeps
+    later responses to that call apart from the next one's.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """A channel over HTTP/1.1: one call at a time on a connection that is kept, and opened again when need be.
 
-Owns how an answer or a failure becomes an outcome. Knows the HTTP core and the connection, and nothing of models.
+Owns how a response or a failure becomes an outcome. Knows the HTTP core and the connection, and nothing of models.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class HttpChannel:
 
     @property
     def client(self) -> Http1Client:
-        """The HTTP core: inside of the listener it holds the answer of the call that has just ended."""
+        """The HTTP core: inside of the listener it holds the response to the call that has just ended."""
         return self._client
 
     # --- the Channel protocol ----------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class HttpChannel:
         call = self._call
         assert call is not None
         client = self._client
-        # An answer that overtook its request leaves a connection that nobody can use any more.
+        # A response that overtook its request leaves a connection that cannot be used any more.
         if not client.keep_alive or not call.send_done_ns:
             self._connection.close()
         self._call = None
@@ -230,7 +230,7 @@ _STATUS_OUTCOMES = {
 
 
 def error_text(status: int, body: bytes, location: str | None = None) -> str:
-    """An error for people: the status and the first line of the body that says something; of JSON that is spread over
+    """An error for people: the status and the first line of the body with content; of JSON that is spread over
     lines, and of the text of an HTML page, all of them. Of a redirect, which is never followed, where it leads."""
     if location is not None:
         return clean_text(f"HTTP {status}: a redirect to {clean_location(location)}, which is not followed")

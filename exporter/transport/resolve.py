@@ -39,10 +39,10 @@ async def addresses(target: Target) -> list[Address]:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """All stream addresses of a name, in the system's order, asked anew at each call, but for one that is being asked
-    already. Raises OSError, UnicodeError.
+    """All stream addresses of a name, in the system's order, looked up at each call, except while one look-up is
+    running already. Raises OSError, UnicodeError.
 
-    The system's resolver can't be cancelled, and takes half a minute where no name server answers: a name has one
+    The system's resolver can't be cancelled, and takes half a minute where no name server responds: a name has one
     thread at most, however often it is asked for meanwhile."""
     key = host, port
     asked = _asked.get(key)
@@ -87,6 +87,6 @@ def _next_first(host: str, port: int, found: list[Address]) -> list[Address]:
     if not left:
         round_.clear()
         left = replicas
-    chosen = random.choice(left)  # noqa: S311  # nobody gains by guessing it
+    chosen = random.choice(left)  # noqa: S311  # guessing it gains nothing
     round_.add(chosen[1])
     return [chosen, *(entry for entry in found if entry != chosen)]

@@ -1,4 +1,4 @@
-"""TLS: from a target's options to an SSLContext, and what a certificate says.
+"""TLS: from a target's options to an SSLContext, and what a certificate contains.
 
 Owns which files are read and when: a context is kept until one of its files changes, so that rotated certificates
 are picked up at the next connection. Knows nothing of sockets.
@@ -40,7 +40,7 @@ def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     """The context for a connection to `target` that offers `alpn`.
 
     Raises TransportError(TLS_ERROR) naming the file that cannot be used. Where the target asks for less than full
-    verification, says so in the log once.
+    verification, logs it once.
     """
     options = target.tls
     _warn_of_weakness(target)

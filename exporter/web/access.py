@@ -1,6 +1,6 @@
 """Who may read: the users and client certificates of the web configuration file, which is followed while it changes.
 
-It owns the file's present state and the answers to those who may not. It must not know what the paths show.
+It owns the file's present state and the refusals to those who may not. It must not know what the paths show.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from exporter.web.tls_endpoint import TlsEndpoint
 _log = logging.getLogger("exporter.web")
 
 HEALTH_PATHS = frozenset({"/-/healthy", "/-/ready"})
-"""Open to all: who asks them (a kubelet, say) has neither password nor certificate, and they tell nothing."""
+"""Open to all: their readers (a kubelet, for example) have neither password nor certificate, and they reveal
+nothing."""
 
 WATCH_SECONDS = 1.0
 _KEPT_RESULTS = 1024
@@ -53,7 +54,7 @@ class WebAccess:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What every answer bears beside, or in the place of, our own."""
+        """What every response bears beside, or in the place of, our own."""
         return self.file.http_server_config.headers
 
     @property
@@ -68,7 +69,7 @@ class WebAccess:
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Takes what the files hold now, if it is another thing and good; else says why it can't."""
+        """Takes what the files hold now, if it changed and is good; else returns why it can't."""
         assert self._path is not None
         try:
             file = load_web_file(self._path)
@@ -77,7 +78,7 @@ class WebAccess:
                 return
             self._take(file)
         except ConfigError as error:
-            if self.error is None or self.error.faults != error.faults:
+            if self.error is None or self.error.problems != error.problems:
                 _log.error("web configuration not taken", extra=fields(error=str(error)))
             self.error = error
             return
@@ -94,7 +95,7 @@ class WebAccess:
         self.file = file
 
     def _digest_now(self, file: WebFile) -> str:
-        """Of all that the file says, and of what is in the files that it names."""
+        """Of the file's whole content, and of the files that it names."""
         digest = hashlib.sha256(file.model_dump_json().encode())
         if tls := file.tls_server_config:
             for name in filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file)):
@@ -142,7 +143,7 @@ class Passwords:
         return good
 
     def _instead(self, users: Mapping[str, str], name: str) -> str:
-        """What the password of an unknown user is compared with, so that the time taken does not tell which names
+        """What the password of an unknown user is compared with, so that the time taken does not show which names
         there are: the hash of some user, always the same for the same name."""
         hashes = sorted(users.values())
         chosen = hmac.digest(self._key, name.encode(), "sha256")
@@ -206,7 +207,7 @@ class AccessControl:
             refusal = await self._refusal(request)
             if refusal is not None:
                 if request.method == "POST":  # it would have changed something
-                    self._guard.tell(request, refusal.status_code, "who sent it may not even read")
+                    self._guard.log_refusal(request, refusal.status_code, "who sent it may not even read")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -70,7 +70,7 @@ class _Handlers:
 
 
 def config_routes(reload: Reload, shown: Callable[[], str], guard: TokenGuard) -> list[Route]:
-    """POST /-/reload: 200 once the new configuration is in force, 500 with every fault if it is not. GET /config: what
+    """POST /-/reload: 200 once the new configuration is in force, 500 with every error if it is not. GET /config: what
     `shown` gives, called in a thread."""
 
     text = Shared(lambda: asyncio.to_thread(shown))

@@ -47,7 +47,7 @@ _SECURITY_HEADERS = {
 class WebSources:
     """What the application shows. `healthy`: the scheduler's heartbeat is fresh; `ready`: the configuration is loaded,
     the scheduler runs and no shutdown has begun. Both are asked at each request and must return at once. `routes` are
-    those of other parts, `access` says who may read, and `guard` who may change something."""
+    those of other parts, `access` decides who may read, and `guard` who may change something."""
 
     board: Board
     metrics: MetricsPage
@@ -109,7 +109,7 @@ class _Handlers:
 
     async def healthy(self, _request: Request) -> Response:
         healthy = self._sources.healthy()
-        return PlainTextResponse("Healthy\n" if healthy else "The scheduler stands still\n", 200 if healthy else 503)
+        return PlainTextResponse("Healthy\n" if healthy else "The scheduler is stuck\n", 200 if healthy else 503)
 
     async def ready(self, _request: Request) -> Response:
         ready = self._sources.ready()
@@ -154,7 +154,7 @@ def _joined(request: Request, header: str) -> str | None:
 
 
 class _SecurityHeaders:
-    """Puts the security headers on every answer."""
+    """Puts the security headers on every response."""
 
     def __init__(self, app: ASGIApp, access: WebAccess) -> None:
         self._app = app

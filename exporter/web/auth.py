@@ -70,7 +70,7 @@ class TokenGuard:
             return Refusal(401, "the request bears no token, or not the right one: Authorization: Bearer <token>")
         return None
 
-    def tell(self, request: Request, status: int, text: str, detail: str = "") -> None:
+    def log_refusal(self, request: Request, status: int, text: str, detail: str = "") -> None:
         """A line of the audit log about a request that may not change anything; of several alike, the first."""
         now_s = self._monotonic_s()
         if now_s - self._minute_began_s >= _AUDIT_SECONDS:
@@ -99,7 +99,7 @@ async def refused(guard: TokenGuard, request: Request, authorization: str | None
     refusal = await asyncio.to_thread(guard.refusal, given)
     if refusal is None:
         return None
-    guard.tell(request, refusal.status, refusal.text, refusal.detail)
+    guard.log_refusal(request, refusal.status, refusal.text, refusal.detail)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     return PlainTextResponse(refusal.text + "\n", refusal.status, headers=headers)
 

@@ -50,7 +50,7 @@ class _Handlers:
         body = await _body(request)
         if body is None:
             text = "the document is too large, or is not UTF-8 text"
-            self._guard.tell(request, 413, text)
+            self._guard.log_refusal(request, 413, text)
             return PlainTextResponse(f"{text}\n", 413)
         try:
             done = self._actions.act(

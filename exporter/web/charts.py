@@ -7,6 +7,7 @@ fits any width with letters of one size, without a script. Colours are the style
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +82,7 @@ def sparkline(day: Day, level: str, now_unix_s: float) -> Markup:
     if baseline:
         y = 26 - 24 * baseline / top
         parts.append(f'<path class="base" d="M0 {y:.1f}H96"/>')
-    parts.append(f'<path class="line" d="{line}"/>')
+    parts.append(f'<path class="line" d="{line}"/>{_dots(line)}')
     if line.count("M") == 1:
         area = f"{line}V27H{xs[known][0] + 0.5:g}Z"
         parts.insert(0, f'<path class="area" d="{area}"/>')
@@ -126,7 +127,8 @@ def day_chart(day: Day, level: str, label: str, now_unix_s: float) -> Markup:
             plot.append(f'<path class="base {name}" d="{_path(x[known], scale.y(low[known]), gap)}"/>')
     for name, values in lines.items():
         known = ~np.isnan(values)
-        plot.append(f'<path class="line {name}" d="{_path(x[known], scale.y(values[known]), gap)}"/>')
+        line = _path(x[known], scale.y(values[known]), gap)
+        plot.append(f'<path class="line {name}" d="{line}"/>{_dots(line, name)}')
     failed = x[day.severity >= _FAILED]
     if len(failed):
         plot.append('<path class="fail" d="' + "".join(f"M{at:.0f} 940V1000" for at in failed) + '"/>')
@@ -142,11 +144,11 @@ def day_chart(day: Day, level: str, label: str, now_unix_s: float) -> Markup:
 
 
 def load_curve(levels: Sequence[LevelReport]) -> Markup:
-    """Latency over throughput, a point per level: p99 and p50, and the baselines as rings. Empty for a single level."""
+    """Latency over throughput, a point per level, joined in the order of the load: p99 and p50, and the baselines as
+    rings. Empty for a single level."""
     points = [level for level in levels if level.percentiles and level.throughput > 0]
     if len(points) < 2:
         return Markup("")
-    points = sorted(points, key=lambda level: level.throughput)
     most = max(level.throughput for level in points) * 1.08
     shown = [name for name in ("50", "99") if all(name in level.percentiles for level in points)]
     baselines = [verdict.baseline for level in points for verdict in level.verdicts if verdict.signal != "throughput"]
@@ -176,11 +178,11 @@ def load_curve(levels: Sequence[LevelReport]) -> Markup:
                     )
                 )
     top = scale.y(np.array([max(level.percentiles[name] for name in shown) for level in points])) if shown else x
-    last_x = -math.inf
+    named: list[tuple[float, float]] = []
     for level, at_x, at_y in zip(points, x, top, strict=True):
-        if at_x - last_x >= 60:  # closer ones would lie over each other
+        if all(abs(at_x - x1) >= 40 or abs(at_y - y1) >= 90 for x1, y1 in named):  # others would lie over each other
             texts.append(_text(at_x / 10, at_y / 10, level.level, "point", dy=-10))
-            last_x = at_x
+            named.append((at_x, at_y))
     ticks = Scale.upto(most)
     texts += [
         _text(100 * value / most, 100, f"{words.per_second(value)}/s", "tick", dy=18) for value in ticks.values if value
@@ -327,6 +329,12 @@ def _path(xs: NDArray[np.float64], ys: NDArray[np.float64], gap: float) -> str:
         pieces.append(f"M{x:.4g} {y:.4g}h.01" if apart else f"L{x:.4g} {y:.4g}")
         last_x = x
     return "".join(pieces)
+
+
+def _dots(path: str, css: str = "") -> str:
+    """The path's points without a neighbour, which as a line could not be seen: the first sweeps, say."""
+    alone = "".join(re.findall(r"M[^ML]+(?=M|$)", path))
+    return f'<path class="lone {css}" d="{alone}"/>' if alone else ""
 
 
 def _most(values: NDArray[np.float64]) -> float:

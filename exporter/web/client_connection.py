@@ -21,7 +21,7 @@ REQUEST_HEAD_SECONDS = 10.0
 """How long a request's head may take to arrive."""
 
 FLUSH_SECONDS = 30.0
-"""How long a client may take to read an answer, once it is made."""
+"""How long a client may take to read a response, once it is made."""
 
 MAX_CONNECTIONS = CLIENTS
 """At most so many, and at most half of the files that this process may open: see `connection_limit`."""
@@ -29,7 +29,7 @@ MAX_CONNECTIONS = CLIENTS
 MIN_CONNECTIONS = 16
 
 MAX_UNREAD_RESPONSES = 16
-"""Answers that lie in our memory because their clients do not read them. A page can have tens of MB."""
+"""Responses that lie in our memory because their clients do not read them. A page can have tens of MB."""
 
 
 def connection_limit() -> int:
@@ -82,7 +82,7 @@ class ConnectionLimiter(ServerState):
         self._waiting[client] = None
 
     def end_waits(self) -> None:
-        """Nobody is waited for any more."""
+        """No client is waited for any more."""
         for client in tuple(self._waiting):
             client.transport.abort()
 
@@ -111,9 +111,9 @@ class ConnectionLimiter(ServerState):
 
 
 class ClientConnection(H11Protocol):
-    """Ends where a request's head, or the reading of an answer, takes too long: silent, dripping and slow clients would
-    else hold their places for ever. Tells the application in `state` whether the client showed a certificate that is
-    allowed."""
+    """Ends where a request's head, or the reading of a response, takes too long: silent, dripping and slow clients
+    would else hold their places for ever. Sets in the application's `state` whether the client showed a certificate
+    that is allowed."""
 
     server_state: ConnectionLimiter
     _head_deadline: asyncio.TimerHandle | None = None
@@ -145,7 +145,7 @@ class ClientConnection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         self.transport.pause_reading()  # over TLS it would else take in all that comes until the client closes, too
         if self.cycle is not None and not self.cycle.response_complete:
-            # The application may still respond to the request whose body is broken: nobody listens any more.
+            # The application may still respond to the request whose body is broken: no client listens any more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

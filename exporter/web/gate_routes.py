@@ -25,7 +25,7 @@ MAX_WAIT_SECONDS = 3600.0
 MAX_READ_WAIT_SECONDS = 60.0
 """Without a token: each waiting client holds a connection."""
 RUNNING_STATUS, NOT_PASSED_STATUS = 409, 422
-"""What Flagger gets while a gate runs, and from one that did not pass: it goes on with 200 to 202 alone."""
+"""What Flagger gets while a gate runs, and from one that did not pass: it continues with 200 to 202 alone."""
 
 
 class GateActions(Protocol):
@@ -71,7 +71,7 @@ class _Handlers:
         try:
             seconds = _wait_seconds(request, MAX_READ_WAIT_SECONDS)
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         await self._actions.wait(gate_id, seconds)
         document = self._actions.get(gate_id)
         if document is None:
@@ -86,7 +86,7 @@ class _Handlers:
             seconds = _wait_seconds(request, MAX_WAIT_SECONDS)
             document = self._actions.start(await _body(request), address_of(request))
         except ConfigError as error:
-            return _error(400, error.faults)
+            return _error(400, error.problems)
         except RefusedError as error:
             return _error(STATUS_OF[error.kind], [str(error)])
         await self._actions.wait(document["id"], seconds)
@@ -105,7 +105,7 @@ class _Handlers:
                 return refusal
             document = self._actions.start_flagger(body, address_of(request))
         except ConfigError as error:
-            return _line(400, "; ".join(error.faults))
+            return _line(400, "; ".join(error.problems))
         except RefusedError as error:
             return _line(STATUS_OF[error.kind], str(error))
         if document["running"]:

@@ -25,7 +25,7 @@ _STOP_SECONDS = 2
 
 
 class ListenError(TritonCanaryError):
-    """The address cannot be listened on; the text says which and why."""
+    """The address cannot be listened on; the text has which and why."""
 
 
 class WebServer:
@@ -55,7 +55,7 @@ class WebServer:
         return address
 
     async def stop(self) -> None:
-        """Stops listening, lets running answers end within two seconds, and closes what is open."""
+        """Stops listening, lets running responses end within two seconds, and closes what is open."""
         if self._server is None or self._task is None:
             return
         self._server.should_exit = True
@@ -116,7 +116,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",  # a line for each malformed request would let anybody fill the log
+        log_level="error",  # a line for each malformed request would let any client fill the log
         access_log=False,
         server_header=False,
         proxy_headers=False,

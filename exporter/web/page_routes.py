@@ -57,7 +57,7 @@ def page_action_routes(
 
 def root_of(request: Request) -> str:
     """What leads from this page to the daemon's root, whatever prefix a proxy puts before both. A name's slashes are
-    %2F, and part of one step, unless somebody wrote them out."""
+    %2F, and part of one step, unless written out."""
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     return "../" * (raw.partition(b"?")[0].count(b"/") - 1) or "./"
 
@@ -138,10 +138,10 @@ class _Actions:
 
     async def act(self, request: Request) -> Response:
         """The token is in the form, which no other site's page can know; one that a browser reports as another site's
-        is refused before the token is looked at, so that nobody's browser can be used to try tokens."""
+        is refused before the token is looked at, so that no user's browser can be used to try tokens."""
         if _from_elsewhere(request):
             text = "a form of another site"
-            self._guard.tell(request, 403, text)
+            self._guard.log_refusal(request, 403, text)
             return PlainTextResponse(f"{text} is not taken\n", 403)
         form = await _form(request)
         if form is None:
@@ -178,7 +178,8 @@ class _Actions:
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Whether a browser says that another site's page sent this. Programs, and browsers before 2023, say nothing."""
+    """Whether a browser marks that another site's page sent this. Programs, and browsers before 2023, send no
+    such mark."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")

@@ -89,7 +89,8 @@ def probe_page(
         now=now_unix_s,
         curve=charts.load_curve(levels),
         days=[(label, chart) for label, chart in days if chart],
-        more_percentiles=sorted(percentiles, key=float),
+        lower_percentiles=sorted((name for name in percentiles if float(name) < 99), key=float),
+        higher_percentiles=sorted((name for name in percentiles if float(name) > 99), key=float),
         configuration=yaml.safe_dump(
             dict(detail.configuration), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
         ),

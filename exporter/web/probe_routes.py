@@ -22,11 +22,11 @@ _MIN_SECONDS, _MAX_SECONDS = 0.5, 60.0
 
 
 class NoSweep(enum.Enum):
-    """Why there is no sweep now: the status of the answer, and its words."""
+    """Why there is no sweep now: the status of the response, and its words."""
 
     GROUP_BUSY = 429, "another sweep of the group runs"
     ALL_BUSY = 429, "sweeps of other groups run, as many at once as limits.concurrent_sweeps allows"
-    BUDGET = 429, "the group's budget of an hour has no room for a sweep now"
+    BUDGET = 429, "the group's budget of an hour does not allow a sweep now"
     PAUSED = 503, "the probe is paused"
     SHUTDOWN = 503, "the daemon is shutting down"
 
@@ -43,7 +43,7 @@ class ProbePage:
 
 def probe_routes(page: ProbePage) -> list[Route]:
     """200 with `probe_success` 0 or 1; 400 for what isn't configured, 403 where the page is off, 405 for HEAD, 429
-    where another sweep or the budget leaves no room, 503 while the probe is paused or the daemon stops."""
+    where another sweep or the budget does not allow it, 503 while the probe is paused or the daemon stops."""
 
     async def get(request: Request) -> Response:
         if request.method != "GET":  # a HEAD would make a load and throw its result away
@@ -65,7 +65,7 @@ def probe_routes(page: ProbePage) -> list[Route]:
 
 
 def scrape_seconds(header: str | None) -> float | None:
-    """How long a sweep may take for a scraper that waits as long as its header says; None for what is no number."""
+    """How long a sweep may take for a scraper that waits as long as its header sets; None for what is no number."""
     try:
         wanted = float(header) if header is not None else _DEFAULT_SECONDS
     except ValueError:

@@ -1,4 +1,4 @@
-"""What is refused before anybody asks who sent it: a body with two lengths, and a host that we are not.
+"""What is refused before authentication: a body with two lengths, and a host that we are not.
 
 A web site can have its own name resolve to our address, and a browser then lets its script read our pages as that
 site's own: the Host header alone shows it (DNS rebinding). It must not know what the paths show.

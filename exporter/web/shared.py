@@ -19,7 +19,7 @@ _KEYS = 64
 
 class Shared(Generic[_T]):
     """Calls `make` for who asks, once at a time. Who comes while it runs gets the next one, with all others who came
-    meanwhile: nobody is given what was made from the state before the request. For one loop."""
+    meanwhile: no reader gets what was made from the state before the request. For one loop."""
 
     def __init__(self, make: Callable[[], Awaitable[_T]]) -> None:
         self._make = make

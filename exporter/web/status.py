@@ -1,4 +1,4 @@
-"""What the status page and `/api/status` tell of a probe: its view, put into words and plain figures.
+"""What the status page and `/api/status` show of a probe: its view, put into words and plain figures.
 
 Pure. It must not know HTML or HTTP.
 """
@@ -25,8 +25,8 @@ _LOUD_TIERS = ("page", "warn")
 @dataclass(frozen=True, slots=True)
 class LevelStatus:
     """A level's figures; percentiles, breakdown parts in seconds, throughput in inferences per second. `regression`
-    says what holds, `no_verdict` why something can't be said, "" where there is nothing of it; `verdicts` is the same
-    as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
+    has what holds, `no_verdict` why something can't be judged, "" where there is nothing of it; `verdicts` is the
+    same as plain data, by signal. `bimodal` are both medians of a level that has two, in seconds; `slowest_part` is the
     component that carries most of a regression, `last_change` the latest change point of p50."""
 
     mode: str
@@ -56,7 +56,7 @@ class ProbeStatus:
     measured well: regressed (a page or a warning holds), objective_missed; before the first one since the start it is
     running, waiting (it ran before the restart) or never. `age_seconds` is since the last sweep ended, None = never.
     `results_age_seconds` is that of the levels shown, which a failed sweep leaves standing until they expire. `load` is
-    what its sweeps of the last hour caused; `pause` says why it is paused, "": it is not.
+    what its sweeps of the last hour caused; `pause` is why it is paused, "": it is not.
     """
 
     name: str
@@ -122,7 +122,7 @@ def probe_status(
     pause: str = "",
     load: Load | None = None,
 ) -> ProbeStatus:
-    """What is told of this view at this moment."""
+    """What is shown of this view at this moment."""
     result, measured = view.result, view.measured
     verdicts = {verdict.level: verdict for verdict in measured.verdicts} if measured else {}
     return ProbeStatus(

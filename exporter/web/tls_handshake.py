@@ -55,7 +55,7 @@ class TlsHandshake(asyncio.Protocol):
                     ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
                 )
         except OSError:
-            pass  # the client's affair; a line for each would let anybody fill the log
+            pass  # the client's affair; a line for each would let any client fill the log
         finally:
             self._limiter.leave(self)
         if transport is not None:  # it is None where the place was lost meanwhile

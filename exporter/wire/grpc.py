@@ -1,7 +1,8 @@
-"""gRPC over one HTTP/2 stream, without IO: a call's header block, the messages of its answer, the status that ends it.
+"""gRPC over one HTTP/2 stream, without IO: a call's header block, the messages of its response, the status that ends
+it.
 
-Owns what the specification "gRPC over HTTP2" says of requests and responses: `grpc-timeout`, trailers, answers that are
-trailers only, and answers of something that is not gRPC at all. Knows no service.
+Owns the part of the specification "gRPC over HTTP2" about requests and responses: `grpc-timeout`, trailers, responses
+that are trailers only, and responses of something that is not gRPC at all. Knows no service.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ _CODE_OF_HTTP = {
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a call ended. `abort` tells that it was not by a status from the server: the code is then UNAVAILABLE where
-    the server never began, else INTERNAL. `pushback_ns` is how long the server wants us to wait, None if not said."""
+    """How a call ended. `abort` means that it was not by a status from the server: the code is then UNAVAILABLE where
+    the server never began, else INTERNAL. `pushback_ns` is how long the server wants us to wait, None if not
+    reported."""
 
     code: Code
     message: str = ""
@@ -111,7 +113,7 @@ def _on_the_wire(name: str, value: str) -> str:
 
 
 class Rpc(Stream):
-    """One call, unary or streaming. `started` tells that the answer has begun; `status` is None until the call has
+    """One call, unary or streaming. `started` is whether the response has begun; `status` is None until the call has
     ended, however it did. `size` is how many bytes of messages came, with their prefixes.
 
     With `keep`, `take_messages` gives what came since it was last called, which is to be after each `receive`; without,
@@ -154,11 +156,11 @@ class Rpc(Stream):
             self._trailers = block
             return
         if block.status <= 0:
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "an answer without a :status")
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "a response without a :status")
         if block.status >= 200:
             self._head = block
         elif ended:
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "an informational answer that ends the stream")
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "an informational response that ends the stream")
 
     def data_received(self, data: bytes, start: int, stop: int) -> None:
         if self._head is None:
@@ -179,14 +181,14 @@ class Rpc(Stream):
 
     def end_received(self) -> None:
         if self._head is None:
-            raise StreamError(ErrorCode.PROTOCOL_ERROR, "no answer")
+            raise StreamError(ErrorCode.PROTOCOL_ERROR, "no response")
         trailers = self._trailers or self._head
         if not trailers.is_grpc_ok:
             self.status = _failure(self._head, trailers)
         elif not self._head.is_grpc:
             raise StreamError(ErrorCode.CANCEL, _foreign_text(self._head))
         elif self._reader is not None and self._reader.inside:
-            raise StreamError(ErrorCode.CANCEL, "the answer ended within a message")
+            raise StreamError(ErrorCode.CANCEL, "the response ended within a message")
         else:
             self.status = OK
 
@@ -204,13 +206,13 @@ def _foreign_text(head: HeaderBlock) -> str:
 
 
 def _failure(head: HeaderBlock, trailers: HeaderBlock) -> Status:
-    """The status of an answer that is not ok. Without a `grpc-status` HTTP's own status has to do; where that claims
-    success the answer makes no sense, and StreamError is raised."""
+    """The status of a response that is not ok. Without a `grpc-status` HTTP's own status has to do; where that claims
+    success the response makes no sense, and StreamError is raised."""
     text = trailers.values.get(b"grpc-status")
     if text is None:
         if head.status != 200:
             return Status(_CODE_OF_HTTP.get(head.status, Code.UNKNOWN), _foreign_text(head))
-        raise StreamError(ErrorCode.CANCEL, "an answer without grpc-status" if head.is_grpc else _foreign_text(head))
+        raise StreamError(ErrorCode.CANCEL, "a response without grpc-status" if head.is_grpc else _foreign_text(head))
     message = unquote(trailers.values.get(b"grpc-message", b"").decode("utf-8", "replace"))
     number = int(text) if text.isdigit() and len(text) <= 2 else -1
     if number > Code.UNAUTHENTICATED or number < 0:

@@ -12,7 +12,7 @@ from exporter.wire.codings import WINDOW_BITS, compress
 from exporter.wire.http2_frames import ErrorCode, StreamError
 
 ACCEPTED_ENCODINGS = "identity, deflate, gzip"
-"""What we can read, as `grpc-accept-encoding` says it. "deflate" is zlib's format (RFC 1950)."""
+"""What we can read, as in `grpc-accept-encoding`. "deflate" is zlib's format (RFC 1950)."""
 
 MESSAGE_PREFIX = Struct(">BI")
 _MORE = " (the target's max_response sets it for the load)"
@@ -30,7 +30,7 @@ class MessageReader:
     """Cuts a stream's DATA into messages, wherever it was cut before. Raises StreamError.
 
     With `keep` it returns their contents; the caller takes them away before it reads more. Without, uncompressed
-    content is passed over, so that a large answer costs no copy. What is held is at most one message, and what one
+    content is passed over, so that a large response costs no copy. What is held is at most one message, and what one
     `read` unpacks at most `max_bytes`.
     """
 

@@ -1,4 +1,4 @@
-"""Header blocks: a request's encoded once, answers' decoded with a memory for those seen before (RFC 7541).
+"""Header blocks: a request's encoded once, responses' decoded with a memory for those seen before (RFC 7541).
 
 Both directions work without HPACK's dynamic table: what we send refers to the static one only, and our SETTINGS ask
 the peer for a table of size 0. A server's blocks are then constant bytes, and most are found by one dictionary look-up.
@@ -17,7 +17,7 @@ from exporter.wire.http2_frames import ErrorCode, Http2Error, StreamError
 Field = tuple[bytes, bytes]
 
 TABLE_SIZE_ZERO = b"\x20"
-"""HPACK's update of the dynamic table's size to 0: put before a connection's first block, it says that none of ours
+"""HPACK's update of the dynamic table's size to 0: put before a connection's first block, it declares that none of ours
 will ever use that table, whatever size the peer allows."""
 
 _TOO_LARGE = f"headers or trailers (an error text is one of these) of more than {HEADER_BLOCK} bytes"
@@ -34,9 +34,9 @@ def encode_block(fields: Iterable[tuple[str, str]]) -> bytes:
 class HeaderBlock:
     """One decoded block: the fields in their order, and by name (a name's last value; gRPC's own never repeat).
 
-    `status` is the number in `:status`, 0 where there is none, as in trailers; -1 if it is not a number. `is_grpc` says
-    whether it begins an answer that is gRPC's, `is_grpc_ok` whether it ends one as ok. All are worked out once, however
-    often the block comes.
+    `status` is the number in `:status`, 0 where there is none, as in trailers; -1 if it is not a number. `is_grpc` is
+    whether it begins a response that is gRPC's, `is_grpc_ok` whether it ends one as ok. All are worked out once,
+    however often the block comes.
     """
 
     __slots__ = ("fields", "is_grpc", "is_grpc_ok", "status", "values")

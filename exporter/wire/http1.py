@@ -1,10 +1,10 @@
-"""HTTP/1.1, the client's side: requests to bytes, bytes to one answer at a time. No IO, no clock.
+"""HTTP/1.1, the client's side: requests to bytes, bytes to one response at a time. No IO, no clock.
 
-Owns framing and its limits; `httptools` (llhttp) parses. Nobody pays for what is not looked at: while all goes well
-no header and no body becomes an object. The first bytes of the answer are kept as they came, and headers or an
-error's text are taken from them when somebody asks.
+Owns framing and its limits; `httptools` (llhttp) parses. What is not read costs nothing: while all goes well
+no header and no body becomes an object. The first bytes of the response are kept as they came, and headers or an
+error's text are taken from them when needed.
 
-An answer that begins with a head seen before and is as long is not parsed again: see `_remember`.
+A response that begins with a head seen before and is as long is not parsed again: see `_remember`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_INTERIM_RESPONSES = HTTP_INTERIM
 _KEPT_BYTES = 4096
 """Of the body of a response that is read while it comes."""
 _HEADS_LOOKED_AT = 64
-"""How many answers of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
+"""How many responses of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
 
 
@@ -44,7 +44,7 @@ class Http1Client:
     """One connection's protocol state: at most one request is outstanding.
 
     `begin` when a request goes out, then `receive` until it returns True; `receive_eof` when the peer closes. Both
-    raise ProtocolError; after that, and after every close, `reset` makes it fit for a new connection. The answer's
+    raise ProtocolError; after that, and after every close, `reset` makes it fit for a new connection. The response's
     attributes and methods hold from its completion until the next `begin`.
     """
 
@@ -84,7 +84,7 @@ class Http1Client:
         self._outstanding = False
 
     def begin(self) -> None:
-        """A request was sent: its answer is expected. The one before must be complete."""
+        """A request was sent: its response is expected. The one before must be complete."""
         self._outstanding = True
         self._raw = b""
         self.wire_bytes = 0
@@ -94,10 +94,10 @@ class Http1Client:
     # --- bytes in ----------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> bool:
-        """Takes in what came from the peer (not empty). True: the answer is complete."""
+        """Takes in what came from the peer (not empty). True: the response is complete."""
         if not self._outstanding:
             if data.strip(b"\r\n"):
-                raise ProtocolError("bytes that answer no request")
+                raise ProtocolError("bytes that belong to no request")
             return False
         size = len(data)
         head = self._heads.get(size)
@@ -119,7 +119,7 @@ class Http1Client:
         except httptools.HttpParserUpgrade:
             raise ProtocolError("the server switched protocols unasked") from None
         except httptools.HttpParserError as error:
-            raise ProtocolError(self._problem or f"not an HTTP answer: {error}") from None
+            raise ProtocolError(self._problem or f"not an HTTP response: {error}") from None
         if self._problem:
             raise ProtocolError(self._problem)
         if not self._raw:
@@ -133,9 +133,9 @@ class Http1Client:
         return True
 
     def _remember(self, data: bytes) -> None:
-        """Keeps the head of a complete answer that came in one read, for `receive` to know it by.
+        """Keeps the head of a complete response that came in one read, for `receive` to know it by.
 
-        Sound, because the parser stands between two answers then: a 200 whose framing is its Content-Length, and
+        Sound, because the parser is between two responses then: a 200 whose framing is its Content-Length, and
         which is followed by nothing, leaves it there whatever the body holds (llhttp refuses a Transfer-Encoding or a
         second length beside it). So the same head with a body of the same length means the same, and the parser need
         not see it. A server's heads are mostly constant.
@@ -147,30 +147,30 @@ class Http1Client:
             self._heads[len(data)] = head
 
     def _check_limits(self) -> bool:
-        """The slow way: an answer that did not come at once, or has a long beginning."""
+        """The slow way: a response that did not come at once, or has a long beginning."""
         head_end = self._head_bounds()[1]
         if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
-            raise ProtocolError(f"an answer head of more than {MAX_HEAD_BYTES} bytes")
+            raise ProtocolError(f"a response head of more than {MAX_HEAD_BYTES} bytes")
         if self.wire_bytes > self._max_bytes:
             raise ProtocolError(
-                f"an answer of more than {self._max_bytes} bytes (the target's max_response sets it for the load)"
+                f"a response of more than {self._max_bytes} bytes (the target's max_response sets it for the load)"
             )
         return not self._outstanding
 
     def receive_eof(self) -> bool:
-        """The peer closed. True: that completed the answer, whose end was to be the connection's. False: no byte of
-        an answer had come. ProtocolError: it was cut off."""
+        """The peer closed. True: that completed the response, whose end was to be the connection's. False: no byte of
+        a response had come. ProtocolError: it was cut off."""
         if not self._outstanding or not self.wire_bytes:
             return False
         if self._head_bounds()[1] == 0:
-            raise ProtocolError("closed in the middle of the answer's head")
+            raise ProtocolError("closed in the middle of the response's head")
         encoding = self.header("transfer-encoding")
         if encoding is None:
             framed = self.header("content-length") is not None
         else:
             framed = encoding.lower().rpartition(",")[2].strip() == "chunked"
         if framed:
-            raise ProtocolError("closed in the middle of the answer's body")
+            raise ProtocolError("closed in the middle of the response's body")
         self.status = self._parser.get_status_code()
         self.keep_alive = False
         self._outstanding = False
@@ -178,10 +178,11 @@ class Http1Client:
 
     @property
     def started(self) -> bool:
-        """Whether a byte of the outstanding answer has come."""
+        """Whether a byte of the outstanding response has come."""
         return self.wire_bytes > 0
 
-    # --- the answer --------------------------------------------------------------------------------------------------
+    # --- the response
+    # --------------------------------------------------------------------------------------------------
 
     def header(self, name: str) -> str | None:
         """The value of the header `name` (given in lower case); several of them joined by ", "."""
@@ -189,8 +190,8 @@ class Http1Client:
         return read_header(self._raw[start:end], name)
 
     def _head_bounds(self) -> tuple[int, int]:
-        """Where the head of the last answer in `_raw` begins and ends; (0, 0) while it is not all there. llhttp insists
-        on CR LF, and takes empty lines before an answer."""
+        """Where the head of the last response in `_raw` begins and ends; (0, 0) while it is not all there. llhttp
+        insists on CR LF, and takes empty lines before a response."""
         start = 0
         while True:
             while self._raw.startswith((b"\r", b"\n"), start):
@@ -214,7 +215,7 @@ class Http1Client:
             return b"".join(pieces)[:limit]
 
     def kept(self) -> tuple[bytes, bytearray]:
-        """The head of the answer and its body as it came, for `read_header` and `decoded_body`; nothing is copied, so
+        """The head of the response and its body as it came, for `read_header` and `decoded_body`; nothing is copied, so
         the body is the caller's. Only with `keep_body`."""
         start, end = self._head_bounds()
         return self._raw[start:end], self._body
@@ -249,7 +250,8 @@ class Http1Stream(Http1Client):
 
 
 def read_header(head: bytes, name: str) -> str | None:
-    """The value of the header `name` (given in lower case) in the head of an answer; several of them joined by ", "."""
+    """The value of the header `name` (given in lower case) in the head of a response; several of them joined by ",
+    "."""
     values = []
     for line in head.decode("latin-1").split("\r\n")[1:]:
         key, _colon, value = line.partition(":")
@@ -259,13 +261,13 @@ def read_header(head: bytes, name: str) -> str | None:
 
 
 def decoded_body(head: bytes, body: bytes | bytearray) -> bytes:
-    """The whole body of an answer with this head, decompressed. ProtocolError: it can't be decompressed, or grows
+    """The whole body of a response with this head, decompressed. ProtocolError: it can't be decompressed, or grows
     beyond `MAX_RESPONSE_BYTES`."""
     return decompress(bytes(body), read_header(head, "content-encoding") or "", MAX_RESPONSE_BYTES)
 
 
 class _Callbacks:
-    """What llhttp calls back. The fewer methods, the fewer calls and objects in an answer."""
+    """What llhttp calls back. The fewer methods, the fewer calls and objects in a response."""
 
     __slots__ = ("_client",)
 
@@ -274,7 +276,7 @@ class _Callbacks:
 
     def on_message_begin(self) -> None:
         if not self._client._outstanding:
-            self._client._problem = "bytes after a complete answer"
+            self._client._problem = "bytes after a complete response"
 
     def on_message_complete(self) -> None:
         client = self._client
@@ -287,7 +289,7 @@ class _Callbacks:
             return
         client._interim += 1
         if client._interim > MAX_INTERIM_RESPONSES:
-            client._problem = f"more than {MAX_INTERIM_RESPONSES} interim answers"
+            client._problem = f"more than {MAX_INTERIM_RESPONSES} interim responses"
 
 
 class _KeepingCallbacks(_Callbacks):

@@ -1,6 +1,6 @@
 """An HTTP/2 client core without IO: bytes in, streams with news out; what must be written is taken from it (RFC 9113).
 
-Owns one connection: its settings, its streams, the receive windows, and the faults of a peer. Only what a gRPC client
+Owns one connection: its settings, its streams, the receive windows, and the errors of a peer. Only what a gRPC client
 needs: no push, no priorities, no header compression that depends on earlier blocks. Knows neither sockets nor clocks,
 nor what a stream's bytes mean.
 """
@@ -81,7 +81,7 @@ class Stream(SendState):
         raise NotImplementedError
 
     def data_received(self, data: bytes, start: int, stop: int) -> None:
-        """The body goes on with `data[start:stop]`."""
+        """The body continues with `data[start:stop]`."""
         raise NotImplementedError
 
     def end_received(self) -> None:
@@ -99,8 +99,8 @@ S = TypeVar("S", bound=Stream)
 class Http2Connection(FrameParser, Generic[S]):
     """One connection, from its preface on. After ProtocolError only `take_news` and the sender's output are of use.
 
-    `sender` is its sending half, for taking the output from. `retired` says that no stream will ever be started here
-    again (GOAWAY, ids used up, a fault): take a new connection.
+    `sender` is its sending half, for taking the output from. `retired` means that no stream will ever be started here
+    again (GOAWAY, ids used up, an error): take a new connection.
     """
 
     def __init__(self) -> None:
@@ -278,7 +278,7 @@ class Http2Connection(FrameParser, Generic[S]):
         self._abort(stream, how, code, f"RST_STREAM {error_name(code)}")
 
     def _note_reset(self, stream_id: int) -> None:
-        """One side has reset the stream: what still comes on it is late, and no fault."""
+        """One side has reset the stream: what still comes on it is late, and no error."""
         self._reset_ids[stream_id] = None
         if len(self._reset_ids) > _MAX_RESET_IDS:
             oldest = next(iter(self._reset_ids))
@@ -286,7 +286,7 @@ class Http2Connection(FrameParser, Generic[S]):
             self._forgotten_id = max(self._forgotten_id, oldest)
 
     def _check_closed(self, kind: int, stream_id: int) -> None:
-        """A frame on a stream that is not open: a late one is no fault, content after the end is."""
+        """A frame on a stream that is not open: a late one is no error, content after the end is."""
         if not stream_id & 1 or stream_id >= self._next_id:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a frame on stream {stream_id}, which was never started")
         given_up = stream_id in self._reset_ids or stream_id <= self._forgotten_id
@@ -299,7 +299,7 @@ class Http2Connection(FrameParser, Generic[S]):
         except StreamError as error:
             stream.aborted(Abort.BROKEN, error.code, error.text)
         if not stream.sent:
-            # The answer is complete before the request is: what is left of the request is of no use to anyone.
+            # The response is complete before the request is: what is left of the request is of no use to anyone.
             self.reset(stream, ErrorCode.NO_ERROR)
         else:
             del self._streams[stream.id]
@@ -358,7 +358,7 @@ class Http2Connection(FrameParser, Generic[S]):
             self.sender.response(frame(PING, ACK, 0, payload))
 
     def _on_goaway(self, payload: bytes) -> None:
-        """Streams above the last id were never begun; the others go on. A later GOAWAY may only lower that id."""
+        """Streams above the last id were never begun; the others continue. A later GOAWAY may only lower that id."""
         if len(payload) < 8:
             raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"GOAWAY of {len(payload)} bytes")
         code = int.from_bytes(payload[4:8], "big")

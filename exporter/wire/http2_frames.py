@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes: their numbers, their builders, and the two kinds of fault (RFC 9113, sections 4, 6 and 7).
+"""HTTP/2 frames as bytes: their numbers, their builders, and the two kinds of error (RFC 9113, sections 4, 6 and 7).
 
 Knows no connection and no stream state.
 """
@@ -61,7 +61,7 @@ def error_name(code: int) -> str:
 
 
 class Http2Error(ProtocolError):
-    """The peer broke HTTP/2 in a way that ends the connection; `code` is what it is told."""
+    """The peer broke HTTP/2 in a way that ends the connection; `code` is what is sent to it."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(f"HTTP/2 {code.name}: {text}")
@@ -69,7 +69,7 @@ class Http2Error(ProtocolError):
 
 
 class StreamError(Exception):
-    """The peer broke one stream, which is reset with `code`; the connection goes on. Never leaves the core."""
+    """The peer broke one stream, which is reset with `code`; the connection continues. Never leaves the core."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -88,7 +88,7 @@ def settings_frame(settings: dict[int, int]) -> bytes:
 
 
 def window_update_frame(stream_id: int, increment: int) -> bytes:
-    """Room for `increment` more bytes, on a stream or (0) on the connection."""
+    """Window for `increment` more bytes, on a stream or (0) on the connection."""
     return frame(WINDOW_UPDATE, 0, stream_id, _UINT32.pack(increment))
 
 
@@ -98,7 +98,7 @@ def rst_stream_frame(stream_id: int, code: int) -> bytes:
 
 
 def goaway_frame(code: int) -> bytes:
-    """Says why the connection ends. The peer opens no streams here, so the last one of its own is 0."""
+    """The reason why the connection ends. The peer opens no streams here, so the last one of its own is 0."""
     return frame(GOAWAY, 0, 0, _UINT32.pack(0) + _UINT32.pack(code))
 
 

@@ -126,7 +126,7 @@ class FrameParser:
         self._on_data(stream_id, data, start, len(data), length)
 
     def _more_data(self, data: bytes) -> int:
-        """The next piece of a DATA frame; says where the rest begins."""
+        """The next piece of a DATA frame; returns where the rest begins."""
         stop = min(len(data), self._data_left)
         self._data_left -= stop
         self._on_data(self._data_id, data, 0, stop, 0)

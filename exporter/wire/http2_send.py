@@ -1,7 +1,7 @@
 """The sending half of an HTTP/2 connection: windows, slices, and whose turn it is (RFC 9113, sections 5.2 and 6.9).
 
 Owns the bytes that wait to be sent. A large body stays where it lies and goes out in slices between frame headers, one
-frame of each stream in turn. Knows nothing of what the peer answers.
+frame of each stream in turn. Knows nothing of the peer's responses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SendState:
 
 
 class Http2Sender:
-    """Frames on their way out. `ready` says that the peer's SETTINGS are known: no message over 16 KiB goes before.
+    """Frames on their way out. `ready` means that the peer's SETTINGS are known: no message over 16 KiB goes before.
     `queue` holds the streams whose large bodies are going out: while it is not empty, `take` gives large parts."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Http2Sender:
     # --- windows -----------------------------------------------------------------------------------------------------
 
     def grow(self, increment: int) -> None:
-        """The peer has room for more on the connection."""
+        """The peer has capacity for more on the connection."""
         if increment == 0:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         self.window += increment
@@ -142,7 +142,7 @@ class Http2Sender:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was overflown")
 
     def grow_stream(self, stream: SendState, increment: int) -> None:
-        """The peer has room for more on a stream."""
+        """The peer has capacity for more on a stream."""
         if increment == 0:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         self._shift(stream, increment)

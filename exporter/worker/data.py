@@ -19,7 +19,7 @@ from exporter.payload import Dataset, Step, make_dataset, round_robin
 from exporter.services.base import Control
 
 PROGRESS_GAP_NS = 5 * NS
-"""How often a large file that is being read tells how far it is."""
+"""How often a large file that is being read shows how far it is."""
 
 MAX_REFERENCE_REQUESTS = 100
 """A reference model is a user's, too: it is not to be loaded with data of thousands of steps."""
@@ -55,7 +55,7 @@ class Data:
 
     async def requests(self, plan: LevelPlan, control: Control, may_ask: MayAsk = lambda: True) -> Requests:
         """The steps as requests with their batch. Raises InputError, or PreflightError where a reference model does not
-        answer. `may_ask` is for each request to one.
+        response. `may_ask` is for each request to one.
 
         Workers that share a level begin at different ones, evenly spread, so that they do not all send the same; but
         sequences begin where a stream does, and a schedule has its own first request after the cold one.
@@ -83,17 +83,17 @@ def _numbered(dataset: Dataset) -> list[range]:
 async def ask_reference(
     plan: LevelPlan, validation: Validation, requests: list[Step], control: Control, may_ask: MayAsk = lambda: True
 ) -> list[Step]:
-    """The requests with the answers of the reference model as what is expected. Each is asked once, one after the
+    """The requests with the responses of the reference model as what is expected. Each is asked once, one after the
     other, and of many only the first `MAX_REFERENCE_REQUESTS`, and for half of the budget at most: the others are not
     validated."""
     if plan.probe.sequences is not None:
-        text = "validation.reference_model does not go with sequences, whose answers depend on the requests before"
+        text = "validation.reference_model does not go with sequences, whose responses depend on the requests before"
         raise InputError(text)
     if any(step.expected for step in requests):
-        raise InputError("both the data and validation.reference_model say what is expected: keep one of them")
+        raise InputError("both the data and validation.reference_model set what is expected: keep one of them")
     if plan.facts.decoupled:
-        text = f"model {plan.facts.name!r} is decoupled (any number of answers to a request)"
-        raise InputError(f"validation.reference_model: {text}, and is asked in a way that has one answer")
+        text = f"model {plan.facts.name!r} is decoupled (any number of responses to a request)"
+        raise InputError(f"validation.reference_model: {text}, and is asked in a way that has one response")
     outputs = [spec.name for spec in plan.facts.outputs]
     timeout_ns = plan.probe.measurement.request_timeout_ns
     expecting = []
@@ -109,7 +109,7 @@ async def ask_reference(
 
 
 class _Progress:
-    """Tells the log now and then how far the reading is."""
+    """Logs now and then how far the reading is."""
 
     def __init__(self, probe: str) -> None:
         self._probe = probe

@@ -17,7 +17,7 @@ from exporter.worker.merging import Merger
 from exporter.worker.sharing import join_ends, share_plan
 
 MEET_LEAD_NS = 20_000_000
-"""How far ahead the moment lies at which all go on: each must have been told by then."""
+"""How far ahead the moment lies at which all continue: each must have been notified by then."""
 
 QUEUED_EVENTS = 4
 """Events of a member held for a consumer that is slow; beyond these it waits, and its windows get longer."""
@@ -30,7 +30,7 @@ class Member(Worker, Protocol):
         """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`."""
 
     def proceed_level(self, at_ns: int) -> None:
-        """The waiting level goes on at this moment."""
+        """The waiting level continues at this moment."""
 
 
 class WorkerGroup:
@@ -166,7 +166,7 @@ class _SharedLevel:
                 await self.stop()
 
     def _meet(self) -> None:
-        """Lets the members go on once all are as far."""
+        """Lets the members continue once all are as far."""
         if self._stopped:
             return
         if self._running == {0}:

@@ -27,58 +27,58 @@ from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan
 
 _HEAD: Final = struct.Struct("<IQ")
-MAX_FAULTS: Final = 1000
+MAX_PROBLEMS: Final = 1000
 _LENGTH: Final = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Ask the server whether the probe can run; answered by ModelFacts."""
+    """Ask the server whether the probe can run; the response is ModelFacts."""
 
     probe: Probe
 
 
 @dataclass(frozen=True, slots=True)
 class ReadModels:
-    """Ask a server which of its models are ready; answered by their names. No part of a sweep."""
+    """Ask a server which of its models are ready; the response has their names. No part of a sweep."""
 
     target: Target
 
 
 @dataclass(frozen=True, slots=True)
 class ReadVersion:
-    """Ask the server which version of the probe's model responds now; answered by its name."""
+    """Ask the server which version of the probe's model serves now; the response is its name."""
 
     probe: Probe
 
 
 @dataclass(frozen=True, slots=True)
 class RunLevel:
-    """Run a level; answered by its events."""
+    """Run a level; the responses are its events."""
 
     plan: LevelPlan
 
 
 @dataclass(frozen=True, slots=True)
 class EndSweep:
-    """Close what belongs to the sweep; answered by None."""
+    """Close what belongs to the sweep; the response is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopLevel:
-    """End the level that the command of this serial started. Not answered: the level's own LevelEnd tells."""
+    """End the level that the command of this serial started. No response: the level's own LevelEnd follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProceedLevel:
-    """All members of the group are as far: the level goes on at this moment. Not answered."""
+    """All members of the group are as far: the level continues at this moment. No response."""
 
     at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the daemon wants. Answers carry the serial, so that those to a command it lost interest in are dropped."""
+    """What the daemon wants. Responses carry the serial, so that those to a command it lost interest in are dropped."""
 
     serial: int
     what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
@@ -92,12 +92,12 @@ class Failure:
     expected: bool
     reason: Reason
     text: str
-    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer to a command; a level has several, and only the last ends the command. Serial 0: ready for work."""
+    """One response to a command; a level has several, and only the last ends the command. Serial 0: ready for work."""
 
     serial: int
     what: object
@@ -117,7 +117,7 @@ def without_secrets(what: object) -> object:
     a server's, which may have sent our own secrets back. The worker has read them, and hides them. Figures stay as they
     are."""
     if isinstance(what, Failure):
-        return replace(what, text=_shown(what.text), faults=tuple(map(_shown, what.faults[:MAX_FAULTS])))
+        return replace(what, text=_shown(what.text), problems=tuple(map(_shown, what.problems[:MAX_PROBLEMS])))
     if isinstance(what, LevelEnd):
         return replace(what, text=_shown(what.text))
     if isinstance(what, Window):

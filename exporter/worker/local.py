@@ -47,7 +47,7 @@ EXIT_LIMIT_SECONDS = 2.0
 """How long a process that closed its end is given to be gone by itself, so that its own exit status is seen."""
 
 INBOX_RESPONSES = 4
-"""Answers held for a consumer that is slow; beyond these the worker waits, and its window gets longer."""
+"""Responses held for a consumer that is slow; beyond these the worker waits, and its window gets longer."""
 
 
 class LocalWorker:
@@ -127,7 +127,7 @@ class LocalWorker:
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody waits for an answer of it."""
+        """Whether a caller waits for a response from it."""
         return self._inbox is not None
 
     @property
@@ -222,7 +222,8 @@ class LocalWorker:
         await asyncio.wait({self._reading})
         remove_orphans()
 
-    # --- commands and answers ----------------------------------------------------------------------------------------
+    # --- commands and responses
+    # ----------------------------------------------------------------------------------------
 
     async def _ask(self, what: Preflight | ReadModels | ReadVersion | EndSweep) -> object:
         async with aclosing(self._exchange(what)) as responses:
@@ -231,7 +232,7 @@ class LocalWorker:
     async def _exchange(
         self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep
     ) -> AsyncGenerator[object, None]:
-        """Sends a command and yields its answers."""
+        """Sends a command and yields its responses."""
         self._raise_if_lost()
         if self._inbox is not None:
             raise RuntimeError("the worker is busy with another command")
@@ -293,21 +294,21 @@ class LocalWorker:
         self._drop_responses(inbox)
 
     def _drop_responses(self, inbox: asyncio.Queue[Reply | None] | None) -> None:
-        """Empties an inbox that nobody looks into any more, so that a reader that waits for a place in it goes on."""
+        """Empties an inbox without a reader, so that a reader that waits for a place in it continues."""
         while inbox is not None and not inbox.empty():
             inbox.get_nowait()
 
     def _error(self, failure: Failure) -> PreflightError | WorkerLostError:
         if failure.expected:
-            return PreflightError(failure.reason, failure.text, faults=failure.faults)
+            return PreflightError(failure.reason, failure.text, problems=failure.problems)
         self._lose(failure.reason, failure.text)
         return WorkerLostError(failure.reason, failure.text)
 
     # --- its end -----------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Takes in answers until the worker's end, and then says how it ended. Never cancelled, since half a message
-        would be lost; `kill` ends it."""
+        """Takes in responses until the worker's end, and then reports how it ended. Never cancelled, since half a
+        message would be lost; `kill` ends it."""
         with contextlib.suppress(EOFError, OSError):
             while True:
                 response = await receive(self._connection)

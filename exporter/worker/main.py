@@ -58,7 +58,7 @@ class DaemonGoneError(Exception):
 
 
 class Host:
-    """Serves one daemon: reads its commands, runs them in their order, sends the answers."""
+    """Serves one daemon: reads its commands, runs them in their order, sends the responses."""
 
     def __init__(self, connection: socket.socket, kinds: Mapping[str, Service], account: Account | None = None) -> None:
         connection.setblocking(False)
@@ -78,7 +78,8 @@ class Host:
         self._callback_error: BaseException | None = None
 
     async def serve(self) -> None:
-        """Serves until the daemon closes its end, or a command fails for a reason that is our own fault."""
+        """Serves until the daemon closes its end, or a command fails for a reason that is an error of the daemon
+        itself."""
         asyncio.get_running_loop().set_exception_handler(self._callback_failed)
         self._watch()
         await self._send(Reply(0, None, last=True))
@@ -92,7 +93,7 @@ class Host:
         """Shows that this process runs, and ends the load if the daemon does not: who would end it?"""
         self._account.tick()
         if self._daemon.is_lost(self._account.renewals):
-            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon stood still for {LOST_AFTER_SECONDS:g} s"))
+            self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon was stuck for {LOST_AFTER_SECONDS:g} s"))
         asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._watch)
 
     async def _read(self) -> None:
@@ -119,7 +120,7 @@ class Host:
             fit = await self._obey(command)
 
     async def _obey(self, command: Command) -> bool:
-        """Runs one command and answers it. False if it failed in a way that leaves this process in doubt."""
+        """Runs one command and sends its responses. False if it failed in a way that leaves this process in doubt."""
         self._serial = command.serial
         self._job = asyncio.create_task(self._do(command))
         try:
@@ -127,7 +128,7 @@ class Host:
         except DaemonGoneError:
             raise
         except PreflightError as error:
-            failure = Failure(True, error.reason, str(error), error.faults)
+            failure = Failure(True, error.reason, str(error), error.problems)
         except (Exception, asyncio.CancelledError) as error:
             _log.exception("command failed", extra=logs.fields(command=type(command.what).__name__))
             last_line = traceback.format_exception_only(self._callback_error or error)[-1].strip()
@@ -162,7 +163,7 @@ class Host:
         async def publish(event: MemberEvent) -> None:
             await self._send(Reply(serial, event, last=isinstance(event, LevelEnd)))
 
-        if serial == self._stopped_serial:  # nobody waits for it any more
+        if serial == self._stopped_serial:  # no caller waits for it any more
             return
         await self._session.run_level(what.plan, publish)
 
@@ -190,7 +191,7 @@ class Host:
 def main(kinds: Mapping[str, Service]) -> None:
     """The process from its start to its end."""
     # The daemon decides when it ends: a Ctrl-C, a hang-up, or a stop of the whole service, reaches both, and must not
-    # cut off the sweep that the daemon goes on with, or is about to end in order.
+    # cut off the sweep that the daemon continues with, or is about to end in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -212,7 +213,7 @@ async def _serve(connection: socket.socket, kinds: Mapping[str, Service], accoun
     try:
         await Host(connection, kinds, account).serve()
     except DaemonGoneError:
-        pass  # nobody is there who could want to know
+        pass  # no daemon is left to inform
     except Exception:
         _log.exception("worker ended")
         status = 1

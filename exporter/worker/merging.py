@@ -98,7 +98,7 @@ class Merger:
 
 def _worst(parts: Sequence[ClientHealth]) -> ClientHealth:
     """That of the worst member: one that is limited spoils the figures of all. They share one cgroup, so that each of
-    them tells of the same throttling."""
+    them reports the same throttling."""
     return ClientHealth(
         loop_lag_ns=max(part.loop_lag_ns for part in parts),
         cpu_ratio=max(part.cpu_ratio for part in parts),

@@ -21,7 +21,7 @@ MAX_SWEEPS = 100
 
 CLOSE_LIMIT_SECONDS = 16.0
 """How long a worker is waited for at the end: longer than a level may take to see its requests off, end its sequences
-and take its shared memory back. One that has nothing to see off answers at once."""
+and take its shared memory back. One with nothing to clean up responds at once."""
 
 
 QUESTION_LIMIT_SECONDS = 10.0
@@ -139,8 +139,8 @@ class WorkerPool:
             raise
 
     def _started(self, starting: asyncio.Future[LocalWorker]) -> None:
-        """A worker came up, or did not, for which nobody waits any more."""
-        if starting not in self._starting:  # somebody does again, or the pool is closed
+        """A worker came up, or did not, for which no caller waits any more."""
+        if starting not in self._starting:  # a caller does again, or the pool is closed
             return
         self._starting.remove(starting)
         if starting.cancelled():

@@ -33,8 +33,8 @@ from exporter.storage.account import Account
 from exporter.transport.dial import settle
 from exporter.worker.data import Data
 
-SHOWN_FAULTS = 5
-"""Faults of the input that a sweep's text tells: it stands in the log, on the page and in the archive."""
+SHOWN_PROBLEMS = 5
+"""Errors of the input that a sweep's text reports: it is in the log, on the page and in the archive."""
 
 UNSHARE_LIMIT_NS = 10 * NS
 """How long the end of a level with shared memory waits at most for requests that were given up."""
@@ -124,7 +124,7 @@ class Session:
             self._stop_if_asked(level)
             await level.run()
         except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_FAULTS), faults=error.lines) from error
+            raise PreflightError(Reason.BAD_INPUT, error.first(SHOWN_PROBLEMS), problems=error.lines) from error
         finally:
             self._level = None
             if shared is not None:
@@ -149,7 +149,7 @@ class Session:
             level.stop(self._stopped)
 
     def proceed(self, at_ns: int) -> None:
-        """The running level of a group's member goes on at this moment."""
+        """The running level of a group's member continues at this moment."""
         if self._level is not None:
             self._level.proceed(at_ns)
 
@@ -198,7 +198,7 @@ def _settled(plan: LevelPlan) -> LevelPlan:
 
 
 def _refuse_expected(steps: Sequence[Step]) -> None:
-    """Raises InputError if anything is expected of answers that go to shared memory, where nobody looks at them."""
+    """Raises InputError if anything is expected of responses that go to shared memory, where they are not read."""
     place = next((step.place for step in steps if step.expected), None)
     if place is not None:
         raise InputError(f"{place}: {NOT_SEEN}")

@@ -18,7 +18,7 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
 
     Calls in flight, requests allowed and those to warm up are dealt out so that they add up to the whole. Of an open
-    loop each takes its turn (pacing.every_nth). The error ratio is judged by each for its own answers.
+    loop each takes its turn (pacing.every_nth). The error ratio is judged by each for its own responses.
     """
     stop, level = plan.probe.stop, plan.level
     if level.mode is Mode.PERIODIC:  # its steps wait for the responses of all its requests
@@ -73,7 +73,7 @@ def _share_sequences(whole: SequenceOptions | None, member: int, members: int) -
 
 
 def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:
-    """The ends of the members, in the order in which they came: the first that has a reason says why."""
+    """The ends of the members, in the order in which they came: the first that has a reason gives it."""
     why = next((end for end in ends if end.reason is not Reason.NONE), ends[0])
     text = f"one of {members} workers: {why.text}" if why.text else ""
     until_ns = tuple(sorted(moment for end in ends for moment in end.abandoned_until_ns))

@@ -40,7 +40,7 @@ def test_where_the_mean_went() -> None:
     assert parts.negative_remainder_ns == 0.0
 
 
-def test_what_the_server_does_not_tell_is_absent() -> None:
+def test_what_the_server_does_not_report_is_absent() -> None:
     reported = ModelStatistics("m", "", success=DurationStat(5, 5 * 800), queue=DurationStat(5, 5 * 200))
     assert breakdown(1000.0, 0, 0, reported).components_ns == {
         "client_send": 0,
@@ -111,7 +111,7 @@ ENSEMBLE = server(10, 1000, 20, 700)
     [
         pytest.param((server(10, 400, 30, 300), server(20, 300, 50, 200)), 780.0, 200.0, id="computing and queues"),
         pytest.param((server(10, 900, 500, 300),), 980.0, 0.0, id="branches in parallel: at most what there is"),
-        pytest.param((), 700.0, 280.0, id="parts that tell nothing"),
+        pytest.param((), 700.0, 280.0, id="parts that report nothing"),
     ],
 )
 def test_an_ensemble_has_one_component_for_its_parts(
@@ -168,10 +168,10 @@ def test_no_share_without_both_snapshots(missing: tuple[ServerSnapshot | None, S
 
 
 @pytest.mark.parametrize(("counted", "contradicts"), [(95, False), (94, False), (91, False), (90, True)])
-def test_a_server_must_have_counted_what_it_answered(counted: int, contradicts: bool) -> None:
+def test_a_server_must_have_counted_what_it_responded(counted: int, contradicts: bool) -> None:
     windows = measured(asked_at(0, 0), asked_at(1000, 1000), in_flight=4)
     share = our_share(windows[0].columns, windows)
     assert share is not None
     text = contradiction(server(counted, 1, 0, 0), share)
     assert bool(text) is contradicts
-    assert not contradicts or text.startswith("the server counted 90 requests where it answered 95: ")
+    assert not contradicts or text.startswith("the server counted 90 requests but responded to 95: ")

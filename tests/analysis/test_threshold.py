@@ -79,7 +79,7 @@ def test_a_percentile_instead_of_the_mean(limit_ms: float, expected: bool) -> No
         # 100 a second for 3 s: 297 of 300, or one less, since edges and due times do not meet.
         pytest.param(rate(100), {"outcomes": {OK: 296}}, True, id="reached"),
         pytest.param(rate(100), {"outcomes": {OK: 295}}, False, id="not reached"),
-        pytest.param(rate(100), {"outcomes": {OK: 290, ERROR: 10}}, False, id="an error is no answer"),
+        pytest.param(rate(100), {"outcomes": {OK: 290, ERROR: 10}}, False, id="an error is no response"),
         pytest.param(rate(4096), {"outcomes": {OK: 3 * 2745}, "duration_ns": 3 * NS}, False, id="4096 asked, 2745 got"),
         pytest.param(concurrency(4), {"outcomes": {OK: 99, ERROR: 1}}, True, id="closed loop, one error in 100"),
         pytest.param(concurrency(4), {"outcomes": {OK: 98, ERROR: 2}}, False, id="closed loop, two"),

@@ -76,7 +76,7 @@ def test_each_figure_by_its_definition() -> None:
     assert found.cached_ratio == pytest.approx(2 / 30)
 
 
-def test_what_nobody_counted_is_absent() -> None:
+def test_what_not_counted_is_absent() -> None:
     found = figures_of({"events": [40, 50], "prompt": 10, "output": 2}, {"events": [40, 50]})
     assert found.source is TokenSource.CHUNKS
     assert (found.output_tokens, found.prompt_tokens, found.output_tokens_per_second) == (None, None, None)

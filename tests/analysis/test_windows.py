@@ -120,7 +120,7 @@ def test_at_a_rate_the_slo_counts_from_when_a_request_was_due_and_what_was_not_s
 
 
 def test_times_of_single_responses() -> None:
-    """Four requests: three answers, a failure after two, none, and one."""
+    """Four requests: three responses, a failure after two, none, and one."""
     columns = make_columns([9.0, 9.0, 9.0, 9.0], outcomes=[Outcome.OK, Outcome.TIMEOUT, Outcome.OK, Outcome.OK])
     columns.responses[:] = [3, 2, 0, 1]
     start = int(columns.sent_ns[0])

@@ -199,7 +199,7 @@ def test_one_probes_trouble_is_not_the_others(tmp_path: Path, opened: Opener, ca
     assert messages(caplog) == ["archive not written"]
 
 
-def test_a_sweep_that_cannot_be_told_does_not_end_the_writer(opened: Opener) -> None:
+def test_a_sweep_that_cannot_be_reported_does_not_end_the_writer(opened: Opener) -> None:
     archive = opened()
     write(archive, make_failed_sweep(started_unix_s=float("nan")), make_failed_sweep(started_unix_s=1e20))
     write(archive, make_failed_sweep())
@@ -358,7 +358,7 @@ def test_no_file_goes_on_the_word_of_a_clock_that_jumped(
         clock.now += 8
         write(archive, make_failed_sweep(started_unix_s=clock.now))
         assert [path.exists() for path in paths] == [True, True]
-    if again:  # it goes on from there for a day: the time is what it says
+    if again:  # it continues from there for a day: the time is what it reports
         for _ in range(25):
             clock.now += 3600
             steady.now += 3600
@@ -437,13 +437,13 @@ def spawn_writer(directory: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> int:
-    """Kills it; returns how many sweeps it said were written."""
+    """Kills it; returns how many sweeps it reported were written."""
     process.send_signal(signal.SIGKILL)
     reported, _ = process.communicate()
     return reported.count(b"\n")
 
 
-def test_killed_in_mid_write_it_loses_no_row_that_it_said_was_written(tmp_path: Path, opened: Opener) -> None:
+def test_killed_in_mid_write_it_loses_no_row_that_it_reported_was_written(tmp_path: Path, opened: Opener) -> None:
     written: list[str] = []
     delays = random.Random(1)
     for life in range(6):

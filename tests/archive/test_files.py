@@ -78,7 +78,7 @@ def test_long_names_with_the_same_beginning_stay_different() -> None:
 # --- appending -------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_file_gets_its_header_and_each_append_tells_its_growth(tmp_path: Path) -> None:
+def test_a_new_file_gets_its_header_and_each_append_reports_its_growth(tmp_path: Path) -> None:
     folder = tmp_path / "t" / "p"
     assert append(folder, b"1,a\n") == len(HEADER) + 4
     assert append(folder, b"1,b\n1,c\n") == 8

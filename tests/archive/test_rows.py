@@ -233,7 +233,7 @@ def test_one_of_the_two_load_columns_is_filled(level: LoadLevel, concurrency: st
     assert (row["mode"], row["level"]) == (level.mode.value, level.label)
 
 
-def test_a_level_without_answers_has_counts_but_no_latency() -> None:
+def test_a_level_without_responses_has_counts_but_no_latency() -> None:
     row = level_row(latency=None, response_time=None, send_lag=None, breakdown_ns={}, server=None, spread_ratio=None)
     assert (row["request_count"], row["outcome_timeout"], row["Inferences/Second"]) == ("0", "299", "400.123456789")
     absent = ["Client Send", "Avg latency", "p99 latency", "mean_ns", "p50_low_ns", "response_time_count"]
@@ -292,7 +292,7 @@ def test_server_figures_without_any_event_are_0_as_perf_analyzer_has_them() -> N
     assert (row["Server Queue"], row["server_request_count"], row["server_request_mean_ns"]) == ("0", "0", "")
 
 
-def test_what_a_server_does_not_tell_is_an_empty_cell() -> None:
+def test_what_a_server_does_not_report_is_an_empty_cell() -> None:
     server = ModelStatistics("m", "1", None, None, success=DurationStat(5, 50), fail=None)
     row = level_row(server=server)
     cells = ("request", "failed", "inference", "execution")
@@ -341,7 +341,7 @@ def test_an_aborted_sweep_closes_with_a_row_of_its_own() -> None:
     assert (closing["request_count"], closing["reason_text"]) == ("", "half of them failed")
 
 
-def test_an_unstable_level_says_so() -> None:
+def test_an_unstable_level_is_marked() -> None:
     measurement = make_measurement(stable=False, reason=Reason.UNSTABLE, reason_text="differ by 30 %")
     sweep = make_sweep(status=SweepStatus.UNSTABLE, reason=Reason.UNSTABLE, measurements=(measurement,))
     [row] = encoded(LEVELS, sweep)

@@ -228,7 +228,7 @@ def test_a_regression_begins_and_ends(sweeps: str, holds: str) -> None:
     assert found == holds
 
 
-def test_what_is_long_ago_says_nothing_of_now() -> None:
+def test_what_is_long_ago_contains_no_information_of_now() -> None:
     state = TierState()
     for index in range(2):
         take(state, COUNTS, True, 300.0 * index)

@@ -101,7 +101,7 @@ def tiers_seen(verdicts: list[LevelVerdict], signal: Signal = P50) -> set[str]:
 
 
 def pinned(**changes: Any) -> Story:
-    """A story whose first eight days are over; the usual one is told once."""
+    """A story whose first eight days are over; the usual one is reported once."""
     if not changes:
         return deepcopy(_usual())
     story = Story(**changes)
@@ -293,7 +293,7 @@ def test_p99_warns_and_does_not_page() -> None:
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
 
 
-def test_throughput_is_told_of_and_by_default_wakes_nobody() -> None:
+def test_throughput_is_informed_of_and_by_default_wakes_nobody() -> None:
     story = pinned()
     story.run(DAY, throughput=50.0)
     assert story.signal(THROUGHPUT).ratio == pytest.approx(0.5, rel=0.02)
@@ -596,7 +596,8 @@ def test_accept_of_the_accepted_version_changes_nothing() -> None:
     assert accept(story.level, story.probe, story.now_s) == ("1", "1", None)
 
 
-# --- what is told of it ----------------------------------------------------------------------------------------------
+# --- what is informed of it
+# ----------------------------------------------------------------------------------------------
 
 
 def test_each_transition_is_an_event() -> None:

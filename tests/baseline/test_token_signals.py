@@ -80,7 +80,7 @@ def test_a_slower_pace_and_fewer_tokens_a_second_are_seen() -> None:
     assert rate.ratio == pytest.approx(0.5)
 
 
-def test_tokens_that_nobody_counted_have_no_verdict() -> None:
+def test_tokens_that_not_counted_have_no_verdict() -> None:
     probe, state = probe_of(), LoadState()
     for number in range(PIN_SWEEPS + 5):
         result = sweep_of(probe, number)
@@ -130,7 +130,7 @@ def tiers_of(tmp_path: Path, kind: str, streaming: str = "true", baseline: str =
     return [tier.signals for tier in probe.baseline.tiers]
 
 
-def test_tiers_look_at_tokens_where_there_are_any_and_nobody_says_otherwise(tmp_path: Path) -> None:
+def test_tiers_look_at_tokens_where_there_are_any_and_nobody_states_otherwise(tmp_path: Path) -> None:
     assert tiers_of(tmp_path, "openai")[0] == (Signal.LATENCY_P50, *TOKENS)
     assert tiers_of(tmp_path, "openai", "false")[0] == (Signal.LATENCY_P50,)
     assert tiers_of(tmp_path, "triton", "false")[0] == (Signal.LATENCY_P50,)

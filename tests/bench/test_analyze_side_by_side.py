@@ -72,13 +72,13 @@ def test_what_is_off_is_named() -> None:
     ours = PLAIN.replace("85.2522", "87.9").replace("14717", "15600").replace("output 289", "output 340")
     ours = ours.replace("  Client: ", "  Client:") + "[WARNING] Not stable\n"
     pair = (run(PLAIN), run(ours, "rate"))
-    found, faults = compare([pair]), differences(*pair)
+    found, problems = compare([pair]), differences(*pair)
     assert [finding.figure for finding in found if not finding.holds] == ["throughput", "p99", "server output"]
     [row] = rows(cases()[0], 1, found)
     assert row[-1] == "throughput 85.2522 / 87.9, p99 14717 / 15600, server output 289 / 340"
-    assert "-  Client: " in faults
-    assert "+[WARNING] Not stable" in faults
-    assert faults[-1].startswith("CSV header Concurrency,")
+    assert "-  Client: " in problems
+    assert "+[WARNING] Not stable" in problems
+    assert problems[-1].startswith("CSV header Concurrency,")
 
 
 def test_levels_of_one_tool_alone() -> None:
@@ -136,9 +136,9 @@ def test_what_runs_of_both_overlap_in_is_not_off() -> None:
 
 def test_each_pair_of_choices_is_measured() -> None:
     chosen = cases()
-    choices = ["delay_ms", "batch", "door", "closed", "judged", "counts"]
+    choices = ["delay_ms", "batch", "endpoint", "closed", "judged", "counts"]
     table = [
-        (c.delay_ms, c.batch, c.door, c.load[0], c.judged, c.windows[0].startswith("--measurement-mode"))
+        (c.delay_ms, c.batch, c.endpoint, c.load[0], c.judged, c.windows[0].startswith("--measurement-mode"))
         for c in chosen
     ]
     assert len(set(table)) == len(chosen) == 24
@@ -147,7 +147,7 @@ def test_each_pair_of_choices_is_measured() -> None:
         assert len(pairs) == len({row[one] for row in table}) * len({row[two] for row in table}), (one, two)
 
 
-async def test_a_tool_is_run_in_a_folder_and_its_errors_are_told() -> None:
+async def test_a_tool_is_run_in_a_folder_and_its_errors_are_reported() -> None:
     writes = "import sys; open('report.csv', 'w').write('A,B\\n1,2\\n'); print('out', *sys.argv[1:])"
     ended = await run_tool([sys.executable, "-c", writes], ["-m", "x"])
     assert (ended.printed, ended.header) == ("out -m x\n", "A,B")

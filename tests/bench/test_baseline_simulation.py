@@ -1,4 +1,4 @@
-"""The simulation draws what it says, drives the product's judge, and counts what that makes of it."""
+"""The simulation draws what it reports, drives the product's judge, and counts what that makes of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_tuning_and_held_out_parameters_have_nothing_in_common() -> None:
     assert all(value <= 1 or value >= 3 for value in held_out)
 
 
-def test_noise_has_the_spread_and_the_memory_it_says() -> None:
+def test_noise_has_the_spread_and_the_memory_it_reports() -> None:
     series = make_series(scenario(lambda *_: None, 0.03), Draw(np.random.default_rng(2), False), 20_000, 300.0, 2)
     assert series.logs.std() == pytest.approx(0.03, rel=0.05)
     assert np.corrcoef(series.logs[1:], series.logs[:-1])[0, 1] == pytest.approx(0.5, abs=0.03)

@@ -61,12 +61,12 @@ def test_read_packets_refuses_what_is_no_pcap_or_cut() -> None:
         list(read_packets(bytes(data)))
 
 
-def test_http1_request_begins_with_its_first_packet_and_ends_with_the_last_of_the_answer() -> None:
+def test_http1_request_begins_with_its_first_packet_and_ends_with_the_last_of_the_response() -> None:
     reported = Conversation()
     for base in (100, 200):
         reported.say(base, REQUEST).say(base + 1, b"body").say(base + 7, b"HTTP/1.1 200", server=True)
         reported.say(base + 9, b"rest", server=True)
-    reported.say(300, REQUEST)  # never answered
+    reported.say(300, REQUEST)  # never responded
     size = len(REQUEST) + 4
     assert find_exchanges(reported.packets, SERVER, is_http2=False) == [
         Exchange(100, 109, size),
@@ -107,7 +107,7 @@ def test_http2_request_begins_with_headers_and_ends_with_end_stream() -> None:
     assert find_exchanges(reported.packets, SERVER, is_http2=True) == [Exchange(100, 112, 7)]
 
 
-def test_http2_streams_side_by_side_are_told_apart() -> None:
+def test_http2_streams_side_by_side_are_reported_apart() -> None:
     reported = Conversation().say(10, PREFACE)
     reported.say(100, frame(1, 4, 1) + frame(0, 1, 1, b"x")).say(105, frame(1, 4, 3) + frame(0, 1, 3, b"x"))
     reported.say(120, frame(1, 5, 3), server=True).say(130, frame(0, 1, 1), server=True)

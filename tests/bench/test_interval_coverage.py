@@ -1,4 +1,4 @@
-"""The intervals hold the truth about as often as they say, on a small run of the bench with fixed seeds."""
+"""The intervals hold the truth about as often as they state, on a small run of the bench with fixed seeds."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_rows_have_ratios_of_one_round() -> None:
     ]
 
 
-def test_loads_are_of_doors_that_are_there() -> None:
+def test_loads_are_of_endpoints_that_are_there() -> None:
     loads = make_loads(MlServer(Path(), Path(), 1, 2, 3), TorchServe(Path(), Path(), 4, 5, 6))
     found = [(load.probe(3.0).target.url, load.kind, load.client) for load in loads]
     assert found == [

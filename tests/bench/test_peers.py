@@ -64,7 +64,7 @@ def test_perf_analyzer_export() -> None:
         perf_analyzer.parse_export('{"experiments": []}')
 
 
-async def test_run_program_tells_output_and_cpu_time(tmp_path: Path) -> None:
+async def test_run_program_reports_output_and_cpu_time(tmp_path: Path) -> None:
     burn = "import time, os\nwhile time.process_time() < 0.1: pass\nprint(os.getcwd())"
     ended = await run_program([sys.executable, "-c", burn], tmp_path)
     assert ended.printed.strip() == str(tmp_path)

@@ -11,9 +11,9 @@ from exporter.commands.analyze.flags import parse
 from exporter.core.probe import Mode, Search, SearchKind, WindowMode
 
 
-def test_each_kind_is_there_once_for_each_door() -> None:
+def test_each_kind_is_there_once_for_each_endpoint() -> None:
     found = kinds(Path("steps.json"))
-    assert set(Counter((kind.name, kind.door) for kind in found).values()) == {1}
+    assert set(Counter((kind.name, kind.endpoint) for kind in found).values()) == {1}
     for kind in found:
         assert ("--streaming" in kind.arguments) == kind.changes.get("streaming", False)
         assert ("--shared-memory" in kind.arguments) == ("shared memory" in kind.name)

@@ -32,9 +32,9 @@ async def test_a_healthy_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "Healthy\n"
 
 
-async def test_one_that_stands_still(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await ask(served_version(503, "The scheduler stands still\n")) == 1
-    assert capsys.readouterr().err == "503: The scheduler stands still\n"
+async def test_one_that_is_stuck(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ask(served_version(503, "The scheduler is stuck\n")) == 1
+    assert capsys.readouterr().err == "503: The scheduler is stuck\n"
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:

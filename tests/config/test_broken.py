@@ -1,4 +1,4 @@
-"""The zoo: one file a fault, named by it, with the exact message beside it."""
+"""The zoo: one file an error, named by it, with the exact message beside it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FILES = sorted(BROKEN.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_fault_is_told_in_full(path: Path) -> None:
+def test_every_error_is_reported_in_full(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    found = [problem.replace(str(path), path.name) for problem in caught.value.faults]
+    found = [problem.replace(str(path), path.name) for problem in caught.value.problems]
     assert found == path.with_suffix(".txt").read_text().splitlines()
     assert not any(secret in str(caught.value) for secret in ("hunter", "er2", "12345"))
 
@@ -38,4 +38,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, message: str) -> 
     path = tmp_path / name
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    assert caught.value.faults == [f"{path}: {message}"]
+    assert caught.value.problems == [f"{path}: {message}"]

@@ -22,7 +22,7 @@ def load_with(**variables: str) -> Settings:
 def faults_with(**variables: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_with(**variables)
-    return caught.value.faults
+    return caught.value.problems
 
 
 def test_it_goes_over_the_file() -> None:
@@ -107,7 +107,7 @@ def test_a_variable_that_holds_a_headers_secret_is_left_alone(tmp_path: Path) ->
         ),
     ],
 )
-def test_faults_name_the_variable(variables: dict[str, str], problem: str) -> None:
+def test_errors_name_the_variable(variables: dict[str, str], problem: str) -> None:
     assert problem in faults_with(**variables)
 
 
@@ -126,10 +126,10 @@ def test_faults_name_the_variable(variables: dict[str, str], problem: str) -> No
         ("SECRET", "s3cr3t"),
     ],
 )
-def test_no_fault_shows_a_value_that_may_be_secret(name: str, value: str) -> None:
-    faults = faults_with(**{name: value})
-    assert any(f"TRITON_CANARY_{name}" in problem for problem in faults)
-    assert not any("s3cr3t" in problem for problem in faults)
+def test_no_error_shows_a_value_that_may_be_secret(name: str, value: str) -> None:
+    problems = faults_with(**{name: value})
+    assert any(f"TRITON_CANARY_{name}" in problem for problem in problems)
+    assert not any("s3cr3t" in problem for problem in problems)
 
 
 def test_values_are_read_as_in_the_file() -> None:

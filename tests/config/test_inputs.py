@@ -1,4 +1,4 @@
-"""Input files, request parameters and validation as a user writes them; what check-config says of input files."""
+"""Input files, request parameters and validation as a user writes them; what check-config reports about input files."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def test_check_config_finds_what_needs_no_model(tmp_path: Path, capsys: pytest.C
     assert cli.run(["check-config", str(path)]) == 0
 
 
-def test_check_config_finds_answers_that_nobody_would_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_config_finds_responses_that_are_never_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = data_file(tmp_path, '{"data": [{"X": [1]}], "validation_data": [{"Y": [1]}]}', "a.json")
     for shared, status in (("none", 0), ("system", 1)):
         path = configure(tmp_path, f"input: {{source: files, paths: {json.dumps([data])}, shared_memory: {shared}}}")
         assert cli.run(["check-config", str(path)]) == status
-    problem = "says what is expected of answers, which input.shared_memory keeps from being seen"
+    problem = "has expected responses, which input.shared_memory keeps from being seen"
     assert capsys.readouterr().err == f"{data}: 'validation_data': {problem}\n"

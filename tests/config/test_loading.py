@@ -1,4 +1,4 @@
-"""What good files give, and that no text gives anything but settings or faults."""
+"""What good files give, and that no text gives anything but settings or errors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def load_text(tmp_path: Path, text: str, environ: dict[str, str] | None = None) 
     return load(path, environ or {})
 
 
-def faults_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+def problems_of(tmp_path: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_text(tmp_path, text, environ)
-    return [problem.replace(str(tmp_path / "canary.yaml"), "canary.yaml") for problem in caught.value.faults]
+    return [problem.replace(str(tmp_path / "canary.yaml"), "canary.yaml") for problem in caught.value.problems]
 
 
 def test_the_sections_about_the_daemon() -> None:
@@ -133,7 +133,7 @@ targets: [{{name: t, kind: triton, url: "http://localhost"}}]
 probes: [{{name: p, target: t, model: m, schedule: {{every: 1h}}, load: {{schedule_file: night.txt}}{more}}}]
 """
     expected = problem.replace("{file}", "night.txt")
-    assert faults_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {expected}"]
+    assert problems_of(tmp_path, text) == [f"canary.yaml:3: probes[0] (p).load.schedule_file: {expected}"]
 
 
 def test_steps_with_their_moments_are_one_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_steps_with_their_moments_are_one_workers(tmp_path: Path, monkeypatch: p
 targets: [{name: t, kind: triton, url: "http://localhost"}]
 probes: [{name: p, target: t, model: m, schedule: {every: 1h}, load: {schedule_file: night.json, workers: 2}}]
 """
-    assert faults_of(tmp_path, text) == [
+    assert problems_of(tmp_path, text) == [
         "canary.yaml:3: probes[0] (p).load.workers: found 2: the steps of schedule_file have their moments in one "
         "worker; give 1"
     ]
@@ -156,7 +156,7 @@ def test_a_file_that_can_name_no_level(tmp_path: Path, monkeypatch: pytest.Monke
 targets: [{name: t, kind: triton, url: "http://localhost"}]
 probes: [{name: p, target: t, model: m, schedule: {every: 1h}, load: {intervals_file: " .txt"}}]
 """
-    (problem,) = faults_of(tmp_path, text)
+    (problem,) = problems_of(tmp_path, text)
     assert "the file's name, less its ending, names the level: must be at most 128 printable" in problem
 
 
@@ -176,14 +176,14 @@ probes:
     assert second.schedule == first.schedule
 
 
-def test_a_fault_behind_an_alias_names_the_line_where_it_stands(tmp_path: Path) -> None:
+def test_an_error_behind_an_alias_names_the_line_where_it_is(tmp_path: Path) -> None:
     text = """
 targets: [{name: t, kind: triton, url: "http://localhost"}]
 probes:
   - &first {name: p, target: t, model: m, schedule: {every: 1m},
             load: {concurrency: 0}}
 """
-    assert faults_of(tmp_path, text) == [
+    assert problems_of(tmp_path, text) == [
         "canary.yaml:5: probes[0] (p).load.concurrency: found 0: a concurrency must be a whole number from 1 to 65536"
     ]
 
@@ -238,11 +238,11 @@ def _gives_settings_or_faults(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", errors="surrogatepass")
     try:
         build_probes(load(path, {}))
-        faults = [f"{path}: none"]
+        problems = [f"{path}: none"]
     except ConfigError as error:
-        faults = error.faults
-    assert faults
-    assert all(problem.startswith(str(path)) and "\n" not in problem for problem in faults)
+        problems = error.problems
+    assert problems
+    assert all(problem.startswith(str(path)) and "\n" not in problem for problem in problems)
 
 
 @given(text=st.text() | st.text(alphabet="abc:-{}[]&*!|>'\"#%@,?~<\n\t 01"))
@@ -267,4 +267,4 @@ def test_any_value_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.D
 
 
 def test_a_text_that_would_break_the_parser_by_depth(tmp_path: Path) -> None:
-    assert faults_of(tmp_path, "[" * 300_000) == ["canary.yaml:1: is nested more than 50 deep"]
+    assert problems_of(tmp_path, "[" * 300_000) == ["canary.yaml:1: is nested more than 50 deep"]

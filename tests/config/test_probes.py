@@ -288,7 +288,7 @@ def test_a_file_cannot_be_searched(tmp_path: Path) -> None:
     (tmp_path / "canary.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "canary.yaml", {})
-    (problem,) = caught.value.faults
+    (problem,) = caught.value.problems
     assert problem.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")
 
 

@@ -108,7 +108,7 @@ def test_ratios_survive_being_written(permille: int) -> None:
     assert parse_ratio(format_ratio(permille / 1000)) == permille / 1000
 
 
-def test_bounds_are_told_in_units() -> None:
+def test_bounds_are_reported_in_units() -> None:
     bounded = duration("1s", "1h")
     assert [bounded.validate("1s"), bounded.validate("1h")] == [NS, 3600 * NS]
     with pytest.raises(ValueError, match=r"^must be from 1s to 1h$"):

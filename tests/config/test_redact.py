@@ -64,7 +64,7 @@ def test_credentials_in_urls_and_keys_that_sound_secret_are_hidden_wherever_they
     }
 
 
-def test_headers_for_other_doors_are_hidden_too() -> None:
+def test_headers_for_other_endpoints_are_hidden_too() -> None:
     headers = f"{{X-Tenant: {SECRET}, X-Key: {{env: NAME, prefix: {SECRET}}}}}"
     file = f"targets: [{{management_headers: {headers}, discover: {{http_sd: {{headers: {headers}}}}}}}]"
     text = shown_configuration(Path("canary.yaml"), file.encode(), {})

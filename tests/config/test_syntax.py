@@ -1,4 +1,4 @@
-"""Broken YAML: what is said of it, and that no secret is shown with it."""
+"""Broken YAML: what is reported about it, and that no secret is shown with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web configuration file: what it may say, and that no fault shows a value."""
+"""The web configuration file: what it may state, and that no error shows a value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
-def test_what_it_may_say(text: str, tmp_path: Path) -> None:
+def test_what_it_may_state(text: str, tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     path.write_text(text)
     load_web_file(path)
@@ -80,7 +80,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("basic_auth_users: [", "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_without_its_value(text: str, problem: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_without_its_value(text: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "web.yml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""docs/security.md has every bound, and each is used where it says."""
+"""docs/security.md has every bound, and each is used where it reports."""
 
 from __future__ import annotations
 

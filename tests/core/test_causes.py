@@ -17,7 +17,7 @@ from exporter.core.causes import cause_of, no_daemon
 
 @contextlib.contextmanager
 def plain_server() -> Iterator[int]:
-    """Accepts, and answers each peer with a line that is no TLS and no HTTP."""
+    """Accepts, and responses each peer with a line that is no TLS and no HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

@@ -36,7 +36,7 @@ def test_what_a_kind_lacks_can_be_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["oip", "tfserving", "torchserve", IN_PROCESS])
 async def test_services_refuse_in_the_words_of_the_table(name: str) -> None:
-    """Programs that do without a configuration are told the same."""
+    """Programs that do without a configuration are reported the same."""
     target = make_target(name="t", kind=name, scheme="http")
     service = services.SERVICES[name]()
     shared = make_probe(target=target, input=InputOptions(shared_memory="system"))

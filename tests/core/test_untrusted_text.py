@@ -35,7 +35,7 @@ def test_a_text_is_short_and_soon_made(length: int) -> None:
     assert cleaned.endswith("…") == (length > TEXT)
 
 
-def test_blanks_that_hide_the_rest_are_said_to_be_cut() -> None:
+def test_blanks_that_hide_the_rest_are_reported_to_be_cut() -> None:
     assert clean_text("a" + " " * 10_000 + "b") == "a…"
 
 

@@ -91,7 +91,8 @@ class RunningDaemon:
         assert self._process is not None
         return self._process.pid
 
-    # --- what it tells -----------------------------------------------------------------------------------------------
+    # --- what it reports
+    # -----------------------------------------------------------------------------------------------
 
     def get(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
         """Status and body; an error status is no exception."""

@@ -1,4 +1,4 @@
-"""The daemon as a whole, against the real Triton: what it tells agrees in all places, and it ends in order."""
+"""The daemon as a whole, against the real Triton: what it reports agrees in all places, and it ends in order."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _history(daemon: RunningDaemon) -> Any:
     return json.loads(daemon.get("/api/v1/probes/delay-http/history")[1])
 
 
-def test_a_broken_configuration_says_all_and_ends_with_1(tmp_path: Path) -> None:
+def test_a_broken_configuration_states_all_and_ends_with_1(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("targets: [{name: a, url: 'ftp://x'}]\nprobes: [{name: p, target: b, model: m, lod: 1}]\n")
     command = [sys.executable, "-m", "exporter", "serve", "--config", str(path)]
@@ -172,7 +172,7 @@ def test_a_broken_configuration_says_all_and_ends_with_1(tmp_path: Path) -> None
     assert "Traceback" not in ended.stderr
 
 
-def test_a_taken_address_is_said(triton: EmbeddedTriton, tmp_path: Path) -> None:
+def test_a_taken_address_is_reported(triton: EmbeddedTriton, tmp_path: Path) -> None:
     with RunningDaemon(tmp_path, configuration(triton)) as daemon:
         (tmp_path / "second").mkdir()
         second = RunningDaemon(tmp_path / "second", configuration(triton) | {"web": {"listen": daemon.address}})

@@ -1,4 +1,4 @@
-"""What happens when something goes wrong: each fault is a clear reason in metrics, page and log, and when it is over
+"""What happens when something goes wrong: each error is a clear reason in metrics, page and log, and when it is over
 the next sweep works again by itself. The table of docs/operations.md is what these tests see."""
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FINE = ("", "unstable")
 def configuration(triton: EmbeddedTriton | None = None, url: str = "", **probe: Any) -> dict[str, Any]:
     """One probe of the add/sub model over HTTP."""
     values = {"name": "probe", "target": "triton", "model": "addsub", "load": {"concurrency": 2}}
-    door = triton.http_url if triton else url
-    return {"targets": [{"name": "triton", "url": door, "connect_timeout": "1s"}], "probes": [values | probe]}
+    endpoint = triton.http_url if triton else url
+    return {"targets": [{"name": "triton", "url": endpoint, "connect_timeout": "1s"}], "probes": [values | probe]}
 
 
 def assert_told(daemon: RunningDaemon, status: str, reason: str, text: str) -> None:
@@ -111,11 +111,11 @@ def test_wrong_shape(triton: EmbeddedTriton, tmp_path: Path) -> None:
         assert_told(daemon, "failed", "bad_input", "INPUT0")
 
 
-def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
+def test_a_server_that_accepts_and_never_responds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with RunningDaemon(tmp_path, configuration(url=url)) as daemon:
-            assert_told(daemon, "failed", "preflight_timeout", "did not answer")
+            assert_told(daemon, "failed", "preflight_timeout", "did not respond")
 
 
 def test_a_worker_killed_in_mid_sweep(triton: EmbeddedTriton, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ REQUEST = {"id": "r1", "stable": "old", "candidate": "other/new"}
 
 @dataclass
 class Desk:
-    """Gates whose halves come from here: at once, or as `gives` says."""
+    """Gates whose halves come from here: at once, or as `gives` states."""
 
     path: Path
     gives: list[NoSweep] = field(default_factory=list)

@@ -21,7 +21,7 @@ REQUEST = {"id": "r1", "stable": "old", "candidate": "new", "margins": ["p50=50%
 @pytest.fixture
 def configuration(triton: EmbeddedTriton, tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "token").write_text(TOKEN)
-    shape = {"input": {"shapes": {"INPUT0": [16]}}}
+    shape = {"input": {"shapes": {"INPUT0": [16]}}, "schedule": {"every": "5s"}}
     return {
         "targets": [{"name": "t", "url": triton.grpc_url}],
         "probes": [

@@ -81,7 +81,7 @@ async def test_what_takes_too_long_is_ended(desk: Desk) -> None:
     assert desk.ledger.caused(PROBE).duration_ns == result.duration_ns > 0
 
 
-async def test_one_that_the_budget_has_no_room_for_does_not_run(desk: Desk) -> None:
+async def test_one_that_the_budget_does_not_allow_does_not_run(desk: Desk) -> None:
     desk.ledger.budget = GroupBudget(requests_per_hour=1, duty_ratio=1 / 3600 / NS)
     await desk.on_demand.run(PROBE, 0.02)
     assert await desk.on_demand.run(PROBE, 0.02) is NoSweep.BUDGET

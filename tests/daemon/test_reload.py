@@ -154,7 +154,7 @@ async def test_who_waits_in_line_keeps_its_place_under_what_it_became(stand: Sta
     assert stand.events == ["start p0", "shutdown p2", "start p1"]
 
 
-async def test_a_new_schedule_is_planned_anew(stand: Stand) -> None:
+async def test_a_new_schedule_is_planned_again(stand: Stand) -> None:
     probe = make_probe(schedule=HOURLY)
     stand.set.start([probe])
     stand.board.sweep_ended(make_result(probe, started_unix_s=stand.fake.unix_s))
@@ -227,7 +227,7 @@ async def test_a_good_file_is_taken(desk: Desk) -> None:
     ],
     ids=["syntax", "empty", "unknown key", "not text", "gone"],
 )
-async def test_a_bad_file_changes_nothing_and_says_so(data: bytes | None, problem: str, desk: Desk) -> None:
+async def test_a_bad_file_changes_nothing_and_reports_it(data: bytes | None, problem: str, desk: Desk) -> None:
     before = desk.reloader.hash, desk.reloader.settings, desk.reloader.success_unix_s
     desk.path.unlink() if data is None else desk.path.write_bytes(data)
     error = await desk.reloader.reload("test")
@@ -241,7 +241,7 @@ async def test_a_bad_file_changes_nothing_and_says_so(data: bytes | None, proble
     assert desk.taken == [["c"]]
 
 
-async def test_what_needs_a_restart_is_said(desk: Desk) -> None:
+async def test_what_needs_a_restart_is_reported(desk: Desk) -> None:
     desk.path.write_bytes(document("a", limits={"concurrent_sweeps": 3}, log={"level": "debug"}))
     assert await desk.reloader.reload("test") is None
     assert desk.reloader.restart_keys == ("limits",)
@@ -302,7 +302,7 @@ async def test_the_watch_tries_a_bad_file_once_and_takes_the_old_one_back(desk: 
     watch.cancel()
 
 
-def test_only_the_first_faults_are_told() -> None:
+def test_only_the_first_errors_are_reported() -> None:
     assert summary(ConfigError(["a", "b"])) == "a; b"
     assert summary(ConfigError(list("abcdefg"))) == "a; b; c; d; e; and 2 more"
 

@@ -19,12 +19,12 @@ def measured(daemon: RunningDaemon) -> dict[str, str]:
     return {probe["name"]: probe["target"] for probe in probes}
 
 
-def test_each_server_is_measured_by_one_daemon_through_all_its_doors(tmp_path: Path) -> None:
+def test_each_server_is_measured_by_one_daemon_through_all_its_endpoints(tmp_path: Path) -> None:
     (closed,) = free_ports(1)
     groups = [f"127.0.0.{number}" for number in range(1, 9)]
-    doors = {f"{scheme}-{group}": f"{scheme}://{group}:{closed}" for group in groups for scheme in ("http", "grpc")}
+    endpoints = {f"{scheme}-{group}": f"{scheme}://{group}:{closed}" for group in groups for scheme in ("http", "grpc")}
     configuration = {
-        "targets": [{"name": name, "url": url} for name, url in doors.items()],
+        "targets": [{"name": name, "url": url} for name, url in endpoints.items()],
         "probes": [
             {
                 "name": f"on-{name}",
@@ -33,7 +33,7 @@ def test_each_server_is_measured_by_one_daemon_through_all_its_doors(tmp_path: P
                 "schedule": {"every": "1h"},
                 "load": {"concurrency": 1},
             }
-            for name in doors
+            for name in endpoints
         ],
     }
     folders = [tmp_path / str(index) for index in range(2)]
@@ -46,10 +46,12 @@ def test_each_server_is_measured_by_one_daemon_through_all_its_doors(tmp_path: P
         parts = [measured(first), measured(second)]
         assert [daemon.wait_for_log("ready")["shard"] for daemon in (first, second)] == ["0/2", "1/2"]
     for index, part in enumerate(parts):
-        expected = {f"on-{door}": door for door in doors if Shard(index, 2).has(door.partition("-")[2])}
+        expected = {
+            f"on-{endpoint}": endpoint for endpoint in endpoints if Shard(index, 2).has(endpoint.partition("-")[2])
+        }
         assert part == expected
         assert part
-    assert len(parts[0]) + len(parts[1]) == len(doors)
+    assert len(parts[0]) + len(parts[1]) == len(endpoints)
 
 
 def test_what_is_no_shard_is_a_bad_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,7 @@ def test_every_variable_is_used(name: str) -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+def test_a_panel_describes_itself(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert panel["datasource"] == TEMPLATED

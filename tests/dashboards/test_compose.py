@@ -1,4 +1,4 @@
-"""The compose file and what it mounts, as far as can be told without a container engine."""
+"""The compose file and what it mounts, as far as can be reported without a container engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def mounts(service: str) -> dict[str, str]:
     return {inside: outside for outside, _, inside in parts}
 
 
-def test_every_board_lies_where_the_provisioning_says() -> None:
+def test_every_board_is_where_the_provisioning_expects_it() -> None:
     (provider,) = loaded("provisioning/dashboards/triton-canary.yaml")["providers"]
     folder = provider["options"]["path"]
     boards = {inside: outside for inside, outside in mounts("grafana").items() if inside.endswith(".json")}

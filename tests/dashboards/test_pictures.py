@@ -1,4 +1,4 @@
-"""The pictures of the boards, and the answers that they are drawn from."""
+"""The pictures of the boards, and the responses that they are drawn from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.prometheus import Prometheus
 
 
 class Scripted(Prometheus):
-    """Answers every query with one series."""
+    """Responses every query with one series."""
 
     def __init__(self) -> None:
         super().__init__(port=0)

@@ -1,7 +1,7 @@
 """A daemon for the demo to run, `fake_daemon.py MODE CONFIG`.
 
-It answers /api/status from the configuration's probes, one more of them with a first sweep at each request. MODE "dies"
-ends with status 3 at the request after that; "stubborn" ignores SIGTERM; "good" does neither.
+It responses /api/status from the configuration's probes, one more of them with a first sweep at each request. MODE
+"dies" ends with status 3 at the request after that; "stubborn" ignores SIGTERM; "good" does neither.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def test_its_shared_memory_is_removed(log: Path) -> None:
         mine.unlink(missing_ok=True)
 
 
-def test_a_command_that_does_not_exist_is_told_in_the_log(log: Path) -> None:
+def test_a_command_that_does_not_exist_is_reported_in_the_log(log: Path) -> None:
     kept = KeptProcess(["/does/not/exist"], log_path=log)
     assert kept.pid is None
     assert kept.wait(PATIENCE_SECONDS) != 0

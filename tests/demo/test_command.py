@@ -113,7 +113,7 @@ def test_a_triton_that_ends_by_itself_ends_the_demo(run_demo: Callable[[str], Ru
     assert not alive(tree)
 
 
-def test_a_platform_without_triton_is_said_and_nothing_is_started(
+def test_a_platform_without_triton_is_reported_and_nothing_is_started(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def refuse(progress: object) -> TritonEnvironment:

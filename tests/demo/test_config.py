@@ -8,7 +8,7 @@ from exporter.demo.triton import MODELS, EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment
 
 
-def test_the_demos_configuration_is_valid_and_probes_most_models_through_both_doors(tmp_path: Path) -> None:
+def test_the_demos_configuration_is_valid_and_probes_most_models_through_both_endpoints(tmp_path: Path) -> None:
     triton = EmbeddedTriton(TritonEnvironment(tmp_path), log_path=tmp_path / "log")
     triton.http_port, triton.grpc_port, triton.metrics_port = 8000, 8001, 8002
     data = tmp_path / 'a folder: "quoted" #1'

@@ -1,4 +1,4 @@
-"""The sample models, by the values that they answer. With numpy 2 in Triton's environment all of them would answer
+"""The sample models, by the values that they respond. With numpy 2 in Triton's environment all of them would respond
 tensors of 0 bytes and no error: values are the only proof."""
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def test_accumulator_keeps_a_sum_for_each_sequence(infer: Any) -> None:
 @pytest.mark.parametrize(
     ("parameters", "responses"), [({}, 3), ({"answers": 5, "interval_ms": 1}, 5), ({"answers": 0}, 0)]
 )
-def test_repeat_answers_several_times_and_ends_with_an_empty_one(
+def test_repeat_responds_several_times_and_ends_with_an_empty_one(
     triton: EmbeddedTriton, parameters: dict[str, int], responses: int
 ) -> None:
     results: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()

@@ -1,4 +1,4 @@
-"""The embedded server's life: ready means ready, an end leaves nothing, and failures say why."""
+"""The embedded server's life: ready means ready, an end leaves nothing, and failures state why."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def regions(server: EmbeddedTriton) -> list[Path]:
     return list(Path("/dev/shm").glob(f"{server._shm_prefix}*"))
 
 
-def test_all_its_doors_are_open(triton: EmbeddedTriton) -> None:
+def test_all_its_endpoints_are_open(triton: EmbeddedTriton) -> None:
     index = requests.post(f"{triton.http_url}/v2/repository/index", timeout=PATIENCE_SECONDS).json()
     assert {entry["name"]: entry["state"] for entry in index} == dict.fromkeys(SAMPLE_MODELS, "READY")
     assert "nv_inference_request_success" in requests.get(triton.metrics_url, timeout=PATIENCE_SECONDS).text
@@ -112,22 +112,22 @@ def test_models_are_loaded_and_unloaded_where_that_is_allowed(
     client.close()
 
 
-@pytest.mark.parametrize("door", [0, 1, 2])
+@pytest.mark.parametrize("endpoint", [0, 1, 2])
 def test_a_port_that_another_server_took_in_between_is_given_up(
     triton_factory: TritonFactory,
     triton: EmbeddedTriton,
     small_repository: Path,
     monkeypatch: pytest.MonkeyPatch,
-    door: int,
+    endpoint: int,
 ) -> None:
     free_ports = module.free_ports
-    taken = (triton.http_port, triton.grpc_port, triton.metrics_port)[door]
+    taken = (triton.http_port, triton.grpc_port, triton.metrics_port)[endpoint]
     given: list[list[int]] = []
 
     def first_with_a_taken_one(count: int) -> list[int]:
         ports = free_ports(count)
         if not given:
-            ports[door] = taken
+            ports[endpoint] = taken
         given.append(ports)
         return ports
 
@@ -138,7 +138,7 @@ def test_a_port_that_another_server_took_in_between_is_given_up(
     assert [server.http_port, server.grpc_port, server.metrics_port] == given[1]
 
 
-def test_a_model_that_does_not_load_is_told_with_the_log(triton_factory: TritonFactory, tmp_path: Path) -> None:
+def test_a_model_that_does_not_load_is_reported_with_the_log(triton_factory: TritonFactory, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     (broken / "1").mkdir(parents=True)
     (broken / "config.pbtxt").write_text((module.MODELS / "identity" / "config.pbtxt").read_text())

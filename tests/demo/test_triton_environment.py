@@ -32,7 +32,7 @@ def _usable_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def silent(text: str) -> None:
-    """Takes progress and tells nobody."""
+    """Takes progress and reports nobody."""
 
 
 class FakeInstaller:
@@ -129,7 +129,7 @@ def test_too_little_space_is_reported_before_anything_is_made(tmp_path: Path, mo
     assert install.runs == 0
 
 
-def test_a_second_process_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
+def test_a_second_process_waits_for_the_first_and_reports_it(tmp_path: Path) -> None:
     # A file lock is held by an open file, not by a process: two threads stand for two processes.
     waiting = threading.Event()
     install = FakeInstaller()
@@ -158,7 +158,7 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> Non
         make_environment(silent, cache=tmp_path / "file" / "cache", install=FakeInstaller())
 
 
-def test_a_failing_pip_is_told_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_pip_is_reported_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_python = tmp_path / "fake-python"
     fake_python.write_text(
         '#!/bin/sh\n[ "$2" = venv ] && mkdir -p "$3/bin" && cp "$0" "$3/bin/python3" && exit 0\n'

@@ -60,7 +60,7 @@ def test_a_name_s_addresses(tmp_path: Path) -> None:
     assert target.resolve is Resolve.SWEEP
     assert (one.parent, one.target.parent) == ("", "")
     assert len({probe.config_hash for probe in expanded.probes}) == 3
-    # Replicas share the baselines of their pattern: a new pod is held against what the fleet was.
+    # Replicas share the baselines of their pattern: a new pod is compared with what the fleet was.
     assert kept_as(first) == kept_as(second) == "asr"
     assert baseline_key(first) == baseline_key(second)
 
@@ -73,7 +73,7 @@ def test_a_list_s_addresses(tmp_path: Path) -> None:
     assert (first.name, first.target.url) == ("asr/a.example:1", "grpcs://a.example:1")
     assert (second.name, second.target.url) == ("asr/b.example:9001", "grpcs://b.example:9001")
     assert (first.target.group, first.target.metrics_url) == ("speech", "http://a.example:8002/metrics")
-    assert first.labels == (("team", "a"), ("zone", "mine"))  # what the configuration says goes before
+    assert first.labels == (("team", "a"), ("zone", "mine"))  # what the configuration sets goes before
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_cap_of_none_leaves_what_is_configured(tmp_path: Path) -> None:
 
 
 def test_each_shard_has_the_cap_for_what_is_its_own(tmp_path: Path) -> None:
-    """Two daemons that found the same pods in another order: no group is left to nobody while there is room for it."""
+    """Two daemons that found the same pods in another order: no group is left to nobody while there is space for it."""
     settings = settings_of(tmp_path, ASR, limits={"max_discovered": 25})
     shards, everybody = [Shard(index, 2) for index in range(2)], range(1, 41)
     measured: list[str] = []
@@ -162,19 +162,23 @@ def test_over_the_cap_a_shard_counts_its_own(tmp_path: Path) -> None:
 
 
 def test_a_shard_has_what_is_configured_by_group_and_in_its_order(tmp_path: Path) -> None:
-    doors = [(f"{door}-{number}", f"{door}://10.0.1.{number}") for number in range(20) for door in ("http", "grpc")]
+    endpoints = [
+        (f"{endpoint}-{number}", f"{endpoint}://10.0.1.{number}")
+        for number in range(20)
+        for endpoint in ("http", "grpc")
+    ]
     path = tmp_path / "canary.yaml"
     values = {
-        "targets": [{"name": name, "url": url} for name, url in doors],
+        "targets": [{"name": name, "url": url} for name, url in endpoints],
         "defaults": {"schedule": {"every": "5m"}, "load": {"concurrency": 1}},
-        "probes": [{"name": name, "target": name, "model": "m"} for name, _ in doors],
+        "probes": [{"name": name, "target": name, "model": "m"} for name, _ in endpoints],
     }
     path.write_text(yaml.safe_dump(values))
     parts = [expand(load(path, {}), {}, {}, (), Shard(index, 3).has).probes for index in range(3)]
     for index, part in enumerate(parts):
-        expected = [name for name, _ in doors if Shard(index, 3).has(f"10.0.1.{name.partition('-')[2]}")]
+        expected = [name for name, _ in endpoints if Shard(index, 3).has(f"10.0.1.{name.partition('-')[2]}")]
         assert [probe.name for probe in part] == expected
-    assert sum(map(len, parts)) == len(doors)
+    assert sum(map(len, parts)) == len(endpoints)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def at(*numbers: int) -> tuple[Found, ...]:
 
 
 class Stage:
-    """A discovery whose sources say what a test puts here, and the probes that came of it."""
+    """A discovery whose sources state what a test puts here, and the probes that came of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ async def test_a_list_that_fails_keeps_its_last_good_one(stage: Stage, caplog: p
     await stage.until(lambda: stage.names == ["asr/10.0.0.1:9001", "asr/10.0.0.2:9001"])
     assert stage.discovery.states() == {"addresses of fleet": (True, 2)}
     for _ in range(2):
-        stage.responses["fleet"] = DiscoveryError("no answer")
+        stage.responses["fleet"] = DiscoveryError("no response")
         await stage.read_again()
         assert stage.discovery.states() == {"addresses of fleet": (False, 2)}
     assert (stage.changes, len(stage.names)) == (1, 2)
@@ -93,7 +93,7 @@ async def test_a_list_that_fails_keeps_its_last_good_one(stage: Stage, caplog: p
     source = {"source": "addresses of fleet"}
     assert reported == [
         ("discovered", {**source, "found": 2}),
-        ("discovery failed", {**source, "error": "no answer", "kept": 2}),  # once
+        ("discovery failed", {**source, "error": "no response", "kept": 2}),  # once
         ("discovery works again", source),
         ("discovered", {**source, "found": 1}),
     ]
@@ -108,7 +108,7 @@ async def test_an_empty_list_is_good(stage: Stage) -> None:
     assert stage.names == []
 
 
-async def test_a_source_that_raises_otherwise_goes_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_source_that_raises_otherwise_continues(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.responses["fleet"] = RuntimeError("a bug")
     stage.discovery.start()
     await stage.until(lambda: "which is a bug" in caplog.text)
@@ -153,7 +153,7 @@ async def test_new_settings_keep_the_lists_of_sources_that_are_the_same(stage: S
     assert stage.names == ["asr/10.0.0.1:9001"]  # it was never gone
 
 
-async def test_the_cap_is_told(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_cap_is_reported(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.settings = settings_of(stage.folder, ASR, target=FLEET | DISCOVER, limits={"max_discovered": 2})
     stage.apply()
     stage.responses["fleet"] = at(*range(1, 100))

@@ -41,7 +41,7 @@ def source(**changes: Any) -> Source:
 
 
 async def read(of: Source) -> Response:
-    """What a source says that is no index."""
+    """What a source states that is no index."""
     return await read_any(of, _no_models)
 
 
@@ -194,7 +194,7 @@ async def test_a_page_that_drips_ends_at_its_limit(monkeypatch: pytest.MonkeyPat
 
 
 class Page(ThreadingHTTPServer):
-    """Answers what a test says, and keeps the headers that it was asked with."""
+    """Responses what a test states, and keeps the headers that it was asked with."""
 
     status, body = 200, json.dumps(GROUPS).encode()
 
@@ -244,8 +244,8 @@ async def test_a_page(page: Page, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (500, b"[]", "http_sd answered 500, not 200"),
-        (302, b"[]", "http_sd answered 302, a redirect to /elsewhere, which is not followed"),
+        (500, b"[]", "http_sd got 500, not 200"),
+        (302, b"[]", "http_sd got 302, a redirect to /elsewhere, which is not followed"),
         (200, b"<html>", "http_sd: Expecting value: line 1 column 1 (char 0)"),
         (200, b"{}", "must be a list of target groups"),
         (200, b" " * 2048 + b"[]", "http_sd: is larger than 0 MiB"),
@@ -380,7 +380,7 @@ async def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (PreflightError(Reason.UNREACHABLE, "refused"), "refused"),
         (WorkerLostError(Reason.WORKER_CRASH, "worker ended"), "worker ended"),
-        (TimeoutError(), "http://127.0.0.1:8000 did not answer in time"),
+        (TimeoutError(), "http://127.0.0.1:8000 did not respond in time"),
     ],
 )
 async def test_models(failure: Exception, text: str) -> None:

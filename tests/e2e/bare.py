@@ -26,7 +26,7 @@ HOME = "/home/user"
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 PASSED_ON = re.compile(r"(?i)(https?|no|ftp|all)_proxy|SSL_CERT_FILE")
-"""Of our environment's variables, what says how this machine reaches others."""
+"""Of our environment's variables, what states how this machine reaches others."""
 ENTER = """
 set -eu
 cd "$1"
@@ -54,7 +54,7 @@ done
 for region in dev/shm/*; do
   [ ! -e "$region" ] || echo "left: $region"
 done
-echo "all is told"
+echo "all is reported"
 """
 """Run by bash as the first process of name spaces of its own: what it mounts and starts ends with it."""
 

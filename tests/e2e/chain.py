@@ -38,7 +38,7 @@ def write_models(folder: Path) -> Path:
 
 
 def configuration(triton: EmbeddedTriton, *, every: str, window: str) -> dict[str, Any]:
-    doors = {"triton-http": triton.http_url, "triton-grpc": triton.grpc_url}
+    endpoints = {"triton-http": triton.http_url, "triton-grpc": triton.grpc_url}
     (port,) = free_ports(1)
     variants = [
         {
@@ -54,7 +54,7 @@ def configuration(triton: EmbeddedTriton, *, every: str, window: str) -> dict[st
     return {
         "targets": [
             {"name": name, "url": url, "metrics_url": triton.metrics_url, "metrics_interval": "100ms"}
-            for name, url in doors.items()
+            for name, url in endpoints.items()
         ],
         "probes": [
             {

@@ -43,7 +43,7 @@ class Buildah:
         ]
 
     def __call__(self, *arguments: str) -> str:
-        """What a command prints. Raises AssertionError with what it says if it fails."""
+        """What a command prints. Raises AssertionError with what it reports if it fails."""
         return _run([*self.command, *arguments])
 
     def make_base(self) -> None:

@@ -64,7 +64,7 @@ class Prometheus:
 def running_prometheus(
     folder: Path, daemon_address: str, *, more_jobs: Sequence[dict[str, Any]] = (), rules: Sequence[Path] = ()
 ) -> Iterator[Prometheus]:
-    """It scrapes the daemon, itself and what `more_jobs` say, and evaluates these files of rules."""
+    """It scrapes the daemon, itself and what `more_jobs` state, and evaluates these files of rules."""
     (port,) = free_ports(1)
     interval = f"{SCRAPE_SECONDS}s"
     jobs = [

@@ -1,4 +1,4 @@
-"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and said to be so.
+"""Series that no short run on a machine without a GPU and without TLS can make: recorded, and reported to be so.
 
 A baseline takes days to pin, a certificate needs TLS, a stream a model that streams, and tokens a language model. They
 are served as a page of their own, with the labels of the daemon's series; what the daemon makes of a baseline, rules of
@@ -76,7 +76,7 @@ def _in_tokens(of: str) -> list[str]:
         for percentile, value in zip(("50", "99"), values, strict=True)
     ]
     if 'level="1"' in of:
-        del plain["output_tokens_per_second"]  # there, nobody counted
+        del plain["output_tokens_per_second"]  # there, not counted
     return lines + [f"triton_canary_{name}{{{of}}} {value}" for name, value in plain.items()]
 
 

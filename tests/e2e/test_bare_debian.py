@@ -38,7 +38,7 @@ def test_the_demo_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixt
             figures = terminal.wait_for(r"^1/7 .* inferences/s", seconds)
             table = terminal.wait_for("running until Ctrl-C", 300)
             terminal.press_ctrl_c()
-            ended = terminal.wait_for("^all is told$", 60)
+            ended = terminal.wait_for("^all is reported$", 60)
             assert "left: " not in terminal.output, terminal.output
         with capsys.disabled():
             print(
@@ -54,7 +54,7 @@ def test_the_demo_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixt
 def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that are declared beside the Python of CI itself: the fast tests, in the Debians that have them."""
     with bare.terminal("python3 --version && make test-fast") as terminal:
-        terminal.wait_for("^all is told$", 2100)
+        terminal.wait_for("^all is reported$", 2100)
     version = re.search(r"^Python (3\.\d+)", terminal.output, re.MULTILINE)
     assert version is not None, terminal.output
     assert f"Programming Language :: Python :: {version[1]}" in PROJECT["classifiers"]

@@ -33,7 +33,7 @@ HARDEN = (
     '"$@"'
 )
 """What a container engine does for `--read-only --cap-drop ALL --security-opt no-new-privileges`, by hand, since the
-builder has no such options; and it says the process's id."""
+builder has no such options; and it reports the process's id."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def container(buildah: Buildah) -> str:
     return buildah("from", IMAGE)
 
 
-def test_what_the_image_says_of_itself(buildah: Buildah) -> None:
+def test_what_the_image_reports_about_itself(buildah: Buildah) -> None:
     config = json.loads(buildah("inspect", "--type=image", IMAGE))["Docker"]["config"]
     assert config["User"] == "10001:10001"
     assert config["Healthcheck"]["Test"] == ["CMD", "triton-canary", "health"]
@@ -72,7 +72,7 @@ def test_what_is_in_it_and_what_is_not(buildah: Buildah, container: str) -> None
     # Nothing of it is the user's own but the folder for data.
     assert inside(f"find / -xdev -user {USER} -not -path '/proc/*' 2>/dev/null || true") == "/var/lib/triton-canary"
     megabytes = int(inside("du -sm /opt/triton-canary").split()[0])
-    assert megabytes < 320, "docs/install.md says what each part takes"
+    assert megabytes < 320, "docs/install.md states what each part takes"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The kind `oip` against KServe's own model server: values, what it does not tell, and its page."""
+"""The kind `oip` against KServe's own model server: values, what it does not report, and its page."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def server(kserve: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[K
 
 
 @pytest.fixture(params=["http", "grpc"])
-def door(request: pytest.FixtureRequest) -> str:
+def endpoint(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def probe_of(server: KServe, door: str, **changes: Any) -> Probe:
-    target = make_target(kind="oip", scheme=door, port=getattr(server, door), metrics_url=server.metrics_url)
+def probe_of(server: KServe, endpoint: str, **changes: Any) -> Probe:
+    target = make_target(kind="oip", scheme=endpoint, port=getattr(server, endpoint), metrics_url=server.metrics_url)
     return make_probe(**{"target": target, "model": "addsub", "input": OPTIONS, **changes})
 
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 3), 0.5, np.float32)
 
 
-async def test_values_and_facts(server: KServe, door: str) -> None:
-    probe = probe_of(server, door)
+async def test_values_and_facts(server: KServe, endpoint: str) -> None:
+    probe = probe_of(server, endpoint)
     facts = await facts_of(SERVICE, probe.target, probe)
     outputs = await answer_to(SERVICE, probe, facts, {"A": A, "B": B})
     np.testing.assert_array_equal(outputs["SUM"], A + B)
@@ -54,8 +54,8 @@ async def test_values_and_facts(server: KServe, door: str) -> None:
     assert (facts.version, facts.server_name, facts.max_batch_size) == ("", "kserve", 0)
 
 
-async def test_the_parts_of_a_request_by_its_page(server: KServe, door: str) -> None:
-    probe = probe_of(server, door)
+async def test_the_parts_of_a_request_by_its_page(server: KServe, endpoint: str) -> None:
+    probe = probe_of(server, endpoint)
     facts = await facts_of(SERVICE, probe.target, probe)
     control = SERVICE.control(probe.target, TIMEOUT_NS)
     before = await control.snapshot(facts)
@@ -70,15 +70,15 @@ async def test_the_parts_of_a_request_by_its_page(server: KServe, door: str) -> 
     assert (moved.fail, moved.inference_count, moved.execution_count) == (None, None, None)
 
 
-async def test_what_it_refuses(server: KServe, door: str) -> None:
-    silent = probe_of(server, door, input=InputOptions())
-    with pytest.raises(PreflightError, match="does not tell the inputs of model 'addsub'"):
+async def test_what_it_refuses(server: KServe, endpoint: str) -> None:
+    silent = probe_of(server, endpoint, input=InputOptions())
+    with pytest.raises(PreflightError, match="does not report the inputs of model 'addsub'"):
         await facts_of(SERVICE, silent.target, silent)
-    unknown = probe_of(server, door, model="nope")
+    unknown = probe_of(server, endpoint, model="nope")
     with pytest.raises(PreflightError, match="nope") as caught:
         await facts_of(SERVICE, unknown.target, unknown)
     assert caught.value.reason is Reason.MODEL_UNKNOWN
-    probe = probe_of(server, door)
+    probe = probe_of(server, endpoint)
     facts = await facts_of(SERVICE, probe.target, probe)
     outcome, _ = await answer_to(SERVICE, probe, facts, {"A": A})
     assert outcome is Outcome.SERVER_ERROR

@@ -22,10 +22,10 @@ WATCHED_SECONDS = 150
 
 
 def configuration(triton: EmbeddedTriton, *probes: str) -> dict[str, Any]:
-    doors = {"http": triton.http_url, "grpc": triton.grpc_url}
+    endpoints = {"http": triton.http_url, "grpc": triton.grpc_url}
     (port,) = free_ports(1)
     return {
-        "targets": [{"name": name, "url": url} for name, url in doors.items()],
+        "targets": [{"name": name, "url": url} for name, url in endpoints.items()],
         "probes": [
             {"name": name, "target": name.partition("-")[0], "model": "delay", "load": {"concurrency": [1, 2]}}
             for name in probes
@@ -78,7 +78,7 @@ def _assert_no_gap(prometheus: Prometheus) -> None:
 
 
 def _assert_it_agrees(prometheus: Prometheus, daemon: RunningDaemon) -> None:
-    """What Prometheus stored is what the page says, for a counter that stands still between two sweeps."""
+    """What Prometheus stored is what the page reports, for a counter that is stuck between two sweeps."""
     name, labels = "triton_canary_sweeps_total", {"probe": "http-delay", "status": "ok"}
 
     def same() -> bool:
@@ -90,7 +90,7 @@ def _assert_it_agrees(prometheus: Prometheus, daemon: RunningDaemon) -> None:
     daemon.wait_for(same)
 
 
-def test_promtool_finds_nothing_to_say(triton: EmbeddedTriton, tmp_path: Path) -> None:
+def test_promtool_finds_nothing(triton: EmbeddedTriton, tmp_path: Path) -> None:
     need("promtool")
     with RunningDaemon(tmp_path, configuration(triton, "http-delay", "grpc-delay")) as daemon:
         for probe in ("http-delay", "grpc-delay"):

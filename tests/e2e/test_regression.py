@@ -244,7 +244,7 @@ def test_a_regression_a_pin_silence_and_recovery(triton_factory: TritonFactory, 
 
 
 def slowing_model(folder: Path, delay: Path) -> Path:
-    """A repository with one model, which sleeps as long as a file says."""
+    """A repository with one model, which sleeps as long as a file states."""
     repository = folder / "models"
     (repository / "slowing" / "1").mkdir(parents=True)
     config = (MODELS / "identity" / "config.pbtxt").read_text()

@@ -1,4 +1,4 @@
-"""Two hours of restarts, reloads and faults, in an order that a seed makes, and then every figure is compared with what
+"""Two hours of restarts, reloads and errors, in an order that a seed makes, and then every figure is compared with what
 it should be: the server's counts, its known times, and Little's law. `make soak`, outside CI; SOAK_SECONDS shortens it,
 SOAK_SEED chooses another order.
 """
@@ -51,7 +51,7 @@ class Soak:
     daemon: RunningDaemon
     server: ModelledServer
     chance: random.Random
-    faults: list[tuple[float, float, str]] = field(default_factory=list)
+    problems: list[tuple[float, float, str]] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     paused_requests: list[int] = field(default_factory=list)
     largest_bytes: int = 0
@@ -62,7 +62,7 @@ class Soak:
         name, act = self.chance.choice(list(ACTIONS.items()))
         began = time.time()
         act(self)
-        self.faults.append((began, time.time(), name))
+        self.problems.append((began, time.time(), name))
         self.done[name] += 1
         self.look()
         time.sleep(self.chance.uniform(3, 12))
@@ -170,7 +170,7 @@ def configuration(url: str, token: Path) -> dict[str, Any]:
     }
 
 
-def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
+def test_every_figure_after_two_hours_of_errors(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("open sesame")
     server = ModelledServer()
     with server.running(), RunningDaemon(tmp_path, configuration(server.url, tmp_path / "token")) as daemon:
@@ -190,7 +190,7 @@ def test_every_figure_after_two_hours_of_faults(tmp_path: Path) -> None:
     check_counts(levels, windows, server)
     charged = check_charges(tmp_path, soak)
     print(f"{charged} requests charged")
-    print(f"{check_figures(levels, windows, soak.faults)} undisturbed levels of {len(levels)}")
+    print(f"{check_figures(levels, windows, soak.problems)} undisturbed levels of {len(levels)}")
     check_leftovers(tmp_path, soak)
 
 
@@ -251,7 +251,7 @@ def check_charges(folder: Path, soak: Soak) -> int:
     return charged
 
 
-def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[float, float, str]]) -> int:
+def check_figures(levels: list[Row], windows: list[Row], problems: list[tuple[float, float, str]]) -> int:
     """Of the levels in which nothing was done to server and daemon: latency, throughput and breakdown are what the
     server's times make them. Returns how many there were."""
     undisturbed = 0
@@ -263,7 +263,7 @@ def check_figures(levels: list[Row], windows: list[Row], faults: list[tuple[floa
         if not row["request_count"]:
             continue
         began, ended = datetime.fromisoformat(row["time"]).timestamp(), ends[row["sweep_id"]]
-        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in faults):
+        if any(start - 1 < ended and began - 1 < stop + 1 for start, stop, _ in problems):
             continue
         undisturbed += 1
         concurrency, rate = int(row["level"]), float(row["Inferences/Second"])

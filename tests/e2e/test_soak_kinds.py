@@ -34,13 +34,13 @@ BAND = 4.0
 
 COUNT_TOLERANCE = 0.25
 """Of a sweep's 60 requests: those under way at the windows' edges, where a busy machine also reads a server's own count
-late. What was answered wrong, refused or lost has no tolerance."""
+late. What got a response wrong, refused or lost has no tolerance."""
 
 KILLED = "mlserver"
 COUNTED = ("triton", "in-process", "torchserve")
 """Probes whose servers count requests by themselves."""
 VALIDATED = ("triton", "in-process", "torchserve")
-"""Probes whose answers are held against what is expected of them."""
+"""Probes whose responses are compared with what is expected of them."""
 OTHERS = ("triton", "in-process", "tfserving", "torchserve")
 
 UP = "triton_canary_up"
@@ -65,7 +65,7 @@ class Servers:
         self.mlserver_runs.close()
 
     def start_again(self) -> None:
-        """Returns when its doors are open."""
+        """Returns when its endpoints are open."""
         self.mlserver_runs.enter_context(self.mlserver.running())
 
 
@@ -266,7 +266,7 @@ def check_figures(row: Row) -> None:
     if row["probe"] in COUNTED:
         assert int(row["foreign_requests"] or 0) == 0, about
         assert int(row["server_request_count"]) == pytest.approx(expected, rel=COUNT_TOLERANCE), about
-        if row["probe"] != "torchserve":  # which tells of no failures
+        if row["probe"] != "torchserve":  # which reports no failures
             assert int(row["server_failed_count"]) == 0, about
 
 

@@ -44,8 +44,8 @@ def probe_of(server: TorchServe, model: str = "double", token: str = "inference"
     return make_probe(**{"target": target, "model": model, **changes})
 
 
-def headers(server: TorchServe, door: str) -> tuple[Header, ...]:
-    return (Header("Authorization", f"Bearer {server.token(door)}"),) if server.tokens else ()
+def headers(server: TorchServe, endpoint: str) -> tuple[Header, ...]:
+    return (Header("Authorization", f"Bearer {server.token(endpoint)}"),) if server.tokens else ()
 
 
 @pytest.fixture(scope="module", params=["open", "tokens"])
@@ -117,7 +117,8 @@ async def test_a_token_that_is_not_accepted(server: TorchServe) -> None:
 
 
 async def test_another_model_that_is_broken(torchserve: Path, tmp_path: Path) -> None:
-    """The server's health is that of all its models: this one is measured all the same, where its workers are told."""
+    """The server's health is that of all its models: this one is measured all the same, where its workers are
+    reported."""
     server = TorchServe.prepared(torchserve, tmp_path, broken=True)
     with server.running():
         assert becomes_true(lambda: not server.says_it_is_healthy(), 60)
@@ -156,10 +157,10 @@ async def test_healthy_and_hanging(hanging: TorchServe, pool: WorkerPool) -> Non
     assert set(result.outcomes) <= {Outcome.TIMEOUT, Outcome.CANCELLED}
     assert (result.status, result.reason) == (SweepStatus.FAILED, Reason.NO_VALID_REQUESTS)
     assert result.reason_text.startswith("level 1: no request was ok (")
-    assert result.reason_text.endswith("; last: timeout: no answer within 2 s)")
+    assert result.reason_text.endswith("; last: timeout: no response within 2 s)")
 
 
-async def test_healthy_and_hanging_as_the_management_door_tells_it(hanging: TorchServe, pool: WorkerPool) -> None:
+async def test_healthy_and_hanging_as_the_management_endpoint_reports_it(hanging: TorchServe, pool: WorkerPool) -> None:
     result = await swept(pool, probe_of(hanging))
     assert (result.status, result.reason, result.sent) == (SweepStatus.FAILED, Reason.MODEL_NOT_READY, 0)
     assert result.reason_text.startswith("model 'double' has no worker that is ready at http://127.0.0.1:")
@@ -171,7 +172,7 @@ async def test_healthy_and_hanging_as_the_management_door_tells_it(hanging: Torc
 def test_analyze_by_the_line_of_perf_analyzer(
     server: TorchServe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its own file of input, a file on the disk in a form, and each answer held against what is expected."""
+    """Its own file of input, a file on the disk in a form, and each response compared with what is expected."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "row.json").write_text("[1, 2]")
     data = {"data": [{FILE: ["row.json"]}], "validation_data": [{OUTPUT: ["[\n  2,\n  4\n]"]}]}

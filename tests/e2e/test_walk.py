@@ -34,7 +34,7 @@ RULES = "triton-canary.rules.yaml"
 
 
 def blocks(page: str, heading: str) -> list[str]:
-    """What stands in the fences below a heading of a page, up to the next one."""
+    """What is in the fences below a heading of a page, up to the next one."""
     found: list[list[str]] = []
     here = fenced = False
     for line in (ROOT / page).read_text().splitlines():
@@ -219,9 +219,9 @@ def try_it(walker: Walker, stack: ExitStack) -> str:
     reported = re.search(r"^metrics +http://(\S+)/metrics$", running.output, re.MULTILINE)
     assert reported is not None, running.output
     assert "triton_canary_latency_seconds{" in shell.run(replaced(curl, {"127.0.0.1:9787": reported[1]}))
-    door = re.search(r"^Triton +(http://\S+)", running.output, re.MULTILINE)
-    assert door is not None, running.output
-    return door[1]
+    endpoint = re.search(r"^Triton +(http://\S+)", running.output, re.MULTILINE)
+    assert endpoint is not None, running.output
+    return endpoint[1]
 
 
 def steps() -> list[str]:

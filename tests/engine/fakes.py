@@ -1,4 +1,4 @@
-"""A service without a server: a script says what becomes of each request, and everything sent is counted."""
+"""A service without a server: a script states what becomes of each request, and everything sent is counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.builders import concurrency, make_facts, make_probe, make_target
 
 @dataclass(frozen=True)
 class Reply:
-    """What becomes of one request; `delay_ms` None: no answer, ever."""
+    """What becomes of one request; `delay_ms` None: no response, ever."""
 
     outcome: Outcome = Outcome.OK
     delay_ms: float | None = 0.0
@@ -90,7 +90,7 @@ class FakeService:
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         if self.broken_answers:
-            raise ProtocolError("an answer that is none")
+            raise ProtocolError("a response that is none")
         return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in response.messages]
 
     def connections(self, target: Target, in_flight: int) -> int:
@@ -183,7 +183,7 @@ class FakeChannel:
         self._in_flight[call] = handle
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
-        """The server goes on with a request that was given up: `at_server` keeps it, as the real ones do."""
+        """The server continues with a request that was given up: `at_server` keeps it, as the real ones do."""
         handle = self._in_flight.pop(call)
         if handle is not None:
             handle.cancel()

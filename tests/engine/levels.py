@@ -30,7 +30,7 @@ async def events_of(
     abandoned: Abandoned | None = None,
     **more: Any,
 ) -> list[MemberEvent]:
-    """Runs the level until it ends, or is stopped once the window of the index `stop_at` has come: what it told."""
+    """Runs the level until it ends, or is stopped once the window of the index `stop_at` has come: what it reported."""
     events: list[MemberEvent] = []
 
     async def publish(event: MemberEvent) -> None:

@@ -1,4 +1,4 @@
-"""Answers held against what is expected: counted in the window in which they came, and outside the timed path."""
+"""Responses compared with what is expected: counted in the window in which they came, and outside the timed path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def floats(*values: float) -> Any:
 
 
 def steps(*expected: float, inputs: Sequence[float] = ()) -> list[Step]:
-    """Steps whose answers the fake service makes from their inputs."""
+    """Steps whose responses the fake service makes from their inputs."""
     return [
         Step({"INPUT0": floats(value)}, ({"OUTPUT0": floats(wanted)},), f"step {index}")
         for index, (value, wanted) in enumerate(zip(inputs or expected, expected, strict=True))
@@ -58,7 +58,7 @@ def counted(events: list[MemberEvent]) -> tuple[Counter[Outcome], Checked]:
 
 
 @pytest.mark.parametrize("calls", [1, 4])
-async def test_right_answers(calls: int) -> None:
+async def test_right_responses(calls: int) -> None:
     service = FakeService(script=always(delay_ms=1.0))
     outcomes, checked = counted(await run(make_plan(concurrency(calls)), service, steps(1, 2, 3)))
     assert set(outcomes) == {Outcome.OK}
@@ -66,7 +66,7 @@ async def test_right_answers(calls: int) -> None:
     assert checked.difference == ""
 
 
-async def test_each_wrong_answer_is_counted_in_its_window_and_the_first_difference_is_told() -> None:
+async def test_each_wrong_response_is_counted_in_its_window_and_the_first_difference_is_reported() -> None:
     service = FakeService(script=always(delay_ms=1.0))
     given = steps(1, 2, 30, inputs=(1, 2, 3))
     events = await run(make_plan(max_error_ratio=1.0), service, given)
@@ -80,7 +80,7 @@ async def test_each_wrong_answer_is_counted_in_its_window_and_the_first_differen
     assert f"wrong_output: {checked.difference}" in texts
 
 
-async def test_wrong_answers_end_a_level_as_errors_do() -> None:
+async def test_wrong_responses_end_a_level_as_errors_do() -> None:
     service = FakeService(script=always(delay_ms=1.0))
     events = await run(make_plan(), service, steps(10, inputs=(1,)), windows=1000)
     end = events[-1]
@@ -96,11 +96,11 @@ async def test_failed_requests_are_not_checked() -> None:
     assert checked.responses == 0
 
 
-async def test_an_answer_that_cannot_be_read_is_wrong() -> None:
+async def test_a_response_that_cannot_be_read_is_wrong() -> None:
     service = FakeService(script=always(delay_ms=1.0), broken_answers=True)
     outcomes, checked = counted(await run(make_plan(max_error_ratio=1.0), service, steps(1)))
     assert set(outcomes) == {Outcome.WRONG_OUTPUT}
-    assert checked.difference == "step 0: an answer that is none"
+    assert checked.difference == "step 0: a response that is none"
 
 
 async def test_nothing_is_kept_where_nothing_is_expected() -> None:
@@ -125,7 +125,7 @@ def response(*values: float) -> Response:
     return Response([floats(value).tobytes() for value in values])
 
 
-async def test_what_does_not_find_room_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_does_not_find_space_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker_module, "MAX_WAITING", 3)
     checker = make_checker(steps(1), [])
     for row in range(5):
@@ -141,7 +141,7 @@ async def test_what_does_not_find_room_is_not_counted(monkeypatch: pytest.Monkey
     checker.close()
 
 
-async def test_rows_and_answers_that_change() -> None:
+async def test_rows_and_responses_that_change() -> None:
     wrong: list[tuple[int, str]] = []
     checker = make_checker(steps(1), wrong)
     for row, value in enumerate([1, 2, 1, 2, 3]):
@@ -162,7 +162,7 @@ async def test_the_loop_gets_to_them_by_itself() -> None:
     checker.close()
 
 
-async def test_several_answers_to_one_request() -> None:
+async def test_several_responses_to_one_request() -> None:
     step = Step({}, ({"OUTPUT0": floats(1)}, {"OUTPUT0": floats(2)}))
     wrong: list[tuple[int, str]] = []
     checker = make_checker([step], wrong)
@@ -170,8 +170,8 @@ async def test_several_answers_to_one_request() -> None:
         checker.put_aside(0, response(*responses), row)
     checker.take()
     assert wrong == [
-        (1, "answer 1, tensor 'OUTPUT0', index [0]: expected 2.0, got 3.0"),
-        (2, "expected 2 answers, got 1"),
+        (1, "response 1, tensor 'OUTPUT0', index [0]: expected 2.0, got 3.0"),
+        (2, "expected 2 responses, got 1"),
     ]
     checker.close()
 
@@ -195,7 +195,7 @@ async def test_a_reference_model_is_asked_once_for_each_request_of_a_sweep() -> 
     assert service.infer_timeout_ns == plan.probe.measurement.request_timeout_ns
 
 
-async def test_a_decoupled_model_is_not_held_against_a_reference() -> None:
+async def test_a_decoupled_model_is_not_compared_with_a_reference() -> None:
     service = FakeService()
     plan = reference_plan(decoupled=True)
     with pytest.raises(InputError, match=r"^validation\.reference_model: model 'addsub' is decoupled"):

@@ -46,7 +46,7 @@ async def test_a_count_window_ends_with_its_requests(level: LoadLevel, requests:
         assert before.end_ns == after.start_ns
 
 
-async def test_a_server_that_answers_no_more_does_not_hold_a_count_window_for_ever() -> None:
+async def test_a_server_that_responds_no_more_does_not_hold_a_count_window_for_ever() -> None:
     service = FakeService(lambda n: Reply(delay_ms=1 if n < 5 else None))
     plan = counting(
         make_plan(concurrency(1), window_ms=10, timeout_ms=200), window_mode=WindowMode.COUNT, window_requests=50
@@ -89,7 +89,7 @@ async def test_fewer_requests_than_places() -> None:
     assert (run.end.sent, service.most_at_server) == (24, 8)
 
 
-async def test_failures_are_counted_like_answers() -> None:
+async def test_failures_are_counted_like_responses() -> None:
     service = FakeService(lambda n: Reply(Outcome.SERVER_ERROR if n % 2 else OK, 1))
     plan = counting(make_plan(concurrency(2), max_error_ratio=1.0), request_count=10)
     (window,) = measured(await run_counted(plan, service))
@@ -133,7 +133,7 @@ async def test_warm_up_by_requests(level: LoadLevel) -> None:
     assert len(run.started) == 1
 
 
-async def test_warm_up_by_time_is_told_in_windows() -> None:
+async def test_warm_up_by_time_is_reported_in_windows() -> None:
     plan = counting(make_plan(concurrency(2), window_ms=20), warm_up_ns=90 * MS)
     run = await run_level(plan, FakeService(always(delay_ms=1)), stop_after=1)
     first = next(index for index, window in enumerate(run.windows) if not window.warm_up)
@@ -141,7 +141,7 @@ async def test_warm_up_by_time_is_told_in_windows() -> None:
     assert run.windows[first].start_ns - run.windows[0].start_ns >= 90 * MS
 
 
-async def test_the_warm_up_of_a_count_is_told_in_windows_too() -> None:
+async def test_the_warm_up_of_a_count_is_reported_in_windows_too() -> None:
     plan = counting(make_plan(concurrency(1), window_ms=10), request_count=3, warm_up_requests=40)
     run = await run_counted(plan, FakeService(always(delay_ms=1)))
     assert sum(window.warm_up for window in run.windows) >= 3

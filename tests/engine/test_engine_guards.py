@@ -49,8 +49,8 @@ LOADS = [concurrency(1), concurrency(16), concurrency(64), request_rate(1500), r
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.mode} {load.label}")
 async def test_a_server_that_gets_slow(load: LoadLevel) -> None:
-    """Nothing is sent once 20 more answers were slow than were not. Before that an open loop goes on for as long as the
-    first slow answers take: nobody can know sooner."""
+    """Nothing is sent once 20 more responses were slow than were not. Before that an open loop continues for as long as
+    the first slow responses take: nobody can know sooner."""
     service = FakeService(lambda n: Reply(delay_ms=0.2 if n < GOOD_REQUESTS else 1.5 * LIMIT_MS))
     plan = make_plan(load, error_min_requests=20, max_latency_ns=LIMIT_MS * MS, max_in_flight=128)
     events = await run_level(plan, service)
@@ -97,7 +97,7 @@ async def test_a_queue_that_grows(growth: int, stops: bool) -> None:
     assert poller.on_reading is None
 
 
-async def test_a_page_that_tells_no_queue_ends_nothing() -> None:
+async def test_a_page_that_reports_no_queue_ends_nothing() -> None:
     poller = FakePoller()
     plan = make_plan(concurrency(1), max_duration_ms=60)
     level = asyncio.create_task(run_level(replace(plan), FakeService(always(delay_ms=1)), poller))

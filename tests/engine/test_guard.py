@@ -31,10 +31,10 @@ def test_grants_exactly_the_budget() -> None:
         (0.1, 5, [E] * 4, None),  # not judged yet
         (0.1, 5, [E] * 5, 5),
         (0.4, 5, [E, E, OK, OK, OK], None),  # 2 of 5 is the limit, not more than it
-        (0.3, 5, [E, E, OK, OK, OK], 5),  # an ok answer is the one at which judging begins
+        (0.3, 5, [E, E, OK, OK, OK], 5),  # an ok response is the one at which judging begins
         (0.0, 1, [OK, OK, E], 3),
         (1.0, 1, [E] * 5, None),  # all may fail
-        (0.1, 3, [Outcome.CANCELLED] * 5, None),  # neither answers nor errors
+        (0.1, 3, [Outcome.CANCELLED] * 5, None),  # neither responses nor errors
         (0.5, 2, [Outcome.CANCELLED, E, Outcome.CANCELLED, E], 4),
         (0.5, 4, [Outcome.TIMEOUT, Outcome.OVERLOAD, Outcome.CONNECT_ERROR, OK], 4),
     ],
@@ -47,7 +47,7 @@ def test_error_ratio(ratio: float, at_least: int, outcomes: list[Outcome], stops
 
 
 @pytest.mark.parametrize(("ratio", "failures", "stops"), [(0.1, 4, False), (0.1, 5, True), (1.0, 50, False)])
-def test_a_server_that_dies_after_many_good_answers(ratio: float, failures: int, stops: bool) -> None:
+def test_a_server_that_dies_after_many_good_responses(ratio: float, failures: int, stops: bool) -> None:
     it = guard(ratio, at_least=5)
     for _ in range(1000):
         assert it.ended(OK, "") is None
@@ -56,7 +56,7 @@ def test_a_server_that_dies_after_many_good_answers(ratio: float, failures: int,
     assert verdicts == [None] * (failures - 1) + [stop if stops else None]
 
 
-def test_an_ok_answer_ends_the_row() -> None:
+def test_an_ok_response_ends_the_row() -> None:
     it = guard(0.9, at_least=3)
     outcomes = [OK] * 40 + [E, E, OK] * 5
     assert [it.ended(outcome, "") for outcome in outcomes] == [None] * len(outcomes)
@@ -75,7 +75,7 @@ def test_error_ratio_text() -> None:
     )
 
 
-def test_what_failed_is_told_where_a_good_answer_decides() -> None:
+def test_what_failed_is_reported_where_a_good_response_decides() -> None:
     it = guard()
     for outcome in [Outcome.TIMEOUT] * 2 + [Outcome.SERVER_ERROR] * 12 + [OK] * 5:
         assert it.ended(outcome, "500 boom") is None
@@ -86,8 +86,8 @@ def test_what_failed_is_told_where_a_good_answer_decides() -> None:
     )
 
 
-def test_wrong_answers_are_counted_among_those_checked() -> None:
-    """One of four is wrong; half of the answers were not looked at, and do not count as good."""
+def test_wrong_responses_are_counted_among_those_checked() -> None:
+    """One of four is wrong; half of the responses were not looked at, and do not count as good."""
     it = guard(ratio=0.2)
     for _ in range(80):
         assert it.ended(OK, "") is None
@@ -99,7 +99,7 @@ def test_wrong_answers_are_counted_among_those_checked() -> None:
     assert verdicts[:20] == [None] * 19 + [stop]
 
 
-def test_a_few_checks_say_nothing_of_the_others() -> None:
+def test_a_few_checks_contain_no_information_of_the_others() -> None:
     it = guard()
     for _ in range(40):
         assert it.ended(OK, "") is None
@@ -111,7 +111,7 @@ def test_a_few_checks_say_nothing_of_the_others() -> None:
     ]
 
 
-def test_failures_and_wrong_answers_add_up() -> None:
+def test_failures_and_wrong_responses_add_up() -> None:
     it = guard()
     for number in range(40):
         assert it.ended(E if number % 20 == 0 else OK, "boom") is None
@@ -177,7 +177,7 @@ def test_latency_text_and_what_is_no_latency() -> None:
     it = Guard(StopRules(error_min_requests=2, max_latency_ns=2 * NS, max_error_ratio=1.0), 100, NS)
     assert [it.ended(Outcome.TIMEOUT, "", SLOW) for _ in range(5)] == [None] * 5  # an error, judged as such
     assert it.ended(OK, "", SLOW) is None
-    text = "2 more answers took longer than the 2 s allowed (stop.max_latency) than did not; the last took 12.3 s"
+    text = "2 more responses took longer than the 2 s allowed (stop.max_latency) than did not; the last took 12.3 s"
     assert it.ended(OK, "", 12_345_000_000) == Stop(Reason.LATENCY, text)
 
 
@@ -190,7 +190,7 @@ def test_without_a_limit_every_latency_will_do() -> None:
     ("pending", "stops_at"),
     [
         ([0, 20, 40, 60], 4),
-        ([0, 20, 40, 40, 60, 80, 100], 7),  # once it stood still
+        ([0, 20, 40, 40, 60, 80, 100], 7),  # once it was stuck
         ([0, 5, 10, 15], None),  # 16 more at least
         ([100, 120, 150, 180], None),  # twice as many at least
         ([100, 120, 150, 180, 200], 5),

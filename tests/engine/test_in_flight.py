@@ -34,7 +34,7 @@ def carried(in_flight: InFlight, slots: list[int]) -> list[tuple[bytes, bytes, i
 
 @pytest.mark.parametrize("places", [1, 2])
 async def test_steps_take_turns_and_each_place_has_its_own(places: int) -> None:
-    """Calls without a place of their own share one; the steps go on from call to call, whatever its place."""
+    """Calls without a place of their own share one; the steps continue from call to call, whatever its place."""
     by_place = [make_requests(name, 3) for name in "ab"[:places]]
     in_flight = InFlight(make_guard(), by_place, Abandoned(), 10, 1)
     names = [b"ab"[slot % places : slot % places + 1] for slot in (0, 1, 2, 3, 1)]

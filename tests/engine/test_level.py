@@ -38,7 +38,7 @@ OK, TIMEOUT, CANCELLED = Outcome.OK, Outcome.TIMEOUT, Outcome.CANCELLED
 
 
 class Run:
-    """A level that was run to its end, with what it told."""
+    """A level that was run to its end, with what it reported."""
 
     def __init__(self, service: FakeService, events: list[MemberEvent], *, gapless: bool = True) -> None:
         self.service = service
@@ -114,7 +114,7 @@ async def test_closed_loop_in_windows() -> None:
     assert np.all(run.rows.intended_ns <= run.rows.sent_ns)
 
 
-async def test_the_cold_request_goes_alone_and_warm_up_lasts_until_each_slot_had_an_answer() -> None:
+async def test_the_cold_request_goes_alone_and_warm_up_lasts_until_each_slot_had_a_response() -> None:
     service = FakeService(lambda n: Reply(delay_ms=30 if n == 0 else 10 if n == 3 else 1))
     run = await run_level(make_plan(concurrency(3)), service, stop_after=1)
     (started,) = run.started
@@ -186,10 +186,10 @@ async def test_a_time_out_is_a_record_and_its_request_keeps_its_place() -> None:
     assert sent_ns[3] - sent_ns[1] >= 60 * MS
     timed_out = run.rows.outcome == TIMEOUT
     assert np.all(run.rows.last_ns[timed_out] - run.rows.intended_ns[timed_out] >= 30 * MS)
-    assert run.windows[0].error_text == "timeout: no answer within 0.03 s"
+    assert run.windows[0].error_text == "timeout: no response within 0.03 s"
 
 
-async def test_a_time_out_told_by_the_server_keeps_its_place_too() -> None:
+async def test_a_time_out_reported_by_the_server_keeps_its_place_too() -> None:
     """gRPC's DEADLINE_EXCEEDED comes from the server's library; its model works on."""
     service = FakeService(lambda n: Reply(TIMEOUT if n == 1 else OK, text="DEADLINE_EXCEEDED"))
     plan = make_plan(concurrency(1), timeout_ms=40, max_in_flight=1, max_error_ratio=1.0, max_requests=4)
@@ -207,7 +207,7 @@ async def test_what_an_earlier_level_abandoned_keeps_its_place() -> None:
     assert (run.end.sent, run.end.abandoned) == (20, 1)
 
 
-async def test_a_request_abandoned_costs_nothing_where_the_budget_has_room() -> None:
+async def test_a_request_abandoned_costs_nothing_where_the_budget_allows_it() -> None:
     abandoned = Abandoned()
     abandoned.hold(time.monotonic_ns() + 60_000 * MS)
     service = FakeService(always(delay_ms=1))
@@ -336,7 +336,7 @@ async def test_open_loop_keeps_its_rate() -> None:
 
 
 async def test_open_loop_is_open() -> None:
-    """A server that answers nothing for a while delays no send."""
+    """A server that sends no response for a while delays no send."""
     service = FakeService(lambda n: Reply(delay_ms=200 if 5 <= n < 20 else 0.2))
     run = await run_level(make_plan(request_rate(500), max_requests=60, window_ms=50), service)
     intended = np.sort(run.rows.intended_ns)[1:]
@@ -650,7 +650,7 @@ async def test_a_pause_is_not_kept_where_overload_is_only_counted() -> None:
     assert len(service.sent_ns) == 50
 
 
-async def test_a_pause_that_outlives_the_level_is_told_and_kept_in_the_next() -> None:
+async def test_a_pause_that_outlives_the_level_is_reported_and_kept_in_the_next() -> None:
     service = FakeService(always(Outcome.OVERLOAD, 0.1, retry_after_ns=10**9 * NS))
     plan = make_plan(concurrency(4), max_duration_ms=200, max_error_ratio=1.0)
     run = await run_level(plan, service)

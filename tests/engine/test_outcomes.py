@@ -1,4 +1,4 @@
-"""The engine, the channels and a server that misbehaves: each fault comes out under its own name, and none of them ends
+"""The engine, the channels and a server that misbehaves: each error comes out under its own name, and none of them ends
 a level by itself."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REQUESTS = 9
 GRPC_REQUEST = EncodedRequest(b"", frame_message(b"question"))
 
 
-class Doors(PlainService):
+class Endpoints(PlainService):
     """A service without a control plane: the real channels, and one request that means nothing."""
 
     def control(self, target: Target, timeout_ns: int) -> Control:
@@ -87,15 +87,15 @@ def plan_for(target: Target, level: LoadLevel, **changes: Any) -> LevelPlan:
 
 async def run(plan: LevelPlan, windows: int = 1000) -> tuple[list[Window], LevelEnd]:
     requests = [GRPC_REQUEST if plan.probe.target.is_grpc else REQUEST]
-    events = await events_of(plan, Doors(), requests, stop_at=windows)
+    events = await events_of(plan, Endpoints(), requests, stop_at=windows)
     end = events[-1]
     assert isinstance(end, LevelEnd)
     return [event for event in events if isinstance(event, Window)], end
 
 
 async def outcomes_of(target: Target, **changes: Any) -> tuple[dict[Outcome, int], set[str]]:
-    """What became of a level's requests, one at a time, and what was said of those that failed. The level always ends
-    because its requests are spent."""
+    """What became of a level's requests, one at a time, and what was reported about those that failed. The level always
+    ends because its requests are spent."""
     changes = {"window_ms": 10, "max_requests": REQUESTS} | changes
     windows, end = await run(plan_for(target, concurrency(1), **changes))
     assert (end.reason, end.sent) == (Reason.REQUEST_BUDGET, REQUESTS)
@@ -105,7 +105,8 @@ async def outcomes_of(target: Target, **changes: Any) -> tuple[dict[Outcome, int
 
 
 def every_other(problem: Callable[[Writer], bool]) -> Script:
-    """Answers one request and does this to the next, over all connections; the connection goes on if it says so."""
+    """Responses one request and does this to the next, over all connections; the connection goes on if it reports
+    it."""
     numbers = itertools.count()
 
     async def script(reader: Reader, writer: Writer) -> None:
@@ -155,10 +156,10 @@ def silence(writer: Writer) -> bool:
         (response("401 Unauthorized"), Outcome.AUTH_ERROR, "auth_error: HTTP 401"),
         (response("500 Oh"), Outcome.SERVER_ERROR, "server_error: HTTP 500"),
         (response("503 Busy", "Retry-After: 0\r\n"), Outcome.OVERLOAD, "overload: HTTP 503"),
-        (cut_in_body, Outcome.PROTOCOL_ERROR, "protocol_error: closed in the middle of the answer's body"),
+        (cut_in_body, Outcome.PROTOCOL_ERROR, "protocol_error: closed in the middle of the response's body"),
         (reset_unanswered, Outcome.CONNECT_ERROR, "connect_error: connection lost: connection reset by peer"),
-        (garbage, Outcome.PROTOCOL_ERROR, "protocol_error: not an HTTP answer"),
-        (silence, Outcome.TIMEOUT, "timeout: no answer within 0.05 s"),
+        (garbage, Outcome.PROTOCOL_ERROR, "protocol_error: not an HTTP response"),
+        (silence, Outcome.TIMEOUT, "timeout: no response within 0.05 s"),
     ],
 )
 async def test_http(problem: Callable[[Writer], bool], outcome: Outcome, text: str) -> None:
@@ -219,7 +220,7 @@ async def test_tls_failure(certificates: Certificates) -> None:
 
     async with serving(script, context) as port:
         tls = TlsOptions(ca_file=str(certificates.ca))
-        # The server closes after each answer: each request has a handshake of its own.
+        # The server closes after each response: each request has a handshake of its own.
         counts, texts = await outcomes_of(make_target(scheme="https", port=port, tls=tls))
     assert counts == {OK: 1, Outcome.TLS_ERROR: 8}
     assert all("certificate" in text for text in texts)
@@ -227,7 +228,7 @@ async def test_tls_failure(certificates: Certificates) -> None:
 
 @contextmanager
 def grpcio_server(codes: Iterator[grpc.StatusCode]) -> Iterator[int]:
-    """grpcio itself, which answers each inference with the next of these codes."""
+    """grpcio itself, which responds each inference with the next of these codes."""
 
     def infer(request: bytes, context: grpc.ServicerContext) -> bytes:
         code = next(codes)
@@ -278,10 +279,10 @@ def rst_stream(stream: int, code: int) -> bytes:
         (lambda s: grpc_peers.goaway(0, 11), Outcome.OVERLOAD, "refused: GOAWAY ENHANCE_YOUR_CALM"),
         (lambda s: frame(DATA, 0, s, b"?"), Outcome.PROTOCOL_ERROR, ""),
         (lambda s: None, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
-        (lambda s: b"", Outcome.TIMEOUT, "no answer within 0.1 s"),
+        (lambda s: b"", Outcome.TIMEOUT, "no response within 0.1 s"),
     ],
 )
-async def test_http2_faults(problem: Callable[[int], bytes | None], outcome: Outcome, text: str) -> None:
+async def test_http2_errors(problem: Callable[[int], bytes | None], outcome: Outcome, text: str) -> None:
     numbers = itertools.count()
     script = grpc_peers.Script(lambda _, s: problem(s) if next(numbers) % 2 else grpc_peers.response(s))
     async with serving(script.serve) as port:
@@ -291,7 +292,7 @@ async def test_http2_faults(problem: Callable[[int], bytes | None], outcome: Out
 
 
 async def test_a_graceful_goaway_costs_no_request() -> None:
-    """The server answers, and takes no more on this connection."""
+    """The server responds, and takes no more on this connection."""
     script = grpc_peers.Script(lambda _, s: grpc_peers.response(s) + grpc_peers.goaway(s))
     async with serving(script.serve) as port:
         counts, _ = await outcomes_of(make_target(scheme="grpc", port=port))
@@ -300,8 +301,8 @@ async def test_a_graceful_goaway_costs_no_request() -> None:
 
 
 async def test_a_server_that_stalls() -> None:
-    """100 requests a second to a server that answers nothing for half a second: none is lost or held back, and both
-    percentiles tell of it."""
+    """100 requests a second to a server that sends no response for half a second: none is lost or held back, and both
+    percentiles report it."""
     stall_s, numbers = 0.5, itertools.count()
     awake = asyncio.Event()
     awake.set()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.core.outcome import Outcome
 from exporter.core.window import RecordColumns
-from exporter.engine.recorder import DetailRecorder, Recorder
+from exporter.engine.recorder import DetailRecorder, Recorder, TokenRecorder
 from exporter.transport.call import Call
 
 
@@ -52,7 +52,7 @@ def test_every_row_is_drained_once_and_in_order(batches: list[int], chunk_rows: 
     assert len(recorder) == 0
 
 
-def test_says_when_it_is_full_and_goes_on() -> None:
+def test_states_when_it_is_full_and_continues() -> None:
     full: list[int] = []
     recorder = Recorder(full.append, max_rows=20, chunk_rows=10)
     for number in range(45):
@@ -65,7 +65,7 @@ def test_says_when_it_is_full_and_goes_on() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(1, 10))
-def test_says_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
+def test_states_when_as_many_rows_are_held_as_were_asked_for(steps: list[tuple[int, int]], chunk_rows: int) -> None:
     reported: list[int] = []
     recorder = Recorder(reported.append, chunk_rows=chunk_rows)
     for mark, rows in steps:
@@ -111,3 +111,20 @@ def test_details_are_kept_beside_the_columns() -> None:
     assert (len(recorder), len(recorder.drain().response_ns)) == (0, 0)
     both = RecordColumns.concatenate([columns, columns])
     assert both.response_ns.tolist() == [1, 2, 3, 4, 5, 6] * 2
+
+
+def test_tokens_are_kept_and_counted_against_their_budget() -> None:
+    """Tokens that nobody counted cost their events."""
+    spent: list[int] = []
+    recorder = TokenRecorder(lambda _: None, 50, lambda: spent.append(len(recorder)))
+    for prompt, output, responses in ((10, 5, 5), (10, 5, 3), (-1, -1, 20), (-1, 0, 9), (1, 0, 1)):
+        it = call(responses)
+        it.response_ns = list(range(responses))
+        it.opened_ns, it.prompt_tokens, it.output_tokens, it.cached_tokens, it.early_end = 1, prompt, output, 2, True
+        recorder.record(it)
+    assert spent == [5]
+    columns = recorder.drain()
+    assert (columns.prompt_tokens.tolist(), columns.output_tokens.tolist()) == ([10, 10, -1, -1, 1], [5, 5, -1, 0, 0])
+    assert (columns.opened_ns.tolist(), columns.cached_tokens.tolist()) == ([1] * 5, [2] * 5)
+    assert (columns.early_ends.tolist(), len(columns.response_ns)) == ([1] * 5, 38)
+    assert len(recorder.drain().prompt_tokens) == 0

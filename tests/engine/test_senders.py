@@ -16,7 +16,7 @@ OK, DOWN, BUSY = Outcome.OK, Outcome.CONNECT_ERROR, Outcome.OVERLOAD
 
 
 class Pauses:
-    """Stands in for the loop's timers: keeps how long each pause is, and ends it when told to."""
+    """Stands in for the loop's timers: keeps how long each pause is, and ends it when reported to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ms: list[float] = []
@@ -40,7 +40,7 @@ async def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
 
 
 class Taker:
-    """Takes offers while it has room, and keeps them."""
+    """Takes offers while it has capacity, and keeps them."""
 
     def __init__(self, space: int = 1_000_000) -> None:
         self.space = space
@@ -68,8 +68,8 @@ def end(sender: ClosedLoop | FirstCall | OpenLoop, call: Call, outcome: Outcome,
         ([OK] * 3, []),
         ([DOWN] * 9, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]),
         ([DOWN, BUSY, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR], [10, 20, 40, 80]),
-        ([DOWN, DOWN, OK, DOWN], [10, 20, 10]),  # an answer ends it
-        # These took the server's time, or tell of the request: the stop rules are there for them.
+        ([DOWN, DOWN, OK, DOWN], [10, 20, 10]),  # a response ends it
+        # These took the server's time, or report the request: the stop rules are there for them.
         ([Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.CLIENT_ERROR, Outcome.WRONG_OUTPUT], []),
         ([DOWN, Outcome.TIMEOUT, DOWN], [10, 10]),
     ],
@@ -103,7 +103,7 @@ def paced(sender: OpenLoop, now_ms: int) -> None:
 @pytest.mark.parametrize(
     ("policy", "responses", "sent_at_ms"),
     [
-        # A pause of 10 ms, one of 20 ms after the next refusal, and 10 ms again after an answer.
+        # A pause of 10 ms, one of 20 ms after the next refusal, and 10 ms again after a response.
         (OverloadPolicy.BACK_OFF, {0: BUSY, 10: BUSY, 30: OK, 31: BUSY}, [0, 10, 30, 31, *range(41, 45)]),
         (OverloadPolicy.COUNT, {0: BUSY, 10: BUSY}, list(range(45))),
         # One that is gone is spared by either.
@@ -162,7 +162,7 @@ async def test_warm_once_each_call_has_ended() -> None:
     assert taker.warm == 1
 
 
-async def test_parked_calls_go_when_there_is_room() -> None:
+async def test_parked_calls_go_when_there_is_space() -> None:
     taker, calls = Taker(space=1), [Call(0), Call(1), Call(2)]
     sender = ClosedLoop(calls, taker.offer, taker.on_warm)
     sender.start(0)
@@ -258,7 +258,7 @@ def test_a_periodic_request_that_ends_early_holds_up_nothing() -> None:
     assert (offers.finished, sender.unsent) == (1, 0)
 
 
-def test_periodic_requests_without_room_are_unsent() -> None:
+def test_periodic_requests_without_space_are_unsent() -> None:
     sender, calls, offers = periodic(5, space=0)
     assert (sender.unsent, offers.finished) == (2, 1)
     sender, calls, offers = periodic(5, space=3)

@@ -37,7 +37,7 @@ Sent = tuple[int, Place]
 
 
 class WatchingService(TritonService):
-    """Notes what each call carries and what it is answered."""
+    """Notes what each call carries and what it got a response."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.carried: dict[Call, Sent] = {}
@@ -103,7 +103,7 @@ class WatchingService(TritonService):
         return channel
 
 
-def door(triton: EmbeddedTriton, scheme: str) -> Target:
+def endpoint(triton: EmbeddedTriton, scheme: str) -> Target:
     if scheme == "http":
         return make_target(port=triton.http_port)
     return make_target(scheme="grpc", port=triton.grpc_port)
@@ -119,7 +119,7 @@ async def run(
     requests: int = 400,
     timeout_ns: int = 5 * NS,
 ) -> tuple[RecordColumns, LevelEnd]:
-    target = door(triton, scheme)
+    target = endpoint(triton, scheme)
     probe = make_probe(
         target=target,
         model="accumulator",
@@ -184,8 +184,8 @@ async def test_sums_are_right_for_every_id(
 async def test_sequences_that_time_out_are_ended_too(
     triton_environment: TritonEnvironment, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """On a server of its own: Triton 2.51 can die of a cancellation that comes just as it answers, so the time-out is
-    long before that, and what a server died of says nothing."""
+    """On a server of its own: Triton 2.51 can die of a cancellation that comes just as it responds, so the time-out is
+    long before that, and what a server died of contains no information."""
     for _ in range(5):
         service = WatchingService(monkeypatch)
         with EmbeddedTriton(triton_environment) as triton:
@@ -203,7 +203,7 @@ async def test_sequences_that_time_out_are_ended_too(
 async def test_a_sequence_that_the_server_does_not_know_is_a_conflict(
     triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """As after the server's own idle limit: the first request does not say that it is one."""
+    """As after the server's own idle limit: the first request does not state that it is one."""
     service = WatchingService(monkeypatch)
     kind: Any = triton_sequence.HttpPlacer if scheme == "http" else triton_sequence.GrpcPlacer
     original = kind.place

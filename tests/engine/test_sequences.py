@@ -131,7 +131,7 @@ def test_a_sequence_that_is_not_serial_has_several_in_flight_but_for_its_ends() 
         ("middle", Outcome.WRONG_OUTPUT, True, "middle"),
         ("end", Outcome.TIMEOUT, True, "start"),
         ("end", Outcome.SERVER_ERROR, True, "start"),
-        ("end", Outcome.OVERLOAD, True, "end"),  # turned away: it must be told again
+        ("end", Outcome.OVERLOAD, True, "end"),  # turned away: it must be reported again
         ("end", Outcome.CONNECT_ERROR, False, "end"),
     ],
 )
@@ -149,7 +149,7 @@ def test_what_follows_a_failure(position: str, outcome: Outcome, was_sent: bool,
 
 @dataclass
 class StrictServer:
-    """Keeps the sequences that it was told of, as Triton's batcher does."""
+    """Keeps the sequences that it was informed of, as Triton's batcher does."""
 
     known: set[int] = field(default_factory=set)
 
@@ -168,7 +168,7 @@ class StrictServer:
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.booleans(), st.integers(1, 6))
 def test_every_sequence_that_was_begun_is_ended(seed: int, slots: int, serial: bool, length: int) -> None:
-    """Any mixture of answers, in any order, in which a request that fails may have reached the server or not."""
+    """Any mixture of responses, in any order, in which a request that fails may have reached the server or not."""
     rng = random.Random(seed)
     options = SequenceOptions(length=length, length_variation_ratio=0.5, start_id=1, id_range=slots, serial=serial)
     sequences, server, in_flight = Sequences(options, ONE_STEP, slots, seed), StrictServer(), list[Turn]()

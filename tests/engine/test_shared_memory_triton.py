@@ -146,7 +146,7 @@ async def test_outputs_have_a_limit_together() -> None:
 
 
 async def test_a_request_that_cannot_be_made_leaves_nothing(triton: EmbeddedTriton, before: set[str]) -> None:
-    """The regions are there by then: a header's secret that cannot be read is told as late as that."""
+    """The regions are there by then: a header's secret that cannot be read is reported as late as that."""
     probe = probe_of(triton, "http")
     control = TritonService().control(probe.target, 5 * NS)
     facts = await control.preflight("addsub", "")

@@ -56,7 +56,7 @@ def spoken(path: Path, text: str) -> Audio:
 
 
 def at_once(triton: EmbeddedTriton, clip: Audio) -> list[float]:
-    """The probability of speech in each chunk, as the model that takes a whole clip tells it."""
+    """The probability of speech in each chunk, as the model that takes a whole clip reports it."""
     client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     tensor = tritonclient.http.InferInput("AUDIO", [1, len(clip)], "FP32")
     tensor.set_data_from_numpy(clip[None])
@@ -77,7 +77,7 @@ def test_there_is_speech_where_somebody_speaks(triton: EmbeddedTriton, clips: li
 
 
 @pytest.mark.parametrize(
-    ("door", "level", "sequences"),
+    ("endpoint", "level", "sequences"),
     [
         ("stream", concurrency(4), None),
         ("http", concurrency(2), None),
@@ -90,16 +90,16 @@ async def test_streams_of_audio_side_by_side(
     pool: WorkerPool,
     clips: list[Audio],
     tmp_path: Path,
-    door: str,
+    endpoint: str,
     level: LoadLevel,
     sequences: SequenceOptions | None,
 ) -> None:
-    """Each chunk's answer is that of the whole clip at this place: no sequence's state is lost or mixed up."""
+    """Each chunk's response is that of the whole clip at this place: no sequence's state is lost or mixed up."""
     data = [[{"AUDIO": chunk.tolist()} for chunk in clip.reshape(-1, CHUNK)] for clip in clips]
     expected = [[{"PROBABILITY": [each]} for each in at_once(triton, clip)] for clip in clips]
     files = write(tmp_path, data, expected)
     rules = Validation(absolute=0.001)
-    probe = probe_of(server, door, "vad_stream", level, files, sequences=sequences, validation=rules)
+    probe = probe_of(server, endpoint, "vad_stream", level, files, sequences=sequences, validation=rules)
     measurement = await measure(pool, probe)
     check_all_right(measurement)
     assert measurement.output_error is not None

@@ -1,4 +1,4 @@
-"""Decoupled models that fail, on a real Triton: an error is not a request's end unless the server says so."""
+"""Decoupled models that fail, on a real Triton: an error is not a request's end unless the server reports it."""
 
 from __future__ import annotations
 

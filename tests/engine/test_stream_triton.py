@@ -66,11 +66,11 @@ async def run(
 
 
 @pytest.mark.parametrize(("responses", "interval_ms"), [(1, 20), (4, 15)])
-async def test_answers_of_a_decoupled_model(triton: EmbeddedTriton, responses: int, interval_ms: int) -> None:
+async def test_responses_of_a_decoupled_model(triton: EmbeddedTriton, responses: int, interval_ms: int) -> None:
     parameters = {"answers": str(responses), "interval_ms": str(interval_ms)}
     columns, _ = await run(triton, "repeat", concurrency(4), parameters=parameters, requests=40)
     assert set(columns.outcome.tolist()) == {Outcome.OK}
-    # The empty final answer is none of them.
+    # The empty final response is none of them.
     assert set(columns.responses.tolist()) == {responses}
     assert len(columns.response_ns) == responses * len(columns) == responses * 40
     first, gaps = first_responses_ns(columns), inter_responses_ns(columns)
@@ -89,7 +89,7 @@ async def test_answers_of_a_decoupled_model(triton: EmbeddedTriton, responses: i
     assert np.array_equal(columns.response_ns[ends - responses], columns.first_ns)
 
 
-async def test_no_answer_but_the_final_one(triton: EmbeddedTriton) -> None:
+async def test_no_response_but_the_final_one(triton: EmbeddedTriton) -> None:
     columns, _ = await run(triton, "repeat", concurrency(2), parameters={"answers": "0"}, requests=10)
     assert columns.outcome.tolist() == [Outcome.OK] * 10
     assert columns.responses.tolist() == [0] * 10
@@ -118,7 +118,7 @@ async def test_a_time_out_resets_the_stream_and_stays_in_the_budget(triton: Embe
     parameters = {"answers": "3", "interval_ms": "40"}
     columns, events = await run(triton, "repeat", concurrency(2), parameters=parameters, requests=6, timeout_ns=60 * MS)
     assert set(columns.outcome.tolist()) == {Outcome.TIMEOUT}
-    # What came before is kept, and none of it is taken for an answer to the next request.
+    # What came before is kept, and none of it is taken for a response to the next request.
     assert set(columns.responses.tolist()) <= {0, 1}
     end = events[-1]
     assert isinstance(end, LevelEnd)
@@ -126,7 +126,7 @@ async def test_a_time_out_resets_the_stream_and_stays_in_the_budget(triton: Embe
 
 
 async def test_errors_are_the_calls_own(triton: EmbeddedTriton) -> None:
-    """An unknown model is told on the stream, call by call; the next one still gets its answer."""
+    """An unknown model is reported on the stream, call by call; the next one still gets its response."""
     service, target = TritonService(), make_target(scheme="grpc", port=triton.grpc_port)
     control = service.control(target, 5 * NS)
     facts = await control.preflight("addsub", "")
@@ -155,7 +155,7 @@ async def test_periodic_concurrency(triton: EmbeddedTriton) -> None:
     assert sum(len(window.columns) for window in windows if not window.warm_up) == 8
     assert set(columns.responses.tolist()) == {4}
     sent = np.sort(columns.sent_ns[1:])  # without the cold one
-    # The step of 3 came two answers after the first 2, the next 3 two answers after that.
+    # The step of 3 came two responses after the first 2, the next 3 two responses after that.
     assert sent[2] - sent[1] >= 20 * MS
     assert sent[5] - sent[4] >= 20 * MS
     assert max(sent[1] - sent[0], sent[4] - sent[2], sent[7] - sent[5]) < 20 * MS
@@ -164,7 +164,7 @@ async def test_periodic_concurrency(triton: EmbeddedTriton) -> None:
     assert (end.reason, end.sent) == (Reason.NONE, 9)
 
 
-def test_answers_are_read() -> None:
+def test_responses_are_read() -> None:
     from tritonclient.grpc import service_pb2
 
     def message(*, error: str = "", outputs: int = 0, final: bool | None = None) -> bytes:

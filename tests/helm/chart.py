@@ -47,7 +47,7 @@ def _render(values: str) -> list[Document]:
 
 
 def notes(values: Document) -> str:
-    """What is told after an installation."""
+    """What is reported after an installation."""
     return _chart().render(values, name="rel", namespace="canary")["triton-canary/templates/NOTES.txt"]
 
 

@@ -1,4 +1,4 @@
-"""The chart with every values file of ci/: linted, rendered, held against strict schemas, and against our own code."""
+"""The chart with every values file of ci/: linted, rendered, compared with strict schemas, and against our own code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MORE = {
     "tls": ["ServiceMonitor"],
 }
 OF_OTHERS = {"configsecret", "persistence"}
-"""Here the configuration is somebody else's object."""
+"""Here the configuration is other clients' object."""
 FULLNAME = "rel-triton-canary"
 
 
@@ -52,7 +52,7 @@ FULLNAME = "rel-triton-canary"
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_helm_finds_nothing_to_say(name: str, version: str) -> None:
+def test_helm_finds_nothing(name: str, version: str) -> None:
     report = lint(CHART, values_of(name), strict=True, kube_version=f"v{version}.0")
     assert report["errors"] == []
     # An icon is recommended, by its address; we have none to name.
@@ -245,7 +245,7 @@ def test_what_pods_are_selected_by_is_the_charts(place: str, key: str) -> None:
         render(labels)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     with pytest.raises(HelmError) as caught:
         render({"webConfig": {"tls": True}, "commonLabels": {"app.kubernetes.io/name": "x"}})
     assert "webConfig.tls needs" in str(caught.value)

@@ -37,7 +37,7 @@ def test_without_changes_the_rules_are_those_of_the_folder() -> None:
     assert rules_of(PLAIN) == yaml.safe_load(RULES.read_text())
 
 
-def test_promtool_finds_nothing_to_say(tmp_path: Path) -> None:
+def test_promtool_finds_nothing(tmp_path: Path) -> None:
     tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", written(tmp_path, rules_of(PLAIN)))
 
 

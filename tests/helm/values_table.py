@@ -1,5 +1,5 @@
 """The table of values in the chart's README, from the comments of values.yaml. `python -m tests.helm.values_table`
-writes it anew."""
+writes it again."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _plain(node: yaml.Node) -> object:
 
 
 def _comment(lines: list[str], line: int) -> str:
-    """What stands in the comment just before this line, if it begins with `# --`."""
+    """What is in the comment just before this line, if it begins with `# --`."""
     first = line
     while first and lines[first - 1].lstrip().startswith("#"):
         first -= 1

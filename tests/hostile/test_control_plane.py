@@ -1,5 +1,5 @@
 """The hostile server against the control plane of every kind, by HTTP and gRPC: whatever it does, there are facts
-within their bounds or one short reason, soon, in little memory, and never a fault of ours."""
+within their bounds or one short reason, soon, in little memory, and never an error of ours."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tests.builders import make_target
 from tests.hostile.server import HostileServer, Response
 
 LAG_SECONDS = 0.5
-"""A loop that parses 8 MiB of JSON into messages stands still for longer than that."""
+"""A loop that parses 8 MiB of JSON into messages is stuck for longer than that."""
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def test_a_question_waits_for_no_sweep() -> None:
     await pool.close()
 
 
-async def test_a_worker_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_does_not_respond_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def stuck(_worker: LocalWorker, _target: object) -> tuple[str, ...]:
         await asyncio.sleep(60)
         raise AssertionError

@@ -63,7 +63,7 @@ def open_loop() -> Probe:
 
 
 def language_model() -> Probe:
-    """Of which everything is known that tokens tell."""
+    """Of which everything is known that tokens report."""
     return make_probe(
         name="chat",
         target=make_target(
@@ -114,7 +114,7 @@ SERVER_SIDE: dict[str, Any] = {
     ),
     "energy_per_inference_joules": 0.125,
 }
-"""A level with all that a server can tell."""
+"""A level with all that a server can report."""
 
 
 def regressed(level: LoadLevel) -> LevelVerdict:

@@ -94,7 +94,7 @@ async def test_the_scenario_has_every_family(make_page: MakePage) -> None:
         assert text.count(f"# TYPE {family.name}{'_total' if family.kind == 'counter' else ''} {family.kind}\n") == 1
 
 
-async def test_both_formats_tell_the_same(make_page: MakePage) -> None:
+async def test_both_formats_report_the_same(make_page: MakePage) -> None:
     page = make_page(make_scenario())
     text, openmetrics = await text_of(page), await text_of(page, OPENMETRICS)
     assert stable_samples(text) == stable_samples(openmetrics)
@@ -104,7 +104,7 @@ async def test_both_formats_tell_the_same(make_page: MakePage) -> None:
     assert "NaN" not in text
 
 
-async def test_promtool_has_nothing_to_say(make_page: MakePage) -> None:
+async def test_promtool_has_no_findings(make_page: MakePage) -> None:
     need("promtool")
     body = (await make_page(make_scenario()).render(None, None, ())).body
     command = ["promtool", "check", "metrics"]
@@ -120,7 +120,7 @@ async def test_hostile_labels_come_back_as_they_were(make_page: MakePage) -> Non
         assert samples["triton_canary_interval_seconds", frozenset(wanted.items())] == 60.0
 
 
-async def test_no_secret_of_a_url_is_told(make_page: MakePage) -> None:
+async def test_no_secret_of_a_url_is_reported(make_page: MakePage) -> None:
     text = await text_of(make_page(make_scenario()))
     assert "secret" not in text
     assert 'metrics_instance="triton.example:8002"' in text
@@ -290,7 +290,7 @@ async def test_past_the_limit_the_level_results_of_the_last_probes_are_left_out(
     text = await text_of(page)
     assert dropped(text) == {"a": 0, "b": 0, "c": 1}
     assert levels_of(text) == set()
-    for limit in range(round(empty), round(full) + 200):  # where the states of all have room, and no level has
+    for limit in range(round(empty), round(full) + 200):  # where the states of all have capacity, and no level has
         tight = dropped(await text_of(make_page(board, max_series=limit)))
         if len(tight) == 3:
             break
@@ -320,7 +320,7 @@ async def test_the_limit_is_of_the_whole_page(make_page: MakePage) -> None:
     assert 0 < len(up) < 100
 
 
-async def test_long_lines_take_the_room_of_several(make_page: MakePage) -> None:
+async def test_long_lines_count_as_several(make_page: MakePage) -> None:
     probes = [
         make_probe(name=f"p{number}", model="m" * 10_000, histogram=False, levels=(concurrency(1),))
         for number in range(20)
@@ -383,7 +383,7 @@ async def test_a_failing_collector_costs_its_own_metrics_and_is_counted(
 
 
 @pytest.mark.parametrize("bad", [make_probe(name="bad \ud800"), make_probe(name="bad", levels=None)])
-async def test_a_probe_that_cannot_be_told_costs_its_own_samples(
+async def test_a_probe_that_cannot_be_rendered_costs_its_own_samples(
     bad: Probe, make_page: MakePage, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = make_probe(name="good")

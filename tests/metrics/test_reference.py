@@ -1,4 +1,4 @@
-"""docs/metrics.md is what the code says, and what the page has."""
+"""docs/metrics.md is what the code states, and what the page has."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_the_daemons_own_families_are_those_on_the_golden_page_in_its_order() ->
             assert set(sample.labels) == labels.get(metric.name, set(sample.labels)), sample.name
 
 
-def test_every_help_of_a_result_says_when_it_is_absent() -> None:
+def test_every_help_of_a_result_states_when_it_is_absent() -> None:
     results = PAGE_ORDER[PAGE_ORDER.index(LEVEL_VALUE) : PAGE_ORDER.index(REQUESTS)]
     assert [family.name for family in results if "absent" not in family.help.lower()] == []

@@ -47,7 +47,7 @@ SLO = Slo("fast", 16 * MS, 99.0, ("1", "4"))
     [
         pytest.param({}, 1.0, id="exactly at the threshold"),
         pytest.param({"latency": make_summary(4.001)}, 0.0, id="above it"),
-        pytest.param({"outcomes": {Outcome.OK: 990, Outcome.TIMEOUT: 10}}, 1.0, id="errors use up the room"),
+        pytest.param({"outcomes": {Outcome.OK: 990, Outcome.TIMEOUT: 10}}, 1.0, id="errors use up the capacity"),
         pytest.param({"outcomes": {Outcome.OK: 989, Outcome.TIMEOUT: 11}}, 0.0, id="errors go beyond it"),
         pytest.param({"outcomes": {Outcome.OK: 990, Outcome.CANCELLED: 900}}, 1.0, id="cancelled do not count"),
         pytest.param({"latency": None, "outcomes": {Outcome.TIMEOUT: 5}}, 0.0, id="no ok requests"),

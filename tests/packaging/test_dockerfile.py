@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as can be told without building it; tests/e2e/test_image.py builds it."""
+"""The Dockerfile, as far as can be reported without building it; tests/e2e/test_image.py builds it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def last_stage() -> dict[str, list[str]]:
     return found
 
 
-def test_hadolint_finds_nothing_to_say() -> None:
+def test_hadolint_finds_nothing() -> None:
     program = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([program, "--failure-threshold", "style", DOCKERFILE], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -56,7 +56,7 @@ def test_what_it_calls_is_there() -> None:
     assert parser.parse_args(json.loads(health)[1:]).url == "http://127.0.0.1:9787"
 
 
-def test_it_listens_where_it_says() -> None:
+def test_it_listens_on_its_documented_port() -> None:
     given = last_stage()
     variables = dict(pair.split("=", 1) for pair in given["ENV"][0].split())
     overlay = read_environment(variables, {"web"}, [])

@@ -79,7 +79,7 @@ def test_nothing_is_installed_in_whatever_version_there_is() -> None:
         assert re.search(r"-c constraints\.txt|--require-hashes|--no-index", line), (name, line)
 
 
-def test_the_base_of_the_image_can_be_told_by_its_digest() -> None:
+def test_the_base_of_the_image_can_be_reported_by_its_digest() -> None:
     text = (ROOT / "Dockerfile").read_text()
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert bases == ["${BASE}${BASE_DIGEST:+@${BASE_DIGEST}}"] * 2

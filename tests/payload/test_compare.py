@@ -1,4 +1,4 @@
-"""Are answers as expected: tables of tensors, and numpy's own idea of closeness as the oracle."""
+"""Are responses as expected: tables of tensors, and numpy's own idea of closeness as the oracle."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_differences(wanted: Any, got: Any, rules: Validation, problem: str) -> 
 def test_what_is_missing_or_of_another_shape_and_the_first_of_several() -> None:
     wanted = {"A": f32(1), "B": f32(1, 2), "C": f32(1)}
     assert compare(wanted, {"B": f32(1), "C": f32(2)}, EXACT).difference == (
-        "tensor 'A': expected, and not in the answer"
+        "tensor 'A': expected, and not in the response"
     )
     assert compare(wanted, {"A": f32(1), "B": f32(1), "C": f32(2)}, REFERENCE).difference == (
         "tensor 'B': expected shape [2], got [1]"

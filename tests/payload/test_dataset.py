@@ -53,7 +53,7 @@ def test_all_steps_are_sent_equally_often_and_in_turn(steps: int, batch_size: in
     assert len(set(Counter(flat).values())) == 1
 
 
-def test_so_many_copies_as_the_memory_has_no_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_copies_as_the_memory_has_no_capacity_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """65 steps of 10 numbers, and an expected one: with a batch of 32 each stands in 32 of 65 requests."""
     steps = [
         Step({"X": np.zeros(10, np.float32)}, ({"Y": np.zeros(1, np.int32)},), f"step {number}") for number in range(65)
@@ -114,7 +114,7 @@ def test_a_shape_tensor_is_sent_once() -> None:
             Step({}, place="b"),
             "step 0 and b: expected the same inputs in one batch, found 'X' and none",
         ),
-        (step(0, Y=1), step(1), "step 0 and step 1: expected the same number of answers in one batch"),
+        (step(0, Y=1), step(1), "step 0 and step 1: expected the same number of responses in one batch"),
         (
             step(0, Y=1),
             step(1, Z=1),

@@ -179,7 +179,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("model", "options", "text"), FAULTS.values(), ids=FAULTS)
-def test_faults(model: ModelFacts, options: InputOptions, text: str) -> None:
+def test_errors(model: ModelFacts, options: InputOptions, text: str) -> None:
     with pytest.raises(InputError) as caught:
         make_steps(model, options)
     assert str(caught.value) == text

@@ -1,4 +1,4 @@
-"""Input files: every form gives the values that it says, streams and steps stay in their order, and any JSON at all
+"""Input files: every form gives the values that it reports, streams and steps stay in their order, and any JSON at all
 gives data or a clear error."""
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def test_a_byte_order_mark_does_no_harm_and_lines_are_counted_after_it(tmp_path:
         read(tmp_path, X, mark + b'{"data":\n  ]}')
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'{"data": [{"X": [1]}]}' + b" " * (2 << 20))
     reported: list[tuple[Path, int, int]] = []
@@ -206,7 +206,7 @@ def test_a_directory(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_expected_in_a_shape_that_only_json_can_say(tmp_path: Path) -> None:
+def test_what_is_expected_in_a_shape_that_only_json_can_state(tmp_path: Path) -> None:
     """There is no option for an output's shape, so none is named."""
     model = facts(TensorSpec("X", "FP32", (1,)), outputs=(TensorSpec("S", "INT8", (-1, -1)),))
     (tmp_path / "X").write_bytes(struct.pack("<f", 1.5))
@@ -221,7 +221,7 @@ def test_what_is_expected_in_a_shape_that_only_json_can_say(tmp_path: Path) -> N
     ("names", "problem"),
     [
         (["empty"], "{0}/empty: has 0 files; from 1 to 1000 are allowed"),
-        (["empty", "a.json"], "{0}/empty: a directory stands alone; give one directory, or JSON files"),
+        (["empty", "a.json"], "{0}/empty: a directory excludes other paths; give one directory, or JSON files"),
         (["pipe"], "{0}/pipe: is no file"),
         (["none.json"], "{0}/none.json: cannot be read: No such file or directory"),
     ],
@@ -277,13 +277,13 @@ MODEL = facts(
 def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, root: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(root))
-    faults: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     try:
         dataset = make_dataset(MODEL, InputOptions(source="files", paths=(str(path),)))
     except InputError as error:
-        dataset, faults = Dataset(()), error.faults
-    assert bool(dataset.steps) != bool(faults)
-    assert all(problem.startswith(f"{path}") and len(problem) < 1000 for problem in faults)
+        dataset, problems = Dataset(()), error.problems
+    assert bool(dataset.steps) != bool(problems)
+    assert all(problem.startswith(f"{path}") and len(problem) < 1000 for problem in problems)
     for step in dataset.steps:
         assert step.inputs["X"].dtype == np.float16
         assert all(response["S"].shape[1] == 2 for response in step.expected if response)
@@ -294,8 +294,8 @@ def test_any_json_gives_data_or_a_clear_error(tmp_path_factory: pytest.TempPathF
 def test_any_bytes_give_data_or_a_clear_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any-bytes.json"
     path.write_bytes(content)
-    faults = InputErrors()
-    assert (read_json_file(path, faults) is None) == (len(faults) > 0)
+    problems = InputErrors()
+    assert (read_json_file(path, problems) is None) == (len(problems) > 0)
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=30))

@@ -1,5 +1,5 @@
-"""Input data against a real Triton: what its models got is what the files say, for each datatype, by HTTP and gRPC; and
-wrong answers are seen."""
+"""Input data against a real Triton: what its models got is what the files state, for each datatype, by HTTP and gRPC;
+and wrong responses are seen."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_a_reference_model(worker: LocalWorker, triton: EmbeddedTriton, sc
     assert "nope" in str(caught.value)
 
 
-async def test_bad_data_fails_the_sweep_with_its_faults(
+async def test_bad_data_fails_the_sweep_with_its_errors(
     worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path
 ) -> None:
     options = write(tmp_path / "a.json", [{"X": [1.5]}, {}, *[{"x": [1]}] * 10])
@@ -211,7 +211,7 @@ async def test_bad_data_fails_the_sweep_with_its_faults(
             "and 17 more",
         ]
     )
-    # For whoever sits before it: as many as check-config would tell.
-    assert len(caught.value.faults) == 21
-    assert str(caught.value).split("; ")[:5] == list(caught.value.faults[:5])
-    assert caught.value.faults[-2:] == (f"{place} 10: expected a tensor for input 'X', found none", "and 2 more")
+    # For whoever sits before it: as many as check-config would report.
+    assert len(caught.value.problems) == 21
+    assert str(caught.value).split("; ")[:5] == list(caught.value.problems[:5])
+    assert caught.value.problems[-2:] == (f"{place} 10: expected a tensor for input 'X', found none", "and 2 more")

@@ -90,7 +90,7 @@ def test_somebody_looks_for_orphans_while_a_region_is_made(monkeypatch: pytest.M
     region.close()
 
 
-def test_no_room(names: list[str]) -> None:
+def test_no_capacity(names: list[str]) -> None:
     with pytest.raises(InputError, match=r"^input\.shared_memory: 1125899906842624 bytes in /dev/shm: No space left"):
         SystemRegion(2**50)
     assert len(names) == 1

@@ -1,4 +1,4 @@
-"""Files of gaps and moments: what they give, and how their faults are told."""
+"""Files of gaps and moments: what they give, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_entries(tmp_path: Path, read: Read, content: str, entries_ns: tuple[int
         (read_schedule, "0.1234567\n", ":1: found '0.1234567': must be milliseconds"),
     ],
 )
-def test_faults(tmp_path: Path, read: Read, content: str | bytes, message: str) -> None:
+def test_errors(tmp_path: Path, read: Read, content: str | bytes, message: str) -> None:
     path = write(tmp_path, content)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         read(path)
@@ -95,7 +95,7 @@ def test_the_moments_of_steps(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_faults_of_steps(tmp_path: Path, content: str, message: str) -> None:
+def test_errors_of_steps(tmp_path: Path, content: str, message: str) -> None:
     path = write_steps(tmp_path, content)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         read_schedule(path)

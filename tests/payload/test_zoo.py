@@ -1,4 +1,4 @@
-"""The zoo: one file, or folder, a fault, named by it, with the exact message beside it."""
+"""The zoo: one file, or folder, an error, named by it, with the exact message beside it."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def paths_of(animal: Path) -> tuple[str, ...]:
     return tuple(files) or (str(animal),)
 
 
-def faults_of(animal: Path) -> list[str]:
+def problems_of(animal: Path) -> list[str]:
     with pytest.raises(InputError) as caught:
         make_dataset(FACTS, InputOptions(source="files", paths=paths_of(animal)))
     error = caught.value
-    faults = [*error.faults, *([f"and {error.more} more"] if error.more else [])]
-    return [problem.replace(f"{ZOO}/", "") for problem in faults]
+    problems = [*error.problems, *([f"and {error.more} more"] if error.more else [])]
+    return [problem.replace(f"{ZOO}/", "") for problem in problems]
 
 
 @pytest.mark.parametrize("animal", ANIMALS, ids=lambda path: path.name)
-def test_every_fault_is_told_in_full(animal: Path) -> None:
-    assert faults_of(animal) == (ZOO / f"{animal.stem}.txt").read_text().splitlines()
+def test_every_error_is_reported_in_full(animal: Path) -> None:
+    assert problems_of(animal) == (ZOO / f"{animal.stem}.txt").read_text().splitlines()
 
 
 def test_each_has_its_message_and_each_message_its_file() -> None:
@@ -63,4 +63,4 @@ def test_each_has_its_message_and_each_message_its_file() -> None:
 def test_what_needs_no_model_is_found_without_one(name: str) -> None:
     with pytest.raises(InputError) as caught:
         check_files(paths_of(ZOO / name))
-    assert [problem.replace(f"{ZOO}/", "") for problem in caught.value.faults] == faults_of(ZOO / name)
+    assert [problem.replace(f"{ZOO}/", "") for problem in caught.value.problems] == problems_of(ZOO / name)

@@ -28,7 +28,7 @@ def result_of(
     version: str = "1",
     **changes: Any,
 ) -> SweepResult:
-    """A sweep of one window in which every request took as long as said; a reason that no window can have leaves it
+    """A sweep of one window in which every request took as long as reported; a reason that no window can have leaves it
     out."""
     value = round(latency_ms * MS)
     percentiles = tuple(PercentileValue(p, value, None, None) for p in probe.measurement.percentiles)
@@ -67,7 +67,7 @@ def result_of(
         probe=probe,
         status=SweepStatus.OK if measured else SweepStatus.FAILED,
         reason=reason,
-        reason_text="" if measured else "as the script says",
+        reason_text="" if measured else "as the script states",
         started_unix_s=0.0,
         duration_ns=2 * NS,
         facts=replace(make_facts(), version=version) if version else None,
@@ -91,7 +91,7 @@ class Script:
 
 
 def coins(bits: Iterable[int]) -> Callable[[int], int]:
-    """One-bit coins that fall as said, again and again; other random numbers count up."""
+    """One-bit coins that fall as reported, again and again; other random numbers count up."""
     falls, numbers = itertools.cycle(bits), itertools.count(1)
     return lambda count: next(falls) if count == 1 else next(numbers)
 

@@ -78,7 +78,7 @@ async def test_the_coin_decides_the_order_and_both_halves_get_one_seed_and_the_s
         assert options.percentiles == (50.0, 99.0)
 
 
-async def test_it_goes_on_until_the_most_pairs_and_what_is_not_worse_passes() -> None:
+async def test_it_continues_until_the_most_pairs_and_what_is_not_worse_passes() -> None:
     """Sixty pairs at exactly 10 % less, with noise: better by more than a tenth, or not, is never known."""
     script = Script(times(1 / 1.1, 0.03))
     found = await gate(script, margins=(Margin("p99", 0.1),), max_pairs=25)
@@ -166,7 +166,7 @@ async def test_a_side_that_cannot_be_measured_is_left_alone(side: str, reason: R
     found = await gate(script)
     assert (found.verdict, found.passed, found.pairs) == (UNDECIDED, False, 0)
     name = "stable" if side == "old" else "candidate"
-    assert found.text == f"ended early: the {name} side cannot be measured: {reason}: as the script says"
+    assert found.text == f"ended early: the {name} side cannot be measured: {reason}: as the script states"
     assert sum(probe.name == side for probe in script.asked) == MOST_FAILURES
 
 

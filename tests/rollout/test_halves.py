@@ -45,7 +45,7 @@ def test_the_candidate_gets_the_load_of_the_stable_side() -> None:
 def test_refused(stable: object, candidate: object, level: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         same_load(stable, candidate, level=level)  # type: ignore[arg-type]
-    assert caught.value.faults == [problem]
+    assert caught.value.problems == [problem]
 
 
 def test_outputs_are_compared_where_one_server_has_both() -> None:

@@ -59,8 +59,8 @@ def test_the_least_and_all() -> None:
 def test_all_that_is_wrong(document: Any, problems: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         read_request(document)
-    assert len(caught.value.faults) == len(problems)
-    for found, expected in zip(caught.value.faults, problems, strict=True):
+    assert len(caught.value.problems) == len(problems)
+    for found, expected in zip(caught.value.problems, problems, strict=True):
         assert found.startswith(expected)
 
 

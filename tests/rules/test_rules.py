@@ -44,7 +44,7 @@ def tool(name: str, *arguments: str) -> None:
 # --- form ------------------------------------------------------------------------------------------------------------
 
 
-def test_promtool_finds_nothing_to_say() -> None:
+def test_promtool_finds_nothing() -> None:
     tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES))
 
 
@@ -64,7 +64,7 @@ def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
     from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
     file = f"docs/runbooks/{alert['alert']}.md"
-    # Where no daemon is named, or none answers, it is the file in the repository.
+    # Where no daemon is named, or none responses, it is the file in the repository.
     expected = file if alert["alert"] in WITHOUT_INSTANCE else from_daemon
     assert annotations["runbook_url"] == expected
     page = (ROOT / file).read_text()
@@ -79,7 +79,7 @@ def test_every_page_has_its_alert() -> None:
     assert {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} - {"index"} == set(NAMES)
 
 
-def test_joins_say_on_what() -> None:
+def test_joins_state_on_what() -> None:
     """`ignoring`, and a bare operator between two vectors, join nothing once a rule lost job or instance."""
     for file in FILES:
         for group in yaml.safe_load(file.read_text())["groups"]:
@@ -161,7 +161,7 @@ def withheld(values: str, reason: str = "few_requests") -> dict[str, str]:
 CASES = [
     Case("ExporterDown", series("up", f"0{FOREVER}", UP), 1),
     Case("ExporterDown", series("up", f"1{FOREVER}", UP), 0),
-    Case("ExporterDown", series("up", f"0{FOREVER}", 'job="node",instance="i"'), 0, id="somebody else"),
+    Case("ExporterDown", series("up", f"0{FOREVER}", 'job="node",instance="i"'), 0, id="another client"),
     Case("ExporterDown", series("up", f"1x50 0{FOREVER}", UP), 1, id="for ten minutes"),
     Case("ExporterDown", series("up", f"1x56 0{FOREVER}", UP), 0, id="for three minutes"),
     Case("Absent", series("up", f"0{FOREVER}", UP), 1),
@@ -315,7 +315,7 @@ BEGINNING = {
 
 @pytest.mark.parametrize("signal", BEGINNING)
 def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
-    """Before and after in units, the probe's own K of M, and the component at fault."""
+    """Before and after in units, the probe's own K of M, and the component wrong."""
     labels = dict(re.findall(r'(\w+)="([^"]*)"', L)) | {"signal": signal, "tier": "page", "severity": "critical"}
     figures, beginning = BEGINNING[signal]
     of = f'{L},signal="{signal}"'

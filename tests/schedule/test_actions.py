@@ -28,7 +28,7 @@ from tests.builders import make_probe, make_target
 from tests.schedule.fakes import FakeClocks
 
 BEARER = {"Authorization": "Bearer open sesame"}
-A, B = (make_probe(name=name, target=make_target(name=f"door-of-{name}", group="g")) for name in ("a", "b"))
+A, B = (make_probe(name=name, target=make_target(name=f"endpoint-of-{name}", group="g")) for name in ("a", "b"))
 REPLICA = make_probe(name="asr/10.0.0.1:8001", target=make_target(name="fleet/10.0.0.1:8001", group="10.0.0.1"))
 
 
@@ -92,7 +92,7 @@ async def test_sweep_now_takes_its_turn(stage: Stage) -> None:
 async def test_sweep_now_keeps_the_budget(stage: Stage) -> None:
     stage.ledger.sweep_ended(SweepResult("id", A, SweepStatus.OK, Reason.NONE, "", 0.0, NS, sent=1000))
     for name in "ab":
-        assert await stage.post(f"{name}/sweep-now") == (429, "the budget of group 'g' has no room for a sweep now")
+        assert await stage.post(f"{name}/sweep-now") == (429, "the budget of group 'g' does not allow a sweep now")
     assert (stage.running, stage.skipped) == ({}, [])
     stage.scheduler.due(A)
     assert stage.skipped == [("a", SkipReason.BUDGET)]
@@ -101,7 +101,7 @@ async def test_sweep_now_keeps_the_budget(stage: Stage) -> None:
 
 
 async def test_a_pause_holds_until_it_is_resumed(stage: Stage, tmp_path: Path) -> None:
-    assert await stage.post("a/pause") == (200, "paused; a sweep that runs goes on")
+    assert await stage.post("a/pause") == (200, "paused; a running sweep continues")
     assert await stage.post("a/sweep-now") == (409, "the probe is paused by hand")
     stage.scheduler.due(A)
     assert stage.skipped == [("a", SkipReason.PAUSED)]
@@ -143,7 +143,7 @@ async def test_everything_is_stopped_now_and_after_a_restart(stage: Stage, tmp_p
 
 @pytest.mark.parametrize(
     ("target", "stopped"),
-    [("door-of-a", [A]), ("fleet", [REPLICA]), ("fleet/10.0.0.1:8001", [REPLICA])],
+    [("endpoint-of-a", [A]), ("fleet", [REPLICA]), ("fleet/10.0.0.1:8001", [REPLICA])],
 )
 async def test_a_target_is_stopped_and_no_other(stage: Stage, target: str, stopped: list[Probe]) -> None:
     stage.scheduler.due(A)
@@ -169,7 +169,7 @@ async def test_a_sweep_on_demand_is_stopped_too(stage: Stage) -> None:
     started = stage.scheduler.run_extra(A, work)
     assert isinstance(started, asyncio.Task)
     await asyncio.sleep(0)
-    await stage.client.post("/api/pause", params={"target": "door-of-a"}, headers=BEARER)
+    await stage.client.post("/api/pause", params={"target": "endpoint-of-a"}, headers=BEARER)
     await asyncio.wait({started}, timeout=1)
     assert started.cancelled()
     assert stage.scheduler.run_extra(A, work) is SkipReason.PAUSED
@@ -179,9 +179,9 @@ async def test_a_sweep_on_demand_is_stopped_too(stage: Stage) -> None:
     ("path", "status"),
     [
         ("pause?target=nothing", 404),
-        ("pause?targte=door-of-a", 400),
+        ("pause?targte=endpoint-of-a", 400),
         ("resume", 409),
-        ("resume?target=door-of-a", 409),
+        ("resume?target=endpoint-of-a", 409),
     ],
 )
 async def test_what_stops_nothing(stage: Stage, path: str, status: int) -> None:
@@ -233,13 +233,13 @@ def replica(number: int) -> Probe:
 
 async def test_a_pattern_is_paused_with_all_that_will_be_found_of_it(stage: Stage, tmp_path: Path) -> None:
     stage.probes = [A, replica(1), replica(2)]
-    text = "paused, with all that is found of it, now 2; a sweep that runs goes on"
+    text = "paused, with all that is found of it, now 2; a running sweep continues"
     assert await stage.post("asr/pause") == (200, text)
     stage.probes = [A, replica(3)]  # all others are gone; this one has come
     gate = Gate(Pauses(tmp_path / "pauses.json"), stage.calendar, stage.ledger)  # as after a restart
     assert [gate.pause(probe) for probe in (A, replica(3))] == ["", "paused by hand, with all of asr"]
     assert await stage.post("asr/10.0.0.3:8001/sweep-now") == (409, "the probe is paused by hand, with all of asr")
-    text = "resumed, and paused by hand, with all of asr"  # one of them alone can't be resumed, and that is said
+    text = "resumed, and paused by hand, with all of asr"  # one of them alone can't be resumed, and that is reported
     assert await stage.post("asr/10.0.0.3:8001/resume") == (200, text)
     await stage.post("asr/10.0.0.3:8001/pause")
     text = "resumed, with all that is found of it, now 1; it runs from its next slot on"
@@ -249,7 +249,7 @@ async def test_a_pattern_is_paused_with_all_that_will_be_found_of_it(stage: Stag
 
 async def test_a_pattern_of_which_nothing_is_found_yet(stage: Stage) -> None:
     stage.probes = [A]
-    text = "paused, with all that is found of it, now 0; a sweep that runs goes on"
+    text = "paused, with all that is found of it, now 0; a running sweep continues"
     assert await stage.post("asr/pause") == (200, text)
     assert stage.gate.pause(replica(1)) == "paused by hand, with all of asr"
     assert stage.gate.pause(A) == ""
@@ -301,10 +301,10 @@ async def test_the_audit_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> 
     await stage.post("a/pause")
     await stage.post("a/sweep-now")
     await stage.post("nobody/pause")
-    whose = {"target": "door-of-a", "probe": "a", "by": "127.0.0.1"}
+    whose = {"target": "endpoint-of-a", "probe": "a", "by": "127.0.0.1"}
     nobody = {"target": "", "probe": "nobody", "by": "127.0.0.1"}
     assert reported(caplog) == [
-        ("probe action", {"action": "pause", **whose, "done": "paused; a sweep that runs goes on"}),
+        ("probe action", {"action": "pause", **whose, "done": "paused; a running sweep continues"}),
         ("probe action refused", {"action": "sweep-now", **whose, "error": "the probe is paused by hand"}),
         ("probe action refused", {"action": "pause", **nobody, "error": "there is no probe 'nobody'"}),
     ]

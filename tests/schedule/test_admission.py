@@ -18,7 +18,7 @@ INTERVAL_NS = 60 * NS
 
 
 def a_probe(name: str, group: str = "", interval_ns: int = INTERVAL_NS, jitter_ns: int = 0) -> Probe:
-    target = make_target(name=f"door-of-{name}", group=group or name)
+    target = make_target(name=f"endpoint-of-{name}", group=group or name)
     return make_probe(name=name, target=target, schedule=Schedule(interval_ns=interval_ns, jitter_ns=jitter_ns))
 
 
@@ -120,7 +120,7 @@ def test_an_offer_reports_waits_that_have_ended() -> None:
     assert admission.state(B1) is ProbeState.WAITING
 
 
-def test_who_is_refused_when_its_turn_comes_makes_room_for_the_next() -> None:
+def test_who_is_refused_when_its_turn_comes_makes_space_for_the_next() -> None:
     refused: dict[str, SkipReason] = {"a1": SkipReason.BUDGET}
     admission = Admission(4, lambda probe: refused.get(probe.name))
     assert admission.offer(A1, 0) == [Skip(A1, SkipReason.BUDGET)]
@@ -135,7 +135,7 @@ def test_who_is_refused_when_its_turn_comes_makes_room_for_the_next() -> None:
     assert admission.next_expiry_ns() is None
 
 
-def test_who_is_refused_while_it_waits_is_skipped_when_that_is_told_and_a_run_goes_on() -> None:
+def test_who_is_refused_while_it_waits_is_skipped_when_that_is_reported_and_a_run_continues() -> None:
     paused: set[Probe] = set()
     admission = Admission(1, lambda probe: SkipReason.PAUSED if probe in paused else None)
     admission.offer(A1, 0)

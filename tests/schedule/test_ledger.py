@@ -29,7 +29,7 @@ class Clock:
 
 
 def a_probe(name: str = "a", group: str = "g", interval_ns: int = MINUTE_NS) -> Probe:
-    target = make_target(name=f"door-of-{name}", group=group)
+    target = make_target(name=f"endpoint-of-{name}", group=group)
     options = MeasurementOptions(window_ns=NS)
     return make_probe(name=name, target=target, schedule=Schedule(interval_ns=interval_ns), measurement=options)
 

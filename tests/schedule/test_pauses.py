@@ -8,7 +8,7 @@ import pytest
 from exporter.core.errors import ConfigError
 from exporter.schedule.pauses import EVERYTHING, Pauses, whole_target
 
-KEY, OTHER = ("door", "a"), ("door", "b/10.0.0.1:8001")
+KEY, OTHER = ("endpoint", "a"), ("endpoint", "b/10.0.0.1:8001")
 
 
 def test_they_are_kept_over_a_restart(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_they_are_kept_over_a_restart(tmp_path: Path) -> None:
     assert KEY not in pauses
     pauses.add(KEY)
     pauses.add(OTHER)
-    pauses.discard_all([("door", "never paused")])
+    pauses.discard_all([("endpoint", "never paused")])
     assert sorted(Pauses(path)) == [KEY, OTHER]
     pauses.discard_all([KEY])
     again = Pauses(path)
@@ -37,7 +37,7 @@ def test_a_release_that_knows_no_scopes_does_not_read_half_of_them(tmp_path: Pat
     pauses = Pauses(tmp_path / "pauses.json")
     pauses.add(KEY)
     assert json.loads((tmp_path / "pauses.json").read_text())["version"] == 1
-    for key in (EVERYTHING, whole_target("door")):
+    for key in (EVERYTHING, whole_target("endpoint")):
         pauses.add(key)
         assert json.loads((tmp_path / "pauses.json").read_text())["version"] == 2
         assert sorted(Pauses(tmp_path / "pauses.json")) == sorted([KEY, key])

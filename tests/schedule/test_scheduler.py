@@ -17,7 +17,7 @@ from tests.schedule.fakes import FakeClocks
 
 
 def a_probe(name: str, group: str = "", interval_ns: int = 3600 * NS) -> Probe:
-    target = make_target(name=f"door-of-{name}", group=group or name)
+    target = make_target(name=f"endpoint-of-{name}", group=group or name)
     return make_probe(name=name, target=target, schedule=Schedule(interval_ns=interval_ns))
 
 
@@ -109,11 +109,11 @@ async def test_a_wait_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await scheduler.drain(1)
 
 
-async def test_a_sweep_that_raises_is_logged_and_makes_room(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_sweep_that_raises_is_logged_and_makes_space(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     await stage.due(A1, A2)
     with caplog.at_level(logging.ERROR, "exporter.schedule"):
         await stage.end(A1, RuntimeError("a bug"))
-    assert "the sweep of door-of-a1/a1 raised, which is a bug" in caplog.text
+    assert "the sweep of endpoint-of-a1/a1 raised, which is a bug" in caplog.text
     assert "RuntimeError: a bug" in caplog.text
     assert stage.states(A1, A2) == ["idle", "running"]
 
@@ -182,7 +182,7 @@ async def test_draining_leaves_behind_what_does_not_end(caplog: pytest.LogCaptur
     scheduler.due(A1)
     await asyncio.sleep(0)
     assert not await scheduler.drain(0.001)
-    assert "sweep door-of-a1/a1 did not end within 0.001 s of its cancellation" in caplog.text
+    assert "sweep endpoint-of-a1/a1 did not end within 0.001 s of its cancellation" in caplog.text
     release.set()
     assert await scheduler.drain(1)
 

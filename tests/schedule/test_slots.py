@@ -128,7 +128,7 @@ def test_a_cron_expression_that_is_none_is_refused(cron: str) -> None:
         slots_of(by_cron(cron))
 
 
-def test_the_schedule_says_which_slots() -> None:
+def test_the_schedule_states_which_slots() -> None:
     assert isinstance(slots_of(by_interval(NS)), IntervalSlots)
     assert isinstance(slots_of(by_cron("0 2 * * *")), CronSlots)
 

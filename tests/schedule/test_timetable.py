@@ -169,7 +169,7 @@ async def test_a_jump_backwards_plans_from_the_new_now(desk: Desk) -> None:
     assert (desk.due, desk.missed) == ([], [])
 
 
-async def test_a_jump_gives_the_early_first_runs_anew(desk: Desk) -> None:
+async def test_a_jump_gives_the_early_first_runs_again(desk: Desk) -> None:
     probe = hourly("first")
     desk.start(probe, overdue={probe_key(probe)})
     desk.fake.jump(30 * 365 * 86_400)  # booted without a clock, which was set a moment later

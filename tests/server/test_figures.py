@@ -1,4 +1,4 @@
-"""From readings to figures: aggregation by hand, counters that began anew, energy."""
+"""From readings to figures: aggregation by hand, counters that restarted, energy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_gauges_over_the_windows() -> None:
     ("failures", "expected"),
     [
         ([""], {"failed": 0, "up": True, "error": ""}),
-        (["", "answered 500"], {"failed": 1, "up": False, "error": "answered 500"}),
+        (["", "responded 500"], {"failed": 1, "up": False, "error": "responded 500"}),
         (["gone", "late", ""], {"failed": 2, "up": True, "error": "late"}),
         (["gone"], {"failed": 1, "up": False, "error": "gone"}),
     ],
@@ -82,7 +82,7 @@ def test_counters_as_rates_between_their_own_moments() -> None:
 
 
 @pytest.mark.parametrize("values", [(100.0, 20.0, 300.0), (5.0,)])
-def test_a_counter_that_began_anew_or_stands_alone_has_no_rate(values: tuple[float, ...]) -> None:
+def test_a_counter_that_restarted_or_stands_alone_has_no_rate(values: tuple[float, ...]) -> None:
     found = server_metrics([counted(float(at), inferences=value) for at, value in enumerate(values)])
     assert found is not None
     assert found.rates == {}
@@ -126,10 +126,10 @@ SERVED = ModelStatistics("m", "1", inference_count=300)
     [
         pytest.param(energy(TRITON, a=(0, 600), b=(5, 605)), SERVED, 6.0, id="600 W by 100 inferences a second"),
         pytest.param(energy(TRITON, a=(0, 600)), None, 6.0, id="by our own 50 a second without statistics"),
-        pytest.param(energy(TRITON, a=(600, 0)), SERVED, None, id="a counter that began anew"),
-        pytest.param(energy(TRITON, a=(0, 600), b=(9, 3)), SERVED, None, id="one of two began anew"),
-        pytest.param([page(1)], SERVED, None, id="nobody tells"),
-        pytest.param(energy(TRITON, a=(0, 600))[:1], SERVED, None, id="told once"),
+        pytest.param(energy(TRITON, a=(600, 0)), SERVED, None, id="a counter that restarted"),
+        pytest.param(energy(TRITON, a=(0, 600), b=(9, 3)), SERVED, None, id="one of two restarted"),
+        pytest.param([page(1)], SERVED, None, id="nobody reports"),
+        pytest.param(energy(TRITON, a=(0, 600))[:1], SERVED, None, id="reported once"),
         pytest.param(
             energy(TRITON, a=(0, 600)) + energy(NVML, a=(0, 500), other=(0, 900)),
             SERVED,
@@ -162,7 +162,7 @@ def test_energy_of_a_counter_that_lags(joules: list[float], watts: float | None)
     assert energy_per_inference_joules(readings, None, 0, 1.0) == watts
 
 
-def test_energy_that_was_not_told_anew_is_not_0() -> None:
+def test_energy_that_was_not_reported_again_is_not_0() -> None:
     readings = [page(at, (GpuReading("a", TRITON, energy_joules=700.0),)) for at in range(4)]
     assert gpu_figures(readings) == (GpuFigures("a", TRITON),)
 

@@ -1,4 +1,4 @@
-"""NVML at its C boundary: the real pynvml on a small shared object that answers as the driver does."""
+"""NVML at its C boundary: the real pynvml on a small shared object that responds as the driver does."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _with_library(monkeypatch: pytest.MonkeyPatch, path: Path) -> Iterator[None]
 
 
 @pytest.mark.usefixtures("nvml")
-def test_what_the_driver_says(library: Path) -> None:
+def test_what_the_driver_reports(library: Path) -> None:
     driver = open_nvml()
     assert driver is not None
     reading = driver.read()

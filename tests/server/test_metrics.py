@@ -212,7 +212,7 @@ async def trickled_without_length(reader: asyncio.StreamReader, writer: asyncio.
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """50 MB and more, in chunks, without saying how much."""
+    """50 MB and more, in chunks, without stating how much."""
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     line = b'nv_inference_count{model="other"} 1\n' * 1800
@@ -251,7 +251,7 @@ BOMB = gzip.compress(b"#" * (64 << 20))
     [
         pytest.param(response(GOOD), "", id="good"),
         pytest.param(response(b""), "", id="empty"),
-        pytest.param(response(GOOD, status="404 Not Found"), "answered 404", id="404"),
+        pytest.param(response(GOOD, status="404 Not Found"), "responded 404", id="404"),
         pytest.param(response(GOOD[:-9]), "is cut off: its last line has no end", id="no last line feed"),
         pytest.param(response(GOOD, length=len(GOOD) + 5), "is cut off", id="truncated"),
         pytest.param(
@@ -426,7 +426,7 @@ async def test_a_redirect_is_an_error_that_shows_where_to() -> None:
         moved = response(b"", f"Location: http://127.0.0.1:{elsewhere}/m", status="302 Found")
         async with serving(moved) as port:
             error = (await read_from(port)).error
-    assert error == f"answered 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
+    assert error == f"got 302, a redirect to http://127.0.0.1:{elsewhere}/m, which is not followed"
 
 
 async def test_nothing_of_the_environment_reaches_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

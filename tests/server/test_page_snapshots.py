@@ -46,7 +46,8 @@ request_postprocess_seconds_sum{model_name="m"} 0.002
 def statistics(
     version: str, requests: int, ms: float, *, inferences: int | None = None, **parts_ms: float
 ) -> ModelStatistics:
-    """What no page tells is not told: of failures here, of executions anywhere; of inferences TorchServe alone does."""
+    """What no page reports is not reported: of failures here, of executions anywhere; of inferences TorchServe alone
+    does."""
     time = DurationStat(requests, round(ms * NS / 1000))
     found = ModelStatistics("m", version, inferences, None, success=time, fail=None)
     stats: dict[str, Any] = {name: DurationStat(requests, round(value * NS / 1000)) for name, value in parts_ms.items()}

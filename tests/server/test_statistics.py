@@ -58,7 +58,7 @@ def test_a_model_that_is_called_by_two_names_is_one() -> None:
     ("asked", "moved", "version", "others"),
     [
         ("", {"1": 1, "2": 20}, "2", ("1",)),
-        ("", {"1": 500, "2": 20}, "2", ("1",)),  # somebody else's traffic, and more of it
+        ("", {"1": 500, "2": 20}, "2", ("1",)),  # other clients' traffic, and more of it
         ("", {"9": 500, "10": 20, "11": 0}, "10", ("9",)),
         ("", {"1": 500, "2": 0}, "1", ()),
         ("1", {"1": 1, "2": 20}, "1", ()),
@@ -105,21 +105,21 @@ FAILED = replace(UNTOLD, success=DurationStat(5, 50), fail=DurationStat(1))
         ([FAILED], replace(FAILED, success=DurationStat(6, 60), fail=DurationStat(4)), DurationStat(3)),
     ],
 )
-def test_what_is_not_told_is_no_difference(
+def test_what_is_not_reported_is_no_difference(
     before: list[ModelStatistics], after: ModelStatistics, fail: DurationStat | None
 ) -> None:
-    """But a page that tells of failures only once there is one has told of them all."""
+    """But a page that reports failures only once there is one has reported them all."""
     delta = difference([snapshot(*before), snapshot(after)], M).model
     assert delta is not None
     assert (delta.fail, delta.inference_count, delta.execution_count) == (fail, None, None)
 
 
-def test_what_had_counted_and_is_not_told_any_more_began_anew() -> None:
+def test_what_had_counted_and_is_not_reported_any_more_restarted() -> None:
     later = replace(UNTOLD, success=DurationStat(9, 90))
     assert difference([snapshot(FAILED), snapshot(later)], M).note == RESET
 
 
-def test_repeats_add_up_what_is_told() -> None:
+def test_repeats_add_up_what_is_reported() -> None:
     total = add_deltas([ServerDelta(UNTOLD), ServerDelta(FAILED)]).model
     assert total == replace(UNTOLD, success=DurationStat(7, 70), fail=DurationStat(1))
 
@@ -132,7 +132,7 @@ ALL, FEW = stats(count=100), stats(count=30)
     [
         pytest.param([snapshot(ALL), snapshot(ALL)], M, NOTHING_MOVED, id="nothing moved"),
         pytest.param([snapshot(), snapshot(stats("other", count=7))], M, NOTHING_REPORTED, id="another model moved"),
-        pytest.param([snapshot(), snapshot()], M, NOTHING_REPORTED, id="nothing is told"),
+        pytest.param([snapshot(), snapshot()], M, NOTHING_REPORTED, id="nothing is reported"),
         pytest.param(
             [snapshot(), snapshot(stats(version="2", count=7))],
             replace(M, asked_version="1"),
@@ -154,7 +154,7 @@ ALL, FEW = stats(count=100), stats(count=30)
             [snapshot(ALL, stats("part", count=9)), snapshot(stats(count=130), stats("part", count=1))],
             replace(M, composing=(ModelKey("part"),)),
             RESET,
-            id="a part began anew",
+            id="a part restarted",
         ),
     ],
 )

@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.demo.cache import cache_folder
+from tests.programs import find
 
 LINES_KEPT = 12
 MADE = ".made"
 
 
 class ServerEnvironmentError(Exception):
-    """An environment can't be made here; the text says why."""
+    """An environment can't be made here; the text states why."""
 
 
 @dataclass(frozen=True)
 class ServerPackages:
     """What is installed for a server: all that `NAME.txt` beside this file lists, and nothing else. `size` is what it
-    takes on disk, for people who wait; `program` what must be on the PATH beside it."""
+    takes on disk, for people who wait; `program` the program or shared library that it needs beside Python."""
 
     name: str
     size: str
@@ -43,8 +44,8 @@ class ServerPackages:
 
     def make(self, progress: Callable[[str], None]) -> Path:
         """The finished environment's folder. Several processes may call this at once. Raises ServerEnvironmentError."""
-        if self.program and shutil.which(self.program) is None:
-            raise ServerEnvironmentError(f"{self.name} needs {self.program}, which is not on the PATH")
+        if self.program and find(self.program) is None:
+            raise ServerEnvironmentError(f"{self.name} needs {self.program}, which this machine lacks")
         if (self.root / MADE).exists():
             return self.root
         self.root.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class ServerPackages:
 
 
 KSERVE = ServerPackages("kserve", "450 MB")
-LLAMACPP = ServerPackages("llamacpp", "150 MB")
+LLAMACPP = ServerPackages("llamacpp", "150 MB", "libgomp.so.1")
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
 TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")

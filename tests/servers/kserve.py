@@ -57,7 +57,7 @@ class KServe:
         return f"http://127.0.0.1:{self.http}/metrics"
 
     def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """The server, once its doors are open."""
+        """The server, once its endpoints are open."""
         command = [str(self.environment / "bin" / "python"), "serve.py", "--workers", "1"]
         command += ["--http_port", str(self.http), "--grpc_port", str(self.grpc)]
         return running(command, (self.http, self.grpc), self.folder)

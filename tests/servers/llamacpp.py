@@ -1,4 +1,4 @@
-"""llama.cpp's own server with a small language model (SmolLM2-135M), whose log tells what each request took."""
+"""llama.cpp's own server with a small language model (SmolLM2-135M), whose log shows what each request took."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TIMING = re.compile(r"(prompt eval|eval) time =\s*([\d.]+) ms /\s*(\d+) tokens"
 
 @dataclass(frozen=True)
 class Timing:
-    """What the server says of one request: its prefill's and its decoding's milliseconds and tokens."""
+    """What the server reports about one request: its prefill's and its decoding's milliseconds and tokens."""
 
     prefill_ms: float
     prefill_tokens: int
@@ -78,7 +78,7 @@ class LlamaCpp:
         assert becomes_true(lambda: "model loaded" in log.read_text(errors="replace"))
 
     def timings(self) -> list[Timing]:
-        """What its log tells so far, request by request."""
+        """What its log reports so far, request by request."""
         found = _TIMING.findall((self.folder / "server.log").read_text(errors="replace"))
         pairs = zip(found[::2], found[1::2], strict=False)
         return [Timing(float(a[1]), int(a[2]), float(b[1]), int(b[2])) for a, b in pairs]

@@ -1,4 +1,4 @@
-"""MLServer with two models: one adds and subtracts, one shouts and tells no inputs."""
+"""MLServer with two models: one adds and subtracts, one shouts and reports no inputs."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ class MlServer:
         return f"http://127.0.0.1:{self.metrics}/metrics"
 
     def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """The server, once its doors are open."""
+        """The server, once its endpoints are open."""
         command = [str(self.environment / "bin" / "mlserver"), "start", "."]
         return running(command, (self.http, self.grpc, self.metrics), self.folder)

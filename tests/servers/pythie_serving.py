@@ -40,6 +40,6 @@ class PythieServing:
         return cls(environment, folder, *free_ports(1))
 
     def running(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """The server, once its door is open."""
+        """The server, once its endpoint is open."""
         command = [str(self.environment / "bin" / "pythie-serving"), "models.config", "--port", str(self.port)]
         return running([*command, "--maximum-concurrent-rpcs", "-1"], [self.port], self.folder)

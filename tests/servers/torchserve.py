@@ -1,4 +1,4 @@
-"""TorchServe with a model that doubles numbers, and fails when it is told to."""
+"""TorchServe with a model that doubles numbers, and fails when it is asked to."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Double(BaseHandler):
         self.initialized = True
 
     def handle(self, data, context):
-        answers = []
+        responses = []
         for row in data:
             content = row.get("data") or row.get("body")
             if isinstance(content, (bytes, bytearray)):
                 content = json.loads(bytes(content))
             if content == "fail":
                 raise RuntimeError("as asked")
-            answers.append((torch.tensor(content) * 2).tolist())
-        return answers
+            responses.append((torch.tensor(content) * 2).tolist())
+        return responses
 """
 BROKEN = "raise ImportError('this model has no worker, ever')\n"
 BROKEN_SETTINGS = "minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 2\n"
-"""The server calls itself healthy while it tries to start a worker again: five minutes, if nobody says less."""
+"""The server calls itself healthy while it tries to start a worker again: five minutes, if nobody states less."""
 CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
@@ -59,9 +59,9 @@ metrics_mode=prometheus
 
 @dataclass(frozen=True)
 class TorchServe:
-    """A TorchServe that can be started, again and again, on the same ports. With `tokens` its doors ask for one; with
-    `broken` it has a second model, `broken`, whose workers end as they start; with `hidden` one of the packages that
-    all workers need cannot be imported, and none ever answers."""
+    """A TorchServe that can be started, again and again, on the same ports. With `tokens` its endpoints ask for one;
+    with `broken` it has a second model, `broken`, whose workers end as they start; with `hidden` one of the packages
+    that all workers need cannot be imported, and none ever responses."""
 
     environment: Path
     folder: Path
@@ -116,7 +116,7 @@ class TorchServe:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The server, once its model has a worker, or, where that can never be, once it says that it is healthy."""
+        """The server, once its model has a worker, or, where that can never be, once it reports that it is healthy."""
         programs = self.environment / "bin"
         command = [str(programs / "torchserve"), "--start", "--foreground", "--ncs", "--model-store", "."]
         command += ["--ts-config", "config.properties", *([] if self.tokens else ["--disable-token-auth"])]
@@ -143,7 +143,7 @@ class TorchServe:
             return False
 
     def _has_worker(self) -> bool:
-        """Whether a request to the model would be answered: importing torch takes its worker long."""
+        """Whether a request to the model would be responded: importing torch takes its worker long."""
         headers = {"Authorization": f"Bearer {self.token('management')}"} if self.tokens else {}
         with urllib.request.urlopen(
             urllib.request.Request(f"{self.management_url}/models/double", headers=headers), timeout=10
@@ -151,7 +151,7 @@ class TorchServe:
             [entry] = json.load(response)
         return any(worker["status"] == "READY" for worker in entry["workers"])
 
-    def token(self, door: str) -> str:
-        """The token of the inference or management door, as the server wrote it down when it started."""
-        key: str = json.loads((self.folder / "key_file.json").read_text())[door]["key"]
+    def token(self, endpoint: str) -> str:
+        """The token of the inference or management endpoint, as the server wrote it down when it started."""
+        key: str = json.loads((self.folder / "key_file.json").read_text())[endpoint]["key"]
         return key

@@ -1,4 +1,4 @@
-"""What the tests of service kinds share: one request, as a level would send it, and its answer read back."""
+"""What the tests of service kinds share: one request, as a level would send it, and its response read back."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         Mistake(
             "another service",
             f"http://{at('other')}",
-            f"port {port['other']} of 127.0.0.1 is answered by nginx/",
+            f"port {port['other']} of 127.0.0.1 is served by nginx/",
         ),
         Mistake(
             "gRPC at another service",
@@ -112,12 +112,12 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         Mistake(
             "a login page by redirect",
             f"http://{at('login')}",
-            f"a login page answers at http://{at('login')} (redirect to https://sso.example/login): give the proxy a ",
+            f"a login page responds at http://{at('login')} (redirect to https://sso.example/login): give the proxy a ",
         ),
         Mistake(
             "a login form",
             f"http://{at('form')}",
-            f"a login page answers at http://{at('form')} (nginx/",
+            f"a login page responds at http://{at('form')} (nginx/",
         ),
         Mistake(
             "a password is asked for",
@@ -159,12 +159,12 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         Mistake(
             "a missing path prefix",
             f"http://{at('prefix')}",
-            f"port {port['prefix']} of 127.0.0.1 is answered by nginx/",
+            f"port {port['prefix']} of 127.0.0.1 is served by nginx/",
         ),
         Mistake(
             "a path prefix too many",
             f"http://127.0.0.1:{http}/triton",
-            f"the server answers without the path /triton: use http://127.0.0.1:{http} (",
+            f"the server responds without the path /triton: use http://127.0.0.1:{http} (",
         ),
         Mistake(
             "a port where nobody listens",

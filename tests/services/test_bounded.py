@@ -1,4 +1,4 @@
-"""What any kind tells is within its bounds before a sweep, a label or the daemon sees it."""
+"""What any kind reports is within its bounds before a sweep, a label or the daemon sees it."""
 
 from __future__ import annotations
 

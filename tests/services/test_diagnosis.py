@@ -1,4 +1,4 @@
-"""The commonest mistakes with an endpoint, before real peers: what is said, and by whom."""
+"""The commonest mistakes with an endpoint, before real peers: what is reported, and by whom."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_the_target_s_headers_are_not_sent_to_who_may_be_anybody() -> None
     target = make_target(port=port, headers=(Header("authorization", "Bearer hunter2"),))
     text = str(await explained(target, PreflightError(Reason.PROTOCOL, "x")))
     server.close()
-    assert text.startswith(f"port {port} of 127.0.0.1 is answered by a [1mb, not by Triton")
+    assert text.startswith(f"port {port} of 127.0.0.1 is served by a [1mb, not by Triton")
     assert b"hunter2" not in received
     assert b"GET /v2/health/live" in received
 
@@ -113,7 +113,7 @@ async def test_a_silent_peer_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) ->
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    error = PreflightError(Reason.PREFLIGHT_TIMEOUT, "no response", faults=("a",))
+    error = PreflightError(Reason.PREFLIGHT_TIMEOUT, "no response", problems=("a",))
     for scheme in ("http", "grpcs"):
         target = make_target(scheme=scheme, port=server.sockets[0].getsockname()[1])
         assert await explained(target, error) is error
@@ -138,7 +138,7 @@ NOW = 1_750_000_000.0
         ("https", Seen(tls=TlsSeen("", NOW, ())), "certificate is not yet valid", "check this machine's clock"),
         ("grpcs", Seen(tls=TlsSeen("h2", NOW, ())), "tlsv13 alert certificate required", "set tls.cert_file"),
         ("https", Seen(tls=TlsSeen("h2", NOW, ())), "closed", "speaks gRPC: use grpcs://127.0.0.1:8000"),
-        ("https", Seen(HttpSeen(404, "envoy"), tls=TlsSeen("h2", NOW, ())), "404", "answered by envoy, not by Triton"),
+        ("https", Seen(HttpSeen(404, "envoy"), tls=TlsSeen("h2", NOW, ())), "404", "served by envoy, not by Triton"),
         ("http", Seen(HttpSeen(404, "envoy")), "404", "add the path: http://127.0.0.1:8000/PATH"),
         ("http", Seen(HttpSeen(400)), "not live", ""),
         ("http", Seen(HttpSeen(200, content_type="application/json")), "x", ""),
@@ -147,7 +147,7 @@ NOW = 1_750_000_000.0
         ("grpc", Seen(http2=True), "x", ""),
     ],
 )
-def test_what_is_seen_and_what_is_said(scheme: str, seen: Seen, error: str, sentence: str) -> None:
+def test_what_is_seen_and_what_is_reported(scheme: str, seen: Seen, error: str, sentence: str) -> None:
     text = advice(make_target(scheme=scheme, port=8000), replace(seen, now_unix_s=NOW), error)
     assert sentence in text
     assert bool(text) == bool(sentence)

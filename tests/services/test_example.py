@@ -1,4 +1,4 @@
-"""The example of docs/service-kinds.md, as it stands there: a service kind for a server that takes the raw tensor."""
+"""The example of docs/service-kinds.md, as it is there: a service kind for a server that takes the raw tensor."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def probe_of(port: int, model: str = "a b") -> Probe:
     )
 
 
-def test_it_is_as_short_as_it_is_said_to_be_and_as_clean_as_the_rest(text: str) -> None:
+def test_it_is_as_short_as_documented_and_as_clean_as_the_rest(text: str) -> None:
     assert text.count("\n") <= MAX_LINES
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check"], ["format", "--check"]):
@@ -170,7 +170,7 @@ for name in sys.argv[3:]:
     try:
         probes = build_probes(load(Path(name), {}))
     except ConfigError as error:
-        print(json.dumps(error.faults))
+        print(json.dumps(error.errors))
     else:
         print(json.dumps([probes[0].target.kind, asyncio.run(run(probes[0]))]))
 """
@@ -206,9 +206,9 @@ async def test_through_a_configuration(blocks: list[str], tmp_path: Path) -> Non
         )
         output, _ = await process.communicate()
     assert process.returncode == 0
-    (kind, outcomes), faults = map(json.loads, output.splitlines())
+    (kind, outcomes), problems = map(json.loads, output.splitlines())
     assert (kind, outcomes) == ("raw", [int(Outcome.OK)] * 50)
-    found = [problem.partition(": ")[2] for problem in faults]
+    found = [problem.partition(": ")[2] for problem in problems]
     assert found == [
         "targets[0] (t).url: a target of kind raw is asked over http or https",
         "probes[0] (p).streaming: the target's kind is raw, which has no such thing",

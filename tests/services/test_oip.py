@@ -72,12 +72,12 @@ def test_with_the_extension_they_go_in_binary_form() -> None:
 @pytest.mark.parametrize(
     ("datatype", "value", "text"),
     [
-        ("FP16", np.zeros(1, np.float16), "'X': the server takes no binary tensors over HTTP, and FP16 has no other"),
-        ("FP32", np.array([np.nan], np.float32), "'X': has NaN or Infinity, which JSON cannot say"),
+        ("FP16", np.zeros(1, np.float16), "'X': the server takes no binary tensors over HTTP, which FP16 needs"),
+        ("FP32", np.array([np.nan], np.float32), "'X': has NaN or Infinity, which JSON cannot express"),
         ("BYTES", np.array([b"\xff"], np.object_), "'X': has bytes that are no UTF-8 text"),
     ],
 )
-def test_what_json_cannot_say(datatype: str, value: Any, text: str) -> None:
+def test_what_json_cannot_state(datatype: str, value: Any, text: str) -> None:
     facts = make_facts(name="m", inputs=(TensorSpec("X", datatype, (1,)),), binary_tensors=False)
     with pytest.raises(InputError, match=text):
         sent(facts, {"X": value})
@@ -103,27 +103,27 @@ def response(datatype: str, field: str, tensor: Any) -> Any:
 
 
 @pytest.mark.parametrize(("datatype", "field", "tensor"), CONTENTS)
-def test_answers_with_contents(datatype: str, field: str, tensor: Any) -> None:
+def test_responses_with_contents(datatype: str, field: str, tensor: Any) -> None:
     message = response(datatype, field, tensor).SerializeToString()
     (outputs,) = SERVICE.decode_response(FACTS, Response((message,)))
     assert outputs["OUT"].dtype == tensor.dtype
     np.testing.assert_array_equal(outputs["OUT"], tensor)
 
 
-def test_raw_answers() -> None:
+def test_raw_responses() -> None:
     message = service_pb2.ModelInferResponse(raw_output_contents=[np.array([7], np.int32).tobytes()])
     message.outputs.add(name="OUT", datatype="INT32", shape=[1])
     (outputs,) = SERVICE.decode_response(FACTS, Response((message.SerializeToString(),)))
     assert outputs["OUT"].tolist() == [7]
 
 
-def test_answers_that_are_none() -> None:
+def test_responses_that_are_none() -> None:
     short = response("FP32", "fp32_contents", np.zeros((1, 2), np.float32))
     short.outputs[0].shape[:] = [3]
     half = service_pb2.ModelInferResponse()
     half.outputs.add(name="OUT", datatype="FP16", shape=[1])
     for message in (b"\xff", short.SerializeToString(), half.SerializeToString()):
-        with pytest.raises(ProtocolError, match="an answer that is no inference response"):
+        with pytest.raises(ProtocolError, match="a response that is no inference response"):
             SERVICE.decode_response(FACTS, Response((message,)))
 
 
@@ -145,7 +145,7 @@ async def facts_with(changes: dict[str, tuple[int, str]], options: InputOptions 
         return await facts_of(SERVICE, probe.target, probe)
 
 
-async def test_what_the_server_does_not_tell_is_asked_of_the_configuration() -> None:
+async def test_what_the_server_does_not_report_is_asked_of_the_configuration() -> None:
     options = InputOptions(datatypes=(("A", "FP32"), ("B", "INT64")), shapes=(("A", (1, 4)), ("B", (2,))))
     facts = await facts_with({}, options)
     assert facts.inputs == (TensorSpec("A", "FP32", (1, 4)), TensorSpec("B", "INT64", (2,)))
@@ -156,14 +156,14 @@ async def test_what_the_server_does_not_tell_is_asked_of_the_configuration() -> 
 KNOWN_INPUT = json.dumps(MODEL | {"inputs": [{"name": "A", "datatype": "FP32", "shape": [-1, 4]}]})
 
 FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
-    ({}, InputOptions(), Reason.BAD_INPUT, "does not tell the inputs of model 'm': give input.datatypes and"),
+    ({}, InputOptions(), Reason.BAD_INPUT, "does not report the inputs of model 'm': give input.datatypes and"),
     (
         {},
         InputOptions(datatypes=(("A", "FP32"),)),
         Reason.BAD_INPUT,
-        "input 'A' of model 'm': the server does not tell",
+        "input 'A' of model 'm': the server does not report",
     ),
-    ({"/v2/models/m": (200, KNOWN_INPUT)}, InputOptions(batch_size=2), Reason.BAD_INPUT, "tells no batch dimension"),
+    ({"/v2/models/m": (200, KNOWN_INPUT)}, InputOptions(batch_size=2), Reason.BAD_INPUT, "has no batch dimension"),
     (
         {"/v2/models/m/ready": (404, ""), "/v2/models/m": (404, '{"error": "no m"}')},
         InputOptions(),
@@ -176,8 +176,8 @@ FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
         Reason.MODEL_NOT_READY,
         "model 'm' is known to",
     ),
-    ({"/v2/health/ready": (503, "")}, InputOptions(), Reason.SERVER_NOT_READY, "says that it is not ready"),
-    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "said HTTP 404"),
+    ({"/v2/health/ready": (503, "")}, InputOptions(), Reason.SERVER_NOT_READY, "reports that it is not ready"),
+    ({"/v2/health/live": (404, ""), "/v2": (404, "")}, InputOptions(), Reason.PROTOCOL, "reported HTTP 404"),
 ]
 
 

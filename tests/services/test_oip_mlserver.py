@@ -71,19 +71,19 @@ async def test_facts_and_values(server: MlServer, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_a_model_that_tells_no_inputs(server: MlServer, scheme: str) -> None:
+async def test_a_model_that_reports_no_inputs(server: MlServer, scheme: str) -> None:
     options = InputOptions(datatypes=(("WORDS", "BYTES"),), shapes=(("WORDS", (2, 1)),), string_data="hällo")
     probe = probe_of(server, scheme, "shout", input=options)
     facts = await facts_of(SERVICE, probe.target, probe)
     outputs = await answer_to(SERVICE, probe, facts, make_steps(facts, options)[0])
     assert outputs["LOUD"].ravel().tolist() == ["HÄLLO".encode()] * 2
-    with pytest.raises(PreflightError, match="does not tell the inputs of model 'shout'") as caught:
+    with pytest.raises(PreflightError, match="does not report the inputs of model 'shout'") as caught:
         await facts_of(SERVICE, probe.target, probe_of(server, scheme, "shout"))
     assert caught.value.reason is Reason.BAD_INPUT
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_a_model_that_nobody_knows(server: MlServer, scheme: str) -> None:
+async def test_a_model_that_it_is_not_known(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, "nope", version="3")
     with pytest.raises(PreflightError, match="model 'nope' version 3 is not known to") as caught:
         await facts_of(SERVICE, probe.target, probe)

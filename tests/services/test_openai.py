@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
         Outcome.SERVER_ERROR,
         "the response reports an error: cancelled",
     ),
-    "an error whose code says more": (
+    "an error whose code states more": (
         [event({"error": {"message": "busy", "code": 429}})],
         False,
         Outcome.OVERLOAD,
@@ -183,7 +183,12 @@ FAULTS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
     "empty stream": ([DONE], False, Outcome.PROTOCOL_ERROR, "a response without content"),
     "nothing at all": ([], False, Outcome.PROTOCOL_ERROR, "the stream ended early: neither a finish_reason nor [DONE]"),
     "never ends": ([ROLE, *TOKENS], False, Outcome.PROTOCOL_ERROR, "the stream ended early"),
-    "hang-up": ([ROLE, TOKENS[0], HANG_UP], False, Outcome.PROTOCOL_ERROR, "closed in the middle of the answer's body"),
+    "hang-up": (
+        [ROLE, TOKENS[0], HANG_UP],
+        False,
+        Outcome.PROTOCOL_ERROR,
+        "closed in the middle of the response's body",
+    ),
     "no JSON": ([b"data: <html>\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON: '<html>'"),
     "no object": ([b"data: 3\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON object"),
     "deep JSON": ([b"data: " + b"[" * 100_000 + b"\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON"),
@@ -206,7 +211,7 @@ FAULTS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
 
 
 @pytest.mark.parametrize(("parts", "raw", "outcome", "text"), FAULTS.values(), ids=FAULTS)
-async def test_faults(parts: list[bytes | float], raw: bool, outcome: Outcome, text: str) -> None:
+async def test_errors(parts: list[bytes | float], raw: bool, outcome: Outcome, text: str) -> None:
     call = await responded(*parts, raw=raw)
     assert call.outcome is outcome
     assert text in call.text
@@ -219,7 +224,7 @@ async def test_a_server_that_repeats_the_prompt_has_it_hidden() -> None:
         return [b"HTTP/1.1 422 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
 
     async with serving(TokenServer(refuse, raw=True).script) as port:
-        (call,) = await calls_of(probe_of(port, template="the patient of room three, {prompt}"))
+        (call,) = await calls_of(probe_of(port, template="the patient of space three, {prompt}"))
     assert call.outcome is Outcome.CLIENT_ERROR
     assert call.text.startswith('HTTP 422: {"detail": [{"msg": "too long", "input": "')
     assert "patient" not in call.text
@@ -236,7 +241,7 @@ async def test_a_stall_between_tokens_ends_by_the_time_out() -> None:
     assert (call.outcome, call.responses, call.output_tokens) == (Outcome.TIMEOUT, 1, -1)
 
 
-async def test_an_error_tells_more_than_the_time_out_after_it() -> None:
+async def test_an_error_reports_more_than_the_time_out_after_it() -> None:
     call = await responded(event({"error": {"message": "lost a worker"}}), PATIENCE_SECONDS, give_up_s=0.2)
     assert (call.outcome, call.text) == (Outcome.SERVER_ERROR, "the response reports an error: lost a worker")
 
@@ -404,7 +409,7 @@ async def test_neither_page_is_needed() -> None:
         ({"/v1/models": MODELS}, "x", Reason.MODEL_UNKNOWN, "lists no model 'x'; it has 'm', 'b'"),
         ({"/health": (503, '{"error": "Loading model"}')}, "m", Reason.SERVER_NOT_READY, "Loading model"),
         ({"/v1/models": (401, '{"error": "bad key"}')}, "m", Reason.AUTH, "bad key"),
-        ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "answered what is no JSON"),
+        ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "no list of models"),
         ({"/v1/models": (302, "")}, "m", Reason.PROTOCOL, "HTTP 302"),
     ],

@@ -1,4 +1,4 @@
-"""The kind `openai` against llama.cpp's own server: what it logs of each request is held against our figures."""
+"""The kind `openai` against llama.cpp's own server: what it logs of each request is compared with our figures."""
 
 from __future__ import annotations
 

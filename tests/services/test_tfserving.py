@@ -1,4 +1,4 @@
-"""The kind `tfserving` against a scripted server: what it tells, its errors, and both protocols' messages."""
+"""The kind `tfserving` against a scripted server: what it reports, its errors, and both protocols' messages."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ WHOLE: Handlers = {STATUS: AVAILABLE, METADATA: metadata_answer, PREDICT: double
 
 
 class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers, or refuses, each method as it is told; the others are UNIMPLEMENTED."""
+    """Responses, or refuses, each method as it is reported; the others are UNIMPLEMENTED."""
 
     def __init__(self, handlers: Handlers, seen: list[Any]) -> None:
         self._handlers = handlers
@@ -102,7 +102,7 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def response(request: bytes, context: Any) -> bytes:
             self._seen.append((details.method, request, dict(context.invocation_metadata())))
             if isinstance(handler, grpc.StatusCode):
-                await context.abort(handler, "says the script")
+                await context.abort(handler, "states the script")
             assert callable(handler)
             return handler(request)
 
@@ -165,7 +165,7 @@ async def test_a_server_that_only_predicts() -> None:
         (inputs,) = make_steps(facts, options)
         outputs = await answer_to(SERVICE, probe, facts, inputs)
         silent = make_probe(target=probe.target, model="m")
-        with pytest.raises(PreflightError, match="does not tell the inputs of model 'm'"):
+        with pytest.raises(PreflightError, match="does not report the inputs of model 'm'"):
             await facts_of(SERVICE, probe.target, silent)
     assert (facts.inputs, facts.max_batch_size) == ((TensorSpec("x", "FP32", (2, 3)),), 0)
     np.testing.assert_allclose(outputs["y"], inputs["x"].astype(np.float64) * 2)
@@ -188,7 +188,7 @@ def metadata_of(version: int) -> Callable[[bytes], bytes]:
         ("7", metadata_of(3), "7"),
     ],
 )
-async def test_the_version_that_answers(asked: str, metadata: Any, served: str) -> None:
+async def test_the_version_that_responds(asked: str, metadata: Any, served: str) -> None:
     """Which version bears a label only the server knows: 3 and 12 are ready, and it need not be the newest."""
     options = InputOptions(datatypes=(("x", "FP32"),), shapes=(("x", (2, 3)),))
     async with scripted(WHOLE | {METADATA: metadata}, version=asked, input=options) as probe:
@@ -216,7 +216,7 @@ RANKLESS = Reported(signatures=rankless())
     ],
 )
 def test_an_input_of_unknown_rank_has_the_shape_that_is_given(options: InputOptions) -> None:
-    """A scalar beside it has told its shape."""
+    """A scalar beside it has reported its shape."""
     facts = model_facts("m", "", RANKLESS, options, False)
     assert facts.inputs == (TensorSpec("n", "INT32", ()), TensorSpec("x", "FP32", (1, 3)))
     (tensors,) = make_steps(facts, options)
@@ -229,13 +229,13 @@ def test_an_input_of_unknown_rank_has_the_shape_that_is_given(options: InputOpti
         (
             RANKLESS,
             InputOptions(),
-            "input 'x' of model 'm': the server does not tell its shape: give it in",
+            "input 'x' of model 'm': the server does not report its shape: set it in",
         ),
-        (Reported(), InputOptions(batch_size=8), "input.batch_size 8: no batch dimension is told of model 'm'"),
+        (Reported(), InputOptions(batch_size=8), "input.batch_size 8: the server reports no batch dimension"),
         (
             Reported(signatures=SIGNATURES),
             InputOptions(batch_size=2, signature="whole"),
-            "comes first in all of its inputs and varies: give whole shapes in input.shapes, and batch_size 1",
+            "comes first in all inputs and varies: give whole shapes in input.shapes, and batch_size 1",
         ),
     ],
 )
@@ -246,19 +246,19 @@ def test_what_must_be_given(reported: Reported, options: InputOptions, text: str
 
 
 REFUSALS: list[tuple[Handlers, Reason, str]] = [
-    ({STATUS: grpc.StatusCode.NOT_FOUND}, Reason.MODEL_UNKNOWN, "said NOT_FOUND: says the script"),
-    ({STATUS: grpc.StatusCode.UNAUTHENTICATED}, Reason.AUTH, "said UNAUTHENTICATED"),
-    ({STATUS: grpc.StatusCode.PERMISSION_DENIED}, Reason.AUTH, "said PERMISSION_DENIED"),
-    ({STATUS: grpc.StatusCode.UNAVAILABLE}, Reason.UNREACHABLE, "said UNAVAILABLE"),
-    ({STATUS: grpc.StatusCode.DEADLINE_EXCEEDED}, Reason.PREFLIGHT_TIMEOUT, "said DEADLINE_EXCEEDED"),
-    ({STATUS: grpc.StatusCode.INTERNAL}, Reason.PROTOCOL, "said INTERNAL"),
+    ({STATUS: grpc.StatusCode.NOT_FOUND}, Reason.MODEL_UNKNOWN, "reported NOT_FOUND: states the script"),
+    ({STATUS: grpc.StatusCode.UNAUTHENTICATED}, Reason.AUTH, "reported UNAUTHENTICATED"),
+    ({STATUS: grpc.StatusCode.PERMISSION_DENIED}, Reason.AUTH, "reported PERMISSION_DENIED"),
+    ({STATUS: grpc.StatusCode.UNAVAILABLE}, Reason.UNREACHABLE, "reported UNAVAILABLE"),
+    ({STATUS: grpc.StatusCode.DEADLINE_EXCEEDED}, Reason.PREFLIGHT_TIMEOUT, "reported DEADLINE_EXCEEDED"),
+    ({STATUS: grpc.StatusCode.INTERNAL}, Reason.PROTOCOL, "reported INTERNAL"),
     (
         {STATUS: status_answer((1, 20, ""), (2, 50, "no file"))},
         Reason.MODEL_NOT_READY,
         r"not ready: version 1 loading; version 2 end \(no file\)",
     ),
     ({STATUS: status_answer()}, Reason.MODEL_NOT_READY, "it has no version"),
-    ({METADATA: grpc.StatusCode.INVALID_ARGUMENT}, Reason.PROTOCOL, "said INVALID_ARGUMENT"),
+    ({METADATA: grpc.StatusCode.INVALID_ARGUMENT}, Reason.PROTOCOL, "reported INVALID_ARGUMENT"),
 ]
 
 
@@ -293,7 +293,7 @@ async def test_how_a_prediction_fails(code: grpc.StatusCode, outcome: Outcome) -
     facts = make_facts(name="m", inputs=(TensorSpec("x", "FP32", (1,)),))
     async with scripted({PREDICT: code}) as probe:
         found = await answer_to(SERVICE, probe, facts, {"x": np.zeros((1, 1), np.float32)})
-    assert found == (outcome, f"{code.name}: says the script")
+    assert found == (outcome, f"{code.name}: states the script")
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -347,8 +347,8 @@ def test_what_is_written_can_be_read(datatype: str) -> None:
     "message",
     [b"\xff", pb.PredictResponse(outputs={"y": pb.TensorProto(dtype=pb.DT_INVALID)}).SerializeToString()],
 )
-def test_answers_that_are_none(message: bytes) -> None:
-    with pytest.raises(ProtocolError, match="an answer that is no prediction"):
+def test_responses_that_are_none(message: bytes) -> None:
+    with pytest.raises(ProtocolError, match="a response that is no prediction"):
         SERVICE.decode_response(make_facts(), Response((message,)))
 
 
@@ -386,7 +386,7 @@ REST_PAGES: dict[str, tuple[int, str]] = {
 
 
 async def doubling(reader: StreamReader, writer: StreamWriter) -> None:
-    """A REST server with one model, `m`, which doubles its x; it refuses what it is told to by x itself."""
+    """A REST server with one model, `m`, which doubles its x; it refuses what it is asked to by x itself."""
     while True:
         head = await reader.readuntil(b"\r\n\r\n")
         path = head.split()[1].decode()
@@ -467,10 +467,10 @@ async def test_the_version_of_a_label_over_rest(reported: dict[str, str], served
     [
         ({"/v1/models/m": (404, '{"error": "Could not find any versions"}')}, Reason.MODEL_UNKNOWN, "HTTP 404: "),
         ({"/v1/models/m": (401, "")}, Reason.AUTH, "HTTP 401"),
-        ({"/v1/models/m": (200, "<html>")}, Reason.PROTOCOL, "answered what is no JSON"),
+        ({"/v1/models/m": (200, "<html>")}, Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models/m": (200, '{"model_version_status": 3}')}, Reason.PROTOCOL, "not TensorFlow Serving's"),
         ({"/v1/models/m": (200, "{}")}, Reason.MODEL_NOT_READY, "it has no version"),
-        ({"/v1/models/m/metadata": (200, "{}")}, Reason.PROTOCOL, "answered without signatures"),
+        ({"/v1/models/m/metadata": (200, "{}")}, Reason.PROTOCOL, "sent no signatures"),
     ],
 )
 async def test_why_a_preflight_over_rest_fails(changes: dict[str, tuple[int, str]], reason: Reason, text: str) -> None:
@@ -507,7 +507,7 @@ ANSWERS: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("outputs", "specs", "expected"), ANSWERS)
-def test_answers_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected: dict[str, Any]) -> None:
+def test_responses_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected: dict[str, Any]) -> None:
     body = json.dumps({"outputs": outputs}).encode()
     (found,) = SERVICE.decode_response(make_facts(outputs=specs), Response((body,), HEAD))
     assert found.keys() == expected.keys()
@@ -517,6 +517,6 @@ def test_answers_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected
 
 
 @pytest.mark.parametrize("body", [b"{}", b"no", b"[]", b'{"outputs": [[1], [1, 2]]}', b'{"outputs": {"a": ["x"]}}'])
-def test_answers_over_rest_that_are_none(body: bytes) -> None:
-    with pytest.raises(ProtocolError, match="an answer that is no prediction"):
+def test_responses_over_rest_that_are_none(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="a response that is no prediction"):
         SERVICE.decode_response(make_facts(outputs=TWO[:1]), Response((body,), HEAD))

@@ -49,7 +49,7 @@ def strings(*words: str) -> Any:
 
 
 async def test_predictions(port: int) -> None:
-    """Numbers go raw and strings listed; the answer is INT64 only because one price needs it."""
+    """Numbers go raw and strings listed; the response is INT64 only because one price needs it."""
     probe = prices(port)
     facts = await facts_of(SERVICE, probe.target, probe)
     inputs = {"size": np.array([[2], [2], [7]], np.int64), "fruit": strings("apple", "Äpfel", "pear")}
@@ -241,7 +241,7 @@ LISTED = {
 }
 
 
-async def test_answers_that_tensorflows_classes_wrote(pythie_serving: Path) -> None:
+async def test_responses_that_tensorflows_classes_wrote(pythie_serving: Path) -> None:
     """A status, signatures with a version, and a prediction whose values are listed, as each is understood here."""
     responses = json.loads(written_by(pythie_serving, THEIR_ANSWERS))
     status, metadata, prediction = map(bytes.fromhex, responses)

@@ -124,8 +124,8 @@ TOKEN = '{"code": 400, "type": "InvalidKeyException", "message": "Token Authoriz
 UNKNOWN = '{"code": 404, "type": "ModelNotFoundException", "message": "Model not found: m"}'
 
 REFUSALS: list[tuple[dict[str, tuple[int, str]], Reason, str]] = [
-    ({"/ping": (503, "")}, Reason.SERVER_NOT_READY, "said HTTP 503"),
-    ({"/ping": (401, "")}, Reason.AUTH, "said HTTP 401"),
+    ({"/ping": (503, "")}, Reason.SERVER_NOT_READY, "reported HTTP 503"),
+    ({"/ping": (401, "")}, Reason.AUTH, "reported HTTP 401"),
     ({"/predictions/m": (404, UNKNOWN)}, Reason.MODEL_UNKNOWN, "Model not found: m"),
     ({"/predictions/m": (400, TOKEN)}, Reason.AUTH, "Token Authorization failed"),
     ({"/management/models/m": (200, json.dumps(NO_WORKER))}, Reason.MODEL_NOT_READY, "worker 9000 unloading"),
@@ -151,7 +151,7 @@ MANAGEMENT = "http://127.0.0.1:{}/management"
     [(UNHEALTHY, "'Unhealthy'"), ((200, '{"status": ""}'), "'in no known state'"), ((500, '{"status": 1}'), "1")],
 )
 async def test_a_server_whose_models_have_no_worker(ping: tuple[int, str], status: str) -> None:
-    text = f"says that it is {status}, which can be of any of its models; give management_url"
+    text = f"reports that it is {status}, which can be of any of its models; give management_url"
     with pytest.raises(PreflightError, match=text) as caught:
         await facts_with({"/ping": ping})
     assert caught.value.reason is Reason.SERVER_NOT_READY
@@ -175,14 +175,14 @@ async def test_without_it_some_healthy_models_are_enough() -> None:
     assert (await facts_with({"/ping": PARTIAL})).name == "m"
 
 
-async def test_the_management_endpoint_tells_the_version() -> None:
+async def test_the_management_endpoint_reports_the_version() -> None:
     management = {"/management/models/m": (200, json.dumps(WORKERS))}
     facts = await facts_with(management, management_url=MANAGEMENT)
     assert (facts.version, facts.max_batch_size, facts.has_statistics) == ("1.0", 0, False)
 
 
 async def test_healthy_and_hanging() -> None:
-    """TorchServe without its workers' packages says that it is healthy, and never answers: requests time out."""
+    """TorchServe without its workers' packages states that it is healthy, and never responses: requests time out."""
 
     async def script(reader: StreamReader, writer: StreamWriter) -> None:
         while True:
@@ -207,6 +207,6 @@ async def test_healthy_and_hanging() -> None:
     end = events[-1]
     assert isinstance(end, LevelEnd)
     assert end.reason is Reason.ERROR_RATIO
-    assert end.text.endswith("; last: timeout: no answer within 0.1 s")
+    assert end.text.endswith("; last: timeout: no response within 0.1 s")
     outcomes = {code for event in events if isinstance(event, Window) for code in event.columns.outcome.tolist()}
     assert outcomes == {int(Outcome.TIMEOUT)}

@@ -1,4 +1,4 @@
-"""Preflight against servers that are not fit to be measured: each says why, and none makes it hang."""
+"""Preflight against servers that are not fit to be measured: each states why, and none makes it hang."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ async def refused(target: Any) -> tuple[Reason, str]:
 LIVE = {"/v2/health/live": (200, ""), "/v2/health/ready": (200, "")}
 META = {"/v2": (200, '{"name":"triton","version":"1","extensions":["statistics"]}')}
 FAULTS: dict[str, tuple[Script, Reason, str]] = {
-    "garbage": (garbage, Reason.PROTOCOL, "not an HTTP answer"),
-    "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and did not answer within 0\.5 s"),
+    "garbage": (garbage, Reason.PROTOCOL, "not an HTTP response"),
+    "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and sent no response within 0\.5 s"),
     "closes": (close_at_once, Reason.PROTOCOL, "connection lost"),
-    "another server": (pages({}), Reason.PROTOCOL, "said HTTP 404"),
-    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "said HTTP 401"),
-    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "said HTTP 403"),
-    "not live": (pages({"/v2/health/live": (400, ""), **META}), Reason.SERVER_NOT_LIVE, "says that it is not live"),
+    "another server": (pages({}), Reason.PROTOCOL, "reported HTTP 404"),
+    "401": (pages({"/v2/health/live": (401, ""), "/v2": (401, "")}), Reason.AUTH, "reported HTTP 401"),
+    "403": (pages({"/v2/health/live": (403, ""), "/v2": (403, "")}), Reason.AUTH, "reported HTTP 403"),
+    "not live": (pages({"/v2/health/live": (400, ""), **META}), Reason.SERVER_NOT_LIVE, "reports that it is not live"),
     "not ready": (
         pages({**LIVE, **META, "/v2/health/ready": (400, "")}),
         Reason.SERVER_NOT_READY,
-        "says that it is not ready",
+        "reports that it is not ready",
     ),
     "a broken model": (
         pages(
@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
         Reason.SERVER_NOT_READY,
         r"not ready; of its models: b version 1 unavailable \(no file\)$",
     ),
-    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "answered what is no JSON"),
+    "no JSON": (pages({**LIVE, "/v2": (200, "<html>")}), Reason.PROTOCOL, "sent a response that is not JSON"),
     "other JSON": (pages({**LIVE, "/v2": (200, '{"name":{}}')}), Reason.PROTOCOL, "JSON that is not Triton's"),
     "no index": (pages({**LIVE, **META}), Reason.MODEL_NOT_READY, "repository index cannot be read"),
     "unknown": (
@@ -124,7 +124,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
 
 
 @pytest.mark.parametrize(("script", "reason", "text"), FAULTS.values(), ids=FAULTS)
-async def test_http_faults(script: Script, reason: Reason, text: str) -> None:
+async def test_http_errors(script: Script, reason: Reason, text: str) -> None:
     async with serving(script) as port:
         found, found_text = await refused(make_target(port=port))
     assert found is reason, found_text
@@ -136,7 +136,7 @@ async def test_http_faults(script: Script, reason: Reason, text: str) -> None:
     [(silence, Reason.PREFLIGHT_TIMEOUT), (garbage, Reason.PROTOCOL), (pages({}), Reason.PROTOCOL)],
     ids=["silence", "garbage", "http/1.1"],
 )
-async def test_grpc_faults(script: Script, reason: Reason) -> None:
+async def test_grpc_errors(script: Script, reason: Reason) -> None:
     async with serving(script) as port:
         found, text = await refused(make_target(port=port, scheme="grpc"))
     assert found is reason, text

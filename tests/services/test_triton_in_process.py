@@ -1,4 +1,4 @@
-"""A Triton in the worker's own process: facts, values, accounts, streams, sequences, faults, and a clean end."""
+"""A Triton in the worker's own process: facts, values, accounts, streams, sequences, errors, and a clean end."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def failure(worker: LocalWorker, it: Probe) -> tuple[Reason, str]:
 
 
 async def test_sweeps_one_after_the_other_in_one_worker(triton_installation: Path, pool: WorkerPool) -> None:
-    """Levels of both kinds, statistics joined, every request accounted for; and then another model, loaded anew."""
+    """Levels of both kinds, statistics joined, every request accounted for; and then another model, loaded again."""
     result = await sweep(
         pool, probe(target(triton_installation), "addsub", concurrency(1), concurrency(4), request_rate(200))
     )
@@ -149,7 +149,7 @@ async def test_sweeps_one_after_the_other_in_one_worker(triton_installation: Pat
 
 
 async def test_values(triton_installation: Path, pool: WorkerPool, tmp_path: Path) -> None:
-    """Outputs are held against those that are expected, of which every other one is wrong."""
+    """Outputs are compared with those that are expected, of which every other one is wrong."""
     row = list(range(16))
     expected = [{"OUTPUT0": [factor * value for value in row]} for factor in (2, 3)]
     path = tmp_path / "data.json"
@@ -181,8 +181,8 @@ async def test_a_reference_model_is_loaded_and_asked(triton_installation: Path, 
     assert checked is not None
 
 
-async def test_decoupled_answers(triton_installation: Path, worker: LocalWorker) -> None:
-    """Three answers to each request, each after 20 ms, then an empty final one."""
+async def test_decoupled_responses(triton_installation: Path, worker: LocalWorker) -> None:
+    """Three responses to each request, each after 20 ms, then an empty final one."""
     it = probe(target(triton_installation), "repeat", concurrency(2), streaming=True)
     facts = await worker.preflight(it)
     assert facts.decoupled
@@ -250,14 +250,14 @@ async def test_an_error_whose_final_flag_is_apart(
 
 
 async def test_a_request_that_is_given_up_is_abandoned(triton_installation: Path, worker: LocalWorker) -> None:
-    """The model takes 10 ms, and nobody waits for more than 3."""
+    """The model takes 10 ms, and no caller waits for more than 3."""
     options = MeasurementOptions(window_ns=200 * MS, request_timeout_ns=3 * MS)
     rules = StopRules(max_error_ratio=1.0, error_min_requests=1000)
     it = probe(target(triton_installation), "delay", measurement=options, stop=rules)
     facts = await worker.preflight(it)
     columns, end = await run(worker, LevelPlan("sweep", it, facts, it.levels[0], 10, 20 * NS))
     assert (end.sent, set(columns.outcome)) == (10, {Outcome.TIMEOUT})
-    # What came too late did no harm: the same server answers those who wait.
+    # What came too late did no harm: the same server responds those who wait.
     patient = replace(it, measurement=replace(options, request_timeout_ns=5 * NS))
     columns, _ = await run(worker, LevelPlan("sweep", patient, facts, it.levels[0], 10, 20 * NS))
     assert set(columns.outcome) == {Outcome.OK}
@@ -279,7 +279,7 @@ async def run(worker: LocalWorker, plan: LevelPlan) -> tuple[RecordColumns, Leve
 
 
 async def test_a_crash_is_an_outcome_of_the_sweep(triton_installation: Path, pool: WorkerPool) -> None:
-    """The library's process is the worker: it ends as by a fault of the library, and the next sweep is as ever."""
+    """The library's process is the worker: it ends as by an error of the library, and the next sweep is as ever."""
     it = probe(
         target(triton_installation), "addsub", measurement=MeasurementOptions(window_ns=200 * MS, max_windows=100)
     )
@@ -293,10 +293,12 @@ async def test_a_crash_is_an_outcome_of_the_sweep(triton_installation: Path, poo
     assert (await sweep(pool, probe(target(triton_installation), "addsub"))).status is SweepStatus.OK
 
 
-# --- faults ----------------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_cannot_be_loaded_is_told(triton_installation: Path, worker: LocalWorker, tmp_path: Path) -> None:
+async def test_what_cannot_be_loaded_is_reported(
+    triton_installation: Path, worker: LocalWorker, tmp_path: Path
+) -> None:
     reason, text = await failure(worker, probe(target(tmp_path), "addsub"))
     assert reason is Reason.UNREACHABLE
     assert text == f"there is no {tmp_path}/lib/libtritonserver.so: server_directory must hold Triton itself"
@@ -332,7 +334,7 @@ class TritonPythonModel:
 """
 
 
-async def test_a_model_that_does_not_load_says_why(
+async def test_a_model_that_does_not_load_states_why(
     triton_installation: Path, worker: LocalWorker, tmp_path: Path
 ) -> None:
     """A model that fails is tried once: it would fail again, and may have taken long."""

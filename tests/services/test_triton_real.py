@@ -64,7 +64,7 @@ async def test_facts(triton: EmbeddedTriton, scheme: str) -> None:
     await control.close()
 
 
-async def test_both_endpoints_say_the_same(triton: EmbeddedTriton) -> None:
+async def test_both_endpoints_agree(triton: EmbeddedTriton) -> None:
     controls = [TritonControl(endpoint(triton, scheme), 5 * NS) for scheme in SCHEMES]
     for model in ("addsub", "identity", "delay", "accumulator", "repeat", "pipeline"):
         over_http, over_grpc = [await control.preflight(model, "") for control in controls]
@@ -90,7 +90,7 @@ async def test_unknown(triton: EmbeddedTriton, scheme: str, model: str, version:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_requests_are_answered_and_counted(triton: EmbeddedTriton, scheme: str) -> None:
+async def test_requests_are_served_and_counted(triton: EmbeddedTriton, scheme: str) -> None:
     service = TritonService()
     target = endpoint(triton, scheme)
     control = service.control(target, 5 * NS)
@@ -130,7 +130,7 @@ COMPRESSIONS = ["none", "gzip", "deflate"]
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 async def test_values_come_back(triton: EmbeddedTriton, compression: str) -> None:
-    """A Triton with a wrong numpy answers every request, with empty tensors: so look at a value."""
+    """A Triton with a wrong numpy responses every request, with empty tensors: so look at a value."""
     service = TritonService()
     target = endpoint(triton, "http")
     control = service.control(target, 5 * NS)
@@ -226,7 +226,7 @@ async def test_a_settled_target_is_asked_at_its_address(triton: EmbeddedTriton, 
 async def test_no_proxy_of_the_environment_is_asked(
     triton: EmbeddedTriton, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing listens where the environment says that the proxy is."""
+    """Nothing listens where the environment states that the proxy is."""
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)[0]}")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -247,7 +247,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def test_highest_version_answers_and_an_unloaded_model_is_not_ready(
+async def test_highest_version_serves_and_an_unloaded_model_is_not_ready(
     triton_factory: TritonFactory, models: Path
 ) -> None:
     triton = triton_factory(models=models, model_control=True)
@@ -265,7 +265,7 @@ async def test_highest_version_answers_and_an_unloaded_model_is_not_ready(
         unloaded = TritonControl(endpoint(triton, scheme), 5 * NS)
         reasons = set()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # While it is being unloaded, the whole server says that it is not ready.
+            # While it is being unloaded, the whole server reports that it is not ready.
             while Reason.MODEL_NOT_READY not in reasons:
                 with pytest.raises(PreflightError) as caught:
                     await unloaded.preflight("identity", "")
@@ -318,7 +318,7 @@ async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_pa
     nobody = TritonControl(endpoint(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
     with pytest.raises(PreflightError) as caught:
         await nobody.preflight("identity", "")
-    # This server closes without a TLS alert, so nobody can say that it was for want of a certificate.
+    # This server closes without a TLS alert, so nobody can state that it was for want of a certificate.
     assert caught.value.reason is Reason.UNREACHABLE
     assert "connection lost: closed by the peer at once after the TLS handshake" in str(caught.value)
     await nobody.close()

@@ -41,8 +41,8 @@ Timed = Sequence[bytes | float]
 
 @dataclass
 class TokenServer:
-    """Answers POSTs by `respond` (their number and JSON); each response is a stream, or bytes as they are with `raw`.
-    GETs are answered by `pages`. `requests` are the heads and bodies that came."""
+    """Responses POSTs by `respond` (their number and JSON); each response is a stream, or bytes as they are with `raw`.
+    GETs are served by `pages`. `requests` are the heads and bodies that came."""
 
     respond: Callable[[int, dict[str, Any]], Timed]
     raw: bool = False

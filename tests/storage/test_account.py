@@ -26,7 +26,7 @@ def test_both_sides_see_one_page() -> None:
     ours.close()
 
 
-def test_a_file_outlives_its_writer_and_says_what_was_sent_for_what(tmp_path: Path) -> None:
+def test_a_file_outlives_its_writer_and_states_what_was_sent_for_what(tmp_path: Path) -> None:
     account = Account.create(tmp_path / "accounts")
     account.sent_cell[0] = 5
     account.note("a sweep")
@@ -97,7 +97,7 @@ def test_what_ends_the_sequences_is_charged_ahead_and_settled() -> None:
     [
         pytest.param([0, 1, 2, 3, 4, 5], False, id="moves"),
         pytest.param([5, 5, 5, 6, 6, 6], False, id="moves in time"),
-        pytest.param([5, 5, 5, 5], True, id="stands still"),
+        pytest.param([5, 5, 5, 5], True, id="is stuck"),
         pytest.param([0, 0, 0], False, id="not yet"),
     ],
 )

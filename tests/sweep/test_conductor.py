@@ -39,7 +39,7 @@ from exporter.sweep.watcher import Watcher
 from tests.builders import concurrency, make_columns, make_facts, make_probe, make_target, make_window
 
 Script = Callable[[LevelPlan, int], LevelEvent | Exception | None]
-"""What the worker tells as the n-th window of a level; None: it waits for ever."""
+"""What the worker reports as the n-th window of a level; None: it waits for ever."""
 
 
 class ScriptedWorker:
@@ -182,15 +182,19 @@ GRPC = make_target(scheme="grpc", port=8001)
         (
             make_facts(decoupled=True),
             make_probe(),
-            "model 'addsub' is decoupled (any number of answers to a request): "
-            "take the server's gRPC door, and say streaming: true",
+            "model 'addsub' is decoupled (any number of responses to a request): "
+            "take the server's gRPC endpoint, and set streaming: true",
         ),
         (
             make_facts(decoupled=True),
             make_probe(target=GRPC),
-            "model 'addsub' is decoupled (any number of answers to a request): say streaming: true",
+            "model 'addsub' is decoupled (any number of responses to a request): set streaming: true",
         ),
-        (make_facts(), make_probe(streaming=True), "streaming needs a gRPC door, and http://127.0.0.1:8000 is none"),
+        (
+            make_facts(),
+            make_probe(streaming=True),
+            "streaming needs a gRPC endpoint, and http://127.0.0.1:8000 is none",
+        ),
         (
             make_facts(sequence=True),
             make_probe(target=GRPC, streaming=True, levels=(LoadLevel(Mode.PERIODIC, 8.0, "2:8:3"),)),
@@ -261,9 +265,9 @@ async def test_a_level_without_an_ok_request_ends_the_sweep() -> None:
     assert len(worker.plans) == 1
 
 
-async def test_a_level_without_an_ok_request_says_why_the_last_one_failed() -> None:
+async def test_a_level_without_an_ok_request_states_why_the_last_one_failed() -> None:
     """Of the windows that had one: the last is cut short by the level's end."""
-    texts = ["timeout: no answer within 60 s", ""]
+    texts = ["timeout: no response within 60 s", ""]
 
     def script(plan: LevelPlan, index: int) -> Window:
         columns = make_columns([5.0], outcomes=[Outcome.TIMEOUT])
@@ -271,7 +275,7 @@ async def test_a_level_without_an_ok_request_says_why_the_last_one_failed() -> N
 
     options = MeasurementOptions(window_ns=NS, max_windows=2, stability_windows=2)
     result, _ = await sweep(ScriptedWorker(script), make_probe(measurement=options))
-    assert result.reason_text == "level 1: no request was ok (2 timeout, 1 ok; last: timeout: no answer within 60 s)"
+    assert result.reason_text == "level 1: no request was ok (2 timeout, 1 ok; last: timeout: no response within 60 s)"
 
 
 async def test_budgets_are_handed_from_level_to_level() -> None:
@@ -415,7 +419,7 @@ async def test_a_sweep_does_not_wait_behind_what_hangs_in_asyncios_own_pool() ->
         await stuck
 
 
-async def test_a_worker_that_says_nothing_is_killed_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_contains_no_information_is_killed_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conductor, "PREFLIGHT_MARGIN_NS", 0)
     worker = ScriptedWorker(lambda plan, index: None)
     result, _ = await sweep(worker, make_probe(stop=StopRules(max_duration_ns=NS // 20)))
@@ -491,7 +495,7 @@ FOUND = "level {} is the highest that kept the threshold"
 
 
 def two_ms_each(plan: LevelPlan, index: int) -> Window:
-    """A server that answers one after the other: the threshold is kept up to a concurrency of 5."""
+    """A server that responds one after the other: the threshold is kept up to a concurrency of 5."""
     return make_window(index, [2.0 * plan.level.value] * 10)
 
 
@@ -533,7 +537,7 @@ async def test_an_unstable_level_ends_a_search_like_one_above_the_threshold() ->
     ]
     assert result.best is not None
     assert result.best.level.label == "2"
-    # It might have kept the threshold: the search's result is in doubt, and says so.
+    # It might have kept the threshold: the search's result is in doubt, and reports it.
     assert (result.status, result.reason) == (SweepStatus.UNSTABLE, Reason.UNSTABLE)
 
 
@@ -547,7 +551,7 @@ async def test_a_level_above_the_threshold_need_not_be_stable_and_takes_no_more_
 
 
 @pytest.mark.parametrize("reason", [Reason.LATENCY, Reason.PENDING_QUEUE])
-async def test_a_search_goes_on_below_a_level_that_a_guard_ended(reason: Reason) -> None:
+async def test_a_search_continues_below_a_level_that_a_guard_ended(reason: Reason) -> None:
     def script(plan: LevelPlan, index: int) -> Window | LevelEnd:
         return LevelEnd(reason, "too slow", 1) if plan.level.value > 5 else make_window(index, [1.0])
 
@@ -636,7 +640,7 @@ async def test_an_error_in_the_verdict_costs_the_verdict_alone(caplog: pytest.Lo
 
 
 class RecordingWatcher(Watcher):
-    """Writes down what it is told; `on_window` is called with each window."""
+    """Writes down what it is reported; `on_window` is called with each window."""
 
     def __init__(self, on_window: Callable[[], object] = lambda: None) -> None:
         self.events: list[str] = []
@@ -654,7 +658,7 @@ class RecordingWatcher(Watcher):
         self.events.append(f"level {measurement.level.label}")
 
 
-async def test_a_watcher_is_told_how_the_sweep_goes_on() -> None:
+async def test_a_watcher_follows_the_sweep() -> None:
     watcher = RecordingWatcher()
     probe = make_probe(levels=(concurrency(1), concurrency(2)))
     await Sweep(probe, [], watchers=[watcher]).run(lambda: nullcontext(ScriptedWorker(steady)))
@@ -705,7 +709,7 @@ async def test_interrupted_before_the_first_level() -> None:
 
 
 @pytest.mark.parametrize(("cache", "source", "lines"), [(True, "random", 1), (True, "files", 0), (False, "zero", 0)])
-async def test_input_that_would_only_measure_the_cache_is_said(
+async def test_input_that_would_only_measure_the_cache_is_reported(
     caplog: pytest.LogCaptureFixture, cache: bool, source: str, lines: int
 ) -> None:
     worker = ScriptedWorker(steady)

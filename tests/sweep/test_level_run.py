@@ -1,4 +1,4 @@
-"""A level's windows become one measurement: what is merged, joined and said."""
+"""A level's windows become one measurement: what is merged, joined and reported."""
 
 import math
 from dataclasses import replace
@@ -132,7 +132,7 @@ def test_foreign_traffic_takes_the_servers_part_out_of_the_breakdown() -> None:
     assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
 
 
-def test_an_open_loop_tells_response_time_and_send_lag() -> None:
+def test_an_open_loop_reports_response_time_and_send_lag() -> None:
     level = LoadLevel(Mode.REQUEST_RATE, 100.0, "100")
     run = LevelRun(make_probe(levels=(level,)), make_facts(), level)
     run.add(make_window(columns=make_columns([10.0], lag_ms=3.0), unsent=1, backlog_growth=2), 1000.0)
@@ -191,7 +191,7 @@ SEARCH = Search(SearchKind.BINARY, Mode.CONCURRENCY, 1, 8, 1)
     ("latencies", "search", "decided"),
     [
         ([20.0, 30.0, 40.0], SEARCH, True),
-        ([20.0, 30.0], SEARCH, False),  # too few windows to say so
+        ([20.0, 30.0], SEARCH, False),  # too few windows to report it
         ([20.0, 9.0, 40.0], SEARCH, False),  # one was within it: the level may yet settle there
         ([9.0, 20.0, 30.0, 40.0], SEARCH, True),
         ([20.0, 30.0, 40.0], None, False),  # without a search every level gets its verdict
@@ -205,7 +205,7 @@ def test_a_search_need_not_know_more_of_a_level_above_its_threshold(
     assert run.is_decided(run.stability()) is decided
 
 
-def test_the_level_says_whether_it_kept_its_threshold() -> None:
+def test_the_level_states_whether_it_kept_its_threshold() -> None:
     options = MeasurementOptions(window_ns=NS, latency_threshold_ns=10 * MS)
     for latency, kept in ((10.0, True), (10.1, False)):
         measurement = run_of(*[[latency]] * 3, measurement=options).measurement(Reason.NONE, "")
@@ -324,7 +324,7 @@ def test_a_server_that_counted_too_few_gives_a_note_and_no_figure() -> None:
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert (measurement.server, measurement.foreign_requests) == (None, None)
-    assert measurement.server_note.startswith("the server counted 10 requests where it answered 20: ")
+    assert measurement.server_note.startswith("the server counted 10 requests but responded to 20: ")
     assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
 
 
@@ -336,7 +336,7 @@ def test_a_server_that_counted_too_few_of_a_decoupled_model_too(decoupled: bool)
     measurement = run.measurement(Reason.NONE, "")
     assert measurement is not None
     assert measurement.server is None
-    assert measurement.server_note.startswith("the server counted 10 requests where it answered 20: ")
+    assert measurement.server_note.startswith("the server counted 10 requests but responded to 20: ")
 
 
 def moved(**counts: int) -> ServerSnapshot:
@@ -354,13 +354,13 @@ def moved(**counts: int) -> ServerSnapshot:
 @pytest.mark.parametrize(
     ("v1", "v2", "served", "foreign", "note"),
     [
-        (500, 20, "2", 0, ""),  # v1 is somebody else's, and busier
+        (500, 20, "2", 0, ""),  # v1 is other clients', and busier
         (20, 0, "1", 0, ""),
         (0, 60, "2", 40, ""),
         (20, 5, "", None, SEVERAL_CALLED),  # ours went to v1, whoever sent them there
     ],
 )
-def test_the_version_that_answered(
+def test_the_version_that_responded(
     v1: int, v2: int, served: str, foreign: int | None, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = LevelRun(make_probe(), make_facts(), concurrency(1))
@@ -398,7 +398,7 @@ def test_readings_of_the_judged_windows_alone() -> None:
     ("errors", "note"),
     [
         (("", ""), ""),
-        (("answered 404", "answered 404"), "the metrics page http://h:8002/metrics cannot be read: answered 404"),
+        (("responded 404", "responded 404"), "the metrics page http://h:8002/metrics cannot be read: responded 404"),
         (("", "is cut off"), "1 of 2 readings of the metrics page http://h:8002/metrics failed: is cut off"),
     ],
 )

@@ -1,5 +1,5 @@
 """Sweeps of models whose every figure is known, on a real Triton: one that calls another, one that is off by a known
-amount from its reference, one that tells when it answered, and one that is answered from the response cache."""
+amount from its reference, one that shows when it responded, and one that is served from the response cache."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_reference_model_has_the_time_of_a_request(worker: LocalWorker, 
     result = await swept(worker, probe)
     assert result.reason is Reason.PREFLIGHT_TIMEOUT
     assert result.reason_text == (
-        f"reference model 'delay' at http://127.0.0.1:{triton.http_port} did not answer within 0.002 s, "
+        f"reference model 'delay' at http://127.0.0.1:{triton.http_port} did not respond within 0.002 s, "
         "measurement.request_timeout"
     )
 
@@ -136,12 +136,12 @@ async def test_a_decoupled_model_has_no_reference(worker: LocalWorker, server: E
     result = await swept(worker, probe)
     assert (result.reason, result.reason_text) == (
         Reason.BAD_INPUT,
-        "validation.reference_model: model 'ticks' is decoupled (any number of answers to a request), and is asked in "
-        "a way that has one answer",
+        "validation.reference_model: model 'ticks' is decoupled (any number of responses to a request), and is asked "
+        "in a way that has one response",
     )
 
 
-async def test_answers_come_when_the_model_gives_them(server: EmbeddedTriton) -> None:
+async def test_responses_come_when_the_model_gives_them(server: EmbeddedTriton) -> None:
     """The machine's clock is the model's clock, too: its jitter is not taken for the stream's."""
     service, target, interval_ms = TritonService(), make_target(scheme="grpc", port=server.grpc_port), 10
     control = service.control(target, 5 * NS)

@@ -75,7 +75,7 @@ def test_each_pass(name: str, options: MeasurementOptions) -> None:
         found.append(text)
     printed = (RECORDED / f"{name}.txt").read_text().splitlines()
     assert found == [line.rstrip() for line in printed if line.startswith("  Pass")]
-    # It went on until the last three agreed, and no longer: so would we.
+    # It continued until the last three agreed, and no longer: so would we.
     assert stable == [False] * (len(found) - 1) + [True]
 
 

@@ -60,7 +60,7 @@ async def test_a_pinned_name_is_resolved_once_whatever_worker_asks() -> None:
     assert (first.probes, second.probes) == ([""], ["10.0.0.1"] * 2)
 
 
-async def test_two_targets_of_one_door_share_the_pin_and_other_doors_have_their_own() -> None:
+async def test_two_targets_of_one_endpoint_share_the_pin_and_other_endpoints_have_their_own() -> None:
     pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "10.0.0.3")
     probes = [
         probe(Resolve.PIN, name="one"),

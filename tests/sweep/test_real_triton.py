@@ -1,4 +1,4 @@
-"""Whole sweeps of a real Triton: what counts requests, and a search whose answer is known."""
+"""Whole sweeps of a real Triton: what counts requests, and a search whose response is known."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_request_count_is_what_the_server_counted_too(
     assert (measurement.outcomes, measurement.warm_up_requests) == ({Outcome.OK: 30}, 6)
     assert result.outcomes == {Outcome.OK: 36}
     assert measurement.server is not None
-    # Triton counts a request a moment after its answer is gone.
+    # Triton counts a request a moment after its response is gone.
     assert abs(measurement.server.success.count - 30) <= 4
     assert measurement.foreign_requests == 0
     assert (measurement.windows_run, measurement.stable) == (1, True)

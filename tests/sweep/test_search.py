@@ -67,7 +67,7 @@ def test_request_rates(
     assert visited(kind, span, lambda value: value <= highest, mode=Mode.REQUEST_RATE) == expected
 
 
-def test_an_open_end_does_not_go_on_for_ever() -> None:
+def test_an_open_end_does_not_continue_for_ever() -> None:
     assert visited(LINEAR, (1, 0, 1), lambda _: True) == [float(value) for value in range(1, MAX_SEARCH_LEVELS + 1)]
     rates = visited(LINEAR, (1, 0, 300_000), lambda _: True, mode=Mode.REQUEST_RATE)
     assert rates == [1, 300_001, 600_001, 900_001]

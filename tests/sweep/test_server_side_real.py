@@ -1,4 +1,4 @@
-"""The server's side of real sweeps on a real Triton: what it says, whose requests these were, and what breaks it."""
+"""The server's side of real sweeps on a real Triton: what it reports, whose requests these were, and what breaks it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def mean_ns(measurement: Measurement) -> float:
 @pytest.fixture
 def own_triton(triton_factory: TritonFactory, tmp_path: Path) -> EmbeddedTriton:
     """A server with the delay model alone, of 100 ms: long beside what a busy machine adds. Without batches: two
-    requests that a pause lets meet would be answered together, and neither would wait for the other."""
+    requests that a pause lets meet would be responded together, and neither would wait for the other."""
     shutil.copytree(MODELS / "delay", tmp_path / "models" / "delay")
     config = tmp_path / "models" / "delay" / "config.pbtxt"
     config.write_text(config.read_text().replace('"10"', '"100"').replace("dynamic_batching { }", ""))
@@ -97,7 +97,7 @@ async def test_alone_at_32_there_is_no_foreign_request(
 
 
 async def test_a_decoupled_model_is_counted_by_requests(worker: LocalWorker, triton: EmbeddedTriton) -> None:
-    """As they begin, long before their last answers: no more are amiss than were in flight."""
+    """As they begin, long before their last responses: no more are amiss than were in flight."""
     probe = probe_of(triton, "repeat", 8, scheme="grpc", streaming=True)
     (measurement,) = (await swept(worker, probe)).measurements
     assert measurement.server is not None
@@ -132,7 +132,7 @@ async def test_named_composing_models_are_followed(worker: LocalWorker, triton: 
     assert result.facts is not None
     followed = [("pipeline", "1"), ("vad", ""), ("addsub", "1"), ("addsub", ""), ("identity", "")]
     assert [(key.name, key.version) for key in result.facts.composing] == followed
-    # None of them was called: nothing is told of them, and the delay model is no ensemble.
+    # None of them was called: nothing is informed of them, and the delay model is no ensemble.
     (measurement,) = result.measurements
     assert measurement.composing == ()
     assert "compute_infer" in measurement.breakdown_ns
@@ -263,7 +263,7 @@ async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
         await breaks(own_triton)
         (measurement,) = (await sweep).measurements
         assert measurement.server is None
-        assert "began anew" in measurement.server_note
+        assert "restarted" in measurement.server_note
         assert measurement.foreign_requests is None
         assert set(measurement.breakdown_ns) == {"client_send", "client_receive"}
         page = measurement.server_metrics

@@ -1,4 +1,4 @@
-"""What the one line of a sweep says."""
+"""What the one line of a sweep states."""
 
 import logging
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_a_threshold_and_who_kept_it(caplog: pytest.LogCaptureFixture, kept: boo
     assert caplog.records[0].fields["max_level_within_threshold"] == reported  # type: ignore[attr-defined]
 
 
-def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_odd_about_the_servers_side_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     odd = replace(measured(), server_note="it was restarted", negative_remainder_ns=250_000.0)
     with caplog.at_level(logging.INFO):
         SweepLog().sweep_ended(replace(GOOD, measurements=(odd, odd)))
@@ -100,7 +100,7 @@ def test_what_is_odd_about_the_servers_side_is_said(caplog: pytest.LogCaptureFix
     assert (values["server_note"], values["negative_remainder_seconds"]) == ("it was restarted", 0.00025)
 
 
-def test_checked_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_checked_responses(caplog: pytest.LogCaptureFixture) -> None:
     checked = replace(measured(), validated=7, output_error=OutputError(0.5, 0.25, 1000.0, 1.0), output_difference="x")
     plain = replace(measured(), validated=3, output_error=OutputError(0.25, 0.5, 10.0, 0.0))
     with caplog.at_level(logging.INFO):

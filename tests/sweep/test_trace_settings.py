@@ -100,7 +100,7 @@ async def test_they_are_put_back_however_the_sweep_ends(error: BaseException | N
 async def test_they_are_put_back_when_their_setting_was_cut_off() -> None:
     """It may have reached the server."""
     server: Any = Server(hangs=(2,))
-    with pytest.raises(PreflightError, match=r"not answered within 0\.05 s"):
+    with pytest.raises(PreflightError, match=r"got no response within 0\.05 s"):
         async with server_settings(PROBE, lambda target: server):
             raise AssertionError("the sweep must not run")
     assert (server.calls, server.closed) == (3, True)
@@ -114,8 +114,8 @@ async def test_a_server_that_refuses_fails_the_sweep() -> None:
     assert (server.calls, server.closed) == (1, True)
 
 
-@pytest.mark.parametrize("server", [Server(fails=(3,)), Server(hangs=(3,))], ids=["refused", "no answer"])
-async def test_what_cannot_be_put_back_is_said(
+@pytest.mark.parametrize("server", [Server(fails=(3,)), Server(hangs=(3,))], ids=["refused", "no response"])
+async def test_what_cannot_be_put_back_is_reported(
     server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "RESTORE_LIMIT_NS", NS // 20)
@@ -134,9 +134,9 @@ async def test_what_cannot_be_put_back_is_said(
         ((3,), (), 1),
         ((), (3,), 1),
     ],
-    ids=["put back", "no answer", "refused"],
+    ids=["put back", "no response", "refused"],
 )
-async def test_a_process_that_ends_at_once_puts_them_back_or_says_what_to(
+async def test_a_process_that_ends_at_once_puts_them_back_or_states_what_to(
     hangs: tuple[int, ...], fails: tuple[int, ...], lines: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From inside the loop, as a signal's handler does."""
@@ -174,8 +174,8 @@ async def test_on_a_real_triton(triton_factory: TritonFactory, tmp_path: Path) -
 
 async def check_second_signal(probe: Probe) -> None:
     """Both signals come while the program has something else to do than to end in order."""
-    door = f"-i {probe.target.protocol} -u {probe.target.host}:{probe.target.port}"
-    flags = f"-m identity --shape INPUT0:16 {door} --trace-level TIMESTAMPS --trace-rate 5 -p 10000"
+    endpoint = f"-i {probe.target.protocol} -u {probe.target.host}:{probe.target.port}"
+    flags = f"-m identity --shape INPUT0:16 {endpoint} --trace-level TIMESTAMPS --trace-rate 5 -p 10000"
     command = [sys.executable, "-m", "exporter", "analyze", *flags.split()]
     control = TritonControl(probe.target, 5 * NS)
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

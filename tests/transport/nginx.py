@@ -1,4 +1,4 @@
-"""nginx as a real server of the tests' own: TLS, HTTP/1.1 and HTTP/2 by somebody else's code."""
+"""nginx as a real server of the tests' own: TLS, HTTP/1.1 and HTTP/2 by other clients' code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 @contextmanager
 def nginx_serving(folder: Path, port: int, servers: str) -> Iterator[None]:
-    """Runs nginx with these `server` blocks, of which one listens on `port`, until they answer. Without nginx the test
+    """Runs nginx with these `server` blocks, of which one listens on `port`, until they respond. Without nginx the test
     is skipped; in CI it fails."""
     need("nginx")
     temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in ("proxy", "fastcgi", "scgi", "uwsgi"))

@@ -1,4 +1,4 @@
-"""Servers that do what a real one will not do on request: each connection is answered by a script of the test's."""
+"""Servers that do what a real one will not do on request: each connection is served by a script of the test's."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def always(response: bytes, *, close: bool = False) -> Script:
-    """A script that gives each request the same answer."""
+    """A script that gives each request the same response."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -74,8 +74,8 @@ async def test_ok_call_and_its_columns() -> None:
         (lambda s: status(s, grpc_status="14"), Outcome.OVERLOAD, "UNAVAILABLE"),
         (lambda s: status(s, grpc_status="15"), Outcome.SERVER_ERROR, "DATA_LOSS"),
         (lambda s: status(s, grpc_status="16"), Outcome.AUTH_ERROR, "UNAUTHENTICATED"),
-        (lambda s: status(s, grpc_status="0"), Outcome.PROTOCOL_ERROR, "0 messages in a unary answer"),
-        (lambda s: status(s), Outcome.PROTOCOL_ERROR, "an answer without grpc-status"),
+        (lambda s: status(s, grpc_status="0"), Outcome.PROTOCOL_ERROR, "0 messages in a unary response"),
+        (lambda s: status(s), Outcome.PROTOCOL_ERROR, "a response without grpc-status"),
         (lambda s: rst_stream_frame(s, 7), Outcome.OVERLOAD, "refused: RST_STREAM REFUSED_STREAM"),
         (lambda s: rst_stream_frame(s, 8), Outcome.PROTOCOL_ERROR, "RST_STREAM CANCEL"),
         (lambda s: rst_stream_frame(s, 11), Outcome.PROTOCOL_ERROR, "RST_STREAM ENHANCE_YOUR_CALM"),
@@ -90,7 +90,7 @@ async def test_ok_call_and_its_columns() -> None:
                 + frame(HEADERS, END_HEADERS | END_STREAM, s, TRAILERS)
             ),
             Outcome.PROTOCOL_ERROR,
-            "2 messages in a unary answer",
+            "2 messages in a unary response",
         ),
         (
             lambda s: frame(HEADERS, END_HEADERS | END_STREAM, s, encode_block([(":status", "403")])),
@@ -108,7 +108,7 @@ async def test_outcomes(reply: Callable[[int], bytes | None], outcome: Outcome, 
         assert await bench.result() == (Outcome.OK, "")
 
 
-async def test_half_an_answer_then_the_end() -> None:
+async def test_half_a_response_then_the_end() -> None:
     half = [frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, 0, 1, b"\0\0\0\0\x09half"), b""]
     script = Script(lambda _, stream: half[0] if stream == 1 else None)
     async with scripted(script) as bench:

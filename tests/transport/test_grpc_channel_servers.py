@@ -61,7 +61,7 @@ async def test_grpcio_statuses(grpcio: int) -> None:
     await bench.channel.close()
 
 
-async def test_grpcio_compressed_answers() -> None:
+async def test_grpcio_compressed_responses() -> None:
     with grpc_server(grpc.Compression.Gzip) as port:
         bench = Bench(port, method=ECHO)
         call = bench.send(EncodedRequest(b"", frame_message(bytes(1_000_000))))
@@ -73,7 +73,7 @@ async def test_grpcio_compressed_answers() -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "deflate"])
 async def test_grpcio_compressed_requests(grpcio: int, compression: str) -> None:
-    """The server says what it received, unpacked: the flag, the header and the bytes fit each other."""
+    """The server reports what it received, unpacked: the flag, the header and the bytes fit each other."""
     content = b"canary " * 100_000
     request = EncodedRequest(f"x-a: 1\ngrpc-encoding: {compression}".encode(), frame_message(content, compression))
     bench = Bench(grpcio, method=ECHO)
@@ -128,7 +128,7 @@ def nginx(tmp_path: Path, grpcio: int, certificates: Certificates) -> Iterator[t
 
 
 async def test_nginx_limits_and_goaway(nginx: tuple[int, int]) -> None:
-    """nginx allows 8 streams at once here, and says GOAWAY after each 20 requests."""
+    """nginx allows 8 streams at once here, and states GOAWAY after each 20 requests."""
     bench = Bench(nginx[0], method=ECHO)
     calls = [bench.send(EncodedRequest(b"", frame_message(os.urandom(5000)))) for _ in range(100)]
     await bench.wait(100)
@@ -157,7 +157,7 @@ async def test_nginx_large_messages_over_tls(nginx: tuple[int, int], certificate
         ("/none", Outcome.CLIENT_ERROR, "UNIMPLEMENTED: HTTP status 404 with content-type text/html: not gRPC"),
     ],
 )
-async def test_nginx_own_answers(nginx: tuple[int, int], path: str, outcome: Outcome, text: str) -> None:
+async def test_nginx_own_responses(nginx: tuple[int, int], path: str, outcome: Outcome, text: str) -> None:
     bench = Bench(nginx[0], method=path)
     assert await bench.result() == (outcome, text)
     await bench.channel.close()
@@ -209,7 +209,7 @@ async def test_triton_errors(triton: EmbeddedTriton) -> None:
     await bench.channel.close()
 
 
-async def test_triton_answers_are_remembered_blocks(triton: EmbeddedTriton) -> None:
+async def test_triton_responses_are_remembered_blocks(triton: EmbeddedTriton) -> None:
     """Triton's HPACK encoder keeps to the table of size 0 that we ask for: that is what the memory rests on."""
     bench = Bench(triton.grpc_port)
     for _ in range(3):

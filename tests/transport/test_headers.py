@@ -44,7 +44,7 @@ def test_given_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         (Header("A", file="FILE"), " \n", "token is empty"),
     ],
 )
-def test_faults_name_the_header_and_not_its_value(
+def test_errors_name_the_header_and_not_its_value(
     header: Header, content: str | None, text: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "token"

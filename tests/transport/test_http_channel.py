@@ -1,4 +1,4 @@
-"""The HTTP channel against servers that misbehave: each fault is an outcome of its own, and no call is ever lost."""
+"""The HTTP channel against servers that misbehave: each error is an outcome of its own, and no call is ever lost."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ FAULTS = {
     "429": (always(response("429 Busy")), Outcome.OVERLOAD, "HTTP 429"),
     "500": (always(response("500 Oh", b"a\x00\x1b[1mb")), Outcome.SERVER_ERROR, "HTTP 500: a [1mb"),
     "504": (always(response("504 Slow")), Outcome.TIMEOUT, "HTTP 504"),
-    "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP answer"),
-    "two answers": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete answer"),
-    "reset unanswered": (reset_at_once, Outcome.CONNECT_ERROR, "connection lost: connection reset by peer"),
-    "closed unanswered": (close_unanswered, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
-    "closed in the body": (close_in_body, Outcome.PROTOCOL_ERROR, "closed in the middle of the answer's body"),
+    "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP response"),
+    "two responses": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete response"),
+    "reset without a response": (reset_at_once, Outcome.CONNECT_ERROR, "connection lost: connection reset by peer"),
+    "closed without a response": (close_unanswered, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
+    "closed in the body": (close_in_body, Outcome.PROTOCOL_ERROR, "closed in the middle of the response's body"),
 }
 
 
@@ -158,7 +158,7 @@ async def test_listener_sends_again_from_within() -> None:
 
 
 @pytest.mark.parametrize("say_so", [False, True])
-async def test_server_that_closes_after_each_answer(say_so: bool) -> None:
+async def test_server_that_closes_after_each_response(say_so: bool) -> None:
     """Whether the close is announced or comes by itself while idle: no call sees it."""
     ended = Ended()
     text = response("200 OK", b"ab", b"Connection: close\r\n" if say_so else b"")
@@ -172,8 +172,8 @@ async def test_server_that_closes_after_each_answer(say_so: bool) -> None:
         await channel.close()
 
 
-async def test_farewell_of_a_server_to_an_idle_connection_is_no_answer() -> None:
-    """Proxies say 408 before they close an idle connection: the next call is not answered by that."""
+async def test_farewell_of_a_server_to_an_idle_connection_is_no_response() -> None:
+    """Proxies state 408 before they close an idle connection: the next call got no response by that."""
 
     async def script(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
@@ -279,8 +279,8 @@ async def test_large_request_to_a_slow_reader_arrives_whole_and_is_not_copied() 
 
 
 @pytest.mark.parametrize("then_reset", [False, True])
-async def test_answer_that_comes_before_the_request_is_all_sent(then_reset: bool) -> None:
-    """A server that refuses a large request and closes has answered, even if the rest of it runs into a reset."""
+async def test_response_that_comes_before_the_request_is_all_sent(then_reset: bool) -> None:
+    """A server that refuses a large request and closes has responded, even if the rest of it runs into a reset."""
 
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")

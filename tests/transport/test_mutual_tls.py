@@ -108,7 +108,7 @@ async def test_grpc_rotated_certificate_is_read_at_the_next_connection(
     bench = Bench(grpcio, method=ECHO, scheme="grpcs", tls=own)
     assert await bench.result(REQUEST) == (Outcome.OK, "")
     replace_file(own.cert_file, certificates.other_ca)
-    # The connection that is open goes on; the next one finds a certificate without its key, and says so.
+    # The connection that is open continues; the next one finds a certificate without its key, and reports it.
     assert await bench.result(REQUEST) == (Outcome.OK, "")
     await bench.channel.close()
     outcome, text = await bench.result(REQUEST)
@@ -125,7 +125,7 @@ async def test_grpc_rotated_certificate_is_read_at_the_next_connection(
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[int]:
-    """Answers over TLS with the subject of the certificate that it was shown; 400 to those who show none."""
+    """Responses over TLS with the subject of the certificate that it was shown; 400 to those who show none."""
     (port,) = free_ports(1)
     servers = f"""
   server {{
@@ -139,7 +139,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
 
 
 class Https:
-    """A channel over https, and the last answer's body."""
+    """A channel over https, and the last response's body."""
 
     def __init__(self, port: int, tls: TlsOptions) -> None:
         self.body = b""

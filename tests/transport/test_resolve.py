@@ -28,7 +28,7 @@ NAME = "replicas.test"
 
 
 class Zone:
-    """Answers as the system's resolver would, and counts how often it was asked."""
+    """Responses as the system's resolver would, and counts how often it was asked."""
 
     def __init__(self) -> None:
         self.hosts: list[str] | Exception = []
@@ -160,7 +160,7 @@ async def test_an_address_that_refuses_is_passed_over(zone: Zone, port: int, pol
 
 
 async def test_nothing_waits_to_be_sent_in_one_piece(port: int) -> None:
-    """TCP_NODELAY: Nagle's algorithm would hold back the end of a request for as long as an answer takes."""
+    """TCP_NODELAY: Nagle's algorithm would hold back the end of a request for as long as a response takes."""
     with (await dial(make_target(host="127.0.0.2", port=port), ())).sock as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -174,7 +174,7 @@ async def test_connections_go_round(zone: Zone, port: int) -> None:
     assert zone.asked == 6
 
 
-async def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+async def test_an_address_that_does_not_respond_leaves_time_for_the_next(
     zone: Zone, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()

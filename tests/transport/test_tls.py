@@ -1,4 +1,4 @@
-"""TLS: who is believed, who we say we are, what is measured apart, and what is read again."""
+"""TLS: who is believed, who the daemon presents itself as, what is measured apart, and what is read again."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ async def test_client_certificate(certificates: Certificates) -> None:
 async def test_missing_client_certificate_is_named_though_it_is_refused_after_the_handshake(
     certificates: Certificates,
 ) -> None:
-    """By a blocking server: asyncio's own drops the alert that says why."""
+    """By a blocking server: asyncio's own drops the alert that states why."""
 
     def serve_one() -> None:
         sock, _address = listening.accept()
@@ -270,7 +270,7 @@ def test_certificate_facts(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 10, 40, 100, 200])
-def test_cut_certificate_says_nothing(certificates: Certificates, length: int) -> None:
+def test_cut_certificate_contains_no_information(certificates: Certificates, length: int) -> None:
     der = ssl.PEM_cert_to_DER_cert(certificates.server.read_text())[:length]
     assert certificate_expiry_unix_s(der) is None
     assert certificate_names(der) == []

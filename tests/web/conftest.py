@@ -15,7 +15,7 @@ from tests.metrics.scenario import make_scenario
 
 
 class Signs:
-    """What health and readiness say in a test."""
+    """What health and readiness state in a test."""
 
     healthy = True
     ready = True

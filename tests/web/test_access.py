@@ -106,7 +106,7 @@ async def test_who_may_not_read(
         assert (await client.get("/-/ready", headers=headers)).status_code == 200
 
 
-async def test_a_change_that_is_refused_before_its_path_is_told(
+async def test_a_change_that_is_refused_before_its_path_is_reported(
     page: MetricsPage, web_file: Path, hashed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     web_file.write_text(f"basic_auth_users: {{alice: {hashed}}}")
@@ -168,8 +168,9 @@ async def test_a_crowd_of_wrong_passwords_is_bounded(hashed: str, monkeypatch: p
     await asyncio.sleep(0)
     assert await passwords.matches(users, "alice", b"open sesame") is True
     responses = await asyncio.gather(*crowd)
-    assert responses.count(None) == 15
-    assert responses.count(False) == 5
+    # One is compared and four wait; the right one takes the place of one, unless the first had ended by then.
+    assert responses.count(None) in (14, 15)
+    assert responses.count(None) + responses.count(False) == 20
 
 
 async def test_who_has_the_right_password_comes_next_in_a_flood_of_wrong_ones(hashed: str) -> None:
@@ -367,7 +368,7 @@ async def subject(url: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["cert_file", "key_file", "client_ca_file"])
-def test_files_that_cannot_be_used_are_said(name: str, web_file: Path, certificates: Certificates) -> None:
+def test_files_that_cannot_be_used_are_reported(name: str, web_file: Path, certificates: Certificates) -> None:
     files = {"cert_file": certificates.server, "key_file": certificates.server_key, "client_ca_file": certificates.ca}
     bad = web_file.with_name("bad.pem")
     bad.write_text("not PEM")

@@ -45,7 +45,7 @@ async def test_a_reload(client: httpx.AsyncClient, desk: Desk) -> None:
     assert desk.reasons == ["request of 127.0.0.1"]
 
 
-async def test_a_bad_configuration_is_a_500_with_every_fault(client: httpx.AsyncClient, desk: Desk) -> None:
+async def test_a_bad_configuration_is_a_500_with_every_error(client: httpx.AsyncClient, desk: Desk) -> None:
     desk.error = ConfigError(["canary.yaml:1: one", "canary.yaml:2: two"])
     response = await client.post("/-/reload", headers=BEARER)
     assert response.status_code == 500

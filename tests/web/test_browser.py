@@ -211,12 +211,12 @@ def test_axe_finds_nothing(path: str, width: int, scheme: str, browser: Browser,
         "const done = arguments[1]; axe.run(document, {runOnly: arguments[0]}).then(done, (e) => done({error: `${e}`}))"
     )
     found = browser.driver.execute_async_script(run, RULES)
-    told = [
+    reported = [
         f"{each['id']}: {each['help']}: {node['html'][:150]} {json.dumps(node['any'][:1])[:300]}"
         for each in found["violations"]
         for node in each["nodes"][:3]
     ]
-    assert told == []
+    assert reported == []
     assert len(found["passes"]) > 20
 
 

@@ -136,13 +136,12 @@ def level(label: str, throughput: float, p50: float, p99: float, baseline: float
     )
 
 
-def test_the_load_curve_has_a_point_per_level_in_order_of_throughput() -> None:
-    svg = load_curve(
-        [level("8", 400.0, 0.004, 0.016), level("1", 100.0, 0.002, 0.004, 0.003), level(EVIL, 200.0, 0.003, 0.008)]
-    )
+def test_the_load_curve_has_a_point_per_level_in_order_of_the_load() -> None:
+    levels = [level("1", 100.0, 0.002, 0.004, 0.003), level("8", 400.0, 0.004, 0.016), level(EVIL, 200.0, 0.003, 0.008)]
+    svg = load_curve(levels)
     points = numbers(line_of(svg, "line p99"))
-    assert [round(x / points[0][0], 2) for x, _ in points] == [1.0, 2.0, 4.0]
-    assert [round((1000 - y) / (1000 - points[0][1]), 1) for _, y in points] == [1.0, 2.0, 4.0]
+    assert [round(x / points[0][0], 2) for x, _ in points] == [1.0, 4.0, 2.0]
+    assert [round((1000 - y) / (1000 - points[0][1]), 1) for _, y in points] == [1.0, 4.0, 2.0]
     assert svg.count('class="ring p99"') == 1
     assert "baseline 3.00 ms" in svg
     assert "<script" not in svg
@@ -187,3 +186,11 @@ def test_a_sparkline_is_drawn_again_for_a_new_sweep_level_or_quarter_of_an_hour(
     failed = replace(newer, severity=np.array([0, 0, Conclusion.FAILED.severity], np.uint8))
     assert "1 of 3 sweeps failed" in drawn.get("p", failed, "concurrency 1", NOW)
     assert drawn.get("p", newer, "concurrency 1", NOW + 900) != second
+
+
+def test_a_sweep_without_neighbours_is_a_dot() -> None:
+    assert line_of(sparkline(day_of([1.0], [0.002]), "concurrency 1", NOW), "lone ").count("M") == 1
+    svg = day_chart(day_of([1.0], [0.002]), "concurrency 1", "concurrency 1", NOW)
+    assert line_of(svg, "lone p99") == line_of(svg, "line p99")
+    near = day_of([float(ago) for ago in range(900, 0, -300)], [0.002] * 3)
+    assert "lone" not in day_chart(near, "concurrency 1", "concurrency 1", NOW)

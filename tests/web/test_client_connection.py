@@ -1,4 +1,4 @@
-"""Hostile clients, in crowds: who comes with a plain scrape is still answered, and nobody holds a place for ever."""
+"""Hostile clients, in crowds: who comes with a plain scrape is still responded, and nobody holds a place for ever."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def app() -> Starlette:
 
 
 class Crowd:
-    """Clients that connect and do what a test says."""
+    """Clients that connect and do what a test states."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -121,7 +121,7 @@ async def test_silent_tls_clients(tmp_path: Path) -> None:
         await crowd.come(SILENT)
         await crowd.come(50, b"\x16\x03\x01")
         async with AsyncExitStack() as stack:
-            for _ in range(10):  # these shake hands, and then say nothing
+            for _ in range(10):  # these shake hands, and then contain no information
                 host, _, port = address.rpartition(":")
                 _, writer = await asyncio.open_connection(host, int(port), ssl=trusting)
                 stack.callback(writer.close)

@@ -17,7 +17,7 @@ from tests.waiting import patient
 
 
 async def exchange(address: str, data: bytes) -> bytes:
-    """What the server says to these bytes until it ends the connection."""
+    """What the server reports to these bytes until it ends the connection."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(data)
@@ -79,7 +79,7 @@ async def ask(host: str, address: str) -> bytes:
     return response
 
 
-async def test_a_port_in_use_is_said_clearly(app: Starlette, address: str) -> None:
+async def test_a_port_in_use_is_reported_clearly(app: Starlette, address: str) -> None:
     port = int(address.rpartition(":")[2])
     with pytest.raises(ListenError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: Address already in use$"):
         await WebServer(app, "127.0.0.1", port).start()

@@ -253,7 +253,7 @@ async def test_marks_of_a_level_and_a_pause() -> None:
         client_limited=True,
         unsent_ratio=0.175,
         modes_ns=(0.021 * NS, 0.041 * NS),
-        server_note="the metrics page http://h:8002/metrics cannot be read: answered 404",
+        server_note="the metrics page http://h:8002/metrics cannot be read: responded 404",
     )
     skipped = Load(12_345, 151_200_000_000)
     site = site_of(

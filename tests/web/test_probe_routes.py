@@ -1,4 +1,4 @@
-"""GET /probe and the sweep behind it: who gets one, how long it may take, and what its page says."""
+"""GET /probe and the sweep behind it: who gets one, how long it may take, and what its page reports."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_other_methods_get_no_load(method: str, client: httpx.AsyncClient,
     [
         (NoSweep.GROUP_BUSY, 429, "another sweep of the group runs"),
         (NoSweep.ALL_BUSY, 429, "sweeps of other groups run, as many at once as limits.concurrent_sweeps allows"),
-        (NoSweep.BUDGET, 429, "the group's budget of an hour has no room for a sweep now"),
+        (NoSweep.BUDGET, 429, "the group's budget of an hour does not allow a sweep now"),
         (NoSweep.PAUSED, 503, "the probe is paused"),
         (NoSweep.SHUTDOWN, 503, "the daemon is shutting down"),
     ],

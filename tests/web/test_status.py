@@ -120,7 +120,7 @@ def test_a_wall_clock_that_went_back_gives_no_negative_age() -> None:
     assert status(after(make_result(started_unix_s=NOW + 1000))).age_seconds == 0.0
 
 
-def test_what_holds_and_why_nothing_can_be_said() -> None:
+def test_what_holds_and_why_nothing_can_be_reported() -> None:
     probe = make_probe(levels=(concurrency(1), concurrency(2), concurrency(4)))
     quiet = SignalVerdict(Signal.LATENCY_P50, 4e6, 1.0, {"page": False})
     result = make_result(

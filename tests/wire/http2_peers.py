@@ -56,7 +56,7 @@ def goaway(last: int, code: int = 0, debug: bytes = b"") -> bytes:
 
 
 class Recorder(Stream):
-    """Keeps what it is told, in order; DATA in sequence is joined, so that cuts do not show."""
+    """Keeps what it is reported, in order; DATA in sequence is joined, so that cuts do not show."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -156,7 +156,7 @@ def test_messages_over_any_cut_of_bytes(kind: type[Rpc], cut: int) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @pytest.mark.parametrize("kind", [Rpc, CountingRpc])
-def test_compressed_answers(encoding: str, kind: type[Rpc]) -> None:
+def test_compressed_responses(encoding: str, kind: type[Rpc]) -> None:
     mixed = frame_message(b"m" * 500, encoding) + frame_message(b"plain") + frame_message(b"", encoding)
     rpc = run(response(mixed, {"grpc-status": "0"}, {**GRPC, "grpc-encoding": encoding}), kind, 7)
     assert (rpc.status, rpc.message_count) == (OK, 3)
@@ -181,14 +181,14 @@ GZIP = {**GRPC, "grpc-encoding": "gzip"}
         (b"\x01\0\0\0\1x", {**GRPC, "grpc-encoding": "snappy"}, "a compressed message, but grpc-encoding is 'snappy'"),
         (b"\x01\0\0\0\4junk", GZIP, "a gzip message that is damaged: .*"),
         (b"\x01\0\0\0\0", GZIP, "a gzip message that does not end where it should"),
-        (frame_message(b"abc", "gzip")[:-1], GZIP, "the answer ended within a message"),
+        (frame_message(b"abc", "gzip")[:-1], GZIP, "the response ended within a message"),
         (b"\x01\0\0\0\x20" + frame_message(b"", "gzip")[5:] + b"x" * 12, GZIP, "a gzip message that does not end .*"),
         (frame_message(b"x" * 1001), GRPC, "a message of 1001 bytes, at most 1000 are taken.*"),
         (b"\0\xff\xff\xff\xff", GRPC, "a message of 4294967295 bytes, at most 1000 are taken.*"),
         (frame_message(bytes(1001), "gzip"), GZIP, "a message that unpacks to more than 1000 bytes.*"),
         (frame_message(bytes(600), "gzip") * 2, GZIP, "a message that unpacks to more than 1000 bytes.*"),
-        (b"\0\0\0", GRPC, "the answer ended within a message"),
-        (b"\0\0\0\0\2x", GRPC, "the answer ended within a message"),
+        (b"\0\0\0", GRPC, "the response ended within a message"),
+        (b"\0\0\0\0\2x", GRPC, "the response ended within a message"),
     ],
 )
 def test_broken_messages(content: bytes, head: dict[str, str], text: str) -> None:
@@ -235,7 +235,7 @@ HTML = {":status": "502", "content-type": "text/html"}
         ({"grpc-status": "-1"}, Status(Code.UNKNOWN, "grpc-status -1: ")),
         ({"grpc-status": "9" * 5000}, Status(Code.UNKNOWN, f"grpc-status {'9' * 20}: ")),
         ({"grpc-status": ""}, Status(Code.UNKNOWN, "grpc-status : ")),
-        ({"x": "y"}, Status(Code.INTERNAL, "an answer without grpc-status", abort=Abort.BROKEN)),
+        ({"x": "y"}, Status(Code.INTERNAL, "a response without grpc-status", abort=Abort.BROKEN)),
     ],
 )
 def test_status_in_trailers(trailers: dict[str, str], status: Status) -> None:
@@ -250,7 +250,7 @@ def test_status_in_trailers(trailers: dict[str, str], status: Status) -> None:
         ({**GRPC, "grpc-status": "12", "grpc-message": "no"}, Status(Code.UNIMPLEMENTED, "no")),
         ({**GRPC, "grpc-status": "0"}, OK),
         ({":status": "200", "grpc-status": "5"}, Status(Code.NOT_FOUND)),
-        (GRPC, Status(Code.INTERNAL, "an answer without grpc-status", abort=Abort.BROKEN)),
+        (GRPC, Status(Code.INTERNAL, "a response without grpc-status", abort=Abort.BROKEN)),
         ({":status": "503"}, Status(Code.UNAVAILABLE, "HTTP status 503 with content-type none: not gRPC")),
     ],
 )
@@ -275,7 +275,7 @@ def test_trailers_only(head: dict[str, str], status: Status) -> None:
         ("504", Code.UNAVAILABLE),
     ],
 )
-def test_answer_that_is_not_grpc(http: str, code: Code) -> None:
+def test_response_that_is_not_grpc(http: str, code: Code) -> None:
     rpc = run(headers({":status": http, "content-type": "text/html"}) + frame(DATA, END_STREAM, 1, b"<html>x" * 99))
     assert rpc.status == Status(code, f"HTTP status {http} with content-type text/html: not gRPC")
     assert rpc.message_count == 0
@@ -287,7 +287,7 @@ def test_success_that_is_not_grpc() -> None:
     assert rpc.status == Status(Code.INTERNAL, text, abort=Abort.BROKEN)
 
 
-def test_informational_answers_are_passed_over() -> None:
+def test_informational_responses_are_passed_over() -> None:
     rpc = run(
         headers({":status": "103"}) + headers({":status": "100"}) + response(frame_message(b"a"), {"grpc-status": "0"})
     )
@@ -297,20 +297,20 @@ def test_informational_answers_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("wire", "text"),
     [
-        (headers({"content-type": "application/grpc"}), "an answer without a :status"),
-        (headers({":status": "2x0"}), "an answer without a :status"),
-        (headers({":status": "2000"}), "an answer without a :status"),
-        (headers({":status": "100"}, end=True), "an informational answer that ends the stream"),
+        (headers({"content-type": "application/grpc"}), "a response without a :status"),
+        (headers({":status": "2x0"}), "a response without a :status"),
+        (headers({":status": "2000"}), "a response without a :status"),
+        (headers({":status": "100"}, end=True), "an informational response that ends the stream"),
         (headers(GRPC) + headers({"grpc-status": "0"}), "trailers that do not end the stream"),
         (frame(DATA, 0, 1, b"x"), "DATA before HEADERS"),
     ],
 )
-def test_answers_out_of_order(wire: bytes, text: str) -> None:
+def test_responses_out_of_order(wire: bytes, text: str) -> None:
     assert run(wire).status == Status(Code.INTERNAL, text, abort=Abort.BROKEN)
 
 
-def test_end_without_an_answer() -> None:
-    assert run(frame(DATA, END_STREAM, 1)).status == Status(Code.INTERNAL, "no answer", abort=Abort.BROKEN)
+def test_end_without_a_response() -> None:
+    assert run(frame(DATA, END_STREAM, 1)).status == Status(Code.INTERNAL, "no response", abort=Abort.BROKEN)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ PIECES = st.one_of(
 
 
 @given(st.lists(PIECES, max_size=8), st.integers(1, 40), st.sampled_from([Rpc, SmallRpc, CountingRpc]))
-def test_any_answer_ends_at_most_once_and_cleanly(pieces: list[bytes], cut: int, kind: type[Rpc]) -> None:
+def test_any_response_ends_at_most_once_and_cleanly(pieces: list[bytes], cut: int, kind: type[Rpc]) -> None:
     core, rpc = call(kind)
     wire = b"".join(pieces)
     try:

@@ -58,7 +58,7 @@ BROKEN = {
     "huge length": OK + b"Content-Length: 99999999999999999999999\r\n\r\n",
     "bad chunk size": OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
     "bytes after": OK + b"Content-Length: 2\r\n\r\nabc",
-    "answer after": (OK + b"Content-Length: 2\r\n\r\nab") * 2,
+    "response after": (OK + b"Content-Length: 2\r\n\r\nab") * 2,
     "bytes after close": OK + b"Connection: close\r\nContent-Length: 0\r\n\r\nab",
     "switching protocols": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nzzz",
     "endless head": OK + b"A: " + b"x" * (MAX_HEAD_BYTES + 10),
@@ -78,7 +78,7 @@ def feed(client: Http1Client, pieces: list[bytes]) -> list[bool]:
 
 
 @pytest.mark.parametrize(("data", "status", "body", "keep_alive"), COMPLETE.values(), ids=COMPLETE)
-def test_answer_is_the_same_whole_and_byte_by_byte(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
+def test_response_is_the_same_whole_and_byte_by_byte(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
     for pieces in ([data], [bytes([byte]) for byte in data]):
         client = begun()
         assert feed(client, pieces) == [False] * (len(pieces) - 1) + [True]
@@ -88,7 +88,7 @@ def test_answer_is_the_same_whole_and_byte_by_byte(data: bytes, status: int, bod
 
 
 @pytest.mark.parametrize(("data", "status", "body", "keep_alive"), COMPLETE.values(), ids=COMPLETE)
-def test_h11_says_the_same(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
+def test_h11_agrees(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
     oracle = h11.Connection(h11.CLIENT)
     oracle.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
     oracle.send(h11.EndOfMessage())
@@ -108,7 +108,7 @@ def test_h11_says_the_same(data: bytes, status: int, body: bytes, keep_alive: bo
 
 
 @pytest.mark.parametrize(("data", "body"), UNTIL_CLOSE.values(), ids=UNTIL_CLOSE)
-def test_answer_that_ends_with_the_connection(data: bytes, body: bytes) -> None:
+def test_response_that_ends_with_the_connection(data: bytes, body: bytes) -> None:
     client = begun()
     assert not any(client.receive(bytes([byte])) for byte in data)
     assert client.receive_eof()
@@ -116,7 +116,7 @@ def test_answer_that_ends_with_the_connection(data: bytes, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_broken_answer_is_a_protocol_error_however_it_is_cut(data: bytes) -> None:
+def test_broken_response_is_a_protocol_error_however_it_is_cut(data: bytes) -> None:
     for pieces in ([data], [data[at : at + 1] for at in range(len(data))]):
         if len(data) > 10_000 and len(pieces) > 1:
             pieces = [data[at : at + 1000] for at in range(0, len(data), 1000)]
@@ -134,14 +134,14 @@ def test_broken_answer_is_a_protocol_error_however_it_is_cut(data: bytes) -> Non
         (b"HTTP/1.1 100 Continue\r\n\r\n", "head"),
     ],
 )
-def test_cut_off_answer(data: bytes, text: str) -> None:
+def test_cut_off_response(data: bytes, text: str) -> None:
     client = begun()
     client.receive(data)
-    with pytest.raises(ProtocolError, match=f"in the middle of the answer's {text}"):
+    with pytest.raises(ProtocolError, match=f"in the middle of the response's {text}"):
         client.receive_eof()
 
 
-def test_close_between_answers_is_none() -> None:
+def test_close_between_responses_is_none() -> None:
     client = Http1Client()
     assert not client.receive_eof()
     client.begin()
@@ -150,7 +150,7 @@ def test_close_between_answers_is_none() -> None:
     assert not client.receive_eof()
 
 
-def test_many_answers_on_one_connection_leave_no_trace_of_each_other() -> None:
+def test_many_responses_on_one_connection_leave_no_trace_of_each_other() -> None:
     client = Http1Client(keep_body=True)
     for number in range(50):
         client.begin()
@@ -162,7 +162,7 @@ def test_many_answers_on_one_connection_leave_no_trace_of_each_other() -> None:
 def test_bytes_without_a_request_are_an_error_and_empty_lines_are_not() -> None:
     client = Http1Client()
     assert not client.receive(b"\r\n")
-    with pytest.raises(ProtocolError, match="answer no request"):
+    with pytest.raises(ProtocolError, match="belong to no request"):
         client.receive(OK)
 
 
@@ -201,7 +201,7 @@ def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
     assert len(client._raw) < 200_000
 
 
-def test_answer_beyond_the_limit() -> None:
+def test_response_beyond_the_limit() -> None:
     client = Http1Client(max_bytes=1000)
     client.begin()
     with pytest.raises(ProtocolError, match="more than 1000 bytes"):
@@ -234,7 +234,7 @@ def test_decompress(encoding: str, data: bytes, body: bytes) -> None:
         ("br", b"abc", "not asked for: 'br'"),
     ],
 )
-def test_decompress_faults(encoding: str, data: bytes, text: str) -> None:
+def test_decompress_errors(encoding: str, data: bytes, text: str) -> None:
     with pytest.raises(ProtocolError, match=text):
         decompress(data, encoding, 1000)
 
@@ -300,7 +300,7 @@ def observe(pieces: list[bytes]) -> tuple[object, ...]:
 
 
 @given(STREAMS, st.lists(st.integers(0, 400), max_size=8))
-def test_any_bytes_give_an_answer_or_a_protocol_error_however_cut(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_give_a_response_or_a_protocol_error_however_cut(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert observe(pieces) == observe([data])
@@ -313,7 +313,7 @@ def test_any_bytes_give_an_answer_or_a_protocol_error_however_cut(data: bytes, c
     framing=st.sampled_from(["length", "chunked", "close"]),
     cut=st.integers(1, 60),
 )
-def test_answers_made_by_h11_are_read(status: int, chunks: list[bytes], framing: str, cut: int) -> None:
+def test_responses_made_by_h11_are_read(status: int, chunks: list[bytes], framing: str, cut: int) -> None:
     body = b"".join(chunks)
     headers = {"length": [("Content-Length", str(len(body)))], "chunked": [("Transfer-Encoding", "chunked")]}
     server = h11.Connection(h11.SERVER)
@@ -338,7 +338,7 @@ def test_answers_made_by_h11_are_read(status: int, chunks: list[bytes], framing:
 
 
 def exchange(client: Http1Client, pieces: list[bytes]) -> list[object]:
-    """One request and all that can be seen of its answer; the client is fit for the next one then."""
+    """One request and all that can be seen of its response; the client is fit for the next one then."""
     client.begin()
     try:
         complete = [client.receive(piece) for piece in pieces]
@@ -360,7 +360,7 @@ def exchange(client: Http1Client, pieces: list[bytes]) -> list[object]:
 
 
 def parses(client: Http1Client, data: bytes) -> bool:
-    """Whether the parser is asked about this answer."""
+    """Whether the parser is asked about this response."""
     with mock.patch.object(client, "_feed", wraps=client._feed) as feed:
         exchange(client, [data])
     return feed.called
@@ -382,7 +382,7 @@ def parses(client: Http1Client, data: bytes) -> bool:
         (COMPLETE["continue first"][0], COMPLETE["continue first"][0], True),
     ],
 )
-def test_which_answers_are_known_by_their_head(first: bytes, second: bytes, parsed: bool) -> None:
+def test_which_responses_are_known_by_their_head(first: bytes, second: bytes, parsed: bool) -> None:
     client = Http1Client(keep_body=True)
     assert parses(client, first)
     assert parses(client, second) == parsed

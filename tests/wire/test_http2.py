@@ -62,7 +62,7 @@ def test_opening_bytes() -> None:
     assert window == (WINDOW_UPDATE, 0, 0, (OUR_CONNECTION_WINDOW - 65_535).to_bytes(4, "big"))
 
 
-def test_first_block_says_that_our_table_is_empty() -> None:
+def test_first_block_declares_that_our_table_is_empty() -> None:
     core = ready_core()
     for _ in range(2):
         started(core)
@@ -80,7 +80,7 @@ def test_small_request_is_one_headers_and_one_data_frame() -> None:
     ]
 
 
-def test_long_header_block_goes_on_in_continuation_frames() -> None:
+def test_long_header_block_continues_in_continuation_frames() -> None:
     core = ready_core()
     block = encode_block([*[(f"x-{i}", "é" * 500) for i in range(60)]])
     assert len(block) > 32_768
@@ -92,7 +92,8 @@ def test_long_header_block_goes_on_in_continuation_frames() -> None:
     assert b"".join(payload for *_, payload in cut) == b"\x20" + block
 
 
-# --- answers, however they are cut -----------------------------------------------------------------------------------
+# --- responses, however they are cut
+# -----------------------------------------------------------------------------------
 
 PADDED_ANSWER = (
     frame(HEADERS, END_HEADERS | PADDED | HAS_PRIORITY, 1, b"\x03" + bytes(5) + ANSWER + bytes(3))
@@ -118,7 +119,7 @@ BETWEEN = frame(99, 255, 1, b"unknown") + frame(PRIORITY, 0, 1, bytes(5)) + fram
     ids=["plain", "padded", "continued", "with-ignored-frames"],
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 9, 10, 1000])
-def test_answer_cut_anywhere(wire: bytes, cut: int) -> None:
+def test_response_cut_anywhere(wire: bytes, cut: int) -> None:
     core = ready_core()
     stream = started(core)
     output(core)
@@ -132,7 +133,7 @@ def test_answer_cut_anywhere(wire: bytes, cut: int) -> None:
     assert output(core) == b""
 
 
-def test_answer_that_ends_in_data() -> None:
+def test_response_that_ends_in_data() -> None:
     core = ready_core()
     stream = started(core)
     core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, END_STREAM, 1, b"x"))
@@ -150,7 +151,7 @@ def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
     assert stream.reported[1:] == [("data", b"x" * 100_000), ("end",)]
 
 
-def test_interleaved_answers_and_order_of_news() -> None:
+def test_interleaved_responses_and_order_of_news() -> None:
     core = ready_core()
     first, second = started(core), started(core)
     core.receive(frame(HEADERS, END_HEADERS, 3, ANSWER) + response(1) + frame(DATA, 0, 3, b"hello"))
@@ -160,7 +161,7 @@ def test_interleaved_answers_and_order_of_news() -> None:
     assert core.take_news() == {second: None}
 
 
-def test_answers_reserved_bit_of_the_stream_id_is_ignored() -> None:
+def test_responses_reserved_bit_of_the_stream_id_is_ignored() -> None:
     core = ready_core()
     stream = started(core)
     core.receive(response(0x8000_0001))
@@ -336,7 +337,7 @@ def test_reset_by_us_and_what_still_comes_on_the_stream() -> None:
     assert other.reported == WHOLE
 
 
-def test_an_answer_and_its_reset_that_come_twice() -> None:
+def test_a_response_and_its_reset_that_come_twice() -> None:
     """As gRPC's C core was seen to do with a call past its deadline."""
     core = ready_core()
     stream = started(core)

@@ -51,7 +51,7 @@ def receive(core: Core, wire: bytes, cut: int) -> None:
         core.receive(wire[start : start + cut])
 
 
-# --- faults of the connection ----------------------------------------------------------------------------------------
+# --- errors of the connection ----------------------------------------------------------------------------------------
 
 FAULTS = {
     "ping-flood": (frame(PING, 0, 0, bytes(8)) * 1001, ErrorCode.ENHANCE_YOUR_CALM),
@@ -111,7 +111,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("cut", [1, 1 << 30], ids=["bytewise", "whole"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_of_the_connection(name: str, cut: int) -> None:
+def test_error_of_the_connection(name: str, cut: int) -> None:
     wire, code = FAULTS[name]
     core = ready_core()
     started(core, b"")
@@ -148,7 +148,7 @@ def test_connection_window_is_enforced() -> None:
         core.receive(frame(DATA, 0, 1, bytes(11)))
 
 
-def test_news_before_a_fault_are_not_lost() -> None:
+def test_news_before_an_error_are_not_lost() -> None:
     core = ready_core()
     stream = started(core)
     with pytest.raises(ProtocolError):
@@ -167,7 +167,7 @@ def test_abandon_gives_the_open_streams() -> None:
     assert first.reported == WHOLE
 
 
-# --- faults of a stream ----------------------------------------------------------------------------------------------
+# --- errors of a stream ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_abandon_gives_the_open_streams() -> None:
         (window_update_frame(1, LARGEST_WINDOW), ErrorCode.FLOW_CONTROL_ERROR, "the stream's window was overflown"),
     ],
 )
-def test_fault_of_a_stream_resets_it_alone(wire: bytes, code: ErrorCode, text: str) -> None:
+def test_error_of_a_stream_resets_it_alone(wire: bytes, code: ErrorCode, text: str) -> None:
     core = ready_core()
     broken, other = started(core), started(core)
     output(core)

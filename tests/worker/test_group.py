@@ -96,7 +96,7 @@ async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, d
     level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
     windows = windows_of(await run(group, plan(level), windows=3))
     rows = RecordColumns.concatenate([window.columns for window in windows])
-    # Less two cold requests, and less those at the end, which may be answered after it.
+    # Less two cold requests, and less those at the end, which may be responded after it.
     intended = np.sort(rows.intended_ns)[2:]
     intended = intended[intended < windows[-1].start_ns]
     if distribution is Distribution.CONSTANT:
@@ -141,7 +141,7 @@ async def test_a_stop_rule_of_one_ends_all(group: WorkerGroup) -> None:
 
 
 class RecordingWorker(LocalWorker):
-    """Keeps what it tells, before it is merged with what others tell."""
+    """Keeps what it reports, before it is merged with what others report."""
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         self.windows: list[Window] = []
@@ -170,8 +170,8 @@ BREAKING = [
 
 
 async def test_what_four_members_send_once_one_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each judges its own answers by the whole count: after the first that stops the others send until they are told,
-    or until their own guards stop them."""
+    """Each judges its own responses by the whole count: after the first that stops the others send until they are
+    reported, or until their own guards stop them."""
     broken = tmp_path / "broken"
     monkeypatch.setenv("TRITON_FAKE_BREAKS", str(broken))
     workers = await asyncio.gather(*(RecordingWorker.spawn(module=FAKE_WORKER) for _ in range(4)))

@@ -23,7 +23,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 async def test_a_window_comes_over_in_pieces(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
-    window = make_window(3, [1.0, 2.5, 4.0], error_text="timeout: no answer")
+    window = make_window(3, [1.0, 2.5, 4.0], error_text="timeout: no response")
     data = b"".join(encode(Reply(7, window, last=False)))
     receiving = asyncio.create_task(receive(ours))
     for byte in data:
@@ -33,7 +33,7 @@ async def test_a_window_comes_over_in_pieces(ends: tuple[socket.socket, socket.s
     assert isinstance(response, Reply)
     assert (response.serial, response.last) == (7, False)
     assert isinstance(response.what, Window)
-    assert response.what.error_text == "timeout: no answer"
+    assert response.what.error_text == "timeout: no response"
     np.testing.assert_array_equal(response.what.columns.last_ns, window.columns.last_ns)
     np.testing.assert_array_equal(response.what.columns.outcome, window.columns.outcome)
 

@@ -103,7 +103,7 @@ async def test_a_stop_rule_ends_the_level_and_not_the_worker(worker: LocalWorker
         ("nobody", Reason.UNSUPPORTED, "target triton-http: no service kind 'nobody'"),
     ],
 )
-async def test_preflight_says_why_not(worker: LocalWorker, kind: str, reason: Reason, text: str) -> None:
+async def test_preflight_has_the_reason(worker: LocalWorker, kind: str, reason: Reason, text: str) -> None:
     with pytest.raises(PreflightError, match=text) as caught:
         await worker.preflight(probe(kind))
     assert caught.value.reason is reason
@@ -162,7 +162,7 @@ async def test_a_closed_iterator_ends_the_level(worker: LocalWorker) -> None:
         async for event in events:
             if isinstance(event, Window):
                 break
-    # It is answered only once the level has ended, and not with what was left of that.
+    # It got a response only once the level has ended, and not with what was left of that.
     assert await worker.preflight(probe()) == make_facts()
 
 
@@ -277,7 +277,7 @@ async def test_a_worker_without_a_sign_of_its_daemon_stops_sending(worker: Local
         assert 1.5 < asyncio.get_running_loop().time() - started < patient(10)
     end = rest[-1]
     assert isinstance(end, LevelEnd)
-    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon stood still for 2 s")
+    assert (end.reason, end.text) == (Reason.DAEMON_STALLED, "the daemon was stuck for 2 s")
     assert worker.sent == end.sent > 100
 
 

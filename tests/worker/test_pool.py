@@ -222,7 +222,7 @@ async def test_close_ends_all_and_counts_none(factory: Factory) -> None:
     assert sum(pool.restarts.values()) == 0
 
 
-async def test_a_worker_that_stands_still_is_not_waited_for_at_the_end_nor_lent(factory: Factory) -> None:
+async def test_a_worker_that_is_stuck_is_not_waited_for_at_the_end_nor_lent(factory: Factory) -> None:
     pool = WorkerPool(2, spawn=factory)
     async with pool.lend() as first:
         pass

@@ -22,6 +22,7 @@ def test_what_is_counted_adds_up(workers: int, calls: int, max_in_flight: int, m
     assert sum(part.level.value for part in parts) == calls
     assert sum(part.probe.stop.max_in_flight for part in parts) == max_in_flight
     assert sum(part.max_requests for part in parts) == max_requests
+    assert sum(part.max_tokens for part in parts) == plan.max_tokens
     assert [(part.member, part.members) for part in parts] == [(n, len(parts)) for n in range(len(parts))]
     for counts in ([part.level.value for part in parts], [part.max_requests for part in parts]):
         assert min(counts) >= 1
@@ -50,7 +51,7 @@ def test_an_open_loop_is_taken_in_turns(level: LoadLevel, members: int) -> None:
     assert [part.level for part in parts] == [level] * members
 
 
-def test_the_first_that_had_a_reason_says_why() -> None:
+def test_the_first_that_had_a_reason_states_why() -> None:
     ends = [LevelEnd(Reason.NONE, "", 5), LevelEnd(Reason.ERROR_RATIO, "bad", 6, 1), LevelEnd(Reason.TLS, "x", 7, 2)]
     assert join_ends(ends, 3) == LevelEnd(Reason.ERROR_RATIO, "one of 3 workers: bad", 18, 3)
     assert join_ends(ends[:1], 3) == ends[0]

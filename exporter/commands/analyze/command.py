@@ -1,4 +1,5 @@
-"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, told as perf_analyzer tells it.
+"""`triton-canary analyze`: one sweep from a command line, by the daemon's own path, reported as perf_analyzer reports
+it.
 
 Owns the exit code, and the order of what is printed. There is no schedule, no web side and no archive.
 """
@@ -37,7 +38,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
         code = _run_command(words)
         sys.stdout.flush()
     except OSError as error:
-        # A run that has told of this has a code. Whoever closed our pipe wants no more, and that is no news.
+        # A run that has reported this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
             print_error(f"cannot write: {error}")
         # What is still buffered must not be tried again at the end.
@@ -89,7 +90,7 @@ def _measure(line: CommandLine, probe: Probe) -> ExitCode:
 def _outputs(
     display: Display, result: SweepResult, options: RunOptions, export: ProfileExport | None
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """All that is to be written at the end, each under the name that a failure is told by."""
+    """All that is to be written at the end, each under the name that a failure is reported by."""
     yield "the report", partial(display.finish, result)
     plots = _plot_paths(options)
     if options.output_path and options.output_path not in plots:
@@ -150,6 +151,6 @@ def _limits(probe: Probe) -> str:
 
 
 def _refuse(error: ConfigError) -> ExitCode:
-    for problem in error.faults:
+    for problem in error.problems:
         print_error(problem)
     return ExitCode.BAD_OPTIONS

@@ -1,6 +1,6 @@
 """`--print-probe`: the measurement of a command line as a configuration for the daemon, with the daemon's own guards.
 
-A person watches a command line, and nobody the daemon. So what the command line assumed is left to the daemon's
+A person watches a command line; the daemon runs unwatched. So what the command line assumed is left to the daemon's
 defaults, and a guard is raised only where a level could not run within it. Pure.
 """
 
@@ -109,7 +109,7 @@ def _needed_ns(probe: Probe) -> int:
 
 class _ProbeDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Nobody reads an alias gladly."""
+        """Aliases are hard to read."""
         return True
 
 

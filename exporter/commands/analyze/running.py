@@ -65,7 +65,7 @@ async def run_sweep(probe: Probe, watchers: Sequence[Watcher], allowed: Load | N
 
 class Display(Watcher):
     """Prints each level as it ends, with a live line in between on a terminal. A stream that takes nothing any more
-    is told at the end: the sweep does not fail by it."""
+    is reported at the end: the sweep does not fail by it."""
 
     def __init__(self, probe: Probe, options: ReportOptions) -> None:
         self._report = Report(sys.stdout, probe, options)
@@ -133,9 +133,9 @@ class Display(Watcher):
 def exit_code(
     result: SweepResult, options: RunOptions, *, written: bool = True, print_error: PrintError = print_error
 ) -> ExitCode:
-    """What the run came to, said on stderr where it is not all well. Being interrupted goes before having measured
+    """What the run came to, reported on stderr where it is not all well. Being interrupted goes before having measured
     nothing, that before a met condition, that before an output that is not `written`, and that before being unstable.
-    A level of a search is unstable like any other, though a search goes on from it."""
+    A level of a search is unstable like any other, though a search continues from it."""
     measured = [measurement for measurement in result.measurements if measurement.latency is not None]
     if result.reason is Reason.SHUTDOWN:
         print_error(f"{result.reason_text or 'interrupted'}; {len(measured)} level(s) measured")

@@ -29,14 +29,14 @@ def run_try(name: str, path: Path) -> ExitCode:
     probe = find_probe(settings, name)
     allowed = allowed_load(settings)
     configure("warning", COMMAND_FORMAT)
-    tell = partial(print_error, command="try")
-    tell(_guards(probe, allowed))
+    note = partial(print_error, command="try")
+    note(_guards(probe, allowed))
     options = ReportOptions(verbose=False, asynchronous=probe.streaming, metrics=bool(probe.target.metrics_url))
     with Display(probe, options) as display:
         result = asyncio.run(run_sweep(probe, [display], allowed))
         display.finish(result)
-    code = exit_code(result, RunOptions(), print_error=tell)
-    tell(f"{sum(result.outcomes.values())} requests in {result.duration_ns / NS:.1f} s; nothing was kept")
+    code = exit_code(result, RunOptions(), print_error=note)
+    note(f"{sum(result.outcomes.values())} requests in {result.duration_ns / NS:.1f} s; nothing was kept")
     return code
 
 

@@ -1,6 +1,6 @@
 """What a configuration will cost, before it runs: series in Prometheus, and time of sweeps against their intervals.
 
-Pure. The series are upper bounds (`metrics/series.py` says of what), the times are not.
+Pure. The series are upper bounds (`metrics/series.py` explains of what), the times are not.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def estimate_probe(probe: Probe) -> ProbeEstimate:
 
 
 def _typical_ns(probe: Probe) -> int:
-    """An open search is taken to end within the time that it has: nobody knows its last level."""
+    """An open search is taken to end within the time that it has: its last level is not known."""
     typical_ns = _sweep_ns(probe, probe.measurement.stability_windows, worst=False)
     is_open = probe.search is not None and not probe.search.end
     return min(typical_ns, probe.stop.max_duration_ns) if is_open else typical_ns
@@ -143,7 +143,7 @@ def _level_ns(probe: Probe, level: LoadLevel, windows: int, *, worst: bool) -> i
     options = probe.measurement
     warm_up_ns = max(options.warm_up_ns, _requests_ns(level, options.warm_up_requests))
     if options.request_count:
-        # In a closed loop nobody knows how fast the server will answer.
+        # In a closed loop it is not known how fast the server will respond.
         return warm_up_ns + (_requests_ns(level, options.request_count) or options.window_ns)
     if options.window_mode is WindowMode.COUNT and not level.duration_ns:
         limit_ns = COUNT_WINDOW_LIMIT * options.window_ns

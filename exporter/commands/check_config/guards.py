@@ -24,9 +24,9 @@ def guard_warnings(settings: Settings, probes: tuple[Probe, ...]) -> list[str]:
 def _of_probe(probe: Probe) -> Iterator[str]:
     stop = probe.stop
     if stop.max_latency_ns == 0:
-        yield "stop.max_latency is 0s: a sweep goes on however slow the server becomes"
+        yield "stop.max_latency is 0s: a sweep continues however slow the server becomes"
     if stop.max_error_ratio >= 1:
-        yield "stop.max_error_ratio is 100%: a sweep goes on though all requests fail"
+        yield "stop.max_error_ratio is 100%: a sweep continues though all requests fail"
     if stop.on_overload is OverloadPolicy.COUNT:
         yield "stop.on_overload is count: a server that reports overload is loaded further"
     if stop.pending_growth == 0 and probe.target.metrics_url:

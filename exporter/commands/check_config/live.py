@@ -25,7 +25,7 @@ from exporter.worker.pool import WorkerPool
 
 _AT_ONCE = 4
 _MARGIN_SECONDS = 20.0
-"""On top of a target's own connect time-out, for a worker that does not answer."""
+"""On top of a target's own connect time-out, for a worker that does not respond."""
 _SHOWN_TENSORS = 4
 
 
@@ -68,7 +68,7 @@ async def _ask(pool: WorkerPool, probe: Probe) -> tuple[bool, list[str]]:
             refuse_unsupported(probe, facts)
         inputs = await asyncio.to_thread(_inputs, facts, probe)
     except PreflightError as error:
-        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.faults or (str(error),))]
+        return False, [f"{head}failed, {error.reason}: {line}" for line in (error.problems or (str(error),))]
     except InputError as error:
         return False, [f"{head}failed, bad_input: {line}" for line in error.lines]
     except (WorkerLostError, TimeoutError) as error:
@@ -93,7 +93,7 @@ def _tensor(spec: TensorSpec) -> str:
 
 
 def _server(facts: ModelFacts) -> str:
-    return " ".join(part for part in (facts.server_name, facts.server_version) if part) or "the server answers"
+    return " ".join(part for part in (facts.server_name, facts.server_version) if part) or "the server responds"
 
 
 def _model(facts: ModelFacts) -> str:

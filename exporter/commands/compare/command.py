@@ -1,4 +1,4 @@
-"""The command `compare`: from what a user selects to two or more sides, and what is said of them."""
+"""The command `compare`: from what a user selects to two or more sides, and the text about them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _moment(text: str, *, ends: bool) -> float:
 
 
 def _as_sides(named: Iterable[tuple[str, Sequence[StoredLevel]]]) -> list[Side]:
-    """What is measured is told apart by target and probe only where a side has more than one of them."""
+    """What is measured is shown separately by target and probe only where a side has more than one of them."""
     named = list(named)
 
     def distinct(key: Callable[[StoredLevel], str]) -> bool:

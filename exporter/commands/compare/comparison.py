@@ -42,7 +42,7 @@ REQUESTS_BEYOND = 3.0
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What one window, or one level of a sweep, showed: inferences a second and latency by percentile. Of a sweep those
-    percentiles that its requests can tell; `untold` are the others."""
+    percentiles that its requests support; `untold` are the others."""
 
     throughput: float
     percentiles_ns: Mapping[float, float]
@@ -56,13 +56,14 @@ def reported(throughput: float, percentiles_ns: Mapping[float, float], requests:
 
 
 def needed_requests(percentile: float) -> int:
-    """How many requests it takes to tell a percentile."""
+    """How many requests a percentile needs."""
     return math.ceil(REQUESTS_BEYOND / (1.0 - percentile / 100.0) - 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
 class LevelSample:
-    """One level of one sweep. `subject` says of what, where that must be told apart; `windows` are the judged ones."""
+    """One level of one sweep. `subject` is what was measured, where that must be shown; `windows` are the judged
+    ones."""
 
     subject: str
     mode: str
@@ -81,7 +82,7 @@ class Side:
 
 
 class Verdict(enum.StrEnum):
-    """What a ratio says. `unclear`: it may be beyond the tolerance or not, or it may be chance."""
+    """What a ratio means. `unclear`: it may be beyond the tolerance or not, or it may be chance."""
 
     BETTER = "better"
     SAME = "same"
@@ -91,9 +92,9 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The second side's figure over the first's. No bounds where a side has less than two values to tell from.
+    """The second side's figure over the first's. No bounds where a side has less than two values.
     `by_chance` is how likely so large a ratio is where there is no difference; `is_clear` whether that is ruled out,
-    also with all the other figures, and there are sweeps enough to say so; `few` that there are not."""
+    also with all the other figures, and there are sweeps enough to decide; `few` that there are not."""
 
     first: float
     second: float
@@ -116,7 +117,7 @@ class Ratio:
 @dataclass(frozen=True, slots=True)
 class LevelComparison:
     """One level on both sides. `throughput` and `latency` (by percentile) are absent where a side has no figure: with
-    no ok request it has none, and `answered` says which side had any."""
+    no ok request it has none, and `responded` is which side had any."""
 
     subject: str
     mode: str
@@ -128,7 +129,7 @@ class LevelComparison:
     unsupported: tuple[float, ...] = ()
 
     def verdicts(self, tolerance: float) -> list[Verdict]:
-        """Of all figures of the level; where one side alone answered, that is the only one, and it is clear."""
+        """Of all figures of the level; where one side alone responded, that is the only one, and it is clear."""
         if self.responded[0] != self.responded[1]:
             return [Verdict.WORSE if self.responded[0] else Verdict.BETTER]
         verdicts = [judge(ratio, tolerance, more_is_better=False) for ratio in self.latency.values()]
@@ -321,7 +322,7 @@ def _variance_of_mean(values: Sequence[float]) -> tuple[float, float]:
 
 def _correlation_at_most(values: Sequence[float]) -> float:
     """How alike two sweeps in a row may be: the estimate without its known bias, and a margin of its standard errors:
-    0.6 of them, and more where few sweeps say little of it."""
+    0.6 of them, and more where few sweeps state little of it."""
     count, middle = len(values), fmean(values)
     around = [value - middle for value in values]
     found = sum(a * b for a, b in itertools.pairwise(around)) / sum(a * a for a in around)

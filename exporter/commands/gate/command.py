@@ -49,12 +49,12 @@ class GateCommand:
 def run_gate(command: GateCommand) -> ExitCode:
     """Runs it; every problem of what was given is one line on standard error."""
     try:
-        faults = [f"--{problem.replace('_', '-')}" for problem in command.options.problems()]
-        stable, candidate = _read(command, faults)
+        problems = [f"--{problem.replace('_', '-')}" for problem in command.options.problems()]
+        stable, candidate = _read(command, problems)
         tolerance = command.options.output_tolerance
         sides = same_load(stable, candidate, level=command.level, output_tolerance=tolerance)
     except ConfigError as error:
-        for problem in error.faults:
+        for problem in error.problems:
             _notify(problem)
         return ExitCode.BAD_OPTIONS
     configure("warning", "logfmt")
@@ -76,14 +76,14 @@ _CODES = {
 }
 
 
-def _read(command: GateCommand, faults: list[str]) -> tuple[Probe, Probe]:
-    """The sides. Raises ConfigError with their faults after those before."""
+def _read(command: GateCommand, problems: list[str]) -> tuple[Probe, Probe]:
+    """The sides. Raises ConfigError with their errors after those before."""
     try:
         sides = read_sides(command.sides)
     except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from None
-    if faults:
-        raise ConfigError(faults)
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
     return sides
 
 

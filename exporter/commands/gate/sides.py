@@ -52,19 +52,19 @@ def read_sides(options: SideOptions) -> tuple[Probe, Probe]:
     """The two probes."""
     given = dict(zip(SIDES, (options.stable, options.candidate), strict=True))
     urls = {side: found for side, text in given.items() if (found := _URL.fullmatch(text))}
-    faults = []
+    problems = []
     for side, text in given.items():
         if side not in urls and "://" in text:
-            faults.append(f"--{side}: {text!r} is not {_FORM}")
+            problems.append(f"--{side}: {text!r} is not {_FORM}")
         elif side not in urls and options.config is None:
-            faults.append(f"--{side}: {text!r} is not {_FORM}; the name of a probe needs --config")
+            problems.append(f"--{side}: {text!r} is not {_FORM}; the name of a probe needs --config")
     if "stable" not in urls and (options.flags or options.settings):
         which = next(iter(options.flags), "--set")
-        faults.append(f"{which}: the load is that of the configured probe {options.stable!r}; change it there")
+        problems.append(f"{which}: the load is that of the configured probe {options.stable!r}; change it there")
     if options.config is not None and len(urls) == len(SIDES):
-        faults.append("--config: is not used, since both sides are URLs")
-    if faults:
-        raise ConfigError(faults)
+        problems.append("--config: is not used, since both sides are URLs")
+    if problems:
+        raise ConfigError(problems)
     sides = _from_urls(urls, options) if urls else {}
     if options.config is not None:
         environ = os.environ if options.environ is None else options.environ
@@ -74,18 +74,18 @@ def read_sides(options: SideOptions) -> tuple[Probe, Probe]:
 
 
 def _configured(probes: Sequence[Probe], named: Mapping[str, str]) -> dict[str, Probe]:
-    found, faults = {}, []
+    found, problems = {}, []
     for side, name in named.items():
         fitting = [probe for probe in probes if name in (probe.name, f"{probe.target.name}/{probe.name}")]
         if len(fitting) == 1:
             found[side] = fitting[0]
         elif fitting:
             choices = ", ".join(f"{probe.target.name}/{probe.name}" for probe in fitting)
-            faults.append(f"--{side}: several probes are named {name!r}: choose one of {choices}")
+            problems.append(f"--{side}: several probes are named {name!r}: choose one of {choices}")
         else:
-            faults.append(f"--{side}: no probe is named {name!r} in the configuration")
-    if faults:
-        raise ConfigError(faults)
+            problems.append(f"--{side}: no probe is named {name!r} in the configuration")
+    if problems:
+        raise ConfigError(problems)
     return found
 
 
@@ -102,30 +102,30 @@ def _from_urls(urls: Mapping[str, re.Match[str]], options: SideOptions) -> dict[
         probes.append(probe)
         for path in (("targets", number, "url"), ("probes", number, "model"), ("probes", number, "version")):
             flags[path] = f"--{side}"
-    faults = []
+    problems = []
     given = [*options.flags.items(), *(("--set", setting) for setting in options.settings)]
     for flag, setting in given:
         key, equals, text = setting.partition("=")
         if not equals or not all(key.split(".")):
-            faults.append(f"--set: {setting!r} is not KEY=VALUE, as input.batch_size=4")
+            problems.append(f"--set: {setting!r} is not KEY=VALUE, as input.batch_size=4")
             continue
         of_target = key.startswith(_TARGET)
         section, entries = ("targets", targets) if of_target else ("probes", probes)
         keys = key.removeprefix(_TARGET).split(".")
         for number, entry in enumerate(entries):
             if not _put(entry, keys, parse_value(text)):
-                faults.append(f"--set: {key}: a part of it is set otherwise")
+                problems.append(f"--set: {key}: a part of it is set otherwise")
             flags[(section, number, *keys)] = flag
     for probe in probes:
         load_ = probe.setdefault("load", {})
         if isinstance(load_, dict) and not {"concurrency", "request_rate", "intervals", "schedule"} & load_.keys():
             load_["concurrency"] = 1
-    if faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
     try:
         settings = load_overlay(Overlay({"targets": targets, "probes": probes}, flags))
     except ConfigError as error:
-        raise ConfigError(list(dict.fromkeys(error.faults))) from None
+        raise ConfigError(list(dict.fromkeys(error.problems))) from None
     return dict(zip(urls, build_probes(settings), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Triton's questions, one face for both protocols: answers are protobuf messages, failures are PreflightErrors.
+"""Triton's questions, one face for both protocols: responses are protobuf messages, failures are PreflightErrors.
 
 Requests and results are those of Triton's client library; what carries them is ours (`services.http_client` and
 `services.grpc_client`), so that a question goes where the load goes, as the load does, and its response is bounded.
@@ -99,5 +99,5 @@ def reading(target: Target) -> Iterator[None]:
     try:
         yield
     except (json_format.ParseError, InferenceServerException, *NO_RESPONSE) as error:
-        text = f"{target.url} answered JSON that is not Triton's: {clean_text(str(error))}"
+        text = f"{target.url} sent JSON that is not Triton's: {clean_text(str(error))}"
         raise PreflightError(Reason.PROTOCOL, text) from error

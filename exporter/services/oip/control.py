@@ -1,6 +1,6 @@
 """The control plane of the Open Inference Protocol: is the server fit to be measured, what is the model.
 
-Owns the order of the questions and the words of the answers. Triton's own client asks them. Knows nothing of load.
+Owns the order of the questions and the words of the responses. Triton's own client asks them. Knows nothing of load.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNKNOWN_MODEL: Final = ("404", "NOT_FOUND")
 
 
 class OipQuestions(Protocol):
-    """What answers the questions. Each raises PreflightError."""
+    """The calls of the control plane. Each raises PreflightError."""
 
     async def check_connection(self) -> None: ...
     async def close(self) -> None: ...
@@ -105,7 +105,7 @@ class OipControl(PlainControl):
         )
 
     async def _model_metadata(self, model: str, version: str) -> Any:
-        """What the server tells of a model that is ready. Not all servers can list their models, but all know those
+        """The server's description of a ready model. Not all servers can list their models, but all know those
         that they have."""
         url = self._target.url
         which = f"model {model!r}{f' version {version}' if version else ''}"
@@ -128,10 +128,10 @@ class OipControl(PlainControl):
         if not await client.server_live():
             # A refused token or a page of some other server looks the same so far, but not when asked for more.
             await client.server_metadata()
-            raise PreflightError(Reason.SERVER_NOT_LIVE, f"the server at {url} says that it is not live")
+            raise PreflightError(Reason.SERVER_NOT_LIVE, f"the server at {url} reports that it is not live")
         server = await client.server_metadata()
         if not await client.server_ready():
-            text = f"the server at {url} says that it is not ready{await self._broken_models()}"
+            text = f"the server at {url} reports that it is not ready{await self._broken_models()}"
             raise PreflightError(Reason.SERVER_NOT_READY, text)
         return server
 
@@ -146,7 +146,7 @@ class OipControl(PlainControl):
 
 
 def _is_unknown_model(error: PreflightError) -> bool:
-    """MLServer's gRPC endpoint gives the status UNKNOWN to what it does not know; only its words tell."""
+    """MLServer's gRPC endpoint gives the status UNKNOWN to what it does not know; only its text differs."""
     return error.status in _UNKNOWN_MODEL or (error.status == "UNKNOWN" and "not found" in str(error))
 
 
@@ -159,7 +159,7 @@ _DIGITS = 20
 
 
 def latest_version(versions: Any) -> str:
-    """The version that answers when none is asked for: the highest that is loaded; "" where none is named."""
+    """The version that responds when none is asked for: the highest that is loaded; "" where none is named."""
     numbers = [version for version in versions if version.isascii() and version.isdigit() and len(version) <= _DIGITS]
     return max(numbers, key=int) if numbers else next(iter(versions), "")
 

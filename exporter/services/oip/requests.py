@@ -107,9 +107,9 @@ def _elements(spec: TensorSpec, tensor: Tensor) -> Sequence[Any]:
     if spec.datatype == "BYTES":
         return strings(spec, tensor)
     if spec.datatype not in DATATYPES or spec.datatype in HALF_FLOATS:
-        text = f"the server takes no binary tensors over HTTP, and {spec.datatype} has no other form: use its gRPC door"
+        text = f"the server takes no binary tensors over HTTP, which {spec.datatype} needs: use its gRPC endpoint"
         raise InputError(f"input {spec.name!r}: {text}")
-    refuse_not_finite(spec, tensor, "use the server's gRPC door")
+    refuse_not_finite(spec, tensor, "use the server's gRPC endpoint")
     elements: list[Any] = tensor.ravel().tolist()
     return elements
 

@@ -1,6 +1,6 @@
 """The service kind `oip`: any server of the Open Inference Protocol (v2), by HTTP and by gRPC: MLServer, KServe, …
 
-Nothing of Triton's extensions is assumed, and numbers in an answer may be in `contents` where Triton sends them raw.
+Nothing of Triton's extensions is assumed, and numbers in a response may be in `contents` where Triton sends them raw.
 """
 
 from __future__ import annotations

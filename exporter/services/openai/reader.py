@@ -146,7 +146,7 @@ def message_of(value: Mapping[str, Any]) -> str:
 
 
 def prompt_texts(body: bytes) -> str:
-    """All that a request says to the model."""
+    """All that a request gives to the model."""
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):

@@ -59,7 +59,7 @@ def encode(probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> list[Encode
 
 
 class Nonces:
-    """Texts that no other request begins with, and what stands for them until one goes out."""
+    """Texts that no other request begins with, and what is for them until one goes out."""
 
     def __init__(self) -> None:
         # Longer than they are, so that no prompt has it by chance.
@@ -74,7 +74,7 @@ class Nonces:
         return tuple(each.start() - number * shorter for number, each in enumerate(found))
 
     def cut(self, body: bytes) -> bytes:
-        """The body with room for as many texts."""
+        """The body with space for as many texts."""
         return body.replace(self.placeholder.encode(), b"0" * NONCE_BYTES)
 
 

@@ -38,19 +38,19 @@ class TfServingControl(PlainControl):
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        """What the server tells of the model, and `options` of what it does not. Raises PreflightError."""
-        tell = self._over_grpc if self._target.is_grpc else self._over_http
+        """The server's description of the model, completed by `options`. Raises PreflightError."""
+        read = self._over_grpc if self._target.is_grpc else self._over_http
         try:
             async with asyncio.timeout(self._timeout_ns / NS):
-                reported = await tell(model, version)
+                reported = await read(model, version)
         except TimeoutError as error:
             raise await no_response(self._target, self._timeout_ns) from error
         return model_facts(model, version, reported, options, self._page.there)
 
     async def served_version(self, model: str) -> str:
         """By the model's status and metadata. Raises PreflightError."""
-        tell = self._over_grpc if self._target.is_grpc else self._over_http
-        return (await tell(model, "")).served_version("")
+        read = self._over_grpc if self._target.is_grpc else self._over_http
+        return (await read(model, "")).served_version("")
 
     # --- gRPC --------------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class TfServingControl(PlainControl):
             signatures = _message(page, pb.SignatureDefMap(), lambda reported: reported["metadata"][_SIGNATURES])
             spec = _message(page, pb.ModelSpec(), lambda reported: reported.get("model_spec", {}))
             return Reported(versions, signatures, str(spec.version.value) if spec.HasField("version") else "")
-        raise PreflightError(Reason.PROTOCOL, f"{page.url} answered without signatures")
+        raise PreflightError(Reason.PROTOCOL, f"{page.url} sent no signatures")
 
     async def _page_of(self, path: str) -> Page:
         page = await ask(self._target, path, self._timeout_ns)
@@ -114,6 +114,6 @@ def _message(page: Page, empty: _M, part: Callable[[Any], Any] = lambda reported
     try:
         json_format.ParseDict(part(page.json()), empty, ignore_unknown_fields=True)
     except (json_format.ParseError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        text = f"{page.url} answered JSON that is not TensorFlow Serving's: {clean_text(str(error))}"
+        text = f"{page.url} sent JSON that is not TensorFlow Serving's: {clean_text(str(error))}"
         raise PreflightError(Reason.PROTOCOL, text) from error
     return empty

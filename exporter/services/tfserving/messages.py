@@ -22,7 +22,7 @@ from exporter.services.tfserving import tfserving_pb2 as pb
 from exporter.services.without_extensions import model_inputs
 
 MAX_BATCH_SIZE: Final = 65_536
-"""The server does not tell how large a batch it takes: as large as may be asked for."""
+"""The server has no limit on the batch size that is known: as large as may be configured."""
 
 _TYPES: Final[Mapping[int, tuple[str, str]]] = {
     pb.DT_FLOAT: ("FP32", "float_val"),
@@ -100,12 +100,12 @@ def write_json(spec: TensorSpec, tensor: Tensor) -> Any:
         strings = np.empty(tensor.size, np.object_)
         strings[:] = [{"b64": base64.b64encode(element).decode()} for element in tensor.ravel().tolist()]
         return strings.reshape(tensor.shape).tolist()
-    refuse_not_finite(spec, tensor, "use the server's gRPC door")
+    refuse_not_finite(spec, tensor, "use the server's gRPC endpoint")
     return tensor.astype(np.float64).tolist() if spec.datatype in HALF_FLOATS else tensor.tolist()
 
 
 def read_json(outputs: Any, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
-    """The tensors of an answer's "outputs": by name, or, where the model has one output, that alone. Raises ValueError
+    """The tensors of a response's "outputs": by name, or, where the model has one output, that alone. Raises ValueError
     or KeyError."""
     if not isinstance(outputs, dict) or (len(specs) == 1 and specs[0].name not in outputs):
         outputs = {specs[0].name if specs else "outputs": outputs}
@@ -122,21 +122,22 @@ def _from_json(value: Any, datatype: str) -> Tensor:
     return strings.reshape(given.shape)
 
 
-# --- what the server tells -------------------------------------------------------------------------------------------
+# --- what the server reports
+# -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What the server told of a model: the versions that can be asked, and its signatures with the version that they
-    are of; None and "" where it tells of none. Servers that know the protocol in part tell neither."""
+    """What the server reported about a model: the versions that can be asked, and its signatures with the version that
+    they are of; None and "" where it reports none. Servers that know the protocol in part report neither."""
 
     versions: tuple[int, ...] = ()
     signatures: pb.SignatureDefMap | None = None
     version: str = ""
 
     def served_version(self, asked: str) -> str:
-        """The version that answers a request for `asked`: by its number, by a label that only the server can resolve,
-        or, without either, the newest; "" where nobody says."""
+        """The version that serves a request for `asked`: by its number, by a label that only the server can resolve,
+        or, without either, the newest; "" where it is not reported."""
         if asked.isdigit():
             return asked
         return self.version or (str(max(self.versions)) if self.versions and not asked else "")
@@ -166,7 +167,7 @@ def model_facts(
     infos = list(signature.inputs.values()) if signature else []
     batched = bool(infos) and all(_shape(info)[:1] == (-1,) for info in infos)
     if options.batch_size > 1 and not batched:
-        text = f"no batch dimension is told of model {model!r}, one that comes first in all of its inputs and varies"
+        text = f"the server reports no batch dimension of model {model!r} that comes first in all inputs and varies"
         fix = "give whole shapes in input.shapes, and batch_size 1"
         raise PreflightError(Reason.BAD_INPUT, f"input.batch_size {options.batch_size}: {text}: {fix}")
     return ModelFacts(

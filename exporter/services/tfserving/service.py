@@ -1,7 +1,7 @@
 """The service kind `tfserving`: TensorFlow Serving's Predict, by gRPC and by REST.
 
 Owns what its requests look like. All of it is encoded before a level starts; the protocol is our own part of theirs
-(tfserving.proto), so that nobody needs TensorFlow.
+(tfserving.proto), so that TensorFlow is not needed.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class TfServingService(PlainService):
         return make_channel(target, listener, keep_responses=keep_responses, method=PREDICT)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        """The outputs of an answer. Raises ProtocolError."""
+        """The outputs of a response. Raises ProtocolError."""
         from google.protobuf.message import DecodeError
 
         read = _from_http if response.head else _from_grpc
         try:
             return [read(facts, response)]
         except (DecodeError, *NO_RESPONSE) as error:
-            raise ProtocolError(f"an answer that is no prediction: {clean_text(str(error))}") from error
+            raise ProtocolError(f"a response that is no prediction: {clean_text(str(error))}") from error
 
 
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str) -> EncodedRequest:

@@ -1,4 +1,4 @@
-"""Triton's control plane: that of the Open Inference Protocol, and what Triton's extensions tell beyond it.
+"""Triton's control plane: that of the Open Inference Protocol, and what Triton's extensions report beyond it.
 
 Owns what is asked of a model's configuration, statistics and trace settings. Knows nothing of load.
 """
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class TritonQuestions(OipQuestions, Protocol):
-    """What answers Triton's own questions, too. Each raises PreflightError."""
+    """The calls of Triton's control plane. Each raises PreflightError."""
 
     async def model_config(self, model: str, version: str) -> model_config_pb2.ModelConfig: ...
     async def statistics(self, model: str, version: str) -> service_pb2.ModelStatisticsResponse: ...
@@ -52,7 +52,7 @@ class TritonControl(OipControl):
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
         """The statistics of the model and of those it calls, each by itself: a server's other models may be many. Of
-        all versions, where the probe names none; None where there are none or no answer in time."""
+        all versions, where the probe names none; None where there are none or no response in time."""
         if not facts.has_statistics:
             return None
         keys = dict.fromkeys([ModelKey(facts.name, facts.asked_version), *facts.composing])
@@ -68,8 +68,8 @@ class TritonControl(OipControl):
         return ServerSnapshot(asked_ns, received_ns, tuple(map(model_statistics, entries.values())))
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
-        """Of a model without settings of its own Triton tells the server's: these are told as None, or the model would
-        keep them when the server's change. Raises PreflightError."""
+        """Of a model without settings of its own Triton reports the server's: these are returned as None, or the model
+        would keep them when the server's change. Raises PreflightError."""
         own, server = await self._client.trace_settings(model), await self._client.trace_settings("")
         return {name: None if own.get(name) == server.get(name) else own.get(name) for name in names}
 
@@ -84,7 +84,7 @@ class TritonControl(OipControl):
         except TimeoutError as error:
             await self._disconnect()
             limit = f"{timeout_ns / NS:g} s, measurement.request_timeout"
-            text = f"reference model {model!r} at {self._target.url} did not answer within {limit}"
+            text = f"reference model {model!r} at {self._target.url} did not respond within {limit}"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class TritonControl(OipControl):
                 raise PreflightError(Reason.UNSUPPORTED, f"{text}CONTROL_SEQUENCE_CORRID of TYPE_STRING): use numbers")
 
     async def _why_not_ready(self, model: str, version: str) -> PreflightError:
-        """A model in the repository that isn't loaded, or failed to load, is not the same as one that nobody knows."""
+        """A model in the repository that is not loaded, or failed to load, is not the same as an unknown one."""
         url = self._target.url
         try:
             index = await self._client.repository_index()

@@ -1,4 +1,4 @@
-"""Triton's sequences: the id and the flags of a request that was encoded once, put in for each request anew.
+"""Triton's sequences: the id and the flags of a request that was encoded once, put in for each request again.
 
 Owns both ways: protobuf messages are appended, since serialized messages concatenate; over HTTP the parameters are
 written into the JSON header, and with it the two lengths into the head.
@@ -35,7 +35,8 @@ class SequenceWords:
 
 
 class GrpcPlacer(SequenceWords):
-    """A `Placer` (services.base) for gRPC. Raises InputError if a request is compressed: each would have to be anew."""
+    """A `Placer` (services.base) for gRPC. Raises InputError if a request is compressed: each would have to be
+    again."""
 
     def __init__(self, requests: Sequence[EncodedRequest]) -> None:
         for request in requests:

@@ -1,7 +1,7 @@
-"""Triton's shared-memory extensions: tensors lie in regions that the server maps, and requests only say where.
+"""Triton's shared-memory extensions: tensors lie in regions that the server maps, and requests only name the place.
 
 Owns the layout, the registration at the server, and that nothing of it is left. One region of inputs and one of outputs
-serve a level; each place in flight has outputs of its own, so that no answer is written over another.
+serve a level; each place in flight has outputs of its own, so that no response is written over another.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SharedMemory:
         return _split(areas, [len(step) for step in sizes])
 
     async def place_outputs(self, sizes: Sequence[int], places: int) -> list[list[Area]]:
-        """Room for outputs of these sizes, for each place of its own. Raises InputError and PreflightError."""
+        """Space for outputs of these sizes, for each place of its own. Raises InputError and PreflightError."""
         if (size := sum(sizes) * places) > SHARED_OUTPUT_BYTES:
             text = f"input.shared_memory: outputs of {sum(sizes)} bytes, for each of {places} requests in flight"
             raise InputError(f"{text}: expected at most {SHARED_OUTPUT_BYTES} bytes, found {size}")
@@ -90,8 +90,8 @@ class SharedMemory:
     async def remove_orphans(self) -> None:
         """Removes what other processes left behind when they were killed, here and at the server.
 
-        The server's list is only held against our own /dev/shm once it has opened a region of ours: else it would be
-        another machine's, where those regions may be in use. What it is still answering to stays until the next time.
+        The server's list is only compared with our own /dev/shm once it has opened a region of ours: else it would be
+        another machine's, where those regions may be in use. What it is still responding to stays until the next time.
         """
         region, _ = self._make([_PROBE_BYTES])
         await self._register(region)
@@ -148,7 +148,7 @@ class SharedMemory:
                 raise PreflightError(Reason.UNSUPPORTED, text) from error
 
     async def _unregister(self, name: str) -> None:
-        """Triton refuses what it still uses, which it may for a moment after the last answer went out: it is asked
+        """Triton refuses what it still uses, which it may for a moment after the last response went out: it is asked
         again for a while. Raises PreflightError for other refusals."""
         last_ns = time.monotonic_ns() + RELEASE_LIMIT_NS
         while True:
@@ -170,7 +170,7 @@ class SharedMemory:
             async with asyncio.timeout(self._limit_seconds):
                 yield
         except TimeoutError as error:
-            text = f"{self._client.target.url} did not answer within {self._limit_seconds:g} s"
+            text = f"{self._client.target.url} did not respond within {self._limit_seconds:g} s"
             raise PreflightError(Reason.PREFLIGHT_TIMEOUT, text) from error
 
 

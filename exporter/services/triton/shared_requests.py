@@ -1,4 +1,4 @@
-"""Requests whose tensors lie in shared memory: what they say of where.
+"""Requests whose tensors lie in shared memory: how they name the place.
 
 They are made of requests without tensors, so that all else (ids, parameters, headers) is as in any other request.
 """
@@ -23,7 +23,7 @@ MAX_REQUESTS = 50_000
 """Encoded requests of a level. Beyond, several places in flight write their outputs to the same memory."""
 
 Placed = tuple[TensorSpec, tuple[int, ...], Area]
-"""A tensor, its shape (nobody's affair with outputs), and where it lies."""
+"""A tensor, its shape (irrelevant for outputs), and where it lies."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ Encode = Callable[[Probe, ModelFacts, Sequence[Tensors], str], Sequence[EncodedR
 async def share(
     encode: Encode, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, *, places: int
 ) -> TritonSharedRequests:
-    """Puts the steps into shared memory, and says where they are in requests that `encode` makes. Raises InputError, or
+    """Puts the steps into shared memory, and names their place in requests that `encode` makes. Raises InputError, or
     PreflightError if the server won't have it."""
     memory = SharedMemory(probe.target, probe.input.shared_memory)
     try:

@@ -1,4 +1,4 @@
-"""Triton's stream of inferences (ModelStreamInfer): what a request must ask for, and what an answer says."""
+"""Triton's stream of inferences (ModelStreamInfer): what a request must ask for, and what a response means."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _QUEUE_FULL = "Exceeds maximum queue size"
 
 
 def streamed(request: EncodedRequest) -> EncodedRequest:
-    """The request, asking for a final answer that says so even if it has no content: else nobody could tell when a
+    """The request, asking for a final response even if it has no content: otherwise the end of a
     decoupled model is done. Raises InputError if the request is compressed."""
     return append_parameters(request, triton_enable_empty_final_response=True)
 
 
 def decode_response(message: bytes | bytearray) -> StreamMessage:
-    """One message of the stream. A server that does not know of final answers sends one answer to each request."""
+    """One message of the stream. A server that does not know of final responses sends one response to each request."""
     try:
         response = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
     except Exception:  # protobuf's DecodeError is of another class in each of its implementations
@@ -42,7 +42,7 @@ def infer_response(message: bytes) -> Any:
 
 
 def _failed(text: str, *, is_final: bool = True) -> StreamMessage:
-    """On a stream an error is a text, without a status: whose fault it was can seldom be told. (The header
+    """On a stream an error is a text, without a status: its cause can seldom be known. (The header
     `triton_grpc_error` asks for a status, but release 2.51 does not heed it where a request is refused.)"""
     outcome = Outcome.OVERLOAD if _QUEUE_FULL in text else Outcome.SERVER_ERROR
     return StreamMessage(has_content=False, is_final=is_final, outcome=outcome, text=text)

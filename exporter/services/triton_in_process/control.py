@@ -1,6 +1,7 @@
 """The control plane of a Triton in this process: one server at a time, loaded by preflight, unloaded when it closes.
 
-Owns the order of loading and unloading, on a thread of its own, and how the library's answers and errors are told.
+Owns the order of loading and unloading, on a thread of its own, and how the library's responses and errors are
+reported.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class InProcess:
             self._libraries[path] = await self.run(TritonLibrary, path)
         try:
             server = self.server = TritonServer(self._libraries[path], target)
-        except InputError as error:  # no room in shared memory
+        except InputError as error:  # no capacity in shared memory
             raise PreflightError(Reason.UNSUPPORTED, str(error)) from error
         await self.run(server.start)
         return server
@@ -107,7 +108,7 @@ class InProcess:
 
 
 class InProcessControl(TritonControl):
-    """A `Control` (services.base): Triton's own questions and answers, without an endpoint."""
+    """A `Control` (services.base): Triton's own questions and responses, without an endpoint."""
 
     def __init__(self, target: Target, timeout_ns: int, host: InProcess) -> None:
         self._local = InProcessClient(target, host)
@@ -159,7 +160,7 @@ class InProcessClient:
         self._host = host
 
     async def load(self, models: Iterable[str]) -> None:
-        """Loads the server and these models. What is wrong with a model is told when it is asked for. Raises
+        """Loads the server and these models. A model's error is reported when the model is asked for. Raises
         PreflightError."""
         server = await self._host.load(self.target)
         for model in models:
@@ -274,7 +275,7 @@ class InProcessClient:
 
     def _failed(self, error: TritonError) -> PreflightError:
         return PreflightError(
-            _REASONS.get(error.code, Reason.PROTOCOL), f"{self.target.url} said {error.code}: {error}"
+            _REASONS.get(error.code, Reason.PROTOCOL), f"{self.target.url} reported {error.code}: {error}"
         )
 
     def _no_trace(self) -> PreflightError:

@@ -1,7 +1,7 @@
 """From Triton's threads to the event loop: the callbacks of an in-process Triton, and the memory of its outputs.
 
 Owns what runs on threads that are not ours. That is little: each callback needs the interpreter's lock, which the loop
-would otherwise have. What is to be done with an answer is done on the loop.
+would otherwise have. What is to be done with a response is done on the loop.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _libc.malloc.argtypes, _libc.malloc.restype = (c_size_t,), c_void_p
 _libc.free.argtypes, _libc.free.restype = (c_void_p,), None
 
 Taker = Callable[[Any, int | None, bool, int, int], None]
-"""Takes an answer on the loop: `(owner, response, is_final, at_ns, bytes_in)`. The response is the server's own, and is
-deleted after this returns; None is none, only the word that no more follow."""
+"""Takes a response on the loop: `(owner, response, is_final, at_ns, bytes_in)`. The response is the server's own, and
+is deleted after this returns; None is none, only the word that no more follow."""
 
 _SIZE_CLASSES = 65
 
 
 class Handover:
-    """The callbacks of one server, which answers to the loop that is running.
+    """The callbacks of one server, which responds to the loop that is running.
 
-    An answer is stamped where it comes, put into a queue, and an eventfd wakes the loop, once for all that come until
+    A response is stamped where it comes, put into a queue, and an eventfd wakes the loop, once for all that come until
     it has woken. From the stamp to the next request, in a closed loop of one on a busy development machine: eventfd 55
     us, socketpair 72 us, `call_soon_threadsafe` 74 us; and eventfd without `_keep_thread` 86 us.
 
@@ -49,7 +49,7 @@ class Handover:
 
     def __init__(self, library: TritonLibrary) -> None:
         self.takers: dict[int, tuple[Taker, Any] | None] = {}
-        """Who takes the answers to each request, by its token, and the owner that he is told of; None: nobody does."""
+        """Who takes the responses to each request, by its token, with its owner; None: no taker."""
         self._library = library
         self._loop = asyncio.get_running_loop()
         self._responses: deque[tuple[int, int | None, int, int]] = deque()
@@ -132,7 +132,7 @@ class Handover:
         os.eventfd_read(self._eventfd)
         self._is_woken = False
         responses, takers = self._responses, self.takers
-        # No more than are there: a request that is sent meanwhile can be answered at once, from a cache.
+        # No more than are there: a request that is sent meanwhile can get its response at once, from a cache.
         for _ in range(len(responses)):
             token, response, flags, at_ns = responses.popleft()
             received = 0

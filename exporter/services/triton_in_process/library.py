@@ -48,7 +48,7 @@ _OUTCOMES = {
     "UNSUPPORTED": Outcome.CLIENT_ERROR,
     "ALREADY_EXISTS": Outcome.CLIENT_ERROR,
 }
-"""The others are the server's errors. As over gRPC, UNAVAILABLE is said by a server that is alive: by a full queue."""
+"""The others are the server's errors. As over gRPC, UNAVAILABLE comes from a live server: its queue is full."""
 
 _WAITING: dict[str, tuple[Any, ...]] = {
     "ServerOptionsNew": (c_void_p,),
@@ -169,7 +169,7 @@ class TritonLibrary:
         return TritonError(name, text[:_TEXT_LENGTH] or name)
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """The answer of a function whose last argument is a message: what its JSON says."""
+        """The response of a function whose last argument is a message: what its JSON states."""
         message, base, size = c_void_p(), c_void_p(), c_size_t()
         self.check(getattr(self, name)(*arguments, ctypes.byref(message)))
         try:

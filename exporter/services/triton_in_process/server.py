@@ -92,7 +92,7 @@ def version_number(version: str) -> int:
 
 
 def read_response(library: TritonLibrary, response: int) -> bytes:
-    """A response's outputs as the message that says the same over gRPC."""
+    """A response's outputs as the message with the same content over gRPC."""
     message = service_pb2.ModelInferResponse()
     count, code, memory_type, memory_id = c_uint32(), c_int(), c_int(), c_int64()
     name, shape, base, owner = c_void_p(), c_void_p(), c_void_p(), c_void_p()
@@ -111,7 +111,7 @@ def read_response(library: TritonLibrary, response: int) -> bytes:
 
 
 class TritonServer:
-    """One server. Made on the loop, which it answers to; `start` and `stop` take long, and are for another thread, one
+    """One server. Made on the loop, which it responds to; `start` and `stop` take long, and are for another thread, one
     at a time."""
 
     def __init__(self, library: TritonLibrary, target: Target) -> None:
@@ -147,7 +147,7 @@ class TritonServer:
                 library.ServerOptionsDelete(options)
 
     def load_model(self, model: str) -> None:
-        """Loads a model, and those of which it is an ensemble. Raises TritonError; its text has what the log says."""
+        """Loads a model, and those of which it is an ensemble. Raises TritonError; its text has the log's reason."""
         self._models.append(model.encode())
         try:
             self.library.check(self.library.ServerLoadModel(self._server, model.encode()))
@@ -183,11 +183,11 @@ class TritonServer:
     # --- questions, each raising TritonError -------------------------------------------------------------------------
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """A question whose answer is a message."""
+        """A question whose response is a message."""
         return self.library.ask(name, self._server, *arguments)
 
     def is_true(self, name: str, *arguments: Any) -> bool:
-        """A question whose answer is yes or no."""
+        """A question whose response is yes or no."""
         response = c_bool()
         self.library.check(getattr(self.library, name)(self._server, *arguments, ctypes.byref(response)))
         return response.value
@@ -217,7 +217,7 @@ class TritonServer:
         return Prepared(handle, token)
 
     def send(self, prepared: Prepared, taker: Taker, owner: Any) -> None:
-        """Sends it: all answers go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
+        """Sends it: all responses go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
         handle, token = prepared
         self._handover.takers[token] = taker, owner
         error = self.library.ServerInferAsync(self._server, handle, None)
@@ -227,7 +227,7 @@ class TritonServer:
             self.library.check(error)
 
     def forget(self, token: int) -> None:
-        """What still comes for that request is of no use to anybody."""
+        """What still comes for that request is dropped."""
         self._handover.takers[token] = None
 
     def discard(self, prepared: Iterable[Prepared]) -> None:
@@ -249,8 +249,8 @@ class TritonServer:
 
     def _options(self, directory: Path) -> list[tuple[Any, ...]]:
         """What differs from Triton's own defaults. Only the models that are asked for are loaded, and one of them that
-        is broken does not make the server itself unready. Nobody reads its metrics page, and its log goes to a file,
-        for what it says of a model that does not load."""
+        is broken does not make the server itself unready. Its metrics page is not read, and its log goes to a file,
+        for what it reports about a model that does not load."""
         return [
             ("ModelRepositoryPath", str(Path(self._target.model_repository).resolve()).encode()),
             ("BackendDirectory", str(directory / "backends").encode()),

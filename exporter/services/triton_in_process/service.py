@@ -30,7 +30,7 @@ from exporter.transport.grpc_stream import NOT_FINAL
 
 MAX_SPARES = 64
 """Requests made ahead, one for each step, while the server works at those before: making one takes as long as a
-twentieth of the quickest answers."""
+twentieth of the quickest responses."""
 
 _TEXT_LENGTH = 300
 _NOT_PARAMETERS = ("priority", "timeout")
@@ -78,7 +78,7 @@ class InProcessService(PlainService):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalRequest(EncodedRequest):
-    """A request that is no bytes: what the library is to be told."""
+    """A request that is no bytes: what is passed to the library."""
 
     template: Template
     place: Place | None = None
@@ -114,7 +114,7 @@ def _template(probe: Probe, facts: ModelFacts, tensors: Tensors, request_id: str
 
 
 class InProcessChannel:
-    """A `Channel` (transport.call). A call that is given up is forgotten: the library lets nobody cancel a request of
+    """A `Channel` (transport.call). A call that is given up is forgotten: the library has no cancelling of a request of
     which it is not known whether it is still there."""
 
     capacity = 65_536
@@ -167,7 +167,7 @@ class InProcessChannel:
         except TritonError as error:
             if not call.send_done_ns:
                 self._in_flight[call] = 0
-                # Not at once: whoever is told of an end sends the next request, which may fail the same way.
+                # Not at once: the listener to an end sends the next request, which may fail the same way.
                 asyncio.get_running_loop().call_soon(self._refused, call, error)
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
@@ -191,10 +191,10 @@ class InProcessChannel:
         self._spares.clear()
 
     def _take(self, call: Call, response: int | None, is_final: bool, at_ns: int, received: int) -> None:
-        """An answer to the call. Hot."""
+        """A response to the call. Hot."""
         if response is not None:
             error = self._library.InferenceResponseError(response)
-            if error and call.outcome is _OK:  # the first tells why, those after it what that led to
+            if error and call.outcome is _OK:  # the first shows why, those after it what that led to
                 failed = self._library.read_error(error)
                 call.outcome, call.text = failed.outcome, f"{failed.code}: {failed}"[:_TEXT_LENGTH]
             elif not error:
@@ -207,7 +207,7 @@ class InProcessChannel:
         elif is_final:
             del self._in_flight[call]
             call.bytes_in = received
-            if call.send_done_ns > at_ns:  # answered before the library gave us back control
+            if call.send_done_ns > at_ns:  # responded before the library gave us back control
                 call.send_done_ns = call.first_ns or at_ns
             if call.responses != 1 and call.outcome is _OK and not self._streaming:
                 call.outcome = Outcome.PROTOCOL_ERROR

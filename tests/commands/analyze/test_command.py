@@ -31,7 +31,7 @@ from tests.metrics.results import make_measurement, make_result
 from tests.waiting import patient
 
 QUICK = f"-p {patient(100):.0f} -s 1000"
-"""Windows as short as they can be, and the first three are stable: longer on a busy machine, which answers less."""
+"""Windows as short as they can be, and the first three are stable: longer on a busy machine, which responds less."""
 
 CONFIG = """
 name: "{name}"
@@ -233,7 +233,7 @@ def test_a_search_ends_at_the_threshold(server: EmbeddedTriton, capsys: pytest.C
 def test_a_limit_that_the_first_level_is_above(
     server: EmbeddedTriton, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The level is told and why it fell out, and a search ends there. The model takes 2 ms at least."""
+    """The level is reported and why it fell out, and a search ends there. The model takes 2 ms at least."""
     line = f"-m inception_graphdef --concurrency-range 1:8 --percentile 95 -l 1 --json {tmp_path / 'perf.json'}"
     assert analyze(line, server) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -378,7 +378,7 @@ def test_what_measures_nothing(line: str, begin: str, capsys: pytest.CaptureFixt
     assert error == ""
 
 
-def test_what_is_said_of_a_printed_probe_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_reported_about_a_printed_probe_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_analyze(["-m", "m", "--print-probe", "-z", "--max-threads", "4"]) == 0
     out, error = capsys.readouterr()
     assert out.startswith("# The same measurement for the daemon.")
@@ -430,12 +430,12 @@ def test_exit_codes(
     assert exit_code(result, options, written=False) == (code if code > 2 else 1)
 
 
-def test_which_level_of_a_search_is_unstable_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_which_level_of_a_search_is_unstable_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(make_result(make_probe(), measurements=(STABLE, SHAKY)), RunOptions()) == 2
     assert capsys.readouterr().err == "triton-canary analyze: unstable: level 2: not the same twice\n"
 
 
-def test_all_faults_of_a_file_are_told_one_a_line(
+def test_all_errors_of_a_file_are_reported_one_a_line(
     server: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "data.json"

@@ -69,7 +69,7 @@ TYPES = "--tensor-datatype size:INT64 --tensor-datatype fruit:BYTES --shape size
 
 
 def test_tensorflow_serving(port: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that tells nothing of its models, and nothing of itself: no server's columns, no server's block."""
+    """A server that reports nothing of its models, and nothing of itself: no server's columns, no server's block."""
     write_data([{"size": [1, 2, 1], "fruit": ["apple", "apple", "none"]}])
     line = f"-m prices --service-kind tfserving -i grpc -b 1 -u localhost:{port} --input-data data.json {TYPES}"
     assert run_analyze([*line.split(), *FILES.split(), *QUICK.split()]) == 0
@@ -85,10 +85,10 @@ def test_tensorflow_serving(port: int, capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(Path("export.json").read_text())["service_kind"] == "tfserving"
 
 
-def test_a_server_that_does_not_tell_the_inputs(port: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_report_the_inputs(port: int, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"-m prices --service-kind tfserving -i grpc -u localhost:{port}"
     assert run_analyze([*line.split(), *QUICK.split()]) == 4
-    assert "does not tell the inputs of model 'prices'" in capsys.readouterr().err
+    assert "does not report the inputs of model 'prices'" in capsys.readouterr().err
 
 
 # --- the Open Inference Protocol --------------------------------------------------------------------------------------
@@ -101,9 +101,10 @@ def oip(mlserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ml
         yield server
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
-def test_mlserver(oip: MlServer, door: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Through both doors, with values that are right; its page tells how long requests took, and no parts of that."""
+@pytest.mark.parametrize("endpoint", ["http", "grpc"])
+def test_mlserver(oip: MlServer, endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through both endpoints, with values that are right; its page shows how long requests took, and no parts of
+    that."""
     a, b = [list(range(start, start + 4)) for start in (0, 10)]
     content = {name: {"content": row, "shape": [1, 4]} for name, row in {"A": a, "B": b}.items()}
     expected = {
@@ -111,7 +112,9 @@ def test_mlserver(oip: MlServer, door: str, capsys: pytest.CaptureFixture[str]) 
         for name, row in {"SUM": [10, 12, 14, 16], "DIFFERENCE": [-10, -10, -10, -10]}.items()
     }
     write_data([content], [expected])
-    line = f"-m addsub --service-kind oip -i {door} -b 1 -u localhost:{getattr(oip, door)} --input-data data.json"
+    line = (
+        f"-m addsub --service-kind oip -i {endpoint} -b 1 -u localhost:{getattr(oip, endpoint)} --input-data data.json"
+    )
     page = f"--collect-metrics --metrics-url {oip.metrics_url} -p 500 -s 1000"
     assert run_analyze([*line.split(), *page.split(), *FILES.split()]) == 0
     out = capsys.readouterr().out
@@ -134,7 +137,7 @@ def in_process(installation: Path, line: str) -> int:
 
 
 def test_triton_c_api(triton_installation: Path, triton_variables: None, capsys: pytest.CaptureFixture[str]) -> None:
-    """Values right, the server's statistics joined, no line of a door that is not there."""
+    """Values right, the server's statistics joined, no line of an endpoint that is not there."""
     row = list(range(16))
     write_data([{"INPUT0": row, "INPUT1": row}], [{"OUTPUT0": [2 * value for value in row], "OUTPUT1": [0] * 16}])
     assert in_process(triton_installation, "-m addsub --concurrency-range 2 --input-data data.json") == 0
@@ -149,7 +152,8 @@ def test_triton_c_api(triton_installation: Path, triton_variables: None, capsys:
 
 
 def test_triton_c_api_with_sequences(triton_installation: Path, triton_variables: None) -> None:
-    """The model adds up what came in each sequence, so that each answer tells whether its request was in its place."""
+    """The model adds up what came in each sequence, so that each response shows whether its request was in its
+    place."""
     write_data([[{"INPUT0": [value]} for value in (1, 2, 3)]], [[{"OUTPUT0": [value]} for value in (1, 3, 6)]])
     assert in_process(triton_installation, "-m accumulator --concurrency-range 2 --input-data data.json") == 0
     found = measurement()
@@ -159,8 +163,8 @@ def test_triton_c_api_with_sequences(triton_installation: Path, triton_variables
     assert 0 not in {request["sequence_id"] for request in exported()["requests"]}
 
 
-def test_triton_c_api_with_several_answers(triton_installation: Path, triton_variables: None) -> None:
-    """Three answers to each request, 1 ms apart, each as expected, and an empty final one that counts for nothing."""
+def test_triton_c_api_with_several_responses(triton_installation: Path, triton_variables: None) -> None:
+    """Three responses to each request, 1 ms apart, each as expected, and an empty final one that counts for nothing."""
     row = [0.5] * 16
     write_data([{"INPUT0": row}], [{"responses": [{"OUTPUT0": row, "INDEX": [index]} for index in range(3)]}])
     line = "-m repeat --streaming --request-parameter interval_ms:1:int --input-data data.json"

@@ -64,7 +64,7 @@ def test_a_target_is_counted_once(tmp_path: Path) -> None:
         ("schedule: {every: 5m}, load: {concurrency: [1, 2, 4]}", 1 + 45, 1 + 150, 300),
         ("schedule: {every: 5m}, load: {concurrency: [1, 2]}, measurement: {repeats: 3}", 1 + 90, 300, 300),
         (f"{ONE}, measurement: {{warm_up: 5s}}", 21, 56, 300),
-        # Count windows take 12 windows of time at most; of a closed loop nobody knows how long they typically take.
+        # Count windows take 12 windows of time at most; of a closed loop it is not known how long they typically take.
         (f"{ONE}, measurement: {{window_mode: count}}", 16, 300, 300),
         (f"{RATE}, measurement: {{window_mode: count, warm_up_requests: 10}}", 1 + 1 + 15, 300, 300),
         (f"{RATE}, measurement: {{request_count: 100, warm_up_requests: 20}}", 13, 13, 300),
@@ -131,7 +131,7 @@ def test_warnings(tmp_path: Path, probes: list[str], more: str, warnings: list[s
     assert list(found.warnings) == [warning.format(series=found.series) for warning in warnings]
 
 
-def test_the_doors_of_one_server_share_its_time(tmp_path: Path) -> None:
+def test_the_endpoints_of_one_server_share_its_time(tmp_path: Path) -> None:
     found = estimate(load(config(tmp_path, ONE, ONE), {}))
     assert found.group_utilisation == pytest.approx({"h": 32 / 300})
 

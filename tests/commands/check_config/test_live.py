@@ -76,7 +76,7 @@ def test_each_of_many_mistakes_has_its_line(
     assert any(line.startswith("probe unknown: failed, model_unknown: model 'addsbu' is not known") for line in lines)
     assert any(line.startswith("probe shape: failed, bad_input: ") for line in lines)
     assert any("probe stream: failed, unsupported: " in line and "streaming: true" in line for line in lines)
-    assert any(line.startswith(f"metrics page {triton.http_url}/nothing: failed: answered ") for line in lines)
+    assert any(line.startswith(f"metrics page {triton.http_url}/nothing: failed: responded ") for line in lines)
 
 
 def test_a_model_that_batches_is_pointed_to_a_rate() -> None:

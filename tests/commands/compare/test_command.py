@@ -125,7 +125,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error(two: tuple[Path, Path]) -> No
 
 
 def test_worse_has_a_status_of_its_own(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["compare", *map(str, reversed(two))]) == 0, "one sweep a side is too few to say so"
+    assert run(["compare", *map(str, reversed(two))]) == 0, "one sweep a side is too few to report it"
     assert run(["compare", *map(str, reversed(two)), *SINGLE]) == 5
     assert "onnx is worse than tensorrt, beyond a tolerance of 5 %." in capsys.readouterr().out
     assert run(["compare", *map(str, reversed(two)), *SINGLE, "--tolerance=50%", "--percentile=50"]) == 5
@@ -133,7 +133,7 @@ def test_worse_has_a_status_of_its_own(two: tuple[Path, Path], capsys: pytest.Ca
     assert run(["compare", *map(str, two), "--level=2"]) == 3, "one of them has it not"
 
 
-def test_a_side_that_answered_nothing_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_side_that_sent_no_response_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = measured(concurrency(1), (0.0, 0.0), stable=False)
     silent = replace(silent, latency=None, window_summaries=())
     sides = {"a": sweep(measured(concurrency(1), SLOW)), "b": sweep(silent)}
@@ -163,7 +163,7 @@ def test_a_side_that_answered_nothing_is_worse(tmp_path: Path, capsys: pytest.Ca
         ((50.0, 51.0, 49.0), "b is worse than a, beyond a tolerance of 5 %."),
     ],
 )
-def test_what_is_unclear_is_not_told_as_not_worse(tmp_path: Path, second: Sequence[float], conclusion: str) -> None:
+def test_what_is_unclear_is_not_reported_as_not_worse(tmp_path: Path, second: Sequence[float], conclusion: str) -> None:
     paths = [
         save_result(tmp_path / f"{name}.json", sweep(measured(concurrency(1), values)))
         for name, values in (("a", SLOW), ("b", second))
@@ -230,7 +230,7 @@ def test_before_and_after(tmp_path: Path, before: str, after: str) -> None:
     assert "| 100 | 176 | 1.760 | 1.724 to 1.796 |" in plain(response.table[2])
 
 
-def test_several_targets_are_told_apart_and_unstable_levels_flagged(tmp_path: Path) -> None:
+def test_several_targets_are_reported_apart_and_unstable_levels_flagged(tmp_path: Path) -> None:
     first = sweep(measured(concurrency(1), SLOW), measured(concurrency(2), (100.0, 100.5), stable=False), name="a")
     second = sweep(measured(concurrency(1), SLOW), name="b")
     paths = [save_archive(tmp_path / name, first, second) for name in ("x", "y")]
@@ -286,7 +286,7 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
         run_compare(CompareOptions((tmp_path, tmp_path)))
 
 
-def test_what_is_there_is_said_where_nothing_is_selected(tmp_path: Path) -> None:
+def test_what_is_there_is_reported_where_nothing_is_selected(tmp_path: Path) -> None:
     archive = save_archive(tmp_path, sweep(measured(concurrency(1), SLOW), config="0a0a"))
     with pytest.raises(ConfigError) as error:
         run_compare(CompareOptions((archive,)))

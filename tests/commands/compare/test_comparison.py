@@ -26,7 +26,7 @@ from exporter.commands.compare.comparison import (
 def sample(
     throughputs: list[float], label: str = "1", *, figure: float | None = None, stable: bool = True, p95_ms: float = 10
 ) -> LevelSample:
-    """A sweep's level; its figure is its windows' mean unless said otherwise."""
+    """A sweep's level; its figure is its windows' mean unless reported otherwise."""
     windows = tuple(Figures(each, {95.0: p95_ms * 1e6}) for each in throughputs)
     merged = figure if figure is not None else sum(throughputs) / len(throughputs)
     return LevelSample("", "concurrency", label, stable, Figures(merged, {95.0: p95_ms * 1e6}), windows)
@@ -90,7 +90,7 @@ EMPTY = LevelSample("", "concurrency", "1", False, Figures(0.0, {}), (Figures(0.
         (EMPTY, EMPTY, (False, False), []),
     ],
 )
-def test_a_level_that_answered_nothing_has_no_ratio(
+def test_a_level_that_sent_no_response_has_no_ratio(
     first: LevelSample, second: LevelSample, responded: tuple[bool, bool], verdicts: list[Verdict]
 ) -> None:
     found = compare(Side("A", (first,)), Side("B", (second,)), [95.0])
@@ -152,7 +152,7 @@ def test_the_other_way_round_is_the_inverse(first: list[float], second: list[flo
     assert there.low <= there.value
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_truth_about_as_often_as_it_reports() -> None:
     """Three windows a side, 2 % noise, a true ratio of 1.5: 95 % of the intervals hold it."""
     rng = random.Random(1)
     hits = 0
@@ -178,7 +178,7 @@ def test_nothing_is_worse_by_fewer_than_five_sweeps_unless_asked() -> None:
 
 
 def test_sweeps_that_follow_each_other_are_alike() -> None:
-    """An hour that is 10 % slow among twelve, in a row or dealt out: only dealt out does it tell of the mean."""
+    """An hour that is 10 % slow among twelve, in a row or dealt out: only dealt out does it report the mean."""
     rng = random.Random(3)
     slow_hours = [100.0 * (0.8 if hour % 3 == 0 else 1.0) * rng.gauss(1, 0.01) for hour in range(12) for _ in range(12)]
     dealt = slow_hours.copy()

@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_written_is_no_pass(triton: EmbeddedTriton, tmp_pa
     assert "cannot write: No such file or directory" in done.stderr
 
 
-def test_bad_options_are_all_told_before_any_load() -> None:
+def test_bad_options_are_all_reported_before_any_load() -> None:
     done = gate("--stable", "x", "--candidate", "grpc://127.0.0.1:9/m", "--min-pairs", "2", "--window", "1ms")
     assert done.returncode == ExitCode.BAD_OPTIONS
     lines = done.stderr.splitlines()

@@ -76,7 +76,7 @@ def test_one_of_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stable", "candidate", "options", "faults"),
+    ("stable", "candidate", "options", "problems"),
     [
         (
             "old",
@@ -114,17 +114,17 @@ def test_one_of_each(tmp_path: Path) -> None:
     ],
 )
 def test_all_that_is_wrong(
-    tmp_path: Path, stable: str, candidate: str, options: dict[str, Any], faults: list[str]
+    tmp_path: Path, stable: str, candidate: str, options: dict[str, Any], problems: list[str]
 ) -> None:
     if "config" in options:
         options = options | {"config": config(tmp_path)}
     with pytest.raises(ConfigError) as caught:
         sides(stable, candidate, **options)
-    assert caught.value.faults == faults
+    assert caught.value.problems == problems
 
 
 def test_the_configurations_own_checks_name_the_flag() -> None:
     with pytest.raises(ConfigError) as caught:
         sides("grpc://h:1/x", "grpc://h:1/y", concurrency="0", batch_size="none")
-    assert len(caught.value.faults) == 4
-    assert {problem.partition(":")[0] for problem in caught.value.faults} == {"--concurrency", "--batch-size"}
+    assert len(caught.value.problems) == 4
+    assert {problem.partition(":")[0] for problem in caught.value.problems} == {"--concurrency", "--batch-size"}

@@ -60,7 +60,7 @@ def list_addresses() -> None:
 
 @exceeds("CLIENTS")
 async def clients() -> None:
-    """More than there are places, none of which says anything; a scraper comes through."""
+    """More than there are places, none of which states anything; a scraper comes through."""
     assert MAX_CONNECTIONS == 512
     server = WebServer(APP, "127.0.0.1", 0)
     address = await server.start()
@@ -84,7 +84,7 @@ async def waiting_passwords() -> None:
 
 @exceeds("SEGMENT_BYTES")
 def segment_bytes() -> None:
-    """A file begins anew after so many bytes, and the oldest go."""
+    """A file starts again after so many bytes, and the oldest go."""
     assert SEGMENT_BYTES == 64 << 20
     with tempfile.TemporaryDirectory() as folder:
         archive = CsvArchive(Path(folder), 10**9 * NS, 2 << 30)
@@ -99,6 +99,6 @@ def segment_bytes() -> None:
 
 @exceeds("SERIES_BYTES")
 def series_bytes() -> None:
-    """A series whose line is 10 kB takes the room of 20."""
+    """A series whose line is 10 kB takes the capacity of 20."""
     assert _size({UP: f'triton_canary_up{{probe="{"x" * 10_000}"}} 1\n'}) == 19
     assert _size({UP: 'triton_canary_up{probe="x"} 1\n'}) == 1

@@ -80,8 +80,8 @@ def http_bytes() -> None:
 @exceeds("HTTP_INTERIM")
 def http_interim() -> None:
     go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert http(go_on, go_on, 32) == "more than 32 interim answers"
-    assert http(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 10_000) == "more than 32 interim answers"
+    assert http(go_on, go_on, 32) == "more than 32 interim responses"
+    assert http(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 10_000) == "more than 32 interim responses"
     client = Http1Client()
     client.begin()
     client.receive(go_on * 32)

@@ -1,4 +1,4 @@
-"""What several flags make together: the load, the search, the input, the server's door. Pure, but for the questions
+"""What several flags make together: the load, the search, the input, the server's endpoint. Pure, but for the questions
 whether a file of input is there, and whether it asks for streams."""
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _HTTPS_VERIFY = ("--ssl-https-verify-peer", "--ssl-https-verify-host")
 
 
 def assemble(draft: Draft, options: RunOptions) -> None:
-    """Completes the document with what no flag says alone."""
+    """Completes the document with what no single flag sets."""
     in_process = draft.value("target.kind") == IN_PROCESS
     scheme = _folders(draft) if in_process else _endpoint(draft)
     _tls(draft, scheme)
@@ -75,7 +75,7 @@ def assemble(draft: Draft, options: RunOptions) -> None:
 
 
 def _names(draft: Draft) -> None:
-    """What the daemon needs to know, and a command line never says."""
+    """What the daemon needs to know, and a command line never has."""
     model = draft.value("model") or ""
     if not model:
         draft.problem("-m", "is required: the model to measure")
@@ -120,7 +120,7 @@ def _folders(draft: Draft) -> str:
     """Where a Triton in this process and its models are: it has no url, and so no scheme."""
     for name in ("-u", "-i"):
         if name in draft.parts:
-            draft.problem(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no door")
+            draft.problem(name, f"has no meaning with {_IN_PROCESS_KIND}: there is no endpoint")
     draft.default("target.server_directory", DEFAULT_SERVER_DIRECTORY)
     draft.put_part("--triton-server-directory", "target.server_directory")
     draft.put_part("--model-repository", "target.model_repository")
@@ -195,7 +195,7 @@ def _prompts(draft: Draft, takes_prompts: bool) -> None:
         draft.default("stop.max_tokens", MAX_TOKENS)
         files = [Path(path) for path in draft.parts.get("--input-data", ()) if Path(path).is_file()]
         if files and "--streaming" not in draft.parts and ask_for_streams(files[0]):
-            # perf_analyzer has no --streaming for openai: there the data says it.
+            # perf_analyzer has no --streaming for openai: there the data states it.
             draft.put("--input-data", "streaming", True)
 
 
@@ -235,7 +235,7 @@ def _metrics_page(draft: Draft) -> None:
 def _host(draft: Draft) -> str:
     try:
         host = text.parse_endpoint(draft.value("target.url")).host
-    except ValueError:  # the url's own fault is told
+    except ValueError:  # the url's own error is reported
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
@@ -289,7 +289,7 @@ def _old_concurrency(draft: Draft) -> None:
 
 
 def _fixed_schedule(draft: Draft) -> None:
-    """The moments stand in the file of input data."""
+    """The moments is in the file of input data."""
     if draft.parts.pop("--fixed-schedule", False):
         files = draft.parts.get("--input-data", ())
         if len(files) == 1 and has_steps(files[0]):
@@ -317,7 +317,7 @@ def _search(draft: Draft, load: str) -> None:
 
 
 def _put_if(useful: bool, draft: Draft, name: str, key: str, needed: str) -> None:
-    """Sets a key where its flag means anything; where `needed` is missing that is no fault, as in perf_analyzer."""
+    """Sets a key where its flag means anything; where `needed` is missing that is no error, as in perf_analyzer."""
     if useful:
         draft.put_part(name, key)
     elif name in draft.parts:

@@ -1,4 +1,4 @@
-"""From words to what is measured and how it is told. Raises ConfigError with all that is wrong."""
+"""From words to what is measured and how it is reported. Raises ConfigError with all that is wrong."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from exporter.core.probe import Probe
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A command line without faults. `document` is what the daemon would take, `probe` what it builds from it, None
+    """A command line without errors. `document` is what the daemon would take, `probe` what it builds from it, None
     where only help or the version is asked for; `environment` holds the secrets of headers, by the variables that the
-    document names; `notices` are to be said once."""
+    document names; `notices` are to be reported once."""
 
     options: RunOptions
     document: Mapping[str, Any]
@@ -39,17 +39,17 @@ def parse(words: Sequence[str]) -> CommandLine:
     try:
         probes = build_probes(load_overlay(draft.overlay))
     except ConfigError as error:
-        raise ConfigError([*draft.faults, *error.faults]) from None
-    if draft.faults:
-        raise ConfigError(draft.faults)
+        raise ConfigError([*draft.problems, *error.problems]) from None
+    if draft.problems:
+        raise ConfigError(draft.problems)
     return CommandLine(options, draft.document, probes[0], draft.environment, tuple(draft.notices), draft.assumed)
 
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:
-    """What the words say, before the configuration's own checks."""
-    given, faults = split(words, FLAGS)
+    """The values of the words, before the configuration's own checks."""
+    given, problems = split(words, FLAGS)
     draft = Draft()
-    draft.faults += faults
+    draft.problems += problems
     settings: dict[str, Any] = {}
     for one in given:
         _take(draft, settings, one)

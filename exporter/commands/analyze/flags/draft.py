@@ -16,12 +16,13 @@ _FIRST = ("name", "target", "kind", "url", "model", "version", "schedule", "load
 
 
 class Draft:
-    """Collects what flags say; what is wrong with them is in `faults`, what is to be said of them in `notices`."""
+    """Collects what flags set; errors are in `faults`, remarks about them in
+    `notices`."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
-        self.faults: list[str] = []
+        self.problems: list[str] = []
         self.notices: list[str] = []
         self._values: dict[Path, object] = {}
         self._sources: dict[Path, str] = {}
@@ -31,12 +32,12 @@ class Draft:
         self._values.setdefault(_path(key), value)
 
     def put(self, name: str, key: str, value: object) -> None:
-        """Sets a key, as the flag `name` says."""
+        """Sets a key, as the flag `name` asks."""
         self._sources[_path(key)] = name
         self._values[_path(key)] = value
 
     def put_part(self, name: str, key: str, convert: Callable[[Any], object] | None = None) -> None:
-        """Sets a key to what the flag `name` said, if it was given."""
+        """Sets a key to what the flag `name` reported, if it was given."""
         if name in self.parts:
             value = self.parts[name]
             self.put(name, key, convert(value) if convert else value)
@@ -53,7 +54,7 @@ class Draft:
 
     def problem(self, name: str, problem: str) -> None:
         """Something is wrong with the flag `name`."""
-        self.faults.append(f"{name}: {problem}")
+        self.problems.append(f"{name}: {problem}")
 
     @property
     def document(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class Draft:
 
     @property
     def overlay(self) -> Overlay:
-        """The document as values over an empty file, so that its faults are told of the flags."""
+        """The document as values over an empty file, so that its errors name the flags."""
         return Overlay(self.document, dict(self._sources))
 
 
@@ -84,8 +85,8 @@ def _rank(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How the run is told and judged. Paths are "" where nothing is to be written; `verbosity` has an entry for each
-    time that more was asked for. `asynchronous` and `synchronous` change words of the report alone."""
+    """How the run is reported and judged. Paths are "" where nothing is to be written; `verbosity` has an entry for
+    each time that more was asked for. `asynchronous` and `synchronous` change words of the report alone."""
 
     output_path: str = ""
     verbose_csv: bool = False

@@ -1,4 +1,4 @@
-"""What a flag is: its names, what it says of itself, and what becomes of it. Pure."""
+"""What a flag is: its names, its help, and what becomes of it. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Together with other flags it makes what `becomes` says; see `assembly`. One that repeats keeps all values."""
+    """Together with other flags it makes what `becomes` names; see `assembly`. One that repeats keeps all values."""
 
     becomes: str
     read: Reader
@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class NoEffect:
-    """Is accepted, and changes nothing here; `reason` is said to who gives it, "" where there is nothing to say."""
+    """Is accepted, and changes nothing here; `reason` is printed to the user, "" for nothing."""
 
     reason: str
     read: Reader = str
@@ -45,7 +45,7 @@ class NoEffect:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Is known and does not work; `reason` says why, and what to do instead."""
+    """Is known and does not work; `reason` has the cause, and what to do instead."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What the table of flags says to people: the help on a terminal, and the table of docs/analyze.md. Pure."""
+"""The table of flags for people: the help on a terminal, and the table of docs/analyze.md. Pure."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _REPORT = (
         "Writes every request as JSON. The file must not exist.",
         Setting("profile_export_path", read.filled),
     ),
-    Flag(("-v", "--verbose"), "", "Says more; twice, still more.", Setting("verbosity", read.present, repeats=True)),
+    Flag(("-v", "--verbose"), "", "Verbose output; repeat for more.", Setting("verbosity", read.present, repeats=True)),
     Flag(("--version",), "", "Prints the version.", Setting("version", read.present)),
 )
 
@@ -33,7 +33,7 @@ _OWN = (
     Flag(
         ("--tensor-datatype",),
         "NAME:TYPE",
-        "The datatype of an input that the server does not tell (oip, tfserving), as x:FP32. Once for each input.",
+        "The datatype of an input that the server does not report (oip, tfserving), as x:FP32. Once for each input.",
         Part("`input.datatypes`", read.datatype, repeats=True),
     ),
     Flag(
@@ -51,7 +51,7 @@ _OWN = (
     Flag(
         ("--output-tokens",),
         "N",
-        "openai: tokens that are asked for, where the data does not say; 64 by default.",
+        "openai: tokens that are asked for, where the data does not state; 64 by default.",
         Part("`input.prompt.output_tokens`", read.whole(1)),
     ),
     Flag(

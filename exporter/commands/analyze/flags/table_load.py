@@ -1,4 +1,4 @@
-"""The flags that say which model is measured, and how. Part of `table`."""
+"""The flags for which model is measured, and how. Part of `table`."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ MEASUREMENT = (
     Flag(
         ("--async", "-a"),
         "",
-        "Asynchronous calls. One event loop does the work of both; the report says so.",
+        "Asynchronous calls. One event loop does the work of both; the report shows it.",
         Setting("asynchronous", read.present),
     ),
     Flag(
         ("--sync",),
         "",
-        "Synchronous calls. One event loop does the work of both; the report says so.",
+        "Synchronous calls. One event loop does the work of both; the report shows it.",
         Setting("synchronous", read.present),
     ),
     Flag(
@@ -121,7 +121,7 @@ MEASUREMENT = (
     Flag(
         ("--request-period",),
         "N",
-        "The responses after which --periodic-concurrency-range goes on; 10 by default.",
+        "The responses after which --periodic-concurrency-range continues; 10 by default.",
         Part("`load.request_period`", read.whole(1)),
     ),
     Flag(

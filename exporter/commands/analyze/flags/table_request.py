@@ -1,4 +1,4 @@
-"""The flags that say what is sent, and where to. Part of `table`."""
+"""The flags for what is sent, and where to. Part of `table`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INPUT = (
         "Characters in a string element; 128 by default.",
         Key("input.string_length", read.whole(1)),
     ),
-    Flag(("--string-data",), "TEXT", "What stands in every string element.", Key("input.string_data", str)),
+    Flag(("--string-data",), "TEXT", "The content of every string element.", Key("input.string_data", str)),
     Flag(
         ("--input-tensor-format",),
         "FORMAT",

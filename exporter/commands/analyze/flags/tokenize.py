@@ -1,4 +1,4 @@
-"""Splits a command line into flags and their values, as getopt_long does, with all faults at once. Pure."""
+"""Splits a command line into flags and their values, as getopt_long does, with all errors at once. Pure."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def split(words: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[Given],
     `-p 5000`, `-av` for `-a -v`, and a long flag may be cut short as long as it stays unique."""
     splitter = _Splitter(words, flags)
     splitter.run()
-    return splitter.given, splitter.faults
+    return splitter.given, splitter.problems
 
 
 class _Splitter:
     def __init__(self, words: Sequence[str], flags: Mapping[str, Flag]) -> None:
         self.given: list[Given] = []
-        self.faults: list[str] = []
+        self.problems: list[str] = []
         self._words: Iterator[str] = iter(words)
         self._flags = flags
         self._may_be_value = False
@@ -56,7 +56,7 @@ class _Splitter:
         if flag.metavar:
             self._take(flag, flag.name if flag.name.startswith("--") else name, value if equals else None)
         elif equals:
-            self.faults.append(f"{name}: takes no value; found {shown(value)}")
+            self.problems.append(f"{name}: takes no value; found {shown(value)}")
         else:
             self.given.append(Given(flag, name))
 
@@ -67,11 +67,11 @@ class _Splitter:
         if len(long) == 1:
             return self._flags[long[0]]
         if long:
-            self.faults.append(f"{name}: could be {' or '.join(long)}")
+            self.problems.append(f"{name}: could be {' or '.join(long)}")
             return None
         near = difflib.get_close_matches(name, self._flags, n=1, cutoff=_SUGGESTION_CUTOFF)
         hint = f"did you mean {near[0]}?" if near else "--help lists all flags"
-        self.faults.append(f"{name}: unknown flag; {hint}")
+        self.problems.append(f"{name}: unknown flag; {hint}")
         return None
 
     def _short(self, letters: str) -> None:
@@ -81,7 +81,7 @@ class _Splitter:
             if flag is None:
                 long = f"--{letters}"
                 hint = f"; did you mean {long}?" if position == 0 and long.partition("=")[0] in self._flags else ""
-                self.faults.append(f"-{letter}: unknown flag{hint or '; --help lists all flags'}")
+                self.problems.append(f"-{letter}: unknown flag{hint or '; --help lists all flags'}")
                 self._may_be_value = True
                 return
             if flag.metavar:
@@ -93,11 +93,11 @@ class _Splitter:
         if value is None:
             value = next(self._words, None)
         if value is None:
-            self.faults.append(f"{name}: needs a value, {flag.metavar}")
+            self.problems.append(f"{name}: needs a value, {flag.metavar}")
         else:
             self.given.append(Given(flag, name, value))
 
     def _stray(self, word: str) -> None:
         last = self.given[-1] if self.given else None
         hint = f": {last.name} takes no value" if last and not last.flag.metavar else ""
-        self.faults.append(f"{shown(word)}: is no flag, nor the value of one{hint}")
+        self.problems.append(f"{shown(word)}: is no flag, nor the value of one{hint}")

@@ -1,4 +1,4 @@
-"""Reads the values of flags: text in, a value of the configuration out. Pure; ValueError says what is allowed."""
+"""Reads the values of flags: text in, a value of the configuration out. Pure; ValueError has what is allowed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Range:
 
     @property
     def is_open(self) -> bool:
-        """Whether it goes on until a threshold is passed."""
+        """Whether it continues until a threshold is passed."""
         return self.end == 0
 
     @property

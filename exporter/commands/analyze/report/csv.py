@@ -162,7 +162,7 @@ def _gpu_columns() -> list[Column]:
 
 
 def _by_gpu(measurement: Measurement, figure: Callable[[GpuFigures], float | None]) -> str:
-    """`uuid:value;` for each GPU that tells it, by uuid (report_writer.cc, 365-389)."""
+    """`uuid:value;` for each GPU that reports it, by uuid (report_writer.cc, 365-389)."""
     return _gpu_cell(gpus_of_one_source(measurement.gpu), figure)
 
 
@@ -172,7 +172,7 @@ def _gpu_cell(gpus: Iterable[GpuFigures], figure: Callable[[GpuFigures], float |
 
 
 def _own_columns() -> list[Column]:
-    """What perf_analyzer does not have: of the GPUs what Triton never tells, of the server and of others' traffic."""
+    """What perf_analyzer does not have: of the GPUs what Triton never reports, of the server and of others' traffic."""
     return [
         ("Max GPU Temperature (celsius)", lambda m: _by_teller(m, lambda gpu: gpu.temperature_celsius)),
         ("Avg GPU Clock (hertz)", lambda m: _by_teller(m, lambda gpu: _whole(gpu.clock_hertz))),
@@ -187,7 +187,7 @@ def _own_columns() -> list[Column]:
 
 
 def _by_teller(measurement: Measurement, figure: Callable[[GpuFigures], float | None]) -> str:
-    """As `_by_gpu`, of the first source that tells this figure."""
+    """As `_by_gpu`, of the first source that reports this figure."""
     return _gpu_cell(gpus_of_one_source([gpu for gpu in measurement.gpu if figure(gpu) is not None]), figure)
 
 

@@ -1,7 +1,7 @@
 """The lines of the terminal report, in perf_analyzer's layout to the last blank (2.60, as it was seen to print them),
 so that what reads its output reads ours.
 
-Lines of our own stand beside them only where something is not as it should be, or under verbose. Pure: no IO.
+Lines of our own appear only where something is not as it should be, or under verbose. Pure: no IO.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from exporter.core.result import GpuFigures, LatencySummary, Measurement, Percen
 from exporter.core.units import MS, NS
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-"""Those that perf_analyzer always tells."""
+"""Those that perf_analyzer always reports."""
 
 UNSENT_LIMIT_RATIO = 0.01
 """Above this the report warns: perf_analyzer's limit for requests that it sent too late."""
 
 LATE_RATIO = 1.1
-"""Response time over latency above which the report says that requests left too late."""
+"""Response time over latency above which the report warns that requests left too late."""
 
 _GPU_SOURCES = (GpuSource.TRITON, GpuSource.DCGM, GpuSource.NVML)
 """Triton's own first: its page is what perf_analyzer reads."""
 _MIG_PREFIX = "MIG-"
-"""Of NVML's uuids of MIG instances, which stand beside the whole GPU."""
+"""Of NVML's uuids of MIG instances, which appear beside the whole GPU."""
 MAX_GPUS = 16
-"""More are told in files only."""
+"""More are reported in files only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What a command line says of the report and the probe does not. `asynchronous` only chooses a line: our own load
-    is the same either way. `metrics` adds the GPUs' block."""
+    """The settings of a command line that concern the report and not the probe. `asynchronous` only chooses a line: our
+    own load is the same either way. `metrics` adds the GPUs' block."""
 
     verbose: bool = False
     asynchronous: bool = False
@@ -250,7 +250,7 @@ def _model_lines(
     head = f"{indent}  Avg request latency: {average_us(server.success)} usec"
     if composing:
         averages = ensemble_averages(server, composing, cache=cache)
-        # With a cache before the whole ensemble, the sums over its models say nothing of a request.
+        # With a cache before the whole ensemble, the sums over its models contain no information about a request.
         yield head if own_cache else f"{head} ({_ensemble_parts(averages, cache=cache)})"
         if cache:
             yield f"{indent * 2}  Average Cache Hit Latency: {averages.cache_hit} usec"
@@ -287,7 +287,7 @@ def _ensemble_parts(averages: ServerAverages, *, cache: bool) -> str:
 
 
 def gpus_of_one_source(gpus: Sequence[GpuFigures]) -> list[GpuFigures]:
-    """Those of the first source that tells of any, by uuid; of the driver's without the parts of GPUs."""
+    """Those of the first source that reports any, by uuid; of the driver's without the parts of GPUs."""
     whole = [gpu for gpu in gpus if not gpu.uuid.startswith(_MIG_PREFIX)]
     chosen = next((source for source in _GPU_SOURCES if any(gpu.source is source for gpu in whole)), None)
     return sorted((gpu for gpu in whole if gpu.source is chosen), key=lambda gpu: gpu.uuid)

@@ -98,7 +98,7 @@ def window_line(probe: Probe, done: Progress, summary: WindowSummary, verdict: S
 
 def least_left_ns(probe: Probe, done: Progress) -> int | None:
     """How long the sweep takes yet if all windows agree from now on. None where windows have no fixed length, and in a
-    search, whose levels nobody knows."""
+    search, whose levels are not known."""
     options = probe.measurement
     if (
         probe.search

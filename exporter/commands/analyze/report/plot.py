@@ -35,7 +35,7 @@ MIN_KNEE_POINTS = 3
 
 
 def require_plotting() -> None:
-    """Raises ConfigError, naming the cure, if nothing can be drawn: before a run, not after it."""
+    """Raises ConfigError, naming the fix, if nothing can be drawn: before a run, not after it."""
     try:
         import matplotlib  # noqa: F401 - only whether it is there
     except ImportError as error:
@@ -45,7 +45,7 @@ def require_plotting() -> None:
 
 
 def write_plot(path: Path, result: SweepResult) -> bool:
-    """Draws the levels into the file, whose ending says the format. False, with nothing written, if no level had an ok
+    """Draws the levels into the file, whose ending sets the format. False, with nothing written, if no level had an ok
     request. Raises ConfigError without matplotlib, OSError if the file can't be written."""
     require_plotting()
     if not _drawn(result):
@@ -79,7 +79,7 @@ def draw(result: SweepResult) -> Figure:
     is_open = any(measurement.level.mode.is_open_loop for measurement, _ in measurements)
     axes.set_xlabel(f"throughput, inferences per second\n{_explanation(measurements)}")
     axes.set_ylabel("response time from the moment due, milliseconds" if is_open else "latency, milliseconds")
-    axes.margins(x=0.08, y=0.12)  # room for the labels of the outermost points
+    axes.margins(x=0.08, y=0.12)  # space for the labels of the outermost points
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     title = textwrap.fill(f"{result.probe.model} at {result.probe.target.url}", _TITLE_WIDTH)

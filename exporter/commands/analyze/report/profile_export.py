@@ -39,7 +39,7 @@ class ProfileExport(Watcher):
     """The file. Opened when made, as a new one: raises ConfigError if it exists already or can't be made.
 
     Between `level_started` and `level_ended` come the level's windows. A write that fails (disk full) is kept for
-    `close`, which raises it; the run goes on meanwhile, since its measurement is worth more than the file.
+    `close`, which raises it; the run continues meanwhile, since its measurement is worth more than the file.
     """
 
     def __init__(self, path: Path, wall_clock_ahead_ns: int | None = None) -> None:
@@ -164,7 +164,7 @@ def _inputs(probe: Probe, facts: ModelFacts) -> str:
         return "{}"
     try:
         steps = make_steps(facts, probe.input)
-    except InputError:  # the level itself will say so
+    except InputError:  # the level itself will report it
         return "{}"
     if len(steps) != 1:
         return "{}"

@@ -1,7 +1,7 @@
 """A sweep's whole result as JSON, for programs (`--json`); docs/results.md describes it.
 
 The document follows the core types: a field is a key. What differs is made by rule, so that no figure can be forgotten:
-durations leave as seconds, and a name always says its unit. Secrets are never written.
+durations leave as seconds, and a name always has its unit. Secrets are never written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from exporter.core.target import Header
 from exporter.core.units import NS
 
 _RENAMED = {"throughput": "inferences_per_second", "offered": "sent_per_second", "ns": "seconds"}
-"""Names that are plain inside, where the docstring says the unit."""
+"""Names that are plain inside, where the docstring has the unit."""
 
 
 def document(result: SweepResult) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def json_text(result: SweepResult) -> str:
 
 
 def _measurement(measurement: Measurement, unit: Unit | None) -> dict[str, Any]:
-    """With its throughput in the probe's own unit, which the core types leave to who tells it."""
+    """With its throughput in the probe's own unit, which the core types leave to the report."""
     in_unit = None
     if unit is not None:
         in_unit = {"unit": unit.name, "units_per_second": measurement.throughput * unit.per_inference}

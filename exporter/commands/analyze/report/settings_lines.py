@@ -14,7 +14,7 @@ from exporter.core.units import MS
 
 
 def settings_lines(probe: Probe, facts: ModelFacts | None, options: ReportOptions) -> Iterator[str]:
-    """The block, its title and the empty line after it included. Without facts, what only the server tells of the
+    """The block, its title and the empty line after it included. Without facts, what only the server reports the
     model is left out."""
     yield "*** Measurement Settings ***"
     yield f"  Batch size: {probe.input.batch_size}"

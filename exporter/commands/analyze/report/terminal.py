@@ -1,4 +1,4 @@
-"""The terminal report of one run, in perf_analyzer's layout, written to a text stream as the run goes on."""
+"""The terminal report of one run, in perf_analyzer's layout, written to a text stream as the run proceeds."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Report:
         self._options = options or ReportOptions()
 
     def print_settings(self, facts: ModelFacts | None = None) -> None:
-        """The settings block. `facts` where the server has been asked already: they add what it says of the model."""
+        """The settings block. `facts` where the server has been asked already: they add the model's description."""
         self._print(settings_lines(self._probe, facts, self._options))
 
     def level_ended(self, measurement: Measurement, facts: ModelFacts | None = None) -> None:
         """The level's block, of unstable levels too: these are flagged. Without `facts` the model is taken for a plain
-        one, with no cache and one answer a request."""
+        one, with no cache and one response a request."""
         self._print(level_lines(self._probe, facts, measurement, self._options))
 
     def finish(self, result: SweepResult) -> None:

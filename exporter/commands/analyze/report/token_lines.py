@@ -31,7 +31,7 @@ def _count_lines(tokens: TokenFigures) -> Iterator[str]:
         yield f"    Output token throughput: {number(tokens.output_tokens_per_second)} tokens/sec"
     elif tokens.chunks is not None:
         yield (
-            f"    Chunks per request: {number(tokens.chunks / tokens.requests)} (nobody counted the tokens: the server "
+            f"    Chunks per request: {number(tokens.chunks / tokens.requests)} (tokens were not counted: the server "
             "sent no usage, and there is no tokenizer file)"
         )
     counts = {"prompt": tokens.prompt_tokens, "output": tokens.output_tokens}

@@ -346,7 +346,7 @@ def test_the_configuration_of_a_line(
     (tmp_path / "gaps.txt").write_text("1000\n")
     (tmp_path / "a.json").write_text('{"data": [{"timestamp": 0}]}')
     draft, _ = read(line.split())
-    assert draft.faults == []
+    assert draft.problems == []
     gpu = {} if "metrics_url" in target else {"gpu": "off"}
     document = {"targets": [laid_over(TARGET | gpu, target)], "probes": [laid_over(PROBE, probe)]}
     assert draft.document == document
@@ -356,7 +356,7 @@ def test_the_configuration_of_a_line(
 def test_a_triton_in_this_process() -> None:
     line = "-m graphdef_int32_int32_int32 --service-kind=triton_c_api --streaming"
     draft, _ = read([*line.split(), "--triton-server-directory=/triton", "--model-repository=/models"])
-    assert (draft.faults, draft.notices) == ([], [])
+    assert (draft.problems, draft.notices) == ([], [])
     (target,), (probe,) = draft.document["targets"], draft.document["probes"]
     folders = {"server_directory": "/triton", "model_repository": "/models"}
     assert target == {"name": "server", "kind": "triton_in_process", "gpu": "off"} | folders
@@ -367,7 +367,7 @@ def test_a_triton_in_this_process() -> None:
 
 
 def zoo(name: str) -> list[tuple[str, list[str]]]:
-    """The command lines of a file, each behind a `$` and with what is said of it below."""
+    """The command lines of a file, each behind a `$` and with what is reported about it below."""
     entries: list[tuple[str, list[str]]] = []
     for text in (Path(__file__).parent / name).read_text().splitlines():
         if text.startswith("$"):
@@ -397,20 +397,20 @@ def test_the_options_of_a_line(line: str, options: RunOptions) -> None:
     assert read(["-m", "m", *line.split()])[1] == options
 
 
-@pytest.mark.parametrize(("line", "faults"), zoo("faults.txt"))
+@pytest.mark.parametrize(("line", "problems"), zoo("faults.txt"))
 def test_what_is_wrong_with_a_line(
-    line: str, faults: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         parse(line.split())
-    assert caught.value.faults == faults
+    assert caught.value.problems == problems
 
 
 @pytest.mark.parametrize(("line", "notices"), zoo("notices.txt"))
-def test_what_is_said_of_a_line(line: str, notices: list[str]) -> None:
+def test_what_is_reported_about_a_line(line: str, notices: list[str]) -> None:
     draft, _ = read(["-m", "m", *line.split()])
-    assert (draft.faults, draft.notices) == ([], notices)
+    assert (draft.problems, draft.notices) == ([], notices)
 
 
 def test_a_secret_is_in_the_environment_alone() -> None:
@@ -500,7 +500,7 @@ def test_a_flag_s_own_rule_is_printed() -> None:
 
 
 @pytest.mark.parametrize(("stream", "streaming"), [(True, True), (False, None), (None, None)])
-def test_perf_analyzer_s_payloads_say_whether_they_are_streamed(
+def test_perf_analyzer_s_payloads_state_whether_they_are_streamed(
     stream: bool | None, streaming: bool | None, tmp_path: Path
 ) -> None:
     payload = {"messages": [{"role": "user", "content": "x"}]} | ({} if stream is None else {"stream": stream})

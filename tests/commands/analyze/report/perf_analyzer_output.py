@@ -1,6 +1,6 @@
 """What perf_analyzer 2.60 printed and wrote for the sample models of the demo, to the last blank.
 
-A few figures are moved by some microseconds: it averages nanoseconds that it does not tell (its HTTP time was 9 usec
+A few figures are moved by some microseconds: it averages nanoseconds that it does not report (its HTTP time was 9 usec
 less than its latency, its overhead 1 usec less than its parts leave); here all come from the figures of these lines.
 """
 

@@ -124,7 +124,7 @@ TRITON = (GpuFigures("GPU-a", GpuSource.TRITON, 0.5, 100.0, 7.0, 8.0),)
         (NVML, ("0.51", "101", "1", "2", "61", "1410000000", "900")),
     ],
 )
-def test_a_gpu_is_told_once_whoever_tells_of_it(gpus: tuple[GpuFigures, ...], expected: tuple[str, ...]) -> None:
+def test_a_gpu_is_reported_once_whoever_reports_it(gpus: tuple[GpuFigures, ...], expected: tuple[str, ...]) -> None:
     assert cells(result(gpu=gpus), *GPU_COLUMNS, *OURS[:3]) == [f"GPU-a:{value};" for value in expected]
 
 
@@ -155,7 +155,7 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
         (server(requests=0), "212,0,0,0,0"),
     ],
 )
-def test_what_a_server_does_not_tell_is_an_empty_cell(statistics: ModelStatistics, cells: str) -> None:
+def test_what_a_server_does_not_report_is_an_empty_cell(statistics: ModelStatistics, cells: str) -> None:
     latency = make_summary(0.2, mean_ns=250_900.0)
     found = result(latency=latency, server=statistics, client_send_ns=37_100.0, client_receive_ns=999.0)
     assert main_table(found, CsvOptions()).splitlines()[1].split(",")[3:8] == cells.split(",")

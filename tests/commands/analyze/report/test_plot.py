@@ -1,4 +1,4 @@
-"""The plot: what is drawn where, the file, and what is said without the library."""
+"""The plot: what is drawn where, the file, and what is reported without the library."""
 
 from __future__ import annotations
 

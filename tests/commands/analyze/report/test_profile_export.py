@@ -218,8 +218,8 @@ def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
         ProfileExport(tmp_path / "gone" / "x.json")
 
 
-def test_a_full_disk_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run goes on: no window raises."""
+def test_a_full_disk_is_reported_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run continues: no window raises."""
     path = tmp_path / "x.json"
     path.symlink_to("/dev/full")
     really_open = Path.open

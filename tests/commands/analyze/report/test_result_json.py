@@ -76,7 +76,7 @@ def _own_or(parent: str, key: str) -> str:
     return parent if parent.endswith("breakdown_seconds") else key
 
 
-def test_every_number_says_its_unit_or_is_a_count() -> None:
+def test_every_number_has_its_unit_or_is_a_count() -> None:
     plain = document(make_result(make_probe(levels=(rate(50),))))
     named = {name for name in numbers(plain) if not name.endswith(UNITS)}
     assert named - COUNTS == set()

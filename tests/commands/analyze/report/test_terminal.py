@@ -222,7 +222,7 @@ def test_settings_of_a_request_count_and_of_an_open_range() -> None:
     assert "  Detected decoupled model, using the last response" in stream.getvalue()
 
 
-def test_what_is_not_as_it_should_be_is_said() -> None:
+def test_what_is_not_as_it_should_be_is_reported() -> None:
     measurement = make_measurement(
         rate(50),
         stable=False,
@@ -230,7 +230,7 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
         reason_text="level 50: the last 3 of 10 windows differ by 30 %, more than the 10 % allowed",
         unsent_ratio=0.0234,
         client_limited=True,
-        server_note="the metrics page did not answer",
+        server_note="the metrics page did not respond",
     )
     lines = level_block(measurement).splitlines()
     assert lines[0] == "Request Rate: 50 inference requests per second"
@@ -238,13 +238,13 @@ def test_what_is_not_as_it_should_be_is_said() -> None:
     assert "    Avg send request rate: 334.00 infer/sec" in lines
     assert any("2.34% of the requests that were due were not sent" in line for line in lines)
     assert "    [WARNING] 110 requests that the server counted were not ours" in lines
-    assert "[WARNING] Server: the metrics page did not answer" in lines
+    assert "[WARNING] Server: the metrics page did not respond" in lines
     assert lines[-3].startswith("[WARNING] Requests left later than they were meant to: from the moment meant")
     assert lines[-2].endswith("(loop lag 500 usec, cpu 25%)")
     assert lines[-1] == f"[WARNING] Not stable: {measurement.reason_text}"
 
 
-def test_two_groups_of_windows_are_told() -> None:
+def test_two_groups_of_windows_are_reported() -> None:
     lines = level_block(make_measurement(modes_ns=(21e6, 41e6))).splitlines()
     assert lines[-1].startswith("[WARNING] Bimodal: windows have a median of 21 ms or of 41 ms")
 
@@ -330,7 +330,7 @@ def test_summary_names_the_best_level_and_the_first_connection() -> None:
     assert lines[-1] == "Best within 8 msec: Concurrency: 1"
 
 
-def test_summary_says_that_no_level_kept_the_limit() -> None:
+def test_summary_states_that_no_level_kept_the_limit() -> None:
     probe = make_probe(measurement=MeasurementOptions(latency_threshold_ns=MS))
     text = printed(probe, make_measurement(threshold_met=False))
     assert text.endswith(", latency 5000 usec\nBest within 1 msec: no level\n")

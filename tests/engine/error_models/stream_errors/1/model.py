@@ -51,7 +51,7 @@ class TritonPythonModel:
         elif flag_apart:
             sender.send(flags=FINAL)
         else:
-            time.sleep(5)  # the marker is lost: it comes when nobody waits for it any more
+            time.sleep(5)  # the marker is lost: it comes when no caller waits for it any more
             sender.send(flags=FINAL)
 
     def _response(self, kind, text, number):
