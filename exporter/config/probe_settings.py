@@ -309,7 +309,7 @@ def max_in_flight_of(probe: ProbeSettings) -> int:
 
 def token_requests_of(probe: ProbeSettings) -> int | None:
     """How many requests stop.max_tokens allows, of a target that takes prompts; half as many tokens more are reckoned
-    for what a server adds to a prompt. None where files say how long they are."""
+    for what a server adds to a prompt. None where files set how long they are."""
     prompt = probe.input.prompt
     if probe.input.source == "files":
         return None

@@ -332,7 +332,7 @@ def _path(xs: NDArray[np.float64], ys: NDArray[np.float64], gap: float) -> str:
 
 
 def _dots(path: str, css: str = "") -> str:
-    """The path's points without a neighbour, which as a line could not be seen: the first sweeps, say."""
+    """The path's points without a neighbour, which as a line could not be seen: the first sweeps, show."""
     alone = "".join(re.findall(r"M[^ML]+(?=M|$)", path))
     return f'<path class="lone {css}" d="{alone}"/>' if alone else ""
 
