@@ -1,5 +1,5 @@
 """The sweeps that a level's version is remembered by: the last ones as they were, of older ones one for each slot of
-time. Bounded: some 50 kB for four weeks."""
+time. Bounded: some 75 kB for four weeks."""
 
 from __future__ import annotations
 

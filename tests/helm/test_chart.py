@@ -33,7 +33,7 @@ MORE = {
     "configsecret": ["Ingress"],
     "default": [],
     "exposed": ["HTTPRoute", "Ingress"],
-    "monitoring": ["ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "PrometheusRule", "ServiceMonitor"],
+    "monitoring": [*["ConfigMap"] * 5, "PrometheusRule", "ServiceMonitor"],
     "networkpolicy": ["NetworkPolicy"],
     "ondemand": ["ServiceMonitor"],
     "persistence": [],

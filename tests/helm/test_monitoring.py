@@ -110,5 +110,5 @@ def test_a_packaged_chart_has_them_in_itself(packaged: Chart) -> None:
     manifests = packaged.render(PLAIN, name="rel", namespace="canary")
     texts = [text for path, text in manifests.items() if path.endswith(("dashboards.yaml", "prometheusrule.yaml"))]
     documents = [each for text in texts for each in yaml.safe_load_all(text) if each is not None]
-    assert len(boards_of(documents)) == 4
+    assert len(boards_of(documents)) == 5
     assert {"groups": one(documents, "PrometheusRule")["spec"]["groups"]} == yaml.safe_load(RULES.read_text())

@@ -6,8 +6,10 @@ other name only the port is known. */}}
   "triton" (dict "http" 8000 "https" 443 "grpc" 8001 "grpcs" 8001)
   "oip" (dict "http" 8080 "https" 443 "grpc" 8081 "grpcs" 8081)
   "tfserving" (dict "http" 8501 "https" 443 "grpc" 8500 "grpcs" 8500)
-  "torchserve" (dict "http" 8080 "https" 443) }}
-{{- $pages := dict "triton" 8002 "oip" 8082 "tfserving" 8501 "torchserve" 8082 }}
+  "torchserve" (dict "http" 8080 "https" 443)
+  "openai" (dict "http" 8000 "https" 443)
+  "triton_generate" (dict "http" 8000 "https" 443) }}
+{{- $pages := dict "triton" 8002 "oip" 8082 "tfserving" 8501 "torchserve" 8082 "openai" 8000 "triton_generate" 8002 }}
 {{- $rules := list }}
 {{- range .Values.config.targets }}
 {{- $kind := .kind | default "triton" }}
