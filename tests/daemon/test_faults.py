@@ -115,7 +115,7 @@ def test_a_server_that_accepts_and_never_responds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with RunningDaemon(tmp_path, configuration(url=url)) as daemon:
-            assert_told(daemon, "failed", "preflight_timeout", "did not respond")
+            assert_told(daemon, "failed", "preflight_timeout", "sent no response")
 
 
 def test_a_worker_killed_in_mid_sweep(triton: EmbeddedTriton, tmp_path: Path) -> None:
