@@ -182,6 +182,7 @@ def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Pat
         ".daemon.lock",
         "accounts",
         "baselines",
+        "gates.json",
         "history",
         "ledger.jsonl",
         "state.json",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.core.errors import PreflightError, ProtocolError
+from exporter.core.problems import PreflightError, ProtocolError
 from exporter.core.facts import TensorSpec
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Probe
@@ -144,7 +144,7 @@ KINDS.update(eval("{" + sys.argv[1] + "}"))
 
 from exporter.config.loading import load
 from exporter.config.probes import build_probes
-from exporter.core.errors import ConfigError
+from exporter.core.problems import ConfigError
 from exporter.engine.plan import LevelPlan
 from exporter.worker.session import Session
 
@@ -170,7 +170,7 @@ for name in sys.argv[3:]:
     try:
         probes = build_probes(load(Path(name), {}))
     except ConfigError as error:
-        print(json.dumps(error.errors))
+        print(json.dumps(error.problems))
     else:
         print(json.dumps([probes[0].target.kind, asyncio.run(run(probes[0]))]))
 """
