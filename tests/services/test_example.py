@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.core.problems import PreflightError, ProtocolError
+from exporter.core.errors import PreflightError, ProtocolError
 from exporter.core.facts import TensorSpec
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Probe
@@ -144,7 +144,7 @@ KINDS.update(eval("{" + sys.argv[1] + "}"))
 
 from exporter.config.loading import load
 from exporter.config.probes import build_probes
-from exporter.core.problems import ConfigError
+from exporter.core.errors import ConfigError
 from exporter.engine.plan import LevelPlan
 from exporter.worker.session import Session
 
