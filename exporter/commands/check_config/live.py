@@ -5,8 +5,9 @@ request is sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,12 +43,24 @@ def check_live(settings: Settings) -> LiveReport:
     discovering = {target.name for target in settings.targets if target.discover is not None}
     patterns = {probe.name for probe in settings.probes if probe.models is not None or probe.target in discovering}
     probes = [probe for probe in build_probes(settings) if probe.name not in patterns]
-    logging.getLogger("exporter").setLevel(logging.ERROR)  # what a preflight warns of is no finding of this command
-    found = asyncio.run(_ask_all(probes))
-    pages = asyncio.run(_read_pages(probes))
+    with _without_warnings():
+        found = asyncio.run(_ask_all(probes))
+        pages = asyncio.run(_read_pages(probes))
     lines = [line for _, entry in found for line in entry] + [line for _, line in pages]
     lines += [f"probe {name}: not asked: it is a pattern, whose probes are discovered" for name in sorted(patterns)]
     return LiveReport(tuple(lines), all(ok for ok, _ in found) and all(ok for ok, _ in pages))
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What a preflight warns of is no finding of this command."""
+    logger = logging.getLogger("exporter")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 async def _ask_all(probes: Sequence[Probe]) -> list[tuple[bool, list[str]]]:
