@@ -266,6 +266,18 @@ def test_what_noise_hides_for_hours_is_a_warning_within_a_day() -> None:
     assert story.signal().tiers["warn"] is False
 
 
+def test_what_noise_hides_for_hours_is_a_page_within_a_day() -> None:
+    """30 % more at 15 % noise: 18 of 18 sweeps are never above the limit, 173 of 288 are."""
+    options = BaselineOptions(tiers=(replace(PAGE, bad=18), WARN, SLOW))
+    story = pinned(minutes=5, noise=0.15, options=options)
+    assert "page" not in tiers_seen(story.run(2 * HOUR, 1.3))
+    assert "page" in tiers_seen(story.run(22 * HOUR, 1.3))
+    assert not story.state.tiers[P50, "page"].holds
+    assert story.state.tiers[P50, "page/slow"].holds
+    story.run(3 * HOUR)
+    assert story.signal().tiers["page"] is False
+
+
 def test_a_daily_pattern_is_no_regression() -> None:
     story = Story(minutes=30)
     random = np.random.default_rng(5)
