@@ -24,6 +24,9 @@ class Chain:
     prometheus: Prometheus
 
 
+TOKEN = "open sesame"
+
+
 def write_models(folder: Path) -> Path:
     """The sample models that are probed, and one of them twice without batching: with one instance, and with two."""
     models = folder / "models"
@@ -37,7 +40,8 @@ def write_models(folder: Path) -> Path:
     return models
 
 
-def configuration(triton: EmbeddedTriton, *, every: str, window: str) -> dict[str, Any]:
+def configuration(folder: Path, triton: EmbeddedTriton, *, every: str, window: str) -> dict[str, Any]:
+    (folder / "token").write_text(TOKEN)
     endpoints = {"triton-http": triton.http_url, "triton-grpc": triton.grpc_url}
     (port,) = free_ports(1)
     variants = [
@@ -78,14 +82,15 @@ def configuration(triton: EmbeddedTriton, *, every: str, window: str) -> dict[st
             "schedule": {"every": every},
             "measurement": {"window": window, "stability": "20%", "max_windows": 4},
         },
-        "web": {"listen": f"127.0.0.1:{port}"},
+        "web": {"listen": f"127.0.0.1:{port}", "api_token_file": str(folder / "token")},
+        "limits": {"group_duty": "100%"},  # a gate needs its turns between the sweeps
     }
 
 
 @contextmanager
 def running_chain(folder: Path, triton: EmbeddedTriton, *, every: str, window: str) -> Iterator[Chain]:
     """Returns at once: no sweep has landed yet. The Triton serves the models of `write_models`."""
-    settings = configuration(triton, every=every, window=window)
+    settings = configuration(folder, triton, every=every, window=window)
     instance = settings["web"]["listen"]
     page = recorded.recorded_page(
         instance, target="triton-http", probe="delay-http", model="delay", latency_ms=BASELINE_MS
