@@ -48,7 +48,7 @@ def test_the_demo_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("bare", ["trixie", "forky"], indirect=True)
-@pytest.mark.e2e
+@pytest.mark.soak
 @pytest.mark.bare
 @pytest.mark.timeout(2400)
 def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
