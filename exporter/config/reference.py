@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +68,7 @@ def _page_of(path: str) -> str:
 
 def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """A section's path and table, then those of the sections inside it."""
-    summary = (model.__doc__ or "").split("\n\n")[0].replace("\n    ", " ")
+    summary = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     rows = [f"## {f'`{path}`' if path else 'The file'}\n\n{summary}\n\n{_HEAD}"]
     fields = fields_by_key(model)
     if model is ProbeSettings:
