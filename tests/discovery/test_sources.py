@@ -274,15 +274,20 @@ class Proxy:
         self.asked.append(lines[0])
         self.authorizations += [line for line in lines if line.startswith("Authorization:")]
         back, onward = await asyncio.open_connection("127.0.0.1", self._upstream)
-        if lines[0].startswith("CONNECT "):
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            onward.write(head)
-        await asyncio.wait(
-            [asyncio.create_task(_relay(reader, onward)), asyncio.create_task(_relay(back, writer))],
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        onward.close()
+        relays = [asyncio.create_task(_relay(reader, onward)), asyncio.create_task(_relay(back, writer))]
+        try:
+            if lines[0].startswith("CONNECT "):
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                onward.write(head)
+            await asyncio.wait(relays, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for relay in relays:
+                relay.cancel()
+            await asyncio.gather(*relays, return_exceptions=True)
+            onward.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await onward.wait_closed()
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -42,6 +42,7 @@ async def serving(script: Script, context: ssl.SSLContext | None = None, host: s
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # what was closed last closes in the loop
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
