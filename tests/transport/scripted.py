@@ -25,11 +25,13 @@ REQUEST = EncodedRequest(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r
 async def serving(script: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """The port of a server that runs the script on each connection, and closes it after that."""
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        writers.append(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await script(reader, writer)
         writer.close()
@@ -42,7 +44,9 @@ async def serving(script: Script, context: ssl.SSLContext | None = None, host: s
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # what was closed last closes in the loop
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # a transport closes in the loop's next turns
 
 
 async def read_request(reader: asyncio.StreamReader) -> bytes:
