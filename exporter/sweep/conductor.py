@@ -460,7 +460,7 @@ class Sweep:
     def _outcome_text(self) -> str:
         counts = ", ".join(f"{count} {outcome.label}" for outcome, count in self._outcomes.items())
         last = f"; last: {self._last_error}" if self._last_error else ""
-        return f"{counts or 'none was responded'}{last}"
+        return f"{counts or 'none got a response'}{last}"
 
     def _status(self, reason: Reason) -> SweepStatus:
         if reason is Reason.NONE:

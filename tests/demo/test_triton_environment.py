@@ -32,7 +32,7 @@ def _usable_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def silent(text: str) -> None:
-    """Takes progress and reports nobody."""
+    """Takes progress and shows it to no one."""
 
 
 class FakeInstaller:

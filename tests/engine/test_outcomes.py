@@ -105,7 +105,7 @@ async def outcomes_of(target: Target, **changes: Any) -> tuple[dict[Outcome, int
 
 
 def every_other(problem: Callable[[Writer], bool]) -> Script:
-    """Responses one request and does this to the next, over all connections; the connection goes on if it reports
+    """Responds to one request and does this to the next, over all connections; the connection stays if it reports
     it."""
     numbers = itertools.count()
 

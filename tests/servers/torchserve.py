@@ -143,7 +143,7 @@ class TorchServe:
             return False
 
     def _has_worker(self) -> bool:
-        """Whether a request to the model would be responded: importing torch takes its worker long."""
+        """Whether a request to the model would get a response: importing torch takes its worker long."""
         headers = {"Authorization": f"Bearer {self.token('management')}"} if self.tokens else {}
         with urllib.request.urlopen(
             urllib.request.Request(f"{self.management_url}/models/double", headers=headers), timeout=10

@@ -59,7 +59,7 @@ def mean_ns(measurement: Measurement) -> float:
 @pytest.fixture
 def own_triton(triton_factory: TritonFactory, tmp_path: Path) -> EmbeddedTriton:
     """A server with the delay model alone, of 100 ms: long beside what a busy machine adds. Without batches: two
-    requests that a pause lets meet would be responded together, and neither would wait for the other."""
+    requests that a pause lets meet would get their responses together, and neither would wait for the other."""
     shutil.copytree(MODELS / "delay", tmp_path / "models" / "delay")
     config = tmp_path / "models" / "delay" / "config.pbtxt"
     config.write_text(config.read_text().replace('"10"', '"100"').replace("dynamic_batching { }", ""))

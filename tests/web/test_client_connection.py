@@ -1,4 +1,4 @@
-"""Hostile clients, in crowds: who comes with a plain scrape is still responded, and nobody holds a place for ever."""
+"""Hostile clients, in crowds: a plain scrape still gets its response, and no client holds a place for ever."""
 
 from __future__ import annotations
 

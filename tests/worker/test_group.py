@@ -96,7 +96,7 @@ async def test_a_rate_is_shared_as_one_alone_would_send_it(group: WorkerGroup, d
     level = LoadLevel(Mode.REQUEST_RATE, 400.0, "400", distribution, 7)
     windows = windows_of(await run(group, plan(level), windows=3))
     rows = RecordColumns.concatenate([window.columns for window in windows])
-    # Less two cold requests, and less those at the end, which may be responded after it.
+    # Less two cold requests, and less those at the end, whose responses may come after it.
     intended = np.sort(rows.intended_ns)[2:]
     intended = intended[intended < windows[-1].start_ns]
     if distribution is Distribution.CONSTANT:
