@@ -47,6 +47,21 @@ DISCOVERY_FOUND = _family(
     "gauge", "discovery_found", "Addresses or models that the source's last list has.", ("source",)
 )
 DISCOVERY_DROPPED = _family("gauge", "discovery_dropped", "Discovered probes left out to keep limits.max_discovered.")
+LEASE_HELD = _family(
+    "gauge",
+    "lease_held",
+    "1 if this daemon has the lease of its shard and measures, 0 for a standby. Absent without a lease.",
+    ("lease", "shard"),
+)
+LEASE_LEFT = _family(
+    "gauge",
+    "lease_left_seconds",
+    "How long this daemon may still measure if the lease is not renewed, 0 for a standby. Absent without a lease.",
+    ("lease", "shard"),
+)
+LEASE_ERRORS = _family(
+    "counter", "lease_errors", "Readings and renewals of the lease that failed. Absent without one.", ("lease", "shard")
+)
 GATES_RUNNING = _family("gauge", "gates_running", "Rollout gates that run or wait their turn.")
 _GATE = ("stable", "candidate")
 GATE_VERDICT = _family(

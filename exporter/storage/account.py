@@ -10,12 +10,13 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import time
 from pathlib import Path
 
 PAGE_BYTES = 4096
 _CELLS = 8
 _TEXT_AT = 8 * _CELLS
-_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED = range(7)
+_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED, _LEASE = range(8)
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -30,7 +31,7 @@ class Account:
     `sent` only grows, sweep after sweep, but for what is settled at a level's end: requests that were charged ahead.
     """
 
-    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "serial")
+    __slots__ = ("_cells", "_descriptor", "_lease_cell", "_map", "_path", "_sent_cell", "serial")
 
     def __init__(self, descriptor: int = -1, path: Path | None = None) -> None:
         """Takes the descriptor over; without one the page is this process's own."""
@@ -39,6 +40,7 @@ class Account:
         self._map = mmap.mmap(descriptor, PAGE_BYTES)
         self._cells = memoryview(self._map)[:_TEXT_AT].cast("Q")
         self._sent_cell = self._cells[_SENT : _SENT + 1]
+        self._lease_cell = self._cells[_LEASE : _LEASE + 1]
         self.serial = 0
         """The worker's own: the number of the level that it runs."""
 
@@ -63,6 +65,7 @@ class Account:
     def close(self) -> None:
         """Gives the page up; a file goes with it."""
         self._sent_cell.release()
+        self._lease_cell.release()
         self._cells.release()
         self._map.close()
         if self._descriptor >= 0:
@@ -81,6 +84,16 @@ class Account:
     def sent(self) -> int:
         """Requests that the worker has sent, or is about to."""
         return int(self._cells[_SENT])
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether the daemon has set a moment after which nothing may be sent."""
+        return self._lease_cell[0] != 0
+
+    def is_lease_over(self) -> bool:
+        """Whether that moment has come. The clock counts the time in which the machine sleeps."""
+        until_ns = self._lease_cell[0]
+        return until_ns != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= until_ns
 
     def ask(self) -> None:
         """Counts a request to a reference model, which is about to be sent: before a level, never in one."""
@@ -115,6 +128,10 @@ class Account:
     def renew(self) -> None:
         """The daemon's sign of life."""
         self._cells[_RENEWALS] += 1
+
+    def lend(self, until_ns: int) -> None:
+        """Nothing may be sent from this moment on, by CLOCK_BOOTTIME; 0 for no such moment."""
+        self._lease_cell[0] = until_ns
 
     @property
     def renewals(self) -> int:
