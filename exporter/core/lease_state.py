@@ -20,7 +20,7 @@ class LeaseState:
 
     @property
     def notice(self) -> str:
-        """In words, for people; "" where there is nothing to be told."""
+        """In words, for people; "" where there is nothing to report."""
         reason = f" ({self.problem})" if self.problem else ""
         if self.is_held:
             return f"The lease cannot be renewed; load stops in {self.seconds_left:.0f} s{reason}" if reason else ""

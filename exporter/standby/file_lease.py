@@ -53,7 +53,7 @@ class FileLease:
             write_whole(temporary, text)
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
-            # Not by the call's own result: an answer of an NFS server that was lost makes it fail after it was done.
+            # Not by the call's own result: a lost response of an NFS server makes it fail after it was done.
             is_ours = temporary.stat().st_nlink == 2
         except FileNotFoundError as error:
             raise self._no_folder(error) from None

@@ -19,7 +19,7 @@ MARGIN_NS = 3 * NS
 (2 s) after the last one was sent."""
 
 MAX_DURATION_NS = 600 * NS
-"""No record is waited for longer, whatever it says."""
+"""No record is waited for longer, whatever it holds."""
 
 _RENEWALS_PER_LEASE = 5
 _LOOKS_PER_LEASE = 10
@@ -84,7 +84,7 @@ class Lease:
         self.record = record
 
     def may_ask(self, now_ns: int) -> bool:
-        """Whether the lease is nobody's: it was given up, there was never one, or it was not renewed for as long as it
+        """Whether the lease is free: it was given up, there was never one, or it was not renewed for as long as it
         lasts. Or it is ours by a request whose outcome we did not learn. The longer duration counts where the settings
         of the daemons differ."""
         if self._changed_ns is None:
