@@ -16,9 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from exporter.web.build_report import Moment, ReportSources, history_report, probe_detail, probe_report, take_moment
+from exporter.web.build_report import ProbeReports, history_report, probe_detail
+from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.openapi import document
-from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail, ProbeReport
+from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail
 from exporter.web.selection import Selection, counts_of
 from exporter.web.shared import SharedBy
 
@@ -29,9 +30,9 @@ _HISTORY = TypeAdapter(HistoryReport)
 _ERROR = TypeAdapter(ErrorReport)
 
 
-def api_routes(sources: ReportSources) -> list[Route]:
+def api_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
     """GET /api/v1/probes, /api/v1/probes/PROBE, …/history and /api/v1/openapi.json."""
-    handlers = _Handlers(sources)
+    handlers = _Handlers(sources, reports)
     return [
         Route("/api/v1/openapi.json", handlers.openapi),
         Route("/api/v1/probes", handlers.overview),
@@ -42,8 +43,9 @@ def api_routes(sources: ReportSources) -> list[Route]:
 
 
 class _Handlers:
-    def __init__(self, sources: ReportSources) -> None:
+    def __init__(self, sources: ReportSources, reports: ProbeReports) -> None:
         self._sources = sources
+        self._reports = reports
         self._overviews = SharedBy(self._make_overview)
 
     async def openapi(self, _request: Request) -> Response:
@@ -62,7 +64,7 @@ class _Handlers:
         return await asyncio.to_thread(self._overview_json, take_moment(self._sources), chosen)
 
     def _overview_json(self, moment: Moment, chosen: Selection) -> bytes:
-        probes = [self._report(moment, number) for number in range(len(moment.views))]
+        probes = self._reports.all(moment)
         return _dumped(
             _OVERVIEW,
             OverviewReport(
@@ -75,25 +77,19 @@ class _Handlers:
             ),
         )
 
-    async def _one(self, request: Request, make: Callable[[Moment, int], bytes]) -> Response:
-        name = request.path_params["probe"]
+    async def _one(self, request: Request, make: Callable[[ProbeMoment, float], bytes]) -> Response:
         moment = take_moment(self._sources)
-        number = next((at for at, (_, status) in enumerate(moment.views) if status.name == name), None)
-        if number is None:
+        found = moment.named(request.path_params["probe"])
+        if found is None:
             return _json(_dumped(_ERROR, ErrorReport("there is no such probe")), 404)
-        return _json(await asyncio.to_thread(make, moment, number))
+        return _json(await asyncio.to_thread(make, found, moment.now_unix_s))
 
-    def _report(self, moment: Moment, number: int) -> ProbeReport:
-        view, status = moment.views[number]
-        day = self._sources.day(view.probe)
-        return probe_report(view, status, day, moment.now_unix_s, self._sources.grafana_url)
+    def _detail_json(self, found: ProbeMoment, now_unix_s: float) -> bytes:
+        probe, day = found.view.probe, self._sources.day(found.view.probe)
+        return _dumped(_DETAIL, probe_detail(probe, self._reports.one(found, day, now_unix_s), day))
 
-    def _detail_json(self, moment: Moment, number: int) -> bytes:
-        probe = moment.views[number][0].probe
-        return _dumped(_DETAIL, probe_detail(probe, self._report(moment, number), self._sources.day(probe)))
-
-    def _history_json(self, moment: Moment, number: int) -> bytes:
-        probe = moment.views[number][0].probe
+    def _history_json(self, found: ProbeMoment, _now_unix_s: float) -> bytes:
+        probe = found.view.probe
         return _dumped(_HISTORY, history_report(probe, self._sources.day(probe)))
 
 

@@ -20,8 +20,9 @@ from exporter.core.probe import Probe
 from exporter.schedule.actions import Action, ProbeActions, RefusedError
 from exporter.web.action_routes import STATUS_OF
 from exporter.web.auth import TokenGuard, address_of, refused
-from exporter.web.build_report import Moment, ReportSources, probe_detail, probe_report, take_moment
+from exporter.web.build_report import ProbeReports, probe_detail
 from exporter.web.charts import Sparklines
+from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.pages import ACTIONS, SCRIPT, STYLE_SHEET, done_page, overview_page, probe_page
 from exporter.web.report import OverviewReport
 from exporter.web.selection import Selection, counts_of
@@ -32,9 +33,9 @@ _MAX_FORM_BYTES = 16 * 1024
 _GZIP_LEVEL = 4
 
 
-def page_routes(sources: ReportSources) -> list[Route]:
+def page_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
     """GET / and /probes/PROBE, and /static/…"""
-    handlers = _Pages(sources)
+    handlers = _Pages(sources, reports)
     return [
         Route("/", handlers.overview),
         Route("/probes/{probe:path}", handlers.probe),
@@ -63,8 +64,9 @@ def root_of(request: Request) -> str:
 
 
 class _Pages:
-    def __init__(self, sources: ReportSources) -> None:
+    def __init__(self, sources: ReportSources, reports: ProbeReports) -> None:
         self._sources = sources
+        self._reports = reports
         self._overviews = SharedBy(self._make_overview)
         self._probes = SharedBy(self._make_probe)
         self._sparklines = Sparklines()
@@ -84,33 +86,35 @@ class _Pages:
         return await asyncio.to_thread(self._overview_html, take_moment(self._sources), *asked)
 
     def _overview_html(self, moment: Moment, chosen: Selection, packed: bool) -> bytes:
-        days = {view.probe.name: self._sources.day(view.probe) for view, _ in moment.views}
-        probes = [
-            probe_report(view, status, days[status.name], moment.now_unix_s, self._sources.grafana_url)
-            for view, status in moment.views
-        ]
+        probes = self._reports.all(moment)
+        selected = chosen.select(probes)
         report = OverviewReport(
-            moment.version, moment.ready, moment.now_unix_s, moment.notices, counts_of(probes), chosen.select(probes)
+            moment.version,
+            moment.ready,
+            moment.now_unix_s,
+            moment.notices,
+            counts_of(probes),
+            chosen.on_page(selected),
         )
+        found = {each.view.probe.name: each.view.probe for each in moment.probes}
         sparks = {
-            probe.name: self._sparklines.get(probe.name, days[probe.name], probe.main_level or "", moment.now_unix_s)
-            for probe in report.probes
+            shown.name: self._sparklines.get(
+                shown.name, self._sources.day(found[shown.name]), shown.main_level or "", moment.now_unix_s
+            )
+            for shown in report.probes
         }
-        return _encoded(overview_page(report, chosen, probes, sparks), packed)
+        return _encoded(overview_page(report, chosen, probes, len(selected), sparks), packed)
 
     async def _make_probe(self, asked: tuple[str, str, bool]) -> bytes | None:
         name, root, packed = asked
         moment = take_moment(self._sources)
-        if not any(status.name == name for _, status in moment.views):
-            return None
-        return await asyncio.to_thread(self._probe_html, moment, name, root, packed)
+        found = moment.named(name)
+        return None if found is None else await asyncio.to_thread(self._probe_html, moment, found, root, packed)
 
-    def _probe_html(self, moment: Moment, name: str, root: str, packed: bool) -> bytes:
-        view, status = next(found for found in moment.views if found[1].name == name)
-        day = self._sources.day(view.probe)
-        report = probe_report(view, status, day, moment.now_unix_s, self._sources.grafana_url)
+    def _probe_html(self, moment: Moment, found: ProbeMoment, root: str, packed: bool) -> bytes:
+        probe, day = found.view.probe, self._sources.day(found.view.probe)
         html = probe_page(
-            probe_detail(view.probe, report, day),
+            probe_detail(probe, self._reports.one(found, day, moment.now_unix_s), day),
             day,
             now_unix_s=moment.now_unix_s,
             version=moment.version,
