@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from exporter.web.build_report import ProbeReports, history_report, probe_detail
+from exporter.web.gzip_body import headers_of, packed, takes_gzip
 from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.openapi import document
 from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail
@@ -52,7 +53,7 @@ class _Handlers:
         return JSONResponse(document(self._sources.facts.version), headers={"Cache-Control": "max-age=3600"})
 
     async def overview(self, request: Request) -> Response:
-        return _json(await self._overviews.get(Selection.of(request.query_params)))
+        return _json(await self._overviews.get((Selection.of(request.query_params), takes_gzip(request))))
 
     async def probe(self, request: Request) -> Response:
         return await self._one(request, self._detail_json)
@@ -60,29 +61,28 @@ class _Handlers:
     async def history(self, request: Request) -> Response:
         return await self._one(request, self._history_json)
 
-    async def _make_overview(self, chosen: Selection) -> bytes:
-        return await asyncio.to_thread(self._overview_json, take_moment(self._sources), chosen)
+    async def _make_overview(self, asked: tuple[Selection, bool]) -> bytes:
+        return await asyncio.to_thread(self._overview_json, take_moment(self._sources), *asked)
 
-    def _overview_json(self, moment: Moment, chosen: Selection) -> bytes:
+    def _overview_json(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
         probes = self._reports.all(moment)
-        return _dumped(
-            _OVERVIEW,
-            OverviewReport(
-                moment.version,
-                moment.ready,
-                moment.now_unix_s,
-                moment.notices,
-                counts_of(probes),
-                chosen.select(probes),
-            ),
+        report = OverviewReport(
+            moment.version,
+            moment.ready,
+            moment.now_unix_s,
+            moment.notices,
+            counts_of(probes),
+            chosen.select(probes),
         )
+        return packed(_dumped(_OVERVIEW, report), wanted=gzip)
 
     async def _one(self, request: Request, make: Callable[[ProbeMoment, float], bytes]) -> Response:
         moment = take_moment(self._sources)
         found = moment.named(request.path_params["probe"])
         if found is None:
             return _json(_dumped(_ERROR, ErrorReport("there is no such probe")), 404)
-        return _json(await asyncio.to_thread(make, found, moment.now_unix_s))
+        gzip = takes_gzip(request)
+        return _json(await asyncio.to_thread(lambda: packed(make(found, moment.now_unix_s), wanted=gzip)))
 
     def _detail_json(self, found: ProbeMoment, now_unix_s: float) -> bytes:
         probe, day = found.view.probe, self._sources.day(found.view.probe)
@@ -102,4 +102,4 @@ def _dumped(adapter: TypeAdapter[Any], value: Any) -> bytes:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json", headers=_NO_STORE)
+    return Response(body, status, media_type="application/json", headers={**_NO_STORE, **headers_of(body)})

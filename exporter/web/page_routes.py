@@ -6,7 +6,6 @@ Knows HTTP. It must not know how a report or a page is made.
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote
 
@@ -22,6 +21,7 @@ from exporter.web.action_routes import STATUS_OF
 from exporter.web.auth import TokenGuard, address_of, refused
 from exporter.web.build_report import ProbeReports, probe_detail
 from exporter.web.charts import Sparklines
+from exporter.web.gzip_body import headers_of, packed, takes_gzip
 from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.pages import ACTIONS, SCRIPT, STYLE_SHEET, done_page, overview_page, probe_page
 from exporter.web.report import OverviewReport
@@ -30,7 +30,6 @@ from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _MAX_FORM_BYTES = 16 * 1024
-_GZIP_LEVEL = 4
 
 
 def page_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
@@ -72,20 +71,18 @@ class _Pages:
         self._sparklines = Sparklines()
 
     async def overview(self, request: Request) -> Response:
-        packed = _takes_gzip(request)
-        return _page(await self._overviews.get((Selection.of(request.query_params), packed)), packed)
+        return _page(await self._overviews.get((Selection.of(request.query_params), takes_gzip(request))))
 
     async def probe(self, request: Request) -> Response:
-        packed = _takes_gzip(request)
-        made = await self._probes.get((request.path_params["probe"], root_of(request), packed))
+        made = await self._probes.get((request.path_params["probe"], root_of(request), takes_gzip(request)))
         if made is None:
             return PlainTextResponse("there is no such probe\n", 404)
-        return _page(made, packed)
+        return _page(made)
 
     async def _make_overview(self, asked: tuple[Selection, bool]) -> bytes:
         return await asyncio.to_thread(self._overview_html, take_moment(self._sources), *asked)
 
-    def _overview_html(self, moment: Moment, chosen: Selection, packed: bool) -> bytes:
+    def _overview_html(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
         probes = self._reports.all(moment)
         selected = chosen.select(probes)
         report = OverviewReport(
@@ -103,15 +100,15 @@ class _Pages:
             )
             for shown in report.probes
         }
-        return _encoded(overview_page(report, chosen, probes, len(selected), sparks), packed)
+        return _encoded(overview_page(report, chosen, probes, len(selected), sparks), gzip)
 
     async def _make_probe(self, asked: tuple[str, str, bool]) -> bytes | None:
-        name, root, packed = asked
+        name, root, gzip = asked
         moment = take_moment(self._sources)
         found = moment.named(name)
-        return None if found is None else await asyncio.to_thread(self._probe_html, moment, found, root, packed)
+        return None if found is None else await asyncio.to_thread(self._probe_html, moment, found, root, gzip)
 
-    def _probe_html(self, moment: Moment, found: ProbeMoment, root: str, packed: bool) -> bytes:
+    def _probe_html(self, moment: Moment, found: ProbeMoment, root: str, gzip: bool) -> bytes:
         probe, day = found.view.probe, self._sources.day(found.view.probe)
         html = probe_page(
             probe_detail(probe, self._reports.one(found, day, moment.now_unix_s), day),
@@ -122,7 +119,7 @@ class _Pages:
             notices=moment.notices,
             root=root,
         )
-        return _encoded(html, packed)
+        return _encoded(html, gzip)
 
 
 class _Actions:
@@ -215,17 +212,10 @@ def _file(content: bytes, kind: str) -> Callable[[Request], Response]:
     return send
 
 
-def _takes_gzip(request: Request) -> bool:
-    wanted = [part.strip().lower() for part in ",".join(request.headers.getlist("accept-encoding")).split(",")]
-    return any(part == "gzip" or (part.startswith("gzip;") and not part.endswith("q=0")) for part in wanted)
-
-
-def _encoded(html: str, packed: bool) -> bytes:
+def _encoded(html: str, gzip: bool) -> bytes:
     # What a server calls itself may be no valid Unicode: that costs a character, never the page.
-    body = html.encode(errors="replace")
-    return gzip.compress(body, _GZIP_LEVEL, mtime=0) if packed else body
+    return packed(html.encode(errors="replace"), wanted=gzip)
 
 
-def _page(body: bytes, packed: bool) -> Response:
-    headers = _NO_STORE | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
-    return HTMLResponse(body, headers=headers)
+def _page(body: bytes) -> Response:
+    return HTMLResponse(body, headers={**_NO_STORE, **headers_of(body)})
