@@ -49,17 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     analyze_help = "measure a model from the command line, as perf_analyzer does"
     _add_analyze(commands.add_parser("analyze", help=analyze_help, prefix_chars="\0", add_help=False))
     _add_check_config(commands.add_parser("check-config", help="check a configuration"))
-    _add_try(commands.add_parser("try", help="one sweep of a configured probe, as a report"))
-    _add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
+    _add_try(commands.add_parser("try", help="run one sweep of a configured probe and print its report"))
+    _add_health(commands.add_parser("health", help="check the health of the running daemon"))
     _add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
-    for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
+    for action, text in (("pause", "pause measuring of the running daemon"), ("resume", "resume measuring")):
         _add_pause(commands.add_parser(action, help=text), action)
-    _add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
-    _add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
-    _add_gate(commands.add_parser("gate", help="may this candidate replace the stable side? for pipelines"))
-    _add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
-    _add_assets(commands.add_parser("assets", help="write boards, alert rules, runbooks and examples into a folder"))
-    _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
+    _add_demo(commands.add_parser("demo", help="start a real Triton with sample models, and a daemon that measures it"))
+    _add_compare(commands.add_parser("compare", help="compare results or archives, with confidence intervals"))
+    _add_gate(commands.add_parser("gate", help="decide whether a candidate may replace the stable side; for pipelines"))
+    _add_changes(commands.add_parser("changes", help="find change points in an archive"))
+    _add_assets(commands.add_parser("assets", help="write boards, alert rules, runbooks and examples to a folder"))
+    _add_completion(commands.add_parser("completion", help="print a completion script for the shell"))
     return parser
 
 
@@ -70,14 +70,15 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--shard",
         default="0/1",
         metavar="I/N",
-        help="measure only this part of the groups, I from 0 to N-1: the same file for N daemons (default: all of it)",
+        help="measure only this part of the groups, I from 0 to N-1, with the same file for all N daemons (default: "
+        "all groups)",
     )
     serve.add_argument(
         "--web.config.file",
         dest="web_config",
         type=Path,
         metavar="FILE",
-        help="TLS, users and headers of the web side, in the form of Prometheus's exporters",
+        help="TLS, users and headers of the web side, in the format of Prometheus's exporters",
     )
     serve.set_defaults(command=_serve)
 
@@ -88,27 +89,30 @@ def _add_analyze(analyze: argparse.ArgumentParser) -> None:
 
 
 def _add_check_config(check: argparse.ArgumentParser) -> None:
-    check.description = "Prints ok, with an estimate of series and of sweep time against the interval, or all errors."
+    check.description = (
+        "Prints all errors; without errors, an estimate of the series and of the sweeps' duration compared with "
+        "their interval."
+    )
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.add_argument(
         "--live",
         action="store_true",
-        help="ask every target, too: reachable, model ready, input can be made, metrics page readable, what can be "
+        help="also contact every target: reachable, model ready, input valid, metrics page readable, what can be "
         "judged; sends no inference request",
     )
     check.add_argument(
         "--no-files",
         action="store_true",
-        help="leave out certificates, tokens and environment variables that it names: for another machine than the "
-        "daemon's, as in CI",
+        help="do not check certificates, tokens and environment variables; for another machine than the daemon's, "
+        "as in CI",
     )
     check.set_defaults(command=_check_config)
 
 
 def _add_try(trial: argparse.ArgumentParser) -> None:
     trial.description = (
-        "Runs one sweep of a probe of the configuration, within the daemon's guards, and prints its report. Nothing is "
-        "kept. Exit status as of analyze: 0 measured and stable, 2 unstable, 3 bad options, 4 nothing measured."
+        "Runs one sweep of a configured probe within the daemon's guards, and prints its report. Nothing is stored. "
+        "Exit status as for analyze: 0 measured and stable, 2 unstable, 3 invalid options, 4 nothing measured."
     )
     trial.add_argument("probe", metavar="PROBE", help="the probe's name")
     _add_config(trial)
@@ -116,42 +120,44 @@ def _add_try(trial: argparse.ArgumentParser) -> None:
 
 
 def _add_health(health: argparse.ArgumentParser) -> None:
-    health.description = "Exit status 0 if the daemon's scheduler runs, else 1: for HEALTHCHECK and the like."
+    health.description = "Exit status 0 if the daemon's scheduler runs, otherwise 1; for HEALTHCHECK and the like."
     health.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     health.set_defaults(command=_health)
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
-    demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
+    demo.description = "Starts an embedded Triton with sample models and a daemon that measures it; runs until Ctrl-C."
     demo.add_argument(
         "--check",
         action="store_true",
-        help="only report what this machine lacks for it (exit status 1) and what would be downloaded (0)",
+        help="only report what this machine lacks (exit status 1), or what would be downloaded (0)",
     )
     demo.set_defaults(command=_demo)
 
 
 def _add_changes(changes: argparse.ArgumentParser) -> None:
     changes.description = (
-        "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
-        "once: a second opinion beside the verdicts, and slower."
+        "Finds the times at which a level's latency changed, up or down, from all of its sweeps in the archive: "
+        "slower than the verdicts, and independent of them."
     )
     changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
     changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
-    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, as 4")
+    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, such as 4")
     changes.add_argument("--percentile", type=_percentile, default=50.0, metavar="P", help="of latency (50)")
     changes.add_argument(
-        "--least", type=_percent, default=0.05, metavar="PERCENT", help="the least change that is printed (5%%)"
+        "--least", type=_percent, default=0.05, metavar="PERCENT", help="the smallest change to print (5%%)"
     )
     changes.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the hours of the week (UTC)")
-    changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
+    changes.add_argument("--since", default="", metavar="TIME", help="ignore older sweeps, such as 2026-01-31")
     changes.add_argument("--json", action="store_true", help="print JSON")
     changes.set_defaults(command=_changes)
 
 
 def _add_assets(assets: argparse.ArgumentParser) -> None:
-    assets.description = "Writes what belongs to this release: Grafana boards, alert rules, runbooks and examples."
-    assets.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; it is made if need be")
+    assets.description = "Writes the files of this release: Grafana boards, alert rules, runbooks and examples."
+    assets.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="the folder; created if it does not exist"
+    )
     assets.set_defaults(command=_assets)
 
 
@@ -168,8 +174,9 @@ def _assets(options: argparse.Namespace) -> int:
 
 def _add_completion(completion: argparse.ArgumentParser) -> None:
     completion.description = (
-        "Prints it. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in ~/.bashrc "
-        'eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of $fpath.'
+        "Prints the script. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in "
+        '~/.bashrc: eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of '
+        "$fpath."
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     completion.set_defaults(command=_completion)
@@ -214,20 +221,20 @@ def _changes(options: argparse.Namespace) -> int:
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.description = (
-        "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, in "
-        "words and as a Markdown table. Exit status 0: not worse; 5: worse, beyond the tolerance; 3: bad options; "
-        "4: no level has figures on both sides."
+        "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, "
+        "as text and a Markdown table. Exit status 0: not worse; 5: worse by more than the tolerance; 3: invalid "
+        "options; 4: no level has figures on both sides."
     )
     compare.add_argument(
         "paths", nargs="+", type=Path, metavar="SOURCE", help="a result (analyze --json), an archive's folder or file"
     )
     compare.add_argument(
-        "--probe", action="append", default=[], metavar="NAME", help="one: only it; more: compare them"
+        "--probe", action="append", default=[], metavar="NAME", help="the probe to select; repeat to compare probes"
     )
     compare.add_argument("--target", default="", metavar="NAME", help="only this target")
     compare.add_argument("--level", action="append", default=[], metavar="LEVEL", help="only these levels")
     compare.add_argument(
-        "--before", default="", metavar="WHEN", help="FROM..TO (UTC; either may be left out), or a configuration's hash"
+        "--before", default="", metavar="WHEN", help="FROM..TO (UTC; either can be omitted), or a configuration hash"
     )
     compare.add_argument("--after", default="", metavar="WHEN", help="likewise")
     compare.add_argument(
@@ -235,44 +242,44 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
         action="append",
         type=_percentile,
         metavar="P",
-        help="of latency (default: all of both sides)",
+        help="latency percentile to compare (default: all that both sides have)",
     )
     compare.add_argument(
-        "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="what is not worse yet (default: 5%%)"
+        "--tolerance", type=_percent, default=0.05, metavar="PERCENT", help="regression tolerance (default: 5%%)"
     )
     compare.add_argument(
         "--min-sweeps",
         type=int,
         default=5,
         metavar="N",
-        help="sweeps that each side must have for anything to be better or worse (default: 5; 1: single runs, by their "
-        "windows, which are more alike than two sweeps)",
+        help="sweeps that each side needs for a verdict (default: 5; 1: single runs, judged by their windows, which "
+        "resemble each other more than two sweeps)",
     )
-    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="also write verdict and table to this file")
     compare.set_defaults(command=_compare)
 
 
 def _add_gate(gate: argparse.ArgumentParser) -> None:
     gate.description = (
         "Measures stable and candidate in alternating short windows of the same load, in random order, until the "
-        "candidate is better, equivalent or worse, or the limits are reached. A side is URL/MODEL[:VERSION], as "
-        "grpc://host:8001/resnet:2, or the name of a probe of --config. Exit status 0: better or equivalent; 5: worse; "
-        "6: undecided; 3: bad options; 1: the result could not be written."
+        "candidate is better, equivalent or worse, or a limit is reached. A side is URL/MODEL[:VERSION], such as "
+        "grpc://host:8001/resnet:2, or the name of a probe in --config. Exit status 0: better or equivalent; 5: "
+        "worse; 6: undecided; 3: invalid options; 1: the result could not be written."
     )
-    gate.add_argument("--stable", required=True, metavar="SIDE", help="what is served now")
-    gate.add_argument("--candidate", required=True, metavar="SIDE", help="what is to replace it")
-    gate.add_argument("--config", type=Path, metavar="FILE", help="a configuration of the daemon, for its probes")
-    gate.add_argument("--level", default="", metavar="LEVEL", help="the stable probe's level (its first)")
+    gate.add_argument("--stable", required=True, metavar="SIDE", help="the side that is served now")
+    gate.add_argument("--candidate", required=True, metavar="SIDE", help="the side that may replace it")
+    gate.add_argument("--config", type=Path, metavar="FILE", help="a configuration of the daemon, to name its probes")
+    gate.add_argument("--level", default="", metavar="LEVEL", help="level of the stable probe (default: its first)")
     gate.add_argument("--concurrency", default="", metavar="N", help="load of a URL: requests in flight (1)")
     gate.add_argument("--request-rate", default="", metavar="N", help="load of a URL: requests per second")
-    gate.add_argument("-b", "--batch-size", default="", metavar="N", help="of a URL's requests (1)")
+    gate.add_argument("-b", "--batch-size", default="", metavar="N", help="batch size of a URL's requests (1)")
     gate.add_argument(
         "--set",
         dest="settings",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other key of a probe of a URL, or target.KEY of its target, as in the configuration; repeatable",
+        help="any other probe key for a URL, or target.KEY for its target, as in the configuration; repeatable",
     )
     gate.add_argument(
         "--margin",
@@ -280,25 +287,29 @@ def _add_gate(gate: argparse.ArgumentParser) -> None:
         action="append",
         type=_margin,
         metavar="FIGURE=PERCENT",
-        help="by how much p50, p99 (any percentile), throughput or ttft may be worse; repeatable (p99=10%%, "
+        help="how much worse p50, p99 (any percentile), throughput or ttft may be; repeatable (p99=10%%, "
         "throughput=5%%)",
     )
     gate.add_argument(
-        "--max-error-ratio", type=_ratio, default=0.001, metavar="PERCENT", help="of the candidate's requests (0.1%%)"
+        "--max-error-ratio",
+        type=_ratio,
+        default=0.001,
+        metavar="PERCENT",
+        help="allowed part of failed requests of the candidate (0.1%%)",
     )
     gate.add_argument(
         "--output-tolerance", type=float, metavar="X", help="outputs that differ by more than X + X * value are wrong"
     )
-    gate.add_argument("--min-pairs", type=int, default=10, metavar="N", help="pairs before the first look (10)")
-    gate.add_argument("--max-pairs", type=int, default=60, metavar="N", help="pairs at most (60)")
-    gate.add_argument("--max-duration", type=_duration_ns, default="15m", metavar="TIME", help="time at most (15m)")
+    gate.add_argument("--min-pairs", type=int, default=10, metavar="N", help="pairs before the first evaluation (10)")
+    gate.add_argument("--max-pairs", type=int, default=60, metavar="N", help="maximum number of pairs (60)")
+    gate.add_argument("--max-duration", type=_duration_ns, default="15m", metavar="TIME", help="maximum duration (15m)")
     gate.add_argument("--window", type=_duration_ns, default="2s", metavar="TIME", help="length of each window (2s)")
     gate.add_argument(
-        "--on-undecided", choices=("fail", "pass"), default="fail", help="pass: exit status 0 where undecided (fail)"
+        "--on-undecided", choices=("fail", "pass"), default="fail", help="pass: exit status 0 if undecided (fail)"
     )
     gate.add_argument("--format", dest="form", choices=("text", "markdown", "json", "junit"), default="text")
     gate.add_argument(
-        "--output", type=Path, metavar="FILE", help="write --format to this file, and text to standard output"
+        "--output", type=Path, metavar="FILE", help="write the result to this file, and text to standard output"
     )
     gate.set_defaults(command=_gate)
 
@@ -368,35 +379,35 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_baseline(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Asks the running daemon. pin: takes what the level became as the baseline, from the sweeps since the "
-        "regression began; accept: takes the served version as the one that new ones are compared with; clear: "
-        "forgets; each at all levels or at one. Changes need the token of web.api_token_file, and show with the next "
+        "Calls the running daemon. pin: makes the present level the baseline, from the sweeps since the regression "
+        "began. accept: makes the served version the one that new versions are compared with. clear: deletes the "
+        "baseline. Each for all levels or one. Changes need the token of web.api_token_file, and show with the next "
         "sweep."
     )
     parser.add_argument("action", choices=("show", "pin", "accept", "clear", "export", "import"))
     parser.add_argument("probe", metavar="PROBE", help="the probe's name")
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: what export printed")
-    parser.add_argument("--level", default="", help="one level alone, as 4 or 'concurrency 4'")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="import: the output of export")
+    parser.add_argument("--level", default="", help="only this level, such as 4 or 'concurrency 4'")
     parser.add_argument(
         "--since",
         default="",
         metavar="TIME",
-        help="pin: the sweeps since then, 2026-01-31T08:00 or 6h ago; by default since the regression began",
+        help="pin: use the sweeps since 2026-01-31T08:00, or 6h (default: since the regression began)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print what it would be")
-    parser.add_argument("--json", action="store_true", help="show: print JSON, not a table")
-    parser.add_argument("--force", action="store_true", help="pin: take sweeps from before and after a change, too")
+    parser.add_argument("--dry-run", action="store_true", help="pin: change nothing, and print the result")
+    parser.add_argument("--json", action="store_true", help="show: print JSON")
+    parser.add_argument("--force", action="store_true", help="pin: use sweeps from before and after a change, too")
     _add_client(parser)
     parser.set_defaults(command=_baseline)
 
 
 def _add_pause(parser: argparse.ArgumentParser, action: str) -> None:
     parser.description = {
-        "pause": "Asks the running daemon. Of everything or of a target running sweeps end within two seconds; of a "
-        "probe they continue. Nothing starts until it is resumed, also after a restart. Needs the token of "
-        "web.api_token_file.",
-        "resume": "Asks the running daemon to take a pause back: that of everything, of a target, or of a probe, each "
-        "for itself. Needs the token of web.api_token_file.",
+        "pause": "Calls the running daemon. When everything or a target is paused, running sweeps end within two "
+        "seconds; when a probe is paused, its sweep continues. Nothing starts until you resume, even after "
+        "a restart. Needs the token of web.api_token_file.",
+        "resume": "Calls the running daemon to end a pause: of everything, of a target, or of a probe, each "
+        "separately. Needs the token of web.api_token_file.",
     }[action]
     scope = parser.add_mutually_exclusive_group(required=True)
     scope.add_argument("--all", action="store_true", help="everything")
@@ -409,7 +420,7 @@ def _add_pause(parser: argparse.ArgumentParser, action: str) -> None:
 def _add_client(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default=_DAEMON_URL, help="the daemon's address (%(default)s)")
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="holds the token; TRITON_CANARY_API_TOKEN by default"
+        "--token-file", type=Path, metavar="FILE", help="file with the token; TRITON_CANARY_API_TOKEN by default"
     )
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="PEM file of the authorities to trust; the system's by default"
@@ -418,9 +429,9 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
         "--cert-file",
         type=Path,
         metavar="FILE",
-        help="PEM file of a certificate to show, where the daemon asks for one",
+        help="PEM file of a client certificate, if the daemon requires one",
     )
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if it is another one")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="PEM file of its key, if separate")
 
 
 def _client(options: argparse.Namespace) -> DaemonClient | None:
@@ -428,7 +439,7 @@ def _client(options: argparse.Namespace) -> DaemonClient | None:
     from exporter.web.daemon_client import DaemonClient
 
     if options.key_file and not options.cert_file:
-        print("triton-canary: --key-file needs --cert-file beside it", file=sys.stderr)
+        print("triton-canary: --key-file needs --cert-file", file=sys.stderr)
         return None
     return DaemonClient(options.url, options.token_file, options.ca_file, options.cert_file, options.key_file)
 
@@ -451,15 +462,15 @@ def _baseline(options: argparse.Namespace) -> int:
     from exporter.web.daemon_client import CommandError
 
     if (options.file is not None) != (options.action == "import"):
-        print("triton-canary: import needs a FILE, and nothing else takes one", file=sys.stderr)
+        print("triton-canary: import needs a FILE; no other action takes one", file=sys.stderr)
         return ExitCode.BAD_OPTIONS
     if _client(options) is None:
         return ExitCode.BAD_OPTIONS
     if (options.since or options.dry_run or options.force) and options.action != "pin":
-        print("triton-canary: --since, --dry-run and --force are of pin", file=sys.stderr)
+        print("triton-canary: --since, --dry-run and --force belong to pin", file=sys.stderr)
         return ExitCode.BAD_OPTIONS
     if options.json and options.action != "show":
-        print("triton-canary: --json is of show; export prints JSON by itself", file=sys.stderr)
+        print("triton-canary: --json belongs to show; export always prints JSON", file=sys.stderr)
         return ExitCode.BAD_OPTIONS
     keys = (
         *("action", "probe", "url", "level", "file", "token_file", "ca_file", "cert_file", "key_file"),
