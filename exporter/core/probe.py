@@ -20,11 +20,17 @@ class Mode(enum.StrEnum):
     INTERVALS = "intervals"
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
+    SESSIONS = "sessions"
 
     @property
     def is_open_loop(self) -> bool:
         """Whether the clock decides when requests are due, not the responses to earlier ones."""
-        return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
+        return self not in (Mode.CONCURRENCY, Mode.PERIODIC, Mode.SESSIONS)
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether the load has an end of its own, and no steady state: all of it is measured."""
+        return self in (Mode.SCHEDULE, Mode.PERIODIC, Mode.SESSIONS)
 
 
 class Distribution(enum.StrEnum):
@@ -67,8 +73,8 @@ class WindowMode(enum.StrEnum):
 class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
-    `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
-    number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
+    `value` is the concurrency (of sessions: how many are under way at once) or the requests a second; for an interval
+    file the mean of these, for a schedule the number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
     rates; `file` and the digest of what was in it when
     it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import Mode, OverloadPolicy, Validation
+from exporter.core.units import MS
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
@@ -16,9 +17,13 @@ from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder, TokenRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
+from exporter.engine.session_in_flight import SessionInFlight
+from exporter.engine.session_sender import SessionLoop
+from exporter.engine.sessions import Sessions
 from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
 from exporter.payload import Step
+from exporter.payload.prompts import DELAY
 from exporter.services.base import Service
 from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
@@ -53,6 +58,10 @@ def make_in_flight(
         in_flight: InFlight = SequenceInFlight(
             guard, *arguments, sequences=sequences, placers=placers, by_call=not has_pacer(plan.level)
         )
+    elif plan.level.mode is Mode.SESSIONS:
+        sessions = Sessions(streams, _delays_ns(steps), places_in_flight(plan))
+        begin = service.dialogues(probe, [step.inputs for step in steps], plan.sweep_id)
+        in_flight = SessionInFlight(guard, *arguments, sessions=sessions, begin=begin)
     else:
         in_flight = InFlight(guard, by_place, *arguments)
     in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
@@ -81,6 +90,11 @@ def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequen
     return Sequences(options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}"))
 
 
+def _delays_ns(steps: Sequence[Step]) -> list[int]:
+    """The pause after each step's request, where the data sets one."""
+    return [int(step.inputs[DELAY].item()) * MS if DELAY in step.inputs else 0 for step in steps]
+
+
 def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int]) -> Sender:
     """What sends the load of the level, warm-up included."""
     on_overload, level = plan.probe.stop.on_overload, plan.level
@@ -93,6 +107,8 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             period=level.request_period,
             on_finished=finish(in_flight),
         )
+    if isinstance(in_flight, SessionInFlight):
+        return SessionLoop(in_flight.calls, in_flight.offer, in_flight.sessions, finish(in_flight), on_overload)
     if not has_pacer(level):
         return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(

@@ -27,7 +27,7 @@ from exporter.metrics.server_samples import add_server_side
 from exporter.metrics.token_samples import add_slo_limits, add_token_baseline, add_tokens
 from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
-LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.SESSIONS})
 """Those whose levels can be higher or lower than another."""
 
 

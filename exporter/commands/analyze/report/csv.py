@@ -118,7 +118,7 @@ def _columns(result: SweepResult, options: CsvOptions) -> list[Column]:
 
 def _load_column(probe: Probe) -> Column:
     """One header for every load but a concurrency, as in perf_analyzer."""
-    concurrency = probe.levels[0].mode in (Mode.CONCURRENCY, Mode.PERIODIC)
+    concurrency = not probe.levels[0].mode.is_open_loop
     return "Concurrency" if concurrency else "Request Rate", lambda m: number(level_rate(m.level))
 
 

@@ -104,7 +104,7 @@ def least_left_ns(probe: Probe, done: Progress) -> int | None:
         probe.search
         or options.window_mode is WindowMode.COUNT
         or options.request_count
-        or done.level.mode is Mode.SCHEDULE
+        or done.level.mode.runs_once
     ):
         return None
     here = min(max(options.stability_windows - done.windows, 1), max(options.max_windows - done.windows, 0))

@@ -150,7 +150,7 @@ def _responses(
 
 def _experiment(level: LoadLevel) -> tuple[str, str]:
     """Mode and value as perf_analyzer has them: every load but a concurrency is a request rate."""
-    if level.mode in (Mode.CONCURRENCY, Mode.PERIODIC):
+    if not level.mode.is_open_loop:
         return "concurrency", str(int(level.value))
     return "request_rate", json.dumps(level_rate(level))
 
