@@ -6,6 +6,7 @@ The types are frozen and can be pickled. A name carries its unit: `_ns` is integ
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from exporter.core.target import Target
@@ -74,9 +75,9 @@ class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
     `value` is the concurrency (of sessions: how many are under way at once) or the requests a second; for an interval
-    file the mean of these, for a schedule the number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
-    rates; `file` and the digest of what was in it when
-    it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
+    file the mean of these, for a schedule the number of its requests. `distribution` and `seed` (None: another in each
+    sweep) are of request rates; `file` and the digest of what was in it when it was checked are of intervals and
+    schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
     `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
@@ -188,6 +189,12 @@ class PromptOptions:
     endpoint: str = "v1/chat/completions"
     allow_cache: bool = False
     tokenizer: str = ""
+
+
+def most_tokens(tokens: int, output_tokens: int, *texts: str) -> int:
+    """What a request with a generated prompt of so many tokens spends at most, with these texts around it; half as many
+    tokens more are reckoned for what a server adds to a prompt."""
+    return math.ceil(1.5 * (tokens + sum(len(text.split()) for text in texts))) + output_tokens
 
 
 DEFAULT_PROMPT = PromptOptions()
@@ -476,3 +483,11 @@ class Probe:
     streaming: bool = False
     baseline: BaselineOptions = BaselineOptions()
     parent: str = ""
+
+    @property
+    def request_tokens(self) -> int:
+        """What one request spends at most, of a target that takes prompts; 1 where only its files know."""
+        prompt = self.input.prompt
+        if self.input.source == "files":
+            return 1
+        return most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from exporter.core.limits import TOKEN_LIMITS
 from exporter.core.outcome import Reason
 from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.core.units import MS
@@ -17,11 +18,11 @@ from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder, TokenRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
+from exporter.engine.sequence_in_flight import SequenceInFlight
+from exporter.engine.sequences import Sequences
 from exporter.engine.session_in_flight import SessionInFlight
 from exporter.engine.session_sender import SessionLoop
 from exporter.engine.sessions import Sessions
-from exporter.engine.sequence_in_flight import SequenceInFlight
-from exporter.engine.sequences import Sequences
 from exporter.payload import Step
 from exporter.payload.prompts import DELAY
 from exporter.services.base import Service
@@ -49,6 +50,7 @@ def make_in_flight(
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
+    account = account or Account()
     guard = Guard(
         probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
     )
@@ -67,8 +69,9 @@ def make_in_flight(
     in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
     in_flight.spare_until(plan.spared_until_ns)
     if probe.target.takes_prompts:
-        spent = Stop(Reason.TOKEN_BUDGET, f"all {probe.stop.max_tokens} tokens of the sweep spent (stop.max_tokens)")
-        in_flight.recorder = TokenRecorder(in_flight.rows_full, plan.max_tokens, lambda: in_flight.stop(spent))
+        in_flight.recorder = TokenRecorder(
+            in_flight.rows_full, plan.max_tokens, lambda: in_flight.stop(_out_of_tokens(plan)), account.tokens_cell
+        )
     elif probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
@@ -88,6 +91,10 @@ def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequen
         return None
     slots = options.count if has_pacer(plan.level) else places_in_flight(plan)
     return Sequences(options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}"))
+
+
+def _out_of_tokens(plan: LevelPlan) -> Stop:
+    return Stop(Reason.TOKEN_BUDGET, f"all {plan.max_tokens} tokens left to it are spent ({TOKEN_LIMITS})")
 
 
 def _delays_ns(steps: Sequence[Step]) -> list[int]:

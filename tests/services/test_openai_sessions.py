@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,7 @@ async def test_sessions_at_once_keep_their_own_history_and_their_pause(pool: Wor
         result = await swept(pool, probe_of(tmp_path / "chat.jsonl", entries, port, at_once=4))
     assert (result.reason, result.measurements[0].outcomes) == (Reason.NONE, {Outcome.OK: 12})
     assert sorted(map(tuple, messages(server))) == sorted(
-        tuple(part for before in range(turn) for part in (f"u:{before}{name}", f"a:to {before}{name}"))
-        + (f"u:{turn}{name}",)
+        (*(part for before in range(turn) for part in (f"u:{before}{name}", f"a:to {before}{name}")), f"u:{turn}{name}")
         for turn in range(3)
         for name in "abcd"
     )
@@ -125,13 +125,11 @@ async def test_a_failed_turn_ends_its_session_alone(pool: WorkerPool, tmp_path: 
     measurement = result.measurements[0]
     assert measurement.outcomes == {Outcome.OK: 3, Outcome.SERVER_ERROR: 1}
     assert [said[-1] for said in messages(server)] == ["u:a", "u:b", "u:x", "u:y"]
-    assert measurement.unsent == 2
+    assert sum(window.unsent for window in measurement.window_summaries) == 2
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_what_is_no_stream_is_repeated_too(pool: WorkerPool, tmp_path: Path, streaming: bool) -> None:
-    from dataclasses import replace
-
     def document(number: int, _request: dict[str, Any]) -> list[bytes | float]:
         body = json.dumps({"choices": [{"message": {"role": "assistant", "content": f"re:{number}"}}]}).encode()
         return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
@@ -146,7 +144,7 @@ async def test_what_is_no_stream_is_repeated_too(pool: WorkerPool, tmp_path: Pat
 def bodies(probe: Probe, sessions_of: list[list[int]]) -> list[list[dict[str, Any]]]:
     """The payloads of these sessions, each turn with the response "ok"."""
     begin = begin_dialogues(probe, [step.inputs for step in make_dataset(FACTS, probe.input).steps], "s1")
-    found = []
+    found: list[list[dict[str, Any]]] = []
     for steps in sessions_of:
         dialogue = begin()
         found.append([])

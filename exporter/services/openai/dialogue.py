@@ -12,13 +12,13 @@ from exporter.services.base import Tensors
 from exporter.services.encoding import sent_headers
 from exporter.services.openai.requests import (
     Nonces,
+    PromptRequest,
     asked_tokens,
     encoded_json,
     make_payload,
     prompt_headers,
     put_nonce,
 )
-from exporter.services.openai.requests import PromptRequest
 from exporter.transport.call import EncodedRequest, Response
 from exporter.wire.http1 import request_head
 

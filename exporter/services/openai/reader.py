@@ -32,8 +32,8 @@ CountTokens = Callable[[str], int]
 
 
 class OpenAiReader:
-    """An `EventReader` (transport.event_channel). `count_tokens` is asked where the server counts none; `keep_text` is for
-    those who ask for the `text`."""
+    """An `EventReader` (transport.event_channel). `count_tokens` is asked where the server counts none. With
+    `keep_text` there is a `text`."""
 
     def __init__(self, count_tokens: CountTokens | None = None, *, keep_text: bool = False) -> None:
         self._count_tokens = count_tokens
@@ -134,7 +134,6 @@ class OpenAiReader:
                     if self._keep_text and key == "content" and isinstance(content, str) and not choice.get("index"):
                         self._say(content)
         return found
-
 
     def _say(self, content: str) -> None:
         self._said_characters += len(content)

@@ -18,7 +18,7 @@ from exporter.analysis.join import foreign_ratio
 from exporter.commands.analyze.report.lines import gpus_of_one_source, level_rate, shown_percentiles
 from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelStatistics
-from exporter.core.probe import Mode, Probe
+from exporter.core.probe import Probe
 from exporter.core.result import GpuFigures, Measurement, ServerMetrics, SweepResult
 from exporter.core.units import NS
 

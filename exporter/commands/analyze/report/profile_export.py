@@ -21,7 +21,7 @@ from exporter.commands.analyze.report.lines import level_rate
 from exporter.core.errors import ConfigError, InputError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement
 from exporter.core.window import RecordColumns, Window
 from exporter.engine.plan import LevelPlan
