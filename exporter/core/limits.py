@@ -9,7 +9,7 @@ DEFAULT_TOKENS_PER_HOUR = 3_000_000
 
 
 TOKEN_LIMITS = "stop.max_tokens, or limits.group_tokens_per_hour"  # noqa: S105  # no password
-"""What a sweep that runs out of tokens is told."""
+"""What to raise, for the text of a sweep that ran out of tokens."""
 
 
 @dataclass(frozen=True, slots=True)

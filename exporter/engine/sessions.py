@@ -1,6 +1,6 @@
 """Which turn of which session is sent next. Pure: no clock, no loop, no bytes.
 
-A session is a number of requests, its turns, of which each has what was said before it. Slots hold one session each,
+A session is a number of requests, its turns, of which each has the turns before it. Slots hold one session each,
 and take the next when theirs is over. Each session is run once. A turn without a good response ends its session: the
 next one would have a hole in its history.
 """

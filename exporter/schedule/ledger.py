@@ -110,8 +110,8 @@ class Ledger:
         load = Load(result.sent, result.duration_ns, result.tokens)
         self._charge(group, _Charge(self._now_ns(), key, load))
         if self._file is not None:
-            numbers = load.requests, load.duration_ns, self._now_unix_s(), load.tokens
-            kept = KeptCharge(result.id, group, *key, *numbers)
+            now_unix_s = self._now_unix_s()
+            kept = KeptCharge(result.id, group, *key, load.requests, load.duration_ns, now_unix_s, load.tokens)
             self._file.append(kept)
         return key, load
 

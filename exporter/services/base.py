@@ -54,10 +54,10 @@ class Placer(Protocol):
 
 
 class Dialogue(Protocol):
-    """A session with a language model: each of its requests has all that was said before."""
+    """A session with a language model: each of its requests has the whole history."""
 
     def request(self, step: int) -> EncodedRequest:
-        """The next turn's request, with what this step says."""
+        """The next turn's request, which is this step's."""
 
     def responded(self, response: Response) -> None:
         """What came for it, kept by its channel."""

@@ -29,7 +29,8 @@ class LevelRun:
         self._facts = facts
         self._level = level
         # A schedule, periodic concurrency, sessions or a request count are run once and are no steady state: all is
-        # measured, however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may send.
+        # measured, however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may
+        # send.
         self._runs_once = level.mode.runs_once or probe.measurement.request_count > 0
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []

@@ -57,7 +57,7 @@ class EventReader(Protocol):
         """The whole response, where it is no stream. Raises ProtocolError."""
 
     def text(self) -> str:
-        """What the response said, for a dialogue: its content alone, not what the model thought."""
+        """The content of the response, for a dialogue; reasoning is not part of it."""
 
     def refusal(self, body: bytes) -> str:
         """The text in the body of a response whose status is an error; "" if the raw body is more useful."""
@@ -74,7 +74,7 @@ class EventChannel(HttpChannel):
 
     Of a stream, `first_ns` of a call is its first event with content, and `response_ns` are all such. Events that came
     in one read share a stamp. A response that is an error after all, inside of a 200, has the outcome that fits. With
-    `keep_text` the `response` of a call that is ok is what was said.
+    `keep_text` the `response` of a call that is ok is its content.
     """
 
     def __init__(

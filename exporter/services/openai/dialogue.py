@@ -45,13 +45,13 @@ class Turns:
         """A new session: its history begins with a text that no other's does, unless caches are wanted."""
         return ChatDialogue(self, next(self._nonces).decode() if self._nonces is not None else "")
 
-    def said(self, step: int, *, is_first: bool) -> list[Message]:
-        """What the turn adds to the history. The probe's system prompt is said once."""
+    def added(self, step: int, *, is_first: bool) -> list[Message]:
+        """What the turn adds to the history. The probe's system prompt is in the first turn alone."""
         messages: list[Message] = self._payloads[step]["messages"]
         return messages if is_first or not self._own_system[step] else messages[1:]
 
     def encoded(self, step: int, history: list[Message]) -> EncodedRequest:
-        """The turn's request with all that was said."""
+        """The turn's request with this history."""
         payload = self._payloads[step] | {"messages": history}
         body = encoded_json(payload)
         head = request_head("POST", self._path, self._authority, self._headers, len(body))
@@ -68,7 +68,7 @@ class ChatDialogue:
 
     def request(self, step: int) -> EncodedRequest:
         is_first = not self._history
-        self._history += self._turns.said(step, is_first=is_first)
+        self._history += self._turns.added(step, is_first=is_first)
         if is_first and self._nonce:
             payload = {"messages": self._history}
             put_nonce(payload, CHAT, self._nonce)
