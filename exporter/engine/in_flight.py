@@ -57,10 +57,10 @@ class InFlight:
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
-        self._steps: Iterator[tuple[int, tuple[EncodedRequest, ...]]] = itertools.cycle(
-            enumerate(zip(*by_place, strict=True))
-        )
+        steps = list(zip(*by_place, strict=True))
+        self._steps: Iterator[tuple[int, tuple[EncodedRequest, ...]]] = itertools.cycle(enumerate(steps))
         self._places = len(by_place)
+        self._only: EncodedRequest | None = steps[0][0] if len(steps) == self._places == 1 else None
         self._sender: Sender | None = None
         self._guard = guard
         self._abandoned = abandoned
@@ -116,6 +116,8 @@ class InFlight:
 
     def next_request(self, call: Call) -> EncodedRequest | None:
         """What the call carries next, its step set in the call; None if it must wait for responses. Hot."""
+        if self._only is not None:
+            return self._only
         call.step, by_place = next(self._steps)
         return by_place[call.slot % self._places]
 

@@ -128,7 +128,7 @@ class HttpChannel:
             call.send_done_ns = _monotonic_ns()
         call.bytes_out = len(head) + len(body)
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
         call = self._call
         client = self._client
         if call is not None and not call.first_ns:
