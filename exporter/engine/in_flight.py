@@ -64,6 +64,7 @@ class InFlight:
         self._sender: Sender | None = None
         self._guard = guard
         self._abandoned = abandoned
+        self._held = abandoned.held
         self._max_in_flight = max_in_flight
         self._timeout_ns = timeout_ns
         self._loop = asyncio.get_running_loop()
@@ -82,7 +83,7 @@ class InFlight:
         request that may go now. Hot."""
         if self._sends_nothing:
             return False
-        if self._abandoned and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
+        if self._held and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
             return False
         stop = self._guard.send()
         if stop is not None:

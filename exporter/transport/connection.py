@@ -22,11 +22,11 @@ from exporter.transport.dial import dial
 
 Buffer = bytes | memoryview
 
-_RECEIVE_BYTES = 256 * 1024
-"""What one read takes at most: into memory that all connections of a thread use in turn, since a new piece for each
-read costs more than all of the parsing. Pages of it that no read has filled take no memory."""
-_COPIED_BYTES = 8 * 1024
-"""A read up to this size is handed on as bytes of its own: that costs less than to parse through a view."""
+_SMALL_BYTES = 8 * 1024
+"""A read of so much at most makes bytes of its own: that costs less than to parse through a view."""
+_MEMORY_BYTES = 256 * 1024
+"""Larger reads go into memory that all connections of a thread use in turn: for a new piece each time glibc maps and
+unmaps pages, which costs more than all of the parsing. Pages that no read has filled take no memory."""
 _TLS_RECORD_BYTES = 16 * 1024
 _TLS_SLICE_BYTES = 64 * 1024
 _SEND_PARTS = 64
@@ -61,6 +61,7 @@ class Connection:
         self.alpn: str | None = None
         self._alpn_offer = tuple(alpn)
         self._receiver = receiver
+        self._pass_on = receiver.data_received
         self._sock: socket.socket | None = None
         self._descriptor = -1
         self._queue: deque[Buffer] = deque()
@@ -79,7 +80,9 @@ class Connection:
         self._write_error = None
         self._loop = asyncio.get_running_loop()
         self._sock = dialled.sock
+        self._receive = dialled.sock.recv
         self._receive_into = dialled.sock.recv_into
+        self._reads_are_large = False
         self._memory = _receive_memory()
         self._send = dialled.sock.send
         self._is_tls = isinstance(dialled.sock, ssl.SSLSocket)
@@ -198,17 +201,17 @@ class Connection:
     def _end_after_write_error(self, sock: socket.socket | None) -> None:
         error = self._write_error
         while self._sock is sock:
+            data: Buffer = b""
             try:
-                size = self._receive_into(self._memory, _RECEIVE_BYTES)
+                data = self._receive_much()
             except OSError as reading_error:
-                size = 0
                 # A TLS alert has the reason why the peer closed; the failed write only shows that it did.
                 if isinstance(reading_error, ssl.SSLError) and not isinstance(reading_error, _WOULD_BLOCK):
                     error = reading_error
-            if not size:
+            if not data:
                 self._lose(error)
                 return
-            self._pass_on(size, _monotonic_ns())
+            self._pass_on(data, _monotonic_ns())
 
     def _stop_waiting(self) -> None:
         if self._waiting:
@@ -218,19 +221,23 @@ class Connection:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read_plain(self) -> None:
-        memory = self._memory
+        """A read that fills the few bytes of a small one is followed by large ones, until one would have fitted."""
+        data: Buffer
         try:
-            size = self._receive_into(memory)
+            if self._reads_are_large:
+                data = self._receive_much()
+                self._reads_are_large = len(data) >= _SMALL_BYTES
+            else:
+                data = self._receive(_SMALL_BYTES)
+                if len(data) == _SMALL_BYTES:
+                    self._reads_are_large = True
         except _WOULD_BLOCK:
             return
         except OSError as error:
             self._lose(error)
             return
-        now_ns = _monotonic_ns()
-        if size > _COPIED_BYTES:
-            self._receiver.data_received(memory[:size], now_ns)
-        elif size:
-            self._receiver.data_received(memory[:size].tobytes(), now_ns)
+        if data:
+            self._pass_on(data, _monotonic_ns())
         else:
             self._lose(None)
 
@@ -240,20 +247,23 @@ class Connection:
         size = _TLS_RECORD_BYTES
         while size >= _TLS_RECORD_BYTES and self._sock is sock:
             try:
-                size = self._receive_into(self._memory, _RECEIVE_BYTES)
+                data = self._receive_much()
             except _WOULD_BLOCK:
                 return
             except OSError as error:
                 self._lose(error)
                 return
-            if not size:
+            if not data:
                 self._lose(None)
                 return
-            self._pass_on(size, _monotonic_ns())
+            size = len(data)
+            self._pass_on(data, _monotonic_ns())
 
-    def _pass_on(self, size: int, now_ns: int) -> None:
+    def _receive_much(self) -> Buffer:
+        """A large read, which allocates nothing; what would have fitted a small one is bytes all the same."""
+        size = self._receive_into(self._memory, _MEMORY_BYTES)
         data = self._memory[:size]
-        self._receiver.data_received(data if size > _COPIED_BYTES else data.tobytes(), now_ns)
+        return data if size > _SMALL_BYTES else data.tobytes()
 
     def _lose(self, error: OSError | None) -> None:
         self.close()
@@ -264,5 +274,5 @@ def _receive_memory() -> memoryview:
     """The memory of this thread that reads fill: what a read has brought is dealt with before the next one."""
     memory: memoryview | None = getattr(_thread, "memory", None)
     if memory is None:
-        memory = _thread.memory = memoryview(bytearray(_RECEIVE_BYTES))
+        memory = _thread.memory = memoryview(bytearray(_MEMORY_BYTES))
     return memory

@@ -55,6 +55,7 @@ class HttpChannel:
         self._client = core(keep_body=keep_body, max_bytes=largest)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
+        self._joined: tuple[EncodedRequest | None, bytes] = None, b""
         self._opening: asyncio.Task[None] | None = None
         self.connect_ns: int | None = None
         self.tls_ns: int | None = None
@@ -121,7 +122,9 @@ class HttpChannel:
         self._client.begin()
         call.sent_ns = _monotonic_ns()
         if len(body) <= _JOINED_BYTES:
-            done = self._connection.write(head + body)
+            if request is not self._joined[0]:
+                self._joined = request, head + body
+            done = self._connection.write(self._joined[1])
         else:
             done = self._connection.write_parts((head, body))
         if done:
