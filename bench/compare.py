@@ -75,8 +75,8 @@ SECTIONS = {
     "layers": Section(
         "What a request costs, layer by layer",
         "One process with a closed loop through more and more of the client, in turns (`bench.layers`): user and "
-        "system time of it, for each request. The bare loop is the least that a client in Python can do. Clocked, it shows "
-        "how long the kernel has each send and each recv: on loopback a send does the receiver's work, too. What is left "
+        "system time of it, for each request. The bare loop is the least that a client in Python can do. Clocked, it "
+        "shows the cpu time of each send and each recv: on loopback a send does the receiver's work, too. What is left "
         "of the bare loop's time is epoll and the loop. gRPC has no bare loop, which would need its streams.",
         layers,
     ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,3 +97,7 @@ class Worker(Protocol):
 
     async def kill(self) -> None:
         """Ends the worker at once and waits until it is gone. Never raises."""
+
+
+Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
+"""Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
