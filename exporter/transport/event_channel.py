@@ -120,7 +120,7 @@ class EventChannel(HttpChannel):
         self._is_stream = False
         super()._transmit(call, self._reader.begin(request))
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
         if not self._streaming:
             super().data_received(data, now_ns)
             return
