@@ -21,6 +21,7 @@ from exporter.config.fields import (
     exactly_one,
 )
 from exporter.config.levels import (
+    MAX_CONCURRENCY,
     Levels,
     parse_concurrency,
     parse_intervals_file,
@@ -81,7 +82,8 @@ class SequenceSettings(Section):
 
 
 class LoadSettings(Section):
-    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `intervals_file` or `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `session_concurrency`, `intervals_file`
+    or `schedule_file`."""
 
     search: Literal["every", "linear", "binary"] = Field(
         default="every",
@@ -123,6 +125,12 @@ class LoadSettings(Section):
         "`start` requests and adds `step` more each time the last ones have had `request_period` "
         "responses, until `end` were sent.",
     )
+    session_concurrency: Annotated[StrictInt, Field(ge=1, le=MAX_CONCURRENCY)] | None = Field(
+        default=None,
+        description="Chat sessions at once, of `openai` targets: each request has the turns before it and their "
+        "responses. The turns of a session bear one `session_id` in the input files. Each session is run once, and all "
+        "of it is measured.",
+    )
     request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
         default=10, description="Responses to each request before the next step of `periodic_concurrency`."
     )
@@ -145,6 +153,7 @@ class LoadSettings(Section):
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
             "periodic_concurrency": self.periodic_concurrency,
+            "session_concurrency": self.session_concurrency,
         }
         exactly_one(choices)
         return self
@@ -163,6 +172,8 @@ class LoadSettings(Section):
             label = f"{start}:{end}:{step}"
             period = self.request_period
             return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
+        if self.session_concurrency:
+            return (LoadLevel(Mode.SESSIONS, float(self.session_concurrency), str(self.session_concurrency)),)
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)

@@ -134,8 +134,10 @@ MEASUREMENT = (
     Flag(
         ("--session-concurrency",),
         "N",
-        "Concurrent chat sessions.",
-        Refused("a response is never part of the next request here: put the history into each turn, or use AIPerf"),
+        "Concurrent chat sessions, for openai: the turns with the same `session_id` in the data file. Each session "
+        "runs once; a turn's request contains the earlier turns and their responses, and is sent `delay` "
+        "milliseconds after the last one.",
+        Part("`load.session_concurrency`", read.whole(1)),
     ),
     Flag(
         ("--latency-threshold", "-l"),
