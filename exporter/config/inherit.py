@@ -15,6 +15,7 @@ _ALTERNATIVES: dict[str, dict[str, frozenset[str]]] = {
         "concurrency": frozenset({"search"}),
         "request_rate": frozenset({"search", "distribution", "seed"}),
         "periodic_concurrency": frozenset({"request_period"}),
+        "session_concurrency": frozenset(),
         **_FILE_LOADS,
     },
 }

@@ -10,9 +10,11 @@ from exporter.config.inputs import check_parameter
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_checks import Found
+from exporter.core.probe import CHAT, prompt_api
 from exporter.payload.timing_files import has_steps
 
 MAX_LABELS = 5
+_RUN_ONCE = ("schedule_file", "periodic_concurrency", "session_concurrency")
 
 
 def _model(probe: ProbeSettings) -> Found:
@@ -78,6 +80,21 @@ def _periodic(probe: ProbeSettings) -> Found:
         )
 
 
+def _sessions(probe: ProbeSettings) -> Found:
+    """A session's turns are in files, and only a chat has a history."""
+    count = probe.load.session_concurrency
+    if count is None:
+        return
+    if probe.input.source != "files":
+        yield ("load", "session_concurrency"), "needs input.source: files, whose entries are the turns"
+    if prompt_api(probe.input.prompt.endpoint) != CHAT:
+        endpoint = text.shown(probe.input.prompt.endpoint)
+        yield ("load", "session_concurrency"), f"needs an endpoint of {CHAT}; input.prompt.endpoint is {endpoint}"
+    if count > max_in_flight_of(probe):
+        limit = max_in_flight_of(probe)
+        yield ("load", "session_concurrency"), f"found {count}: is above stop.max_in_flight, {limit}"
+
+
 def _schedule_file(probe: ProbeSettings) -> Found:
     """A schedule is run to its end, or it was not worth to begin."""
     if probe.load.schedule_file is None:
@@ -117,7 +134,7 @@ def _sequences(probe: ProbeSettings) -> Found:
     sequences, load = probe.load.sequences, probe.load
     if sequences is None:
         return
-    is_open = load.concurrency is None and load.periodic_concurrency is None
+    is_open = all(level.mode.is_open_loop for level in load.levels)
     under_way = sequences.count if is_open else int(max(load.concurrency.values)) if load.concurrency else 1
     if is_open and sequences.count > max_in_flight_of(probe):
         limit = max_in_flight_of(probe)
@@ -189,7 +206,7 @@ def _counted_windows(probe: ProbeSettings) -> Found:
     if probe.load.workers > 1 and (measurement.request_count or measurement.window_mode == "count"):
         what = "request_count" if measurement.request_count else "window_mode: count"
         yield ("load", "workers"), f"found {probe.load.workers}: with {what} one worker must count; give 1"
-    run_once = next((key for key in ("schedule_file", "periodic_concurrency") if getattr(probe.load, key)), "")
+    run_once = next((key for key in _RUN_ONCE if getattr(probe.load, key)), "")
     if run_once:
         for key in ("request_count", "warm_up_requests", "warm_up_ns"):
             if getattr(measurement, key):
@@ -253,6 +270,7 @@ PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _input: {"input"},
     _validation: {"validation"},
     _periodic: {"load", "stop", "streaming"},
+    _sessions: {"load", "stop", "input"},
     _sequences: {"load", "stop", "input"},
     _shared_memory: {"input"},
     _together: {"load", "streaming", "input", "validation"},

@@ -32,6 +32,7 @@ _LOADS = {
     "--request-rate-range": "load.request_rate",
     "--request-intervals": "load.intervals_file",
     "--periodic-concurrency-range": "load.periodic_concurrency",
+    "--session-concurrency": "load.session_concurrency",
     "--fixed-schedule": "load.schedule_file",
 }
 _GRPC_TLS = {
@@ -268,7 +269,11 @@ def _load(draft: Draft) -> None:
     _of_rates(draft, load)
     _of_streams(draft, load)
     highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
-    top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
+    top = (
+        max(highest.start, highest.end or 0)
+        if isinstance(highest, Range)
+        else draft.parts.get("--session-concurrency", 0)
+    )
     rates = draft.parts["--request-rate-range"] if load == "--request-rate-range" else None
     fastest = max(rates.start, rates.end or 0) if isinstance(rates, Range) else 0
     draft.default("stop.max_in_flight", default_in_flight(fastest, max(MAX_IN_FLIGHT, int(top))))

@@ -108,6 +108,8 @@ def _head_lines(level: LoadLevel) -> Iterator[str]:
         yield f"Request Rate: {number(level.value)} inference requests per second"
     elif level.mode is Mode.PERIODIC:
         yield f"Periodic concurrency: {level.label}"
+    elif level.mode is Mode.SESSIONS:
+        yield f"Session concurrency: {level.label}"
 
 
 def _pass_lines(probe: Probe, windows: Iterable[WindowSummary]) -> Iterator[str]:
