@@ -14,7 +14,7 @@ MARKS = ("running", "paused")
 """What a probe may be beside its state."""
 SORTS = ("severity", "name", "p99", "change", "errors", "last_run")
 ROWS_PER_PAGE = 200
-"""Of the overview: a page of all of 1000 probes would take seconds to draw, and nobody reads it to its end."""
+"""Of the overview: a page of all of 1000 probes would take seconds to draw."""
 _MAX_TEXT = 200
 _MAX_PAGE = 9999
 
