@@ -27,6 +27,7 @@ from exporter.config.levels import (
     parse_periodic,
     parse_request_rate,
     parse_schedule_file,
+    parse_streams,
 )
 from exporter.config.quantities import duration, ratio
 from exporter.core.probe import Distribution, LoadLevel, Mode, Search, SearchKind
@@ -35,6 +36,10 @@ from exporter.payload.timing_files import TimingFile
 
 _MAX_ID = 10**18 - 1
 """The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""
+
+
+STEP_INTERVAL = duration("1ms", "60s")
+RAMP = duration("0s", "5m")
 
 
 def _levels(parse: Callable[[object, str], Levels]) -> PlainValidator:
@@ -79,7 +84,8 @@ class SequenceSettings(Section):
 
 
 class LoadSettings(Section):
-    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `intervals_file` or `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `streams`, `periodic_concurrency`, `intervals_file` or
+    `schedule_file`."""
 
     search: Literal["every", "linear", "binary"] = Field(
         default="every",
@@ -100,8 +106,24 @@ class LoadSettings(Section):
     )
     seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] | None = Field(
         default=None,
-        description="The seed of `poisson`, from which each level has a schedule of its own. Another in each sweep by "
-        "default, which its result records; one that is set gives the same schedules in each sweep, and the same luck.",
+        description="The seed of `poisson` and of the starts of `streams`, from which each level has a schedule of its "
+        "own. Another in each sweep by default, which its result records; one that is set gives the same schedules in "
+        "each sweep, and the same luck.",
+    )
+    streams: Annotated[Levels, _levels(parse_streams)] | None = Field(
+        default=None,
+        description="Sequences at the pace of real time: so many streams at once, each of which sends a step of its "
+        "sequence every `step_interval`. Written as `concurrency` is.",
+    )
+    step_interval_ns: Annotated[int, STEP_INTERVAL] | None = Field(
+        default=None,
+        description="How often each of the `streams` has a step ready: the length of a chunk of audio. Steps have "
+        "fixed deadlines; one is sent later only while the response to the step before is missing.",
+    )
+    ramp_ns: Annotated[int, RAMP] = Field(
+        default=0,
+        description="Over how long the `streams` begin, one after the other. In any case they are spread over an "
+        "interval.",
     )
     intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
         default=None,
@@ -138,6 +160,7 @@ class LoadSettings(Section):
         choices = {
             "concurrency": self.concurrency,
             "request_rate": self.request_rate,
+            "streams": self.streams,
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
             "periodic_concurrency": self.periodic_concurrency,
@@ -153,6 +176,19 @@ class LoadSettings(Section):
             return tuple(
                 LoadLevel(Mode.CONCURRENCY, value, text.as_number(value), think_ns=self.think_time_ns)
                 for value in values
+            )
+        if self.streams:
+            interval_ns = self.step_interval_ns or 0
+            return tuple(
+                LoadLevel(
+                    Mode.STREAMS,
+                    value,
+                    text.as_number(value),
+                    seed=self.seed,
+                    step_interval_ns=interval_ns,
+                    ramp_ns=self.ramp_ns,
+                )
+                for value in self.streams.values
             )
         if self.periodic_concurrency:
             start, end, step = self.periodic_concurrency
@@ -183,7 +219,11 @@ class LoadSettings(Section):
     @property
     def searched(self) -> Search | None:
         """The search for the highest level that keeps the threshold, if there is to be one."""
-        for mode, levels in ((Mode.CONCURRENCY, self.concurrency), (Mode.REQUEST_RATE, self.request_rate)):
+        for mode, levels in (
+            (Mode.CONCURRENCY, self.concurrency),
+            (Mode.REQUEST_RATE, self.request_rate),
+            (Mode.STREAMS, self.streams),
+        ):
             if levels is not None and levels.span is not None:
                 span = levels.span
                 return Search(SearchKind(self.search), mode, span.start, span.end, span.step)

@@ -12,12 +12,14 @@ from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
+from exporter.engine.paced_streams import PacedStreams
 from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder, TokenRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
 from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
+from exporter.engine.streams import starts_ns
 from exporter.payload import Step
 from exporter.services.base import Service
 from exporter.storage.account import Account
@@ -27,6 +29,8 @@ from exporter.transport.call import EncodedRequest
 def places_in_flight(plan: LevelPlan) -> int:
     """How many calls the level has."""
     most = plan.probe.stop.max_in_flight
+    if plan.level.mode is Mode.STREAMS:
+        return len(range(plan.member, int(plan.level.value), plan.members))
     return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
 
 
@@ -93,6 +97,8 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             period=level.request_period,
             on_finished=finish(in_flight),
         )
+    if level.mode is Mode.STREAMS:
+        return _make_streams(plan, in_flight)
     if not has_pacer(level):
         return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(
@@ -104,6 +110,22 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         on_overload=on_overload,
         patience_ns=plan.probe.measurement.request_timeout_ns,
         is_spared=lambda: in_flight.spared_until_ns != 0,
+    )
+
+
+def _make_streams(plan: LevelPlan, in_flight: InFlight) -> Sender:
+    """Every `members`-th stream is this worker's."""
+    assert isinstance(in_flight, SequenceInFlight)
+    level, seed = plan.level, level_seed(plan.seed, plan.level.label)
+    starts = starts_ns(int(level.value), level.step_interval_ns, level.ramp_ns, seed)
+    return PacedStreams(
+        in_flight.calls,
+        in_flight.offer,
+        in_flight.wake.set,
+        starts[plan.member :: plan.members],
+        level.step_interval_ns,
+        steps_left=in_flight.steps_left,
+        on_overload=plan.probe.stop.on_overload,
     )
 
 
