@@ -122,7 +122,7 @@ def test_the_example_of_the_percentiles_is_right() -> None:
 
 
 def test_the_versions_that_upgrading_reports() -> None:
-    assert "In this release all of them are 1, but for the baselines' 2." in " ".join(
+    assert "In this release all of them are 1, except that of the baselines, which is 2." in " ".join(
         (DOCS / "upgrading.md").read_text().split()
     )
     versions = (archive_columns.SCHEMA_VERSION, statefile._FORMAT_VERSION, pauses._FORMAT_VERSION)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -21,6 +22,7 @@ from exporter.config.fields import (
     exactly_one,
 )
 from exporter.config.levels import (
+    MAX_CONCURRENCY,
     Levels,
     parse_concurrency,
     parse_intervals_file,
@@ -84,8 +86,8 @@ class SequenceSettings(Section):
 
 
 class LoadSettings(Section):
-    """The levels: `concurrency`, `request_rate`, `streams`, `periodic_concurrency`, `intervals_file` or
-    `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `streams`, `periodic_concurrency`, `session_concurrency`,
+    `intervals_file` or `schedule_file`."""
 
     search: Literal["every", "linear", "binary"] = Field(
         default="every",
@@ -141,6 +143,12 @@ class LoadSettings(Section):
         description="Closed loop over streams, run once and measured whole: `start:end:step`. `start` requests, and "
         "`step` more each time that the last ones added have had `request_period` responses, until `end` were sent.",
     )
+    session_concurrency: Annotated[StrictInt, Field(ge=1, le=MAX_CONCURRENCY)] | None = Field(
+        default=None,
+        description="Chat sessions at once, of `openai` targets: each request has the turns before it and their "
+        "responses. The turns of a session bear one `session_id` in the input files. Each session is run once, and all "
+        "of it is measured.",
+    )
     request_period: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
         default=10, description="Responses to each request before the next step of `periodic_concurrency`."
     )
@@ -164,6 +172,7 @@ class LoadSettings(Section):
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
             "periodic_concurrency": self.periodic_concurrency,
+            "session_concurrency": self.session_concurrency,
         }
         exactly_one(choices)
         return self
@@ -171,30 +180,33 @@ class LoadSettings(Section):
     @property
     def levels(self) -> tuple[LoadLevel, ...]:
         """The levels with their labels."""
-        if self.concurrency:
-            values = self.concurrency.values
-            return tuple(
-                LoadLevel(Mode.CONCURRENCY, value, text.as_number(value), think_ns=self.think_time_ns)
-                for value in values
-            )
-        if self.streams:
-            interval_ns = self.step_interval_ns or 0
-            return tuple(
-                LoadLevel(
-                    Mode.STREAMS,
-                    value,
-                    text.as_number(value),
-                    seed=self.seed,
-                    step_interval_ns=interval_ns,
-                    ramp_ns=self.ramp_ns,
-                )
-                for value in self.streams.values
-            )
+        if numbered := self._numbered:
+            shared, values = numbered
+            return tuple(replace(shared, value=value, label=text.as_number(value)) for value in values)
         if self.periodic_concurrency:
             start, end, step = self.periodic_concurrency
             label = f"{start}:{end}:{step}"
             period = self.request_period
             return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
+        if self.session_concurrency:
+            return (LoadLevel(Mode.SESSIONS, float(self.session_concurrency), str(self.session_concurrency)),)
+        return self._of_file()
+
+    @property
+    def _numbered(self) -> tuple[LoadLevel, tuple[float, ...]] | None:
+        """What the levels share that differ by a number alone, and these numbers."""
+        if self.concurrency:
+            return LoadLevel(Mode.CONCURRENCY, 0.0, "", think_ns=self.think_time_ns), self.concurrency.values
+        if self.request_rate:
+            distribution = Distribution(self.distribution)
+            return LoadLevel(Mode.REQUEST_RATE, 0.0, "", distribution, self.seed), self.request_rate.values
+        if self.streams:
+            interval_ns, ramp_ns = self.step_interval_ns or 0, self.ramp_ns
+            level = LoadLevel(Mode.STREAMS, 0.0, "", seed=self.seed, step_interval_ns=interval_ns, ramp_ns=ramp_ns)
+            return level, self.streams.values
+        return None
+
+    def _of_file(self) -> tuple[LoadLevel, ...]:
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
@@ -210,11 +222,7 @@ class LoadSettings(Section):
                     duration_ns=last_ns,
                 ),
             )
-        distribution = Distribution(self.distribution)
-        return tuple(
-            LoadLevel(Mode.REQUEST_RATE, value, text.as_number(value), distribution, self.seed)
-            for value in (self.request_rate.values if self.request_rate else ())
-        )
+        return ()
 
     @property
     def searched(self) -> Search | None:

@@ -23,7 +23,7 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
-from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMPOSING_MODELS, Mode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMPOSING_MODELS, Mode, most_tokens
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
@@ -308,13 +308,12 @@ def max_in_flight_of(probe: ProbeSettings) -> int:
 
 
 def token_requests_of(probe: ProbeSettings) -> int | None:
-    """How many requests stop.max_tokens allows, of a target that takes prompts; half as many tokens more are reckoned
-    for what a server adds to a prompt. None where files set how long they are."""
+    """How many requests stop.max_tokens allows, of a target that takes prompts; None where only files know."""
     prompt = probe.input.prompt
     if probe.input.source == "files":
         return None
-    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
-    return max(1, probe.stop.max_tokens // (each + prompt.output_tokens))
+    each = most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)
+    return max(1, probe.stop.max_tokens // each)
 
 
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:

@@ -152,7 +152,8 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
 
 def build_budget(settings: Settings) -> GroupBudget:
     """What sweeps may cause in each group."""
-    return GroupBudget(settings.limits.group_requests_per_hour, settings.limits.group_duty_ratio)
+    limits = settings.limits
+    return GroupBudget(limits.group_requests_per_hour, limits.group_duty_ratio, limits.group_tokens_per_hour)
 
 
 def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:

@@ -17,6 +17,7 @@ from exporter.config.fields import PathText, Section
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.quantities import duration, ratio, size
 from exporter.config.target_settings import TargetSettings
+from exporter.core.limits import DEFAULT_TOKENS_PER_HOUR
 from exporter.core.units import NS
 
 _DAY_NS = 86_400 * NS
@@ -96,6 +97,11 @@ class LimitsSettings(Section):
     )
     group_requests_per_hour: Annotated[StrictInt, Field(ge=0)] = Field(
         default=10_000_000, description="What a group may be sent in any hour, by all of its probes; 0 is no limit."
+    )
+    group_tokens_per_hour: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=DEFAULT_TOKENS_PER_HOUR,
+        description="The tokens that a group may spend in any hour, of prompts and responses together, by all of its "
+        "probes of targets that take prompts; 0 is no limit.",
     )
     group_duty_ratio: Annotated[float, ratio("0.1%", "100%")] = Field(
         default=0.5, alias="group_duty", description="The part of any hour in which sweeps of a group may run."

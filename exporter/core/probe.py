@@ -6,6 +6,7 @@ The types are frozen and can be pickled. A name carries its unit: `_ns` is integ
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from exporter.core.target import Target
@@ -21,11 +22,17 @@ class Mode(enum.StrEnum):
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
     STREAMS = "streams"
+    SESSIONS = "sessions"
 
     @property
     def is_open_loop(self) -> bool:
         """Whether the clock decides when requests are due, not the responses to earlier ones."""
-        return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
+        return self not in (Mode.CONCURRENCY, Mode.PERIODIC, Mode.SESSIONS)
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether the load has an end of its own, and no steady state: all of it is measured."""
+        return self in (Mode.SCHEDULE, Mode.PERIODIC, Mode.SESSIONS)
 
     @property
     def has_places(self) -> bool:
@@ -73,10 +80,10 @@ class WindowMode(enum.StrEnum):
 class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
-    `value` is the concurrency, the streams, or the requests a second; for an interval file the mean of these, for a
-    schedule the number of its requests. `distribution` is of request rates; `seed` (None: another in each sweep) of
-    request rates and streams; `file` and the digest of what was in it when
-    it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
+    `value` is the concurrency (of sessions and streams: how many are under way at once) or the requests a second; for
+    an interval file the mean of these, for a schedule the number of its requests. `distribution` is of request rates,
+    `seed` (None: another in each sweep) of these and of streams; `file` and the digest of what was in it when it was
+    checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
     `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
@@ -203,6 +210,12 @@ class PromptOptions:
     endpoint: str = "v1/chat/completions"
     allow_cache: bool = False
     tokenizer: str = ""
+
+
+def most_tokens(tokens: int, output_tokens: int, *texts: str) -> int:
+    """What a request with a generated prompt of so many tokens spends at most, with these texts around it; half as many
+    tokens more are reckoned for what a server adds to a prompt."""
+    return math.ceil(1.5 * (tokens + sum(len(text.split()) for text in texts))) + output_tokens
 
 
 DEFAULT_PROMPT = PromptOptions()
@@ -492,3 +505,11 @@ class Probe:
     streaming: bool = False
     baseline: BaselineOptions = BaselineOptions()
     parent: str = ""
+
+    @property
+    def request_tokens(self) -> int:
+        """What one request spends at most, of a target that takes prompts; 1 where only its files know."""
+        prompt = self.input.prompt
+        if self.input.source == "files":
+            return 1
+        return most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)

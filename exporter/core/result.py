@@ -378,7 +378,8 @@ class SweepResult:
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
     `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
-    arrivals, None without such: with it as `load.seed` the same moments come again."""
+    arrivals, None without such: with it as `load.seed` the same moments come again. `tokens` are all that it spent, of
+    targets that take prompts: what a budget counts."""
 
     id: str
     probe: Probe
@@ -395,6 +396,7 @@ class SweepResult:
     sent: int = 0
     input_faults: tuple[str, ...] = ()
     seed: int | None = None
+    tokens: int = 0
 
     @property
     def usable(self) -> bool:
@@ -435,14 +437,12 @@ def duration_buckets(per_decade: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindowCounts:
-    """What a window adds of tokens, as far as they are known: all that were spent, those of failed requests and of the
-    warm-up included. The buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
+    """What a window adds of tokens, as far as they are known: those of failed requests and of the warm-up included. The
+    buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
 
     prompt: int
     output: int
     cached: int
-    spent: int
-    """What a budget counts: prompts' and responses' tokens, and the events of responses without a token count."""
     first_token_buckets: tuple[int, ...]
     first_token_sum_ns: int
     per_output_token_buckets: tuple[int, ...]

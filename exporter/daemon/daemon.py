@@ -32,6 +32,7 @@ from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
 from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
+from exporter.engine.plan import Borrow
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
@@ -48,7 +49,7 @@ from exporter.state.history_file import HistoryFile
 from exporter.state.probe_state import Board
 from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock
-from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.sweep.sweep_log import SweepLog

@@ -127,23 +127,32 @@ class ClosedLoop:
         self._back_off_ns = dict.fromkeys(self._cold, 0)
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._parked: deque[Call] = deque()
+        self._backed_off = False
 
     def start(self, start_ns: int) -> None:
         for call in self._calls:
             self._send(call, start_ns)
 
     def ended(self, call: Call) -> None:
+        if call.outcome is not _OK or self._cold or self._backed_off or self._think_s:
+            self._ended_unusually(call)
+        else:
+            # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
+            self._send(call, call.last_ns)
+
+    def _ended_unusually(self, call: Call) -> None:
         if self._cold:
             self._warm_up(call)
         if call.outcome in self._pause_after:
             self._pause(call)
             return
         self._back_off_ns[call.slot] = 0
+        if self._backed_off:
+            self._backed_off = any(self._back_off_ns.values())
         if self._think_s:
             pause_s = self._think_s * self._random.uniform(0.5, 1.5)
             self._pauses[call.slot] = self._loop.call_later(pause_s, self._resume, call)
             return
-        # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
         self._send(call, call.last_ns)
 
     def space(self) -> None:
@@ -169,6 +178,7 @@ class ClosedLoop:
     def _pause(self, call: Call) -> None:
         back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
+        self._backed_off = True
         self._pauses[call.slot] = self._loop.call_later(back_off_ns / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:

@@ -28,7 +28,7 @@ from exporter.metrics.stream_samples import add_streams
 from exporter.metrics.token_samples import add_slo_limits, add_token_baseline, add_tokens
 from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
-LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.STREAMS})
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.SESSIONS, Mode.STREAMS})
 """Those whose levels can be higher or lower than another."""
 
 
@@ -125,6 +125,8 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         _add_token_counters(lines, p, counters.tokens, view.probe)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
+    if view.probe.target.takes_prompts:
+        lines.add(tf.CACHE_ALLOWED, p, view.probe.input.prompt.allow_cache)
     lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
     for skip, count in view.skipped.items():
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")

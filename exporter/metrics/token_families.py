@@ -102,6 +102,13 @@ SLO_TOKEN_LIMIT = _family(
     "The slo's limits on tokens as configured: of time_to_first_token, time_per_output_token, inter_token_latency.",
     (*P, "slo", "of"),
 )
+CACHE_ALLOWED = _family(
+    "gauge",
+    "prompt_cache_allowed",
+    "1 if the probe measures the server's prefix cache on purpose (input.prompt.cache: allow), else 0. Absent where "
+    "the target takes no prompts.",
+    P,
+)
 PROMPT_TOKENS = _family(
     "counter",
     "prompt_tokens",

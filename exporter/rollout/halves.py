@@ -19,7 +19,6 @@ WARM_UP_NS = 250 * MS
 CHECKED_REQUESTS = 20
 """With so many requests the outputs of both sides are compared, once, before the pairs."""
 _LEAST_REQUESTS = 10
-_NO_STEADY_LOAD = (Mode.SCHEDULE, Mode.PERIODIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def same_load(
     if not levels:
         known = ", ".join(each.label for each in stable.levels)
         raise ConfigError([f"level: {stable.name} has no level {level!r}; it has {known}"])
-    if levels[0].mode in _NO_STEADY_LOAD:
+    if levels[0].mode.runs_once:
         text = f"load: {stable.name} runs a {levels[0].mode}, which is no steady load: use concurrency or request_rate"
         raise ConfigError([text])
     stable = replace(stable, levels=(levels[0],), search=None)

@@ -22,7 +22,7 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     own responses.
     """
     stop, level = plan.probe.stop, plan.level
-    if level.mode is Mode.PERIODIC:  # its steps wait for the responses of all its requests
+    if level.mode in (Mode.PERIODIC, Mode.SESSIONS):  # what is sent next depends on the responses to all before
         return [plan]
     members = min(workers, stop.max_in_flight, plan.max_requests)
     if level.mode.has_places or level.mode is Mode.SCHEDULE:

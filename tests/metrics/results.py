@@ -164,7 +164,6 @@ def make_token_counts(**changes: Any) -> TokenWindowCounts:
         "prompt": 1280,
         "output": 640,
         "cached": 320,
-        "spent": 1920,
         "first_token_buckets": (0, 0, 0, 8, *[0] * 41),
         "first_token_sum_ns": 32 * MS,
         "per_output_token_buckets": (0, 8, *[0] * 43),

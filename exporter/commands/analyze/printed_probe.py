@@ -84,7 +84,7 @@ def _raised(probe: Probe) -> dict[str, tuple[object, str]]:
 
 
 def _needed_in_flight(probe: Probe) -> int:
-    closed = [level.value for level in probe.levels if level.mode.has_places or level.mode is Mode.PERIODIC]
+    closed = [level.value for level in probe.levels if level.mode is Mode.STREAMS or not level.mode.is_open_loop]
     sequences = probe.sequences.count if probe.sequences and not closed else 0
     return max([sequences, *map(int, closed)])
 

@@ -78,7 +78,7 @@ def _needed(probe: Probe) -> int:
 def _slowest_ns(probe: Probe, level: LoadLevel) -> float:
     """The latency at which a closed loop just measures enough requests; 0 where it does not depend on that."""
     options = probe.measurement
-    if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC) or _known_requests(probe, level):
+    if level.mode.is_open_loop or _known_requests(probe, level):
         return 0.0
     slowest_ns = options.window_ns * options.stability_windows * max(1.0, level.value) / _needed(probe)
     return math.floor(slowest_ns / MS) * MS

@@ -33,6 +33,7 @@ _LOADS = {
     "--streams": "load.streams",
     "--request-intervals": "load.intervals_file",
     "--periodic-concurrency-range": "load.periodic_concurrency",
+    "--session-concurrency": "load.session_concurrency",
     "--fixed-schedule": "load.schedule_file",
 }
 _GRPC_TLS = {
@@ -270,7 +271,11 @@ def _load(draft: Draft) -> None:
     _of_streams(draft, load)
     _in_real_time(draft, load)
     highest = draft.parts[load] if load in ("--concurrency-range", "--streams") else None
-    top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
+    top = (
+        max(highest.start, highest.end or 0)
+        if isinstance(highest, Range)
+        else draft.parts.get("--session-concurrency", 0)
+    )
     rates = draft.parts["--request-rate-range"] if load == "--request-rate-range" else None
     fastest = max(rates.start, rates.end or 0) if isinstance(rates, Range) else 0
     draft.default("stop.max_in_flight", default_in_flight(fastest, max(MAX_IN_FLIGHT, int(top))))

@@ -133,8 +133,9 @@ MEASUREMENT = (
     Flag(
         ("--session-concurrency",),
         "N",
-        "Chat sessions at once.",
-        Refused("a response is no part of the next request here: give each turn its history, or use AIPerf"),
+        "Chat sessions at once, for openai: the turns of the data file that bear one `session_id`. Each is run once; a "
+        "turn's request has the turns before it and their responses, and goes `delay` milliseconds after the last.",
+        Part("`load.session_concurrency`", read.whole(1)),
     ),
     Flag(
         ("--latency-threshold", "-l"),

@@ -113,6 +113,8 @@ def _head_lines(level: LoadLevel) -> Iterator[str]:
         yield f"Periodic concurrency: {level.label}"
     elif level.mode is Mode.STREAMS:
         yield f"Streams: {number(level.value)}, a step every {number(level.step_interval_ns / MS)} msec"
+    elif level.mode is Mode.SESSIONS:
+        yield f"Session concurrency: {level.label}"
 
 
 def _pass_lines(probe: Probe, windows: Iterable[WindowSummary]) -> Iterator[str]:

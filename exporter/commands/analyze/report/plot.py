@@ -27,6 +27,7 @@ _MODE_NAMES = {
     Mode.REQUEST_RATE: "request rate asked for, requests per second",
     Mode.PERIODIC: "periodic concurrency",
     Mode.STREAMS: "streams at once",
+    Mode.SESSIONS: "sessions at once",
 }
 
 SUFFIXES = (".png", ".svg", ".pdf")
