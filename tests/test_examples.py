@@ -204,7 +204,7 @@ def test_a_command_is_one(recipe: str, words: list[str]) -> None:
     if words[0] == "analyze":
         command_line.parse(words[1:])
     else:
-        cli._parser().parse_args(words)
+        cli.make_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("recipe", ["ci-gate", "from-perf-analyzer", "capacity"])

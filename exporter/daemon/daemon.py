@@ -33,6 +33,7 @@ from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
 from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
+from exporter.engine.plan import Borrow
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
@@ -49,7 +50,7 @@ from exporter.state.history_file import HistoryFile
 from exporter.state.probe_state import Board
 from exporter.storage.atomic_file import remove_leftovers
 from exporter.storage.directory_lock import DirectoryLock, FolderClaim
-from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.sweep.sweep_log import SweepLog
@@ -186,8 +187,7 @@ class Daemon:
         self._claim_data()
         if self._settings.archive.enabled:
             self._archive.start()
-        # In a thread: a day of 1000 probes takes seconds, in which health is asked for.
-        await asyncio.to_thread(self._history_file.load, self._history.restore)
+        self._history_file.start(self._history.restore)
         self._probe_set.start(self._reloader.probes)
         self._measures = True
         self._discovery.start()

@@ -62,6 +62,7 @@ class Guard:
         "_counts",
         "_errors",
         "_in_a_row",
+        "_judged_from",
         "_last",
         "_last_allowed",
         "_leased",
@@ -99,6 +100,7 @@ class Guard:
         self._max_requests = max_requests
         self._max_duration_ns = max_duration_ns
         self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
+        self._judged_from = rules.error_min_requests
         self._slow = 0
         self._responses = 0
         self._errors = 0
@@ -173,7 +175,7 @@ class Guard:
             elif self._slow:
                 self._slow -= 1
             # Without an error the ratio can only have passed its limit at the very response from which it is judged.
-            return self._judge() if self._responses == self._rules.error_min_requests else None
+            return self._judge() if self._responses == self._judged_from else None
         self._errors += 1
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self._in_a_row += 1
