@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -23,10 +24,6 @@ from exporter.web.selection import Selection, counts_of
 from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_OVERVIEW = TypeAdapter(OverviewReport)
-_DETAIL = TypeAdapter(ProbeDetail)
-_HISTORY = TypeAdapter(HistoryReport)
-_ERROR = TypeAdapter(ErrorReport)
 
 
 def api_routes(sources: ReportSources) -> list[Route]:
@@ -64,7 +61,6 @@ class _Handlers:
     def _overview_json(self, moment: Moment, chosen: Selection) -> bytes:
         probes = [self._report(moment, number) for number in range(len(moment.views))]
         return _dumped(
-            _OVERVIEW,
             OverviewReport(
                 moment.version,
                 moment.ready,
@@ -80,7 +76,7 @@ class _Handlers:
         moment = take_moment(self._sources)
         number = next((at for at, (_, status) in enumerate(moment.views) if status.name == name), None)
         if number is None:
-            return _json(_dumped(_ERROR, ErrorReport("there is no such probe")), 404)
+            return _json(_dumped(ErrorReport("there is no such probe")), 404)
         return _json(await asyncio.to_thread(make, moment, number))
 
     def _report(self, moment: Moment, number: int) -> ProbeReport:
@@ -90,14 +86,21 @@ class _Handlers:
 
     def _detail_json(self, moment: Moment, number: int) -> bytes:
         probe = moment.views[number][0].probe
-        return _dumped(_DETAIL, probe_detail(probe, self._report(moment, number), self._sources.day(probe)))
+        return _dumped(probe_detail(probe, self._report(moment, number), self._sources.day(probe)))
 
     def _history_json(self, moment: Moment, number: int) -> bytes:
         probe = moment.views[number][0].probe
-        return _dumped(_HISTORY, history_report(probe, self._sources.day(probe)))
+        return _dumped(history_report(probe, self._sources.day(probe)))
 
 
-def _dumped(adapter: TypeAdapter[Any], value: Any) -> bytes:
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What makes JSON of a type. Made when it is first needed: making those of all types delayed the start."""
+    return TypeAdapter(kind)
+
+
+def _dumped(value: OverviewReport | ProbeDetail | HistoryReport | ErrorReport) -> bytes:
+    adapter = _adapter(type(value))  # type: ignore[arg-type]  # a class is hashable
     try:
         return adapter.dump_json(value)
     except PydanticSerializationError:
