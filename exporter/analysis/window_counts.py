@@ -74,7 +74,6 @@ def _count_tokens(window: Window, probe: Probe) -> TokenWindowCounts | None:
         prompt=prompt,
         output=output,
         cached=cached,
-        spent=prompt + output + int(window.columns.responses[window.columns.output_tokens < 0].sum()),
         first_token_buckets=_buckets(first, probe),
         first_token_sum_ns=int(first.sum()),
         per_output_token_buckets=_buckets(paces, probe),

@@ -70,6 +70,11 @@ class InFlight:
         self._loop = asyncio.get_running_loop()
         self._scan_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def keeps_responses(self) -> bool:
+        """Whether `ended_with_response` needs what came for a call."""
+        return self.checker is not None
+
     def start(self, sender: Sender, start_ns: int) -> None:
         """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
         if self._sender is not None:

@@ -15,7 +15,10 @@ from pathlib import Path
 PAGE_BYTES = 4096
 _CELLS = 8
 _TEXT_AT = 8 * _CELLS
-_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED = range(7)
+_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED, _TOKENS = range(_CELLS)
+_TOKENS_BEFORE_AT = PAGE_BYTES - 8
+"""At the end, so that pages that an older version left are read as they were meant: without tokens."""
+_TEXT_BYTES = _TOKENS_BEFORE_AT - _TEXT_AT
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -30,7 +33,7 @@ class Account:
     `sent` only grows, sweep after sweep, but for what is settled at a level's end: requests that were charged ahead.
     """
 
-    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "serial")
+    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "_tokens_before", "_tokens_cell", "serial")
 
     def __init__(self, descriptor: int = -1, path: Path | None = None) -> None:
         """Takes the descriptor over; without one the page is this process's own."""
@@ -39,6 +42,8 @@ class Account:
         self._map = mmap.mmap(descriptor, PAGE_BYTES)
         self._cells = memoryview(self._map)[:_TEXT_AT].cast("Q")
         self._sent_cell = self._cells[_SENT : _SENT + 1]
+        self._tokens_cell = self._cells[_TOKENS : _TOKENS + 1]
+        self._tokens_before = memoryview(self._map)[_TOKENS_BEFORE_AT:].cast("Q")
         self.serial = 0
         """The worker's own: the number of the level that it runs."""
 
@@ -62,8 +67,8 @@ class Account:
 
     def close(self) -> None:
         """Gives the page up; a file goes with it."""
-        self._sent_cell.release()
-        self._cells.release()
+        for view in (self._sent_cell, self._tokens_cell, self._tokens_before, self._cells):
+            view.release()
         self._map.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -91,6 +96,16 @@ class Account:
     def asked(self) -> int:
         """How many of those sent were to a reference model."""
         return int(self._cells[_ASKED])
+
+    @property
+    def tokens_cell(self) -> memoryview:
+        """Of one number, `tokens`: as `sent_cell`."""
+        return self._tokens_cell
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the requests which ended have spent."""
+        return int(self._cells[_TOKENS])
 
     def silence(self) -> None:
         """The level that runs sends nothing more, but for what is charged already."""
@@ -126,18 +141,24 @@ class Account:
         """Requests sent for what was noted last."""
         return self.sent - int(self._cells[_SENT_BEFORE])
 
+    @property
+    def tokens_since_note(self) -> int:
+        """Tokens spent for what was noted last."""
+        return self.tokens - int(self._tokens_before[0])
+
     def note(self, text: str) -> None:
         """What the requests from now on are sent for, in as many bytes as the page has left."""
-        data = text.encode()[: PAGE_BYTES - _TEXT_AT]
+        data = text.encode()[:_TEXT_BYTES]
         self._cells[_TEXT_LENGTH] = 0
         self._cells[_SENT_BEFORE] = self._cells[_SENT]
+        self._tokens_before[0] = self._cells[_TOKENS]
         self._map[_TEXT_AT : _TEXT_AT + len(data)] = data
         self._cells[_TEXT_LENGTH] = len(data)
 
     @property
     def text(self) -> str:
         """As noted last."""
-        length = min(int(self._cells[_TEXT_LENGTH]), PAGE_BYTES - _TEXT_AT)
+        length = min(int(self._cells[_TEXT_LENGTH]), _TEXT_BYTES)
         return self._map[_TEXT_AT : _TEXT_AT + length].decode(errors="replace")
 
 

@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What is sent, in its order. `streams` holds the numbers of the steps of each stream, for sequences alone."""
+    """What is sent, in its order. `streams` holds the numbers of the steps of each stream, for sequences and
+    sessions alone."""
 
     steps: list[Step]
     streams: list[range]
@@ -68,7 +69,7 @@ class Data:
                 requests = await ask_reference(plan, validation, requests, control, may_ask)
             self._requests = requests
         steps = self._requests
-        if plan.probe.sequences is not None:
+        if plan.probe.sequences is not None or plan.level.mode is Mode.SESSIONS:
             return Requests(steps, _numbered(dataset))
         first = plan.member * len(steps) // plan.members if plan.level.mode is not Mode.SCHEDULE else len(steps) - 1
         return Requests(steps[first:] + steps[:first], [])

@@ -62,7 +62,7 @@ class LocalWorker:
         self.sweeps = 0
         self._account = account or Account()
         self._sent: int | None = None
-        self._asked = 0
+        self._asked = self._tokens = 0
         self._level_serial = 0
         self._unsent = bytearray()
         self._life = SignOfLife()
@@ -139,6 +139,11 @@ class LocalWorker:
     def asked(self) -> int:
         """See `Worker`."""
         return self._account.asked if self._sent is None else self._asked
+
+    @property
+    def tokens(self) -> int:
+        """See `Worker`."""
+        return self._account.tokens if self._sent is None else self._tokens
 
     @property
     def is_stuck(self) -> bool:
@@ -350,7 +355,7 @@ class LocalWorker:
         """The process is gone: its count is final."""
         if self._renewing is not None:
             self._renewing.cancel()
-        self._sent, self._asked = self._account.sent, self._account.asked
+        self._sent, self._asked, self._tokens = self._account.sent, self._account.asked, self._account.tokens
         self._account.close()
 
     def _lose(self, reason: Reason, text: str) -> None:

@@ -11,6 +11,7 @@ from exporter.core.result import (
     LatencySummary,
     Measurement,
     PercentileValue,
+    StreamFigures,
     SweepResult,
     TokenFigures,
     TokenSource,
@@ -144,12 +145,25 @@ def make_tokens(**changes: Any) -> TokenFigures:
     return TokenFigures(**(values | changes))
 
 
+def make_streams(**changes: Any) -> StreamFigures:
+    """3200 steps of 64 streams, 32 of them late, in 40 sequences of which 30 kept real time."""
+    values: dict[str, Any] = {
+        "step_interval_ns": 300 * MS,
+        "final_latency": make_summary(62.0),
+        "real_time_factor": 0.125,
+        "steps": 3200,
+        "late": 32,
+        "streams": 40,
+        "on_time": 30,
+    }
+    return StreamFigures(**(values | changes))
+
+
 def make_token_counts(**changes: Any) -> TokenWindowCounts:
     values: dict[str, Any] = {
         "prompt": 1280,
         "output": 640,
         "cached": 320,
-        "spent": 1920,
         "first_token_buckets": (0, 0, 0, 8, *[0] * 41),
         "first_token_sum_ns": 32 * MS,
         "per_output_token_buckets": (0, 8, *[0] * 43),

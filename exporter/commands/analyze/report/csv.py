@@ -117,8 +117,10 @@ def _columns(result: SweepResult, options: CsvOptions) -> list[Column]:
 
 
 def _load_column(probe: Probe) -> Column:
-    """One header for every load but a concurrency, as in perf_analyzer."""
-    concurrency = probe.levels[0].mode in (Mode.CONCURRENCY, Mode.PERIODIC)
+    """One header for every load but a concurrency, as in perf_analyzer; streams, which it has not, have their own."""
+    if probe.levels[0].mode is Mode.STREAMS:
+        return "Streams", lambda m: number(m.level.value)
+    concurrency = not probe.levels[0].mode.is_open_loop
     return "Concurrency" if concurrency else "Request Rate", lambda m: number(level_rate(m.level))
 
 
