@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-_ROLE_END = b"\n\n"
+_ROLE = b'"role"'
 
 
 @contextlib.asynccontextmanager
 async def delaying_the_role(port: int, seconds: float) -> AsyncIterator[int]:
-    """The proxy's port. What came before the end of the first event goes so much later, or with the first byte after
-    it: content is never held back."""
+    """The proxy's port. A read that has a role in it goes on so much later, or with what comes next: content that comes
+    apart from it is never held back."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,17 +44,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _responses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
-    """One connection's responses: this server closes each after its stream, so there is one role."""
-    held = b""
-    while _ROLE_END not in held.partition(b"\r\n\r\n")[2]:
-        data = await reader.read(65_536)
-        if not data:
-            writer.write(held)
-            return
-        held += data
+    """One connection's responses, as they come; but a role waits."""
     following = asyncio.ensure_future(reader.read(65_536))
-    await asyncio.wait({following}, timeout=seconds)
-    writer.write(held)
     while data := await following:
-        writer.write(data)
         following = asyncio.ensure_future(reader.read(65_536))
+        if _ROLE in data:
+            await asyncio.wait({following}, timeout=seconds)
+        writer.write(data)

@@ -85,7 +85,10 @@ class Server:
         self._selector.register(connection, selectors.EVENT_READ, Stream(connection))
 
     def _read(self, stream: Stream) -> None:
-        data = stream.socket.recv(65_536)
+        try:
+            data = stream.socket.recv(65_536)
+        except OSError:
+            data = b""
         if not data:
             self._selector.unregister(stream.socket)
             stream.socket.close()
@@ -125,17 +128,18 @@ class Server:
 
     def _send(self, stream: Stream, data: bytes, due_ns: int) -> None:
         stream.sent_ns.append(time.monotonic_ns())
+        sent = len(stream.sent_ns)
         try:
             stream.socket.send(data)
+            if sent > self._tokens:
+                stream.socket.send(self._end)
         except OSError:  # the client has gone
             return
-        sent = len(stream.sent_ns)
         if sent == 1:
             self._first.append((stream.received_ns + self._first_ns, stream))
         elif sent <= self._tokens:
             self._next.append((due_ns + self._gap_ns, stream))
         else:
-            stream.socket.send(self._end)
             self._ended.append((time.time(), stream))
 
 
@@ -159,4 +163,5 @@ def figures(streams: Sequence[Stream]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    Server(int(sys.argv[1]), *map(float, sys.argv[2:5]), int(sys.argv[5])).serve()
+    port, open_ms, first_ms, gap_ms, tokens = sys.argv[1:]
+    Server(int(port), float(open_ms), float(first_ms), float(gap_ms), int(tokens)).serve()

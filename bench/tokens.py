@@ -1,8 +1,8 @@
-"""How true the figures in tokens are, and what a token costs this client: `python -m bench.tokens`.
+"""How true the figures in tokens are, and what a token costs this client: `python -m bench.tokens [PART]...`.
 
-A server sends tokens at known moments and keeps when it sent them: what is compared are our figures with its own, of
-the same requests. Then llama.cpp's own server, whose log states what each request took, at it directly and through a
-proxy that holds back the role.
+`script`: a server sends tokens at known moments and keeps when it sent them; what is compared are our figures with its
+own, of the same requests. `proxy`: through a proxy that holds back the role. `llama`: llama.cpp's own server, whose log
+states what each request took. On a machine that others use, under `chrt -f 1`: it is not their load that is measured.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.slow_role import delaying_the_role
 from exporter.core.outcome import Outcome
@@ -30,9 +31,12 @@ from exporter.demo.triton import free_ports
 from exporter.sweep.conductor import Sweep
 from exporter.worker.pool import WorkerPool
 from tests.builders import concurrency, make_probe, make_target
+from tests.servers.environment import LLAMACPP
+from tests.servers.llamacpp import MODEL, LlamaCpp, Timing
 
 OPEN_MS, FIRST_MS, GAP_MS, TOKENS = 20.0, 50.0, 10.0, 100
 WINDOW_S = 4
+REQUESTS = 12
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def serving(gap_ms: float = GAP_MS) -> Iterator[int]:
         process.wait()
 
 
-def probe_of(port: int, level: LoadLevel, model: str = "m", **measurement: int) -> Probe:
+def probe_of(port: int, level: LoadLevel, model: str = "m", **measurement: Any) -> Probe:
     options = PromptOptions(tokens=100, count=4, output_tokens=TOKENS)
     return make_probe(
         target=make_target(kind="openai", port=port, gpu="off"),
@@ -126,7 +130,7 @@ async def against_the_script(pool: WorkerPool) -> None:
     print(f"a role after {OPEN_MS:g} ms, the first token after {FIRST_MS:g} ms, then {TOKENS - 1}; milliseconds")
     for load in LOADS:
         with serving(load.gap_ms) as port:
-            window = {"window_ns": WINDOW_S * NS, "stability_windows": 1, "max_windows": 1}
+            window: dict[str, Any] = {"window_ns": WINDOW_S * NS, "stability_windows": 1, "max_windows": 1}
             found = await measured(pool, probe_of(port, load.level, warm_up_ns=load.warm_up_s * NS, **window))
             (summary,) = found.window_summaries
             own = sent(port, summary.start_unix_s, summary.start_unix_s + summary.duration_ns / NS)
@@ -147,36 +151,31 @@ async def against_the_script(pool: WorkerPool) -> None:
             )
 
 
-async def against_llama_cpp(pool: WorkerPool) -> None:
-    from tests.servers.environment import LLAMACPP
-    from tests.servers.llamacpp import MODEL, LlamaCpp, Timing
+async def run_on(server: LlamaCpp, pool: WorkerPool, port: int, level: int) -> tuple[Measurement, list[Timing]]:
+    """What we measured of some requests by this port of the server, and what its log states of them."""
+    before = len(server.timings())
+    found = await measured(pool, probe_of(port, concurrency(level), MODEL, request_count=REQUESTS))
+    await asyncio.sleep(1)  # its log is written behind
+    return found, server.timings()[before + 1 :]  # the cold one is not measured
 
+
+async def against_llama_cpp(pool: WorkerPool, server: LlamaCpp) -> None:
     print("\nllama.cpp beside its own log; means, milliseconds")
-    count = 12
-
-    async def run(port: int, level: int) -> tuple[Measurement, list[Timing]]:
-        before = len(server.timings())
-        probe = probe_of(port, concurrency(level), MODEL, request_count=count)
-        found = await measured(pool, probe)
-        while len(timings := server.timings()[before:]) < count + 1:
-            await asyncio.sleep(0.05)
-        return found, timings[1:]  # the cold one is not measured
-
-    with tempfile.TemporaryDirectory() as folder:
-        server = LlamaCpp.prepared(LLAMACPP.make(print), Path(folder))
-        with server.running(slots=4):
-            server.wait_until_loaded()
-            for level in (1, 2, 4):
-                print(f"  concurrency {level}: {beside(*await run(server.port, level))}")
-            async with delaying_the_role(server.port, 0.0) as straight, delaying_the_role(server.port, 0.2) as late:
-                for name, port in (("through a proxy", straight), ("the role 200 ms late", late)):
-                    found, timings = await run(port, 1)
-                    assert found.tokens is not None and found.tokens.stream_open is not None  # noqa: PT018
-                    opened_ms = found.tokens.stream_open.mean_ns / MS
-                    print(f"  {name}: stream open {opened_ms:.1f}; {beside(found, timings)}")
+    for level in (1, 2, 4):
+        print(f"  concurrency {level}: {beside(*await run_on(server, pool, server.port, level))}")
 
 
-def beside(found: Measurement, timings: list) -> str:  # type: ignore[type-arg]
+async def through_a_proxy(pool: WorkerPool) -> None:
+    print("\nthe same through a proxy that holds back the role; means of 30 requests, milliseconds")
+    with serving() as port:
+        for late_ms in (0, 10, 20):
+            async with delaying_the_role(port, late_ms / 1000) as proxy:
+                found = figures(await measured(pool, probe_of(proxy, concurrency(1), request_count=30)))
+            shown = ", ".join(f"{name.removesuffix('_ns')} {value / MS:.2f}" for name, value in found.items())
+            print(f"  the role {late_ms} late: {shown}")
+
+
+def beside(found: Measurement, timings: Sequence[Timing]) -> str:
     """Our means beside those of the server's log."""
     tokens = found.tokens
     assert tokens is not None and tokens.first_token is not None and tokens.per_output_token is not None  # noqa: PT018
@@ -187,19 +186,28 @@ def beside(found: Measurement, timings: list) -> str:  # type: ignore[type-arg]
     counted = sum(each.decode_tokens for each in timings)
     return (
         f"ttft {first:.1f}, prefill {prefill:.1f} ({first - prefill:+.1f}); "
-        f"tokens/s of a request {1000 / pace:.1f}, its decoding {1000 / decode:.1f} ({100 * (decode / pace - 1):+.1f} %); "
-        f"output tokens {tokens.output_tokens}, by its log {counted}"
+        f"tokens/s of a request {1000 / pace:.1f}, its decoding {1000 / decode:.1f} "
+        f"({100 * (decode / pace - 1):+.1f} %); output tokens {tokens.output_tokens}, by its log {counted}"
     )
 
 
-async def main() -> None:
+async def main(parts: Sequence[str]) -> None:
     pool = WorkerPool(1)
     try:
-        await against_the_script(pool)
-        await against_llama_cpp(pool)
+        if "script" in parts:
+            await against_the_script(pool)
+        if "proxy" in parts:
+            await through_a_proxy(pool)
+        if "llama" not in parts:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            server = LlamaCpp.prepared(LLAMACPP.make(print), Path(folder))
+            with server.running(slots=4):
+                server.wait_until_loaded()
+                await against_llama_cpp(pool, server)
     finally:
         await pool.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:] or ["script", "proxy", "llama"]))
