@@ -24,7 +24,7 @@ class Abandoned:
 
     def __init__(self, until_ns: Iterable[int] = ()) -> None:
         self.held: deque[int] = deque(sorted(until_ns))
-        """When each is presumed dropped, in order: always this one object, so that to ask whether it is empty is quick."""
+        """When each is presumed dropped, in order. Always the same object: a look whether it is empty is quick."""
 
     def hold(self, until_ns: int) -> None:
         """One more is held until then."""
