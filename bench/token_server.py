@@ -147,12 +147,14 @@ def figures(streams: Sequence[Stream]) -> dict[str, float]:
     """What was sent, in nanoseconds from the moment that a request was read."""
     if not streams:
         return {"requests": 0}
+    opened = sorted(stream.sent_ns[0] - stream.received_ns for stream in streams)
     first = sorted(stream.sent_ns[1] - stream.received_ns for stream in streams)
     gaps = sorted(b - a for each in streams for a, b in zip(each.sent_ns[1:], each.sent_ns[2:], strict=False))
     paces = [(each.sent_ns[-1] - each.sent_ns[1]) / max(1, len(each.sent_ns) - 2) for each in streams]
     return {
         "requests": len(streams),
-        "open_ns": statistics.mean(stream.sent_ns[0] - stream.received_ns for stream in streams),
+        "open_ns": statistics.mean(opened),
+        "open_p50_ns": opened[len(opened) // 2],
         "first_ns": statistics.mean(first),
         "first_p50_ns": first[len(first) // 2],
         "first_p99_ns": first[len(first) * 99 // 100],

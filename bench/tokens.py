@@ -113,6 +113,7 @@ def figures(found: Measurement) -> dict[str, float]:
     assert opened and first and pace and gap  # noqa: PT018
     return {
         "open_ns": opened.mean_ns,
+        "open_p50_ns": at(opened, 50),
         "first_ns": first.mean_ns,
         "first_p50_ns": at(first, 50),
         "first_p99_ns": at(first, 99),
@@ -166,12 +167,12 @@ async def against_llama_cpp(pool: WorkerPool, server: LlamaCpp) -> None:
 
 
 async def through_a_proxy(pool: WorkerPool) -> None:
-    print("\nthe same through a proxy that holds back the role; means of 30 requests, milliseconds")
+    print("\nthe same through a proxy that holds back the role; medians of 30 requests, milliseconds")
     with serving() as port:
         for late_ms in (0, 10, 20):
             async with delaying_the_role(port, late_ms / 1000) as proxy:
                 found = figures(await measured(pool, probe_of(proxy, concurrency(1), request_count=30)))
-            shown = ", ".join(f"{name.removesuffix('_ns')} {value / MS:.2f}" for name, value in found.items())
+            shown = ", ".join(f"{name} {found[f'{name}_ns'] / MS:.2f}" for name in ("open_p50", "first_p50", "gap_p50"))
             print(f"  the role {late_ms} late: {shown}")
 
 
