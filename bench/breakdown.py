@@ -106,7 +106,7 @@ def main() -> int:
     ):
         found = asyncio.run(measure(server, options.rounds, options.window_seconds))
     lines = rows(found)
-    p50_us, p99_us = asyncio.run(sleep_beside(100, 2))
+    p50_us, p99_us, _ = asyncio.run(sleep_beside(100, 2))
     print(table(["delay ms", "concurrency", "component", "over the delay", "ms more", "within 3 %"], lines))
     print(f"\nThis machine wakes a sleeper late by {p50_us:.0f} us (p50), {p99_us:.0f} us (p99).")
     return 1 if any(MISSED in line for line in lines) else 0

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from bench import page
 from bench.client_cost import client_cpu, wire_time
+from bench.layer_table import layers
+from bench.machine import WATCH, shown
 from bench.memory import AIM_REQUESTS, DEFAULT_REQUESTS, memory
 from bench.models import ACCUMULATOR, REPEAT, identity_models
 from bench.poisson import poisson_arrivals
@@ -69,6 +71,14 @@ SECTIONS = {
         f"`{SWEEP}`, once with each tool. perf_analyzer reports the rates that keep 100 ms and were stable; ours also "
         "reports the one that ended the search.",
         recogniser,
+    ),
+    "layers": Section(
+        "What a request costs, layer by layer",
+        "One process with a closed loop through more and more of the client, in turns (`bench.layers`): user and "
+        "system time of it, for each request. The bare loop is the least that a client in Python can do. Clocked, it "
+        "shows the cpu time of each send and each recv: on loopback a send does the receiver's work, too. What is left "
+        "of the bare loop's time is epoll and the loop. gRPC has no bare loop, which would need its streams.",
+        layers,
     ),
     "cpu": Section(
         "Client cpu time for each request",
@@ -132,8 +142,8 @@ async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
     parts = []
     for name in names:
         section = SECTIONS[name]
-        table = await section.run(setting)
-        parts.append(f"## {section.title}\n\n{section.note}\n\n{table}\n")
+        paragraphs = [f"## {section.title}", section.note, await section.run(setting), WATCH.take()]
+        parts.append("\n\n".join(filter(None, paragraphs)) + "\n")
         tell(f"\n{parts[-1]}")
     return parts
 
@@ -155,7 +165,8 @@ async def run(environment: TritonEnvironment, options: argparse.Namespace) -> st
                 memory_requests=options.memory_requests,
             )
             await setting.warm_up()
-            head = await page.head(setting)
+            slept = await WATCH.begin()
+            head = await page.head(setting, shown(slept))
             parts = await compare(setting, options.only)
         finally:
             await worker.kill()

@@ -18,12 +18,13 @@ from bench.setting import Setting, missing
 PACKAGES = ("httptools", "numpy", "tritonclient", "grpcio", "gevent")
 
 
-async def head(setting: Setting) -> str:
-    """The page up to its first section."""
+async def head(setting: Setting, idle: str) -> str:
+    """The page up to its first section; `idle` is how the machine was found before the first measurement."""
     rows = [
         ("date", datetime.datetime.now(datetime.UTC).date().isoformat()),
         ("machine", f"{len(os.sched_getaffinity(0))} cores, {_cpu_model()}; clients and server share them"),
         ("kernel", f"{platform.system()} {platform.release()}"),
+        ("before the first measurement", idle),
         ("ours", f"triton-canary {version('triton-canary')}, Python {platform.python_version()}"),
         ("packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("server", f"Triton {json.loads(setting.get('/v2'))['version']} (the demo's), loopback"),

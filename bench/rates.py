@@ -65,12 +65,10 @@ def _case(setting: Setting, endpoint: str, rate: int) -> Case[Sending]:
 
 
 async def _send(setting: Setting, probe: Probe) -> Sending:
-    run, (_, sleeper_p99_us) = await asyncio.gather(
-        setting.run_ours(probe), sleep_beside(RATES[0], STRETCH * setting.seconds)
-    )
+    run, slept = await asyncio.gather(setting.run_ours(probe), sleep_beside(RATES[0], STRETCH * setting.seconds))
     columns = run.columns
     p50_ns, p99_ns = np.percentile(columns.sent_ns - columns.intended_ns, [50, 99])
-    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000, sleeper_p99_us)
+    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000, slept.p99_us)
 
 
 def _row(rate: int, case: Case[Sending]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
 
+from bench.machine import WATCH
 from bench.programs import BenchError, tell
 
 Figure = TypeVar("Figure")
@@ -45,6 +46,7 @@ async def measure(what: str, rounds: int, cases: Sequence[Case[Figure]]) -> None
     for number in range(rounds):
         for case in cases:
             tell(f"{what}, round {number + 1} of {rounds}: {', '.join(case.cells)}")
+            await WATCH.before(f"round {number + 1} of {', '.join(case.cells)}")
             names = list(case.tools)
             first = number % len(names)
             for name in names[first:] + names[:first]:

@@ -43,19 +43,21 @@ def make_parser() -> argparse.ArgumentParser:
     analyze_help = "measure a model from the command line, as perf_analyzer does"
     measure.add_analyze(commands.add_parser("analyze", help=analyze_help, prefix_chars="\0", add_help=False))
     local.add_check_config(commands.add_parser("check-config", help="check a configuration"))
-    measure.add_try(commands.add_parser("try", help="one sweep of a configured probe, as a report"))
-    ask_daemon.add_health(commands.add_parser("health", help="ask the running daemon whether it is well"))
+    measure.add_try(commands.add_parser("try", help="run one sweep of a configured probe and print its report"))
+    ask_daemon.add_health(commands.add_parser("health", help="check the health of the running daemon"))
     ask_daemon.add_baseline(commands.add_parser("baseline", help="show and change baselines of the running daemon"))
-    for action, text in (("pause", "stop what the running daemon measures"), ("resume", "let it measure again")):
+    for action, text in (("pause", "pause measuring of the running daemon"), ("resume", "resume measuring")):
         ask_daemon.add_pause(commands.add_parser(action, help=text), action)
-    local.add_demo(commands.add_parser("demo", help="a real Triton with sample models, probed by the daemon"))
-    measure.add_compare(commands.add_parser("compare", help="how much faster or slower, with confidence intervals"))
-    gate.add_gate(commands.add_parser("gate", help="may this candidate replace the stable side? for pipelines"))
-    measure.add_changes(commands.add_parser("changes", help="when the levels of an archive changed"))
-    local.add_assets(
-        commands.add_parser("assets", help="write boards, alert rules, runbooks and examples into a folder")
+    local.add_demo(
+        commands.add_parser("demo", help="start a real Triton with sample models, and a daemon that measures it")
     )
-    local.add_completion(commands.add_parser("completion", help="print a shell's completion script"), parser)
+    measure.add_compare(commands.add_parser("compare", help="compare results or archives, with confidence intervals"))
+    gate.add_gate(
+        commands.add_parser("gate", help="decide whether a candidate may replace the stable side; for pipelines")
+    )
+    measure.add_changes(commands.add_parser("changes", help="find change points in an archive"))
+    local.add_assets(commands.add_parser("assets", help="write boards, alert rules, runbooks and examples to a folder"))
+    local.add_completion(commands.add_parser("completion", help="print a completion script for the shell"), parser)
     return parser
 
 

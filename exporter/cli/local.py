@@ -18,14 +18,15 @@ def add_serve(serve: argparse.ArgumentParser) -> None:
         "--shard",
         default="0/1",
         metavar="I/N",
-        help="measure only this part of the groups, I from 0 to N-1: the same file for N daemons (default: all of it)",
+        help="measure only this part of the groups, I from 0 to N-1, with the same file for all N daemons (default: "
+        "all groups)",
     )
     serve.add_argument(
         "--web.config.file",
         dest="web_config",
         type=Path,
         metavar="FILE",
-        help="TLS, users and headers of the web side, in the form of Prometheus's exporters",
+        help="TLS, users and headers of the web side, in the format of Prometheus's exporters",
     )
     serve.set_defaults(command=_serve)
 
@@ -50,19 +51,22 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def add_check_config(check: argparse.ArgumentParser) -> None:
-    check.description = "Prints ok, with an estimate of series and of sweep time against the interval, or all errors."
+    check.description = (
+        "Prints all errors; without errors, an estimate of the series and of the sweeps' duration compared with "
+        "their interval."
+    )
     check.add_argument("file", type=Path, metavar="FILE", help="the configuration file")
     check.add_argument(
         "--live",
         action="store_true",
-        help="ask every target, too: reachable, model ready, input can be made, metrics page readable, what can be "
+        help="also contact every target: reachable, model ready, input valid, metrics page readable, what can be "
         "judged; sends no inference request",
     )
     check.add_argument(
         "--no-files",
         action="store_true",
-        help="leave out certificates, tokens and environment variables that it names: for another machine than the "
-        "daemon's, as in CI",
+        help="do not check certificates, tokens and environment variables; for another machine than the daemon's, "
+        "as in CI",
     )
     check.set_defaults(command=_check_config)
 
@@ -80,11 +84,11 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def add_demo(demo: argparse.ArgumentParser) -> None:
-    demo.description = "Starts an embedded Triton with sample models and the daemon probing it; runs until Ctrl-C."
+    demo.description = "Starts an embedded Triton with sample models and a daemon that measures it; runs until Ctrl-C."
     demo.add_argument(
         "--check",
         action="store_true",
-        help="only report what this machine lacks for it (exit status 1) and what would be downloaded (0)",
+        help="only report what this machine lacks (exit status 1), or what would be downloaded (0)",
     )
     demo.set_defaults(command=_demo)
 
@@ -100,8 +104,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def add_assets(assets: argparse.ArgumentParser) -> None:
-    assets.description = "Writes what belongs to this release: Grafana boards, alert rules, runbooks and examples."
-    assets.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder; it is made if need be")
+    assets.description = "Writes the files of this release: Grafana boards, alert rules, runbooks and examples."
+    assets.add_argument(
+        "--to", type=Path, required=True, metavar="DIR", help="the folder; created if it does not exist"
+    )
     assets.set_defaults(command=_assets)
 
 
@@ -118,8 +124,9 @@ def _assets(options: argparse.Namespace) -> int:
 
 def add_completion(completion: argparse.ArgumentParser, parser: argparse.ArgumentParser) -> None:
     completion.description = (
-        "Prints it. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in ~/.bashrc "
-        'eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of $fpath.'
+        "Prints the script. bash: triton-canary completion bash > /etc/bash_completion.d/triton-canary, or in "
+        '~/.bashrc: eval "$(triton-canary completion bash)". zsh: write it to a file _triton-canary in a folder of '
+        "$fpath."
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     completion.set_defaults(command=lambda options: _completion(options, parser))

@@ -23,8 +23,8 @@ def _analyze(options: argparse.Namespace) -> int:
 
 def add_try(trial: argparse.ArgumentParser) -> None:
     trial.description = (
-        "Runs one sweep of a probe of the configuration, within the daemon's guards, and prints its report. Nothing is "
-        "kept. Exit status as of analyze: 0 measured and stable, 2 unstable, 3 bad options, 4 nothing measured."
+        "Runs one sweep of a configured probe within the daemon's guards, and prints its report. Nothing is stored. "
+        "Exit status as for analyze: 0 measured and stable, 2 unstable, 3 invalid options, 4 nothing measured."
     )
     trial.add_argument("probe", metavar="PROBE", help="the probe's name")
     add_config(trial)
@@ -43,9 +43,9 @@ def _try(options: argparse.Namespace) -> int:
 
 def add_compare(compare: argparse.ArgumentParser) -> None:
     compare.description = (
-        "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, in "
-        "words and as a Markdown table. Exit status 0: not worse; 5: worse, beyond the tolerance; 3: bad options; "
-        "4: no level has figures on both sides."
+        "Compares measurements level by level: ratios of throughput and of latency percentiles with 95 % intervals, "
+        "as text and a Markdown table. Exit status 0: not worse; 5: worse by more than the tolerance; 3: invalid "
+        "options; 4: no level has figures on both sides."
     )
     compare.add_argument(
         "paths", nargs="+", type=Path, metavar="SOURCE", help="a result (analyze --json), an archive's folder or file"
@@ -56,7 +56,7 @@ def add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("--target", default="", metavar="NAME", help="only this target")
     compare.add_argument("--level", action="append", default=[], metavar="LEVEL", help="only these levels")
     compare.add_argument(
-        "--before", default="", metavar="WHEN", help="FROM..TO (UTC; either may be left out), or a configuration's hash"
+        "--before", default="", metavar="WHEN", help="FROM..TO (UTC; either can be omitted), or a configuration hash"
     )
     compare.add_argument("--after", default="", metavar="WHEN", help="likewise")
     compare.add_argument(
@@ -64,7 +64,7 @@ def add_compare(compare: argparse.ArgumentParser) -> None:
         action="append",
         type=percentile,
         metavar="P",
-        help="of latency (default: all of both sides)",
+        help="latency percentile to compare (default: all that both sides have)",
     )
     compare.add_argument(
         "--tolerance", type=percent, default=0.05, metavar="PERCENT", help="regression tolerance (default: 5%%)"
@@ -74,10 +74,10 @@ def add_compare(compare: argparse.ArgumentParser) -> None:
         type=int,
         default=5,
         metavar="N",
-        help="sweeps that each side must have for anything to be better or worse (default: 5; 1: single runs, by their "
-        "windows, which are more alike than two sweeps)",
+        help="sweeps that each side needs for a verdict (default: 5; 1: single runs, judged by their windows, which "
+        "resemble each other more than two sweeps)",
     )
-    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write words and table to this file, too")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="also write verdict and table to this file")
     compare.set_defaults(command=_compare)
 
 
@@ -113,18 +113,18 @@ def _compare(options: argparse.Namespace) -> int:
 
 def add_changes(changes: argparse.ArgumentParser) -> None:
     changes.description = (
-        "Searches the archive for the moments at which a level's latency changed, up or down, by all of its sweeps at "
-        "once: a second opinion beside the verdicts, and slower."
+        "Finds the times at which a level's latency changed, up or down, from all of its sweeps in the archive: "
+        "slower than the verdicts, and independent of them."
     )
     changes.add_argument("path", type=Path, metavar="ARCHIVE", help="the archive's folder, or one of its level files")
     changes.add_argument("--probe", default="", metavar="NAME", help="only this probe")
-    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, as 4")
+    changes.add_argument("--level", default="", metavar="LEVEL", help="only this level, such as 4")
     changes.add_argument("--percentile", type=percentile, default=50.0, metavar="P", help="of latency (50)")
     changes.add_argument(
-        "--least", type=percent, default=0.05, metavar="PERCENT", help="the least change that is printed (5%%)"
+        "--least", type=percent, default=0.05, metavar="PERCENT", help="the smallest change to print (5%%)"
     )
     changes.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the hours of the week (UTC)")
-    changes.add_argument("--since", default="", metavar="TIME", help="leave out what is older, as 2026-01-31")
+    changes.add_argument("--since", default="", metavar="TIME", help="ignore older sweeps, such as 2026-01-31")
     changes.add_argument("--json", action="store_true", help="print JSON")
     changes.set_defaults(command=_changes)
 

@@ -7,12 +7,15 @@ from typing import Any
 
 from exporter.config import text
 from exporter.config.inputs import check_parameter
+from exporter.config.load_settings import SequenceSettings
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_checks import Found
+from exporter.core.probe import CHAT, prompt_api
 from exporter.payload.timing_files import has_steps
 
 MAX_LABELS = 5
+_RUN_ONCE = ("schedule_file", "periodic_concurrency", "session_concurrency")
 
 
 def _model(probe: ProbeSettings) -> Found:
@@ -36,10 +39,11 @@ def _schedule(probe: ProbeSettings) -> Found:
 
 
 def _concurrency(probe: ProbeSettings) -> Found:
-    highest = max(probe.load.concurrency.values) if probe.load.concurrency else 0
-    if highest > max_in_flight_of(probe):
-        problem = f"found {text.as_number(highest)}: is above stop.max_in_flight, {max_in_flight_of(probe)}"
-        yield ("load", "concurrency"), problem
+    for key in ("concurrency", "streams"):
+        levels = getattr(probe.load, key)
+        if levels is not None and max(levels.values) > max_in_flight_of(probe):
+            given = text.as_number(max(levels.values))
+            yield ("load", key), f"found {given}: is above stop.max_in_flight, {max_in_flight_of(probe)}"
 
 
 def _load(probe: ProbeSettings) -> Found:
@@ -49,8 +53,42 @@ def _load(probe: ProbeSettings) -> Found:
         yield ("load", "distribution"), "has no meaning without request_rate"
     if probe.load.concurrency is None and "think_time" in {name.removesuffix("_ns") for name in given}:
         yield ("load", "think_time"), "has no meaning without concurrency"
-    if probe.load.distribution != "poisson" and "seed" in given:
-        yield ("load", "seed"), "has no meaning without distribution: poisson"
+    if probe.load.distribution != "poisson" and probe.load.streams is None and "seed" in given:
+        yield ("load", "seed"), "has no meaning without distribution: poisson, or streams"
+
+
+def _streams(probe: ProbeSettings) -> Found:
+    """Steps at fixed deadlines, of sequences."""
+    load = probe.load
+    if load.streams is None:
+        for key in ("step_interval", "ramp"):
+            if f"{key}_ns" in load.model_fields_set:
+                yield ("load", key), "has no meaning without streams"
+        return
+    if load.step_interval_ns is None:
+        yield ("load", "step_interval"), "is required with streams: the length of a chunk, as 300ms"
+    if probe.measurement.request_count:
+        yield ("measurement", "request_count"), "has no meaning with streams; give window and max_windows"
+
+
+def _matrix(probe: ProbeSettings) -> Found:
+    """Levels that differ by more than a number."""
+    load = probe.load
+    given = [key for key in ("batch_size", "shapes") if getattr(load, key)]
+    if not given and "max_levels" in load.model_fields_set:
+        yield ("load", "max_levels"), "has no meaning without batch_size or shapes"
+    for key in given:
+        if not (load.concurrency or load.request_rate or load.streams):
+            yield ("load", key), "has no meaning without concurrency, request_rate or streams"
+        if load.search != "every":
+            yield ("load", key), f"does not go with search: {load.search}, which looks for one number"
+    labels = [level.label for level in load.levels]
+    if given and len(labels) > load.max_levels:
+        yield ("load", given[-1]), f"makes {len(labels)} levels: above max_levels, {load.max_levels}"
+    if len(set(labels)) < len(labels):
+        yield ("load", given[-1]), "has an entry twice"
+    if max(load.batch_size, default=1) > 1 and (load.sequences or load.streams):
+        yield ("load", "batch_size"), "must be 1 with sequences: it is the server that batches them"
 
 
 def _periodic(probe: ProbeSettings) -> Found:
@@ -76,6 +114,21 @@ def _periodic(probe: ProbeSettings) -> Found:
             ("load", "periodic_concurrency"),
             f"its {end} requests, with the first to warm up, are above stop.max_requests, {limit}",
         )
+
+
+def _sessions(probe: ProbeSettings) -> Found:
+    """A session's turns are in files, and only a chat has a history."""
+    count = probe.load.session_concurrency
+    if count is None:
+        return
+    if probe.input.source != "files":
+        yield ("load", "session_concurrency"), "needs input.source: files, whose entries are the turns"
+    if prompt_api(probe.input.prompt.endpoint) != CHAT:
+        endpoint = text.shown(probe.input.prompt.endpoint)
+        yield ("load", "session_concurrency"), f"needs an endpoint of {CHAT}; input.prompt.endpoint is {endpoint}"
+    if count > max_in_flight_of(probe):
+        limit = max_in_flight_of(probe)
+        yield ("load", "session_concurrency"), f"found {count}: is above stop.max_in_flight, {limit}"
 
 
 def _schedule_file(probe: ProbeSettings) -> Found:
@@ -114,16 +167,19 @@ def _validation(probe: ProbeSettings) -> Found:
 
 
 def _sequences(probe: ProbeSettings) -> Found:
-    sequences, load = probe.load.sequences, probe.load
+    load = probe.load
+    sequences = load.sequences or (SequenceSettings() if load.streams else None)
     if sequences is None:
         return
-    is_open = load.concurrency is None and load.periodic_concurrency is None
-    under_way = sequences.count if is_open else int(max(load.concurrency.values)) if load.concurrency else 1
+    places = load.concurrency or load.streams
+    is_open = places is None and all(level.mode.is_open_loop for level in load.levels)
+    under_way = sequences.count if is_open else int(max(places.values)) if places else 1
     if is_open and sequences.count > max_in_flight_of(probe):
         limit = max_in_flight_of(probe)
         yield ("load", "sequences", "count"), f"found {sequences.count}: is above stop.max_in_flight, {limit}"
     if not is_open and "count" in sequences.model_fields_set:
-        yield ("load", "sequences", "count"), "has no meaning with concurrency: each request in flight has a sequence"
+        key, each = ("streams", "stream") if load.streams else ("concurrency", "request in flight")
+        yield ("load", "sequences", "count"), f"has no meaning with {key}: each {each} has a sequence"
     if 0 < sequences.id_range < under_way:
         problem = f"found {sequences.id_range}: {under_way} sequences are under way at once"
         yield ("load", "sequences", "id_range"), problem
@@ -131,7 +187,8 @@ def _sequences(probe: ProbeSettings) -> Found:
         problem = f"{under_way} are under way at once; stop.max_requests, {probe.stop.max_requests}, must be above that"
         yield ("load", "sequences"), problem
     if probe.input.batch_size > 1:
-        yield ("input", "batch_size"), "must be 1 with load.sequences: it is the server that batches sequences"
+        key = "sequences" if load.sequences else "streams"
+        yield ("input", "batch_size"), f"must be 1 with load.{key}: it is the server that batches sequences"
 
 
 def _shared_memory(probe: ProbeSettings) -> Found:
@@ -141,9 +198,11 @@ def _shared_memory(probe: ProbeSettings) -> Found:
 
 def _together(probe: ProbeSettings) -> Found:
     """What changes requests after they were encoded, or keeps their responses from being looked at one by one."""
-    sequences, shared = probe.load.sequences is not None, probe.input.shared_memory != "none"
+    load, shared = probe.load, probe.input.shared_memory != "none"
+    by_load = "load.streams" if load.streams else "load.sequences"
+    sequences = load.sequences is not None or load.streams is not None
     compression = probe.input.compression
-    changing = {"load.sequences": sequences, "streaming": probe.streaming, "input.shared_memory": shared}
+    changing = {by_load: sequences, "streaming": probe.streaming, "input.shared_memory": shared}
     if compression != "none" and any(changing.values()):
         names = " and ".join(name for name, given in changing.items() if given)
         yield ("input", "compression"), f"found '{compression}': must be none with {names}"
@@ -155,7 +214,7 @@ def _together(probe: ProbeSettings) -> Found:
             "does not go with input.shared_memory, where responses are not looked at",
         )
     if sequences:
-        problem = "does not go with load.sequences, whose responses depend on the requests before"
+        problem = f"does not go with {by_load}, whose responses depend on the requests before"
         yield ("validation", "reference_model"), problem
 
 
@@ -172,7 +231,7 @@ def _search(probe: ProbeSettings) -> Found:
     if kind == "every":
         return
     if probe.load.searched is None:
-        yield ("load", "search"), "has no meaning without concurrency or request_rate"
+        yield ("load", "search"), "has no meaning without concurrency, request_rate or streams"
     if not probe.measurement.latency_threshold_ns:
         yield ("load", "search"), f"found '{kind}': needs measurement.latency_threshold"
     if probe.measurement.repeats > 1:
@@ -189,7 +248,7 @@ def _counted_windows(probe: ProbeSettings) -> Found:
     if probe.load.workers > 1 and (measurement.request_count or measurement.window_mode == "count"):
         what = "request_count" if measurement.request_count else "window_mode: count"
         yield ("load", "workers"), f"found {probe.load.workers}: with {what} one worker must count; give 1"
-    run_once = next((key for key in ("schedule_file", "periodic_concurrency") if getattr(probe.load, key)), "")
+    run_once = next((key for key in _RUN_ONCE if getattr(probe.load, key)), "")
     if run_once:
         for key in ("request_count", "warm_up_requests", "warm_up_ns"):
             if getattr(measurement, key):
@@ -249,10 +308,13 @@ PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule: {"schedule"},
     _load: {"load"},
     _concurrency: {"load", "stop"},
+    _streams: {"load", "measurement"},
+    _matrix: {"load"},
     _schedule_file: {"load", "stop"},
     _input: {"input"},
     _validation: {"validation"},
     _periodic: {"load", "stop", "streaming"},
+    _sessions: {"load", "stop", "input"},
     _sequences: {"load", "stop", "input"},
     _shared_memory: {"input"},
     _together: {"load", "streaming", "input", "validation"},

@@ -143,6 +143,35 @@ class TokenFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFigures:
+    """What a level of streams showed (see `analysis.streams` for the definitions).
+
+    `final_latency` is from the deadline of a sequence's last step to its last response, None where no sequence ended.
+    `real_time_factor` is None without ok steps. `steps` were judged, and `late` of them had no response before the
+    next one was due. `streams` are the sequences that had a judged step, and `on_time` those of them without a late
+    one.
+    """
+
+    step_interval_ns: int
+    final_latency: LatencySummary | None
+    real_time_factor: float | None
+    steps: int
+    late: int
+    streams: int
+    on_time: int
+
+    @property
+    def late_ratio(self) -> float | None:
+        """The part of the steps that were late."""
+        return self.late / self.steps if self.steps else None
+
+    @property
+    def on_time_ratio(self) -> float | None:
+        """The part of the streams that kept real time."""
+        return self.on_time / self.streams if self.streams else None
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server reported.
 
@@ -168,6 +197,8 @@ class Measurement:
 
     `tokens` are the figures of a target that takes prompts, which then has no `first_response` and `inter_response`.
     `slo_good` is how many requests kept all of the slo, None where the level is none that it names.
+
+    `streams` are the figures of a level of streams, at the pace of real time.
 
     `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
@@ -218,6 +249,7 @@ class Measurement:
     modes_ns: tuple[float, float] | None = None
     tokens: TokenFigures | None = None
     slo_good: int | None = None
+    streams: StreamFigures | None = None
 
     @property
     def goodput(self) -> float | None:
@@ -346,7 +378,8 @@ class SweepResult:
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
     `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
-    arrivals, None without such: with it as `load.seed` the same moments come again."""
+    arrivals, None without such: with it as `load.seed` the same moments come again. `tokens` are all that it spent, of
+    targets that take prompts: what a budget counts."""
 
     id: str
     probe: Probe
@@ -363,6 +396,7 @@ class SweepResult:
     sent: int = 0
     input_faults: tuple[str, ...] = ()
     seed: int | None = None
+    tokens: int = 0
 
     @property
     def usable(self) -> bool:
@@ -403,14 +437,12 @@ def duration_buckets(per_decade: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindowCounts:
-    """What a window adds of tokens, as far as they are known: all that were spent, those of failed requests and of the
-    warm-up included. The buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
+    """What a window adds of tokens, as far as they are known: those of failed requests and of the warm-up included. The
+    buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
 
     prompt: int
     output: int
     cached: int
-    spent: int
-    """What a budget counts: prompts' and responses' tokens, and the events of responses without a token count."""
     first_token_buckets: tuple[int, ...]
     first_token_sum_ns: int
     per_output_token_buckets: tuple[int, ...]

@@ -88,6 +88,10 @@ class Worker(Protocol):
     def asked(self) -> int:
         """Those of them that went to a reference model: they are in no window."""
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that its requests have spent so far in its life, of targets that take prompts: likewise."""
+
     async def silence(self) -> None:
         """Returns once nothing more is sent: ends the level that runs, and kills a worker that continues nevertheless.
         Only then is `sent` the last word."""

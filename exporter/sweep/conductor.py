@@ -22,7 +22,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Distribution, LoadLevel, Probe, Search
+from exporter.core.probe import LoadLevel, Probe, Search, at_level
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
@@ -71,6 +71,10 @@ class Sweep:
         stop = probe.stop
         self._max_requests = min(stop.max_requests, allowed.requests) if allowed else stop.max_requests
         self._max_duration_ns = min(stop.max_duration_ns, allowed.duration_ns) if allowed else stop.max_duration_ns
+        self._max_tokens = stop.max_tokens
+        if allowed and probe.target.takes_prompts:
+            self._max_tokens = min(stop.max_tokens, allowed.tokens)
+            self._max_requests = min(self._max_requests, self._max_tokens // probe.request_tokens)
         self._probe = probe
         self._pins = pins or Pins()
         self._leftovers = leftovers or Leftovers()
@@ -90,7 +94,7 @@ class Sweep:
         self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
         self._last_error = ""
-        self._tokens = 0
+        self._tokens = self._tokens_before = 0
         self._sent = 0
         self._lent: Worker | None = None
         self._sent_before = 0
@@ -111,6 +115,7 @@ class Sweep:
         try:
             async with borrow() as worker:
                 self._lent, self._sent_before, asked_before = worker, worker.sent, worker.asked
+                self._tokens_before = worker.tokens
                 try:
                     reason, text = await self._run_within_deadline(worker)
                 finally:
@@ -157,6 +162,7 @@ class Sweep:
             await worker.kill()
             raise
         finally:
+            self._tokens = self._tokens_so_far()
             self._sent, self._lent = worker.sent - self._sent_before, None
             level, asked = self._level_under_way, worker.asked - asked_before
             lost = self._sent - asked - sum(self._outcomes.values())
@@ -169,6 +175,9 @@ class Sweep:
 
     def _sent_so_far(self) -> int:
         return self._sent if self._lent is None else self._lent.sent - self._sent_before
+
+    def _tokens_so_far(self) -> int:
+        return self._tokens if self._lent is None else self._lent.tokens - self._tokens_before
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         """Raises WorkerLostError, also for a worker that had to be killed."""
@@ -237,18 +246,19 @@ class Sweep:
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason states why the sweep must end, if it must."""
         requests_left = self._max_requests - self._sent_so_far()
-        tokens_left = self._probe.stop.max_tokens - self._tokens
+        tokens_left = self._max_tokens - self._tokens_so_far()
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
         for left, reason, spent in (
             (requests_left, Reason.REQUEST_BUDGET, f"all {self._max_requests} requests spent before"),
-            (tokens_left, Reason.TOKEN_BUDGET, f"all {self._probe.stop.max_tokens} tokens spent before"),
+            (tokens_left, Reason.TOKEN_BUDGET, f"all {self._max_tokens} tokens spent before"),
             (time_left_ns, Reason.TIME_BUDGET, "no time was left for"),
         ):
             if left <= 0:
                 return reason, f"{spent} level {level.label}"
         run = self._begin_run(level, facts)
         plan = LevelPlan(
-            *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
+            *(self._id, at_level(as_model_needs(self._probe, facts), level), facts),
+            *(level, requests_left, time_left_ns),
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
             spared_until_ns=self._leftovers.spared_until_ns(self._probe),
@@ -346,8 +356,6 @@ class Sweep:
                 await _figures.run(watcher.window_measured, window)
         counts = await _figures.run(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
-        if counts.tokens is not None:
-            self._tokens += counts.tokens.spent
         self._last_error = window.error_text or self._last_error
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)
@@ -371,6 +379,7 @@ class Sweep:
             connection=self._connection,
             outcomes=self._outcomes,
             sent=self._sent_so_far(),
+            tokens=self._tokens_so_far(),
             input_faults=self._input_faults,
             seed=self._recorded_seed,
         )
@@ -378,7 +387,7 @@ class Sweep:
     @property
     def _recorded_seed(self) -> int | None:
         """The seed of the sweep's random arrivals; None where it has none."""
-        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        random = [level for level in self._probe.levels if level.is_random]
         return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     @property

@@ -18,7 +18,7 @@ from exporter.core.probe import DEFAULT_INPUT, InputOptions, LoadLevel, Measurem
 from exporter.core.target import Target
 from exporter.core.units import MS
 from exporter.engine.plan import LevelPlan
-from exporter.services.base import Place, SharedRequests, Tensors, TraceSettings
+from exporter.services.base import Dialogue, Place, SharedRequests, Tensors, TraceSettings
 from exporter.transport.call import Call, EncodedRequest, Listener, Response
 from tests.builders import concurrency, make_facts, make_probe, make_target
 
@@ -82,6 +82,9 @@ class FakeService:
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
         return FakePlacer()
+
+    def dialogues(self, probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> Callable[[], Dialogue]:
+        raise NotImplementedError
 
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False

@@ -65,12 +65,12 @@ class Recorder(Stream):
     def headers_received(self, block: HeaderBlock, ended: bool) -> None:
         self.reported.append(("headers", block.fields, ended))
 
-    def data_received(self, data: bytes, start: int, stop: int) -> None:
+    def data_received(self, data: bytes | memoryview, start: int, stop: int) -> None:
         assert 0 <= start < stop <= len(data)
         if self.reported and self.reported[-1][0] == "data":
-            self.reported[-1] = ("data", self.reported[-1][1] + data[start:stop])
+            self.reported[-1] = ("data", self.reported[-1][1] + bytes(data[start:stop]))
         else:
-            self.reported.append(("data", data[start:stop]))
+            self.reported.append(("data", bytes(data[start:stop])))
 
     def end_received(self) -> None:
         self.reported.append(("end",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from exporter.wire.hpack_blocks import encode_block
@@ -49,6 +51,7 @@ from tests.wire.http2_peers import (
     response,
     started,
 )
+from tests.wire.reused import reused
 
 # --- opening ---------------------------------------------------------------------------------------------------------
 
@@ -119,13 +122,16 @@ BETWEEN = frame(99, 255, 1, b"unknown") + frame(PRIORITY, 0, 1, bytes(5)) + fram
     ids=["plain", "padded", "continued", "with-ignored-frames"],
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 9, 10, 1000])
-def test_response_cut_anywhere(wire: bytes, cut: int) -> None:
+@pytest.mark.parametrize(
+    "receive", [Core.receive, lambda core, data: reused(core.receive, data)], ids=["bytes", "view"]
+)
+def test_response_cut_anywhere(wire: bytes, cut: int, receive: Callable[[Core, bytes], None]) -> None:
     core = ready_core()
     stream = started(core)
     output(core)
     news = []
     for start in range(0, len(wire), cut):
-        core.receive(wire[start : start + cut])
+        receive(core, wire[start : start + cut])
         news += list(core.take_news())
     assert stream.reported == WHOLE
     assert set(news) == {stream}
@@ -220,6 +226,19 @@ def test_initial_window_change_moves_open_streams_below_zero() -> None:
     assert data_lengths(output(core)) == [(1, 250)]
     core.receive(settings_frame({INITIAL_WINDOW_SIZE: 1000}))
     assert data_lengths(output(core)) == [(1, 250)]
+    assert stream.sent
+
+
+def test_window_that_is_taken_away_while_a_stream_waits_for_its_turn() -> None:
+    core = ready_core({INITIAL_WINDOW_SIZE: 100_000})
+    core.receive(window_update_frame(0, 1 << 20))
+    stream = started(core, b"x" * 50_000)
+    core.receive(settings_frame({INITIAL_WINDOW_SIZE: 0}))
+    assert data_lengths(output(core)) == []
+    core.receive(window_update_frame(1, 20_000))
+    assert data_lengths(output(core)) == [(1, 16_384), (1, 3616)]
+    core.receive(settings_frame({INITIAL_WINDOW_SIZE: 30_000}))
+    assert data_lengths(output(core)) == [(1, 16_384), (1, 13_616)]
     assert stream.sent
 
 
