@@ -23,8 +23,8 @@ from tests.programs import ROOT, need
 LISTS = 20
 NAMES = 20
 """More than there are threads in any pool of the daemon: 7 and 8 were enough to hold all of asyncio's own."""
-RESOLVING = 16
-"""The threads that look names up: all of them hang."""
+POOL = 16
+"""The threads of the pool that pages are made in, and of the one that looks names up."""
 
 RATE = 100
 WINDOW_SECONDS = 0.5
@@ -42,11 +42,12 @@ def server() -> Iterator[CountingServer]:
 
 
 class DrippingLists:
-    """Pages that never end, each a byte every tenth of a second; `dripping` are those that are read now."""
+    """Pages that never end, each a byte every tenth of a second: those that were begun, and those that were given up."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.dripping: set[socket.socket] = set()
+        self.begun: list[socket.socket] = []
+        self.left: list[socket.socket] = []
 
 
 @pytest.fixture
@@ -55,12 +56,12 @@ def dripping_lists() -> Iterator[DrippingLists]:
     listener, ended = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
     def drip(client: socket.socket) -> None:
-        lists.dripping.add(client)
+        lists.begun.append(client)
         with client, contextlib.suppress(OSError):
             client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n[")
             while not ended.wait(0.1):
                 client.sendall(b" ")
-        lists.dripping.discard(client)
+        lists.left.append(client)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -188,9 +189,10 @@ def test_lists_that_drip(server: CountingServer, dripping_lists: DrippingLists, 
         for number in range(LISTS)
     ]
     with RunningDaemon(tmp_path, configuration(server, fleets)) as daemon:
-        # Each is read in a thread of its own, and pages are made beside them.
-        daemon.wait_for(lambda: len(dripping_lists.dripping) >= LISTS)
+        # As many as asyncio's own pool has threads; pages wait for the end of none of them.
+        daemon.wait_for(lambda: len(dripping_lists.begun) >= POOL)
         assert slowest_page(daemon) < PAGE_SECONDS
+        assert not dripping_lists.left
         assert_unharmed(daemon, server)
 
 
@@ -203,7 +205,7 @@ def test_a_resolver_that_is_silent(server: CountingServer, silent_resolver: Sile
     configured = configuration(server, fleets)
     with RunningDaemon(tmp_path, configured, wrapper=silent_resolver.wrapper) as daemon:
         assert_unharmed(daemon, server)
-    assert len(silent_resolver.asked) == RESOLVING
+    assert len(silent_resolver.asked) == POOL
 
 
 def test_sweeps_on_demand_keep_the_budget(server: CountingServer, tmp_path: Path) -> None:
