@@ -42,7 +42,7 @@ def server() -> Iterator[CountingServer]:
 
 
 class DrippingLists:
-    """Pages that never end, each a byte every tenth of a second: those that were begun, and those that were given up."""
+    """Pages that never end, each a byte every tenth of a second: which were begun, and which were given up."""
 
     def __init__(self) -> None:
         self.url = ""
