@@ -1,4 +1,4 @@
-"""The figures in tokens of whole sweeps, beside what the server says that it sent; and what never leaves a sweep."""
+"""Figures in tokens of whole sweeps, compared with what the server sent; and what never leaves a sweep."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_no_prompt_and_no_key_leaves_a_sweep(
 
     key, prompts = tmp_path / "key", tmp_path / "prompts.jsonl"
     key.write_text("sesame-open-4711\n")
-    prompts.write_text('{"prompt": "the patient in room three has had a fever since monday"}\n')
+    prompts.write_text('{"prompt": "the patient in bed three has had a fever since monday"}\n')
     caplog.set_level(logging.DEBUG)
     async with serving(TokenServer(refuse, raw=True).script) as port:
         header = Header("Authorization", file=str(key), prefix="Bearer ")
