@@ -22,6 +22,7 @@ ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "composing_models": lambda probe: probe.composing_models,
     "load.workers": lambda probe: _unless(probe.load.workers, 1),
     "load.sequences": lambda probe: probe.load.sequences,
+    "load.streams": lambda probe: probe.load.streams,
     "load.session_concurrency": lambda probe: probe.load.session_concurrency,
     "input.batch_size": lambda probe: _unless(probe.input.batch_size, 1),
     "input.format": lambda probe: _unless(probe.input.format, "binary"),

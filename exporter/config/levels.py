@@ -46,13 +46,12 @@ class Levels:
 def parse_concurrency(given: object, kind: str = "every") -> Levels:
     """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`; `kind` is what is to be done with a range: see
     `load.search`."""
-    levels = _parse(given, kind)
-    if levels.span and levels.span.step != int(levels.span.step):
-        raise ValueError("the step between concurrencies must be a whole number")
-    for value in levels.values:
-        if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
-            raise ValueError(f"a concurrency must be a whole number from 1 to {MAX_CONCURRENCY}")
-    return levels
+    return _parse_whole(given, kind, "a concurrency", "concurrencies")
+
+
+def parse_streams(given: object, kind: str = "every") -> Levels:
+    """The numbers of streams of `64`, `[16, 32, 64]` or `"16:128:16"`; `kind` as for concurrencies."""
+    return _parse_whole(given, kind, "a number of streams", "numbers of streams")
 
 
 def parse_request_rate(given: object, kind: str = "every") -> Levels:
@@ -100,6 +99,16 @@ def _labelled(file: TimingFile) -> TimingFile:
     except ValueError as error:
         raise ValueError(f"the file's name, less its ending, names the level: {error}") from None
     return file
+
+
+def _parse_whole(given: object, kind: str, one: str, several: str) -> Levels:
+    levels = _parse(given, kind)
+    if levels.span and levels.span.step != int(levels.span.step):
+        raise ValueError(f"the step between {several} must be a whole number")
+    for value in levels.values:
+        if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
+            raise ValueError(f"{one} must be a whole number from 1 to {MAX_CONCURRENCY}")
+    return levels
 
 
 def _parse(given: object, kind: str) -> Levels:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -28,6 +29,7 @@ from exporter.config.levels import (
     parse_periodic,
     parse_request_rate,
     parse_schedule_file,
+    parse_streams,
 )
 from exporter.config.quantities import duration, ratio
 from exporter.core.probe import Distribution, LoadLevel, Mode, Search, SearchKind
@@ -36,6 +38,10 @@ from exporter.payload.timing_files import TimingFile
 
 _MAX_ID = 10**18 - 1
 """The largest whole number that YAML gives us; an id may be twice as large, and is still within 63 bits."""
+
+
+STEP_INTERVAL = duration("1ms", "60s")
+RAMP = duration("0s", "5m")
 
 
 def _levels(parse: Callable[[object, str], Levels]) -> PlainValidator:
@@ -82,8 +88,8 @@ class SequenceSettings(Section):
 
 
 class LoadSettings(Section):
-    """The levels: `concurrency`, `request_rate`, `periodic_concurrency`, `session_concurrency`, `intervals_file`
-    or `schedule_file`."""
+    """The levels: `concurrency`, `request_rate`, `streams`, `periodic_concurrency`, `session_concurrency`,
+    `intervals_file` or `schedule_file`."""
 
     search: Literal["every", "linear", "binary"] = Field(
         default="every",
@@ -104,9 +110,24 @@ class LoadSettings(Section):
     )
     seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] | None = Field(
         default=None,
-        description="The seed of `poisson`, from which each level derives its own schedule. By default each sweep "
-        "uses a different seed, which its result records; a fixed seed repeats the same schedule in "
-        "each sweep, and the same luck.",
+        description="The seed of `poisson` and of the starts of `streams`, from which each level derives its own "
+        "schedule. By default each sweep uses a different seed, which its result records; a fixed seed repeats the "
+        "same schedule in each sweep, and the same luck.",
+    )
+    streams: Annotated[Levels, _levels(parse_streams)] | None = Field(
+        default=None,
+        description="Sequences at the pace of real time: so many streams at once, each of which sends a step of its "
+        "sequence every `step_interval`. Written like `concurrency`.",
+    )
+    step_interval_ns: Annotated[int, STEP_INTERVAL] | None = Field(
+        default=None,
+        description="How often each of the `streams` has a step ready: the length of a chunk of audio. Steps have "
+        "fixed deadlines; one is sent later only while the response to the step before is missing.",
+    )
+    ramp_ns: Annotated[int, RAMP] = Field(
+        default=0,
+        description="Over how long the `streams` begin, one after the other. In any case they are spread over an "
+        "interval.",
     )
     intervals_file: Annotated[TimingFile, PlainValidator(parse_intervals_file)] | None = Field(
         default=None,
@@ -150,6 +171,7 @@ class LoadSettings(Section):
         choices = {
             "concurrency": self.concurrency,
             "request_rate": self.request_rate,
+            "streams": self.streams,
             "intervals_file": self.intervals_file,
             "schedule_file": self.schedule_file,
             "periodic_concurrency": self.periodic_concurrency,
@@ -161,12 +183,9 @@ class LoadSettings(Section):
     @property
     def levels(self) -> tuple[LoadLevel, ...]:
         """The levels with their labels."""
-        if self.concurrency:
-            values = self.concurrency.values
-            return tuple(
-                LoadLevel(Mode.CONCURRENCY, value, text.as_number(value), think_ns=self.think_time_ns)
-                for value in values
-            )
+        if numbered := self._numbered:
+            shared, values = numbered
+            return tuple(replace(shared, value=value, label=text.as_number(value)) for value in values)
         if self.periodic_concurrency:
             start, end, step = self.periodic_concurrency
             label = f"{start}:{end}:{step}"
@@ -174,6 +193,23 @@ class LoadSettings(Section):
             return (LoadLevel(Mode.PERIODIC, float(end), label, start=start, step=step, request_period=period),)
         if self.session_concurrency:
             return (LoadLevel(Mode.SESSIONS, float(self.session_concurrency), str(self.session_concurrency)),)
+        return self._of_file()
+
+    @property
+    def _numbered(self) -> tuple[LoadLevel, tuple[float, ...]] | None:
+        """What the levels share that differ by a number alone, and these numbers."""
+        if self.concurrency:
+            return LoadLevel(Mode.CONCURRENCY, 0.0, "", think_ns=self.think_time_ns), self.concurrency.values
+        if self.request_rate:
+            distribution = Distribution(self.distribution)
+            return LoadLevel(Mode.REQUEST_RATE, 0.0, "", distribution, self.seed), self.request_rate.values
+        if self.streams:
+            interval_ns, ramp_ns = self.step_interval_ns or 0, self.ramp_ns
+            level = LoadLevel(Mode.STREAMS, 0.0, "", seed=self.seed, step_interval_ns=interval_ns, ramp_ns=ramp_ns)
+            return level, self.streams.values
+        return None
+
+    def _of_file(self) -> tuple[LoadLevel, ...]:
         if file := self.intervals_file:
             mean_rate = len(file.entries_ns) * NS / sum(file.entries_ns)
             return (LoadLevel(Mode.INTERVALS, mean_rate, file.stem, file=file.path, file_digest=file.digest),)
@@ -189,16 +225,16 @@ class LoadSettings(Section):
                     duration_ns=last_ns,
                 ),
             )
-        distribution = Distribution(self.distribution)
-        return tuple(
-            LoadLevel(Mode.REQUEST_RATE, value, text.as_number(value), distribution, self.seed)
-            for value in (self.request_rate.values if self.request_rate else ())
-        )
+        return ()
 
     @property
     def searched(self) -> Search | None:
         """The search for the highest level that keeps the threshold, if there is to be one."""
-        for mode, levels in ((Mode.CONCURRENCY, self.concurrency), (Mode.REQUEST_RATE, self.request_rate)):
+        for mode, levels in (
+            (Mode.CONCURRENCY, self.concurrency),
+            (Mode.REQUEST_RATE, self.request_rate),
+            (Mode.STREAMS, self.streams),
+        ):
             if levels is not None and levels.span is not None:
                 span = levels.span
                 return Search(SearchKind(self.search), mode, span.start, span.end, span.step)

@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.config import text
 from exporter.config.inputs import check_parameter
+from exporter.config.load_settings import SequenceSettings
 from exporter.config.probe_settings import MAX_PERCENTILES, ProbeSettings, max_in_flight_of, percentiles_of
 from exporter.config.quantities import format_duration
 from exporter.config.target_checks import Found
@@ -38,10 +39,11 @@ def _schedule(probe: ProbeSettings) -> Found:
 
 
 def _concurrency(probe: ProbeSettings) -> Found:
-    highest = max(probe.load.concurrency.values) if probe.load.concurrency else 0
-    if highest > max_in_flight_of(probe):
-        problem = f"found {text.as_number(highest)}: is above stop.max_in_flight, {max_in_flight_of(probe)}"
-        yield ("load", "concurrency"), problem
+    for key in ("concurrency", "streams"):
+        levels = getattr(probe.load, key)
+        if levels is not None and max(levels.values) > max_in_flight_of(probe):
+            given = text.as_number(max(levels.values))
+            yield ("load", key), f"found {given}: is above stop.max_in_flight, {max_in_flight_of(probe)}"
 
 
 def _load(probe: ProbeSettings) -> Found:
@@ -51,8 +53,22 @@ def _load(probe: ProbeSettings) -> Found:
         yield ("load", "distribution"), "has no meaning without request_rate"
     if probe.load.concurrency is None and "think_time" in {name.removesuffix("_ns") for name in given}:
         yield ("load", "think_time"), "has no meaning without concurrency"
-    if probe.load.distribution != "poisson" and "seed" in given:
-        yield ("load", "seed"), "has no meaning without distribution: poisson"
+    if probe.load.distribution != "poisson" and probe.load.streams is None and "seed" in given:
+        yield ("load", "seed"), "has no meaning without distribution: poisson, or streams"
+
+
+def _streams(probe: ProbeSettings) -> Found:
+    """Steps at fixed deadlines, of sequences."""
+    load = probe.load
+    if load.streams is None:
+        for key in ("step_interval", "ramp"):
+            if f"{key}_ns" in load.model_fields_set:
+                yield ("load", key), "has no meaning without streams"
+        return
+    if load.step_interval_ns is None:
+        yield ("load", "step_interval"), "is required with streams: the length of a chunk, as 300ms"
+    if probe.measurement.request_count:
+        yield ("measurement", "request_count"), "has no meaning with streams; give window and max_windows"
 
 
 def _periodic(probe: ProbeSettings) -> Found:
@@ -131,16 +147,19 @@ def _validation(probe: ProbeSettings) -> Found:
 
 
 def _sequences(probe: ProbeSettings) -> Found:
-    sequences, load = probe.load.sequences, probe.load
+    load = probe.load
+    sequences = load.sequences or (SequenceSettings() if load.streams else None)
     if sequences is None:
         return
-    is_open = all(level.mode.is_open_loop for level in load.levels)
-    under_way = sequences.count if is_open else int(max(load.concurrency.values)) if load.concurrency else 1
+    places = load.concurrency or load.streams
+    is_open = places is None and all(level.mode.is_open_loop for level in load.levels)
+    under_way = sequences.count if is_open else int(max(places.values)) if places else 1
     if is_open and sequences.count > max_in_flight_of(probe):
         limit = max_in_flight_of(probe)
         yield ("load", "sequences", "count"), f"found {sequences.count}: is above stop.max_in_flight, {limit}"
     if not is_open and "count" in sequences.model_fields_set:
-        yield ("load", "sequences", "count"), "has no meaning with concurrency: each request in flight has a sequence"
+        key, each = ("streams", "stream") if load.streams else ("concurrency", "request in flight")
+        yield ("load", "sequences", "count"), f"has no meaning with {key}: each {each} has a sequence"
     if 0 < sequences.id_range < under_way:
         problem = f"found {sequences.id_range}: {under_way} sequences are under way at once"
         yield ("load", "sequences", "id_range"), problem
@@ -148,7 +167,8 @@ def _sequences(probe: ProbeSettings) -> Found:
         problem = f"{under_way} are under way at once; stop.max_requests, {probe.stop.max_requests}, must be above that"
         yield ("load", "sequences"), problem
     if probe.input.batch_size > 1:
-        yield ("input", "batch_size"), "must be 1 with load.sequences: it is the server that batches sequences"
+        key = "sequences" if load.sequences else "streams"
+        yield ("input", "batch_size"), f"must be 1 with load.{key}: it is the server that batches sequences"
 
 
 def _shared_memory(probe: ProbeSettings) -> Found:
@@ -158,9 +178,11 @@ def _shared_memory(probe: ProbeSettings) -> Found:
 
 def _together(probe: ProbeSettings) -> Found:
     """What changes requests after they were encoded, or keeps their responses from being looked at one by one."""
-    sequences, shared = probe.load.sequences is not None, probe.input.shared_memory != "none"
+    load, shared = probe.load, probe.input.shared_memory != "none"
+    by_load = "load.streams" if load.streams else "load.sequences"
+    sequences = load.sequences is not None or load.streams is not None
     compression = probe.input.compression
-    changing = {"load.sequences": sequences, "streaming": probe.streaming, "input.shared_memory": shared}
+    changing = {by_load: sequences, "streaming": probe.streaming, "input.shared_memory": shared}
     if compression != "none" and any(changing.values()):
         names = " and ".join(name for name, given in changing.items() if given)
         yield ("input", "compression"), f"found '{compression}': must be none with {names}"
@@ -172,7 +194,7 @@ def _together(probe: ProbeSettings) -> Found:
             "does not go with input.shared_memory, where responses are not looked at",
         )
     if sequences:
-        problem = "does not go with load.sequences, whose responses depend on the requests before"
+        problem = f"does not go with {by_load}, whose responses depend on the requests before"
         yield ("validation", "reference_model"), problem
 
 
@@ -189,7 +211,7 @@ def _search(probe: ProbeSettings) -> Found:
     if kind == "every":
         return
     if probe.load.searched is None:
-        yield ("load", "search"), "has no meaning without concurrency or request_rate"
+        yield ("load", "search"), "has no meaning without concurrency, request_rate or streams"
     if not probe.measurement.latency_threshold_ns:
         yield ("load", "search"), f"found '{kind}': needs measurement.latency_threshold"
     if probe.measurement.repeats > 1:
@@ -266,6 +288,7 @@ PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _schedule: {"schedule"},
     _load: {"load"},
     _concurrency: {"load", "stop"},
+    _streams: {"load", "measurement"},
     _schedule_file: {"load", "stop"},
     _input: {"input"},
     _validation: {"validation"},

@@ -10,7 +10,7 @@ from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.input_settings import InputSettings, PromptSettings
-from exporter.config.load_settings import SequenceSettings
+from exporter.config.load_settings import LoadSettings
 from exporter.config.probe_settings import (
     ProbeSettings,
     ScheduleSettings,
@@ -53,6 +53,9 @@ LOAD_TIMEOUT_NS = 60 * NS
 
 PROMPT_TIMEOUT_NS = 60 * NS
 """When a request to a language model is given up by default."""
+
+STREAM_UNIT = "stream_seconds"
+"""What the throughput of streams is in where the user names no unit: seconds of stream per second."""
 
 _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 """What runs in the worker runs on this machine."""
@@ -117,7 +120,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         "stability_rule": StabilityRule(settings.measurement.stability_rule),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
-    slo, unit, validation = settings.slo, settings.unit, settings.validation
+    slo, validation = settings.slo, settings.validation
     probe = Probe(
         name=settings.name,
         target=target,
@@ -129,7 +132,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         input=_input(settings.input),
         stop=_stop(settings, target, timeout_ns),
         slo=_slo(slo, levels[0].label) if slo else None,
-        unit=Unit(unit.name, unit.per_inference) if unit else None,
+        unit=_unit(settings),
         workers=settings.load.workers,
         histogram=settings.histogram,
         buckets_per_decade=per_decade,
@@ -140,7 +143,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         composing_models=settings.composing_models,
         server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
         validation=Validation(**validation.model_dump()) if validation else None,
-        sequences=_sequences(settings.load.sequences),
+        sequences=_sequences(settings.load),
         streaming=settings.streaming,
         baseline=_baseline(settings, target),
     )
@@ -236,9 +239,19 @@ def _schedule(settings: ScheduleSettings) -> Schedule:
     return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
 
 
-def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
+def _unit(settings: ProbeSettings) -> Unit | None:
+    """What one inference is worth; by default a step of a stream is worth the time between two."""
+    if settings.unit is not None:
+        return Unit(settings.unit.name, settings.unit.per_inference)
+    interval_ns = settings.load.step_interval_ns
+    return Unit(STREAM_UNIT, interval_ns / NS) if settings.load.streams and interval_ns else None
+
+
+def _sequences(load: LoadSettings) -> SequenceOptions | None:
+    """Streams are sequences whether or not the section is there."""
+    settings = load.sequences
     if settings is None:
-        return None
+        return SequenceOptions() if load.streams else None
     options = SequenceOptions(**settings.model_dump())
     if options.start_id and not options.id_range:
         return replace(options, id_range=DEFAULT_ID_RANGE)

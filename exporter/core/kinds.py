@@ -57,6 +57,7 @@ PLAIN: Final[Mapping[str, str]] = dict.fromkeys(
         "composing_models",
         "server_settings",
         "load.sequences",
+        "load.streams",
         "input.shared_memory",
         "validation.reference_model",
     ),

@@ -21,6 +21,7 @@ class Mode(enum.StrEnum):
     INTERVALS = "intervals"
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
+    STREAMS = "streams"
     SESSIONS = "sessions"
 
     @property
@@ -32,6 +33,11 @@ class Mode(enum.StrEnum):
     def runs_once(self) -> bool:
         """Whether the load has an end of its own, and no steady state: all of it is measured."""
         return self in (Mode.SCHEDULE, Mode.PERIODIC, Mode.SESSIONS)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether its value is how many requests are in flight at most, each in a place of its own."""
+        return self in (Mode.CONCURRENCY, Mode.STREAMS)
 
 
 class Distribution(enum.StrEnum):
@@ -74,14 +80,15 @@ class WindowMode(enum.StrEnum):
 class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
-    `value` is the concurrency (of sessions: how many are under way at once) or the requests a second; for an interval
-    file the mean of these, for a schedule the number of its requests. `distribution` and `seed` (None: another in each
-    sweep) are of request rates; `file` and the digest of what was in it when it was checked are of intervals and
-    schedules: a file that has changed is refused, since `config_hash` covers it.
+    `value` is the concurrency (of sessions and streams: how many are under way at once) or the requests a second; for
+    an interval file the mean of these, for a schedule the number of its requests. `distribution` is of request rates,
+    `seed` (None: another in each sweep) of these and of streams; `file` and the digest of what was in it when it was
+    checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
     `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
-    for some `think_ns` after its end, half as much more or less.
+    for some `think_ns` after its end, half as much more or less. Each of so many streams sends a step of its sequence
+    every `step_interval_ns`; they begin one after the other within `ramp_ns` (see `engine.streams`).
     """
 
     mode: Mode
@@ -96,6 +103,20 @@ class LoadLevel:
     step: int = 0
     request_period: int = 0
     think_ns: int = 0
+    step_interval_ns: int = 0
+    ramp_ns: int = 0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a seed decides when its requests are due."""
+        return self.distribution is Distribution.POISSON or self.mode is Mode.STREAMS
+
+    @property
+    def requests_per_second(self) -> float:
+        """How many requests are due by the clock; 0 where it is the responses that decide, and for schedules."""
+        if self.mode in (Mode.REQUEST_RATE, Mode.INTERVALS):
+            return self.value
+        return self.value * NS / self.step_interval_ns if self.step_interval_ns else 0.0
 
 
 MAX_REQUEST_RATE = 1_000_000.0
@@ -262,7 +283,8 @@ DEFAULT_SEQUENCE_LENGTH = 20
 class SequenceOptions:
     """Requests as sequences: each has an id, and a flag at its first and at its last request.
 
-    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight. A
+    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight, and
+    streams have one each. A
     sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
     input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
     is a random place among 63 bits. A `serial` sequence never has more than one request in flight.

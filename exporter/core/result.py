@@ -143,6 +143,35 @@ class TokenFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFigures:
+    """What a level of streams showed (see `analysis.streams` for the definitions).
+
+    `final_latency` is from the deadline of a sequence's last step to its last response, None where no sequence ended.
+    `real_time_factor` is None without ok steps. `steps` were judged, and `late` of them had no response before the
+    next one was due. `streams` are the sequences that had a judged step, and `on_time` those of them without a late
+    one.
+    """
+
+    step_interval_ns: int
+    final_latency: LatencySummary | None
+    real_time_factor: float | None
+    steps: int
+    late: int
+    streams: int
+    on_time: int
+
+    @property
+    def late_ratio(self) -> float | None:
+        """The part of the steps that were late."""
+        return self.late / self.steps if self.steps else None
+
+    @property
+    def on_time_ratio(self) -> float | None:
+        """The part of the streams that kept real time."""
+        return self.on_time / self.streams if self.streams else None
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server reported.
 
@@ -168,6 +197,8 @@ class Measurement:
 
     `tokens` are the figures of a target that takes prompts, which then has no `first_response` and `inter_response`.
     `slo_good` is how many requests kept all of the slo, None where the level is none that it names.
+
+    `streams` are the figures of a level of streams, at the pace of real time.
 
     `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
@@ -218,6 +249,7 @@ class Measurement:
     modes_ns: tuple[float, float] | None = None
     tokens: TokenFigures | None = None
     slo_good: int | None = None
+    streams: StreamFigures | None = None
 
     @property
     def goodput(self) -> float | None:

@@ -155,8 +155,7 @@ class Daemon:
         address = await self._web.start()
         if self._settings.archive.enabled:
             self._archive.start()
-        # In a thread: a day of 1000 probes takes seconds, in which health is asked for.
-        await asyncio.to_thread(self._history_file.load, self._history.restore)
+        self._history_file.start(self._history.restore)
         self._probe_set.start(self._reloader.probes)
         self._discovery.start()
         self._spawn(self._reloader.watch())

@@ -14,6 +14,7 @@ from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
+from exporter.engine.paced_streams import PacedStreams
 from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder, TokenRecorder
@@ -23,6 +24,7 @@ from exporter.engine.sequences import Sequences
 from exporter.engine.session_in_flight import SessionInFlight
 from exporter.engine.session_sender import SessionLoop
 from exporter.engine.sessions import Sessions
+from exporter.engine.streams import starts_ns
 from exporter.payload import Step
 from exporter.payload.prompts import DELAY
 from exporter.services.base import Service
@@ -33,6 +35,8 @@ from exporter.transport.call import EncodedRequest
 def places_in_flight(plan: LevelPlan) -> int:
     """How many calls the level has."""
     most = plan.probe.stop.max_in_flight
+    if plan.level.mode is Mode.STREAMS:
+        return len(range(plan.member, int(plan.level.value), plan.members))
     return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
 
 
@@ -114,6 +118,8 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             period=level.request_period,
             on_finished=finish(in_flight),
         )
+    if level.mode is Mode.STREAMS:
+        return _make_streams(plan, in_flight)
     if isinstance(in_flight, SessionInFlight):
         return SessionLoop(in_flight.calls, in_flight.offer, in_flight.sessions, finish(in_flight), on_overload)
     if not has_pacer(level):
@@ -127,6 +133,22 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         on_overload=on_overload,
         patience_ns=plan.probe.measurement.request_timeout_ns,
         is_spared=lambda: in_flight.spared_until_ns != 0,
+    )
+
+
+def _make_streams(plan: LevelPlan, in_flight: InFlight) -> Sender:
+    """Every `members`-th stream is this worker's."""
+    assert isinstance(in_flight, SequenceInFlight)
+    level, seed = plan.level, level_seed(plan.seed, plan.level.label)
+    starts = starts_ns(int(level.value), level.step_interval_ns, level.ramp_ns, seed)
+    return PacedStreams(
+        in_flight.calls,
+        in_flight.offer,
+        in_flight.wake.set,
+        starts[plan.member :: plan.members],
+        level.step_interval_ns,
+        steps_left=in_flight.steps_left,
+        on_overload=plan.probe.stop.on_overload,
     )
 
 

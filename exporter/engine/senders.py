@@ -39,7 +39,8 @@ def longer_ns(back_off_ns: int) -> int:
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
-def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+def pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+    """The outcomes after which a sender pauses, by this policy."""
     counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
     return BACK_OFF_OUTCOMES - counted
 
@@ -47,8 +48,10 @@ def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
 class Sender(Protocol):
     """Keeps a level's load going between `start` and `stop`."""
 
-    unsent: int
-    """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed loop."""
+    @property
+    def unsent(self) -> int:
+        """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed
+        loop."""
 
     @property
     def waiting(self) -> int:
@@ -113,7 +116,7 @@ class ClosedLoop:
     ) -> None:
         self.unsent = 0
         self.waiting = 0
-        self._pause_after = _pause_after(on_overload)
+        self._pause_after = pause_after(on_overload)
         self._think_s = think_ns / NS
         self._random = random.Random()  # noqa: S311 - a pause, no secret; another one in each sweep
         self._calls = calls
@@ -324,7 +327,7 @@ class OpenLoop:
         self._on_warm: Callable[[], None] | None = on_warm
         self._on_finished = on_finished
         self._offsets_ns = offsets_ns
-        self._pause_after = _pause_after(on_overload)
+        self._pause_after = pause_after(on_overload)
         self._back_off_ns = 0
         self._spared_until_ns = 0
         self._start_ns = 0

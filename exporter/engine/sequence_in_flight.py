@@ -42,6 +42,10 @@ class SequenceInFlight(InFlight):
         self._by_call = by_call
         self._turns: dict[int, Turn] = {}
 
+    def steps_left(self, slot: int) -> int:
+        """How many requests the slot's sequence has yet to send."""
+        return self._sequences.left(slot)
+
     def next_request(self, call: Call) -> EncodedRequest | None:
         """As `InFlight.next_request`; None if all sequences must wait for responses. Hot."""
         slot = call.slot if self._by_call else self._sequences.ready()

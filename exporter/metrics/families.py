@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from exporter.core.probe import MAX_COMPOSING_MODELS
-from exporter.metrics import token_families
+from exporter.metrics import stream_families, token_families
 from exporter.metrics.family import PREFIX, Family, FamilyTable, L, P
 from exporter.server import MAX_GPUS
 
@@ -513,7 +513,11 @@ SWEEPS_SKIPPED = _family(
     "counter", "sweeps_skipped", "Sweeps that were due and did not run, by reason.", (*P, "reason")
 )
 
-PAGE_ORDER: Final[tuple[Family, ...]] = (*_table.families, *token_families.TABLE.families)
+PAGE_ORDER: Final[tuple[Family, ...]] = (
+    *_table.families,
+    *token_families.TABLE.families,
+    *stream_families.TABLE.families,
+)
 """All families of probes and targets, in the order of the page."""
 
 

@@ -24,10 +24,11 @@ from exporter.metrics import token_families as tf
 from exporter.metrics.exposition import Block, Lines, add_percentiles, label, labels, number
 from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
+from exporter.metrics.stream_samples import add_streams
 from exporter.metrics.token_samples import add_slo_limits, add_token_baseline, add_tokens
 from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
-LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.SESSIONS})
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.SESSIONS, Mode.STREAMS})
 """Those whose levels can be higher or lower than another."""
 
 
@@ -170,6 +171,7 @@ def level_blocks(view: ProbeView) -> dict[Family, Block]:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
         add_server_side(lines, level_labels, measurement)
         add_tokens(lines, level_labels, measurement)
+        add_streams(lines, level_labels, measurement)
     if view.measured is not None:
         for verdict in view.measured.verdicts:
             if verdict.level in view.probe.levels:

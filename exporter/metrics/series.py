@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.analysis.threshold import threshold_of
 from exporter.core.outcome import Outcome, Reason, SkipReason
-from exporter.core.probe import Probe, signals_of
+from exporter.core.probe import Mode, Probe, signals_of
 from exporter.core.result import duration_buckets
 from exporter.core.target import Target
 from exporter.metrics import families as f
+from exporter.metrics import stream_families as sf
 from exporter.metrics import token_families as tf
 from exporter.metrics.family import Family, P
 from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES
@@ -96,6 +97,8 @@ def _absent(probe: Probe) -> Iterator[Family]:
     modes = {level.mode for level in probe.levels}
     yield from _REPLICAS
     yield f.ENERGY
+    if Mode.STREAMS not in modes:
+        yield from sf.TABLE.families
     if not any(mode.is_open_loop for mode in modes):
         yield from (f.RESPONSE_TIME, f.SEND_LAG)
     if not probe.streaming:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from exporter.core.errors import ConfigError
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import BaselineOptions, Distribution, LoadLevel, Mode, Probe, Validation, WindowMode
+from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, Validation, WindowMode
 from exporter.core.result import Measurement, SweepResult
 from exporter.core.rollout import FIRST_RESPONSE, THROUGHPUT, GateOptions, GateSide, Margin
 from exporter.core.units import MS, NS
@@ -88,7 +88,7 @@ def _outputs_expected(stable: Probe, candidate: Probe, tolerance: float | None) 
 def half_probe(probe: Probe, options: GateOptions, seed: int) -> Probe:
     """The probe as one short window. Both halves of a pair have one seed: random arrivals come at the same moments."""
     (level,) = probe.levels
-    if level.distribution is Distribution.POISSON and level.seed is None:
+    if level.is_random and level.seed is None:
         level = replace(level, seed=seed)
     measurement = replace(
         probe.measurement,

@@ -22,7 +22,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import Distribution, LoadLevel, Probe, Search
+from exporter.core.probe import LoadLevel, Probe, Search
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
@@ -386,7 +386,7 @@ class Sweep:
     @property
     def _recorded_seed(self) -> int | None:
         """The seed of the sweep's random arrivals; None where it has none."""
-        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        random = [level for level in self._probe.levels if level.is_random]
         return None if not random else self._seed if random[0].seed is None else random[0].seed
 
     @property

@@ -16,7 +16,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from exporter.state.history import CONCLUSIONS, DAY_SECONDS, MAX_PROBES, Conclusion, Day
+from exporter.state.day_ring import CONCLUSIONS, DAY_SECONDS, Conclusion, Day
+from exporter.state.history import MAX_PROBES
 from exporter.web import humanize as words
 from exporter.web.report import LevelReport
 
@@ -50,7 +51,7 @@ class Sparklines:
         until_s = math.ceil(now_unix_s / _BUCKET_SECONDS) * _BUCKET_SECONDS
         newest = float(day.started_unix_s[-1]) if len(day.started_unix_s) else 0.0
         worst = int(day.severity[-1]) if len(day.severity) else 0
-        key = (level, newest, worst, until_s)
+        key = (level, len(day.severity), newest, worst, until_s)
         found = self._drawn.get(probe)
         if found is None or found[0] != key:
             if len(self._drawn) >= MAX_PROBES:

@@ -15,11 +15,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.state.history import Day
+from exporter.state.day_ring import Day
 from exporter.web import charts
 from exporter.web import humanize as words
 from exporter.web.report import LevelReport, OverviewReport, ProbeDetail, ProbeReport, SweepReport, VerdictReport
-from exporter.web.selection import MARKS, SORTS, STATES, Selection, group_of
+from exporter.web.selection import MARKS, ROWS_PER_PAGE, SORTS, STATES, Selection, group_of
 
 REFRESH_SECONDS = 10
 _HERE = Path(__file__).parent
@@ -55,9 +55,14 @@ ACTIONS = (
 
 
 def overview_page(
-    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], sparks: Mapping[str, Markup]
+    report: OverviewReport,
+    chosen: Selection,
+    probes: Sequence[ProbeReport],
+    selected: int,
+    sparks: Mapping[str, Markup],
 ) -> str:
-    """The overview: `report` has the selected probes, `probes` are all, `sparks` the selected ones' charts by name."""
+    """The overview: `report` has the probes of this page, out of so many selected ones; `probes` are all, `sparks` the
+    charts of this page by name."""
     return _TEMPLATES.get_template("overview.html").render(
         root="./",
         version=report.version,
@@ -67,6 +72,7 @@ def overview_page(
         report=report,
         chosen=chosen,
         total=len(probes),
+        selected=selected,
         targets=sorted({probe.target for probe in probes}),
         sparks=sparks,
     )
@@ -199,10 +205,11 @@ def _burn(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.2f}×" if rate < 10 else f"{rate:,.0f}×"
 
 
-def _query(chosen: Selection, state: str) -> str:
+def _query(chosen: Selection, state: str, page: int = 1) -> str:
     """The overview with this state in the place of the chosen one."""
     asked = {"q": chosen.text, "state": state, "target": chosen.target}
     asked["sort"] = chosen.sort if chosen.sort != SORTS[0] else ""
+    asked["page"] = str(page) if page > 1 else ""
     found = urlencode({name: value for name, value in asked.items() if value})
     return f"?{found}" if found else ""
 
@@ -244,6 +251,7 @@ def _make_environment() -> Environment:
         figure=_figure,
         verdict_text=_verdict_text,
         query=_query,
+        rows_per_page=ROWS_PER_PAGE,
         actions=ACTIONS,
         style_hash=hashlib.sha256(STYLE_SHEET).hexdigest()[:8],
         script_hash=hashlib.sha256(SCRIPT).hexdigest()[:8],

@@ -11,6 +11,7 @@ from exporter.core.result import (
     LatencySummary,
     Measurement,
     PercentileValue,
+    StreamFigures,
     SweepResult,
     TokenFigures,
     TokenSource,
@@ -142,6 +143,20 @@ def make_tokens(**changes: Any) -> TokenFigures:
         "requests": 1000,
     }
     return TokenFigures(**(values | changes))
+
+
+def make_streams(**changes: Any) -> StreamFigures:
+    """3200 steps of 64 streams, 32 of them late, in 40 sequences of which 30 kept real time."""
+    values: dict[str, Any] = {
+        "step_interval_ns": 300 * MS,
+        "final_latency": make_summary(62.0),
+        "real_time_factor": 0.125,
+        "steps": 3200,
+        "late": 32,
+        "streams": 40,
+        "on_time": 30,
+    }
+    return StreamFigures(**(values | changes))
 
 
 def make_token_counts(**changes: Any) -> TokenWindowCounts:

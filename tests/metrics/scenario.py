@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
-from exporter.core.probe import InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
+from exporter.core.probe import InputOptions, LoadLevel, Mode, Probe, Schedule, SequenceOptions, Signal, Slo, Unit
 from exporter.core.result import GpuFigures, LevelChange, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
@@ -19,6 +19,7 @@ from tests.metrics.results import (
     make_measurement,
     make_result,
     make_statistics,
+    make_streams,
     make_summary,
     make_token_counts,
     make_tokens,
@@ -27,6 +28,9 @@ from tests.metrics.results import (
 
 HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
 """A label value that tries to be more than one."""
+
+
+STREAMS = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300 * MS)
 
 
 def closed_loop() -> Probe:
@@ -75,6 +79,11 @@ def language_model() -> Probe:
         slo=Slo("chat", 0, 90.0, ("4",), first_token_ns=500 * MS, per_output_token_ns=50 * MS),
         histogram=True,
     )
+
+
+def callers() -> Probe:
+    """Streams at the pace of real time."""
+    return make_probe(name="callers", levels=(STREAMS,), sequences=SequenceOptions(), histogram=False)
 
 
 def hostile() -> Probe:
@@ -162,11 +171,12 @@ def withheld(level: LoadLevel) -> LevelVerdict:
 
 
 def make_scenario(monotonic: Clock | None = None) -> Board:
-    """A closed loop that went well and failed after, an open loop under TLS, a hostile name that never ran, and a
-    language model."""
+    """A closed loop that went well and failed after, an open loop under TLS, a hostile name that never ran, a language
+    model, and streams."""
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
-    first, second, third, fourth = closed_loop(), open_loop(), hostile(), language_model()
-    board.configure((first, second, third, fourth))
+    first, second, third, fourth, fifth = closed_loop(), open_loop(), hostile(), language_model(), callers()
+    board.configure((first, second, third, fourth, fifth))
+    board.sweep_ended(make_result(fifth, measurements=(make_measurement(STREAMS, streams=make_streams()),)))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
     page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
     chat = make_measurement(

@@ -42,6 +42,7 @@ from tests.metrics.results import (
     make_measurement,
     make_result,
     make_statistics,
+    make_streams,
     make_summary,
     make_token_counts,
     make_tokens,
@@ -83,6 +84,7 @@ PROBES = [
         slo=Slo("chat", 0, 99.0, ("1",), 0.0, 20 * MS, 20 * MS, 20 * MS),
     ),
     make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
+    make_probe(levels=(LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=MS),), slo=Slo("kept", MS, 99.0, ("4",))),
 ]
 
 
@@ -108,6 +110,8 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
         if of_tokens
         else None,
     }
+    if level.mode is Mode.STREAMS:
+        changes["streams"] = make_streams(final_latency=summary)
     if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):
         changes |= {"response_time": summary, "send_lag": summary}
     if probe.validation:

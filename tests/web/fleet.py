@@ -17,7 +17,8 @@ from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, Sweep
 from exporter.core.units import MS, NS
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
-from exporter.state.history import Conclusion, History, SweepPoint, key_of, point_of
+from exporter.state.day_ring import Conclusion, SweepPoint
+from exporter.state.history import History, key_of, point_of
 from exporter.state.probe_state import Board
 from exporter.web.app import WebSources
 from exporter.web.status import conclude
@@ -56,12 +57,12 @@ class Fleet:
         last = NOW - 17 - 20 * (number % 11)
         for ago in range(287 if self.days else 0, 0, -1 if number < 14 else -4):
             at_s = last - INTERVAL_S * ago
-            self.history.restore(key_of(probe), _point(probe, kind, at_s, ago, chance))
+            self.history.add(key_of(probe), _point(probe, kind, at_s, ago, chance))
         result = _result(probe, kind, last, 0, chance)
         if kind == FAILING:  # figures of an earlier sweep stay until they expire
             self.board.sweep_ended(_result(probe, WELL, last - INTERVAL_S, 100, chance))
         self.board.sweep_ended(result)
-        self.history.restore(key_of(probe), point_of(result, conclude(result), 4000, 90 if kind == MISSED else 3))
+        self.history.add(key_of(probe), point_of(result, conclude(result), 4000, 90 if kind == MISSED else 3))
         if number % 17 == 3:
             self.board.sweep_skipped(probe, SkipReason.OVERLAP)
         if number % 9 == 4:

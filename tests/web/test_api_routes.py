@@ -148,3 +148,12 @@ async def test_all_probes_are_there(site: Site) -> None:
     names = [probe["name"] for probe in (await body(site, "/api/v1/probes"))["probes"]]
     assert len(names) == len(set(names)) == 12
     assert set(NAMES) <= set(names)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/probes", "/api/v1/probes/asr-streaming/history"])
+async def test_bodies_are_packed_for_who_takes_it(path: str, site: Site) -> None:
+    plain, packed = await site.get(path), await site.get(path, **{"Accept-Encoding": "gzip"})
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.state.history import DAY_SECONDS, FIGURES, Conclusion, Day
+from exporter.state.day_ring import DAY_SECONDS, FIGURES, Conclusion, Day
 from exporter.web.charts import PARTS, Scale, Sparklines, day_chart, load_curve, parts, sparkline
 from exporter.web.report import LevelReport, VerdictReport
 

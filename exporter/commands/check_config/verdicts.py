@@ -91,9 +91,7 @@ def _known_requests(probe: Probe, level: LoadLevel) -> int:
         return options.request_count
     if options.window_mode is WindowMode.COUNT:
         return options.window_requests * options.stability_windows
-    if level.mode in (Mode.REQUEST_RATE, Mode.INTERVALS):
-        return round(level.value * options.window_ns * options.stability_windows / NS)
-    return 0
+    return round(level.requests_per_second * options.window_ns * options.stability_windows / NS)
 
 
 def _warnings(probe: Probe) -> Iterator[str]:
@@ -116,5 +114,5 @@ def _few_requests(probe: Probe, level: LoadLevel) -> str:
     text = f"latency_p99 at {_name(level)} can never be judged: a sweep measures {known} requests, and needs {needed}"
     if options.request_count or options.window_mode is WindowMode.COUNT:
         return f"{text}; measure more of them"
-    window_ns = math.ceil(needed / level.value / options.stability_windows) * NS
+    window_ns = math.ceil(needed / level.requests_per_second / options.stability_windows) * NS
     return f"{text}: its {options.stability_windows} windows would have to last {format_duration(window_ns)} each"

@@ -30,6 +30,7 @@ _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _LOADS = {
     "--concurrency-range": "load.concurrency",
     "--request-rate-range": "load.request_rate",
+    "--streams": "load.streams",
     "--request-intervals": "load.intervals_file",
     "--periodic-concurrency-range": "load.periodic_concurrency",
     "--session-concurrency": "load.session_concurrency",
@@ -268,7 +269,8 @@ def _load(draft: Draft) -> None:
     _search(draft, load)
     _of_rates(draft, load)
     _of_streams(draft, load)
-    highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
+    _in_real_time(draft, load)
+    highest = draft.parts[load] if load in ("--concurrency-range", "--streams") else None
     top = (
         max(highest.start, highest.end or 0)
         if isinstance(highest, Range)
@@ -311,7 +313,8 @@ def _search(draft: Draft, load: str) -> None:
         draft.put("--latency-threshold", "measurement.latency_threshold", limit)
     if not isinstance(levels, Range) or load == "--periodic-concurrency-range":
         if binary:
-            draft.problem("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
+            known = "--concurrency-range, --request-rate-range or --streams"
+            draft.problem("--binary-search", f"needs {known}, with start and end")
         return
     if binary and (not limit or levels.is_open or levels.end is None):
         draft.problem("--binary-search", f"needs --latency-threshold, and start and end in {load}")
@@ -337,9 +340,20 @@ def _of_rates(draft: Draft, load: str) -> None:
         if open_loop:
             draft.put_part("--num-of-sequences", "load.sequences.count")
         else:
-            draft.notices.append(
-                "--num-of-sequences: has no effect here: in a closed loop the concurrency is their number"
+            number = (
+                "each stream has one" if load == "--streams" else "in a closed loop the concurrency is their number"
             )
+            draft.notices.append(f"--num-of-sequences: has no effect here: {number}")
+
+
+def _in_real_time(draft: Draft, load: str) -> None:
+    if load == "--streams" and draft.value("load.streams") is None:
+        return  # their own error is reported
+    for name, key in {"--step-interval": "load.step_interval", "--ramp": "load.ramp"}.items():
+        _put_if(load == "--streams", draft, name, key, "--streams")
+    if load == "--streams" and "--step-interval" not in draft.parts:
+        draft.problem("--step-interval", "is required with --streams: the length of a step in milliseconds, as 300")
+        draft.default("load.step_interval", "1s")
 
 
 def _of_streams(draft: Draft, load: str) -> None:

@@ -10,6 +10,7 @@ from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.flags.flag import Flag, Key, Part, Setting
 from exporter.commands.analyze.flags.table_load import MEASUREMENT, MODEL
 from exporter.commands.analyze.flags.table_request import INPUT, SERVER
+from exporter.config.load_settings import RAMP, STEP_INTERVAL
 
 _REPORT = (
     Flag(
@@ -30,6 +31,25 @@ _REPORT = (
 )
 
 _OWN = (
+    Flag(
+        ("--streams",),
+        "START:END:STEP",
+        "At the pace of real time: so many streams at once, each of which sends a step of its sequence every "
+        "--step-interval. An end of 0 is open; it needs -l.",
+        Part("`load.streams`", read.levels(read.whole(0))),
+    ),
+    Flag(
+        ("--step-interval",),
+        "MS",
+        "streams: the milliseconds between two steps, as the length of a chunk of audio.",
+        Part("`load.step_interval`", read.milliseconds(STEP_INTERVAL)),
+    ),
+    Flag(
+        ("--ramp",),
+        "MS",
+        "streams: the milliseconds over which they begin; 0 by default.",
+        Part("`load.ramp`", read.milliseconds(RAMP)),
+    ),
     Flag(
         ("--tensor-datatype",),
         "NAME:TYPE",
@@ -111,6 +131,9 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     ("Our own", _OWN),
 )
 """All flags, as a reader meets them. All but the last group are perf_analyzer's; of its own are --verbose and -h."""
+
+OWN_NAMES = frozenset(name for flag in _OWN for name in flag.names)
+"""Those that perf_analyzer has not, and its -h."""
 
 FLAGS: dict[str, Flag] = {name: flag for _, flags in GROUPS for flag in flags for name in flag.names}
 """The flags by each of their names."""

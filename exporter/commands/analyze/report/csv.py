@@ -18,7 +18,7 @@ from exporter.analysis.join import foreign_ratio
 from exporter.commands.analyze.report.lines import gpus_of_one_source, level_rate, shown_percentiles
 from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelStatistics
-from exporter.core.probe import Probe
+from exporter.core.probe import Mode, Probe
 from exporter.core.result import GpuFigures, Measurement, ServerMetrics, SweepResult
 from exporter.core.units import NS
 
@@ -117,7 +117,9 @@ def _columns(result: SweepResult, options: CsvOptions) -> list[Column]:
 
 
 def _load_column(probe: Probe) -> Column:
-    """One header for every load but a concurrency, as in perf_analyzer."""
+    """One header for every load but a concurrency, as in perf_analyzer; streams, which it has not, have their own."""
+    if probe.levels[0].mode is Mode.STREAMS:
+        return "Streams", lambda m: number(m.level.value)
     concurrency = not probe.levels[0].mode.is_open_loop
     return "Concurrency" if concurrency else "Request Rate", lambda m: number(level_rate(m.level))
 

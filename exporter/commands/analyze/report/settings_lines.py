@@ -57,13 +57,15 @@ def _range_lines(probe: Probe) -> Iterator[str]:
     values = [level.value for level in probe.levels]
     if probe.search is not None:
         values = [probe.search.start, probe.search.end]
-    if mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE) or len(values) == 1:
+    if mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.STREAMS) or len(values) == 1:
         return
     yield f"  Latency limit: {number(probe.measurement.latency_threshold_ns / MS)} msec"
     if values[-1] == 0:
         return
     if mode is Mode.CONCURRENCY:
         yield f"  Concurrency limit: {number(max(values))} concurrent requests"
+    elif mode is Mode.STREAMS:
+        yield f"  Streams limit: {number(max(values))} streams"
     else:
         yield f"  Request Rate limit: {number(max(values))} requests per seconds"
 

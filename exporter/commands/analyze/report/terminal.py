@@ -69,6 +69,8 @@ def _load(level: LoadLevel) -> str:
         return f"Concurrency: {number(level.value)}"
     if level.mode is Mode.PERIODIC:
         return f"Periodic concurrency: {level.label}"
+    if level.mode is Mode.STREAMS:
+        return f"Streams: {number(level.value)}"
     if level.mode is Mode.SESSIONS:
         return f"Session concurrency: {level.label}"
     return f"Request Rate: {number(level_rate(level))}"

@@ -145,6 +145,31 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {"url": "grpc://localhost"},
         {"load": {"periodic_concurrency": "1:8:1", "request_period": 20}, "streaming": True},
     ),
+    (
+        "-m m --streams 16:64:16 --step-interval 300 --ramp 2000",
+        {},
+        {"load": {"streams": "16:64:16", "step_interval": "300ms", "ramp": "2000ms"}},
+    ),
+    (
+        "-m m --streams 2000 --step-interval 300 -l 100",
+        {},
+        {
+            "load": {"streams": 2000, "step_interval": "300ms"},
+            "stop": {"max_in_flight": 2000},
+            "measurement": {"latency_threshold": "100ms"},
+        },
+    ),
+    (
+        "-m m --streams 1:64 --step-interval 300 -l 100 --binary-search",
+        {},
+        {
+            "load": {"streams": "1:64:1", "step_interval": "300ms", "search": "binary"},
+            "measurement": {"latency_threshold": "100ms"},
+        },
+    ),
+    # cut short, a flag is one of perf_analyzer's: not our --stable-by, and not our --streams
+    ("-m m --stab 5", {}, {"measurement": {"stability": "5%"}}),
+    ("-m m -i grpc --stream", {"url": "grpc://localhost"}, {"streaming": True}),
     # sequences
     (
         "-m m --sequence-length 50 --sequence-length-variation 10 --serial-sequences --sequence-id-range 10:20",

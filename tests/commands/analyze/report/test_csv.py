@@ -64,6 +64,13 @@ def test_headers_are_perf_analyzers(found: SweepResult, options: CsvOptions, hea
     assert main_table(found, options).splitlines()[0] == HEADERS[header]
 
 
+def test_streams_are_in_a_column_of_their_own() -> None:
+    level = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300_000_000)
+    head, row = main_table(result(level), CsvOptions()).splitlines()
+    assert head == HEADERS["plain"].replace("Concurrency", "Streams")
+    assert row.startswith("64,")
+
+
 def test_our_columns_come_after_all_of_perf_analyzers() -> None:
     header = main_table(result(), ALL).splitlines()[0]
     assert header == f"{HEADERS['metrics']},{','.join(OURS)}"
