@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 QUOTED = "wording: quoted"
-PATTERNS = ("*.md", "exporter/*.py", "tests/*.py", "bench/*.py", "dashboards/rules/*.yaml", "helm/triton-canary/values.yaml")
+PYTHON = ("exporter/*.py", "tests/*.py", "bench/*.py")
+PATTERNS = ("*.md", *PYTHON, "dashboards/rules/*.yaml", "helm/triton-canary/values.yaml")
 LEFT_OUT = re.compile(
     "CHANGELOG.md"  # what was
     "|exporter/demo/models/|exporter/services/tfserving/tfserving_pb2.py"  # models; generated
