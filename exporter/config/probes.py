@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
@@ -268,4 +269,9 @@ def hashed(probe: Probe) -> Probe:
 
 def _fields(value: Any) -> dict[str, Any]:
     """A dataclass for JSON; `dataclasses.asdict` copies all it finds, and takes ten times as long."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

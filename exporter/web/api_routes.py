@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -25,10 +26,6 @@ from exporter.web.selection import Selection, counts_of
 from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_OVERVIEW = TypeAdapter(OverviewReport)
-_DETAIL = TypeAdapter(ProbeDetail)
-_HISTORY = TypeAdapter(HistoryReport)
-_ERROR = TypeAdapter(ErrorReport)
 
 
 def api_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
@@ -74,26 +71,33 @@ class _Handlers:
             counts_of(probes),
             chosen.select(probes),
         )
-        return packed(_dumped(_OVERVIEW, report), wanted=gzip)
+        return packed(_dumped(report), wanted=gzip)
 
     async def _one(self, request: Request, make: Callable[[ProbeMoment, float], bytes]) -> Response:
         moment = take_moment(self._sources)
         found = moment.named(request.path_params["probe"])
         if found is None:
-            return _json(_dumped(_ERROR, ErrorReport("there is no such probe")), 404)
+            return _json(_dumped(ErrorReport("there is no such probe")), 404)
         gzip = takes_gzip(request)
         return _json(await asyncio.to_thread(lambda: packed(make(found, moment.now_unix_s), wanted=gzip)))
 
     def _detail_json(self, found: ProbeMoment, now_unix_s: float) -> bytes:
         probe, day = found.view.probe, self._sources.day(found.view.probe)
-        return _dumped(_DETAIL, probe_detail(probe, self._reports.one(found, day, now_unix_s), day))
+        return _dumped(probe_detail(probe, self._reports.one(found, day, now_unix_s), day))
 
     def _history_json(self, found: ProbeMoment, _now_unix_s: float) -> bytes:
         probe = found.view.probe
-        return _dumped(_HISTORY, history_report(probe, self._sources.day(probe)))
+        return _dumped(history_report(probe, self._sources.day(probe)))
 
 
-def _dumped(adapter: TypeAdapter[Any], value: Any) -> bytes:
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What makes JSON of a type. Made when it is first needed: making those of all types delayed the start."""
+    return TypeAdapter(kind)
+
+
+def _dumped(value: OverviewReport | ProbeDetail | HistoryReport | ErrorReport) -> bytes:
+    adapter = _adapter(type(value))  # type: ignore[arg-type]  # a class is hashable
     try:
         return adapter.dump_json(value)
     except PydanticSerializationError:
