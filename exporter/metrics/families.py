@@ -89,6 +89,11 @@ REPLICAS_UP = _family("gauge", "replicas_up", "Replicas whose last sweep got usa
 # --- results of the last sweep ---------------------------------------------------------------------------------------
 
 LEVEL_VALUE = _family("gauge", "level_value", "The load level as a number: the x axis of a load curve." + _LAST)
+LEVEL_BATCH_SIZE = _family(
+    "gauge",
+    "level_batch_size",
+    "Inferences per request at a level of a matrix (load.batch_size)." + _LAST + " Absent at other levels.",
+)
 STABLE = _family("gauge", "stable", "1 if the level met its stability rule, else 0." + _LAST)
 LATENCY = _family(
     "gauge",

@@ -97,6 +97,8 @@ def _absent(probe: Probe) -> Iterator[Family]:
     modes = {level.mode for level in probe.levels}
     yield from _REPLICAS
     yield f.ENERGY
+    if all(level.batch_size is None for level in probe.levels):
+        yield f.LEVEL_BATCH_SIZE
     if Mode.STREAMS not in modes:
         yield from sf.TABLE.families
     if not any(mode.is_open_loop for mode in modes):

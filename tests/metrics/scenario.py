@@ -30,6 +30,7 @@ HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
 """A label value that tries to be more than one."""
 
 
+BATCHED = LoadLevel(Mode.CONCURRENCY, 8.0, "8@b4", batch_size=4)
 STREAMS = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300 * MS)
 
 
@@ -82,8 +83,8 @@ def language_model() -> Probe:
 
 
 def callers() -> Probe:
-    """Streams at the pace of real time."""
-    return make_probe(name="callers", levels=(STREAMS,), sequences=SequenceOptions(), histogram=False)
+    """Streams at the pace of real time; and a level of a matrix, which no one probe can have beside them."""
+    return make_probe(name="callers", levels=(STREAMS, BATCHED), sequences=SequenceOptions(), histogram=False)
 
 
 def hostile() -> Probe:
@@ -176,7 +177,8 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
     first, second, third, fourth, fifth = closed_loop(), open_loop(), hostile(), language_model(), callers()
     board.configure((first, second, third, fourth, fifth))
-    board.sweep_ended(make_result(fifth, measurements=(make_measurement(STREAMS, streams=make_streams()),)))
+    streamed = make_measurement(STREAMS, streams=make_streams()), make_measurement(BATCHED)
+    board.sweep_ended(make_result(fifth, measurements=streamed))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
     page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
     chat = make_measurement(

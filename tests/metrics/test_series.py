@@ -9,6 +9,7 @@ import pytest
 
 from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.config import build_probes, load
+from exporter.config.levels import matrix
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.core.probe import (
     BaselineOptions,
@@ -85,6 +86,7 @@ PROBES = [
     ),
     make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
     make_probe(levels=(LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=MS),), slo=Slo("kept", MS, 99.0, ("4",))),
+    make_probe(levels=matrix([concurrency(1), concurrency(8)], [1, 4], [])),
 ]
 
 

@@ -71,6 +71,15 @@ def level_rate(level: LoadLevel) -> float:
     return level.value
 
 
+def of_matrix(level: LoadLevel) -> str:
+    """What a level of a matrix has beside its number, in words; "" for others."""
+    parts = [] if level.batch_size is None else [f"batch size: {level.batch_size}"]
+    if level.shapes:
+        shapes = (f"{name} {'x'.join(map(str, shape))}" for name, shape in level.shapes)
+        parts.append(f"shapes: {' '.join(shapes)}")
+    return "".join(f", {part}" for part in parts)
+
+
 def stabilizing_latency_us(measurement: Measurement, percentile: float | None) -> int | None:
     """The latency that stability is judged by; None where no request was ok."""
     if measurement.latency is None:
@@ -86,7 +95,7 @@ def level_lines(
     probe: Probe, facts: ModelFacts | None, measurement: Measurement, options: ReportOptions
 ) -> Iterator[str]:
     """The block of one level."""
-    yield from _head_lines(measurement.level)
+    yield from (f"{line}{of_matrix(measurement.level)}" for line in _head_lines(measurement.level))
     if options.verbose:
         yield from _pass_lines(probe, measurement.window_summaries)
     yield "  Client: "

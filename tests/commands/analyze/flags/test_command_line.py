@@ -190,6 +190,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ),
     # the input
     ("-m m -b 4", {}, {"input": {"batch_size": 4}}),
+    ("-m m -b 1,4,8", {}, {"load": {"concurrency": 1, "batch_size": [1, 4, 8]}}),
     ("-m m --input-data zero", {}, {"input": {"source": "zero"}}),
     ("-m m -z", {}, {"input": {"source": "zero"}}),
     ("-m m --input-data random", {}, {}),
