@@ -63,7 +63,7 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Opener]:
             max_size_bytes: int = 1 << 30,
             steady: Callable[[], float] | None = None,
         ) -> CsvArchive:
-            archive = CsvArchive(directory, max_age_ns, max_size_bytes, clock, steady or clock)
+            archive = CsvArchive(directory, max_age_ns, max_size_bytes, wall_clock=clock, steady_clock=steady or clock)
             archive.start()
             stack.callback(archive.close, WAIT_S)
             return archive
