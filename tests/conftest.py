@@ -261,6 +261,12 @@ def llamacpp(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tokenizers(request: pytest.FixtureRequest) -> Path:
+    """The environment of the extra `tokenizer`."""
+    return _folder(request, "tokenizers")
+
+
+@pytest.fixture(scope="session")
 def mlserver(request: pytest.FixtureRequest) -> Path:
     """The folder of an environment with MLServer."""
     return _folder(request, "mlserver")
