@@ -296,3 +296,21 @@ async def test_a_new_version_in_mid_sweep_is_not_measured_as_the_old_one(
     assert (after.facts.version, len(after.measurements)) == ("2", 1)
     assert after.measurements[0].server is not None
     assert after.measurements[0].server.version == "2"
+
+
+async def test_summaries_of_a_real_server_are_shown_and_never_joined(
+    worker: LocalWorker, triton_factory: TritonFactory
+) -> None:
+    """They are of a window of the server's own: its first requests, ten at once, are still in its p99 when those that
+    are measured never wait."""
+    server = triton_factory(extra_arguments=("--metrics-config=summary_latencies=true",))
+    server.start()
+    await swept(worker, probe_of(server, "delay", 10))
+    result = await swept(worker, probe_of(server, "delay", 1))
+    (measurement,) = result.measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert page.gauges["queue_seconds_p99"] > 0.005
+    assert measurement.breakdown_ns["queue"] < page.gauges["queue_seconds_p99"] * NS / 2
+    # This server has no histogram, and a summary is none.
+    assert page.percentiles == {}
