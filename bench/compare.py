@@ -27,7 +27,7 @@ from bench.machine import WATCH, shown
 from bench.memory import AIM_REQUESTS, DEFAULT_REQUESTS, memory
 from bench.models import ACCUMULATOR, REPEAT, identity_models
 from bench.poisson import poisson_arrivals
-from bench.programs import tell
+from bench.programs import progress
 from bench.rates import rates
 from bench.requests import SWEEP, recogniser, requests
 from bench.setting import Setting
@@ -145,7 +145,7 @@ async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
         section = SECTIONS[name]
         paragraphs = [f"## {section.title}", section.note, await section.run(setting), WATCH.take()]
         parts.append("\n\n".join(filter(None, paragraphs)) + "\n")
-        tell(f"\n{parts[-1]}")
+        progress(f"\n{parts[-1]}")
     return parts
 
 
@@ -210,17 +210,17 @@ def main() -> int:
     """Runs the comparison, prints the page and writes it."""
     options = parse()
     try:
-        text = asyncio.run(run(make_environment(tell), options))
+        text = asyncio.run(run(make_environment(progress), options))
     except EmbeddedTritonError as error:
-        tell(str(error))
+        progress(str(error))
         return 2
     except KeyboardInterrupt:
-        tell("interrupted: nothing is written")
+        progress("interrupted: nothing is written")
         return 130
     print(text)
     if options.output is not None:
         options.output.write_text(text, encoding="utf-8")
-        tell(f"written: {options.output}")
+        progress(f"written: {options.output}")
     return 0
 
 

@@ -16,7 +16,7 @@ from exporter.archive.columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, per
 from exporter.archive.json_cells import json_cell
 from exporter.archive.server_cells import server_side_cells
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Mode
+from exporter.core.probe import LoadLevel, Mode, at_level
 from exporter.core.result import LatencySummary, Measurement, SweepResult, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth
@@ -72,7 +72,7 @@ def _level_row(sweep: SweepResult, measurement: Measurement) -> Row:
         "seed": sweep.seed if measurement.level.is_random else None,
         **_server_cells(measurement),
         **_health(measurement.health),
-        "batch_size": sweep.probe.input.batch_size,
+        "batch_size": at_level(sweep.probe, measurement.level).input.batch_size,
         **_sweep_cells(sweep),
         "reason_text": measurement.reason_text,
     }

@@ -23,6 +23,7 @@ from exporter.config.fields import (
     OneOf,
     PathText,
     Section,
+    Shapes,
 )
 from exporter.config.inputs import Parameter, parse_parameter, parse_paths
 from exporter.core.datatypes import DATATYPES
@@ -94,7 +95,7 @@ class InputSettings(Section):
     batch_size: Annotated[StrictInt, Field(ge=1, le=65_536)] = Field(
         default=1, description="Inferences in one request."
     )
-    shapes: dict[str, Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(max_length=16)]] = Field(
+    shapes: Shapes = Field(
         default={},
         description="Complete shapes by input, without the batch dimension, for inputs of variable size.",
     )

@@ -74,6 +74,12 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
         given = asked(probe)
         if given and (problem := refusal(kind, key, shown(given))):
             yield tuple(key.split(".")), problem
+    # A matrix has in its levels what else is the input's.
+    if max(probe.load.batch_size, default=1) > 1:
+        largest = shown(max(probe.load.batch_size))
+        yield from ((("load", "batch_size"), text) for text in [refusal(kind, "input.batch_size", largest)] if text)
+    if probe.load.shapes:
+        yield from ((("load", "shapes"), text) for text in [refusal(kind, "input.shapes")] if text)
 
 
 def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:

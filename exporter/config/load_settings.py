@@ -19,11 +19,14 @@ from pydantic import (
 from exporter.config import text
 from exporter.config.fields import (
     Section,
+    Shapes,
     exactly_one,
 )
 from exporter.config.levels import (
     MAX_CONCURRENCY,
+    MAX_LEVELS,
     Levels,
+    matrix,
     parse_concurrency,
     parse_intervals_file,
     parse_periodic,
@@ -161,6 +164,19 @@ class LoadSettings(Section):
         "from half to one and a half times that. With dynamic batching, requests in flight meet in one "
         "batch or not, by chance: pauses, or better a `request_rate`, keep that out of the figures.",
     )
+    batch_size: Annotated[tuple[Annotated[StrictInt, Field(ge=1, le=65_536)], ...], Field(max_length=64)] = Field(
+        default=(),
+        description="A matrix of levels: each `concurrency` or `request_rate` with each of these batch sizes in place "
+        "of `input.batch_size`. The label of a level then has both, as `8@b4`.",
+    )
+    shapes: Annotated[tuple[Shapes, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="The same with shapes, also of `streams`: each entry is like `input.shapes`, and takes precedence. "
+        "Labels are `8@1x320000`.",
+    )
+    max_levels: Annotated[StrictInt, Field(ge=1, le=MAX_LEVELS)] = Field(
+        default=64, description="The most levels that a matrix may have."
+    )
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads that exceed one core."
     )
@@ -183,6 +199,10 @@ class LoadSettings(Section):
     @property
     def levels(self) -> tuple[LoadLevel, ...]:
         """The levels with their labels."""
+        return matrix(self._plain_levels, self.batch_size, self.shapes)
+
+    @property
+    def _plain_levels(self) -> tuple[LoadLevel, ...]:
         if numbered := self._numbered:
             shared, values = numbered
             return tuple(replace(shared, value=value, label=text.as_number(value)) for value in values)

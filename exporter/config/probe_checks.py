@@ -71,6 +71,26 @@ def _streams(probe: ProbeSettings) -> Found:
         yield ("measurement", "request_count"), "has no meaning with streams; give window and max_windows"
 
 
+def _matrix(probe: ProbeSettings) -> Found:
+    """Levels that differ by more than a number."""
+    load = probe.load
+    given = [key for key in ("batch_size", "shapes") if getattr(load, key)]
+    if not given and "max_levels" in load.model_fields_set:
+        yield ("load", "max_levels"), "has no meaning without batch_size or shapes"
+    for key in given:
+        if not (load.concurrency or load.request_rate or load.streams):
+            yield ("load", key), "has no meaning without concurrency, request_rate or streams"
+        if load.search != "every":
+            yield ("load", key), f"does not go with search: {load.search}, which looks for one number"
+    labels = [level.label for level in load.levels]
+    if given and len(labels) > load.max_levels:
+        yield ("load", given[-1]), f"makes {len(labels)} levels: above max_levels, {load.max_levels}"
+    if len(set(labels)) < len(labels):
+        yield ("load", given[-1]), "has an entry twice"
+    if max(load.batch_size, default=1) > 1 and (load.sequences or load.streams):
+        yield ("load", "batch_size"), "must be 1 with sequences: it is the server that batches them"
+
+
 def _periodic(probe: ProbeSettings) -> Found:
     """Its steps are taken by counting the responses of streams."""
     load, stop = probe.load, probe.stop
@@ -289,6 +309,7 @@ PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _load: {"load"},
     _concurrency: {"load", "stop"},
     _streams: {"load", "measurement"},
+    _matrix: {"load"},
     _schedule_file: {"load", "stop"},
     _input: {"input"},
     _validation: {"validation"},

@@ -147,6 +147,27 @@ class LogSettings(Section):
     format: Literal["logfmt", "json"] = Field(default="logfmt", description="The format of a log line.")
 
 
+class StandbySettings(Section):
+    """Two daemons for one shard, of which one measures."""
+
+    lease: Literal["none", "file", "kubernetes"] = Field(
+        default="none",
+        description="Where the lease is kept that the daemon which measures must hold: `file`, in the folder `lease` "
+        "below `data_directory`, on storage that both daemons share; `kubernetes`, a Lease object in the namespace of "
+        "the pod. `none`: there is one daemon, and no lease.",
+    )
+    name: Annotated[StrictStr, AfterValidator(text.object_name)] = Field(
+        default="triton-canary",
+        description="The name of the lease: a Lease object has it, and its shard. All daemons of one name and shard "
+        "are one pair.",
+    )
+    duration_ns: Annotated[int, duration("10s", "5m")] = Field(
+        default=15 * NS,
+        description="How long the lease lasts without a renewal: so long after a crash the standby takes over. It "
+        "is renewed five times in that time. Choose one that is shorter than the shortest interval of a probe.",
+    )
+
+
 class Settings(BaseSettings):
     """One YAML mapping.
 
@@ -168,6 +189,9 @@ class Settings(BaseSettings):
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="The CSV archive.")
     web: WebSettings = Field(default_factory=WebSettings, description="The web side.")
     limits: LimitsSettings = Field(default_factory=LimitsSettings, description="Limits of the daemon.")
+    standby: StandbySettings = Field(
+        default_factory=StandbySettings, description="Two daemons for one shard, of which one measures."
+    )
     maintenance: tuple[MaintenanceSettings, ...] = Field(
         default=(), description="Maintenance windows: when probes pause."
     )

@@ -96,6 +96,7 @@ WAITING_PASSWORDS = bound(
 LIST_BYTES = bound(8 << 20, "bytes", "a list of `file_sd` or `http_sd`", "it is not taken; the last good one stays")
 LIST_FILES = bound(1000, "", "files that one pattern of `file_sd` matches", "the list is not taken")
 LIST_ADDRESSES = bound(20_000, "", "addresses in a list", "it is not taken")
+LEASE_BYTES = bound(256 << 10, "bytes", "the Kubernetes API's response about a lease", "the attempt failed")
 SEGMENT_BYTES = bound(
     64 << 20,
     "bytes",

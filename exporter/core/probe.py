@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.core.target import Target
 from exporter.core.units import NS
@@ -88,7 +88,8 @@ class LoadLevel:
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
     `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
     for some `think_ns` after its end, half as much more or less. Each of so many streams sends a step of its sequence
-    every `step_interval_ns`; they begin one after the other within `ramp_ns` (see `engine.streams`).
+    every `step_interval_ns`; they begin one after the other within `ramp_ns` (see `engine.streams`). `batch_size` and
+    `shapes` are of a matrix of levels, in place of the input's (see `at_level`).
     """
 
     mode: Mode
@@ -105,6 +106,8 @@ class LoadLevel:
     think_ns: int = 0
     step_interval_ns: int = 0
     ramp_ns: int = 0
+    batch_size: int | None = None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def is_random(self) -> bool:
@@ -513,3 +516,12 @@ class Probe:
         if self.input.source == "files":
             return 1
         return most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)
+
+
+def at_level(probe: Probe, level: LoadLevel) -> Probe:
+    """The probe with the input of this level: in a matrix each has its own batch size or shapes."""
+    if level.batch_size is None and not level.shapes:
+        return probe
+    given = probe.input
+    shapes = tuple(sorted((dict(given.shapes) | dict(level.shapes)).items()))
+    return replace(probe, input=replace(given, batch_size=level.batch_size or given.batch_size, shapes=shapes))

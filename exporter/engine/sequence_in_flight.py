@@ -70,10 +70,10 @@ class SequenceInFlight(InFlight):
         at most so long for the responses.
 
         These few requests may be beyond the budget in flight: abandoned ones are still counted there, and a server
-        whose end is not sent keeps a place for each sequence.
+        whose end is not sent keeps a place for each sequence. Not even they go once the daemon's lease is over.
         """
         turns = self._sequences.close()
-        while some := list(itertools.islice(turns, len(self.calls))):
+        while self._guard.may_close and (some := list(itertools.islice(turns, len(self.calls)))):
             for call, turn in zip(self.calls, some, strict=False):
                 self._send_end(call, turn, limit_ns)
             await self.drain(limit_ns)

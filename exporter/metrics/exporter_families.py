@@ -43,6 +43,24 @@ DISCOVERY_UP = _family(
 )
 DISCOVERY_FOUND = _family("gauge", "discovery_found", "Addresses or models in the source's last list.", ("source",))
 DISCOVERY_DROPPED = _family("gauge", "discovery_dropped", "Discovered probes dropped because of limits.max_discovered.")
+LEASE_HELD = _family(
+    "gauge",
+    "lease_held",
+    "1 if this daemon has the lease of its shard and measures, 0 for a standby. Absent without a lease.",
+    ("lease", "shard"),
+)
+LEASE_LEFT = _family(
+    "gauge",
+    "lease_left_seconds",
+    "How long this daemon may still measure if the lease is not renewed, 0 for a standby. Absent without a lease.",
+    ("lease", "shard"),
+)
+LEASE_ERRORS = _family(
+    "counter",
+    "lease_errors",
+    "Reads and renewals of the lease that failed. Absent without a lease.",
+    ("lease", "shard"),
+)
 GATES_RUNNING = _family("gauge", "gates_running", "Rollout gates that run or wait their turn.")
 _GATE = ("stable", "candidate")
 GATE_VERDICT = _family(

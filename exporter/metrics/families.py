@@ -89,6 +89,11 @@ REPLICAS_UP = _family("gauge", "replicas_up", "Replicas whose last sweep got usa
 # --- results of the last sweep ---------------------------------------------------------------------------------------
 
 LEVEL_VALUE = _family("gauge", "level_value", "The load level as a number: the x axis of a load curve." + _LAST)
+LEVEL_BATCH_SIZE = _family(
+    "gauge",
+    "level_batch_size",
+    "Inferences per request at a level of a matrix (load.batch_size)." + _LAST + " Absent at other levels.",
+)
 STABLE = _family("gauge", "stable", "1 if the level met its stability rule, else 0." + _LAST)
 LATENCY = _family(
     "gauge",
@@ -293,6 +298,15 @@ SERVER_PENDING = _family(
     "gauge",
     "server_pending_requests_max",
     "Most requests of the model in the server's queue, of the readings in the merged windows." + _LAST + _NO_PAGE,
+)
+SERVER_PERCENTILE = _family(
+    "gauge",
+    "server_percentile_seconds",
+    "Percentiles of the server's own histograms (component: first_response, queue, request, first_token), of all its "
+    "clients, by what they counted over the merged windows; interpolated within a bucket, absent above the last bound."
+    + _LAST
+    + _NO_PAGE,
+    (*L, "component", "percentile"),
 )
 SERVER_CPU = _family(
     "gauge",

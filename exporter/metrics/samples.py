@@ -15,7 +15,7 @@ from exporter.analysis.join import foreign_ratio
 from exporter.analysis.threshold import keeps_threshold, meets_slo, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
-from exporter.core.probe import Mode, Probe, Signal, Slo
+from exporter.core.probe import Mode, Probe, Signal, Slo, at_level
 from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
@@ -79,7 +79,7 @@ def _info_labels(view: ProbeView) -> str:
         version=facts.version if facts else probe.version,
         platform=facts.platform if facts else "",
         backend=facts.backend if facts else "",
-        batch_size=str(probe.input.batch_size),
+        batch_size=",".join(dict.fromkeys(str(at_level(probe, level).input.batch_size) for level in probe.levels)),
         protocol=probe.target.protocol,
         kind=probe.target.kind,
         url=probe.target.url,
@@ -205,6 +205,8 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
 
 def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe: Probe, *, decoupled: bool) -> None:
     lines.add(f.LEVEL_VALUE, level_labels, measurement.level.value)
+    if measurement.level.batch_size is not None:
+        lines.add(f.LEVEL_BATCH_SIZE, level_labels, measurement.level.batch_size)
     lines.add(f.THROUGHPUT, level_labels, measurement.throughput)
     if probe.unit is not None:
         per_second = measurement.throughput * probe.unit.per_inference

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import time
 from pathlib import Path
 
 PAGE_BYTES = 4096
@@ -18,7 +19,8 @@ _TEXT_AT = 8 * _CELLS
 _RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED, _TOKENS = range(_CELLS)
 _TOKENS_BEFORE_AT = PAGE_BYTES - 8
 """At the end, so that pages that an older version left are read as they were meant: without tokens."""
-_TEXT_BYTES = _TOKENS_BEFORE_AT - _TEXT_AT
+_LEASE_AT = _TOKENS_BEFORE_AT - 8
+_TEXT_BYTES = _LEASE_AT - _TEXT_AT
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -33,7 +35,10 @@ class Account:
     `sent` only grows, sweep after sweep, but for what is settled at a level's end: requests that were charged ahead.
     """
 
-    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "_tokens_before", "_tokens_cell", "serial")
+    __slots__ = (
+        *("_cells", "_descriptor", "_lease_cell", "_map", "_path"),
+        *("_sent_cell", "_tokens_before", "_tokens_cell", "serial"),
+    )
 
     def __init__(self, descriptor: int = -1, path: Path | None = None) -> None:
         """Takes the descriptor over; without one the page is this process's own."""
@@ -44,6 +49,7 @@ class Account:
         self._sent_cell = self._cells[_SENT : _SENT + 1]
         self._tokens_cell = self._cells[_TOKENS : _TOKENS + 1]
         self._tokens_before = memoryview(self._map)[_TOKENS_BEFORE_AT:].cast("Q")
+        self._lease_cell = memoryview(self._map)[_LEASE_AT:_TOKENS_BEFORE_AT].cast("Q")
         self.serial = 0
         """The worker's own: the number of the level that it runs."""
 
@@ -67,7 +73,7 @@ class Account:
 
     def close(self) -> None:
         """Gives the page up; a file goes with it."""
-        for view in (self._sent_cell, self._tokens_cell, self._tokens_before, self._cells):
+        for view in (self._sent_cell, self._tokens_cell, self._tokens_before, self._lease_cell, self._cells):
             view.release()
         self._map.close()
         if self._descriptor >= 0:
@@ -86,6 +92,16 @@ class Account:
     def sent(self) -> int:
         """Requests that the worker has sent, or is about to."""
         return int(self._cells[_SENT])
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether the daemon has set a moment after which nothing may be sent."""
+        return self._lease_cell[0] != 0
+
+    def is_lease_over(self) -> bool:
+        """Whether that moment has come. The clock counts the time in which the machine sleeps."""
+        until_ns = self._lease_cell[0]
+        return until_ns != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= until_ns
 
     def ask(self) -> None:
         """Counts a request to a reference model, which is about to be sent: before a level, never in one."""
@@ -130,6 +146,10 @@ class Account:
     def renew(self) -> None:
         """The daemon's sign of life."""
         self._cells[_RENEWALS] += 1
+
+    def lend(self, until_ns: int) -> None:
+        """Nothing may be sent from this moment on, by CLOCK_BOOTTIME; 0 for no such moment."""
+        self._lease_cell[0] = until_ns
 
     @property
     def renewals(self) -> int:

@@ -22,7 +22,7 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, Probe, Search
+from exporter.core.probe import LoadLevel, Probe, Search, at_level
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
@@ -257,7 +257,8 @@ class Sweep:
                 return reason, f"{spent} level {level.label}"
         run = self._begin_run(level, facts)
         plan = LevelPlan(
-            *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
+            *(self._id, at_level(as_model_needs(self._probe, facts), level), facts),
+            *(level, requests_left, time_left_ns),
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
             spared_until_ns=self._leftovers.spared_until_ns(self._probe),

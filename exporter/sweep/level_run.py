@@ -12,7 +12,7 @@ from dataclasses import replace
 from exporter.analysis.windows import summarise_window
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
-from exporter.core.probe import LoadLevel, Probe, StabilityRule
+from exporter.core.probe import LoadLevel, Probe, StabilityRule, at_level
 from exporter.core.result import Measurement, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import Window
@@ -25,7 +25,7 @@ class LevelRun:
     judged for itself, and the judged windows of all are merged."""
 
     def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
-        self._probe = probe
+        self._probe = at_level(probe, level)
         self._facts = facts
         self._level = level
         # A schedule, periodic concurrency, sessions or a request count are run once and are no steady state: all is

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exporter import logs
 from exporter.core.errors import InputError
-from exporter.core.probe import Mode, Validation
+from exporter.core.probe import InputOptions, Mode, Validation
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan
 from exporter.payload import Dataset, Step, make_dataset, round_robin
@@ -43,11 +43,14 @@ class Data:
     """The dataset of a sweep's probe."""
 
     def __init__(self) -> None:
+        self._of: InputOptions | None = None
         self._dataset: Dataset | None = None
         self._requests: list[Step] = []
 
     async def dataset(self, plan: LevelPlan) -> Dataset:
-        """The dataset, made at the first call. Raises InputError."""
+        """The dataset, made at the first call, and again where another level has another input. Raises InputError."""
+        if self._of != plan.probe.input:
+            self._of, self._dataset, self._requests = plan.probe.input, None, []
         if self._dataset is None:
             self._dataset = await asyncio.to_thread(
                 make_dataset, plan.facts, plan.probe.input, _Progress(plan.probe.name)

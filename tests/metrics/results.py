@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.core.facts import DurationStat, ModelStatistics
+from exporter.core.lease_state import LeaseState
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import (
@@ -201,6 +202,7 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
         "config_reload_successful": lambda: True,
         "config_reload_success_unix_s": lambda: 1_700_000_000.0,
         "last_gate": lambda: LAST_GATE,
+        "lease": lambda: LeaseState("canary", "0/2", True, 11.5, 3, "", ""),
     }
     return ExporterFacts(**(values | changes))
 

@@ -8,7 +8,15 @@ from typing import Any
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, Mode, Probe, Schedule, SequenceOptions, Signal, Slo, Unit
-from exporter.core.result import GpuFigures, LevelChange, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
+from exporter.core.result import (
+    GpuFigures,
+    LevelChange,
+    LevelVerdict,
+    ServerMetrics,
+    ServerPercentile,
+    SignalVerdict,
+    Withheld,
+)
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
@@ -30,6 +38,7 @@ HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
 """A label value that tries to be more than one."""
 
 
+BATCHED = LoadLevel(Mode.CONCURRENCY, 8.0, "8@b4", batch_size=4)
 STREAMS = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300 * MS)
 
 
@@ -82,8 +91,8 @@ def language_model() -> Probe:
 
 
 def callers() -> Probe:
-    """Streams at the pace of real time."""
-    return make_probe(name="callers", levels=(STREAMS,), sequences=SequenceOptions(), histogram=False)
+    """Streams at the pace of real time; and a level of a matrix, which no one probe can have beside them."""
+    return make_probe(name="callers", levels=(STREAMS, BATCHED), sequences=SequenceOptions(), histogram=False)
 
 
 def hostile() -> Probe:
@@ -176,9 +185,13 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
     first, second, third, fourth, fifth = closed_loop(), open_loop(), hostile(), language_model(), callers()
     board.configure((first, second, third, fourth, fifth))
-    board.sweep_ended(make_result(fifth, measurements=(make_measurement(STREAMS, streams=make_streams()),)))
+    streamed = make_measurement(STREAMS, streams=make_streams()), make_measurement(BATCHED)
+    board.sweep_ended(make_result(fifth, measurements=streamed))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
-    page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
+    queue = ServerPercentile(50.0, 0.002, 0.001, 0.005), ServerPercentile(99.0, None, 10.0, None)
+    page = ServerMetrics(
+        *(3, 0, True), running_requests_max=4.0, kv_cache_usage_ratio_max=0.25, percentiles={"queue": queue}
+    )
     chat = make_measurement(
         concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960, server_metrics=page
     )

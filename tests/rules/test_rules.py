@@ -26,6 +26,7 @@ ALERTS = [
 NAMES = [alert["alert"] for alert in ALERTS]
 WITHOUT_INSTANCE = (
     *("TritonCanaryAbsent", "TritonCanaryWatchdog", "TritonCanaryProbeInTwoExporters", "TritonCanaryRollingRegression"),
+    *("TritonCanaryNoActiveDaemon", "TritonCanaryTwoActiveDaemons"),
 )
 
 P = 'job="triton-canary",instance="i",target="t",probe="p",model="m"'
@@ -150,6 +151,12 @@ def skipped(values: str, reason: str = "overlap") -> dict[str, str]:
     return series(f"{CANARY}sweeps_skipped_total", values, P, f'reason="{reason}"')
 
 
+def lease(instance: str, held: int, shard: str = "0/2") -> dict[str, str]:
+    """What one daemon of a pair exports."""
+    labels = f'job="triton-canary",instance="{instance}",lease="canary",shard="{shard}"'
+    return series(f"{CANARY}exporter_lease_held", f"{held}{FOREVER}", labels)
+
+
 UP = 'job="triton-canary",instance="i"'
 
 
@@ -191,6 +198,12 @@ CASES = [
     Case("SweepsSkipped", HOURLY | skipped(f"0x60 1{FOREVER}"), 0, minute=120, id="one of six"),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, P.replace('"i"', '"j"')), 1),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, OTHER), 0, id="two probes"),
+    Case("NoActiveDaemon", lease("i", 0) | lease("j", 0), 1),
+    Case("NoActiveDaemon", lease("i", 0) | lease("j", 1), 0, id="one measures"),
+    Case("NoActiveDaemon", lease("i", 1) | lease("j", 0) | lease("k", 0, "1/2"), 1, id="another shard"),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 1), 1),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 0), 0, id="one measures"),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 1, "1/2"), 0, id="of two shards"),
     Case("ProbeFailing", gauge("up", 0) | series(f"{CANARY}up", f"1{FOREVER}", OTHER), 1),
     Case("ProbeFailing", series(f"{CANARY}up", f"1x55 0{FOREVER}"), 0, id="one sweep"),
     Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 1200), 1),

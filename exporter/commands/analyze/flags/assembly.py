@@ -270,6 +270,7 @@ def _load(draft: Draft) -> None:
     _of_rates(draft, load)
     _of_streams(draft, load)
     _in_real_time(draft, load)
+    _batches(draft)
     highest = draft.parts[load] if load in ("--concurrency-range", "--streams") else None
     top = (
         max(highest.start, highest.end or 0)
@@ -344,6 +345,14 @@ def _of_rates(draft: Draft, load: str) -> None:
                 "each stream has one" if load == "--streams" else "in a closed loop the concurrency is their number"
             )
             draft.notices.append(f"--num-of-sequences: has no effect here: {number}")
+
+
+def _batches(draft: Draft) -> None:
+    sizes: list[int] = draft.parts.get("-b", [])
+    if len(sizes) == 1:
+        draft.put("-b", "input.batch_size", sizes[0])
+    elif sizes:
+        draft.put("-b", "load.batch_size", sizes)
 
 
 def _in_real_time(draft: Draft, load: str) -> None:

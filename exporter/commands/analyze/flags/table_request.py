@@ -10,7 +10,12 @@ _DER_CERTIFICATE = "openssl x509 -inform DER -in client.der -out client.pem"
 _DER_KEY = "openssl pkey -inform DER -in client.key.der -out client.key.pem"
 
 INPUT = (
-    Flag(("-b",), "N", "Inferences in one request; 1 by default.", Key("input.batch_size", read.whole(1))),
+    Flag(
+        ("-b",),
+        "N[,N...]",
+        "Inferences in one request; 1 by default. Several: each level with each of them.",
+        Part("`input.batch_size`, `load.batch_size`", read.whole_numbers(1)),
+    ),
     Flag(
         ("--input-data",),
         "DATA",

@@ -19,6 +19,7 @@ from exporter.analysis.averages import (
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
 from exporter.commands.analyze.report.numbers import number, percentile_name, summary_line
+from exporter.commands.analyze.report.server_lines import server_percentile_lines
 from exporter.commands.analyze.report.stream_lines import stream_lines
 from exporter.commands.analyze.report.token_lines import token_lines
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
@@ -71,6 +72,15 @@ def level_rate(level: LoadLevel) -> float:
     return level.value
 
 
+def of_matrix(level: LoadLevel) -> str:
+    """What a level of a matrix has beside its number, in words; "" for others."""
+    parts = [] if level.batch_size is None else [f"batch size: {level.batch_size}"]
+    if level.shapes:
+        shapes = (f"{name} {'x'.join(map(str, shape))}" for name, shape in level.shapes)
+        parts.append(f"shapes: {' '.join(shapes)}")
+    return "".join(f", {part}" for part in parts)
+
+
 def stabilizing_latency_us(measurement: Measurement, percentile: float | None) -> int | None:
     """The latency that stability is judged by; None where no request was ok."""
     if measurement.latency is None:
@@ -86,7 +96,7 @@ def level_lines(
     probe: Probe, facts: ModelFacts | None, measurement: Measurement, options: ReportOptions
 ) -> Iterator[str]:
     """The block of one level."""
-    yield from _head_lines(measurement.level)
+    yield from (f"{line}{of_matrix(measurement.level)}" for line in _head_lines(measurement.level))
     if options.verbose:
         yield from _pass_lines(probe, measurement.window_summaries)
     yield "  Client: "
@@ -97,6 +107,7 @@ def level_lines(
     if options.metrics:
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
+        yield from server_percentile_lines(measurement)
     if measurement.server_note:
         yield f"[WARNING] Server: {measurement.server_note}"
     yield from _warning_lines(measurement)

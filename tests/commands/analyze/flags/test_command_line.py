@@ -190,6 +190,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ),
     # the input
     ("-m m -b 4", {}, {"input": {"batch_size": 4}}),
+    ("-m m -b 1,4,8", {}, {"load": {"concurrency": 1, "batch_size": [1, 4, 8]}}),
     ("-m m --input-data zero", {}, {"input": {"source": "zero"}}),
     ("-m m -z", {}, {"input": {"source": "zero"}}),
     ("-m m --input-data random", {}, {}),
@@ -422,7 +423,7 @@ def test_the_options_of_a_line(line: str, options: RunOptions) -> None:
     assert read(["-m", "m", *line.split()])[1] == options
 
 
-@pytest.mark.parametrize(("line", "problems"), zoo("faults.txt"))
+@pytest.mark.parametrize(("line", "problems"), zoo("errors.txt"))
 def test_what_is_wrong_with_a_line(
     line: str, problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.numbers import number
 from exporter.commands.analyze.report.terminal import Report
+from exporter.config.levels import matrix
 from exporter.core.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import (
@@ -326,6 +327,14 @@ def test_streams_in_real_time() -> None:
     ]
     verbose = printed(probe, measurement, options=ReportOptions(verbose=True))
     assert "    Sent after the deadline: avg 312 usec" in verbose
+
+
+def test_a_matrix_has_what_its_levels_differ_by() -> None:
+    levels = matrix([concurrency(8)], [1, 4], [{"a": [1, 320]}])
+    text = printed(make_probe(levels=levels), make_measurement(levels[1]))
+    assert "  Batch size: 1,4\n" in text
+    assert "\nRequest concurrency: 8, batch size: 4, shapes: a 1x320\n" in text
+    assert "\nConcurrency: 8, batch size: 4, shapes: a 1x320, throughput: " in text
 
 
 @pytest.mark.parametrize(
