@@ -313,7 +313,7 @@ def test_p99_warns_and_does_not_page() -> None:
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
 
 
-def test_throughput_is_informed_of_and_by_default_wakes_nobody() -> None:
+def test_throughput_is_reported_and_by_default_alerts_no_one() -> None:
     story = pinned()
     story.run(DAY, throughput=50.0)
     assert story.signal(THROUGHPUT).ratio == pytest.approx(0.5, rel=0.02)

@@ -111,7 +111,7 @@ def test_shapes(model: ModelFacts, options: InputOptions, shapes: dict[str, tupl
 
 
 INPUT = TensorSpec("INPUT0", "FP32", (-1, 3))
-FAULTS = {
+ERRORS = {
     "unresolved": (
         facts(INPUT),
         InputOptions(),
@@ -180,7 +180,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("model", "options", "text"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("model", "options", "text"), ERRORS.values(), ids=ERRORS)
 def test_errors(model: ModelFacts, options: InputOptions, text: str) -> None:
     with pytest.raises(InputError) as caught:
         make_steps(model, options)
