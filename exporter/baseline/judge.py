@@ -353,8 +353,10 @@ def _within_floor(signal: Signal, now_log: float, expected: float, options: Base
 
 def _collecting(state: VersionState, options: BaselineOptions, now_unix_s: float) -> str:
     since_s = now_unix_s - state.history.first_unix_s if len(state.history) else 0.0
+    first_s = options.provisional_ns / NS
+    unit, unit_s = ("h", 3600.0) if first_s >= 7200 else ("min", 60.0)
     return (
-        f"there is no baseline yet: {since_s / 3600:.1f} h of the first {options.provisional_ns / NS / 3600:.1f} h, "
+        f"there is no baseline yet: {since_s / unit_s:.1f} {unit} of the first {first_s / unit_s:.1f} {unit}, "
         f"{len(state.history)} sweeps of at least {LEAST_PROVISIONAL}"
     )
 

@@ -119,6 +119,14 @@ def _usual() -> Story:
 # --- pins ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_short_wait_for_the_first_baseline_is_given_in_minutes() -> None:
+    story = Story(minutes=5, options=BaselineOptions(provisional_ns=30 * 60 * NS))
+    story.run(0.01 * DAY)
+    assert (
+        story.signal().withheld == "there is no baseline yet: 10.0 min of the first 30.0 min, 3 sweeps of at least 20"
+    )
+
+
 def test_provisional_after_a_day_and_pinned_after_seven_and_refined_after_28() -> None:
     story = Story()
     story.run(0.9 * DAY)
