@@ -11,8 +11,8 @@ _ROLE = b'"role"'
 
 @contextlib.asynccontextmanager
 async def delaying_the_role(port: int, seconds: float) -> AsyncIterator[int]:
-    """The proxy's port. A read that has a role in it goes on so much later, or with what comes next: content that comes
-    apart from it is never held back."""
+    """The proxy's port. A read with a role in it is passed on this much later, or with the next content; content that
+    comes apart from it is never delayed."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -223,7 +223,7 @@ async def pool() -> AsyncIterator[WorkerPool]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Of the tests' own authority, for the whole session: nobody changes the files."""
+    """Of the tests' own authority, for the whole session: no test changes the files."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 

@@ -114,7 +114,7 @@ def running_chain(folder: Path, triton: EmbeddedTriton, *, every: str, window: s
         instance, target="triton-http", probe="delay-http", model="delay", latency_ms=BASELINE_MS
     )
     with (
-        recorded.stand_in_driver(folder),
+        recorded.fake_driver(folder),
         RunningDaemon(folder, settings) as daemon,
         recorded.serving(page) as address,
         running_prometheus(

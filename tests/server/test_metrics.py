@@ -337,7 +337,7 @@ async def test_its_connection_is_closed_at_once_whoever_has_an_earlier_error() -
     assert earlier.tb is not None
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
+async def test_nothing_listens(unused_tcp_port: int) -> None:
     assert (await read_from(unused_tcp_port)).error == "cannot connect: connection refused"
 
 

@@ -1,4 +1,4 @@
-"""The figures in tokens of whole sweeps, beside what the server says that it sent; and what never leaves a sweep."""
+"""Figures in tokens of whole sweeps, compared with what the server sent; and what never leaves a sweep."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_no_prompt_and_no_key_leaves_a_sweep(
 
     key, prompts = tmp_path / "key", tmp_path / "prompts.jsonl"
     key.write_text("sesame-open-4711\n")
-    turns = ["the patient in room three has had a fever since monday", "the patient has eaten the spoons"]
+    turns = ["the patient in bed three has had a fever since monday", "the patient has eaten the spoons"]
     entries = [{"session_id": f"{session}", "prompt": text} for session in range(9) for text in turns]
     prompts.write_text("\n".join(map(json.dumps, entries)))
     caplog.set_level(logging.DEBUG)

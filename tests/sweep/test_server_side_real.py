@@ -136,7 +136,7 @@ async def test_named_composing_models_are_followed(worker: LocalWorker, triton: 
     (measurement,) = result.measurements
     assert measurement.composing == ()
     assert "compute_infer" in measurement.breakdown_ns
-    for name, reported in (("nobody", "nobody"), ("addsub:7", "version 7")):
+    for name, reported in (("nosuch", "nosuch"), ("addsub:7", "version 7")):
         unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=(name,)))
         assert unknown.measurements == ()
         assert reported in unknown.reason_text
@@ -255,7 +255,7 @@ async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
         options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=2, max_windows=2)
         stop = StopRules(max_in_flight=2, max_error_ratio=1.0)
         probe = probe_of(own_triton, "delay", 2, measurement=options, stop=stop, scheme=scheme)
-        # So that its counters stand at something before.
+        # So that its counters are not 0 before.
         await swept(worker, probe_of(own_triton, "delay", 2))
         watcher = FirstWindow()
         sweep = asyncio.create_task(swept(worker, probe, watcher))
