@@ -14,11 +14,11 @@ from bench.capture import NoCaptureError, capturing, read_exchanges
 from bench.models import CACHED_IDENTITY
 from bench.programs import BenchError
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, ratio_cells, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
 
 CPU_CONCURRENCY = 8
-CPU_AIMS = dict.fromkeys(DOORS, Aim(0.3, at_least=False))
+CPU_AIMS = dict.fromkeys(ENDPOINTS, Aim(0.3, at_least=False))
 WIRE_AIMS = {"http": Aim(0.6, at_least=False), "grpc": Aim(0.7, at_least=False)}
 
 Span = tuple[int, int, float]
@@ -27,14 +27,14 @@ Span = tuple[int, int, float]
 
 async def client_cpu(setting: Setting) -> str:
     """The section of the cpu time for each request."""
-    cases = [_cpu_case(setting, endpoint) for endpoint in DOORS]
+    cases = [_cpu_case(setting, endpoint) for endpoint in ENDPOINTS]
     await measure("client cpu", setting.rounds, cases)
     return _table(cases, CPU_AIMS)
 
 
 async def wire_time(setting: Setting) -> str:
     """The section of the latency that was not on the wire; a line why not, where packets can't be captured."""
-    cases = [_wire_case(setting, endpoint) for endpoint in DOORS]
+    cases = [_wire_case(setting, endpoint) for endpoint in ENDPOINTS]
     try:
         await measure("time on the wire", setting.rounds, cases)
     except NoCaptureError as error:

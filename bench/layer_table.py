@@ -14,7 +14,7 @@ from bench.layers import BARE, CHANNEL, CLOCKED, CONNECTION, ENGINE, LAYERS
 from bench.models import CACHED_IDENTITY
 from bench.programs import BenchError
 from bench.rounds import spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
 
 CONCURRENCIES = (1, 8)
@@ -32,7 +32,7 @@ Rounds = dict[str, list[dict[str, float]]]
 async def layers(setting: Setting) -> str:
     """The section."""
     rows = []
-    for endpoint in DOORS:
+    for endpoint in ENDPOINTS:
         for concurrency in CONCURRENCIES:
             found = await _measure(setting, endpoint, concurrency)
             rows += [[endpoint, str(concurrency), *cells] for cells in layer_rows(endpoint, found)]

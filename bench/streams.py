@@ -5,7 +5,7 @@ show of the same server?
 
 The audio is spoken by espeak-ng. Each round measures streams, a request rate of as many requests per second, and
 perf_analyzer's rate, one after the other; beside the streams a process that does nothing but sleep shows how late this
-machine wakes anybody.
+machine wakes any client.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.printed_report import parse_levels
-from bench.programs import BenchError, run_program, tell
+from bench.programs import BenchError, progress, run_program
 from bench.rounds import spread, table
 from bench.sleeper import sleep_beside
 from exporter.demo.triton import ADDRESS, EmbeddedTriton
@@ -38,8 +38,8 @@ STEP_MS = 300
 MODEL = "vad_chunks"
 TEXTS = (
     "The canary sings before the air runs out, and the miners listen to it all day long.",
-    "One, two, three, four, five, six, seven, eight, nine, ten, and so it goes on.",
-    "Please hold the line. Your call is important to us, and will be answered soon.",
+    "One, two, three, four, five, six, seven, eight, nine, ten, and so it continues.",
+    "Please hold the line. Your call is important to us, and will be got a response soon.",
 )
 WINDOW_MS = 4000
 LIMIT_SECONDS = 90.0
@@ -116,11 +116,11 @@ def _words(triton: EmbeddedTriton, data: Path) -> list[str]:
 async def one_round(triton: EmbeddedTriton, data: Path, streams: int, program: Path | None) -> Figures:
     """All of them, one after the other."""
     per_second = streams * 1000 / STEP_MS
-    tell("streams")
+    progress("streams")
     beside = asyncio.create_task(sleep_beside(per_second, 3 * WINDOW_MS / 1000))
     level = await ours(triton, data, ["--streams", str(streams), "--step-interval", str(STEP_MS)])
     p50_us, p99_us, *_ = await beside
-    tell("rate")
+    progress("rate")
     rate = await ours(
         triton,
         data,
@@ -128,7 +128,7 @@ async def one_round(triton: EmbeddedTriton, data: Path, streams: int, program: P
     )
     theirs: dict[str, float] = {}
     if program is not None:
-        tell("perf_analyzer")
+        progress("perf_analyzer")
         load = ["--async", "--request-rate-range", f"{per_second:g}", "--num-of-sequences", str(streams)]
         words = [str(program), *_words(triton, data), *load, "--serial-sequences"]
         try:
@@ -136,7 +136,7 @@ async def one_round(triton: EmbeddedTriton, data: Path, streams: int, program: P
             (found,) = parse_levels(ended.printed)
             theirs = {"p50": found.figures["p50"] / 1000, "p99": found.figures["p99"] / 1000}
         except (BenchError, ValueError, KeyError) as error:
-            tell(f"perf_analyzer gave no figures: {error}")
+            progress(f"perf_analyzer gave no figures: {error}")
     return Figures(
         lag=(percentile(level["send_lag"], 50), percentile(level["send_lag"], 99)),
         sleeper=(p50_us / 1000, p99_us / 1000),

@@ -9,7 +9,7 @@ from bench import own_load
 from bench.models import CACHED_IDENTITY, IDENTITY
 from bench.official_client import run_official_client
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, ratio_cells, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.wrk import run_wrk
 
 WRK = "wrk"
@@ -44,7 +44,7 @@ def small_loads() -> list[Load]:
         if concurrency <= 8:
             aims[TRITONCLIENT] = None
         loads.append(Load(endpoint, CACHED_IDENTITY, SMALL, concurrency, aims))
-    return loads + [Load(endpoint, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for endpoint in DOORS]
+    return loads + [Load(endpoint, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for endpoint in ENDPOINTS]
 
 
 def large_loads() -> list[Load]:

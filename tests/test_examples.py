@@ -46,7 +46,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def configurations() -> list[tuple[str, str]]:
-    """All complete configurations, by where they stand."""
+    """All complete configurations, by their path."""
     found = [(f"examples/{path.name}", path.read_text()) for path in EXAMPLES]
     for path in RECIPES:
         found += [(f"how-to/{path.name}", text) for text in blocks(path, "yaml") if text.startswith("targets:")]

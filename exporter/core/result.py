@@ -81,11 +81,23 @@ class GpuFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerPercentile:
+    """A percentile by a histogram of the server's. It is between the two bounds; `seconds` is interpolated, None where
+    it is above the last bound."""
+
+    percentile: float
+    seconds: float | None
+    low_seconds: float
+    high_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerMetrics:
     """The server's metrics page over the judged windows. None: the page does not report it.
 
     `up` is whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
     counters a second (seconds of a duration a second), `gauges` what else the page has, both by our names.
+    `percentiles` are by part of a request, from the server's own histograms: of all clients, over the windows.
     """
 
     readings: int
@@ -101,6 +113,7 @@ class ServerMetrics:
     cache_hit_ratio: float | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
+    percentiles: Mapping[str, tuple[ServerPercentile, ...]] = field(default_factory=dict)
 
 
 class TokenSource(enum.StrEnum):

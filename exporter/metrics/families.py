@@ -299,6 +299,15 @@ SERVER_PENDING = _family(
     "server_pending_requests_max",
     "Most requests of the model in the server's queue, of the readings in the merged windows." + _LAST + _NO_PAGE,
 )
+SERVER_PERCENTILE = _family(
+    "gauge",
+    "server_percentile_seconds",
+    "Percentiles of the server's own histograms (component: first_response, queue, request, first_token), of all its "
+    "clients, by what they counted over the merged windows; interpolated within a bucket, absent above the last bound."
+    + _LAST
+    + _NO_PAGE,
+    (*L, "component", "percentile"),
+)
 SERVER_CPU = _family(
     "gauge",
     "server_cpu_utilization_ratio",

@@ -22,6 +22,7 @@ from exporter.metrics import token_families as tf
 from exporter.metrics.family import Family, P
 from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES
 from exporter.metrics.token_samples import SLO_LIMITS
+from exporter.server.histograms import PERCENTILES, TOKEN_PARTS
 
 _REPLICAS = frozenset({f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER})
 
@@ -62,6 +63,7 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
             (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION),
             levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
         ),
+        f.SERVER_PERCENTILE: levels * len(PERCENTILES) * (len(TOKEN_PARTS) if probe.target.takes_prompts else 1),
         tf.GOODPUT: len(probe.slo.levels) if probe.slo else 0,
         tf.SLO_TOKEN_LIMIT: len(SLO_LIMITS) if probe.slo and probe.slo.is_of_tokens else 0,
     }
@@ -111,7 +113,7 @@ def _absent(probe: Probe) -> Iterator[Family]:
     if not probe.validation and not probe.input.paths:
         yield from (f.VALIDATED_REQUESTS, f.OUTPUT_ERROR_MAX)
     if not probe.target.metrics_url:
-        yield from (f.SERVER_PENDING, f.SERVER_CPU, f.SERVER_CPU_MEMORY, f.SERVER_PINNED_MEMORY)
+        yield from (f.SERVER_PENDING, f.SERVER_CPU, f.SERVER_CPU_MEMORY, f.SERVER_PINNED_MEMORY, f.SERVER_PERCENTILE)
     if not probe.target.is_tls:
         yield f.TLS_HANDSHAKE
     if probe.slo is None:

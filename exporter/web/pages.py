@@ -132,25 +132,44 @@ def _words(name: str) -> str:
     return "no result yet" if name == "no_result" else name.replace("_", " ")
 
 
-def _why(probe: ProbeReport) -> str:
+def _why(probe: ProbeReport, now_unix_s: float) -> str:
     """What is wrong, in a sentence; empty for a probe that is well."""
     reason = "" if probe.reason == probe.state else _words(probe.reason)
     of_sweep = ": ".join(filter(None, (reason, probe.reason_text))) if probe.state != "ok" else ""
     regressed = [level for level in probe.levels if any(verdict.holding for verdict in level.verdicts)]
-    reported = _regression(regressed[0]) if regressed else ""
+    reported = _regression(regressed[0], now_unix_s) if regressed else ""
     if others := [level.label for level in regressed[1:]]:
         reported += f"; also at {', '.join(others)}"
-    return "; ".join(filter(None, (of_sweep, reported)))
+    missed = _missed(probe) if probe.state == "objective_missed" else ""
+    return "; ".join(filter(None, (of_sweep, reported, missed)))
 
 
-def _regression(level: LevelReport) -> str:
-    """Before and after of each signal that regressed, and where the time went."""
-    signals = []
-    for verdict in level.verdicts:
-        if verdict.holding:
-            before, after = _figure(verdict, verdict.baseline), _figure(verdict, verdict.now)
-            signals.append(f"{_words(verdict.signal)} {before} → {after} ({verdict.holding})")
-    return f"{level.label}: {', '.join(signals)}" + (f", mostly {level.slowest_part}" if level.slowest_part else "")
+def _regression(level: LevelReport, now_unix_s: float) -> str:
+    """Before and after of each signal that regressed, since when, and where the time went."""
+    holding = [verdict for verdict in level.verdicts if verdict.holding]
+    signals = [
+        f"{_words(verdict.signal)} {_figure(verdict, verdict.baseline)} → {_figure(verdict, verdict.now)} "
+        f"({verdict.holding})"
+        for verdict in holding
+    ]
+    began = min((verdict.began_unix_s for verdict in holding if verdict.began_unix_s), default=None)
+    since = [f"began {words.relative(began, now_unix_s)}"] if began else []
+    part = [f"mostly {level.slowest_part}"] if level.slowest_part else []
+    return f"{level.label}: {', '.join([*signals, *since, *part])}"
+
+
+def _missed(probe: ProbeReport) -> str:
+    """By how much the objective is missed, at each of its levels."""
+    slo = probe.slo
+    if slo is None:
+        return ""
+    name = f"{slo.percentile:g}"
+    slow = [
+        f"{level.label}: p{name} {words.seconds(level.percentiles[name])}"
+        for level in probe.levels
+        if level.level in slo.levels and level.percentiles.get(name, 0.0) > slo.latency_seconds
+    ]
+    return f"{', '.join(slow)}, {words.seconds(slo.latency_seconds)} is the objective" if slow else ""
 
 
 def _reason(sweep: SweepReport) -> str:
@@ -178,7 +197,7 @@ def _figure(verdict: VerdictReport, value: float | None) -> str:
     return words.seconds(value)
 
 
-def _verdict_text(verdict: VerdictReport, now_unix_s: float) -> str:
+def _verdict_lines(verdict: VerdictReport, now_unix_s: float) -> list[str]:
     """Each tier that holds or is judged, or why none is."""
     reported = []
     for name, tier in verdict.tiers.items():
@@ -191,7 +210,7 @@ def _verdict_text(verdict: VerdictReport, now_unix_s: float) -> str:
         reported.append(f"began {words.relative(verdict.began_unix_s, now_unix_s)}")
     if verdict.withheld_text:
         reported.append(f"withheld: {verdict.withheld_text}")
-    return " · ".join(reported) or "not judged by any tier"
+    return reported or ["not judged by any tier"]
 
 
 def _change(ratio: float) -> str:
@@ -249,7 +268,7 @@ def _make_environment() -> Environment:
         reason_of=_reason,
         marks=_marks,
         figure=_figure,
-        verdict_text=_verdict_text,
+        verdict_lines=_verdict_lines,
         query=_query,
         rows_per_page=ROWS_PER_PAGE,
         actions=ACTIONS,

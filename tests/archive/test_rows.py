@@ -350,7 +350,7 @@ def test_an_unstable_level_is_marked() -> None:
     assert (row["reason_text"], row["request_count"]) == ("differ by 30 %", "300")
 
 
-def test_the_version_asked_for_stands_in_for_one_that_nobody_served() -> None:
+def test_without_a_served_version_the_configured_one_is_written() -> None:
     [row] = encoded(LEVELS, make_failed_sweep(probe=make_probe(version="7")))
     assert row["version"] == "7"
 

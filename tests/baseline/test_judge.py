@@ -119,6 +119,14 @@ def _usual() -> Story:
 # --- pins ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_short_wait_for_the_first_baseline_is_given_in_minutes() -> None:
+    story = Story(minutes=5, options=BaselineOptions(provisional_ns=30 * 60 * NS))
+    story.run(0.01 * DAY)
+    assert (
+        story.signal().withheld == "there is no baseline yet: 10.0 min of the first 30.0 min, 3 sweeps of at least 20"
+    )
+
+
 def test_provisional_after_a_day_and_pinned_after_seven_and_refined_after_28() -> None:
     story = Story()
     story.run(0.9 * DAY)
@@ -305,7 +313,7 @@ def test_p99_warns_and_does_not_page() -> None:
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
 
 
-def test_throughput_is_informed_of_and_by_default_wakes_nobody() -> None:
+def test_throughput_is_reported_and_by_default_alerts_no_one() -> None:
     story = pinned()
     story.run(DAY, throughput=50.0)
     assert story.signal(THROUGHPUT).ratio == pytest.approx(0.5, rel=0.02)

@@ -62,8 +62,8 @@ class FakeService:
     controls_open: int = 0
     inferred: list[tuple[str, str]] = field(default_factory=list)
     infer_timeout_ns: int = 0
-    broken_answers: bool = False
-    answer_of: Callable[[bytes], bytes] = field(default=lambda body: body)
+    broken_responses: bool = False
+    response_of: Callable[[bytes], bytes] = field(default=lambda body: body)
 
     def control(self, target: Target, timeout_ns: int) -> FakeControl:
         self.controls_open += 1
@@ -92,7 +92,7 @@ class FakeService:
         return FakeChannel(self, listener, keep_responses)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        if self.broken_answers:
+        if self.broken_responses:
             raise ProtocolError("a response that is none")
         return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in response.messages]
 
@@ -204,7 +204,7 @@ class FakeChannel:
         call.responses = 1
         call.bytes_in = 100
         if self._keep_responses and reply.outcome is Outcome.OK:
-            call.response = Response((self._service.answer_of(request.body),))
+            call.response = Response((self._service.response_of(request.body),))
         call.text = reply.text
         call.retry_after_ns = reply.retry_after_ns
         self._end(call, reply.outcome)

@@ -87,7 +87,7 @@ def test_final_latency_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (figures.final_latency.min_ns, figures.final_latency.max_ns) == (90 * MS, 700 * MS)
     assert figures.final_latency.at(50.0) == 90 * MS
     assert figures.final_latency.at(99.0) == 700 * MS
-    # Only the slow stream is behind, and only with its last steps; it begins anew at the deadline after that.
+    # Only the slow stream is behind, and only with its last steps; it begins again at the deadline after that.
     slow = [row for row in virtual.rows if row.stream == 2]
     assert figures.late == sum(row.end for row in slow)
     assert figures.streams - figures.on_time == figures.late

@@ -115,7 +115,7 @@ def test_details_are_kept_beside_the_columns() -> None:
 
 
 def test_tokens_are_kept_and_counted_against_their_budget() -> None:
-    """Tokens that nobody counted cost their events."""
+    """Uncounted tokens cost their events."""
     spent: list[int] = []
     account = Account()
     account.note("a sweep")

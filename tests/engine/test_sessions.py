@@ -67,7 +67,7 @@ def test_every_turn_is_sent_once_in_order_or_counted(lengths: list[int], slots: 
 
 
 class Timers:
-    """Stands in for the loop's timers: what is to happen, and when."""
+    """Replaces the loop's timers: what is to happen, and when."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.due: list[tuple[float, Callable[[], None]]] = []

@@ -50,7 +50,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Audio]:
 
 
 def spoken(path: Path, text: str) -> Audio:
-    reported = path.with_suffix(".said.wav")
+    reported = path.with_suffix(".spoken.wav")
     subprocess.run(["espeak-ng", "-w", str(reported), text], check=True)
     form = ("-r", str(RATE_HZ), "-c", "1", "-b", "16")
     subprocess.run(["sox", str(reported), *form, str(path), "pad", "1", "1"], check=True)
@@ -70,7 +70,7 @@ def at_once(triton: EmbeddedTriton, clip: Audio) -> list[float]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_there_is_speech_where_somebody_speaks(triton: EmbeddedTriton, clips: list[Audio], number: int) -> None:
+def test_speech_is_found_where_there_is_speech(triton: EmbeddedTriton, clips: list[Audio], number: int) -> None:
     clip = clips[number]
     probability = np.array(at_once(triton, clip))
     loudness = np.sqrt(np.mean(clip.reshape(-1, CHUNK) ** 2, axis=1))

@@ -8,7 +8,15 @@ from typing import Any
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, Mode, Probe, Schedule, SequenceOptions, Signal, Slo, Unit
-from exporter.core.result import GpuFigures, LevelChange, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
+from exporter.core.result import (
+    GpuFigures,
+    LevelChange,
+    LevelVerdict,
+    ServerMetrics,
+    ServerPercentile,
+    SignalVerdict,
+    Withheld,
+)
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
@@ -180,7 +188,10 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     streamed = make_measurement(STREAMS, streams=make_streams()), make_measurement(BATCHED)
     board.sweep_ended(make_result(fifth, measurements=streamed))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
-    page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
+    queue = ServerPercentile(50.0, 0.002, 0.001, 0.005), ServerPercentile(99.0, None, 10.0, None)
+    page = ServerMetrics(
+        *(3, 0, True), running_requests_max=4.0, kv_cache_usage_ratio_max=0.25, percentiles={"queue": queue}
+    )
     chat = make_measurement(
         concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960, server_metrics=page
     )

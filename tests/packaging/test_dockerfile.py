@@ -38,7 +38,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_last_stage_runs_nothing_and_is_nobody() -> None:
+def test_the_last_stage_runs_nothing_and_is_unprivileged() -> None:
     given = last_stage()
     assert "RUN" not in given
     assert given["USER"] == ["10001:10001"]

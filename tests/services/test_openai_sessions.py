@@ -55,20 +55,20 @@ async def swept(pool: WorkerPool, probe: Probe) -> SweepResult:
 
 
 def reply(number: int, _request: dict[str, Any]) -> list[bytes | float]:
-    """Two tokens with the request's number in them, and a thought that is no part of what was said."""
+    """Two tokens with the request's number in them, and a thought that is no part of the conversation."""
     thought = delta(reasoning_content="hm")
     return [thought, delta(content=f"re:{number}"), delta(content="!"), delta("length"), usage(9, 2), DONE]
 
 
 def messages(server: TokenServer) -> list[list[str]]:
-    """What each request said, message by message; the cold one left out."""
+    """What each request contained, message by message; the cold one left out."""
     return [
         [f"{each['role'][0]}:{each['content']}" for each in json.loads(body)["messages"]]
         for _, body in server.requests[1:]
     ]
 
 
-async def test_each_turn_has_what_was_said_before(pool: WorkerPool, tmp_path: Path) -> None:
+async def test_each_turn_has_the_turns_before(pool: WorkerPool, tmp_path: Path) -> None:
     server = TokenServer(reply)
     async with serving(server.script) as port:
         entries = [user("a", "1"), user("x", "2"), user("b", "1"), user("y", "2"), user("c", "1")]
@@ -84,6 +84,7 @@ async def test_each_turn_has_what_was_said_before(pool: WorkerPool, tmp_path: Pa
     assert all(b"Authorization: Bearer key" in head for head, _ in server.requests)
     assert result.measurements[0].tokens is not None
     assert result.measurements[0].tokens.output_tokens == 10
+    assert result.tokens == 6 * (9 + 2)  # the cold one is paid for, too
 
 
 async def test_sessions_at_once_keep_their_own_history_and_their_pause(pool: WorkerPool, tmp_path: Path) -> None:
@@ -91,10 +92,10 @@ async def test_sessions_at_once_keep_their_own_history_and_their_pause(pool: Wor
     ended_ns: dict[str, int] = {}
 
     def responded(number: int, request: dict[str, Any]) -> list[bytes | float]:
-        said = request["messages"][-1]["content"]
-        came_ns[said] = time.monotonic_ns()
-        ended_ns[said] = came_ns[said]
-        return [delta(content=f"to {said}"), delta("length"), usage(9, 1), DONE]
+        text = request["messages"][-1]["content"]
+        came_ns[text] = time.monotonic_ns()
+        ended_ns[text] = came_ns[text]
+        return [delta(content=f"to {text}"), delta("length"), usage(9, 1), DONE]
 
     server = TokenServer(responded)
     async with serving(server.script) as port:
@@ -124,7 +125,7 @@ async def test_a_failed_turn_ends_its_session_alone(pool: WorkerPool, tmp_path: 
         result = await swept(pool, probe_of(tmp_path / "chat.jsonl", entries, port))
     measurement = result.measurements[0]
     assert measurement.outcomes == {Outcome.OK: 3, Outcome.SERVER_ERROR: 1}
-    assert [said[-1] for said in messages(server)] == ["u:a", "u:b", "u:x", "u:y"]
+    assert [text[-1] for text in messages(server)] == ["u:a", "u:b", "u:x", "u:y"]
     assert sum(window.unsent for window in measurement.window_summaries) == 2
 
 
@@ -164,7 +165,7 @@ def test_one_nonce_a_session_so_that_its_own_history_stays_cached(tmp_path: Path
     assert [each["content"] for each in one[1]["messages"][1:]] == ["ok", "b"]
 
 
-def test_the_probe_s_system_prompt_is_said_once(tmp_path: Path) -> None:
+def test_the_probe_s_system_prompt_is_sent_once(tmp_path: Path) -> None:
     entries: list[dict[str, Any]] = [{"session_id": "1", "text": "a"}, {"session_id": "1", "text": "b"}]
     probe = probe_of(tmp_path / "chat.jsonl", entries, system="be brief")
     ((_, second),) = bodies(probe, [[0, 1]])

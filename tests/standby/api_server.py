@@ -1,4 +1,4 @@
-"""A scripted Kubernetes API server that knows one Lease: versions, conflicts, and whatever the test tells it to do."""
+"""A scripted Kubernetes API server with one Lease: versions, conflicts, and whatever the test makes it do."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ async def test_so_does_one_whose_level_ended_for_another_reason() -> None:
     assert (result.reason, result.measurements) == (Reason.MODEL_CHANGED, ())
 
 
-async def test_a_version_that_the_probe_names_or_nobody_reports_is_not_asked_for() -> None:
+async def test_a_version_that_the_probe_sets_or_no_server_reports_is_not_requested() -> None:
     for facts in (make_facts(asked_version="1"), make_facts(version="")):
         worker = ScriptedWorker(steady)
         worker.facts = facts

@@ -22,7 +22,7 @@ from tests.engine.test_real_triton import probe_of
 from tests.waiting import patient
 
 NOISY = 1.0
-"""The machine under the tests is anybody's: windows may differ by so much and are stable still."""
+"""Other work may run on the tests' machine: windows may differ by so much and are stable still."""
 
 
 def probe(

@@ -30,7 +30,7 @@ INTERVAL_S = 300
 NAMES = ("resnet50", "asr-streaming", "tts-german", "bert-qa", "ocr-invoice", "ranker", "whisper-large")
 WELL, FAILING, REGRESSED, MISSED, UNSTABLE, NEW = "well", "failing", "regressed", "missed", "unstable", "new"
 _FIRST = (WELL, REGRESSED, FAILING, UNSTABLE, WELL, MISSED, WELL)
-_REFUSED = "http://triton-b.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17)"
+_REFUSED = "http://{}:8000/v2/health/ready: connection refused (10.0.3.17)"
 
 
 @dataclass
@@ -184,7 +184,7 @@ def _result(probe: Probe, kind: str, at_s: float, ago: int, chance: random.Rando
             probe,
             SweepStatus.FAILED,
             reason=Reason.UNREACHABLE,
-            reason_text=_REFUSED,
+            reason_text=_REFUSED.format(probe.target.host),
             started_unix_s=at_s - 1,
             duration_ns=NS,
         )

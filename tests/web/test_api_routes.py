@@ -127,7 +127,7 @@ async def test_a_probe_with_its_sweeps_and_configuration(site: Site) -> None:
     assert len(reported["recent_sweeps"]) == 20
     assert reported["configuration"]["schedule"] == {"interval": "5m", "timezone": "UTC", "jitter": "0s"}
     assert reported["configuration"]["levels"] == ["concurrency 1", "concurrency 4", "concurrency 16"]
-    assert reported["probe"]["reason_text"].startswith("http://triton-b")
+    assert reported["probe"]["reason_text"].startswith("http://triton-c")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/probes/nothing", "/api/v1/probes/nothing/history"])

@@ -130,7 +130,7 @@ async def test_a_regression_is_above_an_unstable_probe_with_what_changed(site: S
     why = next(row[0] for row in page.rows if len(row) == 1 and "latency p50" in row[0])
     assert re.fullmatch(
         r"concurrency 1: latency p50 4.00 ms → 5.\d\d ms \(page\), latency p99 8.20 ms → 1\d.\d ms \(warn\), "
-        r"mostly compute infer; also at concurrency 4, concurrency 16",
+        r"began 6 h ago, mostly compute infer; also at concurrency 4, concurrency 16",
         why,
     )
 
@@ -142,7 +142,7 @@ async def test_a_row_of_a_failing_probe_keeps_its_last_figures_and_gives_the_rea
     assert row[8:] == ["57 s ago 22:14:20", "in 90 s 22:16:47"]
     why = page.rows[page.rows.index(row) + 1][0]
     assert why == (
-        "unreachable: http://triton-b.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17) "
+        "unreachable: http://triton-c.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17) "
         "· figures from 6 min ago"
     )
 
@@ -151,6 +151,8 @@ async def test_the_objective_and_its_burn_rate(site: Site) -> None:
     page = await site.read("/")
     assert page.row("ranker")[7] == "missed burn 2.25×"  # 90 of 4000 requests in each sweep, 1 % are allowed
     assert page.row("asr-streaming")[7] == "–"
+    (why,) = page.rows[page.rows.index(page.row("ranker")) + 1]
+    assert re.fullmatch(r"concurrency 4: p99 9\d.\d ms, 60.0 ms is the objective", why)
     assert page.row("whisper-large")[9] == "paused"
 
 

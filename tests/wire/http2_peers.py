@@ -32,7 +32,7 @@ REQUEST_FIELDS = [
     ("te", "trailers"),
 ]
 REQUEST = encode_block(REQUEST_FIELDS)
-ANSWER = encode_block([(":status", "200"), ("content-type", "application/grpc")])
+RESPONSE_HEAD = encode_block([(":status", "200"), ("content-type", "application/grpc")])
 TRAILERS = encode_block([("grpc-status", "0")])
 ACKNOWLEDGED = frame(SETTINGS, ACK, 0)
 READY = settings_frame({})
@@ -45,7 +45,7 @@ WHOLE = [("headers", HEAD_FIELDS, False), ("data", b"hello"), ("headers", TAIL_F
 
 def response(stream_id: int = 1, content: bytes = b"hello") -> bytes:
     return (
-        frame(HEADERS, END_HEADERS, stream_id, ANSWER)
+        frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD)
         + frame(DATA, 0, stream_id, content)
         + frame(HEADERS, END_HEADERS | END_STREAM, stream_id, TRAILERS)
     )

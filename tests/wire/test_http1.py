@@ -200,7 +200,7 @@ def test_header(name: str, value: str | None) -> None:
     assert client.header(name) == value
 
 
-def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
+def test_large_unrequested_body_is_counted_and_not_kept() -> None:
     client = begun(keep_body=False)
     head = OK + b"Content-Length: 10000000\r\n\r\n"
     client.receive(head)
@@ -419,7 +419,7 @@ def test_heads_that_all_differ_are_not_looked_at_for_ever() -> None:
     assert not parses(client, OK + b"X: 3\r\nContent-Length: 3\r\n\r\nabc")
 
 
-ANSWERS = st.one_of(
+RESPONSES = st.one_of(
     st.sampled_from([data for data, *_ in COMPLETE.values()]),
     st.builds(
         lambda head, body, after: OK + head + b"Content-Length: 3\r\n\r\n" + body + after,
@@ -431,7 +431,7 @@ ANSWERS = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(ANSWERS, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
+@given(st.lists(st.tuples(RESPONSES, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
 def test_remembered_heads_change_nothing(responses: list[tuple[bytes, int]]) -> None:
     client, forgetful = Http1Client(keep_body=True), Http1Client(keep_body=True)
     for data, cut in responses:

@@ -36,10 +36,10 @@ from exporter.wire.http2_frames import (
 )
 from tests.wire.http2_peers import (
     ACKNOWLEDGED,
-    ANSWER,
     HEAD_FIELDS,
     READY,
     REQUEST,
+    RESPONSE_HEAD,
     TRAILERS,
     WHOLE,
     Core,
@@ -98,15 +98,15 @@ def test_long_header_block_continues_in_continuation_frames() -> None:
 # --- responses, however they are cut
 # -----------------------------------------------------------------------------------
 
-PADDED_ANSWER = (
-    frame(HEADERS, END_HEADERS | PADDED | HAS_PRIORITY, 1, b"\x03" + bytes(5) + ANSWER + bytes(3))
+PADDED_RESPONSE = (
+    frame(HEADERS, END_HEADERS | PADDED | HAS_PRIORITY, 1, b"\x03" + bytes(5) + RESPONSE_HEAD + bytes(3))
     + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4))
     + frame(HEADERS, END_HEADERS | END_STREAM, 1, TRAILERS)
 )
-SPLIT_ANSWER = (
-    frame(HEADERS, 0, 1, ANSWER[:2])
-    + frame(CONTINUATION, 0, 1, ANSWER[2:5])
-    + frame(CONTINUATION, END_HEADERS, 1, ANSWER[5:])
+SPLIT_RESPONSE = (
+    frame(HEADERS, 0, 1, RESPONSE_HEAD[:2])
+    + frame(CONTINUATION, 0, 1, RESPONSE_HEAD[2:5])
+    + frame(CONTINUATION, END_HEADERS, 1, RESPONSE_HEAD[5:])
     + frame(DATA, 0, 1, b"he")
     + frame(DATA, 0, 1, b"")
     + frame(DATA, PADDED, 1, b"\x00llo")
@@ -118,7 +118,7 @@ BETWEEN = frame(99, 255, 1, b"unknown") + frame(PRIORITY, 0, 1, bytes(5)) + fram
 
 @pytest.mark.parametrize(
     "wire",
-    [response(), PADDED_ANSWER, SPLIT_ANSWER, BETWEEN + response() + BETWEEN],
+    [response(), PADDED_RESPONSE, SPLIT_RESPONSE, BETWEEN + response() + BETWEEN],
     ids=["plain", "padded", "continued", "with-ignored-frames"],
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 9, 10, 1000])
@@ -142,14 +142,14 @@ def test_response_cut_anywhere(wire: bytes, cut: int, receive: Callable[[Core, b
 def test_response_that_ends_in_data() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, END_STREAM, 1, b"x"))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(DATA, END_STREAM, 1, b"x"))
     assert stream.reported == [("headers", HEAD_FIELDS, False), ("data", b"x"), ("end",)]
 
 
 def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD))
     whole = frame(DATA, END_STREAM, 1, b"x" * 100_000)
     core.receive(whole[:50_009])
     assert stream.reported[-1] == ("data", b"x" * 50_000)
@@ -160,7 +160,7 @@ def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
 def test_interleaved_responses_and_order_of_news() -> None:
     core = ready_core()
     first, second = started(core), started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 3, ANSWER) + response(1) + frame(DATA, 0, 3, b"hello"))
+    core.receive(frame(HEADERS, END_HEADERS, 3, RESPONSE_HEAD) + response(1) + frame(DATA, 0, 3, b"hello"))
     assert list(core.take_news()) == [second, first]
     core.receive(frame(HEADERS, END_HEADERS | END_STREAM, 3, TRAILERS))
     assert first.reported == second.reported == WHOLE
@@ -303,7 +303,7 @@ def test_windows_are_given_back_in_batches() -> None:
     core = ready_core()
     started(core)
     output(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD))
     piece = frame(DATA, 0, 1, bytes(1 << 20))
     updates = []
     for _ in range(33):
@@ -315,7 +315,7 @@ def test_windows_are_given_back_in_batches() -> None:
 def test_padding_counts_in_the_window() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4)))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4)))
     assert OUR_STREAM_WINDOW - stream.receive_window == 10
 
 

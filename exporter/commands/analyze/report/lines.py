@@ -19,6 +19,7 @@ from exporter.analysis.averages import (
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
 from exporter.commands.analyze.report.numbers import number, percentile_name, summary_line
+from exporter.commands.analyze.report.server_lines import server_percentile_lines
 from exporter.commands.analyze.report.stream_lines import stream_lines
 from exporter.commands.analyze.report.token_lines import token_lines
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
@@ -106,6 +107,7 @@ def level_lines(
     if options.metrics:
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
+        yield from server_percentile_lines(measurement)
     if measurement.server_note:
         yield f"[WARNING] Server: {measurement.server_note}"
     yield from _warning_lines(measurement)

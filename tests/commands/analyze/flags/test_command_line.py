@@ -423,7 +423,7 @@ def test_the_options_of_a_line(line: str, options: RunOptions) -> None:
     assert read(["-m", "m", *line.split()])[1] == options
 
 
-@pytest.mark.parametrize(("line", "problems"), zoo("faults.txt"))
+@pytest.mark.parametrize(("line", "problems"), zoo("errors.txt"))
 def test_what_is_wrong_with_a_line(
     line: str, problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
