@@ -18,6 +18,9 @@ from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.schema import schema
 
 CONNECT_SECONDS = 10.0
+ACTOR_SECONDS = 60.0
+"""How long a Dask worker may take to make the actor: the first one there imports all that a worker needs."""
+
 MEET_LEAD_NS = 200 * MS
 """How far ahead the moment lies at which all continue, over a network."""
 
@@ -73,7 +76,7 @@ async def _chosen(client: Any, address: str, workers: int) -> list[str]:
 async def _made(client: Any, future: Any, name: str) -> Any:
     """The actor. Whatever goes wrong in the making of it is the far machine's."""
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(ACTOR_SECONDS):
             with client.as_current():
                 actor = await future
                 # It takes the client that is current when it is first asked, and keeps it.

@@ -193,18 +193,6 @@ MEASUREMENT = (
         "At most one request in flight per sequence.",
         Key("load.sequences.serial", read.present),
     ),
-    Flag(
-        ("--workers",),
-        "URL",
-        "The Dask scheduler whose workers make the load, as tls://scheduler:8786.",
-        Key("load.pool", read.filled),
-    ),
-    Flag(
-        ("--worker-count",),
-        "N",
-        "How many processes share each level, of --workers or of this machine; 1 by default.",
-        Key("load.workers", read.whole(1, 16)),
-    ),
     Flag(("--max-threads",), "N", "The most threads.", NoEffect(_NO_THREADS, read.whole(1))),
     Flag(
         ("-t",),
