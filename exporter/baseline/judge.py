@@ -6,7 +6,6 @@ noise widens the limits, and an unstable level is judged on a wider scale.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,8 +44,6 @@ _PROVISIONAL = math.log(1.1)
 """How much more a provisional baseline allows: it knows one day."""
 _UNSEEN_HOUR = math.log(1.5)
 """And at an hour that it has not seen on this class of days: on a working day's morning, from a weekend."""
-
-_scaled = functools.lru_cache(maxsize=4096)(baseline_verdict.scaled)
 
 
 def judge(load: LoadState, result: SweepResult) -> tuple[LevelVerdict, ...]:
@@ -277,11 +274,11 @@ def _judge_tier(case: _Case, tier: Tier, compared: _Compared, found: _Found) -> 
     signal, baseline, worse, allowance = compared.signal, compared.baseline, compared.worse, compared.allowance
     options, interval_ns = case.probe.baseline, case.probe.schedule.interval_ns
     limit = baseline.limit(tier, unstable=case.unstable) + allowance
-    count = _scaled(tier, interval_ns, options.counts_interval_ns)
+    count = baseline_verdict.scaled(tier, interval_ns, options.counts_interval_ns)
     spans = [(case.state.tier(signal, tier.name), count, limit)]
     if (longer := _longer(tier, signal, baseline, options)) is not None:
         limit = baseline.limit(tier, unstable=case.unstable, over=longer.name) + allowance
-        long_count = _scaled(longer, interval_ns, options.counts_interval_ns)
+        long_count = baseline_verdict.scaled(longer, interval_ns, options.counts_interval_ns)
         spans.append((case.state.tier(signal, f"{tier.name}/{longer.name}"), long_count, limit))
     before = any(state.holds for state, _, _ in spans)
     held = []
