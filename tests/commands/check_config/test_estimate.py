@@ -158,6 +158,21 @@ def test_the_report() -> None:
     )
 
 
+def test_the_report_leaves_out_what_the_servers_are_asked() -> None:
+    settings = load(GOOD / "full.yaml", {})
+    whole, live = check_report(settings).splitlines(), check_report(settings, live=True).splitlines()
+    assert [line for line in whole if line not in live] == [whole[-1]]
+    assert whole[-1].startswith("note: probe asr-chunks: several requests in a closed loop.")
+
+
+def test_a_target_without_a_probe_takes_no_part(tmp_path: Path) -> None:
+    path = config(tmp_path, ONE)
+    path.write_text(path.read_text().replace("grpc://h", "grpc://idle", 1))
+    found = estimate(load(path, {}))
+    assert set(found.group_utilisation) == {"h"}
+    assert "no probe names g: nothing is measured there" in found.notes
+
+
 def test_the_report_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "canary.yaml").write_text("targets: []\n")
     assert check_report(load(tmp_path / "canary.yaml", {})) == (
