@@ -209,7 +209,7 @@ class Reloader:
         try:
             await self.reload("the file changed")
         except Exception:
-            _log.exception("the reload failed, which is a bug")
+            _log.exception("internal error during the reload")
 
     def _digest_now(self) -> str:
         """The hash of what the file holds now; "" for one that can't be read."""

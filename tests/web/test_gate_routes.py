@@ -112,7 +112,7 @@ async def test_an_id_that_was_used_otherwise(client: httpx.AsyncClient) -> None:
     response = await client.post("/api/v1/gates", json=REQUEST | {"level": "1"}, headers=BEARER)
     assert (response.status_code, response.json()["problems"]) == (
         409,
-        ["gate r1 was requested otherwise: use another id"],
+        ["gate r1 was requested with other options: use another id"],
     )
 
 

@@ -78,7 +78,7 @@ async def test_what_is_refused_is_given_in_words(desk: Desk) -> None:
     status, page = await desk.post("sweep-now")
     assert (status, "a sweep of the probe" in page) == (409, True)
     status, page = await desk.post("pin")
-    assert (status, "nothing is remembered yet of probe" in page) == (409, True)
+    assert (status, "has no sweeps yet" in page) == (409, True)
     assert (await desk.post("sweep-now", "nothing"))[0] == 404
     assert (await desk.post("pin", "nothing"))[0] == 404
     assert (await desk.post("clear"))[0] == 400
