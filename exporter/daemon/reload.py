@@ -157,7 +157,7 @@ class Reloader:
             self._shown = data, shown_configuration(self._path, data)
         text = self._shown[1]
         keys = ", ".join(self.restart_keys)
-        return f"# Changed, and in force only after a restart: {keys}\n{text}" if keys else text
+        return f"# Changed, needs a restart: {keys}\n{text}" if keys else text
 
     @property
     def restart_keys(self) -> tuple[str, ...]:

@@ -320,7 +320,7 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
     exported.write_text(await ask("export", url))
     assert (await ask("clear", url, token_file=token_file)).count("forgotten") == 2
     assert "taken over" in await ask("import", url, file=exported, token_file=token_file)
-    with pytest.raises(CommandError, match="401: the request bears no token"):
+    with pytest.raises(CommandError, match="401: the request has no valid token"):
         await ask("clear", url)
     with pytest.raises(CommandError, match="404: there is no level '9'"):
         await ask("clear", url, level="9", token_file=token_file)

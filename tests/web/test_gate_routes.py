@@ -60,7 +60,7 @@ async def test_a_pipeline_starts_waits_and_reads(client: httpx.AsyncClient, desk
     [
         (REQUEST, {}, 401, "Authorization"),
         (REQUEST, {"Authorization": "Bearer x"}, 401, "Authorization"),
-        (b"{", BEARER, 400, "the body is no JSON"),
+        (b"{", BEARER, 400, "the body is not JSON"),
         (b"[" * 100_000, BEARER, 400, "the body has more than 64 KiB"),
         (REQUEST | {"stable": ""}, BEARER, 400, "stable: is missing"),
         (REQUEST | {"candidate": "old"}, BEARER, 400, "is the same model at the same server"),
