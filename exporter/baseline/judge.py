@@ -209,11 +209,17 @@ def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
     return pin
 
 
+_NOT_IN_THE_PIN = (
+    "the pinned baseline lacks it: too few of its sweeps had a figure; the next baseline has it, or `baseline pin` now"
+)
+
+
 def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _Why | None) -> SignalVerdict:
     options = case.probe.baseline
     baseline = case.pin.signals.get(signal) if case.pin else None
     if case.pin is None or baseline is None:
-        why_not = why_not or _Why(Withheld.NO_BASELINE, _collecting(case.state, options, case.now_unix_s))
+        text = _NOT_IN_THE_PIN if case.pin else _collecting(case.state, options, case.now_unix_s)
+        why_not = why_not or _Why(Withheld.NO_BASELINE, text)
         return SignalVerdict(signal, withheld=why_not.text, reason=why_not.reason)
     if options.max_noise is not None and baseline.noise > options.max_noise and why_not is None:
         text = f"its baseline is too noisy: {baseline.noise:.1%}, above {options.max_noise:.1%}"

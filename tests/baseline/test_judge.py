@@ -418,6 +418,19 @@ def test_p99_of_few_requests_is_pooled_over_sweeps() -> None:
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_pin_without_p99_says_so() -> None:
+    """Sweeps of so few requests that none of them had a pooled p99 by the time of the pin."""
+    story = Story(minutes=60)
+    story.run(1.1 * DAY, latency=make_summary(10.0, count=25))
+    assert story.signal().tiers == {"warn": False, "slow": False}
+    story.run(2 * DAY, latency=make_summary(10.0, count=25))
+    assert story.signal(P99).withheld == (
+        "the pinned baseline lacks it: too few of its sweeps had a figure; "
+        "the next baseline has it, or `baseline pin` now"
+    )
+    assert story.signal(P99).reason is Withheld.NO_BASELINE
+
+
 def test_p99_of_too_few_requests_even_for_that() -> None:
     story = pinned()
     story.run(HOUR, latency=make_summary(10.0, count=19))
