@@ -29,7 +29,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.demo.triton import ADDRESS
 from exporter.engine.abandoned import Abandoned
-from exporter.engine.guard import Guard
+from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.senders import ClosedLoop
 from exporter.services import SERVICES
@@ -42,11 +42,12 @@ LAYERS = {"http": (BARE, CLOCKED, CONNECTION, CHANNEL, ENGINE), "grpc": (CHANNEL
 
 _READ_BYTES = 64 * 1024
 _SETTLE_SECONDS = 0.2
+_CLOCK_CALLS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one request: cpu time, and where the calls were timed, how long the kernel had them."""
+    """Of one request: cpu time; that of the kernel's calls, where these were timed."""
 
     per_second: float
     user_us: float
@@ -65,6 +66,7 @@ class Load:
     concurrency: int
     count: int = 0
     over: bool = False
+    on_over: Callable[[], None] = lambda: None
     send_ns: list[int] = field(default_factory=list)
     receive_ns: list[int] = field(default_factory=list)
 
@@ -105,8 +107,8 @@ async def bare(load: Load) -> Close:
 
 
 async def clocked(load: Load) -> Close:
-    """The same with a clock around each call of the kernel."""
-    memory, clock = bytearray(_READ_BYTES), time.monotonic_ns
+    """The same with a clock of this thread's cpu time around each call of the kernel."""
+    memory, clock = bytearray(_READ_BYTES), time.thread_time_ns
 
     def reader(sock: socket.socket) -> Callable[[], None]:
         receive_into, send, wire = sock.recv_into, sock.send, load.wire
@@ -207,8 +209,13 @@ async def engine(load: Load) -> Close:
 
     close_channels = await _channels(load, in_flight.ended, begin)
 
-    async def close() -> None:
+    def stop() -> None:
         load.count = len(in_flight.recorder)
+        in_flight.stop(Stop())
+
+    load.on_over = stop
+
+    async def close() -> None:
         in_flight.close()
         await close_channels()
 
@@ -220,8 +227,8 @@ async def _channels(load: Load, ended: Callable[[Call], None], begin: Callable[[
     channels = [
         service.channel(load.target, ended) for _ in range(max(service.connections(load.target, load.concurrency), 1))
     ]
-    for each in channels:
-        await each.open()
+    # At once, as a level does: how the server shares out connections among its threads depends on it.
+    await asyncio.gather(*(each.open() for each in channels))
     calls = [Call(slot) for slot in range(load.concurrency)]
     for call in calls:
         call.channel = channels[call.slot % len(channels)]
@@ -248,17 +255,31 @@ async def measure(load: Load, layer: Layer, seconds: float) -> Figures:
     close = await layer(load)
     await asyncio.sleep(seconds)
     load.over = True
-    await close()
+    load.on_over()
     took_s = time.monotonic() - began_s
     after = resource.getrusage(resource.RUSAGE_SELF)
+    # What is in flight ends first: Triton was seen to respond no more over gRPC once enough requests were cut off.
+    await asyncio.sleep(_SETTLE_SECONDS)
+    await close()
     each_us = 1e6 / load.count
     return Figures(
         load.count / took_s,
         (after.ru_utime - before.ru_utime) * each_us,
         (after.ru_stime - before.ru_stime) * each_us,
-        fmean(load.send_ns) / 1000 if load.send_ns else 0.0,
-        fmean(load.receive_ns) / 1000 if load.receive_ns else 0.0,
+        _mean_us(load.send_ns),
+        _mean_us(load.receive_ns),
     )
+
+
+def _mean_us(taken_ns: list[int]) -> float:
+    """Without what the clock itself takes, which is a call of the kernel, too."""
+    if not taken_ns:
+        return 0.0
+    begin_ns = time.thread_time_ns()
+    for _ in range(_CLOCK_CALLS):
+        time.thread_time_ns()
+    clock_ns = (time.thread_time_ns() - begin_ns) / _CLOCK_CALLS
+    return (fmean(taken_ns) - clock_ns) / 1000
 
 
 async def measure_all(

@@ -18,6 +18,15 @@ from bench.setting import Setting, missing
 PACKAGES = ("httptools", "numpy", "tritonclient", "grpcio", "gevent")
 
 
+NOTES = "<!-- From here on by hand: `bench.compare` keeps it. -->"
+
+
+def kept_notes(file: Path) -> str:
+    """What people wrote at the end of the page that is about to be written again."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return text[text.index(NOTES) :] if NOTES in text else ""
+
+
 async def head(setting: Setting, idle: str) -> str:
     """The page up to its first section; `idle` is how the machine was found before the first measurement."""
     rows = [

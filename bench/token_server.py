@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_SPIN_NS = 200_000
-"""So long before a token is due the server no longer sleeps: a sleep can end late."""
 _MS = 1_000_000
+_NAP_NS = 50_000
+"""How long the server sleeps at most when less than a millisecond is left: epoll counts in whole ones."""
 
 
 def _chunk(value: object) -> bytes:
@@ -70,12 +70,15 @@ class Server:
         """For ever."""
         while True:
             queues = [queue[0][0] for queue in (self._opening, self._first, self._next) if queue]
-            wait_ns = min(queues) - time.monotonic_ns() - _SPIN_NS if queues else 10 * _MS
-            for key, _ in self._selector.select(max(wait_ns, 0) / 1e9):
+            wait_ns = max(min(queues) - time.monotonic_ns(), 0) if queues else 10 * _MS
+            ready = self._selector.select(wait_ns // _MS / 1000)
+            for key, _ in ready:
                 if key.data is None:
                     self._accept()
                 else:
                     self._read(key.data)
+            if not ready and 0 < wait_ns < _MS:
+                time.sleep(min(wait_ns, _NAP_NS) / 1e9)
             self._send_due()
 
     def _accept(self) -> None:

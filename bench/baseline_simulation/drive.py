@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -57,16 +58,15 @@ class Sweeps:
         self.probe = Probe("p", target, "m", "", schedule, (level,))
         self.facts = ModelFacts("m", "1", "", "python", 0, (), ())
         success = DurationStat(series.requests, series.requests * 1000)
-        self._base = Measurement(
-            level=level, stable=True, reason=Reason.NONE, reason_text="", windows_run=3, windows_merged=3,
-            duration_ns=15 * NS, throughput=1.0, offered=1.0, unsent_ratio=0.0, latency=None, response_time=None,
+        self._measurement = partial(
+            Measurement, level=level, reason=Reason.NONE, reason_text="", windows_run=3, windows_merged=3,
+            duration_ns=15 * NS, offered=1.0, unsent_ratio=0.0, response_time=None,
             send_lag=None, outcomes={Outcome.OK: series.requests}, responses=series.requests, spread_ratio=1.0,
             breakdown_ns={}, negative_remainder_ns=0.0, client_send_ns=0.0, client_receive_ns=0.0,
             server=ModelStatistics("m", "1", series.requests, series.requests, success),
             foreign_requests=round(series.foreign_ratio * series.requests), health=ClientHealth(),
             client_limited=False, window_summaries=(),
         )  # fmt: skip
-        self._result = SweepResult("1", self.probe, SweepStatus.OK, Reason.NONE, "", 0.0, 0, self.facts)
 
     def result(self, index: int, shift: float = 0.0) -> SweepResult | None:
         """The sweep's result with its latency e^shift times as long, None where it has no figures."""
@@ -81,12 +81,15 @@ class Sweeps:
             PercentileValue(99.0, round(p99_ns), None, None),
         )
         latency = LatencySummary(series.requests, p50_ns, 0.0, 0, round(p99_ns), percentiles)
-        measurement = replace(self._base, latency=latency, stable=not series.unstable[index], throughput=NS / p50_ns)
+        # No tier looks at throughput, so that a sweep without it is judged in the same way, and sooner.
+        measurement = self._measurement(latency=latency, stable=not series.unstable[index], throughput=0.0)
         facts = self.facts
         if (version := str(series.versions[index])) != facts.version:
             facts = replace(facts, version=version)
         started_s = float(series.unix_s[index])
-        return replace(self._result, started_unix_s=started_s, facts=facts, measurements=(measurement,))
+        return SweepResult(
+            "1", self.probe, SweepStatus.OK, Reason.NONE, "", started_s, 0, facts, measurements=(measurement,)
+        )
 
 
 def probe_years(

@@ -400,9 +400,12 @@ _RATES = frozenset({Signal.THROUGHPUT, Signal.OUTPUT_TOKENS})
 _OF_ALL = frozenset({Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT})
 
 
+_WITH_TOKENS, _WITHOUT = tuple(Signal), tuple(signal for signal in Signal if signal in _OF_ALL)
+
+
 def signals_of(target: Target) -> tuple[Signal, ...]:
     """What is compared with baselines of a target's levels."""
-    return tuple(signal for signal in Signal if target.takes_prompts or not signal.is_of_tokens)
+    return _WITH_TOKENS if target.takes_prompts else _WITHOUT
 
 
 @dataclass(frozen=True, slots=True)

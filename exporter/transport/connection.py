@@ -221,12 +221,11 @@ class Connection:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read_plain(self) -> None:
-        """A read that fills the few bytes of a small one is followed by large ones, until one would have fitted."""
+        """Once a small read was full, reads are large: a connection on which much came once is likely to get more."""
         data: Buffer
         try:
             if self._reads_are_large:
                 data = self._receive_much()
-                self._reads_are_large = len(data) >= _SMALL_BYTES
             else:
                 data = self._receive(_SMALL_BYTES)
                 if len(data) == _SMALL_BYTES:

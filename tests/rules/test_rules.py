@@ -62,7 +62,8 @@ def test_the_example_for_alertmanager_is_right_and_names_our_alerts() -> None:
 def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
     annotations = alert["annotations"]
-    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    more = {"status_url"} if alert["alert"].startswith("TritonCanaryRegression") else set()
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"} | more
     from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
     file = f"docs/runbooks/{alert['alert']}.md"
     # Where no daemon is named, or none responses, it is the file in the repository.
@@ -396,8 +397,9 @@ def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": f"{beginning} Most of it is in compute_infer: 6ms more.",
+        "description": f"{beginning} The part that grew most is compute_infer: 6ms more.",
         "runbook_url": "http://i/runbooks/TritonCanaryRegressionPage",
+        "status_url": "http://i/probes/p",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m&var-probe=p&var-level=1&from=now-6h&to=now",
     }
     test = {

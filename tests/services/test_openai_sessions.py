@@ -84,6 +84,7 @@ async def test_each_turn_has_the_turns_before(pool: WorkerPool, tmp_path: Path) 
     assert all(b"Authorization: Bearer key" in head for head, _ in server.requests)
     assert result.measurements[0].tokens is not None
     assert result.measurements[0].tokens.output_tokens == 10
+    assert result.tokens == 6 * (9 + 2)  # the cold one is paid for, too
 
 
 async def test_sessions_at_once_keep_their_own_history_and_their_pause(pool: WorkerPool, tmp_path: Path) -> None:

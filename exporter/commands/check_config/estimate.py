@@ -53,6 +53,8 @@ class Estimate:
     utilisation: float
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    batching_notes: tuple[str, ...] = ()
+    """Those on what `--live` asks the servers."""
 
 
 def estimate(settings: Settings) -> Estimate:
@@ -89,8 +91,15 @@ def estimate(settings: Settings) -> Estimate:
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
     notes = [*_idle_targets(settings), *(note for probe in probes for note in verdict_notes(probe))]
-    notes += batching_notes(probes)
-    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), tuple(notes))
+    return Estimate(
+        estimates,
+        series,
+        dict(groups),
+        utilisation,
+        tuple(warnings),
+        tuple(notes),
+        batching_notes=tuple(batching_notes(probes)),
+    )
 
 
 def _idle_targets(settings: Settings) -> list[str]:

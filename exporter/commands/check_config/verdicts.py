@@ -33,9 +33,10 @@ def batching_notes(probes: Sequence[Probe]) -> list[str]:
     if not closed:
         return []
     named = ", ".join(closed[:_MOST_NAMED]) + (f" and {len(closed) - _MOST_NAMED} more" if closed[_MOST_NAMED:] else "")
+    many = "s" if len(closed) > 1 else ""
     return [
-        f"{named}: several requests in a closed loop. Where the model has dynamic batching (`check-config --live` "
-        f"reports it) they meet by chance, and figures have two values: {BATCHING_ADVICE}"
+        f"probe{many} {named}: several requests in a closed loop. Where the model has dynamic batching "
+        f"(`check-config --live` reports it) they meet by chance, and figures have two values: {BATCHING_ADVICE}"
     ]
 
 
