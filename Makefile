@@ -84,15 +84,15 @@ test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
-# Those that meet a real Triton wait most of their time: the others run beside them.
+# Most of them wait most of their time: four processes keep two cores busy.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/beside "triton and not e2e and not soak and not gpu" "not triton and not e2e and not soak and not gpu"
+	@tests/parallel 4 "not e2e and not soak and not gpu"
 
 # The image, the plain systems and the walk through the documents take long each, and wait much.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
-	@tests/beside "e2e and not (image or walk or bare)" "e2e and (image or bare)" "e2e and walk"
+	@tests/parallel 3 e2e
 
 # On any machine with an NVIDIA driver; needs no network once `make check` ran.
 gpu: $(VENV)/.installed-dev
