@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,12 +44,13 @@ def test_the_demo_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixt
         with capsys.disabled():
             print(
                 f"\n{bare.folder.name}, {what}: first figures after {figures:.1f} s, the table after {table:.1f} s, "
-                f"ended {ended - table:.1f} s after Ctrl-C"
+                f"ended {ended - table:.1f} s after Ctrl-C",
+                file=sys.stderr,  # of several processes that run tests, this is what is seen
             )
 
 
 @pytest.mark.parametrize("bare", ["trixie", "forky"], indirect=True)
-@pytest.mark.soak
+@pytest.mark.e2e
 @pytest.mark.bare
 @pytest.mark.timeout(2400)
 def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,4 +62,4 @@ def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFi
     assert f"Programming Language :: Python :: {version[1]}" in PROJECT["classifiers"]
     assert "status 0\n" in terminal.output, terminal.output[-8000:]
     with capsys.disabled():
-        print(f"\n{bare.folder.name}, {version[0]}: {terminal.output[-600:]}")
+        print(f"\n{bare.folder.name}, {version[0]}: {terminal.output[-600:]}", file=sys.stderr)
