@@ -84,15 +84,14 @@ test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
-# Most of them wait most of their time: four processes keep two cores busy.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/parallel 4 "not e2e and not soak and not gpu"
+	@tests/parallel "not e2e and not soak and not gpu"
 
-# The image, the plain systems and the walk through the documents take long each, and wait much.
+# The walk through the documents, the plain systems and the image take long each, and begin first: tests/conftest.py.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
-	@tests/parallel 3 e2e
+	@tests/parallel e2e
 
 # On any machine with an NVIDIA driver; needs no network once `make check` ran.
 gpu: $(VENV)/.installed-dev
