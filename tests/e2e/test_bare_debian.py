@@ -63,3 +63,20 @@ def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFi
     assert "status 0\n" in terminal.output, terminal.output[-8000:]
     with capsys.disabled():
         print(f"\n{bare.folder.name}, {version[0]}: {terminal.output[-600:]}", file=sys.stderr)
+
+
+@pytest.mark.parametrize("bare", ["trixie"], indirect=True)
+@pytest.mark.soak
+@pytest.mark.bare
+@pytest.mark.timeout(7200)
+def test_make_test_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it, by an ordinary user: what the system lacks is a skipped test, and is named at the end."""
+    with bare.terminal("make test") as terminal:
+        wall = terminal.wait_for("^all is reported$", 7000)
+    assert "status 0\n" in terminal.output, terminal.output[-8000:]
+    skips = re.search(r"^Tests were skipped for want of (.+): apt-get install (.+)$", terminal.output, re.MULTILINE)
+    assert skips is not None, terminal.output[-8000:]
+    assert {"gcc", "nginx", "promtool", ROOT} <= set(skips[1].split(", "))
+    assert "left: " not in terminal.output, terminal.output[-8000:]
+    with capsys.disabled():
+        print(f"\n{bare.folder.name}, make test, {wall:.0f} s: {terminal.output[-600:]}", file=sys.stderr)
