@@ -18,7 +18,7 @@ SHELL := bash
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format e2e soak gpu sbom release site reference bench dashboards pictures clean
+.PHONY: help demo test test-fast check format e2e soak gpu sbom release site reference bench bench-quick dashboards pictures clean
 
 help:
 	@echo "make demo    a real Triton with sample models, probed by the daemon: prints where to look, runs until Ctrl-C"
@@ -40,6 +40,7 @@ help:
 	@echo "                 a quarter of an hour)"
 	@echo "make bench   against perf_analyzer (PERF_ANALYZER=its path), wrk and tritonclient: docs/performance.md"
 	@echo "             (MEMORY_REQUESTS=5000000: the memory section at full length, 10 minutes more)"
+	@echo "make bench-quick  its main sections in two minutes, printed only; the machine itself is measured first"
 
 # The product alone. Written last, so that an interrupted installation is done again.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -147,6 +148,9 @@ pictures: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench.compare $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)") \
 		$(if $(MEMORY_REQUESTS),--memory-requests $(MEMORY_REQUESTS))
+
+bench-quick: $(VENV)/.installed-dev
+	@$(BIN)/python -m bench.compare --quick $(if $(PERF_ANALYZER),--perf-analyzer "$(PERF_ANALYZER)")
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,7 +28,7 @@ from statistics import median
 
 from bench.models import delayed_models
 from bench.printed_report import forms, parse_levels
-from bench.programs import BenchError, run_program, tell
+from bench.programs import BenchError, progress, run_program
 from bench.rounds import table
 from exporter.demo.triton import ADDRESS, EmbeddedTriton
 from exporter.demo.triton_environment import EmbeddedTritonError, make_environment
@@ -149,7 +149,7 @@ def limits(figure: str) -> tuple[float, float]:
 async def run_tool(command: Sequence[str], arguments: Sequence[str]) -> Run:
     """One run in a folder of its own. Raises BenchError if it fails, by its exit status too."""
     with tempfile.TemporaryDirectory() as name:
-        # What goes to stderr is the tools' own business: it would stand at another place in each run.
+        # What goes to stderr is the tools' own business: it would be at another place in each run.
         quiet = ["bash", "-c", '"$@" 2>stderr || { code=$?; cat stderr; exit $code; }', "bash"]
         ended = await run_program([*quiet, *command, *arguments], Path(name), LIMIT_SECONDS)
         report = Path(name) / "report.csv"
@@ -224,26 +224,26 @@ async def run_cases(
 ) -> bool:
     """Runs all of them, prints the table and what is off, and returns whether nothing is."""
     lines: list[list[str]] = []
-    faults: list[str] = []
+    errors: list[str] = []
     figures: list[Finding] = []
     for number, case in enumerate(chosen):
-        tell(f"{number + 1} of {len(chosen)}: {case.name}")
+        progress(f"{number + 1} of {len(chosen)}: {case.name}")
         try:
             pairs = await measure(case, server, commands, attempts)
         except BenchError as error:
-            faults.append(f"{case.name}: {error}")
+            errors.append(f"{case.name}: {error}")
             continue
         found = compare(pairs)
         figures += found
-        tell(f"  {verdict(found)}, after {len(pairs)} runs of each")
+        progress(f"  {verdict(found)}, after {len(pairs)} runs of each")
         lines += rows(case, len(pairs), found)
-        faults += [f"{case.name}: {line}" for line in min((differences(*pair) for pair in pairs), key=len)]
+        errors += [f"{case.name}: {line}" for line in min((differences(*pair) for pair in pairs), key=len)]
     header = ["command line", "runs", "load", "throughput", "p50 p90 p95 p99", "server"]
     print(table([*header, "runs overlap: theirs / ours", "off: theirs / ours"], lines))
     print(f"\n{verdict(figures)}. Ratios are ours over perf_analyzer's.")
-    for problem in faults:
+    for problem in errors:
         print(problem)
-    return bool(figures) and not faults and not any(finding.is_off for finding in figures)
+    return bool(figures) and not errors and not any(finding.is_off for finding in figures)
 
 
 def verdict(found: Sequence[Finding]) -> str:
@@ -265,7 +265,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = [case for case in cases() if options.only in case.name]
     try:
-        environment = make_environment(tell)
+        environment = make_environment(progress)
         with (
             delayed_models(DELAYS_MS, instances=INSTANCES) as models,
             EmbeddedTriton(environment, models=models) as server,
@@ -273,7 +273,7 @@ def main() -> int:
             commands = [[str(options.perf_analyzer.resolve())], [*shlex.split(options.ours), "analyze"]]
             return 0 if asyncio.run(run_cases(server, commands, chosen, options.attempts)) else 1
     except EmbeddedTritonError as error:
-        tell(str(error))
+        progress(str(error))
         return 2
 
 

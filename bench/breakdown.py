@@ -20,7 +20,7 @@ from statistics import median
 
 from bench import own_load
 from bench.models import DELAY, delayed_models
-from bench.programs import BenchError, tell
+from bench.programs import BenchError, progress
 from bench.rounds import spread, table
 from bench.sleeper import sleep_beside
 from exporter.core.units import MS
@@ -49,7 +49,7 @@ async def measure(server: EmbeddedTriton, rounds: int, window_seconds: float) ->
         for number in range(rounds):
             for delay_ms in DELAYS_MS:
                 for concurrency, components in COMPONENTS.items():
-                    tell(f"round {number + 1} of {rounds}: {delay_ms} ms, concurrency {concurrency}")
+                    progress(f"round {number + 1} of {rounds}: {delay_ms} ms, concurrency {concurrency}")
                     parts_ns = await run_level(worker, server, delay_ms, concurrency, window_seconds)
                     for name in components:
                         ratio = parts_ns[name] / (delay_ms * MS)
@@ -102,11 +102,11 @@ def main() -> int:
     options = parser.parse_args()
     with (
         delayed_models(DELAYS_MS, instances=1) as models,
-        EmbeddedTriton(make_environment(tell), models=models) as server,
+        EmbeddedTriton(make_environment(progress), models=models) as server,
     ):
         found = asyncio.run(measure(server, options.rounds, options.window_seconds))
     lines = rows(found)
-    p50_us, p99_us = asyncio.run(sleep_beside(100, 2))
+    p50_us, p99_us, _ = asyncio.run(sleep_beside(100, 2))
     print(table(["delay ms", "concurrency", "component", "over the delay", "ms more", "within 3 %"], lines))
     print(f"\nThis machine wakes a sleeper late by {p50_us:.0f} us (p50), {p99_us:.0f} us (p99).")
     return 1 if any(MISSED in line for line in lines) else 0

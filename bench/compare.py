@@ -22,10 +22,12 @@ from pathlib import Path
 
 from bench import page
 from bench.client_cost import client_cpu, wire_time
+from bench.layer_table import layers
+from bench.machine import WATCH, shown
 from bench.memory import AIM_REQUESTS, DEFAULT_REQUESTS, memory
 from bench.models import ACCUMULATOR, REPEAT, identity_models
 from bench.poisson import poisson_arrivals
-from bench.programs import tell
+from bench.programs import progress
 from bench.rates import rates
 from bench.requests import SWEEP, recogniser, requests
 from bench.setting import Setting
@@ -70,6 +72,14 @@ SECTIONS = {
         "reports the one that ended the search.",
         recogniser,
     ),
+    "layers": Section(
+        "What a request costs, layer by layer",
+        "One process with a closed loop through more and more of the client, in turns (`bench.layers`): user and "
+        "system time of it, for each request. The bare loop is the least that a client in Python can do. Clocked, it "
+        "shows the cpu time of each send and each recv: on loopback a send does the receiver's work, too. What is left "
+        "of the bare loop's time is epoll and the loop. gRPC has no bare loop, which would need its streams.",
+        layers,
+    ),
     "cpu": Section(
         "Client cpu time for each request",
         "User and system time of all threads. Ours: the worker process, from the first window's edge to the last "
@@ -86,9 +96,9 @@ SECTIONS = {
     "rates": Section(
         "Request rate",
         "Open loop, evenly spaced. Achieved: requests sent, over the windows' length. Send lag: from the moment that "
-        "a request was meant to go to its first byte given to the socket. Unsent: due while `max_in_flight` (256 by "
-        "default) had no response; these are counted and never made up for. At 8000/s a pause of 32 ms of the server "
-        "or the worker, which share the cores with whatever else runs, is enough for that: it bounds what is achieved. "
+        "a request was meant to go to its first byte given to the socket. A request that finds `max_in_flight` (256 by "
+        "default) without a response waits its turn, and what has waited for the time-out is unsent. At 8000/s a pause "
+        "of 32 ms of the server or the worker, which share the cores with whatever else runs, is enough for a wait. "
         "A sleeper is a process that does nothing but sleep until 1000 moments a second, in the same seconds: how late "
         "it wakes up is the machine's share in anyone's lag.",
         rates,
@@ -125,6 +135,7 @@ SECTIONS = {
     ),
 }
 """By the name that `--only` takes."""
+QUICK = ("throughput", "large", "cpu", "layers")
 
 
 async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
@@ -132,9 +143,9 @@ async def compare(setting: Setting, names: Sequence[str]) -> list[str]:
     parts = []
     for name in names:
         section = SECTIONS[name]
-        table = await section.run(setting)
-        parts.append(f"## {section.title}\n\n{section.note}\n\n{table}\n")
-        tell(f"\n{parts[-1]}")
+        paragraphs = [f"## {section.title}", section.note, await section.run(setting), WATCH.take()]
+        parts.append("\n\n".join(filter(None, paragraphs)) + "\n")
+        progress(f"\n{parts[-1]}")
     return parts
 
 
@@ -155,12 +166,13 @@ async def run(environment: TritonEnvironment, options: argparse.Namespace) -> st
                 memory_requests=options.memory_requests,
             )
             await setting.warm_up()
-            head = await page.head(setting)
+            slept = await WATCH.begin()
+            head = await page.head(setting, shown(slept))
             parts = await compare(setting, options.only)
         finally:
             await worker.kill()
     took_minutes = (time.monotonic() - began) / 60
-    return "\n".join([head, *parts, f"The whole run took about {took_minutes:.0f} min.\n"])
+    return "\n".join([head, *parts, f"The whole run took about {took_minutes:.0f} min.\n", page.kept_notes(PAGE)])
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -173,11 +185,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--memory-requests", type=int, default=DEFAULT_REQUESTS, help="of the memory section; its aim is for 5000000"
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke run: one round of half seconds")
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes: two rounds of half seconds of the main sections, and no page"
+    )
     parser.add_argument("--output", type=Path, help="where to write the page, also of a run that is not whole")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.rounds, options.seconds, options.memory_requests = 1, 0.5, 10_000
+        options.rounds, options.seconds, options.memory_requests = 2, 0.5, 10_000
+        options.only = options.only or list(QUICK)
     if options.output is None and options.only is None and not options.quick:
         options.output = PAGE
     options.only = options.only or list(SECTIONS)
@@ -195,17 +210,17 @@ def main() -> int:
     """Runs the comparison, prints the page and writes it."""
     options = parse()
     try:
-        text = asyncio.run(run(make_environment(tell), options))
+        text = asyncio.run(run(make_environment(progress), options))
     except EmbeddedTritonError as error:
-        tell(str(error))
+        progress(str(error))
         return 2
     except KeyboardInterrupt:
-        tell("interrupted: nothing is written")
+        progress("interrupted: nothing is written")
         return 130
     print(text)
     if options.output is not None:
         options.output.write_text(text, encoding="utf-8")
-        tell(f"written: {options.output}")
+        progress(f"written: {options.output}")
     return 0
 
 

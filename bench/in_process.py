@@ -24,7 +24,7 @@ import numpy as np
 
 from bench import own_load, perf_analyzer
 from bench.models import IDENTITY, identity_models
-from bench.programs import BenchError, run_program, tell
+from bench.programs import BenchError, progress, run_program
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, measure, ratio_cells, spread, table
 from exporter.core.probe import Probe
 from exporter.core.target import Target
@@ -182,7 +182,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--window-seconds", type=float, default=1.0)
     options = parser.parse_args()
-    environment = make_environment(tell)
+    environment = make_environment(progress)
     # For Triton in our worker and in perf_analyzer, as for the server itself.
     variables = environment.variables()
     os.environ.update({name: variables[name] for name in ("PATH", "LD_LIBRARY_PATH")})

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import own_load
 from bench.plain_client import BODY, SHAPE, run_plain_client
-from bench.programs import tell
+from bench.programs import progress
 from bench.rounds import OURS, Case, measure, ratio_cells, spread, table
 from exporter.core.probe import InputOptions, Probe
 from exporter.demo.triton import ADDRESS
@@ -108,12 +108,12 @@ def main() -> int:
     with ExitStack() as stack:
         try:
             folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
-            mlserver = MlServer.prepared(MLSERVER.make(tell), folders[0])
-            server = TorchServe.prepared(TORCHSERVE.make(tell), folders[1])
+            mlserver = MlServer.prepared(MLSERVER.make(progress), folders[0])
+            server = TorchServe.prepared(TORCHSERVE.make(progress), folders[1])
             stack.enter_context(mlserver.running())
             stack.enter_context(server.running())
         except (ServerEnvironmentError, AssertionError) as error:
-            tell(str(error))
+            progress(str(error))
             return 2
         return asyncio.run(run(options, mlserver, server))
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from bench import own_load
 from bench.models import CACHED_IDENTITY
-from bench.programs import BenchError, memory_bytes, tell
+from bench.programs import BenchError, memory_bytes, progress
 from bench.rounds import Aim, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
 from exporter.core.window import LevelEnd, Window
 from exporter.worker.local import LocalWorker
@@ -50,8 +50,8 @@ class Growth:
 async def memory(setting: Setting) -> str:
     """The section."""
     rows = []
-    for endpoint in DOORS:
-        tell(f"memory: {endpoint}, {setting.memory_requests} requests")
+    for endpoint in ENDPOINTS:
+        progress(f"memory: {endpoint}, {setting.memory_requests} requests")
         ours = await _ours(setting, endpoint)
         rows.append([endpoint, "ours", *_cells(ours), f"{AIM_MB} MB over {AIM_REQUESTS}", ours.verdict()])
         if setting.program is not None:
@@ -99,7 +99,7 @@ async def _peer_cells(setting: Setting, endpoint: str) -> list[str]:
     try:
         return _cells(await _perf_analyzer(setting, endpoint))
     except BenchError as error:
-        tell(f"perf_analyzer is lost: {error}")
+        progress(f"perf_analyzer is lost: {error}")
         return ["no figures", "", "", "", ""]
 
 

@@ -18,12 +18,22 @@ from bench.setting import Setting, missing
 PACKAGES = ("httptools", "numpy", "tritonclient", "grpcio", "gevent")
 
 
-async def head(setting: Setting) -> str:
-    """The page up to its first section."""
+NOTES = "<!-- From here on by hand: `bench.compare` keeps it. -->"
+
+
+def kept_notes(file: Path) -> str:
+    """What people wrote at the end of the page that is about to be written again."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return text[text.index(NOTES) :] if NOTES in text else ""
+
+
+async def head(setting: Setting, idle: str) -> str:
+    """The page up to its first section; `idle` is how the machine was found before the first measurement."""
     rows = [
         ("date", datetime.datetime.now(datetime.UTC).date().isoformat()),
         ("machine", f"{len(os.sched_getaffinity(0))} cores, {_cpu_model()}; clients and server share them"),
         ("kernel", f"{platform.system()} {platform.release()}"),
+        ("before the first measurement", idle),
         ("ours", f"triton-canary {version('triton-canary')}, Python {platform.python_version()}"),
         ("packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("server", f"Triton {json.loads(setting.get('/v2'))['version']} (the demo's), loopback"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bench import own_load
 from bench.models import CACHED_IDENTITY
-from bench.programs import tell
+from bench.programs import progress
 from bench.rounds import table
 from bench.setting import Setting
 from bench.throughput import SMALL
@@ -50,7 +50,7 @@ async def _sent_row(setting: Setting, rate: float, seconds: float) -> list[str]:
     """The gaps between the moments at which the first bytes of requests went to their sockets."""
     samples = []
     for seed in range(SEEDS):
-        tell(f"poisson, {rate:g}/s, seed {seed + 1} of {SEEDS}")
+        progress(f"poisson, {rate:g}/s, seed {seed + 1} of {SEEDS}")
         probe = setting.probe("http", CACHED_IDENTITY, SMALL, own_load.poisson_rate(rate, seed), seconds)
         columns = (await setting.run_ours(probe)).columns
         samples.append(scaled_gaps(columns.sent_ns, rate))

@@ -63,7 +63,7 @@ async def run_program(
     return Ended(printed, _children_cpu_seconds() - before, watch.peak_bytes)
 
 
-def tell(line: str) -> None:
+def progress(line: str) -> None:
     """Progress, apart from the tables."""
     print(line, file=sys.stderr, flush=True)
 

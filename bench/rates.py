@@ -11,7 +11,7 @@ import numpy as np
 from bench import own_load
 from bench.models import CACHED_IDENTITY
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.sleeper import sleep_beside
 from bench.throughput import SMALL
 from exporter.core.probe import Probe
@@ -38,7 +38,7 @@ class Sending:
 
 async def rates(setting: Setting) -> str:
     """The section."""
-    cases = {(endpoint, rate): _case(setting, endpoint, rate) for rate in RATES for endpoint in DOORS}
+    cases = {(endpoint, rate): _case(setting, endpoint, rate) for rate in RATES for endpoint in ENDPOINTS}
     await measure("request rates", setting.rounds, list(cases.values()))
     header = ["endpoint", "asked /s", "achieved /s (range)", "off by %", "aim", "met", "unsent (range)"]
     header += ["send lag p50 us (range)", "p99 us (range)", "aim", "met", "a sleeper's p99 us (range)"]
@@ -65,12 +65,10 @@ def _case(setting: Setting, endpoint: str, rate: int) -> Case[Sending]:
 
 
 async def _send(setting: Setting, probe: Probe) -> Sending:
-    run, (_, sleeper_p99_us) = await asyncio.gather(
-        setting.run_ours(probe), sleep_beside(RATES[0], STRETCH * setting.seconds)
-    )
+    run, slept = await asyncio.gather(setting.run_ours(probe), sleep_beside(RATES[0], STRETCH * setting.seconds))
     columns = run.columns
     p50_ns, p99_ns = np.percentile(columns.sent_ns - columns.intended_ns, [50, 99])
-    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000, sleeper_p99_us)
+    return Sending(run.sent_per_second, run.unsent, float(p50_ns) / 1000, float(p99_ns) / 1000, slept.p99_us)
 
 
 def _row(rate: int, case: Case[Sending]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from bench import own_load, perf_analyzer
 from bench.models import ACCUMULATOR, CACHED_IDENTITY, IDENTITY, REPEAT
 from bench.printed_report import parse_levels
-from bench.programs import BenchError, run_program, tell
+from bench.programs import BenchError, progress, run_program
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, ratio_cells, table
 from bench.setting import Setting
 from bench.throughput import SMALL
@@ -25,8 +25,8 @@ CONCURRENCY = 8
 AIM = Aim(1.5)
 """That of plain requests at this concurrency."""
 
-ANSWERS = 3
-_PARAMETERS = (("answers", ANSWERS), ("interval_ms", 0))
+RESPONSES = 3
+_PARAMETERS = (("answers", RESPONSES), ("interval_ms", 0))
 
 SWEEP = (
     f"-m {ACCUMULATOR} -i grpc -a --streaming --sequence-length=50 --measurement-mode=count_windows "
@@ -73,7 +73,7 @@ def kinds(data: Path) -> list[Kind]:
         # Of the response cache's responses perf_analyzer reports "response output count mismatch" on a stream.
         Kind("stream", "grpc", IDENTITY, (*sized, "--streaming"), stream, None),
         Kind("sequences on streams", "grpc", ACCUMULATOR, ("--streaming",), sequences | stream, None),
-        Kind(f"decoupled, {ANSWERS} responses", "grpc", REPEAT, ("--streaming", *parameters), repeated, None),
+        Kind(f"decoupled, {RESPONSES} responses", "grpc", REPEAT, ("--streaming", *parameters), repeated, None),
     ]
 
 
@@ -136,13 +136,13 @@ async def recogniser(setting: Setting) -> str:
     if setting.program is not None:
         commands[PERF_ANALYZER] = [str(setting.program)]
     for tool, command in commands.items():
-        tell(f"recogniser: {tool}")
+        progress(f"recogniser: {tool}")
         try:
             words = [*command, *SWEEP.split(), "-u", setting.address("grpc")]
             ended = await run_program(words, limit_seconds=SWEEP_LIMIT_SECONDS)
             rates[tool] = {level.load: level.figures["throughput"] for level in parse_levels(ended.printed)}
         except BenchError as error:
-            tell(f"{tool} gave no figures: {error}")
+            progress(f"{tool} gave no figures: {error}")
             rates[tool] = {}
     asked = sorted({load for found in rates.values() for load in found}, key=float)
     rows = [[load, *(_reached(found, load) for found in rates.values())] for load in asked]

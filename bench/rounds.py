@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Generic, TypeVar
 
-from bench.programs import BenchError, tell
+from bench.machine import WATCH
+from bench.programs import BenchError, progress
 
 Figure = TypeVar("Figure")
 Tool = Callable[[], Awaitable[Figure]]
@@ -44,14 +45,15 @@ async def measure(what: str, rounds: int, cases: Sequence[Case[Figure]]) -> None
     """Fills in the cases' figures. Who begins changes from round to round."""
     for number in range(rounds):
         for case in cases:
-            tell(f"{what}, round {number + 1} of {rounds}: {', '.join(case.cells)}")
+            progress(f"{what}, round {number + 1} of {rounds}: {', '.join(case.cells)}")
+            await WATCH.before(f"round {number + 1} of {', '.join(case.cells)}")
             names = list(case.tools)
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 try:
                     case.figures[name, number] = await case.tools[name]()
                 except BenchError as error:
-                    tell(f"{name} is lost in this round: {error}")
+                    progress(f"{name} is lost in this round: {error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from exporter.core.probe import LoadLevel, Probe
 from exporter.demo.triton import ADDRESS, EmbeddedTriton
 from exporter.worker.local import LocalWorker
 
-DOORS = ("http", "grpc")
+ENDPOINTS = ("http", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Setting:
 
     async def warm_up(self) -> None:
         """Both endpoints once, and the response cache filled for what our requests hold."""
-        for endpoint in DOORS:
+        for endpoint in ENDPOINTS:
             await self.run_ours(self.probe(endpoint, CACHED_IDENTITY, 16, own_load.concurrency(8), seconds=0.3))
 
 

@@ -27,14 +27,14 @@ from statistics import median
 
 from bench import own_load, perf_analyzer
 from bench.models import DELAY, delay_models
-from bench.programs import BenchError, tell
+from bench.programs import BenchError, progress
 from exporter.core.result import SweepResult
 from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import make_environment
 from exporter.sweep.conductor import Sweep
 from exporter.worker.local import LocalWorker
 
-DOORS = ("http", "grpc")
+ENDPOINTS = ("http", "grpc")
 CONCURRENCIES = (1, 2, 4)
 THROUGHPUT_LIMIT = 0.02
 LATENCY_LIMIT = 0.03
@@ -144,20 +144,20 @@ async def compare(server: EmbeddedTriton, program: Path, rounds: int, window_sec
     ports = {"http": server.http_port, "grpc": server.grpc_port}
     comparisons = [
         Comparison(Case(endpoint, ports[endpoint], concurrency))
-        for endpoint, concurrency in itertools.product(DOORS, CONCURRENCIES)
+        for endpoint, concurrency in itertools.product(ENDPOINTS, CONCURRENCIES)
     ]
     worker = await LocalWorker.spawn()
     try:
         for number in range(rounds):
             for comparison in comparisons:
                 case = comparison.case
-                tell(f"round {number + 1} of {rounds}: {case.endpoint}, concurrency {case.concurrency}")
+                progress(f"round {number + 1} of {rounds}: {case.endpoint}, concurrency {case.concurrency}")
                 try:
                     ours = await run_ours(worker, case, window_seconds) if number % 2 else None
                     theirs = await run_perf_analyzer(program, case, window_seconds)
                     ours = ours or await run_ours(worker, case, window_seconds)
                 except BenchError as error:  # most often perf_analyzer that got no stable windows on a busy machine
-                    tell(f"this round is lost: {error}")
+                    progress(f"this round is lost: {error}")
                 else:
                     comparison.rounds.append((theirs, ours))
     finally:
@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--without-batching", action="store_true", help="no batches in the model")
     options = parser.parse_args()
 
-    environment = make_environment(tell)
+    environment = make_environment(progress)
     with (
         delay_models(batching=not options.without_batching, instances=max(CONCURRENCIES)) as models,
         EmbeddedTriton(environment, models=models) as server,

@@ -2,15 +2,18 @@
 
     python -m bench.sleeper RATE SECONDS
 
-Prints the median and the 99th percentile of the lateness, in us, as JSON.
+Prints the median and the 99th percentile of the lateness, in us, and how many cores were busy meanwhile, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,15 +21,22 @@ from bench.programs import BenchError
 from exporter.core.units import NS
 
 
-async def sleep_beside(rate: float, seconds: float) -> tuple[float, float]:
-    """Median and 99th percentile of the lateness, us, in a process of its own. Raises BenchError."""
+class Slept(NamedTuple):
+    """How late the sleeper was, and how many cores were busy meanwhile, whatever with."""
+
+    p50_us: float
+    p99_us: float
+    busy_cores: float
+
+
+async def sleep_beside(rate: float, seconds: float) -> Slept:
+    """What a sleeper in a process of its own found. Raises BenchError."""
     arguments = ("-m", "bench.sleeper", str(rate), str(seconds))
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     if process.returncode:
         raise BenchError(f"the sleeper ended with status {process.returncode}")
-    p50_us, p99_us = json.loads(output)
-    return p50_us, p99_us
+    return Slept(*json.loads(output))
 
 
 def lateness_ns(rate: float, count: int) -> list[int]:
@@ -43,6 +53,25 @@ def lateness_ns(rate: float, count: int) -> list[int]:
     return late
 
 
+def busy_seconds(first_line: str, ticks_per_second: int) -> float:
+    """What all cores did since the start of the system but idling and waiting for disks, from /proc/stat."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first_line.split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / ticks_per_second
+
+
+def sleep(rate: float, seconds: float) -> Slept:
+    """Sleeps in this process."""
+    began_s, busy_s = time.monotonic(), _busy_seconds_now()
+    late_us = np.asarray(lateness_ns(rate, int(rate * seconds))) / 1000
+    busy_cores = (_busy_seconds_now() - busy_s) / (time.monotonic() - began_s)
+    p50_us, p99_us = np.percentile(late_us, [50, 99])
+    return Slept(float(p50_us), float(p99_us), busy_cores)
+
+
+def _busy_seconds_now() -> float:
+    first_line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    return busy_seconds(first_line, os.sysconf("SC_CLK_TCK"))
+
+
 if __name__ == "__main__":
-    rate, seconds = float(sys.argv[1]), float(sys.argv[2])
-    print(json.dumps([value / 1000 for value in np.percentile(lateness_ns(rate, int(rate * seconds)), [50, 99])]))
+    print(json.dumps(sleep(float(sys.argv[1]), float(sys.argv[2]))))

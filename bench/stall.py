@@ -21,14 +21,14 @@ from bench import own_load
 from bench.models import CACHED_IDENTITY
 from bench.programs import BenchError
 from bench.rounds import OURS, PERF_ANALYZER, Case, Tool, measure, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
 from exporter.core.units import NS
 
 RATE = 100
 STALL_SECONDS = 2.0
 LEVEL_SECONDS = 9.0
-ANSWERS_BEFORE = 340
+RESPONSES_BEFORE = 340
 """The stall begins when the server has served so many: for both tools that is inside of the second of three windows.
 """
 POLL_SECONDS = 0.1
@@ -50,14 +50,14 @@ class Stalled:
 
 async def stall(setting: Setting) -> str:
     """The section."""
-    cases = [_case(setting, endpoint) for endpoint in DOORS]
+    cases = [_case(setting, endpoint) for endpoint in ENDPOINTS]
     await measure("a stall", setting.rounds, cases)
     header = [
         "endpoint",
         "tool",
         "response p99 s (range)",
         "p99 from the sending s (range)",
-        "answered",
+        "responded",
         "unsent",
         "lost",
     ]
@@ -103,7 +103,7 @@ async def _stall(setting: Setting) -> None:
     pid = setting.server.pid
     assert pid is not None
     before = setting.requests_served(CACHED_IDENTITY)
-    while await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY) < before + ANSWERS_BEFORE:  # noqa: ASYNC110
+    while await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY) < before + RESPONSES_BEFORE:  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)
     os.kill(pid, signal.SIGSTOP)
     try:

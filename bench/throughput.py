@@ -9,7 +9,7 @@ from bench import own_load
 from bench.models import CACHED_IDENTITY, IDENTITY
 from bench.official_client import run_official_client
 from bench.rounds import OURS, PERF_ANALYZER, Aim, Case, Tool, measure, ratio_cells, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.wrk import run_wrk
 
 WRK = "wrk"
@@ -33,27 +33,26 @@ class Load:
 def small_loads() -> list[Load]:
     """The throughput cases of the 64-byte tensor. The aims are for the model that leaves the client something to
     win; the one in a Python process is shown beside it."""
-    perf_analyzer = {("http", 1): 1.2, ("http", 8): 1.5, ("http", 32): 1.6, ("grpc", 1): 1.1, ("grpc", 8): 1.5}
-    perf_analyzer["grpc", 32] = 1.8
-    wrk = {1: 0.9, 8: 0.93, 32: 0.95}
+    perf_analyzer = {("http", 1): 1.5, ("http", 8): 2.2, ("http", 32): 2.2}
+    perf_analyzer |= {("grpc", 1): 1.3, ("grpc", 8): 1.6, ("grpc", 32): 2.0}
+    wrk = {1: Aim(0.95), 8: Aim(0.93), 32: None}  # with 32 connections wrk itself has two modes
     loads = []
     for (endpoint, concurrency), aim in perf_analyzer.items():
         aims: dict[str, Aim | None] = {PERF_ANALYZER: Aim(aim)}
         if endpoint == "http":
-            aims[WRK] = Aim(wrk[concurrency])
+            aims[WRK] = wrk[concurrency]
         if concurrency <= 8:
             aims[TRITONCLIENT] = None
         loads.append(Load(endpoint, CACHED_IDENTITY, SMALL, concurrency, aims))
-    return loads + [Load(endpoint, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for endpoint in DOORS]
+    return loads + [Load(endpoint, IDENTITY, SMALL, 8, {PERF_ANALYZER: None}) for endpoint in ENDPOINTS]
 
 
 def large_loads() -> list[Load]:
     """The throughput cases of the 1.28 MB tensor."""
-    aims = {1: Aim(1.7), 4: Aim(1.5)}
+    aims = {("http", 1): 1.8, ("http", 4): 1.8, ("grpc", 1): 2.3, ("grpc", 4): 2.0}
     return [
-        Load(endpoint, IDENTITY, LARGE, concurrency, {PERF_ANALYZER: aim})
-        for endpoint in DOORS
-        for concurrency, aim in aims.items()
+        Load(endpoint, IDENTITY, LARGE, concurrency, {PERF_ANALYZER: Aim(aim)})
+        for (endpoint, concurrency), aim in aims.items()
     ]
 
 

@@ -10,7 +10,7 @@ from statistics import median
 from bench import own_load, perf_analyzer
 from bench.models import CACHED_IDENTITY
 from bench.rounds import Case, Tool, measure, spread, table
-from bench.setting import DOORS, Setting
+from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
 from exporter.core.units import NS
 from exporter.engine.plan import Worker
@@ -37,7 +37,7 @@ async def workers(setting: Setting) -> str:
     """The section."""
     second = await LocalWorker.spawn()
     try:
-        cases = [_case(setting, endpoint, second) for endpoint in DOORS]
+        cases = [_case(setting, endpoint, second) for endpoint in ENDPOINTS]
         await measure("two workers", setting.rounds, cases)
     finally:
         await second.kill()

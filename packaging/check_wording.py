@@ -1,4 +1,4 @@
-"""Refuses the words of packaging/wording.txt in documents, and in comments, docstrings and messages of the package.
+"""Refuses the words of packaging/wording.txt in documents, and in comments, docstrings and messages of Python code.
 
 `python packaging/check_wording.py` prints each place with what to write instead, and ends with 1 if there is any. Text
 in backticks and code blocks is code. A line with "wording: quoted" quotes somebody else's text.
@@ -14,11 +14,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 QUOTED = "wording: quoted"
-PATTERNS = ("*.md", "exporter/*.py", "dashboards/rules/*.yaml", "helm/triton-canary/values.yaml")
+PYTHON = ("exporter/*.py", "tests/*.py", "bench/*.py")
+PATTERNS = ("*.md", *PYTHON, "dashboards/rules/*.yaml", "helm/triton-canary/values.yaml")
 LEFT_OUT = re.compile(
     "CHANGELOG.md"  # what was
     "|exporter/demo/models/|exporter/services/tfserving/tfserving_pb2.py"  # models; generated
     "|exporter/payload/prompts.py"  # the words of prompts
+    "|tests/packaging/test_wording.py"  # tests these words
 )
 Place = tuple[int, str]
 

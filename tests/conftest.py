@@ -256,7 +256,7 @@ async def pool() -> AsyncIterator[WorkerPool]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Of the tests' own authority, for the whole session: nobody changes the files."""
+    """Of the tests' own authority, for the whole session: no test changes the files."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -291,6 +291,12 @@ def kserve(request: pytest.FixtureRequest) -> Path:
 def llamacpp(request: pytest.FixtureRequest) -> Path:
     """llama.cpp's environment."""
     return _folder(request, "llamacpp")
+
+
+@pytest.fixture(scope="session")
+def tokenizers(request: pytest.FixtureRequest) -> Path:
+    """The environment of the extra `tokenizer`."""
+    return _folder(request, "tokenizers")
 
 
 @pytest.fixture(scope="session")

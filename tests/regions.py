@@ -26,7 +26,7 @@ def held() -> set[str]:
 
 def left(before: set[str]) -> set[str]:
     """Those that this process or one below it has left behind, or still holds. `before` is what was present before it
-    made any. One that nobody holds can be another canary's that is being made or removed: it is looked at again."""
+    made any. One without a lock can be another canary's that is being made or removed: it is looked at again."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while found := held() | (present() - before - _holders().keys()):
         if time.monotonic() > deadline:

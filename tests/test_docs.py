@@ -17,6 +17,7 @@ from exporter.commands.analyze.flags.table_load import MEASUREMENT
 from exporter.commands.analyze.flags.table_request import INPUT
 from exporter.schedule import pauses
 from exporter.state import state_file as statefile
+from exporter.state.history_format import SECTION_MARK
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
@@ -122,9 +123,11 @@ def test_the_example_of_the_percentiles_is_right() -> None:
 
 
 def test_the_versions_that_upgrading_reports() -> None:
-    assert "In this release all of them are 1, but for the baselines' 2." in " ".join(
-        (DOCS / "upgrading.md").read_text().split()
+    assert (
+        "In this release all of them are 1, except those of the baselines and of the history, which are 2."
+        in " ".join((DOCS / "upgrading.md").read_text().split())
     )
     versions = (archive_columns.SCHEMA_VERSION, statefile._FORMAT_VERSION, pauses._FORMAT_VERSION)
     assert set(versions) == {1}
     assert baseline_file.FORMAT_VERSION == 2
+    assert SECTION_MARK[1:].startswith(b"triton-canary history 2\0")

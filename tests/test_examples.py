@@ -46,7 +46,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def configurations() -> list[tuple[str, str]]:
-    """All complete configurations, by where they stand."""
+    """All complete configurations, by their path."""
     found = [(f"examples/{path.name}", path.read_text()) for path in EXAMPLES]
     for path in RECIPES:
         found += [(f"how-to/{path.name}", text) for text in blocks(path, "yaml") if text.startswith("targets:")]
@@ -204,7 +204,7 @@ def test_a_command_is_one(recipe: str, words: list[str]) -> None:
     if words[0] == "analyze":
         command_line.parse(words[1:])
     else:
-        cli._parser().parse_args(words)
+        cli.make_parser().parse_args(words)
 
 
 @pytest.mark.parametrize("recipe", ["ci-gate", "from-perf-analyzer", "capacity"])

@@ -73,7 +73,7 @@ def test_secrets_are_hidden_before_anything_is_escaped(secret: str, formatter: l
 @pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()], ids=["logfmt", "json"])
 @pytest.mark.parametrize("harmful", ["\x1b[2J", "\x9b2J", "\u202e", "\u2028", "\ud800"], ids=ascii)
 def test_no_terminal_sees_what_moves_it(harmful: str, formatter: logging.Formatter) -> None:
-    line = formatter.format(record("said", error=f"a{harmful}b"))
+    line = formatter.format(record("shown", error=f"a{harmful}b"))
     assert line.isprintable()
     line.encode()
 

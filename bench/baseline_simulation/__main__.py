@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from bench.baseline_simulation.drive import STEPS, Outcomes, probe_years, quantile
+from bench.baseline_simulation.drive import SOUGHT, Outcomes, probe_years, quantile
 from bench.baseline_simulation.scenarios import SCENARIOS, Scenario
 
 HELD_OUT_SEEDS = 1_000_000
@@ -25,14 +25,11 @@ def row(name: str, probes: Sequence[Outcomes]) -> list[str]:
     rates = [f"{sum(each.alarms[tier] for each in probes) / years:.2f}" for tier in ("page", "warn", "slow")]
     silent = [sum(getattr(each, name) for each in probes) / len(probes) for name in ("silent", "silent_p99")]
     found = []
-    for step, tier in ((STEPS[2], "page"), (STEPS[1], "warn"), (STEPS[0], "any")):
-        delays = [delay for each in probes for delay in each.delays.get((step, tier), [])]
-        pages = [delay for each in probes for delay in each.delays.get((step, "page"), [])]
-        if tier == "warn":
-            delays = [min(pair) for pair in zip(delays, pages, strict=True)]
+    for step in sorted(SOUGHT, reverse=True):
+        delays = [delay for each in probes for delay in each.delays.get(step, [])]
         share = sum(map(math.isfinite, delays)) / len(delays) if delays else math.nan
         times = span(quantile(delays, 0.5)) if delays else ""
-        if tier == "page" and delays:
+        if SOUGHT[step] == ("page",) and delays:
             times += f", {span(quantile(delays, 0.95))}"
         found += [f"{share:.0%}" if delays else "", times]
     recovery = [each for probe in probes for each in probe.recovery]

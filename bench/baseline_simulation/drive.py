@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,14 +15,15 @@ from exporter.baseline.judge import judge
 from exporter.baseline.state import LoadState
 from exporter.core.facts import DurationStat, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import LoadLevel, Mode, Probe, Schedule, Signal
+from exporter.core.probe import LoadLevel, Mode, Probe, Schedule
 from exporter.core.result import LatencySummary, LevelVerdict, Measurement, PercentileValue, SweepResult
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth
 
 TYPICAL_NS = 20e6
-STEPS = (1.10, 1.20, 1.50)
+SOUGHT = {1.10: ("warn", "slow"), 1.20: ("page", "warn"), 1.50: ("page",)}
+"""By how much latency steps up, and which tiers are to find it."""
 BEFORE_STEPS_S = 35 * DAY_S
 """No step before that: it is about probes that know their weeks."""
 LOOK_S = DAY_S
@@ -33,16 +35,16 @@ TIERS = ("page", "warn", "slow")
 @dataclass(slots=True)
 class Outcomes:
     """Of one probe: years simulated, alarms that began by tier, the part of sweeps without a verdict on p50, and on
-    p99; per step the seconds until page, warn, and warn or slow (inf: not within a day); seconds until a page ended."""
+    p99; per step the seconds until a tier that is to find it does (inf: not within a day); seconds until a
+    page ended."""
 
     years: float = 0.0
     alarms: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TIERS, 0))
     held: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TIERS, 0.0))
     silent: float = 0.0
     silent_p99: float = 0.0
-    delays: dict[tuple[float, str], list[float]] = field(default_factory=dict)
+    delays: dict[float, list[float]] = field(default_factory=dict)
     recovery: list[float] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 class Sweeps:
@@ -56,16 +58,15 @@ class Sweeps:
         self.probe = Probe("p", target, "m", "", schedule, (level,))
         self.facts = ModelFacts("m", "1", "", "python", 0, (), ())
         success = DurationStat(series.requests, series.requests * 1000)
-        self._base = Measurement(
-            level=level, stable=True, reason=Reason.NONE, reason_text="", windows_run=3, windows_merged=3,
-            duration_ns=15 * NS, throughput=1.0, offered=1.0, unsent_ratio=0.0, latency=None, response_time=None,
+        self._measurement = partial(
+            Measurement, level=level, reason=Reason.NONE, reason_text="", windows_run=3, windows_merged=3,
+            duration_ns=15 * NS, offered=1.0, unsent_ratio=0.0, response_time=None,
             send_lag=None, outcomes={Outcome.OK: series.requests}, responses=series.requests, spread_ratio=1.0,
             breakdown_ns={}, negative_remainder_ns=0.0, client_send_ns=0.0, client_receive_ns=0.0,
             server=ModelStatistics("m", "1", series.requests, series.requests, success),
             foreign_requests=round(series.foreign_ratio * series.requests), health=ClientHealth(),
             client_limited=False, window_summaries=(),
         )  # fmt: skip
-        self._result = SweepResult("1", self.probe, SweepStatus.OK, Reason.NONE, "", 0.0, 0, self.facts)
 
     def result(self, index: int, shift: float = 0.0) -> SweepResult | None:
         """The sweep's result with its latency e^shift times as long, None where it has no figures."""
@@ -80,12 +81,15 @@ class Sweeps:
             PercentileValue(99.0, round(p99_ns), None, None),
         )
         latency = LatencySummary(series.requests, p50_ns, 0.0, 0, round(p99_ns), percentiles)
-        measurement = replace(self._base, latency=latency, stable=not series.unstable[index], throughput=NS / p50_ns)
+        # No tier looks at throughput, so that a sweep without it is judged in the same way, and sooner.
+        measurement = self._measurement(latency=latency, stable=not series.unstable[index], throughput=0.0)
         facts = self.facts
         if (version := str(series.versions[index])) != facts.version:
             facts = replace(facts, version=version)
         started_s = float(series.unix_s[index])
-        return replace(self._result, started_unix_s=started_s, facts=facts, measurements=(measurement,))
+        return SweepResult(
+            "1", self.probe, SweepStatus.OK, Reason.NONE, "", started_s, 0, facts, measurements=(measurement,)
+        )
 
 
 def probe_years(
@@ -101,7 +105,7 @@ def probe_years(
     before: dict[str, bool] = {}
     judged = silent = silent_p99 = 0
     for index in range(count):
-        if index in forks and not before.get("page") and not before.get("warn"):
+        if index in forks and not any(before.values()):
             _forked(found, sweeps, load, index, interval_s)
         if (result := sweeps.result(index)) is None:
             continue
@@ -131,18 +135,12 @@ def _fork_points(draw: Draw, series: Series, interval_s: float, starts: int) -> 
 
 
 def _forked(found: Outcomes, sweeps: Sweeps, load: LoadState, index: int, interval_s: float) -> None:
-    for step in STEPS:
-        delays = dict.fromkeys(("page", "warn", "any"), math.inf)
-        for after, now in _run(sweeps, deepcopy(load), index, round(LOOK_S / interval_s), math.log(step)):
-            for name, held in (("page", now["page"]), ("warn", now["warn"]), ("any", now["warn"] or now["slow"])):
-                if held:
-                    delays[name] = min(delays[name], after * interval_s)
-            if delays["page"] < math.inf and delays["warn"] < math.inf:
-                break
-        for name, delay in delays.items():
-            found.delays.setdefault((step, name), []).append(delay)
+    for step, tiers in SOUGHT.items():
+        run = _run(sweeps, deepcopy(load), index, round(LOOK_S / interval_s), math.log(step))
+        delays = (after * interval_s for after, now in run if any(now[tier] for tier in tiers))
+        found.delays.setdefault(step, []).append(next(delays, math.inf))
     copied = deepcopy(load)
-    *_, (_, last) = _run(sweeps, copied, index, round(HELD_S / interval_s), math.log(STEPS[-1]))
+    *_, (_, last) = _run(sweeps, copied, index, round(HELD_S / interval_s), math.log(max(SOUGHT)))
     if last["page"]:
         later = index + round(HELD_S / interval_s)
         over = (after for after, now in _run(sweeps, copied, later, round(LOOK_S / interval_s), 0.0) if not now["page"])
@@ -159,11 +157,6 @@ def _run(
             (verdict,) = judge(load, result)
             now = holding(verdict)
         yield after + 1, now
-
-
-def signals(verdict: LevelVerdict) -> dict[Signal, dict[str, bool]]:
-    """The tiers of each signal, for looking closer."""
-    return {each.signal: dict(each.tiers) for each in verdict.signals}
 
 
 def quantile(values: list[float], part: float) -> float:

@@ -329,7 +329,40 @@ def _special(it: Board) -> None:
         Query(f"max by (composing_model) ({metric('composing_request_mean_seconds', LEVEL)})", "{{composing_model}}"),
         width=6,
     )
-    it.row("Request rates, streams, ensembles", (8, [response, unsent, streams, parts]))
+    it.row("Request rates, streams, ensembles", (8, [response, unsent, streams, parts]), (8, _real_time()))
+
+
+def _real_time() -> list[Panel]:
+    final = lines(
+        "Final latency at level $level (streams)",
+        "From the deadline of a sequence's last step to its last response: what a speaker waits for. Only for streams "
+        "at the pace of real time.",
+        "s",
+        Query(
+            f"max by (percentile) ({metric('stream_final_latency_seconds', SHOWN)})",
+            "p{{percentile}}",
+        ),
+        width=8,
+        colors=PERCENTILE_COLORS,
+    )
+    late = lines(
+        "Behind real time (streams)",
+        "By level: the part of the steps that had no response before the next one was due, and of the streams that had "
+        "such a step.",
+        "percentunit",
+        Query(f"max by (level) ({metric('stream_late_steps_ratio', PROBE)})", "steps, level {{level}}"),
+        Query(f"1 - max by (level) ({metric('stream_on_time_ratio', PROBE)})", "streams, level {{level}}"),
+        width=8,
+        maximum=0.05,
+    )
+    factor = lines(
+        "Real-time factor (streams)",
+        "What the server takes for a second of stream, by level: above 1 it falls behind however it is paced.",
+        TIMES,
+        Query(f"max by (level) ({metric('stream_real_time_factor', PROBE)})", "level {{level}}"),
+        width=8,
+    )
+    return [final, late, factor]
 
 
 def _trust(it: Board) -> None:

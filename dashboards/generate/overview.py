@@ -197,7 +197,7 @@ def _gate(it: Board) -> None:
         "The verdict that is 1. Undecided is no pass.",
         "none",
         Query(f"max by (verdict, {by}) ({metric('exporter_gate_verdict', JOB)} == 1)", "{{verdict}}: " + sides),
-        width=6,
+        width=5,
         maximum=1,
     )
     ratio = lines(
@@ -205,6 +205,7 @@ def _gate(it: Board) -> None:
         "The ratio of each figure in the last gate; above 1 a latency is slower.",
         TIMES,
         Query(f"max by (figure, {by}) ({metric('exporter_gate_ratio', JOB)})", "{{figure}}: " + sides),
+        width=9,
     )
     cost = rows(
         "Last gate",
@@ -216,6 +217,6 @@ def _gate(it: Board) -> None:
         Column(f"max by (stable, candidate) ({metric('exporter_gate_pairs', JOB)})", "Pairs", "none"),
         Column(f"max by (stable, candidate) ({metric('exporter_gate_duration_seconds', JOB)})", "Took", "s"),
         Column(f"max by (stable, candidate) ({metric('exporter_gate_error_ratio', JOB)})", "Errors", "percentunit"),
-        width=6,
+        width=10,
     )
     it.row("Rollout gate", (8, [verdict, ratio, cost]))

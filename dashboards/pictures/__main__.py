@@ -35,8 +35,10 @@ CHOSEN: Final = {
     },
     "exporter": {},
 }
+GATE_AFTER: Final = 0.1
+"""When a rollout gate begins, which takes its turns between the sweeps, as part of the time."""
 SLOWED_AFTER: Final = 0.6
-"""When the slower version comes, as part of the time."""
+"""When the slower version comes."""
 
 
 def main() -> None:
@@ -59,9 +61,12 @@ def _boards(folder: Path, seconds: float) -> list[dict[str, object]]:
         running_chain(folder, triton, every="30s", window="500ms") as chain,
     ):
         begin = time.time()
+        _sleep_until(begin + GATE_AFTER * seconds, chain)
+        chain.start_gate(window="1s", max_pairs=12)
         _sleep_until(begin + SLOWED_AFTER * seconds, chain)
         _serve_slower(models / "delay", triton)
         _sleep_until(begin + seconds, chain)
+        chain.wait_for_gate()
         # The first sweeps need a moment: the boards begin with data.
         first, end = begin + min(30.0, seconds / 10), time.time()
         return [gather(chain.prometheus, name, chosen, first, end) for name, chosen in CHOSEN.items()]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from exporter.analysis.tokens import first_tokens_ns, has_tokens, keeps_token_limits, per_output_tokens_ns
 from exporter.analysis.windows import latencies_ns, outcome_counts
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Probe, Slo
+from exporter.core.probe import LoadLevel, Probe, Slo, at_level
 from exporter.core.result import TokenWindowCounts, WindowCounts, duration_buckets
 from exporter.core.units import NS
 from exporter.core.window import RecordColumns, Window
@@ -45,7 +45,7 @@ def count_window(window: Window, level: LoadLevel, probe: Probe) -> WindowCounts
     return WindowCounts(
         level=level,
         outcomes=outcomes,
-        inferences=outcomes.get(Outcome.OK, 0) * probe.input.batch_size,
+        inferences=outcomes.get(Outcome.OK, 0) * at_level(probe, level).input.batch_size,
         bucket_counts=_buckets(latencies, probe),
         duration_sum_ns=int(latencies.sum()),
         slo_requests=slo_requests,
@@ -74,7 +74,6 @@ def _count_tokens(window: Window, probe: Probe) -> TokenWindowCounts | None:
         prompt=prompt,
         output=output,
         cached=cached,
-        spent=prompt + output + int(window.columns.responses[window.columns.output_tokens < 0].sum()),
         first_token_buckets=_buckets(first, probe),
         first_token_sum_ns=int(first.sum()),
         per_output_token_buckets=_buckets(paces, probe),

@@ -25,7 +25,7 @@ from exporter.core.probe import Probe
 from exporter.core.result import SweepResult, WindowCounts
 from exporter.core.units import NS
 from exporter.logs import Throttle, fields
-from exporter.storage.directory_lock import DirectoryLock
+from exporter.storage.directory_lock import DirectoryLock, FolderClaim
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class CsvArchive:
 
     Files older than `max_age_ns` go, unless the clock has jumped, then the oldest until the archive is within
     `max_size_bytes`. Only one process at a time writes an archive: another counts errors until the first is gone.
-    `wall_clock` gives unix seconds, `steady_clock` seconds of a clock that can't be set.
+    `wall_clock` gives unix seconds, `steady_clock` seconds of a clock that can't be set. `lock` takes the place of a
+    lock in the folder.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class CsvArchive:
         directory: Path,
         max_age_ns: int,
         max_size_bytes: int,
+        *,
         wall_clock: Callable[[], float] = time.time,
         steady_clock: Callable[[], float] = since_boot_s,
+        lock: FolderClaim | None = None,
     ) -> None:
         self._directory = directory
         self._max_age_ns = max_age_ns
@@ -61,7 +64,7 @@ class CsvArchive:
         self._clock = SteadyClock(wall_clock, steady_clock)
         self._log_rarely = Throttle(steady_clock)
         self._written_last: tuple[Path, ...] = ()
-        self._lock = DirectoryLock(directory, "archive")
+        self._lock = lock or DirectoryLock(directory, "archive")
         self._queue: queue.Queue[SweepResult | threading.Event | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._closed = False

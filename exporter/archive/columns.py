@@ -140,6 +140,7 @@ LEVEL_COLUMNS = (
     "seed",
     "tokens",
     "goodput_requests_per_second",
+    "streams",
 )
 
 WINDOW_COLUMNS = (

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 from exporter.analysis.averages import average_ns, average_us, microseconds, network_us, part_us
 from exporter.archive.columns import PERCENTILES, SCHEMA_VERSION, Cell, Row, percentile_text
+from exporter.archive.json_cells import json_cell
 from exporter.archive.server_cells import server_side_cells
-from exporter.archive.token_cells import token_cells
 from exporter.core.outcome import Outcome
-from exporter.core.probe import Distribution, LoadLevel, Mode
+from exporter.core.probe import LoadLevel, Mode, at_level
 from exporter.core.result import LatencySummary, Measurement, SweepResult, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth
@@ -65,12 +65,14 @@ def _level_row(sweep: SweepResult, measurement: Measurement) -> Row:
         **_client_cells(measurement),
         "threshold_met": measurement.threshold_met,
         "warm_up_requests": measurement.warm_up_requests,
-        **token_cells(measurement),
+        "tokens": json_cell(measurement.tokens),
+        "goodput_requests_per_second": measurement.goodput,
+        "streams": json_cell(measurement.streams),
         "repeats": max(1, len(measurement.repeats)),
-        "seed": sweep.seed if measurement.level.distribution is Distribution.POISSON else None,
+        "seed": sweep.seed if measurement.level.is_random else None,
         **_server_cells(measurement),
         **_health(measurement.health),
-        "batch_size": sweep.probe.input.batch_size,
+        "batch_size": at_level(sweep.probe, measurement.level).input.batch_size,
         **_sweep_cells(sweep),
         "reason_text": measurement.reason_text,
     }

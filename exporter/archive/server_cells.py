@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from exporter.archive.columns import Cell
+from exporter.archive.columns import Cell, percentile_text
 from exporter.core.facts import ModelStatistics
-from exporter.core.result import GpuFigures, Measurement, ServerMetrics
+from exporter.core.result import GpuFigures, Measurement, ServerMetrics, ServerPercentile
 
 
 def server_side_cells(measurement: Measurement) -> dict[str, Cell]:
@@ -39,7 +39,15 @@ def _part(part: ModelStatistics) -> dict[str, Any]:
 
 
 def _page(page: ServerMetrics) -> dict[str, Any]:
-    return {field.name: getattr(page, field.name) for field in fields(page)}
+    percentiles = {
+        part: {f"p{percentile_text(each.percentile)}": _percentile(each) for each in values}
+        for part, values in page.percentiles.items()
+    }
+    return {field.name: getattr(page, field.name) for field in fields(page)} | {"percentiles": percentiles}
+
+
+def _percentile(value: ServerPercentile) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in ("seconds", "low_seconds", "high_seconds")}
 
 
 def _gpu(gpu: GpuFigures) -> dict[str, Any]:

@@ -6,7 +6,6 @@ noise widens the limits, and an unstable level is judged on a wider scale.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,8 +44,6 @@ _PROVISIONAL = math.log(1.1)
 """How much more a provisional baseline allows: it knows one day."""
 _UNSEEN_HOUR = math.log(1.5)
 """And at an hour that it has not seen on this class of days: on a working day's morning, from a weekend."""
-
-_scaled = functools.lru_cache(maxsize=4096)(baseline_verdict.scaled)
 
 
 def judge(load: LoadState, result: SweepResult) -> tuple[LevelVerdict, ...]:
@@ -212,11 +209,17 @@ def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
     return pin
 
 
+_NOT_IN_THE_PIN = (
+    "the pinned baseline lacks it: too few of its sweeps had a figure; the next baseline has it, or `baseline pin` now"
+)
+
+
 def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _Why | None) -> SignalVerdict:
     options = case.probe.baseline
     baseline = case.pin.signals.get(signal) if case.pin else None
     if case.pin is None or baseline is None:
-        why_not = why_not or _Why(Withheld.NO_BASELINE, _collecting(case.state, options, case.now_unix_s))
+        text = _NOT_IN_THE_PIN if case.pin else _collecting(case.state, options, case.now_unix_s)
+        why_not = why_not or _Why(Withheld.NO_BASELINE, text)
         return SignalVerdict(signal, withheld=why_not.text, reason=why_not.reason)
     if options.max_noise is not None and baseline.noise > options.max_noise and why_not is None:
         text = f"its baseline is too noisy: {baseline.noise:.1%}, above {options.max_noise:.1%}"
@@ -271,11 +274,11 @@ def _judge_tier(case: _Case, tier: Tier, compared: _Compared, found: _Found) -> 
     signal, baseline, worse, allowance = compared.signal, compared.baseline, compared.worse, compared.allowance
     options, interval_ns = case.probe.baseline, case.probe.schedule.interval_ns
     limit = baseline.limit(tier, unstable=case.unstable) + allowance
-    count = _scaled(tier, interval_ns, options.counts_interval_ns)
+    count = baseline_verdict.scaled(tier, interval_ns, options.counts_interval_ns)
     spans = [(case.state.tier(signal, tier.name), count, limit)]
     if (longer := _longer(tier, signal, baseline, options)) is not None:
         limit = baseline.limit(tier, unstable=case.unstable, over=longer.name) + allowance
-        long_count = _scaled(longer, interval_ns, options.counts_interval_ns)
+        long_count = baseline_verdict.scaled(longer, interval_ns, options.counts_interval_ns)
         spans.append((case.state.tier(signal, f"{tier.name}/{longer.name}"), long_count, limit))
     before = any(state.holds for state, _, _ in spans)
     held = []
@@ -356,8 +359,10 @@ def _within_floor(signal: Signal, now_log: float, expected: float, options: Base
 
 def _collecting(state: VersionState, options: BaselineOptions, now_unix_s: float) -> str:
     since_s = now_unix_s - state.history.first_unix_s if len(state.history) else 0.0
+    first_s = options.provisional_ns / NS
+    unit, unit_s = ("h", 3600.0) if first_s >= 7200 else ("min", 60.0)
     return (
-        f"there is no baseline yet: {since_s / 3600:.1f} h of the first {options.provisional_ns / NS / 3600:.1f} h, "
+        f"there is no baseline yet: {since_s / unit_s:.1f} {unit} of the first {first_s / unit_s:.1f} {unit}, "
         f"{len(state.history)} sweeps of at least {LEAST_PROVISIONAL}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -43,13 +44,17 @@ class TierState:
 def scaled(tier: Tier, interval_ns: int, meant_for_ns: int = 300 * NS) -> Counts:
     """The tier's counts at another interval than they are meant for, such that the times stay as they are as far as
     whole sweeps allow."""
-    factor = meant_for_ns / interval_ns
-    of = max(_LEAST_OF, round(tier.of * factor))
-    bad = min(of, max(_LEAST_BAD, math.ceil(tier.bad / tier.of * of - 1e-9)))
-    if of == _LEAST_OF and tier.of > tier.bad:
-        bad = _LEAST_BAD  # so few sweeps must not all be bad
-    clear = min(bad - 1, max(1, math.floor(tier.clear / tier.of * of + 1e-9)))
-    return Counts(bad, of, clear, of * interval_ns / NS)
+    return _scaled(tier.bad, tier.of, tier.clear, interval_ns, meant_for_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _scaled(bad: int, of: int, clear: int, interval_ns: int, meant_for_ns: int) -> Counts:
+    scaled_of = max(_LEAST_OF, round(of * (meant_for_ns / interval_ns)))
+    scaled_bad = min(scaled_of, max(_LEAST_BAD, math.ceil(bad / of * scaled_of - 1e-9)))
+    if scaled_of == _LEAST_OF and of > bad:
+        scaled_bad = _LEAST_BAD  # so few sweeps must not all be bad
+    scaled_clear = min(scaled_bad - 1, max(1, math.floor(clear / of * scaled_of + 1e-9)))
+    return Counts(scaled_bad, scaled_of, scaled_clear, scaled_of * interval_ns / NS)
 
 
 def take(state: TierState, counts: Counts, bad: bool | None, unix_s: float) -> bool | None:

@@ -18,22 +18,24 @@ _ALSO_OVER = {tier.name: tier.also_over for tier in (PAGE, WARN, SLOW)}
 _WorseBy = Annotated[
     float,
     ratio("0.1%", "1000%"),
-    Field(description="A sweep is bad where a signal is worse than its baseline by more."),
+    Field(description="A sweep is bad if a signal is worse than its baseline by more than this."),
 ]
 _NoiseFactor = Annotated[
     Number,
     Field(
         ge=0,
         le=20,
-        description="And by more than ordinary days of the baseline come to: their middle and so many times their "
+        description="And by more than ordinary days of the baseline vary: their median plus this many times their "
         "spread.",
     ),
 ]
-_Bad = Annotated[StrictInt, Field(ge=1, le=10_000, description="So many bad sweeps of the last `of` are a regression.")]
-_Of = Annotated[
-    StrictInt, Field(ge=1, le=10_000, description="At other intervals than `counts_interval` the counts are scaled.")
+_Bad = Annotated[
+    StrictInt, Field(ge=1, le=10_000, description="This many bad sweeps of the last `of` are a regression.")
 ]
-_Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="It is over when no more than so many are bad.")]
+_Of = Annotated[
+    StrictInt, Field(ge=1, le=10_000, description="For intervals other than `counts_interval` the counts are scaled.")
+]
+_Clear = Annotated[StrictInt, Field(ge=0, le=10_000, description="The regression ends when at most this many are bad.")]
 _Signals = Annotated[
     tuple[
         Literal[
@@ -48,8 +50,8 @@ _Signals = Annotated[
         ...,
     ],
     Field(
-        description="What is compared with the baseline. Where a target takes prompts and responses are streamed, the "
-        "default has the median times to the first and per output token, too."
+        description="The signals compared with the baseline. If a target takes prompts and responses are streamed, "
+        "the default also has the median time to the first token and per output token."
     ),
 ]
 
@@ -79,7 +81,7 @@ class TierSettings(Section):
 
 
 class PageSettings(TierSettings):
-    """The most severe tier, found in 70 minutes. No page is raised from a provisional baseline."""
+    """The most severe tier: found in 70 minutes. A provisional baseline never raises a page."""
 
     worse_by: _WorseBy = 0.25
     noise_factor: _NoiseFactor = PAGE.noise_factor
@@ -90,7 +92,7 @@ class PageSettings(TierSettings):
 
 
 class WarnSettings(TierSettings):
-    """What is looked at the same day: found in 100 minutes."""
+    """Needs attention the same day: found in 100 minutes."""
 
     worse_by: _WorseBy = 0.10
     noise_factor: _NoiseFactor = WARN.noise_factor
@@ -101,7 +103,7 @@ class WarnSettings(TierSettings):
 
 
 class SlowSettings(TierSettings):
-    """What creeps in: found within a day."""
+    """Slow changes: found within a day."""
 
     worse_by: _WorseBy = 0.06
     noise_factor: _NoiseFactor = SLOW.noise_factor
@@ -112,47 +114,47 @@ class SlowSettings(TierSettings):
 
 
 class BaselineSettings(Section):
-    """What the levels are compared with, and when a change is a regression."""
+    """Baselines, and when a change counts as a regression."""
 
     enabled: StrictBool = Field(default=True, description="Whether baselines are kept and verdicts given.")
     pin_after_ns: Annotated[int, duration("1s", "90d")] = Field(
-        default=7 * _DAY_NS, description="The baseline is pinned after so long, from the sweeps until then."
+        default=7 * _DAY_NS, description="The baseline is pinned after this time, from the sweeps until then."
     )
     provisional_after_ns: Annotated[int, duration("1s", "90d")] = Field(
-        default=_DAY_NS, description="Until then a provisional one is used, pinned after so long."
+        default=_DAY_NS, description="A provisional baseline is pinned after this time, and used until `pin_after`."
     )
     refine_after_ns: Annotated[int, duration("1s", "365d")] = Field(
         default=28 * _DAY_NS,
-        description="The baseline is made again once, by hour of the week, after so long. It keeps its level.",
+        description="After this time the baseline is rebuilt once, by hour of the week. It keeps its level.",
     )
     timezone: Annotated[StrictStr, AfterValidator(text.timezone)] | None = Field(
         default=None,
-        description="Where the hours of the week are those of the model's users, such as Europe/Berlin. That of "
+        description="The time zone of the model's users, for the hours of the week, such as Europe/Berlin. That of "
         "`schedule.timezone` by default.",
     )
     replace_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
-        default=0.05, description="A longer baseline that is worse by more keeps the level of the one before."
+        default=0.05, description="A longer baseline that is worse by more than this keeps the level of the one before."
     )
     version_worse_by: Annotated[float, ratio("0%", "100%")] = Field(
-        default=0.10, description="What a newly served version may be worse than the accepted one."
+        default=0.10, description="How much worse than the accepted version a new one may be."
     )
     max_noise: Annotated[float, ratio("0%", "100%")] | None = Field(
         default=None,
-        description="No verdict is given where the baseline is noisier than this. Without it there always is one: "
-        "noise widens the limits.",
+        description="Above this noise of the baseline no verdict is given. Unset, there always is one: noise widens "
+        "the limits.",
     )
     p99_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=1000,
-        description="p99 is pooled over as many sweeps as have so many requests together, 50 sweeps at most.",
+        description="p99 is pooled over sweeps until they have this many requests together, 50 sweeps at most.",
     )
     p50_floor_ns: Annotated[int, duration("0s", "1h")] = Field(
-        default=200_000, description="What p50 differs by no more than this, is no difference."
+        default=200_000, description="A difference in p50 up to this is ignored."
     )
     p99_floor_ns: Annotated[int, duration("0s", "1h")] = Field(default=1_000_000, description="The same for p99.")
     counts_interval_ns: Annotated[int, duration("1s", "366d")] = Field(
         default=300 * NS,
-        description="The interval for which the counts of the tiers are meant. For others they are scaled, so that the "
-        "times stay.",
+        description="The interval that the counts of the tiers refer to. For other intervals they are scaled, so "
+        "that the times stay the same.",
     )
     page: PageSettings = Field(default_factory=PageSettings, description="The most severe tier.")
     warn: WarnSettings = Field(default_factory=WarnSettings, description="The middle one.")

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     Strict,
+    StrictInt,
     StrictStr,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -42,6 +43,10 @@ PathText = Annotated[StrictStr, AfterValidator(text.path_text)]
 NumberAsLabelValue = Annotated[LabelValue, BeforeValidator(_number_as_text)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Percentile = Annotated[Number, Field(gt=0, lt=100), AfterValidator(checked_percentile)]
+
+
+Shapes = dict[str, Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], Field(max_length=16)]]
+"""Whole shapes by input."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ _ALTERNATIVES: dict[str, dict[str, frozenset[str]]] = {
     "load": {
         "concurrency": frozenset({"search"}),
         "request_rate": frozenset({"search", "distribution", "seed"}),
+        "streams": frozenset({"search", "seed", "step_interval", "ramp"}),
         "periodic_concurrency": frozenset({"request_period"}),
+        "session_concurrency": frozenset(),
         **_FILE_LOADS,
     },
 }

@@ -22,6 +22,8 @@ ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "composing_models": lambda probe: probe.composing_models,
     "load.workers": lambda probe: _unless(probe.load.workers, 1),
     "load.sequences": lambda probe: probe.load.sequences,
+    "load.streams": lambda probe: probe.load.streams,
+    "load.session_concurrency": lambda probe: probe.load.session_concurrency,
     "input.batch_size": lambda probe: _unless(probe.input.batch_size, 1),
     "input.format": lambda probe: _unless(probe.input.format, "binary"),
     "input.output_format": lambda probe: _unless(probe.input.output_format, "binary"),
@@ -72,6 +74,12 @@ def kind_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]
         given = asked(probe)
         if given and (problem := refusal(kind, key, shown(given))):
             yield tuple(key.split(".")), problem
+    # A matrix has in its levels what else is the input's.
+    if max(probe.load.batch_size, default=1) > 1:
+        largest = shown(max(probe.load.batch_size))
+        yield from ((("load", "batch_size"), text) for text in [refusal(kind, "input.batch_size", largest)] if text)
+    if probe.load.shapes:
+        yield from ((("load", "shapes"), text) for text in [refusal(kind, "input.shapes")] if text)
 
 
 def slo_problems(probe: ProbeSettings, kind: str) -> Iterator[tuple[Path, str]]:

@@ -7,12 +7,13 @@ Raises ValueError with what is allowed. Pure, but for the files.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from exporter.config import text
 from exporter.config.text import as_number
-from exporter.core.probe import MAX_REQUEST_RATE
+from exporter.core.probe import MAX_REQUEST_RATE, LoadLevel
 from exporter.payload.timing_files import TimingFile, read_intervals, read_schedule
 
 MAX_LEVELS = 1024
@@ -46,13 +47,12 @@ class Levels:
 def parse_concurrency(given: object, kind: str = "every") -> Levels:
     """The concurrencies of `4`, `[1, 2, 4]` or `"1:8:1"`; `kind` is what is to be done with a range: see
     `load.search`."""
-    levels = _parse(given, kind)
-    if levels.span and levels.span.step != int(levels.span.step):
-        raise ValueError("the step between concurrencies must be a whole number")
-    for value in levels.values:
-        if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
-            raise ValueError(f"a concurrency must be a whole number from 1 to {MAX_CONCURRENCY}")
-    return levels
+    return _parse_whole(given, kind, "a concurrency", "concurrencies")
+
+
+def parse_streams(given: object, kind: str = "every") -> Levels:
+    """The numbers of streams of `64`, `[16, 32, 64]` or `"16:128:16"`; `kind` as for concurrencies."""
+    return _parse_whole(given, kind, "a number of streams", "numbers of streams")
 
 
 def parse_request_rate(given: object, kind: str = "every") -> Levels:
@@ -63,6 +63,25 @@ def parse_request_rate(given: object, kind: str = "every") -> Levels:
             allowed = f"from {as_number(MIN_REQUEST_RATE)} to {as_number(MAX_REQUEST_RATE)}"
             raise ValueError(f"a request rate must be {allowed} a second")
     return levels
+
+
+def matrix(
+    levels: Sequence[LoadLevel], batch_sizes: Sequence[int], shapes: Sequence[Mapping[str, Sequence[int]]]
+) -> tuple[LoadLevel, ...]:
+    """Each level with each batch size and each of the shapes; the levels as they are where neither is given. A label
+    has what the level differs by: `8@b4@1x320000`, of several inputs `8@16+64` in the order of their names."""
+    found = tuple(levels)
+    if batch_sizes:
+        found = tuple(
+            replace(level, batch_size=size, label=f"{level.label}@b{size}") for size in batch_sizes for level in found
+        )
+    if not shapes:
+        return found
+    return tuple(
+        replace(level, shapes=named, label=f"{level.label}@{'+'.join('x'.join(map(str, each)) for _, each in named)}")
+        for named in (tuple(sorted((name, tuple(each)) for name, each in entry.items())) for entry in shapes)
+        for level in found
+    )
 
 
 def parse_periodic(given: object) -> tuple[int, int, int]:
@@ -100,6 +119,16 @@ def _labelled(file: TimingFile) -> TimingFile:
     except ValueError as error:
         raise ValueError(f"the file's name, less its ending, names the level: {error}") from None
     return file
+
+
+def _parse_whole(given: object, kind: str, one: str, several: str) -> Levels:
+    levels = _parse(given, kind)
+    if levels.span and levels.span.step != int(levels.span.step):
+        raise ValueError(f"the step between {several} must be a whole number")
+    for value in levels.values:
+        if value != int(value) or not 1 <= value <= MAX_CONCURRENCY:
+            raise ValueError(f"{one} must be a whole number from 1 to {MAX_CONCURRENCY}")
+    return levels
 
 
 def _parse(given: object, kind: str) -> Levels:

@@ -23,7 +23,7 @@ from exporter.config.fields import (
 from exporter.config.input_settings import InputSettings, ValidationSettings
 from exporter.config.load_settings import LoadSettings
 from exporter.config.quantities import duration, ratio
-from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMPOSING_MODELS, Mode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMPOSING_MODELS, Mode, most_tokens
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
@@ -44,10 +44,10 @@ class ScheduleSettings(Section):
         description="Minute, hour, day of the month, month, day of the week (0 and 7 are Sunday; names are fine).",
     )
     timezone: Annotated[StrictStr, AfterValidator(text.timezone)] = Field(
-        default="UTC", description="The time zone in which `cron` is meant, as `Europe/Berlin`."
+        default="UTC", description="The time zone of `cron`, such as `Europe/Berlin`."
     )
     jitter_ns: Annotated[int, duration("0s", "1d")] = Field(
-        default=0, description="Each start is moved later by up to this, at random."
+        default=0, description="Each start is delayed at random by up to this."
     )
 
     @model_validator(mode="after")
@@ -63,8 +63,8 @@ class MeasurementSettings(Section):
     stability_ratio: Annotated[float, ratio("0.1%", "1000%")] = Field(
         default=0.1,
         alias="stability",
-        description="How far apart the judged windows may be: max/min of latency, and in a closed loop of throughput, "
-        "less 1.",
+        description="How far apart the judged windows may be: max/min of latency, and in a closed loop of "
+        "throughput, minus 1.",
     )
     stability_percentile: Percentile | None = Field(
         default=None, description="The percentile of latency that is judged; its mean by default."
@@ -74,12 +74,13 @@ class MeasurementSettings(Section):
     )
     stability_rule: Literal["canary", "perf_analyzer"] = Field(
         default="canary",
-        description="When windows agree. `canary`: they differ by no more than `stability` and chance explain, the "
-        "latency does not drift by more than a third of it, and in an open loop requests do not pile up. "
-        "`perf_analyzer`: max/min of throughput and latency is within `stability`, whatever chance does.",
+        description="When windows agree. `canary`: they differ by no more than `stability` or chance explains, the "
+        "latency does not drift by more than a third of it, and in an open loop requests do not pile "
+        "up. `perf_analyzer`: max/min of throughput and latency is within `stability`, even if chance "
+        "explains the difference.",
     )
     max_windows: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
-        default=10, description="After so many the level is unstable."
+        default=10, description="After this many windows the level is unstable."
     )
     percentiles: Annotated[tuple[Percentile, ...], Field(max_length=MAX_PERCENTILES)] = Field(
         default=(50.0, 90.0, 95.0, 99.0, 99.9),
@@ -87,7 +88,7 @@ class MeasurementSettings(Section):
         "`stability_percentile` and `slo` always are. At most 10.",
     )
     request_timeout_ns: Annotated[int, duration("1ms", "1h")] = Field(
-        default=10 * NS, description="When a request is given up."
+        default=10 * NS, description="A request without a response is given up after this time."
     )
     window_mode: Literal["time", "count"] = Field(
         default="time",
@@ -95,83 +96,83 @@ class MeasurementSettings(Section):
         f"in it, or {COUNT_WINDOW_LIMIT} times `window` have passed.",
     )
     window_requests: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
-        default=50, description="How many requests end in a window of mode `count`, at least."
+        default=50, description="The least number of requests in a window of mode `count`."
     )
     request_count: Annotated[StrictInt, Field(ge=0, le=100_000_000)] = Field(
         default=0,
-        description="Above 0 each level sends exactly so many requests after its warm-up, and is measured in one "
-        "window, from the first one's start to the last one's end.",
+        description="Above 0, each level sends exactly this many requests after its warm-up, and is measured in one "
+        "window, from the start of the first to the end of the last.",
     )
     warm_up_requests: Annotated[StrictInt, Field(ge=0, le=100_000_000)] = Field(
         default=0,
-        description="How many requests must have ended before a level is measured, the cold first one not counted.",
+        description="How many requests must end before a level is measured, not counting the cold first one.",
     )
     warm_up_ns: Annotated[int, duration("0s", "1h")] = Field(
-        default=0, description="How long the load must have gone on before a level is measured."
+        default=0, description="How long the load runs before a level is measured."
     )
     repeats: Annotated[StrictInt, Field(ge=1, le=100)] = Field(
-        default=1, description="How many times the whole sweep is run; a level's figures are of all of them together."
+        default=1, description="How many times the whole sweep runs; a level's figures cover all runs together."
     )
     latency_threshold_ns: Annotated[int, LATENCY_THRESHOLD] = Field(
         default=0,
-        description="The latency that a level must keep: its mean, or `stability_percentile`; at a rate from the "
-        "intended send time on. 0 is none.",
+        description="The latency that a level must keep: its mean, or `stability_percentile`; at a rate, from the "
+        "moment a request was due. 0 is no threshold.",
     )
     min_reached_ratio: Annotated[float, ratio("0%", "100%")] = Field(
         default=0.99,
         alias="min_reached",
-        description="The part of the requests asked for that must have been ok, or the level did not keep its "
+        description="The part of the requested load that must succeed; otherwise the level does not keep its "
         "threshold.",
     )
 
 
 class StopSettings(Section):
-    """First do no harm: when a sweep ends at once."""
+    """Limits that protect the server: when a sweep ends early."""
 
     max_in_flight: Annotated[StrictInt, Field(ge=1, le=65_536)] | None = Field(
         default=None,
-        description="Requests that the server may have at one time, abandoned ones included. 256 by default; at rates "
-        "100 ms of the highest if that is more, and at most 4096. What is due beyond waits its turn.",
+        description="The most requests at the server at one time, abandoned ones included. 256 by default; at rates "
+        "100 ms of the highest rate if that is more, and at most 4096. Further requests wait their turn.",
     )
     max_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=1_000_000, description="The most requests of a sweep."
     )
     max_tokens: Annotated[StrictInt, Field(ge=1)] = Field(
         default=DEFAULT_MAX_TOKENS,
-        description="The most tokens of a sweep, of prompts and responses together; of targets that take prompts. "
-        "Where prompts are generated, no request is sent that could go beyond.",
+        description="The most tokens of a sweep, prompts and responses together, for targets that take prompts. "
+        "With generated prompts, no request is sent that could exceed it.",
     )
     max_duration_ns: Annotated[int, duration("1s", "1d")] = Field(
-        default=300 * NS, description="The longest that a sweep may run."
+        default=300 * NS, description="The longest duration of a sweep."
     )
     max_error_ratio: Annotated[float, ratio("0%", "100%")] = Field(
-        default=0.1, description="The part of errors that ends a sweep."
+        default=0.1, description="A sweep ends above this part of errors."
     )
     error_min_requests: Annotated[StrictInt, Field(ge=1)] = Field(
         default=20,
-        description="How many responses there must be before their errors are judged; "
-        "as many failures in a row end the sweep, too.",
+        description="The least number of responses before errors are judged; this many consecutive failures also "
+        "end the sweep.",
     )
     on_overload: Literal["count", "back_off"] = Field(
         default="back_off",
-        description="What follows 429, 503 or RESOURCE_EXHAUSTED: `back_off` pauses as long as the server asks "
-        "(Retry-After), or longer each time, and counts as unsent what an open loop would have sent meanwhile; `count` "
-        "continues.",
+        description="The reaction to 429, 503 or RESOURCE_EXHAUSTED. `back_off` pauses as long as the server "
+        "requests (Retry-After), or longer each time; requests of an open loop that are due meanwhile "
+        "count as unsent. `count` continues.",
     )
     max_latency_ns: Annotated[int, duration("0s", "1h")] | None = Field(
         default=None,
-        description="The latency that most responses must keep: it ends once `error_min_requests` more ok responses "
-        "took longer than did not. Half of `measurement.request_timeout` by default; 0s is none.",
+        description="The sweep ends once responses above this latency outnumber the others by `error_min_requests`. "
+        "Half of `measurement.request_timeout` by default; 0s is none.",
     )
     pending_growth: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
         default=5,
-        description="A sweep ends once the requests that wait in the server for the model, by `metrics_url`, were more "
-        "at each of so many readings in a row, and twice as many in all. 0 is never.",
+        description="A sweep ends once the model's queue in the server, from `metrics_url`, grew in each of this "
+        "many consecutive readings, and doubled overall. 0 is never.",
     )
 
 
 class SloSettings(Section):
-    """What a user of the model may expect."""
+    """The service level objective: what a user of the model can expect."""
 
     name: FilledLabelValue = Field(description="Its name, a label value.")
     latency_ns: Annotated[int, duration("1us", "1h")] | None = Field(
@@ -179,8 +180,8 @@ class SloSettings(Section):
     )
     time_to_first_token_ns: Annotated[int, duration("1us", "1h")] | None = Field(
         default=None,
-        description="And its first token came within this time. This and the next two need a stream, of a target that "
-        "takes prompts.",
+        description="And its first token arrived within this time. This and the next two need a stream, of a target "
+        "that takes prompts.",
     )
     time_per_output_token_ns: Annotated[int, duration("1us", "1h")] | None = Field(
         default=None, description="And its time per output token after the first was no longer."
@@ -189,15 +190,15 @@ class SloSettings(Section):
         default=None, description="And no gap between two of its tokens was longer."
     )
     percentile: Percentile = Field(
-        default=95.0, description="The slo is met where this percentile of a level is within `latency`."
+        default=95.0, description="The slo is met if this percentile of a level is within `latency`."
     )
     objective: Annotated[float, ratio("50%", "99.999%")] | None = Field(
         default=None,
-        description="The part of requests that are to be good over 30 days, for the burn-rate alerts; that of "
-        "`percentile` by default.",
+        description="The part of requests that must be good over 30 days, for the burn-rate alerts; by default what "
+        "`percentile` implies.",
     )
     levels: tuple[NumberAsLabelValue, ...] = Field(
-        default=(), description="The levels at which it holds; can be left out where there is only one."
+        default=(), description="The levels it applies to; optional if there is only one."
     )
 
     @model_validator(mode="after")
@@ -214,27 +215,27 @@ class SloSettings(Section):
 
 
 class UnitSettings(Section):
-    """What one inference is worth to a user."""
+    """The unit of one inference, as users count it."""
 
-    name: FilledLabelValue = Field(description="The unit, a label value, as `audio_seconds`.")
-    per_inference: Annotated[Number, Field(gt=0)] = Field(description="Units in one inference, as 0.3.")
+    name: FilledLabelValue = Field(description="The unit, a label value, such as `audio_seconds`.")
+    per_inference: Annotated[Number, Field(gt=0)] = Field(description="Units in one inference, such as 0.3.")
 
 
 class ServerSettingsSection(Section):
-    """The server's trace settings of the model for the time of a sweep; put back afterwards, also where the process is
-    reported twice to end, but not where it is killed (SIGKILL)."""
+    """The server's trace settings of the model during a sweep. They are restored afterwards, also when the process is
+    stopped, but not when it is killed (SIGKILL)."""
 
     trace_level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] | None = Field(
         default=None, description="What is traced."
     )
     trace_rate: Annotated[StrictInt, Field(ge=1)] | None = Field(
-        default=None, description="Every so many requests one is traced."
+        default=None, description="One request in this many is traced."
     )
     trace_count: Annotated[StrictInt, Field(ge=-1)] | None = Field(
-        default=None, description="How many traces are made at most; -1 is no limit."
+        default=None, description="The most traces; -1 is no limit."
     )
     log_frequency: Annotated[StrictInt, Field(ge=0)] | None = Field(
-        default=None, description="After so many traces the server begins another file; 0 is one file."
+        default=None, description="The server starts a new trace file after this many traces; 0 is one file."
     )
 
 
@@ -249,8 +250,8 @@ class DefaultsSettings(Section):
     input: InputSettings = Field(default_factory=InputSettings, description="What is sent.")
     stop: StopSettings = Field(default_factory=StopSettings, description="When a sweep ends at once.")
     validation: ValidationSettings | None = Field(default=None, description="What responses are compared with.")
-    slo: SloSettings | None = Field(default=None, description="What is expected of the model.")
-    unit: UnitSettings | None = Field(default=None, description="What one inference is worth.")
+    slo: SloSettings | None = Field(default=None, description="The service level objective of the model.")
+    unit: UnitSettings | None = Field(default=None, description="The unit of one inference.")
     variant: LabelValue = Field(default="", description="Which variant of a model this is, for comparisons.")
     variant_group: LabelValue = Field(default="", description="The variants of one group are compared with each other.")
     labels: dict[str, LabelValue] = Field(
@@ -258,12 +259,13 @@ class DefaultsSettings(Section):
     )
     streaming: StrictBool = Field(
         default=False,
-        description="Whether requests go over gRPC's bidirectional stream, one for each in flight: decoupled models "
-        "take no other. Of targets that take prompts: whether responses are streamed, as server-sent events.",
+        description="Whether requests use gRPC's bidirectional stream, one for each request in flight; decoupled "
+        "models need it. For targets that take prompts: whether responses are streamed, as server-sent "
+        "events.",
     )
     histogram: StrictBool = Field(
         default=True,
-        description="Whether histograms are exported: 47 series a level; see limits.histogram_buckets_per_decade.",
+        description="Whether histograms are exported: 47 series per level; see limits.histogram_buckets_per_decade.",
     )
     baseline: BaselineSettings = Field(
         default_factory=BaselineSettings,
@@ -278,16 +280,17 @@ class ProbeSettings(DefaultsSettings):
     target: StrictStr = Field(description="The name of its target.")
     model: FilledLabelValue = Field(default="", description="The model's name.")
     models: Literal["all-ready"] | None = Field(
-        default=None, description="In place of `model`: a probe for each model that the server has ready."
+        default=None, description="In place of `model`: one probe for each model that the server reports as ready."
     )
     version: NumberAsLabelValue = Field(default="", description="The model's version; the server's choice by default.")
     composing_models: Annotated[tuple[FilledLabelValue, ...], Field(max_length=MAX_COMPOSING_MODELS)] = Field(
         default=(),
-        description="Models, MODEL or MODEL:VERSION, that this one calls and its configuration does not list, as from "
-        f"a Python backend; an ensemble's are found. At most {MAX_COMPOSING_MODELS}.",
+        description="Models, MODEL or MODEL:VERSION, that this one calls without listing them in its configuration, "
+        "for example from a Python backend; the parts of an ensemble are found automatically. At most "
+        "16.",
     )
     server_settings: ServerSettingsSection | None = Field(
-        default=None, description="Trace settings of the model for the time of a sweep."
+        default=None, description="Trace settings of the model during a sweep."
     )
 
 
@@ -308,13 +311,12 @@ def max_in_flight_of(probe: ProbeSettings) -> int:
 
 
 def token_requests_of(probe: ProbeSettings) -> int | None:
-    """How many requests stop.max_tokens allows, of a target that takes prompts; half as many tokens more are reckoned
-    for what a server adds to a prompt. None where files set how long they are."""
+    """How many requests stop.max_tokens allows, of a target that takes prompts; None where only files know."""
     prompt = probe.input.prompt
     if probe.input.source == "files":
         return None
-    each = math.ceil(1.5 * (prompt.tokens + len(prompt.system.split()) + len(prompt.template.split())))
-    return max(1, probe.stop.max_tokens // (each + prompt.output_tokens))
+    each = most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)
+    return max(1, probe.stop.max_tokens // each)
 
 
 def percentiles_of(probe: ProbeSettings) -> tuple[float, ...]:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any
 
 from exporter.config.cron import gaps, parse_cron
 from exporter.config.input_settings import InputSettings, PromptSettings
-from exporter.config.load_settings import SequenceSettings
+from exporter.config.load_settings import LoadSettings
 from exporter.config.probe_settings import (
     ProbeSettings,
     ScheduleSettings,
@@ -53,6 +54,9 @@ LOAD_TIMEOUT_NS = 60 * NS
 
 PROMPT_TIMEOUT_NS = 60 * NS
 """When a request to a language model is given up by default."""
+
+STREAM_UNIT = "stream_seconds"
+"""What the throughput of streams is in where the user names no unit: seconds of stream per second."""
 
 _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 """What runs in the worker runs on this machine."""
@@ -117,7 +121,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         "stability_rule": StabilityRule(settings.measurement.stability_rule),
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
-    slo, unit, validation = settings.slo, settings.unit, settings.validation
+    slo, validation = settings.slo, settings.validation
     probe = Probe(
         name=settings.name,
         target=target,
@@ -129,7 +133,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         input=_input(settings.input),
         stop=_stop(settings, target, timeout_ns),
         slo=_slo(slo, levels[0].label) if slo else None,
-        unit=Unit(unit.name, unit.per_inference) if unit else None,
+        unit=_unit(settings),
         workers=settings.load.workers,
         histogram=settings.histogram,
         buckets_per_decade=per_decade,
@@ -140,7 +144,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         composing_models=settings.composing_models,
         server_settings=ServerSettings(**settings.server_settings.model_dump()) if settings.server_settings else None,
         validation=Validation(**validation.model_dump()) if validation else None,
-        sequences=_sequences(settings.load.sequences),
+        sequences=_sequences(settings.load),
         streaming=settings.streaming,
         baseline=_baseline(settings, target),
     )
@@ -149,7 +153,8 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
 
 def build_budget(settings: Settings) -> GroupBudget:
     """What sweeps may cause in each group."""
-    return GroupBudget(settings.limits.group_requests_per_hour, settings.limits.group_duty_ratio)
+    limits = settings.limits
+    return GroupBudget(limits.group_requests_per_hour, limits.group_duty_ratio, limits.group_tokens_per_hour)
 
 
 def build_maintenance(settings: Settings) -> tuple[Maintenance, ...]:
@@ -235,9 +240,19 @@ def _schedule(settings: ScheduleSettings) -> Schedule:
     return Schedule(gaps(cron, settings.timezone).longest_ns, cron.portable, settings.timezone, settings.jitter_ns)
 
 
-def _sequences(settings: SequenceSettings | None) -> SequenceOptions | None:
+def _unit(settings: ProbeSettings) -> Unit | None:
+    """What one inference is worth; by default a step of a stream is worth the time between two."""
+    if settings.unit is not None:
+        return Unit(settings.unit.name, settings.unit.per_inference)
+    interval_ns = settings.load.step_interval_ns
+    return Unit(STREAM_UNIT, interval_ns / NS) if settings.load.streams and interval_ns else None
+
+
+def _sequences(load: LoadSettings) -> SequenceOptions | None:
+    """Streams are sequences whether or not the section is there."""
+    settings = load.sequences
     if settings is None:
-        return None
+        return SequenceOptions() if load.streams else None
     options = SequenceOptions(**settings.model_dump())
     if options.start_id and not options.id_range:
         return replace(options, id_range=DEFAULT_ID_RANGE)
@@ -254,4 +269,9 @@ def hashed(probe: Probe) -> Probe:
 
 def _fields(value: Any) -> dict[str, Any]:
     """A dataclass for JSON; `dataclasses.asdict` copies all it finds, and takes ten times as long."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in _names(type(value))}  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -17,6 +17,7 @@ from exporter.config.fields import PathText, Section
 from exporter.config.probe_settings import ProbeSettings
 from exporter.config.quantities import duration, ratio, size
 from exporter.config.target_settings import TargetSettings
+from exporter.core.limits import DEFAULT_TOKENS_PER_HOUR
 from exporter.core.units import NS
 
 _DAY_NS = 86_400 * NS
@@ -26,7 +27,9 @@ class ArchiveSettings(Section):
     """The CSV archive of all results."""
 
     enabled: StrictBool = Field(default=True, description="Whether there is one.")
-    directory: PathText = Field(default="", description="Where it lies; `archive` below `data_directory` by default.")
+    directory: PathText = Field(
+        default="", description="The archive's directory; `archive` below `data_directory` by default."
+    )
     max_age_ns: Annotated[int, duration("1d", "36500d")] = Field(
         default=90 * _DAY_NS, description="Older files are removed."
     )
@@ -45,22 +48,24 @@ class WebSettings(Section):
 
     api_token_file: PathText = Field(
         default="",
-        description="The file that holds the token which requests that change something must bear; read at each. "
-        "Without it the environment's `TRITON_CANARY_API_TOKEN` is taken, and without both they are refused.",
+        description="The file with the token that requests for changes must send; read at each request. Without it "
+        "`TRITON_CANARY_API_TOKEN` of the environment is used; without both, changes are refused.",
     )
     allowed_hosts: tuple[Annotated[StrictStr, AfterValidator(text.host_name)], ...] = Field(
         default=(),
-        description="The names, without a port, by which clients reach the web side: a request for another one is "
-        "refused (421). Numeric addresses, `localhost` and names without a dot are always allowed. By default names "
-        "are checked only where `listen` is a loopback address, so that no web site can read it through a browser.",
+        description="The host names, without a port, under which clients reach the web side; a request for another "
+        "name gets 421. Numeric addresses, `localhost` and names without a dot are always allowed. By "
+        "default names are checked only if `listen` is a loopback address, so that no web site can read "
+        "it through a browser.",
     )
     grafana_url: Annotated[StrictStr, AfterValidator(text.web_page)] = Field(
         default="",
-        description="Where Grafana has the boards of `dashboards/`: the page of a probe links to its board there.",
+        description="The address of the Grafana that has the boards of `dashboards/`: a probe's page links to its "
+        "board there.",
     )
     probe: StrictBool = Field(
         default=False,
-        description="Whether there is `/probe`, the one page that causes load when it is read.",
+        description="Enables `/probe`, the only page that causes load when it is read.",
     )
 
     @property
@@ -74,15 +79,15 @@ class WebSettings(Section):
 
 
 class LimitsSettings(Section):
-    """What the daemon may use."""
+    """Limits of the daemon."""
 
     concurrent_sweeps: Annotated[StrictInt, Field(ge=1, le=64)] = Field(
         default=1, description="Sweeps at one time over all groups, each in a worker process."
     )
     max_series: Annotated[StrictInt, Field(ge=100)] = Field(
         default=20_000,
-        description="How many the page may have, 512 bytes each. Beyond these the level results of the probes "
-        "configured last are left out, then the probes' other series.",
+        description="The most series on the metrics page, at 512 bytes each. Beyond that, the level results of the "
+        "probes configured last are left out, then the probes' other series.",
     )
     histogram_buckets_per_decade: Literal[3, 5, 10, 20, 40] = Field(
         default=10,
@@ -92,46 +97,75 @@ class LimitsSettings(Section):
         "number for all daemons that are added up.",
     )
     sweeps_per_worker: Annotated[StrictInt, Field(ge=1)] = Field(
-        default=100, description="After so many sweeps a worker is replaced."
+        default=100, description="A worker is replaced after this many sweeps."
     )
     group_requests_per_hour: Annotated[StrictInt, Field(ge=0)] = Field(
-        default=10_000_000, description="What a group may be sent in any hour, by all of its probes; 0 is no limit."
+        default=10_000_000, description="The most requests to a group in any hour, by all its probes; 0 is no limit."
+    )
+    group_tokens_per_hour: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=DEFAULT_TOKENS_PER_HOUR,
+        description="The tokens that a group may spend in any hour, of prompts and responses together, by all of its "
+        "probes of targets that take prompts; 0 is no limit.",
     )
     group_duty_ratio: Annotated[float, ratio("0.1%", "100%")] = Field(
         default=0.5, alias="group_duty", description="The part of any hour in which sweeps of a group may run."
     )
     max_discovered: Annotated[StrictInt, Field(ge=0, le=10_000)] = Field(
         default=100,
-        description="Probes that discovery may add in this daemon (shard); what is found beyond them is left out.",
+        description="The most probes that discovery may add in this daemon (shard); further ones are dropped.",
     )
     shutdown_timeout_ns: Annotated[int, duration("1s", "10m")] = Field(
         default=10 * NS,
-        description="How long a shutdown waits for sweeps and the archive. The worker of a sweep that was cut short "
-        "has 16 s more to end its sequences and take its shared memory back, and mostly needs none of them.",
+        description="How long a shutdown waits for sweeps and the archive. The worker of an interrupted sweep has "
+        "up to 16 s more to end its sequences and unregister its shared memory; usually it needs none "
+        "of them.",
     )
 
 
 class MaintenanceSettings(Section):
-    """When probes pause by the calendar."""
+    """Maintenance windows: when probes pause."""
 
     cron: Annotated[StrictStr, AfterValidator(lambda given: parse_cron(given).text)] = Field(
-        description="When it begins: minute, hour, day of the month, month, day of the week, as in a schedule."
+        description="When it starts: minute, hour, day of the month, month, day of the week, as in a schedule."
     )
     duration_ns: Annotated[int, duration("1m", "30d")] = Field(description="How long it lasts.")
     timezone: Annotated[StrictStr, AfterValidator(text.timezone)] = Field(
-        default="UTC", description="The time zone in which `cron` is meant, as `Europe/Berlin`."
+        default="UTC", description="The time zone of `cron`, such as `Europe/Berlin`."
     )
     targets: tuple[StrictStr, ...] = Field(default=(), description="The targets whose probes pause.")
     probes: tuple[StrictStr, ...] = Field(
-        default=(), description="The probes that pause, beside those of `targets`. Without both, all do."
+        default=(), description="The probes that pause, in addition to those of `targets`. Without both, all do."
     )
 
 
 class LogSettings(Section):
     """The daemon's own log, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is logged.")
-    format: Literal["logfmt", "json"] = Field(default="logfmt", description="How a line is written.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level that is logged."
+    )
+    format: Literal["logfmt", "json"] = Field(default="logfmt", description="The format of a log line.")
+
+
+class StandbySettings(Section):
+    """Two daemons for one shard, of which one measures."""
+
+    lease: Literal["none", "file", "kubernetes"] = Field(
+        default="none",
+        description="Where the lease is kept that the daemon which measures must hold: `file`, in the folder `lease` "
+        "below `data_directory`, on storage that both daemons share; `kubernetes`, a Lease object in the namespace of "
+        "the pod. `none`: there is one daemon, and no lease.",
+    )
+    name: Annotated[StrictStr, AfterValidator(text.object_name)] = Field(
+        default="triton-canary",
+        description="The name of the lease: a Lease object has it, and its shard. All daemons of one name and shard "
+        "are one pair.",
+    )
+    duration_ns: Annotated[int, duration("10s", "5m")] = Field(
+        default=15 * NS,
+        description="How long the lease lasts without a renewal: so long after a crash the standby takes over. It "
+        "is renewed five times in that time. Choose one that is shorter than the shortest interval of a probe.",
+    )
 
 
 class Settings(BaseSettings):
@@ -143,19 +177,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     data_directory: Annotated[StrictStr, AfterValidator(text.filled_path_text)] = Field(
-        default="/var/lib/triton-canary", description="Archive and state live below it."
+        default="/var/lib/triton-canary", description="The directory for archive and state."
     )
     targets: tuple[TargetSettings, ...] = Field(default=(), description="The server endpoints.")
     defaults: dict[str, Any] = Field(
         default={},
-        description="What probes inherit: any key of a probe but `name`, `target`, `model`, `version`.",
+        description="Values that probes inherit: any key of a probe except `name`, `target`, `model`, `version`.",
         repr=False,
     )
     probes: tuple[ProbeSettings, ...] = Field(default=(), description="What to measure.")
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="The CSV archive.")
     web: WebSettings = Field(default_factory=WebSettings, description="The web side.")
-    limits: LimitsSettings = Field(default_factory=LimitsSettings, description="What the daemon may use.")
-    maintenance: tuple[MaintenanceSettings, ...] = Field(default=(), description="When probes pause by the calendar.")
+    limits: LimitsSettings = Field(default_factory=LimitsSettings, description="Limits of the daemon.")
+    standby: StandbySettings = Field(
+        default_factory=StandbySettings, description="Two daemons for one shard, of which one measures."
+    )
+    maintenance: tuple[MaintenanceSettings, ...] = Field(
+        default=(), description="Maintenance windows: when probes pause."
+    )
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
 
     @property

@@ -17,6 +17,7 @@ MAX_LABEL_LENGTH = 128
 _SCHEMES = ("http", "https", "grpc", "grpcs")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -80,6 +81,13 @@ def name(given: str) -> str:
         raise ValueError(
             f"must be 1 to {MAX_LABEL_LENGTH} letters, digits, '.', '_' or '-', and begin with none of '._-'"
         )
+    return given
+
+
+def object_name(given: str) -> str:
+    """The name of an object of Kubernetes, short enough that more can be appended."""
+    if _OBJECT_NAME.fullmatch(given) is None:
+        raise ValueError("must be 1 to 100 of a-z, 0-9 and -, and begin and end with a letter or digit")
     return given
 
 

@@ -57,6 +57,7 @@ GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out
 
 SSE_EVENT = bound(1 << 20, "bytes", "a server-sent event, or a line of one", "the request fails as `protocol_error`")
 TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "it counts as absent")
+SAID = bound(1 << 20, "characters", "a response that a chat session repeats", "the request fails as `protocol_error`")
 
 RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
 
@@ -95,6 +96,7 @@ WAITING_PASSWORDS = bound(
 LIST_BYTES = bound(8 << 20, "bytes", "a list of `file_sd` or `http_sd`", "it is not taken; the last good one stays")
 LIST_FILES = bound(1000, "", "files that one pattern of `file_sd` matches", "the list is not taken")
 LIST_ADDRESSES = bound(20_000, "", "addresses in a list", "it is not taken")
+LEASE_BYTES = bound(256 << 10, "bytes", "the Kubernetes API's response about a lease", "the attempt failed")
 SEGMENT_BYTES = bound(
     64 << 20,
     "bytes",

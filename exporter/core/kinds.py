@@ -57,6 +57,7 @@ PLAIN: Final[Mapping[str, str]] = dict.fromkeys(
         "composing_models",
         "server_settings",
         "load.sequences",
+        "load.streams",
         "input.shared_memory",
         "validation.reference_model",
     ),
@@ -152,7 +153,7 @@ KINDS: Final[dict[str, Kind]] = {
     "openai": Kind(
         ports={"http": 8000, "https": 443},
         metrics_page="8000/metrics",
-        own=frozenset({"input.prompt"}),
+        own=frozenset({"input.prompt", "load.session_concurrency"}),
         lacks=_PROMPTS,
         families={
             # vLLM: counters by the reason of the end, and histograms, in seconds.

@@ -6,7 +6,8 @@ The types are frozen and can be pickled. A name carries its unit: `_ns` is integ
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from exporter.core.target import Target
 from exporter.core.units import NS
@@ -20,11 +21,23 @@ class Mode(enum.StrEnum):
     INTERVALS = "intervals"
     SCHEDULE = "schedule"
     PERIODIC = "periodic"
+    STREAMS = "streams"
+    SESSIONS = "sessions"
 
     @property
     def is_open_loop(self) -> bool:
         """Whether the clock decides when requests are due, not the responses to earlier ones."""
-        return self not in (Mode.CONCURRENCY, Mode.PERIODIC)
+        return self not in (Mode.CONCURRENCY, Mode.PERIODIC, Mode.SESSIONS)
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether the load has an end of its own, and no steady state: all of it is measured."""
+        return self in (Mode.SCHEDULE, Mode.PERIODIC, Mode.SESSIONS)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether its value is how many requests are in flight at most, each in a place of its own."""
+        return self in (Mode.CONCURRENCY, Mode.STREAMS)
 
 
 class Distribution(enum.StrEnum):
@@ -67,14 +80,16 @@ class WindowMode(enum.StrEnum):
 class LoadLevel:
     """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
 
-    `value` is the concurrency or the requests a second; for an interval file the mean of these, for a schedule the
-    number of its requests. `distribution` and `seed` (None: another in each sweep) are of request
-    rates; `file` and the digest of what was in it when
-    it was checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
+    `value` is the concurrency (of sessions and streams: how many are under way at once) or the requests a second; for
+    an interval file the mean of these, for a schedule the number of its requests. `distribution` is of request rates,
+    `seed` (None: another in each sweep) of these and of streams; `file` and the digest of what was in it when it was
+    checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
     `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
     Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
     `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
-    for some `think_ns` after its end, half as much more or less.
+    for some `think_ns` after its end, half as much more or less. Each of so many streams sends a step of its sequence
+    every `step_interval_ns`; they begin one after the other within `ramp_ns` (see `engine.streams`). `batch_size` and
+    `shapes` are of a matrix of levels, in place of the input's (see `at_level`).
     """
 
     mode: Mode
@@ -89,6 +104,22 @@ class LoadLevel:
     step: int = 0
     request_period: int = 0
     think_ns: int = 0
+    step_interval_ns: int = 0
+    ramp_ns: int = 0
+    batch_size: int | None = None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a seed decides when its requests are due."""
+        return self.distribution is Distribution.POISSON or self.mode is Mode.STREAMS
+
+    @property
+    def requests_per_second(self) -> float:
+        """How many requests are due by the clock; 0 where it is the responses that decide, and for schedules."""
+        if self.mode in (Mode.REQUEST_RATE, Mode.INTERVALS):
+            return self.value
+        return self.value * NS / self.step_interval_ns if self.step_interval_ns else 0.0
 
 
 MAX_REQUEST_RATE = 1_000_000.0
@@ -184,6 +215,12 @@ class PromptOptions:
     tokenizer: str = ""
 
 
+def most_tokens(tokens: int, output_tokens: int, *texts: str) -> int:
+    """What a request with a generated prompt of so many tokens spends at most, with these texts around it; half as many
+    tokens more are reckoned for what a server adds to a prompt."""
+    return math.ceil(1.5 * (tokens + sum(len(text.split()) for text in texts))) + output_tokens
+
+
 DEFAULT_PROMPT = PromptOptions()
 PROMPT_PLACE = "{prompt}"
 """Where a template has the prompt."""
@@ -249,7 +286,8 @@ DEFAULT_SEQUENCE_LENGTH = 20
 class SequenceOptions:
     """Requests as sequences: each has an id, and a flag at its first and at its last request.
 
-    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight. A
+    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight, and
+    streams have one each. A
     sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
     input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
     is a random place among 63 bits. A `serial` sequence never has more than one request in flight.
@@ -362,9 +400,12 @@ _RATES = frozenset({Signal.THROUGHPUT, Signal.OUTPUT_TOKENS})
 _OF_ALL = frozenset({Signal.LATENCY_P50, Signal.LATENCY_P99, Signal.THROUGHPUT})
 
 
+_WITH_TOKENS, _WITHOUT = tuple(Signal), tuple(signal for signal in Signal if signal in _OF_ALL)
+
+
 def signals_of(target: Target) -> tuple[Signal, ...]:
     """What is compared with baselines of a target's levels."""
-    return tuple(signal for signal in Signal if target.takes_prompts or not signal.is_of_tokens)
+    return _WITH_TOKENS if target.takes_prompts else _WITHOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,3 +511,20 @@ class Probe:
     streaming: bool = False
     baseline: BaselineOptions = BaselineOptions()
     parent: str = ""
+
+    @property
+    def request_tokens(self) -> int:
+        """What one request spends at most, of a target that takes prompts; 1 where only its files know."""
+        prompt = self.input.prompt
+        if self.input.source == "files":
+            return 1
+        return most_tokens(prompt.tokens, prompt.output_tokens, prompt.system, prompt.template)
+
+
+def at_level(probe: Probe, level: LoadLevel) -> Probe:
+    """The probe with the input of this level: in a matrix each has its own batch size or shapes."""
+    if level.batch_size is None and not level.shapes:
+        return probe
+    given = probe.input
+    shapes = tuple(sorted((dict(given.shapes) | dict(level.shapes)).items()))
+    return replace(probe, input=replace(given, batch_size=level.batch_size or given.batch_size, shapes=shapes))

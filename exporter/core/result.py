@@ -81,11 +81,23 @@ class GpuFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerPercentile:
+    """A percentile by a histogram of the server's. It is between the two bounds; `seconds` is interpolated, None where
+    it is above the last bound."""
+
+    percentile: float
+    seconds: float | None
+    low_seconds: float
+    high_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerMetrics:
     """The server's metrics page over the judged windows. None: the page does not report it.
 
     `up` is whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
     counters a second (seconds of a duration a second), `gauges` what else the page has, both by our names.
+    `percentiles` are by part of a request, from the server's own histograms: of all clients, over the windows.
     """
 
     readings: int
@@ -101,6 +113,7 @@ class ServerMetrics:
     cache_hit_ratio: float | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     gauges: Mapping[str, float] = field(default_factory=dict)
+    percentiles: Mapping[str, tuple[ServerPercentile, ...]] = field(default_factory=dict)
 
 
 class TokenSource(enum.StrEnum):
@@ -143,6 +156,35 @@ class TokenFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFigures:
+    """What a level of streams showed (see `analysis.streams` for the definitions).
+
+    `final_latency` is from the deadline of a sequence's last step to its last response, None where no sequence ended.
+    `real_time_factor` is None without ok steps. `steps` were judged, and `late` of them had no response before the
+    next one was due. `streams` are the sequences that had a judged step, and `on_time` those of them without a late
+    one.
+    """
+
+    step_interval_ns: int
+    final_latency: LatencySummary | None
+    real_time_factor: float | None
+    steps: int
+    late: int
+    streams: int
+    on_time: int
+
+    @property
+    def late_ratio(self) -> float | None:
+        """The part of the steps that were late."""
+        return self.late / self.steps if self.steps else None
+
+    @property
+    def on_time_ratio(self) -> float | None:
+        """The part of the streams that kept real time."""
+        return self.on_time / self.streams if self.streams else None
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What one level showed: the merged judged windows, as the client saw them, joined with what the server reported.
 
@@ -168,6 +210,8 @@ class Measurement:
 
     `tokens` are the figures of a target that takes prompts, which then has no `first_response` and `inter_response`.
     `slo_good` is how many requests kept all of the slo, None where the level is none that it names.
+
+    `streams` are the figures of a level of streams, at the pace of real time.
 
     `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
     """
@@ -218,6 +262,7 @@ class Measurement:
     modes_ns: tuple[float, float] | None = None
     tokens: TokenFigures | None = None
     slo_good: int | None = None
+    streams: StreamFigures | None = None
 
     @property
     def goodput(self) -> float | None:
@@ -346,7 +391,8 @@ class SweepResult:
     search all that it visited.
     `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
     `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
-    arrivals, None without such: with it as `load.seed` the same moments come again."""
+    arrivals, None without such: with it as `load.seed` the same moments come again. `tokens` are all that it spent, of
+    targets that take prompts: what a budget counts."""
 
     id: str
     probe: Probe
@@ -363,6 +409,7 @@ class SweepResult:
     sent: int = 0
     input_faults: tuple[str, ...] = ()
     seed: int | None = None
+    tokens: int = 0
 
     @property
     def usable(self) -> bool:
@@ -403,14 +450,12 @@ def duration_buckets(per_decade: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TokenWindowCounts:
-    """What a window adds of tokens, as far as they are known: all that were spent, those of failed requests and of the
-    warm-up included. The buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
+    """What a window adds of tokens, as far as they are known: those of failed requests and of the warm-up included. The
+    buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
 
     prompt: int
     output: int
     cached: int
-    spent: int
-    """What a budget counts: prompts' and responses' tokens, and the events of responses without a token count."""
     first_token_buckets: tuple[int, ...]
     first_token_sum_ns: int
     per_output_token_buckets: tuple[int, ...]

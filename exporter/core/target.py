@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from exporter.core.kinds import KINDS, Kind
 from exporter.core.units import NS
 
+_UNKNOWN = Kind()
+
 
 class Resolve(enum.StrEnum):
     """When a target's name is turned into an address: once for the daemon's life, once a sweep, or at each connection,
@@ -101,7 +103,7 @@ class Target:
     @property
     def takes_prompts(self) -> bool:
         """Whether requests are prompts and responses are tokens (see `Kind.takes_prompts`)."""
-        return KINDS.get(self.kind, Kind()).takes_prompts
+        return KINDS.get(self.kind, _UNKNOWN).takes_prompts
 
     @property
     def protocol(self) -> str:

@@ -28,10 +28,12 @@ from exporter.daemon.gates import Gates
 from exporter.daemon.on_demand import OnDemand
 from exporter.daemon.process import LoopErrors, raise_open_files
 from exporter.daemon.reload import Loaded, ProbeSet, Reloader, read, summary
+from exporter.daemon.standby import Standby, begin_again
 from exporter.discovery.expand import patterns
 from exporter.discovery.follow import Discovery
 from exporter.discovery.sources import Response, Source
 from exporter.discovery.sources import read as read_source
+from exporter.engine.plan import Borrow
 from exporter.logs import configure, fields
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
@@ -47,8 +49,8 @@ from exporter.state.history import History
 from exporter.state.history_file import HistoryFile
 from exporter.state.probe_state import Board
 from exporter.storage.atomic_file import remove_leftovers
-from exporter.storage.directory_lock import DirectoryLock
-from exporter.sweep.conductor import Borrow, Sweep
+from exporter.storage.directory_lock import DirectoryLock, FolderClaim
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.sweep.sweep_log import SweepLog
@@ -83,7 +85,8 @@ def serve(config_path: Path, shard: Shard, web_config_path: Path | None = None) 
 
 async def _run_and_leave(daemon: Daemon) -> None:
     threads = own_blocking_threads()
-    await daemon.run()
+    if await daemon.run():
+        begin_again()
     await leave_stuck_threads(threads)
 
 
@@ -97,14 +100,20 @@ class Daemon:
         loaded = read(config_path, self._discovery.probes_of)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
-        self._ready = False
+        self._ready = self._measures = False
         self._stop = asyncio.Event()
         self._data = data = Path(settings.data_directory)
-        self._lock = DirectoryLock(data, "data directory", ".daemon.lock")
+        self._standby = Standby(settings, shard)
+        keeper = self._standby.keeper
+        # A stopped process keeps a lock, and a machine that is cut off may: a lease takes the place of locks.
+        self._lock: FolderClaim = keeper.claim if keeper else DirectoryLock(data, "data directory", ".daemon.lock")
         claim = self._lock.acquire
         self._board = Board(data / "state.json", claim=claim)
         self._archive = CsvArchive(
-            settings.archive_directory, settings.archive.max_age_ns, settings.archive.max_size_bytes
+            settings.archive_directory,
+            settings.archive.max_age_ns,
+            settings.archive.max_size_bytes,
+            lock=keeper.claim if keeper else None,
         )
         self._accounts = data / "accounts"
         self._ledger_file = LedgerFile(data / "ledger.jsonl", self._accounts, claim)
@@ -125,9 +134,7 @@ class Daemon:
         self._calendar = MaintenanceCalendar(build_maintenance(settings))
         self._pauses = Pauses(data / "pauses.json", claim)
         self._gate = Gate(self._pauses, self._calendar, self._ledger)
-        self._scheduler = Scheduler(
-            self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._gate.refusal
-        )
+        self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._refusal)
         self._probe_set = ProbeSet(self._board, self._scheduler)
         self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
         self._access = access
@@ -146,27 +153,45 @@ class Daemon:
         self._page = MetricsPage(self._board, facts, settings.limits.max_series)
         self._web = self._web_server(facts)
 
-    async def run(self) -> None:
-        """Starts everything, waits for a signal, drains."""
+    async def run(self) -> bool:
+        """Starts the pages, then, once it is this daemon's turn, all that measures; waits for a signal, drains. True if
+        it is to begin again, since another daemon may measure."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
         self._listen_to_signals()
-        self._claim_data()
         address = await self._web.start()
-        if self._settings.archive.enabled:
-            self._archive.start()
-        # In a thread: a day of 1000 probes takes seconds, in which health is asked for.
-        await asyncio.to_thread(self._history_file.load, self._history.restore)
-        self._probe_set.start(self._reloader.probes)
-        self._discovery.start()
+        about = fields(version=__version__, listen=address, probes=len(self._reloader.probes), shard=str(self._shard))
         self._spawn(self._reloader.watch())
         self._spawn(self._access.watch())
-        self._ready = True
-        started = fields(version=__version__, listen=address, probes=len(self._reloader.probes), shard=str(self._shard))
-        log.info("ready", extra=started)
+        if not self._standby.may_measure:
+            log.info("standby", extra=about)
+        keeping: asyncio.Task[None] | None = None
         try:
-            await self._stop.wait()
+            if await self._standby.wait_for_turn(self._stop):
+                keeping = asyncio.create_task(self._standby.keep(self._stop))
+                await self._take_over()
+                log.info("ready", extra=about)
+                await self._stop.wait()
         finally:
             await self._drain()
+            if keeping is not None:
+                keeping.cancel()
+            await self._standby.release()
+            await self._web.stop()
+            self._page.close()
+        return self._standby.was_lost
+
+    async def _take_over(self) -> None:
+        """Reads what was kept, by this daemon or by another one, and begins to measure."""
+        self._board.load()
+        self._pauses.load()
+        self._claim_data()
+        if self._settings.archive.enabled:
+            self._archive.start()
+        self._history_file.start(self._history.restore)
+        self._probe_set.start(self._reloader.probes)
+        self._measures = True
+        self._discovery.start()
+        self._ready = True
 
     async def _drain(self) -> None:
         """No new sweeps, the running ones cancelled, what is known written, the endpoints closed: in this order, so
@@ -178,19 +203,18 @@ class Daemon:
             task.cancel()
         log.info("draining", extra=fields(timeout_seconds=timeout_s))
         await self._discovery.stop()
-        await self._gates.close()
+        if self._measures:
+            await self._gates.close()
         await self._scheduler.drain(timeout_s)
         await self._pool.close()
         left_s = max(1.0, timeout_s - (time.monotonic() - started_s))
-        if self._settings.archive.enabled:
+        if self._settings.archive.enabled and self._measures:
             await asyncio.to_thread(self._archive.close, left_s)
         await asyncio.to_thread(self._board.close)
         await asyncio.to_thread(self._ledger_file.close)
         await asyncio.to_thread(self._history_file.close)
         await asyncio.to_thread(self._baselines.close)
         self._lock.release()
-        await self._web.stop()
-        self._page.close()
         log.info("stopped", extra=fields(seconds=round(time.monotonic() - started_s, 3)))
 
     async def _read_source(self, source: Source) -> Response:
@@ -235,7 +259,8 @@ class Daemon:
         if loaded.settings.log != self._reloader.settings.log:
             configure(loaded.settings.log.level, loaded.settings.log.format)
         self._calendar.configure(build_maintenance(loaded.settings))
-        self._probe_set.apply(loaded.probes)
+        if self._measures:
+            self._probe_set.apply(loaded.probes)
 
     # --- sweeps ------------------------------------------------------------------------------------------------------
 
@@ -251,13 +276,18 @@ class Daemon:
         )
         await sweep.run(self._lender(probe, sweep.id))
 
+    def _refusal(self, probe: Probe) -> SkipReason | None:
+        return self._gate.refusal(probe) if self._standby.may_measure else SkipReason.SHUTDOWN
+
     def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
         return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
 
     async def _spawn_worker(self) -> LocalWorker:
         # A data directory that is another daemon's takes no account of ours.
         accounts = None if self._lock.refusal else self._accounts
-        return await LocalWorker.spawn(log_format=self._settings.log.format, accounts=accounts)
+        return await LocalWorker.spawn(
+            log_format=self._settings.log.format, accounts=accounts, lease=self._standby.until_ns
+        )
 
     def _running_probes(self) -> list[Probe]:
         return [view.probe for view in self._board.probes()]
@@ -284,7 +314,7 @@ class Daemon:
             self._page,
             facts,
             healthy=self._is_healthy,
-            ready=lambda: self._ready,
+            ready=lambda: self._ready or self._waits,
             routes=[
                 *baseline_routes(baseline_actions, guard),
                 *action_routes(probe_actions, guard),
@@ -301,8 +331,13 @@ class Daemon:
         )
         return WebServer(create_app(sources), web.host, web.port, self._access.endpoint)
 
+    @property
+    def _waits(self) -> bool:
+        """Whether this is a standby, which is ready to take over."""
+        return not self._measures and self._standby.keeper is not None and not self._stop.is_set()
+
     def _is_healthy(self) -> bool:
-        return self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS
+        return self._waits or self._scheduler.since_tick_s() < HEARTBEAT_LIMIT_SECONDS
 
     def _facts(self) -> ExporterFacts:
         return ExporterFacts(
@@ -316,7 +351,7 @@ class Daemon:
             archive_write_errors=lambda: self._archive.write_errors + self._archive.dropped,
             archive_bytes=lambda: self._archive.bytes,
             archive_error=lambda: self._archive.last_error,
-            data_error=lambda: self._lock.refusal or self._board.state_write_problem or self._baselines.write_problem,
+            data_error=self._data_error,
             config_hash=lambda: self._reloader.hash,
             config_reload_successful=lambda: self._reloader.error is None and self._access.error is None,
             config_reload_success_unix_s=lambda: self._reloader.success_unix_s,
@@ -330,10 +365,18 @@ class Daemon:
             discovery_dropped=lambda: self._discovery.dropped,
             gates_running=lambda: self._gates.running,
             last_gate=self._gates.last,
+            lease=self._standby.state,
         )
 
+    def _data_error(self) -> str:
+        if self._waits:  # it writes nothing, and its notice has why
+            return ""
+        return self._lock.refusal or self._board.state_write_problem or self._baselines.write_problem
+
     def _config_notices(self) -> list[str]:
-        notices = self._gate.notices()
+        lease = self._standby.state()
+        notices = [lease.notice] if lease and lease.notice else []
+        notices += self._gate.notices()
         if (error := self._reloader.error) is not None:
             notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
         if (error := self._access.error) is not None:

@@ -14,10 +14,11 @@ from exporter.core.outcome import Reason, SkipReason
 from exporter.core.probe import BaselineOptions, Probe, WindowMode
 from exporter.core.result import Sink, SweepResult, WindowCounts
 from exporter.core.units import NS
+from exporter.engine.plan import Borrow
 from exporter.logs import fields
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
-from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.web.probe_routes import NoSweep

@@ -31,7 +31,7 @@ written, or swapped again and again, is left to settle."""
 
 _SHOWN_PROBLEMS = 5
 _HASH_DIGITS = 12
-_NEED_RESTART = ("data_directory", "archive", "web", "limits")
+_NEED_RESTART = ("data_directory", "archive", "web", "limits", "standby")
 """What is built once, at the start."""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from exporter.config import Settings, build_probes
-from exporter.config.checks import MAX_LABELS
+from exporter.config.probe_checks import MAX_LABELS
 from exporter.config.probes import build_target, hashed
 from exporter.config.target_settings import TargetSettings
 from exporter.core.probe import Probe

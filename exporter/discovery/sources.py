@@ -18,9 +18,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import requests
-from urllib3.exceptions import HTTPError
-
 from exporter.config.document import parse_any
 from exporter.core.bounds import LIST_BYTES, LIST_FILES
 from exporter.core.errors import PreflightError, TransportError, WorkerLostError
@@ -29,7 +26,6 @@ from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_location
 from exporter.discovery.found import DiscoveryError, Found, parse_groups
 from exporter.discovery.reader_threads import ReaderThreads
-from exporter.server.page_session import PageSession
 from exporter.transport.headers import read_headers
 from exporter.transport.resolve import as_host, look_up
 
@@ -135,6 +131,11 @@ def _regular_file(path: Path) -> bytes:
 
 def _fetch(source: Source) -> tuple[Found, ...]:
     """A list from the web; the url's own text is in no error, since it may reveal more than a log should."""
+    # Here, since few daemons read such a list, and this takes a tenth of the start's imports.
+    from urllib3.exceptions import HTTPError
+
+    from exporter.server.page_session import PageSession
+
     deadline_ns = time.monotonic_ns() + round(HTTP_LIMIT_SECONDS * NS)
     try:
         headers = {
@@ -165,7 +166,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
         return parse_groups(json.loads(body), source.labels)
     except TransportError as error:
         raise DiscoveryError(f"http_sd: {error}") from error
-    except (requests.RequestException, HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:  # what `requests` raises is an OSError
         if time.monotonic_ns() > deadline_ns:
             raise DiscoveryError(_late()) from error
         raise DiscoveryError(f"http_sd cannot be read: {type(error).__name__}") from error

@@ -20,36 +20,37 @@ class Abandoned:
     twice the time-out, and one that has not ended it by then gives no reason to believe that it ever will.
     """
 
-    __slots__ = ("_until_ns",)
+    __slots__ = ("held",)
 
     def __init__(self, until_ns: Iterable[int] = ()) -> None:
-        self._until_ns: deque[int] = deque(sorted(until_ns))
+        self.held: deque[int] = deque(sorted(until_ns))
+        """When each is presumed dropped, in order. Always the same object: a look whether it is empty is quick."""
 
     def hold(self, until_ns: int) -> None:
         """One more is held until then."""
-        if self._until_ns and until_ns < self._until_ns[-1]:
-            insort(self._until_ns, until_ns)  # another sweep's time-out was longer
+        if self.held and until_ns < self.held[-1]:
+            insort(self.held, until_ns)  # another sweep's time-out was longer
         else:
-            self._until_ns.append(until_ns)
+            self.held.append(until_ns)
 
     def count(self, now_ns: int) -> int:
         """How many are held now."""
-        while self._until_ns and self._until_ns[0] <= now_ns:
-            self._until_ns.popleft()
-        return len(self._until_ns)
+        while self.held and self.held[0] <= now_ns:
+            self.held.popleft()
+        return len(self.held)
 
     def next_expiry_ns(self) -> int | None:
         """When the next one is presumed dropped; None if none is held."""
-        return self._until_ns[0] if self._until_ns else None
+        return self.held[0] if self.held else None
 
     def last_expiry_ns(self) -> int | None:
         """When the last one is presumed dropped; None if none is held."""
-        return self._until_ns[-1] if self._until_ns else None
+        return self.held[-1] if self.held else None
 
     def until_ns(self, now_ns: int) -> tuple[int, ...]:
         """When each that is held now is presumed dropped, in order."""
         self.count(now_ns)
-        return tuple(self._until_ns)
+        return tuple(self.held)
 
     def __bool__(self) -> bool:
-        return bool(self._until_ns)
+        return bool(self.held)

@@ -37,6 +37,9 @@ class Stop:
     finished: bool = False
 
 
+LEASE_OVER = Stop(Reason.DAEMON_STALLED, "the daemon's lease ran out: another one may measure now")
+
+
 class Guard:
     """Counts what a level does and decides when it must end.
 
@@ -59,8 +62,10 @@ class Guard:
         "_counts",
         "_errors",
         "_in_a_row",
+        "_judged_from",
         "_last",
         "_last_allowed",
+        "_leased",
         "_max_duration_ns",
         "_max_latency_ns",
         "_max_requests",
@@ -86,6 +91,7 @@ class Guard:
         self._rules = rules
         self._account = account or Account()
         self._sent_cell = self._account.sent_cell
+        self._leased = self._account if self._account.has_lease else None
         # The account's count continues from level to level: one number is both, since this is checked for each request.
         self._before = self._total = self._account.sent
         self._last_allowed = self._before + max_requests
@@ -94,6 +100,7 @@ class Guard:
         self._max_requests = max_requests
         self._max_duration_ns = max_duration_ns
         self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
+        self._judged_from = rules.error_min_requests
         self._slow = 0
         self._responses = 0
         self._errors = 0
@@ -118,8 +125,16 @@ class Guard:
         """Asks for one more request: None grants and counts it."""
         if self._total >= self._charged and (stop := self._charge_ahead()) is not None:
             return stop
+        # For each request: a process that was stopped must not send even one after it continues.
+        if self._leased is not None and self._leased.is_lease_over():
+            return LEASE_OVER
         self._total += 1
         return None
+
+    @property
+    def may_close(self) -> bool:
+        """Whether requests that end what the level began may still go."""
+        return self._leased is None or not self._leased.is_lease_over()
 
     def _charge_ahead(self) -> Stop | None:
         if self._total >= self._last_allowed:
@@ -160,7 +175,7 @@ class Guard:
             elif self._slow:
                 self._slow -= 1
             # Without an error the ratio can only have passed its limit at the very response from which it is judged.
-            return self._judge() if self._responses == self._rules.error_min_requests else None
+            return self._judge() if self._responses == self._judged_from else None
         self._errors += 1
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self._in_a_row += 1

@@ -57,17 +57,23 @@ class InFlight:
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
-        self._steps: Iterator[tuple[int, tuple[EncodedRequest, ...]]] = itertools.cycle(
-            enumerate(zip(*by_place, strict=True))
-        )
+        steps = list(zip(*by_place, strict=True))
+        self._steps: Iterator[tuple[int, tuple[EncodedRequest, ...]]] = itertools.cycle(enumerate(steps))
         self._places = len(by_place)
+        self._only: EncodedRequest | None = steps[0][0] if len(steps) == self._places == 1 else None
         self._sender: Sender | None = None
         self._guard = guard
         self._abandoned = abandoned
+        self._held = abandoned.held
         self._max_in_flight = max_in_flight
         self._timeout_ns = timeout_ns
         self._loop = asyncio.get_running_loop()
         self._scan_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def keeps_responses(self) -> bool:
+        """Whether `ended_with_response` needs what came for a call."""
+        return self.checker is not None
 
     def start(self, sender: Sender, start_ns: int) -> None:
         """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
@@ -82,7 +88,7 @@ class InFlight:
         request that may go now. Hot."""
         if self._sends_nothing:
             return False
-        if self._abandoned and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
+        if self._held and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
             return False
         stop = self._guard.send()
         if stop is not None:
@@ -116,6 +122,8 @@ class InFlight:
 
     def next_request(self, call: Call) -> EncodedRequest | None:
         """What the call carries next, its step set in the call; None if it must wait for responses. Hot."""
+        if self._only is not None:
+            return self._only
         call.step, by_place = next(self._steps)
         return by_place[call.slot % self._places]
 

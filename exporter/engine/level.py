@@ -133,7 +133,7 @@ class Level:
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Makes the calls and the channels that carry them, dealt out in turn."""
-        probe, keep_responses = self._plan.probe, self._in_flight.checker is not None
+        probe, keep_responses = self._plan.probe, self._in_flight.keeps_responses
         target = probe.target
         listener = self._in_flight.ended_with_response if keep_responses else self._in_flight.ended
         channels = [
@@ -189,7 +189,7 @@ class Level:
             self._grid_ns = max(self._grid_ns, time.monotonic_ns() + SCHEDULE_LEAD_NS)
             self._launch(self._make_sender, self._grid_ns)
             await self._until(self._grid_ns - SCHEDULE_LEAD_NS)
-        elif mode is not Mode.PERIODIC:
+        elif not mode.runs_once:
             if self._is_closed_loop:
                 await self._until(self._grid_ns)
             await self._start(self._make_sender, self._grid_ns)
@@ -201,7 +201,7 @@ class Level:
             if count := self._options.request_count:
                 self._is_measuring_count = True
                 self._launch(lambda: make_counted(plan, in_flight, count, finish(in_flight)), time.monotonic_ns())
-            elif mode is Mode.PERIODIC:
+            elif mode.runs_once and mode is not Mode.SCHEDULE:
                 self._launch(self._make_sender, time.monotonic_ns())
 
     def _make_sender(self) -> Sender:

@@ -13,8 +13,8 @@ from exporter.payload.timing_files import TimingFile, read_intervals, read_sched
 
 
 def has_pacer(level: LoadLevel) -> bool:
-    """Whether the clock decides when requests are sent, not the requests before."""
-    return level.mode.is_open_loop
+    """Whether one clock decides when requests are sent, not the requests before. Streams have a clock each."""
+    return level.mode.is_open_loop and level.mode is not Mode.STREAMS
 
 
 def make_pacer(plan: LevelPlan) -> Iterator[int]:

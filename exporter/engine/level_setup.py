@@ -5,20 +5,28 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+from exporter.core.limits import TOKEN_LIMITS
 from exporter.core.outcome import Reason
 from exporter.core.probe import Mode, OverloadPolicy, Validation
+from exporter.core.units import MS
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
 from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
+from exporter.engine.paced_streams import PacedStreams
 from exporter.engine.pacing import level_seed
 from exporter.engine.plan import LevelPlan
 from exporter.engine.recorder import DetailRecorder, TokenRecorder
 from exporter.engine.senders import ClosedLoop, CountedLoop, OpenLoop, Periodic, Sender
 from exporter.engine.sequence_in_flight import SequenceInFlight
 from exporter.engine.sequences import Sequences
+from exporter.engine.session_in_flight import SessionInFlight
+from exporter.engine.session_sender import SessionLoop
+from exporter.engine.sessions import Sessions
+from exporter.engine.streams import starts_ns
 from exporter.payload import Step
+from exporter.payload.prompts import DELAY
 from exporter.services.base import Service
 from exporter.storage.account import Account
 from exporter.transport.call import EncodedRequest
@@ -27,6 +35,8 @@ from exporter.transport.call import EncodedRequest
 def places_in_flight(plan: LevelPlan) -> int:
     """How many calls the level has."""
     most = plan.probe.stop.max_in_flight
+    if plan.level.mode is Mode.STREAMS:
+        return len(range(plan.member, int(plan.level.value), plan.members))
     return most if has_pacer(plan.level) else min(max(int(plan.level.value), 1), most)
 
 
@@ -44,6 +54,7 @@ def make_in_flight(
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
+    account = account or Account()
     guard = Guard(
         probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
     )
@@ -53,13 +64,18 @@ def make_in_flight(
         in_flight: InFlight = SequenceInFlight(
             guard, *arguments, sequences=sequences, placers=placers, by_call=not has_pacer(plan.level)
         )
+    elif plan.level.mode is Mode.SESSIONS:
+        sessions = Sessions(streams, _delays_ns(steps), places_in_flight(plan))
+        begin = service.dialogues(probe, [step.inputs for step in steps], plan.sweep_id)
+        in_flight = SessionInFlight(guard, *arguments, sessions=sessions, begin=begin)
     else:
         in_flight = InFlight(guard, by_place, *arguments)
     in_flight.heeds_retry_after = probe.stop.on_overload is OverloadPolicy.BACK_OFF
     in_flight.spare_until(plan.spared_until_ns)
     if probe.target.takes_prompts:
-        spent = Stop(Reason.TOKEN_BUDGET, f"all {probe.stop.max_tokens} tokens of the sweep spent (stop.max_tokens)")
-        in_flight.recorder = TokenRecorder(in_flight.rows_full, plan.max_tokens, lambda: in_flight.stop(spent))
+        in_flight.recorder = TokenRecorder(
+            in_flight.rows_full, plan.max_tokens, lambda: in_flight.stop(_out_of_tokens(plan)), account.tokens_cell
+        )
     elif probe.streaming and sequences is None:
         in_flight.recorder = DetailRecorder(in_flight.rows_full)
     if any(step.expected for step in steps):
@@ -81,6 +97,15 @@ def _make_sequences(plan: LevelPlan, streams: Sequence[Sequence[int]]) -> Sequen
     return Sequences(options, streams, slots, level_seed(plan.probe.input.seed, f"{plan.level.label}:{plan.member}"))
 
 
+def _out_of_tokens(plan: LevelPlan) -> Stop:
+    return Stop(Reason.TOKEN_BUDGET, f"all {plan.max_tokens} tokens left to it are spent ({TOKEN_LIMITS})")
+
+
+def _delays_ns(steps: Sequence[Step]) -> list[int]:
+    """The pause after each step's request, where the data sets one."""
+    return [int(step.inputs[DELAY].item()) * MS if DELAY in step.inputs else 0 for step in steps]
+
+
 def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int]) -> Sender:
     """What sends the load of the level, warm-up included."""
     on_overload, level = plan.probe.stop.on_overload, plan.level
@@ -93,6 +118,10 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
             period=level.request_period,
             on_finished=finish(in_flight),
         )
+    if level.mode is Mode.STREAMS:
+        return _make_streams(plan, in_flight)
+    if isinstance(in_flight, SessionInFlight):
+        return SessionLoop(in_flight.calls, in_flight.offer, in_flight.sessions, finish(in_flight), on_overload)
     if not has_pacer(level):
         return ClosedLoop(in_flight.calls, in_flight.offer, in_flight.wake.set, on_overload, think_ns=level.think_ns)
     return OpenLoop(
@@ -104,6 +133,22 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         on_overload=on_overload,
         patience_ns=plan.probe.measurement.request_timeout_ns,
         is_spared=lambda: in_flight.spared_until_ns != 0,
+    )
+
+
+def _make_streams(plan: LevelPlan, in_flight: InFlight) -> Sender:
+    """Every `members`-th stream is this worker's."""
+    assert isinstance(in_flight, SequenceInFlight)
+    level, seed = plan.level, level_seed(plan.seed, plan.level.label)
+    starts = starts_ns(int(level.value), level.step_interval_ns, level.ramp_ns, seed)
+    return PacedStreams(
+        in_flight.calls,
+        in_flight.offer,
+        in_flight.wake.set,
+        starts[plan.member :: plan.members],
+        level.step_interval_ns,
+        steps_left=in_flight.steps_left,
+        on_overload=plan.probe.stop.on_overload,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +88,10 @@ class Worker(Protocol):
     def asked(self) -> int:
         """Those of them that went to a reference model: they are in no window."""
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that its requests have spent so far in its life, of targets that take prompts: likewise."""
+
     async def silence(self) -> None:
         """Returns once nothing more is sent: ends the level that runs, and kills a worker that continues nevertheless.
         Only then is `sent` the last word."""
@@ -96,3 +101,7 @@ class Worker(Protocol):
 
     async def kill(self) -> None:
         """Ends the worker at once and waits until it is gone. Never raises."""
+
+
+Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
+"""Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""

@@ -174,15 +174,19 @@ class DetailRecorder(Recorder):
 
 
 class TokenRecorder(DetailRecorder):
-    """The same where responses are counted in tokens. `on_spent` is called once the tokens of all rows so far are more
-    than `max_tokens`: those of prompts and of responses, and where they were not counted, the responses' events."""
+    """The same where responses are counted in tokens. What each request spent, the tokens of its prompt and of its
+    response, or where they were not counted the response's events, is added to the `spent` cell. `on_spent` is called
+    once the rows so far have spent more than `max_tokens`."""
 
-    __slots__ = ("_columns", "_left", "_on_spent")
+    __slots__ = ("_columns", "_left", "_on_spent", "_spent")
 
-    def __init__(self, on_full: Callable[[int], None], max_tokens: int, on_spent: Callable[[], None]) -> None:
+    def __init__(
+        self, on_full: Callable[[int], None], max_tokens: int, on_spent: Callable[[], None], spent: memoryview
+    ) -> None:
         super().__init__(on_full)
         self._left = max_tokens
         self._on_spent = on_spent
+        self._spent = spent
         self._columns = self._empty()
 
     def record(self, call: Call) -> None:
@@ -193,8 +197,9 @@ class TokenRecorder(DetailRecorder):
         output.append(call.output_tokens)
         cached.append(call.cached_tokens)
         early.append(call.early_end)
-        self._left -= max(call.prompt_tokens, 0)
-        self._left -= call.output_tokens if call.output_tokens >= 0 else call.responses
+        spent = max(call.prompt_tokens, 0) + (call.output_tokens if call.output_tokens >= 0 else call.responses)
+        self._spent[0] += spent
+        self._left -= spent
         super().record(call)
         if self._left < 0:
             self._on_spent()

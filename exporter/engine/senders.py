@@ -39,7 +39,8 @@ def longer_ns(back_off_ns: int) -> int:
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
-def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+def pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
+    """The outcomes after which a sender pauses, by this policy."""
     counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
     return BACK_OFF_OUTCOMES - counted
 
@@ -47,8 +48,10 @@ def _pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
 class Sender(Protocol):
     """Keeps a level's load going between `start` and `stop`."""
 
-    unsent: int
-    """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed loop."""
+    @property
+    def unsent(self) -> int:
+        """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed
+        loop."""
 
     @property
     def waiting(self) -> int:
@@ -113,7 +116,7 @@ class ClosedLoop:
     ) -> None:
         self.unsent = 0
         self.waiting = 0
-        self._pause_after = _pause_after(on_overload)
+        self._pause_after = pause_after(on_overload)
         self._think_s = think_ns / NS
         self._random = random.Random()  # noqa: S311 - a pause, no secret; another one in each sweep
         self._calls = calls
@@ -124,23 +127,32 @@ class ClosedLoop:
         self._back_off_ns = dict.fromkeys(self._cold, 0)
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._parked: deque[Call] = deque()
+        self._backed_off = False
 
     def start(self, start_ns: int) -> None:
         for call in self._calls:
             self._send(call, start_ns)
 
     def ended(self, call: Call) -> None:
+        if call.outcome is not _OK or self._cold or self._backed_off or self._think_s:
+            self._ended_unusually(call)
+        else:
+            # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
+            self._send(call, call.last_ns)
+
+    def _ended_unusually(self, call: Call) -> None:
         if self._cold:
             self._warm_up(call)
         if call.outcome in self._pause_after:
             self._pause(call)
             return
         self._back_off_ns[call.slot] = 0
+        if self._backed_off:
+            self._backed_off = any(self._back_off_ns.values())
         if self._think_s:
             pause_s = self._think_s * self._random.uniform(0.5, 1.5)
             self._pauses[call.slot] = self._loop.call_later(pause_s, self._resume, call)
             return
-        # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
         self._send(call, call.last_ns)
 
     def space(self) -> None:
@@ -166,6 +178,7 @@ class ClosedLoop:
     def _pause(self, call: Call) -> None:
         back_off_ns = longer_ns(self._back_off_ns[call.slot])
         self._back_off_ns[call.slot] = back_off_ns
+        self._backed_off = True
         self._pauses[call.slot] = self._loop.call_later(back_off_ns / NS, self._resume, call)
 
     def _resume(self, call: Call) -> None:
@@ -314,7 +327,7 @@ class OpenLoop:
         self._on_warm: Callable[[], None] | None = on_warm
         self._on_finished = on_finished
         self._offsets_ns = offsets_ns
-        self._pause_after = _pause_after(on_overload)
+        self._pause_after = pause_after(on_overload)
         self._back_off_ns = 0
         self._spared_until_ns = 0
         self._start_ns = 0

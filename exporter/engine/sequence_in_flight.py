@@ -42,6 +42,10 @@ class SequenceInFlight(InFlight):
         self._by_call = by_call
         self._turns: dict[int, Turn] = {}
 
+    def steps_left(self, slot: int) -> int:
+        """How many requests the slot's sequence has yet to send."""
+        return self._sequences.left(slot)
+
     def next_request(self, call: Call) -> EncodedRequest | None:
         """As `InFlight.next_request`; None if all sequences must wait for responses. Hot."""
         slot = call.slot if self._by_call else self._sequences.ready()
@@ -66,10 +70,10 @@ class SequenceInFlight(InFlight):
         at most so long for the responses.
 
         These few requests may be beyond the budget in flight: abandoned ones are still counted there, and a server
-        whose end is not sent keeps a place for each sequence.
+        whose end is not sent keeps a place for each sequence. Not even they go once the daemon's lease is over.
         """
         turns = self._sequences.close()
-        while some := list(itertools.islice(turns, len(self.calls))):
+        while self._guard.may_close and (some := list(itertools.islice(turns, len(self.calls)))):
             for call, turn in zip(self.calls, some, strict=False):
                 self._send_end(call, turn, limit_ns)
             await self.drain(limit_ns)

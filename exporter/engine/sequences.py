@@ -86,6 +86,11 @@ class Sequences:
                 return slot
         return None
 
+    def left(self, slot: int) -> int:
+        """How many requests the slot's sequence has yet to send; 1 where none is under way, since one may begin."""
+        state = self._slots[slot]
+        return state.left if state.id else 1
+
     def take(self, slot: int) -> Turn:
         """The next request of the slot, which must be ready, and always is when it has nothing in flight."""
         state = self._slots[slot]

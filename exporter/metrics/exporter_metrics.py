@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from exporter.core.lease_state import LeaseState
 from exporter.core.limits import Load
 from exporter.core.probe import Probe
 from exporter.core.rollout import GateVerdict, LastGate
@@ -29,6 +30,7 @@ COLLECTORS = (
     "config",
     "discovery",
     "gates",
+    "lease",
     "probes",
     "process",
     "python",
@@ -71,6 +73,7 @@ class ExporterFacts:
     budgets_used: Callable[[], Mapping[str, Mapping[str, float]]] = dict
     gates_running: Callable[[], int] = lambda: 0
     last_gate: Callable[[], LastGate | None] = lambda: None
+    lease: Callable[[], LeaseState | None] = lambda: None
 
 
 class CollectorErrors:
@@ -110,6 +113,7 @@ def facts_metrics(facts: ExporterFacts, probes: int, errors: CollectorErrors) ->
         "archive": lambda: _archive(facts),
         "budgets": lambda: _budgets(facts),
         "discovery": lambda: _discovery(facts),
+        "lease": lambda: _lease(facts),
         "gates": lambda: _gates(facts),
     }
     return [metric for name, collect in collectors.items() for metric in errors.guard(name, collect)]
@@ -179,6 +183,18 @@ def _discovery(facts: ExporterFacts) -> Iterable[Metric]:
         _labelled(f.DISCOVERY_UP, {(source,): works for source, (works, _) in states.items()}),
         _labelled(f.DISCOVERY_FOUND, {(source,): count for source, (_, count) in states.items()}),
         _metric(f.DISCOVERY_DROPPED, facts.discovery_dropped()),
+    ]
+
+
+def _lease(facts: ExporterFacts) -> Iterable[Metric]:
+    lease = facts.lease()
+    if lease is None:
+        return []
+    pair = lease.name, lease.shard
+    return [
+        _labelled(f.LEASE_HELD, {pair: lease.is_held}),
+        _labelled(f.LEASE_LEFT, {pair: lease.seconds_left}),
+        _labelled(f.LEASE_ERRORS, {pair: lease.errors}),
     ]
 
 

@@ -16,10 +16,10 @@ _table = FamilyTable("")  # the names are blackbox_exporter's
 SUCCESS = _table.family(
     "gauge",
     "probe_success",
-    "1 if the sweep got usable data, else 0. This page causes load each time that it is read: a sweep on its target.",
+    "1 if the sweep got usable data, else 0. Each read of this page causes load: a sweep on its target.",
 )
-DURATION = _table.family("gauge", "probe_duration_seconds", "How long the sweep took.")
-TIMEOUT = _table.family("gauge", "probe_timeout_seconds", "How long it might have taken.")
+DURATION = _table.family("gauge", "probe_duration_seconds", "Duration of the sweep.")
+TIMEOUT = _table.family("gauge", "probe_timeout_seconds", "Time limit of the sweep.")
 
 
 def on_demand_page(result: SweepResult, limit_seconds: float) -> str:

@@ -15,7 +15,7 @@ from exporter.analysis.join import foreign_ratio
 from exporter.analysis.threshold import keeps_threshold, meets_slo, threshold_of
 from exporter.core.facts import ModelStatistics, request_priority
 from exporter.core.outcome import Outcome
-from exporter.core.probe import Mode, Probe, Signal, Slo
+from exporter.core.probe import Mode, Probe, Signal, Slo, at_level
 from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, duration_buckets
 from exporter.core.target import Target
 from exporter.core.units import NS
@@ -24,10 +24,11 @@ from exporter.metrics import token_families as tf
 from exporter.metrics.exposition import Block, Lines, add_percentiles, label, labels, number
 from exporter.metrics.family import Family
 from exporter.metrics.server_samples import add_server_side
+from exporter.metrics.stream_samples import add_streams
 from exporter.metrics.token_samples import add_slo_limits, add_token_baseline, add_tokens
 from exporter.state.probe_state import HistogramCounts, ProbeView, TokenCounters
 
-LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC})
+LEVEL_MODES = frozenset({Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.PERIODIC, Mode.SESSIONS, Mode.STREAMS})
 """Those whose levels can be higher or lower than another."""
 
 
@@ -78,7 +79,7 @@ def _info_labels(view: ProbeView) -> str:
         version=facts.version if facts else probe.version,
         platform=facts.platform if facts else "",
         backend=facts.backend if facts else "",
-        batch_size=str(probe.input.batch_size),
+        batch_size=",".join(dict.fromkeys(str(at_level(probe, level).input.batch_size) for level in probe.levels)),
         protocol=probe.target.protocol,
         kind=probe.target.kind,
         url=probe.target.url,
@@ -124,6 +125,8 @@ def _add_counters(lines: Lines, p: str, view: ProbeView) -> None:
         _add_token_counters(lines, p, counters.tokens, view.probe)
     for (status, reason), count in counters.sweeps.items():
         lines.add(f.SWEEPS, f"{p},{labels(status=status, reason=reason)}", count, "_total")
+    if view.probe.target.takes_prompts:
+        lines.add(tf.CACHE_ALLOWED, p, view.probe.input.prompt.allow_cache)
     lines.add(f.SWEEP_SECONDS, p, counters.sweeps_ns / NS, "_total")
     for skip, count in view.skipped.items():
         lines.add(f.SWEEPS_SKIPPED, f"{p},{label('reason', skip)}", count, "_total")
@@ -168,6 +171,7 @@ def level_blocks(view: ProbeView) -> dict[Family, Block]:
             _add_server(lines, level_labels, measurement.server, measurement.foreign_requests)
         add_server_side(lines, level_labels, measurement)
         add_tokens(lines, level_labels, measurement)
+        add_streams(lines, level_labels, measurement)
     if view.measured is not None:
         for verdict in view.measured.verdicts:
             if verdict.level in view.probe.levels:
@@ -201,6 +205,8 @@ def _add_latency(lines: Lines, level_labels: str, measurement: Measurement) -> N
 
 def _add_rates(lines: Lines, level_labels: str, measurement: Measurement, probe: Probe, *, decoupled: bool) -> None:
     lines.add(f.LEVEL_VALUE, level_labels, measurement.level.value)
+    if measurement.level.batch_size is not None:
+        lines.add(f.LEVEL_BATCH_SIZE, level_labels, measurement.level.batch_size)
     lines.add(f.THROUGHPUT, level_labels, measurement.throughput)
     if probe.unit is not None:
         per_second = measurement.throughput * probe.unit.per_inference

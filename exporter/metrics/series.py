@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping
 from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.analysis.threshold import threshold_of
 from exporter.core.outcome import Outcome, Reason, SkipReason
-from exporter.core.probe import Probe, signals_of
+from exporter.core.probe import Mode, Probe, signals_of
 from exporter.core.result import duration_buckets
 from exporter.core.target import Target
 from exporter.metrics import families as f
+from exporter.metrics import stream_families as sf
 from exporter.metrics import token_families as tf
 from exporter.metrics.family import Family, P
 from exporter.metrics.samples import BASELINE_PERCENTILES, LEVEL_MODES
 from exporter.metrics.token_samples import SLO_LIMITS
+from exporter.server.histograms import PERCENTILES, TOKEN_PARTS
 
 _REPLICAS = frozenset({f.REPLICAS, f.REPLICAS_UP, f.REPLICAS_LATENCY, f.REPLICAS_OUTLIER})
 
@@ -61,6 +63,7 @@ def _series(family: Family, probe: Probe, values: Mapping[str, int]) -> int:
             (f.DURATION, tf.FIRST_TOKEN_DURATION, tf.PER_OUTPUT_TOKEN_DURATION),
             levels * (len(duration_buckets(probe.buckets_per_decade)) + 3),
         ),
+        f.SERVER_PERCENTILE: levels * len(PERCENTILES) * (len(TOKEN_PARTS) if probe.target.takes_prompts else 1),
         tf.GOODPUT: len(probe.slo.levels) if probe.slo else 0,
         tf.SLO_TOKEN_LIMIT: len(SLO_LIMITS) if probe.slo and probe.slo.is_of_tokens else 0,
     }
@@ -96,6 +99,10 @@ def _absent(probe: Probe) -> Iterator[Family]:
     modes = {level.mode for level in probe.levels}
     yield from _REPLICAS
     yield f.ENERGY
+    if all(level.batch_size is None for level in probe.levels):
+        yield f.LEVEL_BATCH_SIZE
+    if Mode.STREAMS not in modes:
+        yield from sf.TABLE.families
     if not any(mode.is_open_loop for mode in modes):
         yield from (f.RESPONSE_TIME, f.SEND_LAG)
     if not probe.streaming:
@@ -106,7 +113,7 @@ def _absent(probe: Probe) -> Iterator[Family]:
     if not probe.validation and not probe.input.paths:
         yield from (f.VALIDATED_REQUESTS, f.OUTPUT_ERROR_MAX)
     if not probe.target.metrics_url:
-        yield from (f.SERVER_PENDING, f.SERVER_CPU, f.SERVER_CPU_MEMORY, f.SERVER_PINNED_MEMORY)
+        yield from (f.SERVER_PENDING, f.SERVER_CPU, f.SERVER_CPU_MEMORY, f.SERVER_PINNED_MEMORY, f.SERVER_PERCENTILE)
     if not probe.target.is_tls:
         yield f.TLS_HANDSHAKE
     if probe.slo is None:

@@ -20,6 +20,10 @@ def add_server_side(lines: Lines, level_labels: str, measurement: Measurement) -
         _add(lines, f.SERVER_CPU, level_labels, page.cpu_utilization_ratio)
         _add(lines, f.SERVER_CPU_MEMORY, level_labels, page.cpu_memory_used_bytes)
         _add(lines, f.SERVER_PINNED_MEMORY, level_labels, page.pinned_memory_used_bytes)
+        for component, values in page.percentiles.items():
+            for each in values:
+                named = labels(component=component, percentile=f"{each.percentile:g}")
+                _add(lines, f.SERVER_PERCENTILE, f"{level_labels},{named}", each.seconds)
     for gpu in measurement.gpu:
         _add_gpu(lines, f"{level_labels},{labels(gpu=gpu.uuid, source=gpu.source.value)}", gpu)
     _add(lines, f.ENERGY, level_labels, measurement.energy_per_inference_joules)

@@ -30,7 +30,8 @@ def request_shapes(facts: ModelFacts, options: InputOptions) -> list[tuple[Tenso
             problems.append(f"input {spec.name!r} is a shape tensor: its values can only be given, by files")
         elif spec.name not in overrides and min(shape, default=1) < 1:
             varies = f"input {spec.name!r} has shape {shape_text(shape)}, with a dimension that varies"
-            problems.append(f"{varies}: give input.shapes for it")
+            example = [max(size, 1) for size in shape]
+            problems.append(f"{varies}: give its size by input.shapes, as {{{spec.name}: {example}}}")
         result.append((spec, batch + shape))
     if not result and any(not spec.alternative for spec in facts.inputs):
         problems.append("every input is optional, and none would be sent: give input.shapes for those to send")

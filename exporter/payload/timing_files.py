@@ -126,6 +126,8 @@ def _step_ms(path: str, index: int, step: Any) -> int:
     if not isinstance(step, dict):
         raise ValueError(f"{path}: step {index}: a schedule needs steps, not streams of them")
     moment = step.get(TIMESTAMP)
+    if isinstance(moment, list) and len(moment) == 1:
+        (moment,) = moment  # as perf_analyzer takes it alone
     if not isinstance(moment, int) or isinstance(moment, bool) or not 0 <= moment < _MAX_MS:
         found = "found none" if moment is None else f"found {str(moment)[:_SHOWN_LENGTH]}"
         problem = "must be whole milliseconds after the start"

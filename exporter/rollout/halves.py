@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from exporter.core.errors import ConfigError
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import BaselineOptions, Distribution, LoadLevel, Mode, Probe, Validation, WindowMode
+from exporter.core.probe import BaselineOptions, LoadLevel, Mode, Probe, Validation, WindowMode
 from exporter.core.result import Measurement, SweepResult
 from exporter.core.rollout import FIRST_RESPONSE, THROUGHPUT, GateOptions, GateSide, Margin
 from exporter.core.units import MS, NS
@@ -19,7 +19,6 @@ WARM_UP_NS = 250 * MS
 CHECKED_REQUESTS = 20
 """With so many requests the outputs of both sides are compared, once, before the pairs."""
 _LEAST_REQUESTS = 10
-_NO_STEADY_LOAD = (Mode.SCHEDULE, Mode.PERIODIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def same_load(
     if not levels:
         known = ", ".join(each.label for each in stable.levels)
         raise ConfigError([f"level: {stable.name} has no level {level!r}; it has {known}"])
-    if levels[0].mode in _NO_STEADY_LOAD:
+    if levels[0].mode.runs_once:
         text = f"load: {stable.name} runs a {levels[0].mode}, which is no steady load: use concurrency or request_rate"
         raise ConfigError([text])
     stable = replace(stable, levels=(levels[0],), search=None)
@@ -89,7 +88,7 @@ def _outputs_expected(stable: Probe, candidate: Probe, tolerance: float | None) 
 def half_probe(probe: Probe, options: GateOptions, seed: int) -> Probe:
     """The probe as one short window. Both halves of a pair have one seed: random arrivals come at the same moments."""
     (level,) = probe.levels
-    if level.distribution is Distribution.POISSON and level.seed is None:
+    if level.is_random and level.seed is None:
         level = replace(level, seed=seed)
     measurement = replace(
         probe.measurement,

@@ -66,7 +66,7 @@ class Ledger:
         for kept in self._file.load() if self._file is not None else ():
             # The wall clock may have been set since: none is older than the hour, and none of the future.
             age_s = min(max(self._now_unix_s() - kept.ended_unix_s, 0.0), HOUR_NS / NS)
-            load = Load(kept.requests, kept.duration_ns)
+            load = Load(kept.requests, kept.duration_ns, kept.tokens)
             self._charge(kept.group, _Charge(self._now_ns() - round(age_s * NS), (kept.target, kept.probe), load))
         for group, charges in self._charges.items():
             self._charges[group] = deque(sorted(charges, key=lambda charge: charge.ended_ns))
@@ -74,7 +74,7 @@ class Ledger:
     def allowed(self, probe: Probe) -> Load:
         """What a sweep of the probe that begins now may cause: what is left of its group's budget."""
         whole, used = self._whole(), self.used(probe.target.group)
-        return Load(whole.requests - used.requests, whole.duration_ns - used.duration_ns)
+        return _sum(whole, used, -1)
 
     def refusal(self, probe: Probe) -> SkipReason | None:
         """Whether the budget does not allow a sweep of the probe. One that takes more than a whole budget runs
@@ -82,7 +82,10 @@ class Ledger:
         left, whole, last = self.allowed(probe), self._whole(), self._last.get(probe_key(probe), Load())
         requests = min(max(1, int(EXPECTED_RATIO * last.requests)), whole.requests)
         duration_ns = min(max(_least_ns(probe), int(EXPECTED_RATIO * last.duration_ns)), whole.duration_ns)
-        return None if requests <= left.requests and duration_ns <= left.duration_ns else SkipReason.BUDGET
+        tokens = min(max(probe.request_tokens, int(EXPECTED_RATIO * last.tokens)), whole.tokens)
+        is_paid_for = not probe.target.takes_prompts or tokens <= left.tokens
+        is_allowed = requests <= left.requests and duration_ns <= left.duration_ns and is_paid_for
+        return None if is_allowed else SkipReason.BUDGET
 
     def used(self, group: str) -> Load:
         """What ended in the group in the last hour."""
@@ -96,22 +99,19 @@ class Ledger:
 
     def used_ratios(self) -> Mapping[str, Mapping[str, float]]:
         """By group, and in it by kind of budget, the part that is used; groups without a sweep in the last hour are
-        not there."""
-        whole = self._whole()
+        not there, nor are tokens where none were spent."""
         used = {group: self.used(group) for group in list(self._charges)}
-        return {
-            group: {"requests": load.requests / whole.requests, "duty": load.duration_ns / whole.duration_ns}
-            for group, load in used.items()
-            if group in self._charges
-        }
+        return {group: self._ratios(load) for group, load in used.items() if group in self._charges}
 
     def charge(self, result: SweepResult) -> tuple[ProbeKey, Load]:
         """Charges the probe and its group with a sweep that ended now. One on demand does not
         predict how much the next scheduled one will take."""
-        key, group, load = probe_key(result.probe), result.probe.target.group, Load(result.sent, result.duration_ns)
+        key, group = probe_key(result.probe), result.probe.target.group
+        load = Load(result.sent, result.duration_ns, result.tokens)
         self._charge(group, _Charge(self._now_ns(), key, load))
         if self._file is not None:
-            kept = KeptCharge(result.id, group, *key, load.requests, load.duration_ns, self._now_unix_s())
+            now_unix_s = self._now_unix_s()
+            kept = KeptCharge(result.id, group, *key, load.requests, load.duration_ns, now_unix_s, load.tokens)
             self._file.append(kept)
         return key, load
 
@@ -135,6 +135,11 @@ class Ledger:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _ratios(self, used: Load) -> Mapping[str, float]:
+        whole = self._whole()
+        ratios = {"requests": used.requests / whole.requests, "duty": used.duration_ns / whole.duration_ns}
+        return ratios | ({"tokens": used.tokens / whole.tokens} if used.tokens else {})
+
     def _charge(self, group: str, charge: _Charge) -> None:
         self._charges[group].append(charge)
         _add(self._by_group, group, charge.load, 1)
@@ -142,7 +147,8 @@ class Ledger:
 
     def _whole(self) -> Load:
         requests = self.budget.requests_per_hour or sys.maxsize
-        return Load(requests, int(self.budget.duty_ratio * HOUR_NS))
+        tokens = self.budget.tokens_per_hour or sys.maxsize
+        return Load(requests, int(self.budget.duty_ratio * HOUR_NS), tokens)
 
     def _expire(self, group: str) -> None:
         charges, now_ns = self._charges.get(group), self._now_ns()
@@ -155,12 +161,19 @@ class Ledger:
 
 
 def _add(totals: dict[_K, Load], key: _K, load: Load, sign: int) -> None:
-    have = totals.get(key, Load())
-    total = Load(have.requests + sign * load.requests, have.duration_ns + sign * load.duration_ns)
+    total = _sum(totals.get(key, Load()), load, sign)
     if total == Load():
         totals.pop(key, None)
     else:
         totals[key] = total
+
+
+def _sum(have: Load, load: Load, sign: int) -> Load:
+    return Load(
+        have.requests + sign * load.requests,
+        have.duration_ns + sign * load.duration_ns,
+        have.tokens + sign * load.tokens,
+    )
 
 
 def _least_ns(probe: Probe) -> int:

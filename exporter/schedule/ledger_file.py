@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class KeptCharge:
     requests: int
     duration_ns: int
     ended_unix_s: float
+    tokens: int = 0
 
 
 def sweep_note(sweep_id: str, probe: Probe, started_unix_s: float) -> str:
@@ -82,8 +83,9 @@ class LedgerFile:
         for path in self._account_files():
             path.unlink(missing_ok=True)
         if left:
-            requests = sum(charge.requests for charge in left)
-            _log.warning("sweeps were cut off by a crash", extra=fields(sweeps=len(left), requests=requests))
+            requests, tokens = sum(charge.requests for charge in left), sum(charge.tokens for charge in left)
+            lost = fields(sweeps=len(left), requests=requests, tokens=tokens)
+            _log.warning("sweeps were cut off by a crash", extra=lost)
         return found
 
     def append(self, charge: KeptCharge) -> None:
@@ -133,7 +135,8 @@ class LedgerFile:
             if charge is not None and charge.sweep not in known:
                 before = found.get(charge.sweep)
                 requests = charge.requests + (before.requests if before else 0)
-                found[charge.sweep] = KeptCharge(**{**asdict(charge), "requests": requests})
+                tokens = charge.tokens + (before.tokens if before else 0)
+                found[charge.sweep] = replace(charge, requests=requests, tokens=tokens)
         return list(found.values())
 
 
@@ -149,10 +152,10 @@ def _left_in(path: Path, now_unix_s: float) -> KeptCharge | None:
     try:
         sweep, group, target, probe, started_unix_s = json.loads(account.text)
         seconds = min(max(now_unix_s - float(started_unix_s), 0.0), HOUR_SECONDS)
-        requests = max(account.sent_since_note, 0)
+        requests, tokens = max(account.sent_since_note, 0), max(account.tokens_since_note, 0)
         names = str(sweep), str(group), str(target), str(probe)
         # When it ended is not known: the budget is the safer the later that is.
-        return KeptCharge(*names, requests, round(seconds * NS), now_unix_s)
+        return KeptCharge(*names, requests, round(seconds * NS), now_unix_s, tokens)
     except (ValueError, TypeError):
         return None
     finally:
@@ -168,6 +171,7 @@ def _charge(line: str) -> KeptCharge | None:
         found: dict[str, Any] = json.loads(line)
         sweep, group, target, probe = (str(found[name]) for name in ("sweep", "group", "target", "probe"))
         numbers = int(found["requests"]), int(found["duration_ns"]), float(found["ended_unix_s"])
+        tokens = int(found.get("tokens", 0))  # version 0.2 wrote none
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    return KeptCharge(sweep, group, target, probe, *numbers) if min(numbers) >= 0 else None
+    return KeptCharge(sweep, group, target, probe, *numbers, tokens) if min(*numbers, tokens) >= 0 else None

@@ -40,6 +40,10 @@ class Pauses:
         self._claim = claim
         self._paused = _read(path)
 
+    def load(self) -> None:
+        """Reads the file again: another daemon has written it since. Raises ConfigError."""
+        self._paused = _read(self._path)
+
     def __contains__(self, key: ProbeKey) -> bool:
         return key in self._paused
 

@@ -10,6 +10,7 @@ and a slot rounded down would come twice.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -108,12 +109,18 @@ class CronSlots:
     def __init__(self, probe: Probe) -> None:
         """Raises as `CronTimes`."""
         self._path = probe_path(probe)
-        self._times = CronTimes(probe.schedule.cron, probe.schedule.timezone)
+        self._times = _cron_times(probe.schedule.cron, probe.schedule.timezone)
         self._jitter_us = probe.schedule.jitter_ns // US
 
     def next_after(self, after_us: int) -> int | None:
         nominal_us = self._times.next_after(after_us)
         return None if nominal_us is None else nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+
+
+@lru_cache(1024)
+def _cron_times(cron: str, timezone: str) -> CronTimes:
+    """Kept: probes have their expressions from defaults and patterns, and reading one takes as long as ten slots."""
+    return CronTimes(cron, timezone)
 
 
 def slots_of(probe: Probe) -> IntervalSlots | CronSlots:

@@ -11,6 +11,7 @@ from exporter.core.facts import GpuReading, GpuSource, ModelStatistics, ServerRe
 from exporter.core.result import GpuFigures, ServerMetrics
 from exporter.core.units import NS
 from exporter.server import MAX_GPUS, token_pages
+from exporter.server.histograms import percentiles
 
 _AS_FIELDS = (
     token_pages.RUNNING,
@@ -47,6 +48,7 @@ def server_metrics(readings: Sequence[ServerReading]) -> ServerMetrics | None:
         cache_hit_ratio=moved.get("cache_hits", 0.0) / lookups if lookups > 0 else None,
         rates=_rates(good, moved),
         gauges={name: _gauge(good, name)[-1] for name in names if name not in _AS_FIELDS},
+        percentiles=percentiles(moved),
     )
 
 

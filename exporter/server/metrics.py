@@ -26,7 +26,7 @@ from exporter.core.facts import GpuReading, GpuSource, ServerReading
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_location, clean_text, is_clean_name
-from exporter.server import MAX_GPUS, token_pages
+from exporter.server import MAX_GPUS, histograms, token_pages
 from exporter.server.page_session import PageSession
 
 TIMEOUT_NS = PAGE_MS * NS // 1000
@@ -36,6 +36,8 @@ _ESCAPED: Final = frozenset('"\\\n')
 _LABEL: Final = re.compile(r'=\s*"')
 _LINES_BETWEEN_LOOKS: Final = 256
 """How many lines are passed over between two looks at the clock."""
+MAX_COUNTERS: Final = 512
+"""Of a reading: a page can have any number of buckets."""
 _CHUNK_BYTES = 64 << 10
 _MAX_PLAUSIBLE = 2.0**63
 _MAX_TEXT = 120
@@ -82,6 +84,7 @@ _SUMMARIES: Final[Mapping[str, _Take]] = {
     f"nv_inference_{part}_summary_us": _Take(f"{part}_seconds", _US) for part in _PARTS
 }
 _FIRST_RESPONSE_BUCKET: Final = "nv_inference_first_response_histogram_ms_bucket"
+_BUCKETS_OF_TOKEN_PAGES: Final = frozenset(histograms.BUCKETS.keys() - {_FIRST_RESPONSE_BUCKET})
 _TRITON_GPU: Final[Mapping[str, _Take]] = {
     "nv_gpu_utilization": _Take("utilization_ratio"),
     "nv_gpu_power_usage": _Take("power_watts"),
@@ -106,7 +109,7 @@ _KNOWN: Final = frozenset(
         *_SERVER_GAUGES,
         *_MODEL_COUNTERS,
         *_SUMMARIES,
-        _FIRST_RESPONSE_BUCKET,
+        *histograms.BUCKETS,
         *_TRITON_GPU,
         *_DCGM_GPU,
         *token_pages.NAMES,
@@ -239,6 +242,9 @@ def parse_page(
                 _take_model_sample(sample, gauges, counters)
         elif name in token_pages.NAMES:
             token_pages.take(sample, model, gauges, counters)
+        elif name in _BUCKETS_OF_TOKEN_PAGES:
+            if token_pages.is_of(sample, model):
+                _take_bucket(sample, counters)
         else:
             _take_gpu_sample(sample, gpus)
     return ServerReading(at_ns, True, gauges=gauges, counters=dict(counters), gpus=tuple(_gpu_readings(gpus)))
@@ -308,8 +314,14 @@ def _take_model_sample(sample: Sample, gauges: dict[str, float], counters: defau
     elif name in _SUMMARIES and (quantile := _number(labels.get("quantile"))) is not None:
         own = f"{_SUMMARIES[name].name}_p{quantile * 100:.10g}"
         gauges[own] = max(gauges.get(own, 0.0), sample.value * _SUMMARIES[name].scale)
-    elif name == _FIRST_RESPONSE_BUCKET and (bound := _number(labels.get("le"))) is not None:
-        counters[f"first_responses_within_{bound / 1000:.10g}_seconds"] += sample.value
+    elif name == _FIRST_RESPONSE_BUCKET:
+        _take_bucket(sample, counters)
+
+
+def _take_bucket(sample: Sample, counters: defaultdict[str, float]) -> None:
+    own = histograms.counter_name(sample.name, sample.labels.get("le", ""))
+    if own and (own in counters or len(counters) < MAX_COUNTERS):
+        counters[own] += sample.value
 
 
 def _number(text: str | None) -> float | None:

@@ -49,10 +49,15 @@ NAMES: Final = frozenset({*GAUGES, *COUNTERS, *(family for family, _, _ in TYPED
 _MODEL_LABELS: Final = ("model_name", "model")
 
 
+def is_of(sample: Sample, model: str) -> bool:
+    """Whether the sample is the model's, or that of a server of one model."""
+    named = next((sample.labels[label] for label in _MODEL_LABELS if label in sample.labels), "")
+    return named in ("", model)
+
+
 def take(sample: Sample, model: str, gauges: dict[str, float], counters: dict[str, float]) -> None:
     """Adds the sample, unless it is another model's. Engines of one model are summed; of a usage the fullest counts."""
-    named = next((sample.labels[label] for label in _MODEL_LABELS if label in sample.labels), "")
-    if named not in ("", model):
+    if not is_of(sample, model):
         return
     if (counter := COUNTERS.get(sample.name)) is not None:
         counters[counter] = counters.get(counter, 0.0) + sample.value

@@ -7,7 +7,7 @@ A kind is one module that implements `Service`, one line in `exporter.services.S
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -51,6 +51,16 @@ class Placer(Protocol):
 
     def is_conflict(self, text: str) -> bool:
         """Whether the server's error text means that the request did not fit its sequence: unknown, ended, or no id."""
+
+
+class Dialogue(Protocol):
+    """A session with a language model: each of its requests has the whole history."""
+
+    def request(self, step: int) -> EncodedRequest:
+        """The next turn's request, which is this step's."""
+
+    def responded(self, response: Response) -> None:
+        """What came for it, kept by its channel."""
 
 
 class SharedRequests(Protocol):
@@ -120,11 +130,14 @@ class Service(Protocol):
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
 
+    def dialogues(self, probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> Callable[[], Dialogue]:
+        """What begins a session whose turns are among these steps. Raises InputError or PreflightError."""
+
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_responses`
-        each call gets its response, for `decode_response`."""
+        each call gets its response, for `decode_response`; of kinds that have dialogues, for those."""
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of a response that was kept: one mapping for each response in it. Raises ProtocolError."""

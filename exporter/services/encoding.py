@@ -42,17 +42,22 @@ def http_request(
 ) -> EncodedRequest:
     """A POST of this content below the target's path, with the target's headers as they are now. Raises PreflightError
     if one cannot be read."""
-    every = [(MARK, sweep_id), *headers]
-    try:
-        every += read_headers(probe.target.headers)
-    except TransportError as error:
-        raise transport_reason(error) from error
+    every = sent_headers(probe, sweep_id, headers)
     if probe.input.compression != "none":
         # As Triton's client does it: the whole body, and the length of its JSON part is what it is when unpacked.
         content = compress(content, probe.input.compression)
         every.append(("Content-Encoding", probe.input.compression))
     head = request_head("POST", probe.target.path + path, probe.target.sent_authority, every, len(content))
     return EncodedRequest(head, content)
+
+
+def sent_headers(probe: Probe, sweep_id: str, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """These headers of a request with the canary's mark and the target's headers as they are now. Raises
+    PreflightError if one cannot be read."""
+    try:
+        return [(MARK, sweep_id), *headers, *read_headers(probe.target.headers)]
+    except TransportError as error:
+        raise transport_reason(error) from error
 
 
 def grpc_request(probe: Probe, sweep_id: str, message: Message) -> EncodedRequest:

@@ -6,7 +6,7 @@ do without one are refused here by the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import ModelFacts, ServerSnapshot, TensorSpec
@@ -15,7 +15,7 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import InputOptions, Probe
 from exporter.core.target import Target
 from exporter.server.page_snapshots import PageSnapshots
-from exporter.services.base import Placer, SharedRequests, Tensors, TraceSettings
+from exporter.services.base import Dialogue, Placer, SharedRequests, Tensors, TraceSettings
 from exporter.services.channel_factory import connections
 from exporter.transport.call import EncodedRequest
 
@@ -33,6 +33,9 @@ class PlainService:
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         raise InputError(str(unsupported(target, "load.sequences")))
+
+    def dialogues(self, probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> Callable[[], Dialogue]:
+        raise InputError(str(unsupported(probe.target, "load.session_concurrency")))
 
     def connections(self, target: Target, in_flight: int) -> int:
         return connections(target, in_flight)

@@ -1,214 +1,25 @@
 """The last 24 hours of every probe, in figures: what the status page draws, so that no request reads the archive.
 
-It owns the rings and what a sweep leaves in them. It knows neither files nor HTML. Durations here are seconds.
+It owns the rings by probe, and what a sweep leaves in them. It knows neither files nor HTML.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Sequence
 
 from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe, Signal
 from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, SweepResult, WindowCounts
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
+from exporter.state.day_ring import DAY_SECONDS, MAX_LEVELS, Conclusion, Day, LevelPoint, Ring, Rows, SweepPoint
 from exporter.state.state_file import ProbeKey
 
-DAY_SECONDS = 86_400.0
-SLOT_SECONDS = 300.0
-"""A ring keeps one sweep per slot: the first one, or a later one that ended worse. So its size has a bound, whatever
-the interval is."""
-MAX_LEVELS = 8
-"""Levels kept per probe; a search visits more, and the ones not seen for longest go."""
 MAX_PROBES = 10_000
-RECENT_SWEEPS = 20
-"""Sweeps kept per probe with their reasons, whatever the interval is."""
 _TEXT = 160
-_FIRST_ROWS = 16
-
-
-class Conclusion(enum.StrEnum):
-    """What a sweep showed, from good to bad. Closed: it is kept in files."""
-
-    OK = "ok"
-    UNSTABLE = "unstable"
-    OBJECTIVE_MISSED = "objective_missed"
-    REGRESSED = "regressed"
-    ABORTED = "aborted"
-    FAILED = "failed"
-
-    @property
-    def severity(self) -> int:
-        return _SEVERITY[self]
-
-
-CONCLUSIONS = tuple(Conclusion)
-_SEVERITY = {conclusion: number for number, conclusion in enumerate(CONCLUSIONS)}
-
-
-@dataclass(frozen=True, slots=True)
-class LevelPoint:
-    """One level of one sweep. Latencies and baselines in seconds, throughput in inferences a second; a limit is the
-    ratio to the baseline above which the sweep is bad for the most sensitive tier. NaN: there is no such figure."""
-
-    level: str
-    p50: float = math.nan
-    p95: float = math.nan
-    p99: float = math.nan
-    throughput: float = math.nan
-    error_ratio: float = math.nan
-    baseline_p50: float = math.nan
-    baseline_p99: float = math.nan
-    limit_p50: float = math.nan
-    limit_p99: float = math.nan
-
-
-FIGURES = LevelPoint.__slots__[1:]
-"""The names of a level's figures, in the order of a ring's columns."""
-_figures = attrgetter(*FIGURES)
-
-
-@dataclass(frozen=True, slots=True)
-class SweepPoint:
-    """One sweep. The slo counts are of all requests since the point before."""
-
-    started_unix_s: float
-    duration_s: float
-    conclusion: Conclusion
-    reason: str = ""
-    text: str = ""
-    slo_requests: int = 0
-    slo_bad: int = 0
-    levels: tuple[LevelPoint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """The kept sweeps of one probe within 24 hours, oldest first: one entry per sweep in each array, NaN where a level
-    lacks a figure. `severity` is an index into CONCLUSIONS. `recent` are the last sweeps, newest first."""
-
-    started_unix_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    severity: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    slo_requests: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    slo_bad: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    levels: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(default_factory=dict)
-    recent: tuple[SweepPoint, ...] = ()
-
-    def burn_rate(self, now_unix_s: float, seconds: float, objective_ratio: float) -> float | None:
-        """How fast the error budget was used in the last `seconds`: 1 uses it up exactly over the objective's period
-        (Site Reliability Workbook, chapter 5). None without requests."""
-        inside = self.started_unix_s > now_unix_s - seconds
-        requests = int(self.slo_requests[inside].sum())
-        if not requests or objective_ratio >= 1:
-            return None
-        return float(self.slo_bad[inside].sum()) / requests / (1 - objective_ratio)
-
-
-_SWEEP = np.dtype(
-    [("started", "f8"), ("requests", "i8"), ("bad", "i8"), ("severity", "u1")],
-)
-
-
-class Ring:
-    """One probe's day. Grows with what it holds: rows older than 24 hours make place before it does."""
-
-    def __init__(self) -> None:
-        self._sweeps = np.zeros(_FIRST_ROWS, _SWEEP)
-        self._levels: dict[str, NDArray[np.float32]] = {}
-        self._rows = 0
-        self._last: SweepPoint | None = None
-        self.recent: deque[SweepPoint] = deque(maxlen=RECENT_SWEEPS)
-
-    @property
-    def newest_unix_s(self) -> float:
-        return self._last.started_unix_s if self._last else 0.0
-
-    @property
-    def bytes(self) -> int:
-        """Of its arrays."""
-        return self._sweeps.nbytes + sum(column.nbytes for column in self._levels.values())
-
-    def keeps(self, point: SweepPoint) -> bool:
-        """Whether the point gets a row: it is the first of its slot, or worse than the one that has it."""
-        last = self._last
-        if last is None or _slot(last.started_unix_s) != _slot(point.started_unix_s):
-            return True
-        return point.conclusion.severity > last.conclusion.severity
-
-    def add(self, point: SweepPoint) -> None:
-        """Takes one that it `keeps`."""
-        last = self._last
-        if last is not None and _slot(last.started_unix_s) == _slot(point.started_unix_s):
-            self._rows -= 1
-            requests, bad = point.slo_requests + last.slo_requests, point.slo_bad + last.slo_bad
-            point = replace(point, slo_requests=requests, slo_bad=bad)
-        elif self._rows == len(self._sweeps):
-            self._make_place(point.started_unix_s)
-        row = self._rows
-        self._sweeps[row] = (point.started_unix_s, point.slo_requests, point.slo_bad, point.conclusion.severity)
-        levels = point.levels[:MAX_LEVELS]
-        for name in self._levels.keys() - {level.level for level in levels}:
-            self._levels[name][row] = math.nan
-        for level in levels:
-            self._column(level.level)[row] = _figures(level)
-        self._rows += 1
-        self._last = point
-
-    def day(self, now_unix_s: float) -> Day:
-        """A copy of what lies within 24 hours."""
-        sweeps = self._sweeps[: self._rows]
-        inside = np.flatnonzero((sweeps["started"] > now_unix_s - DAY_SECONDS) & (sweeps["started"] <= now_unix_s + 60))
-        order = inside[np.argsort(sweeps["started"][inside], kind="stable")]  # a clock may have been set back
-        sweeps = sweeps[order]
-        return Day(
-            started_unix_s=sweeps["started"],
-            severity=sweeps["severity"],
-            slo_requests=sweeps["requests"],
-            slo_bad=sweeps["bad"],
-            levels={
-                level: dict(zip(FIGURES, figures[order].T, strict=True)) for level, figures in self._levels.items()
-            },
-            recent=tuple(reversed(self.recent)),
-        )
-
-    def _column(self, level: str) -> NDArray[np.float32]:
-        # The last one seen is last.
-        figures = self._levels.pop(level, None)
-        if figures is None:
-            if len(self._levels) >= MAX_LEVELS:
-                del self._levels[next(iter(self._levels))]
-            figures = np.full((len(self._sweeps), len(FIGURES)), math.nan, np.float32)
-        self._levels[level] = figures
-        return figures
-
-    def _make_place(self, now_unix_s: float) -> None:
-        kept = np.flatnonzero(np.abs(now_unix_s - self._sweeps["started"]) <= DAY_SECONDS)
-        # Of a clock that runs to and fro there could be more rows than slots.
-        kept = kept[-int(DAY_SECONDS / SLOT_SECONDS) :]
-        rows = len(self._sweeps) * (2 if 4 * len(kept) > 3 * len(self._sweeps) else 1)
-        rows = min(rows, int(DAY_SECONDS / SLOT_SECONDS) + _FIRST_ROWS)
-        sweeps = np.zeros(rows, _SWEEP)
-        sweeps[: len(kept)] = self._sweeps[kept]
-        levels = {}
-        for level, figures in self._levels.items():
-            if not np.isnan(figures[kept]).all():
-                levels[level] = np.full((rows, len(FIGURES)), math.nan, np.float32)
-                levels[level][: len(kept)] = figures[kept]
-        self._sweeps, self._levels, self._rows = sweeps, levels, len(kept)
-
-
-def _slot(unix_s: float) -> int:
-    return math.floor(unix_s / SLOT_SECONDS)
 
 
 class History:
@@ -228,13 +39,28 @@ class History:
         self._rings: dict[ProbeKey, Ring] = {}
         self._slo: dict[ProbeKey, tuple[int, int]] = {}
 
-    def restore(self, key: ProbeKey, point: SweepPoint) -> None:
-        """Takes in what was kept before a restart."""
+    def add(self, key: ProbeKey, point: SweepPoint) -> bool:
+        """Takes in the latest sweep; whether it got a row."""
         with self._lock:
             ring = self._ring(key)
             ring.recent.append(point)
-            if ring.keeps(point):
+            kept = ring.keeps(point)
+            if kept:
                 ring.add(point)
+        return kept
+
+    def restore(self, key: ProbeKey, rows: Rows, recent: Sequence[SweepPoint]) -> None:
+        """Takes in what was kept before a restart. What came since then stays behind it."""
+        ring = Ring()
+        ring.extend(rows)
+        ring.recent.extend(recent)
+        with self._lock:
+            if (since := self._rings.get(key)) is not None:
+                ring.extend(since.rows)
+                ring.recent.extend(since.recent)
+            elif len(self._rings) >= MAX_PROBES:
+                return
+            self._rings[key] = ring
 
     def day(self, probe: Probe) -> Day:
         """The probe's last 24 hours; without any sweep an empty one."""
@@ -260,13 +86,7 @@ class History:
         key = key_of(result.probe)
         requests, bad = self._slo.get(key, (0, 0))
         point = point_of(result, self._conclude(result), requests, bad)
-        with self._lock:
-            ring = self._ring(key)
-            ring.recent.append(point)
-            kept = ring.keeps(point)
-            if kept:
-                ring.add(point)
-        if kept:
+        if self.add(key, point):
             self._slo.pop(key, None)
             self._keep(key, point)
 

@@ -163,6 +163,11 @@ class Board:
         self._state_file = StateFile(state_file, claim=claim) if state_file else None
         self._kept = self._state_file.load() if self._state_file else {}
 
+    def load(self) -> None:
+        """Reads the state file again: another daemon has written it since. Before `configure`."""
+        if self._state_file is not None:
+            self._kept = self._state_file.load()
+
     @property
     def state_write_problem(self) -> str:
         """Why the state file is not written now; "" where it is."""

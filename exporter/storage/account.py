@@ -10,12 +10,17 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import time
 from pathlib import Path
 
 PAGE_BYTES = 4096
 _CELLS = 8
 _TEXT_AT = 8 * _CELLS
-_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED = range(7)
+_RENEWALS, _SENT, _SILENT, _TICKS, _SENT_BEFORE, _TEXT_LENGTH, _ASKED, _TOKENS = range(_CELLS)
+_TOKENS_BEFORE_AT = PAGE_BYTES - 8
+"""At the end, so that pages that an older version left are read as they were meant: without tokens."""
+_LEASE_AT = _TOKENS_BEFORE_AT - 8
+_TEXT_BYTES = _LEASE_AT - _TEXT_AT
 
 ACCOUNT_SUFFIX = ".account"
 
@@ -30,7 +35,10 @@ class Account:
     `sent` only grows, sweep after sweep, but for what is settled at a level's end: requests that were charged ahead.
     """
 
-    __slots__ = ("_cells", "_descriptor", "_map", "_path", "_sent_cell", "serial")
+    __slots__ = (
+        *("_cells", "_descriptor", "_lease_cell", "_map", "_path"),
+        *("_sent_cell", "_tokens_before", "_tokens_cell", "serial"),
+    )
 
     def __init__(self, descriptor: int = -1, path: Path | None = None) -> None:
         """Takes the descriptor over; without one the page is this process's own."""
@@ -39,6 +47,9 @@ class Account:
         self._map = mmap.mmap(descriptor, PAGE_BYTES)
         self._cells = memoryview(self._map)[:_TEXT_AT].cast("Q")
         self._sent_cell = self._cells[_SENT : _SENT + 1]
+        self._tokens_cell = self._cells[_TOKENS : _TOKENS + 1]
+        self._tokens_before = memoryview(self._map)[_TOKENS_BEFORE_AT:].cast("Q")
+        self._lease_cell = memoryview(self._map)[_LEASE_AT:_TOKENS_BEFORE_AT].cast("Q")
         self.serial = 0
         """The worker's own: the number of the level that it runs."""
 
@@ -62,8 +73,8 @@ class Account:
 
     def close(self) -> None:
         """Gives the page up; a file goes with it."""
-        self._sent_cell.release()
-        self._cells.release()
+        for view in (self._sent_cell, self._tokens_cell, self._tokens_before, self._lease_cell, self._cells):
+            view.release()
         self._map.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
@@ -82,6 +93,16 @@ class Account:
         """Requests that the worker has sent, or is about to."""
         return int(self._cells[_SENT])
 
+    @property
+    def has_lease(self) -> bool:
+        """Whether the daemon has set a moment after which nothing may be sent."""
+        return self._lease_cell[0] != 0
+
+    def is_lease_over(self) -> bool:
+        """Whether that moment has come. The clock counts the time in which the machine sleeps."""
+        until_ns = self._lease_cell[0]
+        return until_ns != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= until_ns
+
     def ask(self) -> None:
         """Counts a request to a reference model, which is about to be sent: before a level, never in one."""
         self._cells[_SENT] += 1
@@ -91,6 +112,16 @@ class Account:
     def asked(self) -> int:
         """How many of those sent were to a reference model."""
         return int(self._cells[_ASKED])
+
+    @property
+    def tokens_cell(self) -> memoryview:
+        """Of one number, `tokens`: as `sent_cell`."""
+        return self._tokens_cell
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the requests which ended have spent."""
+        return int(self._cells[_TOKENS])
 
     def silence(self) -> None:
         """The level that runs sends nothing more, but for what is charged already."""
@@ -116,6 +147,10 @@ class Account:
         """The daemon's sign of life."""
         self._cells[_RENEWALS] += 1
 
+    def lend(self, until_ns: int) -> None:
+        """Nothing may be sent from this moment on, by CLOCK_BOOTTIME; 0 for no such moment."""
+        self._lease_cell[0] = until_ns
+
     @property
     def renewals(self) -> int:
         """Signs of life of the daemon so far."""
@@ -126,18 +161,24 @@ class Account:
         """Requests sent for what was noted last."""
         return self.sent - int(self._cells[_SENT_BEFORE])
 
+    @property
+    def tokens_since_note(self) -> int:
+        """Tokens spent for what was noted last."""
+        return self.tokens - int(self._tokens_before[0])
+
     def note(self, text: str) -> None:
         """What the requests from now on are sent for, in as many bytes as the page has left."""
-        data = text.encode()[: PAGE_BYTES - _TEXT_AT]
+        data = text.encode()[:_TEXT_BYTES]
         self._cells[_TEXT_LENGTH] = 0
         self._cells[_SENT_BEFORE] = self._cells[_SENT]
+        self._tokens_before[0] = self._cells[_TOKENS]
         self._map[_TEXT_AT : _TEXT_AT + len(data)] = data
         self._cells[_TEXT_LENGTH] = len(data)
 
     @property
     def text(self) -> str:
         """As noted last."""
-        length = min(int(self._cells[_TEXT_LENGTH]), PAGE_BYTES - _TEXT_AT)
+        length = min(int(self._cells[_TEXT_LENGTH]), _TEXT_BYTES)
         return self._map[_TEXT_AT : _TEXT_AT + length].decode(errors="replace")
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-_TEMPORARY = ".tmp"
+TEMPORARY_SUFFIX = ".tmp"
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -15,7 +15,7 @@ def remove_leftovers(folder: Path) -> int:
     read."""
     if not folder.is_dir():
         return 0
-    left = [path for path in folder.iterdir() if path.name.endswith(_TEMPORARY) and path.is_file()]
+    left = [path for path in folder.iterdir() if path.name.endswith(TEMPORARY_SUFFIX) and path.is_file()]
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
@@ -25,15 +25,25 @@ def replace_file(path: Path, text: str) -> None:
     """Writes the file and has it on the disk; makes its folder where there is none. Raises OSError, with the old file
     as it was. Two processes that write the same file never mix their texts: the last one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # On shared storage another machine's process may have our number.
-    temporary = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}{_TEMPORARY}")
+    temporary = temporary_name(path, str(os.getpid()))
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_whole(temporary, text)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def temporary_name(path: Path, process: str) -> Path:
+    """Where the process of this name writes what then gets the path's name."""
+    # On shared storage another machine's process may have our number.
+    return path.with_name(f"{path.name}.{os.uname().nodename}-{process}{TEMPORARY_SUFFIX}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file and has it on the disk. Raises OSError."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

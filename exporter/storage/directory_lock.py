@@ -6,10 +6,25 @@ import fcntl
 import os
 import threading
 from pathlib import Path
+from typing import Protocol
 
 
 class LockHeldError(OSError):
     """Another process writes here."""
+
+
+class FolderClaim(Protocol):
+    """Whether this process may write a folder now. For any thread."""
+
+    @property
+    def refusal(self) -> str:
+        """Why not, "" where it may."""
+
+    def acquire(self) -> bool:
+        """Returns whether it may since just now. LockHeldError names who may."""
+
+    def release(self) -> None:
+        """Gives it up."""
 
 
 class DirectoryLock:

@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import replace
 
 from exporter import logs
@@ -21,18 +21,21 @@ from exporter.analysis.windows import add_outcomes
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.limits import Load
-from exporter.core.outcome import Outcome, Reason, SweepStatus
-from exporter.core.probe import Distribution, LoadLevel, Probe, Search
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.probe import LoadLevel, Probe, Search, at_level
 from exporter.core.redaction import redacted
 from exporter.core.result import Measurement, Sink, SweepResult
 from exporter.core.threads import Threads
 from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
-from exporter.engine.plan import LevelPlan, LevelStarted, Worker
+from exporter.engine.plan import Borrow, LevelPlan, LevelStarted, Worker
+from exporter.sweep.cautions import log_cautions
+from exporter.sweep.ending import STILL_SEARCHES, judged_complete, outcomes_text, status_of
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.level_run import LevelRun
-from exporter.sweep.preflight import Pins, as_model_needs, measures_the_cache, meets_in_batches, refuse_unsupported
+from exporter.sweep.preflight import Pins, as_model_needs, refuse_unsupported
 from exporter.sweep.search import visits
+from exporter.sweep.shared_memory import clean_up, is_shared, may_be_left, take_back
 from exporter.sweep.trace_settings import server_settings
 from exporter.sweep.watcher import Watcher
 
@@ -44,36 +47,6 @@ _figures = Threads("figures", max(2, os.cpu_count() or 1))
 PREFLIGHT_MARGIN_NS = 20 * NS
 """On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last responses'
 wait, and the transfer of the last window."""
-
-_batches_logged: set[str] = set()
-"""The probes of which a warning is in the log."""
-_MOST_SHOWN = 10_000
-
-_ABORTS = frozenset(
-    {
-        Reason.ERROR_RATIO,
-        Reason.REQUEST_BUDGET,
-        Reason.TOKEN_BUDGET,
-        Reason.TIME_BUDGET,
-        Reason.LATENCY,
-        Reason.PENDING_QUEUE,
-        Reason.DEADLINE,
-        Reason.MODEL_CHANGED,
-        Reason.DAEMON_STALLED,
-        Reason.WORKER_CRASH,
-        Reason.SHUTDOWN,
-        Reason.INTERNAL,
-    }
-)
-"""The sweep ran and was stopped. Every other reason but `unstable` means that the server or the model was not fit."""
-
-
-_TOO_HIGH = frozenset({Reason.NONE, Reason.LATENCY, Reason.PENDING_QUEUE})
-"""A search, which looks for the level that is too high, continues below it when it is stopped there for one of
-these."""
-
-Borrow = Callable[[], AbstractAsyncContextManager[Worker]]
-"""Lends a worker for the time of one sweep. Raises WorkerLostError if none comes up."""
 
 Judge = Callable[[SweepResult], SweepResult]
 """Compares a result with its baseline and returns it with its verdicts."""
@@ -98,6 +71,10 @@ class Sweep:
         stop = probe.stop
         self._max_requests = min(stop.max_requests, allowed.requests) if allowed else stop.max_requests
         self._max_duration_ns = min(stop.max_duration_ns, allowed.duration_ns) if allowed else stop.max_duration_ns
+        self._max_tokens = stop.max_tokens
+        if allowed and probe.target.takes_prompts:
+            self._max_tokens = min(stop.max_tokens, allowed.tokens)
+            self._max_requests = min(self._max_requests, self._max_tokens // probe.request_tokens)
         self._probe = probe
         self._pins = pins or Pins()
         self._leftovers = leftovers or Leftovers()
@@ -117,11 +94,10 @@ class Sweep:
         self._repeated: dict[LoadLevel, LevelRun] = {}
         self._outcomes: dict[Outcome, int] = {}
         self._last_error = ""
-        self._tokens = 0
+        self._tokens = self._tokens_before = 0
         self._sent = 0
         self._lent: Worker | None = None
         self._sent_before = 0
-        self._cleaned_up = False
         self._level_under_way: LoadLevel | None = None
         self._input_faults: tuple[str, ...] = ()
 
@@ -135,9 +111,11 @@ class Sweep:
         for sink in self._sinks:
             sink.sweep_started(self._probe, self._started_unix_s)
         result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
+        cleaned_up = False
         try:
             async with borrow() as worker:
                 self._lent, self._sent_before, asked_before = worker, worker.sent, worker.asked
+                self._tokens_before = worker.tokens
                 try:
                     reason, text = await self._run_within_deadline(worker)
                 finally:
@@ -145,12 +123,14 @@ class Sweep:
             result = self.result(reason, text)
         except WorkerLostError as error:
             result = self.result(error.reason, str(error))
-            await self._clean_up(borrow)
+            if is_shared(self._probe):
+                cleaned_up = await clean_up(borrow, self._probe, self._pins, PREFLIGHT_MARGIN_NS / NS)
         except asyncio.CancelledError as error:
             result = self.result(Reason.SHUTDOWN, str(error) or "the exporter is shutting down")
             raise
         finally:
-            self._remember_memory(result)
+            if not cleaned_up and may_be_left(result, self._facts):
+                self._leftovers.share(self._probe)
             result = self._judged(result)
             for sink in self._sinks:
                 sink.sweep_ended(result)
@@ -182,6 +162,7 @@ class Sweep:
             await worker.kill()
             raise
         finally:
+            self._tokens = self._tokens_so_far()
             self._sent, self._lent = worker.sent - self._sent_before, None
             level, asked = self._level_under_way, worker.asked - asked_before
             lost = self._sent - asked - sum(self._outcomes.values())
@@ -195,33 +176,8 @@ class Sweep:
     def _sent_so_far(self) -> int:
         return self._sent if self._lent is None else self._lent.sent - self._sent_before
 
-    async def _clean_up(self, borrow: Borrow) -> None:
-        """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
-        preflight removes it, if the server responds by now."""
-        if self._probe.input.shared_memory == "none":
-            return
-        with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
-            async with asyncio.timeout(PREFLIGHT_MARGIN_NS / NS), borrow() as worker:
-                await self._pins.preflight(worker, self._probe)
-                self._cleaned_up = True
-                await worker.end_sweep()
-
-    def _remember_memory(self, result: SweepResult) -> None:
-        """Where a server that does not respond, or a worker that is gone, may have kept the regions registered."""
-        if self._probe.input.shared_memory == "none" or self._cleaned_up:
-            return
-        was_shared = self._facts is not None or result.reason is Reason.PREFLIGHT_TIMEOUT
-        if was_shared and (not result.usable or Outcome.TIMEOUT in self._outcomes):
-            self._leftovers.share(self._probe)
-
-    async def _take_memory_back(self, worker: Worker) -> None:
-        """What sweeps before could not take back, whichever probe's they were: its preflight removes it, and this
-        probe's own does that, too, if it shares memory of the same kind."""
-        for other in self._leftovers.shared(self._probe):
-            if other.input.shared_memory != self._probe.input.shared_memory:
-                with contextlib.suppress(PreflightError):
-                    await self._pins.preflight(worker, other)
-                    self._leftovers.unshare(other)
+    def _tokens_so_far(self) -> int:
+        return self._tokens if self._lent is None else self._lent.tokens - self._tokens_before
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
         """Raises WorkerLostError, also for a worker that had to be killed."""
@@ -241,7 +197,7 @@ class Sweep:
         return ended
 
     async def _run_levels(self, worker: Worker) -> tuple[Reason, str]:
-        await self._take_memory_back(worker)
+        await take_back(worker, self._probe, self._pins, self._leftovers)
         self._facts = await self._pins.preflight(worker, self._probe)
         self._leftovers.unshare(self._probe)
         refuse_unsupported(self._probe, self._facts)
@@ -249,20 +205,7 @@ class Sweep:
             return Reason.SHUTDOWN, "interrupted before the first level"
         for watcher in self._watchers:
             watcher.model_known(self._facts)
-        if measures_the_cache(self._probe, self._facts):
-            _log.warning(
-                "generated input is one request over and over, and the model has a response cache: that is measured",
-                extra=logs.fields(probe=self._probe.name, model=self._probe.model, source=self._probe.input.source),
-            )
-        if meets_in_batches(self._probe, self._facts) and self._probe.name not in _batches_logged:
-            if len(_batches_logged) >= _MOST_SHOWN:  # discovered probes come and go for ever
-                _batches_logged.clear()
-            _batches_logged.add(self._probe.name)
-            _log.warning(
-                "the model batches requests that meet, and in a closed loop that is chance: a request_rate, or a "
-                "load.think_time, gives figures that can be compared",
-                extra=logs.fields(probe=self._probe.name, model=self._probe.model),
-            )
+        log_cautions(self._probe, self._facts)
         async with server_settings(self._probe):
             if self._probe.search is not None:
                 return await self._search(worker, self._probe.search, self._facts)
@@ -284,7 +227,7 @@ class Sweep:
         while True:
             level = declared.get(value) or replace(self._probe.levels[0], value=value, label=f"{value:.13g}")
             reason, text = await self._measure_level(worker, level, facts)
-            if reason not in _TOO_HIGH:
+            if reason not in STILL_SEARCHES:
                 return reason, text
             found = self._measurements.get(level)
             kept = found is not None and found.stable and bool(found.threshold_met)
@@ -303,18 +246,19 @@ class Sweep:
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
         """Runs the level within what is left of the budgets; the reason states why the sweep must end, if it must."""
         requests_left = self._max_requests - self._sent_so_far()
-        tokens_left = self._probe.stop.max_tokens - self._tokens
+        tokens_left = self._max_tokens - self._tokens_so_far()
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
         for left, reason, spent in (
             (requests_left, Reason.REQUEST_BUDGET, f"all {self._max_requests} requests spent before"),
-            (tokens_left, Reason.TOKEN_BUDGET, f"all {self._probe.stop.max_tokens} tokens spent before"),
+            (tokens_left, Reason.TOKEN_BUDGET, f"all {self._max_tokens} tokens spent before"),
             (time_left_ns, Reason.TIME_BUDGET, "no time was left for"),
         ):
             if left <= 0:
                 return reason, f"{spent} level {level.label}"
         run = self._begin_run(level, facts)
         plan = LevelPlan(
-            *(self._id, as_model_needs(self._probe, facts), facts, level, requests_left, time_left_ns),
+            *(self._id, at_level(as_model_needs(self._probe, facts), level), facts),
+            *(level, requests_left, time_left_ns),
             max_windows=run.max_windows,
             abandoned_until_ns=self._leftovers.of(self._probe),
             spared_until_ns=self._leftovers.spared_until_ns(self._probe),
@@ -329,7 +273,7 @@ class Sweep:
         measured = self._measurements.get(level)
         if measured is not None and measured.latency is None:
             # More load on a server that sent no response would only harm it.
-            return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text()})"
+            return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text})"
         return Reason.NONE, ""
 
     async def _change_of_version(self, worker: Worker, facts: ModelFacts) -> str:
@@ -412,8 +356,6 @@ class Sweep:
                 await _figures.run(watcher.window_measured, window)
         counts = await _figures.run(count_window, window, level, self._probe)
         self._outcomes = add_outcomes([self._outcomes, counts.outcomes])
-        if counts.tokens is not None:
-            self._tokens += counts.tokens.spent
         self._last_error = window.error_text or self._last_error
         for sink in self._sinks:
             sink.window_ended(self._probe, counts)
@@ -421,12 +363,12 @@ class Sweep:
     def result(self, reason: Reason, text: str) -> SweepResult:
         """The sweep as it is, ended for `reason` (none: it ran to its end)."""
         if reason is Reason.NONE:
-            reason, unstable_text = self._verdict()
+            reason, unstable_text = judged_complete(self._probe, self._measurements.values(), self._outcome_text)
             text = unstable_text or text
         return SweepResult(
             id=self._id,
             probe=self._probe,
-            status=self._status(reason),
+            status=status_of(reason),
             reason=reason,
             # The worker hides what it sent; this is for what was asked of the server from here.
             reason_text=redacted(text),
@@ -437,6 +379,7 @@ class Sweep:
             connection=self._connection,
             outcomes=self._outcomes,
             sent=self._sent_so_far(),
+            tokens=self._tokens_so_far(),
             input_faults=self._input_faults,
             seed=self._recorded_seed,
         )
@@ -444,27 +387,9 @@ class Sweep:
     @property
     def _recorded_seed(self) -> int | None:
         """The seed of the sweep's random arrivals; None where it has none."""
-        random = [level for level in self._probe.levels if level.distribution is Distribution.POISSON]
+        random = [level for level in self._probe.levels if level.is_random]
         return None if not random else self._seed if random[0].seed is None else random[0].seed
 
-    def _verdict(self) -> tuple[Reason, str]:
-        """What a sweep that ran to its end comes to."""
-        if not self._measurements:
-            return Reason.NO_VALID_REQUESTS, f"no window was measured ({self._outcome_text()})"
-        for measurement in self._measurements.values():
-            # In a search, a level that is above the threshold anyway need not be stable to count as above it.
-            if not measurement.stable and (self._probe.search is None or measurement.threshold_met):
-                return Reason.UNSTABLE, measurement.reason_text
-        return Reason.NONE, ""
-
+    @property
     def _outcome_text(self) -> str:
-        counts = ", ".join(f"{count} {outcome.label}" for outcome, count in self._outcomes.items())
-        last = f"; last: {self._last_error}" if self._last_error else ""
-        return f"{counts or 'none got a response'}{last}"
-
-    def _status(self, reason: Reason) -> SweepStatus:
-        if reason is Reason.NONE:
-            return SweepStatus.OK
-        if reason is Reason.UNSTABLE:
-            return SweepStatus.UNSTABLE
-        return SweepStatus.ABORTED if reason in _ABORTS else SweepStatus.FAILED
+        return outcomes_text(self._outcomes, self._last_error)

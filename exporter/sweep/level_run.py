@@ -12,7 +12,7 @@ from dataclasses import replace
 from exporter.analysis.windows import summarise_window
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
-from exporter.core.probe import LoadLevel, Mode, Probe, StabilityRule
+from exporter.core.probe import LoadLevel, Probe, StabilityRule, at_level
 from exporter.core.result import Measurement, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import Window
@@ -25,12 +25,13 @@ class LevelRun:
     judged for itself, and the judged windows of all are merged."""
 
     def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
-        self._probe = probe
+        self._probe = at_level(probe, level)
         self._facts = facts
         self._level = level
-        # A schedule, periodic concurrency or a request count is run once and is no steady state: all of it is measured,
-        # however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may send.
-        self._runs_once = level.mode in (Mode.SCHEDULE, Mode.PERIODIC) or probe.measurement.request_count > 0
+        # A schedule, periodic concurrency, sessions or a request count are run once and are no steady state: all is
+        # measured, however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may
+        # send.
+        self._runs_once = level.mode.runs_once or probe.measurement.request_count > 0
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
         self._ended: list[Run] = []

@@ -21,6 +21,7 @@ from exporter.analysis.join import (
     our_share,
 )
 from exporter.analysis.latency import summarise
+from exporter.analysis.streams import stream_figures
 from exporter.analysis.threshold import keeps_threshold
 from exporter.analysis.tokens import token_figures
 from exporter.analysis.window_counts import good_requests
@@ -37,8 +38,8 @@ from exporter.analysis.windows import (
 )
 from exporter.core.facts import ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, Probe
-from exporter.core.result import LatencySummary, Measurement, Repeat, ServerMetrics, WindowSummary
+from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.result import LatencySummary, Measurement, Repeat, ServerMetrics, StreamFigures, WindowSummary
 from exporter.core.units import NS
 from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
 from exporter.logs import fields
@@ -179,6 +180,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
         inter_response=judged.summary(inter_responses_ns(columns)) if streamed else None,
         responses_per_request=responses_per_request(columns),
         tokens=token_figures(columns, judged.duration_ns, probe.measurement.percentiles) if of_tokens else None,
+        streams=_streams(judged),
         slo_good=_slo_good(judged),
     )
 
@@ -197,6 +199,12 @@ def _slo_good(judged: Judged) -> int | None:
     if slo is None or judged.level.label not in slo.levels:
         return None
     return good_requests(judged.columns, judged.level, slo)
+
+
+def _streams(judged: Judged) -> StreamFigures | None:
+    if judged.level.mode is not Mode.STREAMS:
+        return None
+    return stream_figures(judged.columns, judged.level, judged.probe.measurement.percentiles)
 
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:

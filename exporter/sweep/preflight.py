@@ -8,7 +8,7 @@ from dataclasses import replace
 from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
-from exporter.core.probe import Mode, Probe, SequenceOptions
+from exporter.core.probe import Mode, Probe, SequenceOptions, at_level
 from exporter.core.target import Resolve
 from exporter.engine.plan import Worker
 
@@ -48,10 +48,11 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     if facts.sequence and any(level.mode is Mode.PERIODIC for level in probe.levels):
         text = f"model '{probe.model}' takes sequences, and periodic concurrency sends single requests"
         raise PreflightError(Reason.UNSUPPORTED, text)
-    if facts.sequence and probe.input.batch_size > 1:
+    largest = max((at_level(probe, level).input.batch_size for level in probe.levels), default=1)
+    if facts.sequence and largest > 1:
         text = (
             f"model '{probe.model}' takes sequences, whose requests are batched by the server: "
-            f"input.batch_size must be 1, and is {probe.input.batch_size}"
+            f"input.batch_size must be 1, and is {largest}"
         )
         raise PreflightError(Reason.UNSUPPORTED, text)
 

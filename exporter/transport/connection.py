@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -21,21 +22,25 @@ from exporter.transport.dial import dial
 
 Buffer = bytes | memoryview
 
-_RECEIVE_BYTES = 64 * 1024
-"""For a larger buffer glibc maps and unmaps memory at every read, which costs more than a second recv."""
+_SMALL_BYTES = 8 * 1024
+"""A read of so much at most makes bytes of its own: that costs less than to parse through a view."""
+_MEMORY_BYTES = 256 * 1024
+"""Larger reads go into memory that all connections of a thread use in turn: for a new piece each time glibc maps and
+unmaps pages, which costs more than all of the parsing. Pages that no read has filled take no memory."""
 _TLS_RECORD_BYTES = 16 * 1024
 _TLS_SLICE_BYTES = 64 * 1024
 _SEND_PARTS = 64
 _WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _monotonic_ns = time.monotonic_ns
+_thread = threading.local()
 
 
 class Receiver(Protocol):
     """The events of a connection. Each method may write to the connection, or close it, from within."""
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
-        """Bytes came in; `now_ns` is when they were read."""
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
+        """Bytes came in; `now_ns` is when they were read. A view is of memory that the next read overwrites."""
 
     def drained(self, now_ns: int) -> None:
         """All that had to wait for the kernel is now with it. Only after a write that returned False."""
@@ -56,9 +61,10 @@ class Connection:
         self.alpn: str | None = None
         self._alpn_offer = tuple(alpn)
         self._receiver = receiver
+        self._pass_on = receiver.data_received
         self._sock: socket.socket | None = None
         self._descriptor = -1
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[Buffer] = deque()
         self._tls_slice: Buffer | None = None
         self._waiting = False
         self._write_error: OSError | None = None
@@ -75,6 +81,9 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._sock = dialled.sock
         self._receive = dialled.sock.recv
+        self._receive_into = dialled.sock.recv_into
+        self._reads_are_large = False
+        self._memory = _receive_memory()
         self._send = dialled.sock.send
         self._is_tls = isinstance(dialled.sock, ssl.SSLSocket)
         self._descriptor = dialled.sock.fileno()
@@ -120,7 +129,7 @@ class Connection:
         if self._write_error is not None:
             return False
         idle = not self._queue
-        self._queue.extend(memoryview(part) for part in parts if len(part))
+        self._queue.extend(filter(len, parts))
         if idle:
             self._flush()
         return not self._queue and self._write_error is None
@@ -156,8 +165,8 @@ class Connection:
     def _next_tls_slice(self) -> Buffer:
         first = self._queue[0]
         if len(first) >= _TLS_RECORD_BYTES or len(self._queue) == 1:
-            return first[:_TLS_SLICE_BYTES]
-        parts: list[memoryview] = []
+            return memoryview(first)[:_TLS_SLICE_BYTES]
+        parts: list[Buffer] = []
         size = 0
         for part in self._queue:
             parts.append(part[: _TLS_SLICE_BYTES - size])
@@ -171,7 +180,7 @@ class Connection:
         while sent:
             first = queue[0]
             if sent < len(first):
-                queue[0] = first[sent:]
+                queue[0] = memoryview(first)[sent:]
                 return
             sent -= len(first)
             queue.popleft()
@@ -192,17 +201,17 @@ class Connection:
     def _end_after_write_error(self, sock: socket.socket | None) -> None:
         error = self._write_error
         while self._sock is sock:
+            data: Buffer = b""
             try:
-                data = self._receive(_RECEIVE_BYTES)
+                data = self._receive_much()
             except OSError as reading_error:
-                data = b""
                 # A TLS alert has the reason why the peer closed; the failed write only shows that it did.
                 if isinstance(reading_error, ssl.SSLError) and not isinstance(reading_error, _WOULD_BLOCK):
                     error = reading_error
             if not data:
                 self._lose(error)
                 return
-            self._receiver.data_received(data, _monotonic_ns())
+            self._pass_on(data, _monotonic_ns())
 
     def _stop_waiting(self) -> None:
         if self._waiting:
@@ -212,15 +221,22 @@ class Connection:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read_plain(self) -> None:
+        """Once a small read was full, reads are large: a connection on which much came once is likely to get more."""
+        data: Buffer
         try:
-            data = self._receive(_RECEIVE_BYTES)
+            if self._reads_are_large:
+                data = self._receive_much()
+            else:
+                data = self._receive(_SMALL_BYTES)
+                if len(data) == _SMALL_BYTES:
+                    self._reads_are_large = True
         except _WOULD_BLOCK:
             return
         except OSError as error:
             self._lose(error)
             return
         if data:
-            self._receiver.data_received(data, _monotonic_ns())
+            self._pass_on(data, _monotonic_ns())
         else:
             self._lose(None)
 
@@ -230,7 +246,7 @@ class Connection:
         size = _TLS_RECORD_BYTES
         while size >= _TLS_RECORD_BYTES and self._sock is sock:
             try:
-                data = self._receive(_RECEIVE_BYTES)
+                data = self._receive_much()
             except _WOULD_BLOCK:
                 return
             except OSError as error:
@@ -240,8 +256,22 @@ class Connection:
                 self._lose(None)
                 return
             size = len(data)
-            self._receiver.data_received(data, _monotonic_ns())
+            self._pass_on(data, _monotonic_ns())
+
+    def _receive_much(self) -> Buffer:
+        """A large read, which allocates nothing; what would have fitted a small one is bytes all the same."""
+        size = self._receive_into(self._memory, _MEMORY_BYTES)
+        data = self._memory[:size]
+        return data if size > _SMALL_BYTES else data.tobytes()
 
     def _lose(self, error: OSError | None) -> None:
         self.close()
         self._receiver.connection_lost(error)
+
+
+def _receive_memory() -> memoryview:
+    """The memory of this thread that reads fill: what a read has brought is dealt with before the next one."""
+    memory: memoryview | None = getattr(_thread, "memory", None)
+    if memory is None:
+        memory = _thread.memory = memoryview(bytearray(_MEMORY_BYTES))
+    return memory

@@ -16,7 +16,7 @@ from exporter.core.errors import ProtocolError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
-from exporter.transport.call import TOO_MANY_RESPONSES, Call, EncodedRequest, Listener
+from exporter.transport.call import TOO_MANY_RESPONSES, Call, EncodedRequest, Listener, Response
 from exporter.transport.http_channel import HttpChannel
 from exporter.wire.http1 import Http1Client, Http1Stream, decoded_body
 from exporter.wire.sse import SseEvent, SseParser
@@ -56,6 +56,9 @@ class EventReader(Protocol):
     def document(self, body: bytes) -> EventMessage:
         """The whole response, where it is no stream. Raises ProtocolError."""
 
+    def text(self) -> str:
+        """The content of the response, for a dialogue; reasoning is not part of it."""
+
     def refusal(self, body: bytes) -> str:
         """The text in the body of a response whose status is an error; "" if the raw body is more useful."""
 
@@ -70,16 +73,24 @@ class EventChannel(HttpChannel):
     """A `Channel` (transport.call) that stamps what comes inside of a response.
 
     Of a stream, `first_ns` of a call is its first event with content, and `response_ns` are all such. Events that came
-    in one read share a stamp. A response that is an error after all, inside of a 200, has the outcome that fits.
+    in one read share a stamp. A response that is an error after all, inside of a 200, has the outcome that fits. With
+    `keep_text` the `response` of a call that is ok is its content.
     """
 
     def __init__(
-        self, target: Target, listener: Listener, reader: Callable[[], EventReader], *, streaming: bool
+        self,
+        target: Target,
+        listener: Listener,
+        reader: Callable[[], EventReader],
+        *,
+        streaming: bool,
+        keep_text: bool = False,
     ) -> None:
         super().__init__(target, self._ended, keep_body=not streaming, core=Http1Stream if streaming else Http1Client)
         self._notify = listener
         self._reader = reader()
         self._streaming = streaming
+        self._keep_text = keep_text
         self._parser = SseParser()
         self._failure: EventMessage | None = None
         self._is_stream = False
@@ -109,7 +120,7 @@ class EventChannel(HttpChannel):
         self._is_stream = False
         super()._transmit(call, self._reader.begin(request))
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
         if not self._streaming:
             super().data_received(data, now_ns)
             return
@@ -198,6 +209,8 @@ class EventChannel(HttpChannel):
             call.outcome, call.text = self._failure.outcome, clean_text(self._failure.text)
         if call.text:
             call.text = self._reader.hidden(call.text)
+        if self._keep_text:
+            call.response = Response((self._reader.text().encode("utf-8", "replace"),)) if call.outcome is _OK else None
         self._notify(call)
 
     def _describe_error(self, call: Call) -> None:

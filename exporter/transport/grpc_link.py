@@ -281,7 +281,7 @@ class GrpcLink:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
         core = self.core
         failure = ""
         try:

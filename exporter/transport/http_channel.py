@@ -55,6 +55,7 @@ class HttpChannel:
         self._client = core(keep_body=keep_body, max_bytes=largest)
         self._connection = Connection(target, ("http/1.1",), self)
         self._call: Call | None = None
+        self._joined: tuple[EncodedRequest | None, bytes] = None, b""
         self._opening: asyncio.Task[None] | None = None
         self.connect_ns: int | None = None
         self.tls_ns: int | None = None
@@ -121,14 +122,16 @@ class HttpChannel:
         self._client.begin()
         call.sent_ns = _monotonic_ns()
         if len(body) <= _JOINED_BYTES:
-            done = self._connection.write(head + body)
+            if request is not self._joined[0]:
+                self._joined = request, head + body
+            done = self._connection.write(self._joined[1])
         else:
             done = self._connection.write_parts((head, body))
         if done:
             call.send_done_ns = _monotonic_ns()
         call.bytes_out = len(head) + len(body)
 
-    def data_received(self, data: bytes, now_ns: int) -> None:
+    def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
         call = self._call
         client = self._client
         if call is not None and not call.first_ns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -16,22 +17,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from exporter.web.build_report import Moment, ReportSources, history_report, probe_detail, probe_report, take_moment
+from exporter.web.build_report import ProbeReports, history_report, probe_detail
+from exporter.web.gzip_body import headers_of, packed, takes_gzip
+from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.openapi import document
-from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail, ProbeReport
+from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail
 from exporter.web.selection import Selection, counts_of
 from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_OVERVIEW = TypeAdapter(OverviewReport)
-_DETAIL = TypeAdapter(ProbeDetail)
-_HISTORY = TypeAdapter(HistoryReport)
-_ERROR = TypeAdapter(ErrorReport)
 
 
-def api_routes(sources: ReportSources) -> list[Route]:
+def api_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
     """GET /api/v1/probes, /api/v1/probes/PROBE, …/history and /api/v1/openapi.json."""
-    handlers = _Handlers(sources)
+    handlers = _Handlers(sources, reports)
     return [
         Route("/api/v1/openapi.json", handlers.openapi),
         Route("/api/v1/probes", handlers.overview),
@@ -42,15 +41,16 @@ def api_routes(sources: ReportSources) -> list[Route]:
 
 
 class _Handlers:
-    def __init__(self, sources: ReportSources) -> None:
+    def __init__(self, sources: ReportSources, reports: ProbeReports) -> None:
         self._sources = sources
+        self._reports = reports
         self._overviews = SharedBy(self._make_overview)
 
     async def openapi(self, _request: Request) -> Response:
         return JSONResponse(document(self._sources.facts.version), headers={"Cache-Control": "max-age=3600"})
 
     async def overview(self, request: Request) -> Response:
-        return _json(await self._overviews.get(Selection.of(request.query_params)))
+        return _json(await self._overviews.get((Selection.of(request.query_params), takes_gzip(request))))
 
     async def probe(self, request: Request) -> Response:
         return await self._one(request, self._detail_json)
@@ -58,46 +58,46 @@ class _Handlers:
     async def history(self, request: Request) -> Response:
         return await self._one(request, self._history_json)
 
-    async def _make_overview(self, chosen: Selection) -> bytes:
-        return await asyncio.to_thread(self._overview_json, take_moment(self._sources), chosen)
+    async def _make_overview(self, asked: tuple[Selection, bool]) -> bytes:
+        return await asyncio.to_thread(self._overview_json, take_moment(self._sources), *asked)
 
-    def _overview_json(self, moment: Moment, chosen: Selection) -> bytes:
-        probes = [self._report(moment, number) for number in range(len(moment.views))]
-        return _dumped(
-            _OVERVIEW,
-            OverviewReport(
-                moment.version,
-                moment.ready,
-                moment.now_unix_s,
-                moment.notices,
-                counts_of(probes),
-                chosen.select(probes),
-            ),
+    def _overview_json(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
+        probes = self._reports.all(moment)
+        report = OverviewReport(
+            moment.version,
+            moment.ready,
+            moment.now_unix_s,
+            moment.notices,
+            counts_of(probes),
+            chosen.select(probes),
         )
+        return packed(_dumped(report), wanted=gzip)
 
-    async def _one(self, request: Request, make: Callable[[Moment, int], bytes]) -> Response:
-        name = request.path_params["probe"]
+    async def _one(self, request: Request, make: Callable[[ProbeMoment, float], bytes]) -> Response:
         moment = take_moment(self._sources)
-        number = next((at for at, (_, status) in enumerate(moment.views) if status.name == name), None)
-        if number is None:
-            return _json(_dumped(_ERROR, ErrorReport("there is no such probe")), 404)
-        return _json(await asyncio.to_thread(make, moment, number))
+        found = moment.named(request.path_params["probe"])
+        if found is None:
+            return _json(_dumped(ErrorReport("there is no such probe")), 404)
+        gzip = takes_gzip(request)
+        return _json(await asyncio.to_thread(lambda: packed(make(found, moment.now_unix_s), wanted=gzip)))
 
-    def _report(self, moment: Moment, number: int) -> ProbeReport:
-        view, status = moment.views[number]
-        day = self._sources.day(view.probe)
-        return probe_report(view, status, day, moment.now_unix_s, self._sources.grafana_url)
+    def _detail_json(self, found: ProbeMoment, now_unix_s: float) -> bytes:
+        probe, day = found.view.probe, self._sources.day(found.view.probe)
+        return _dumped(probe_detail(probe, self._reports.one(found, day, now_unix_s), day))
 
-    def _detail_json(self, moment: Moment, number: int) -> bytes:
-        probe = moment.views[number][0].probe
-        return _dumped(_DETAIL, probe_detail(probe, self._report(moment, number), self._sources.day(probe)))
-
-    def _history_json(self, moment: Moment, number: int) -> bytes:
-        probe = moment.views[number][0].probe
-        return _dumped(_HISTORY, history_report(probe, self._sources.day(probe)))
+    def _history_json(self, found: ProbeMoment, _now_unix_s: float) -> bytes:
+        probe = found.view.probe
+        return _dumped(history_report(probe, self._sources.day(probe)))
 
 
-def _dumped(adapter: TypeAdapter[Any], value: Any) -> bytes:
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What makes JSON of a type. Made when it is first needed: making those of all types delayed the start."""
+    return TypeAdapter(kind)
+
+
+def _dumped(value: OverviewReport | ProbeDetail | HistoryReport | ErrorReport) -> bytes:
+    adapter = _adapter(type(value))  # type: ignore[arg-type]  # a class is hashable
     try:
         return adapter.dump_json(value)
     except PydanticSerializationError:
@@ -106,4 +106,4 @@ def _dumped(adapter: TypeAdapter[Any], value: Any) -> bytes:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json", headers=_NO_STORE)
+    return Response(body, status, media_type="application/json", headers={**_NO_STORE, **headers_of(body)})

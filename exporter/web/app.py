@@ -22,17 +22,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.core.probe import Probe
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
-from exporter.state.history import Day
+from exporter.state.day_ring import Day
 from exporter.state.probe_state import Board
 from exporter.web.access import AccessControl, WebAccess
 from exporter.web.api_routes import api_routes
 from exporter.web.auth import TokenGuard
-from exporter.web.build_report import ReportSources
+from exporter.web.build_report import ProbeReports
+from exporter.web.moment import Moment, ReportSources, take_moment
 from exporter.web.page_routes import page_routes
 from exporter.web.request_check import HostNames, RequestCheck
 from exporter.web.runbook_routes import runbook_routes
 from exporter.web.shared import Shared
-from exporter.web.status import ProbeStatus, probe_status
+from exporter.web.status import probe_status
 
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -70,14 +71,14 @@ class WebSources:
 
 def create_app(sources: WebSources) -> Starlette:
     """The application. Unknown paths give 404, other methods 405 with what is allowed."""
-    handlers = _Handlers(sources)
+    handlers, reports = _Handlers(sources), ProbeReports(sources.reports)
     routes = [
         Route("/metrics", handlers.metrics),
         Route("/-/healthy", handlers.healthy),
         Route("/-/ready", handlers.ready),
         Route("/api/status", handlers.api_status),
-        *page_routes(sources.reports),
-        *api_routes(sources.reports),
+        *page_routes(sources.reports, reports),
+        *api_routes(sources.reports, reports),
         *runbook_routes(sources.facts.version),
         *sources.routes,
     ]
@@ -127,23 +128,14 @@ class _Handlers:
             "data_error": self._sources.facts.data_error(),
             "config_notices": list(self._sources.facts.config_notices()),
         }
-        return await asyncio.to_thread(_status_json, self._statuses(self._sources.now()), about)
-
-    def _statuses(self, now_unix_s: float) -> list[ProbeStatus]:
-        facts = self._sources.facts
-        return [
-            probe_status(
-                view,
-                now_unix_s,
-                facts.next_run(view.probe),
-                pause=facts.pause(view.probe),
-                load=facts.load(view.probe),
-            )
-            for view in self._sources.board.probes()
-        ]
+        return await asyncio.to_thread(_status_json, take_moment(self._sources.reports), about)
 
 
-def _status_json(statuses: Sequence[ProbeStatus], about: Mapping[str, object]) -> bytes:
+def _status_json(moment: Moment, about: Mapping[str, object]) -> bytes:
+    statuses = [
+        probe_status(each.view, moment.now_unix_s, each.next_run_unix_s, pause=each.pause, load=each.load)
+        for each in moment.probes
+    ]
     content = {**about, "probes": [status.to_json() for status in statuses]}
     return json.dumps(content, ensure_ascii=True, allow_nan=False).encode()
 

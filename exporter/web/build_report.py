@@ -6,21 +6,21 @@ Pure but for the callables of its sources. It must not know HTML or HTTP.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from exporter.analysis.threshold import is_within, slo_threshold
-from exporter.core.outcome import SkipReason
 from exporter.core.probe import Probe
+from exporter.core.result import SweepResult
 from exporter.core.units import NS
-from exporter.metrics.exporter_metrics import ExporterFacts
-from exporter.state.history import CONCLUSIONS, FIGURES, Conclusion, Day
+from exporter.state.day_ring import CONCLUSIONS, FIGURES, Conclusion, Day
 from exporter.state.probe_state import ProbeView
 from exporter.web import report as r
 from exporter.web.effective import effective
-from exporter.web.status import LevelStatus, ProbeStatus, probe_status
+from exporter.web.moment import Moment, ProbeMoment, ReportSources
+from exporter.web.status import LevelStatus, level_statuses, state_of, version_of
 
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
 _BOARD = "triton-canary-model"
@@ -34,83 +34,75 @@ _RUNBOOKS = {
 _TIER_RUNBOOKS = {"page": "TritonCanaryRegressionPage", "warn": "TritonCanaryRegressionWarn"}
 
 
+class ProbeReports:
+    """Makes reports of probes. What only a new sweep changes is made once per sweep: of 1000 probes few have a new one
+    since the last refresh. For any threads."""
+
+    def __init__(self, sources: ReportSources) -> None:
+        self._sources = sources
+        self._made: Mapping[str, _SweepParts] = {}
+
+    def all(self, moment: Moment) -> list[r.ProbeReport]:
+        """Of all probes of the moment, in its order."""
+        made: dict[str, _SweepParts] = {}
+        reports = []
+        for each in moment.probes:
+            parts = made[each.view.probe.name] = self._parts(each.view)
+            reports.append(self._report(each, parts, self._sources.day(each.view.probe), moment.now_unix_s))
+        self._made = made  # those of probes that are gone are forgotten
+        return reports
+
+    def one(self, each: ProbeMoment, day: Day, now_unix_s: float) -> r.ProbeReport:
+        """Of one of them."""
+        return self._report(each, self._parts(each.view), day, now_unix_s)
+
+    def _parts(self, view: ProbeView) -> _SweepParts:
+        made = self._made.get(view.probe.name)
+        if made is None or made.measured is not view.measured or made.probe is not view.probe:
+            made = _SweepParts(view.probe, view.measured, [_level(level) for level in level_statuses(view)])
+        return made
+
+    def _report(self, each: ProbeMoment, parts: _SweepParts, day: Day, now_unix_s: float) -> r.ProbeReport:
+        return probe_report(each, parts.levels, day, now_unix_s, self._sources.grafana_url)
+
+
 @dataclass(frozen=True, slots=True)
-class ReportSources:
-    """Where reports come from. All callables return at once; `day` may be asked in any thread."""
+class _SweepParts:
+    """What a measured result makes of a probe's report."""
 
-    views: Callable[[], Sequence[ProbeView]]
-    facts: ExporterFacts
-    ready: Callable[[], bool]
-    now: Callable[[], float]
-    day: Callable[[Probe], Day] = lambda _probe: Day()
-    grafana_url: str = ""
+    probe: Probe
+    measured: SweepResult | None
+    levels: Sequence[r.LevelReport]
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What the event loop's thread knows at one moment: taken there at once, made into reports in another thread."""
-
-    now_unix_s: float
-    version: str
-    ready: bool
-    notices: Sequence[str]
-    views: Sequence[tuple[ProbeView, ProbeStatus]] = field(default_factory=tuple)
-
-
-def take_moment(sources: ReportSources) -> Moment:
-    """For the event loop's thread."""
-    facts, now_unix_s = sources.facts, sources.now()
-    return Moment(
-        now_unix_s,
-        facts.version,
-        sources.ready(),
-        _notices(facts),
-        [(view, _status(facts, view, now_unix_s)) for view in sources.views()],
-    )
-
-
-def _status(facts: ExporterFacts, view: ProbeView, now_unix_s: float) -> ProbeStatus:
-    return probe_status(
-        view, now_unix_s, facts.next_run(view.probe), pause=facts.pause(view.probe), load=facts.load(view.probe)
-    )
-
-
-def _notices(facts: ExporterFacts) -> list[str]:
-    archive, data = facts.archive_error(), facts.data_error()
-    return [
-        *facts.config_notices(),
-        *([f"State, pauses and baselines are not kept: {data}"] if data else []),
-        *([f"The archive is not written: {archive}"] if archive else []),
-    ]
-
-
-def probe_report(view: ProbeView, status: ProbeStatus, day: Day, now_unix_s: float, grafana_url: str) -> r.ProbeReport:
+def probe_report(
+    each: ProbeMoment, levels: Sequence[r.LevelReport], day: Day, now_unix_s: float, grafana_url: str
+) -> r.ProbeReport:
     """One probe at one moment."""
-    levels = [_level(level) for level in status.levels]
-    slo = _slo(view, day, now_unix_s)
+    view, probe, result, measured = each.view, each.view.probe, each.view.result, each.view.measured
+    slo, state = _slo(view, day, now_unix_s), state_of(view)
     main = _main_level(levels, slo)
-    measured = view.measured
     return r.ProbeReport(
-        name=status.name,
-        target=status.target,
-        model=status.model,
-        version=status.version,
-        state=status.state,
-        reason=status.reason,
-        reason_text=status.reason_text,
-        running=status.running,
-        pause=status.pause,
+        name=probe.name,
+        target=probe.target.name,
+        model=probe.model,
+        version=version_of(view),
+        state=state,
+        reason=result.reason.value if result else "",
+        reason_text=result.reason_text if result else "",
+        running=view.running_since_unix_s is not None,
+        pause=each.pause,
         last_run_unix_s=view.last_run_unix_s or None,
         results_unix_s=measured.started_unix_s + measured.duration_ns / NS if measured else None,
-        next_run_unix_s=status.next_run_unix_s or None,
-        interval_seconds=view.probe.schedule.interval_ns / NS,
-        skipped={reason.value: count for reason, count in status.skipped.items() if count},
-        last_skip=_value(status.last_skip),
-        load_last_hour=r.LoadReport(status.load.requests, status.load.duration_ns / NS),
+        next_run_unix_s=each.next_run_unix_s or None,
+        interval_seconds=probe.schedule.interval_ns / NS,
+        skipped={reason.value: count for reason, count in view.skipped.items() if count},
+        last_skip=view.last_skip[0].value if view.last_skip else None,
+        load_last_hour=r.LoadReport(each.load.requests, each.load.duration_ns / NS),
         slo=slo,
         main_level=main.key if main else None,
         levels=levels,
-        links=_links(view.probe, status, main, grafana_url),
+        links=_links(probe, state, main, grafana_url),
     )
 
 
@@ -141,10 +133,6 @@ def history_report(probe: Probe, day: Day) -> r.HistoryReport:
 def _plain(values: Sequence[float]) -> list[float | None]:
     # A ring keeps 32 bits: more than seven digits of them mean nothing.
     return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values]
-
-
-def _value(reason: SkipReason | None) -> str | None:
-    return reason.value if reason else None
 
 
 def _level(level: LevelStatus) -> r.LevelReport:
@@ -197,7 +185,7 @@ def _main_level(levels: Sequence[r.LevelReport], slo: r.SloReport | None) -> r.L
     return next(iter([*regressed, *of_slo, *reversed(levels)]), None)
 
 
-def _links(probe: Probe, status: ProbeStatus, main: r.LevelReport | None, grafana_url: str) -> r.LinksReport:
+def _links(probe: Probe, state: str, main: r.LevelReport | None, grafana_url: str) -> r.LinksReport:
     name = quote(probe.name, safe="")
     board = ""
     if grafana_url:
@@ -205,7 +193,7 @@ def _links(probe: Probe, status: ProbeStatus, main: r.LevelReport | None, grafan
         if main:
             chosen["var-level"] = main.level
         board = f"{grafana_url.rstrip('/')}/d/{_BOARD}?{urlencode(chosen)}"
-    runbook = _runbook(status, main)
+    runbook = _runbook(state, main)
     return r.LinksReport(
         page=f"probes/{name}",
         history=f"api/v1/probes/{name}/history",
@@ -214,10 +202,10 @@ def _links(probe: Probe, status: ProbeStatus, main: r.LevelReport | None, grafan
     )
 
 
-def _runbook(status: ProbeStatus, main: r.LevelReport | None) -> str:
-    if status.state == Conclusion.REGRESSED and main is not None:
+def _runbook(state: str, main: r.LevelReport | None) -> str:
+    if state == Conclusion.REGRESSED and main is not None:
         holding = [verdict.holding for verdict in main.verdicts]
         return next((runbook for tier, runbook in _TIER_RUNBOOKS.items() if tier in holding), "")
-    if status.state in _RUNBOOKS:
-        return _RUNBOOKS[Conclusion(status.state)]
+    if state in _RUNBOOKS:
+        return _RUNBOOKS[Conclusion(state)]
     return "TritonCanaryNotJudged" if main is not None and main.no_verdict else ""

@@ -6,7 +6,6 @@ Knows HTTP. It must not know how a report or a page is made.
 from __future__ import annotations
 
 import asyncio
-import gzip
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote
 
@@ -20,8 +19,10 @@ from exporter.core.probe import Probe
 from exporter.schedule.actions import Action, ProbeActions, RefusedError
 from exporter.web.action_routes import STATUS_OF
 from exporter.web.auth import TokenGuard, address_of, refused
-from exporter.web.build_report import Moment, ReportSources, probe_detail, probe_report, take_moment
+from exporter.web.build_report import ProbeReports, probe_detail
 from exporter.web.charts import Sparklines
+from exporter.web.gzip_body import headers_of, packed, takes_gzip
+from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.pages import ACTIONS, SCRIPT, STYLE_SHEET, done_page, overview_page, probe_page
 from exporter.web.report import OverviewReport
 from exporter.web.selection import Selection, counts_of
@@ -29,12 +30,11 @@ from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _MAX_FORM_BYTES = 16 * 1024
-_GZIP_LEVEL = 4
 
 
-def page_routes(sources: ReportSources) -> list[Route]:
+def page_routes(sources: ReportSources, reports: ProbeReports) -> list[Route]:
     """GET / and /probes/PROBE, and /static/…"""
-    handlers = _Pages(sources)
+    handlers = _Pages(sources, reports)
     return [
         Route("/", handlers.overview),
         Route("/probes/{probe:path}", handlers.probe),
@@ -63,54 +63,55 @@ def root_of(request: Request) -> str:
 
 
 class _Pages:
-    def __init__(self, sources: ReportSources) -> None:
+    def __init__(self, sources: ReportSources, reports: ProbeReports) -> None:
         self._sources = sources
+        self._reports = reports
         self._overviews = SharedBy(self._make_overview)
         self._probes = SharedBy(self._make_probe)
         self._sparklines = Sparklines()
 
     async def overview(self, request: Request) -> Response:
-        packed = _takes_gzip(request)
-        return _page(await self._overviews.get((Selection.of(request.query_params), packed)), packed)
+        return _page(await self._overviews.get((Selection.of(request.query_params), takes_gzip(request))))
 
     async def probe(self, request: Request) -> Response:
-        packed = _takes_gzip(request)
-        made = await self._probes.get((request.path_params["probe"], root_of(request), packed))
+        made = await self._probes.get((request.path_params["probe"], root_of(request), takes_gzip(request)))
         if made is None:
             return PlainTextResponse("there is no such probe\n", 404)
-        return _page(made, packed)
+        return _page(made)
 
     async def _make_overview(self, asked: tuple[Selection, bool]) -> bytes:
         return await asyncio.to_thread(self._overview_html, take_moment(self._sources), *asked)
 
-    def _overview_html(self, moment: Moment, chosen: Selection, packed: bool) -> bytes:
-        days = {view.probe.name: self._sources.day(view.probe) for view, _ in moment.views}
-        probes = [
-            probe_report(view, status, days[status.name], moment.now_unix_s, self._sources.grafana_url)
-            for view, status in moment.views
-        ]
+    def _overview_html(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
+        probes = self._reports.all(moment)
+        selected = chosen.select(probes)
         report = OverviewReport(
-            moment.version, moment.ready, moment.now_unix_s, moment.notices, counts_of(probes), chosen.select(probes)
+            moment.version,
+            moment.ready,
+            moment.now_unix_s,
+            moment.notices,
+            counts_of(probes),
+            chosen.on_page(selected),
         )
+        found = {each.view.probe.name: each.view.probe for each in moment.probes}
         sparks = {
-            probe.name: self._sparklines.get(probe.name, days[probe.name], probe.main_level or "", moment.now_unix_s)
-            for probe in report.probes
+            shown.name: self._sparklines.get(
+                shown.name, self._sources.day(found[shown.name]), shown.main_level or "", moment.now_unix_s
+            )
+            for shown in report.probes
         }
-        return _encoded(overview_page(report, chosen, probes, sparks), packed)
+        return _encoded(overview_page(report, chosen, probes, len(selected), sparks), gzip)
 
     async def _make_probe(self, asked: tuple[str, str, bool]) -> bytes | None:
-        name, root, packed = asked
+        name, root, gzip = asked
         moment = take_moment(self._sources)
-        if not any(status.name == name for _, status in moment.views):
-            return None
-        return await asyncio.to_thread(self._probe_html, moment, name, root, packed)
+        found = moment.named(name)
+        return None if found is None else await asyncio.to_thread(self._probe_html, moment, found, root, gzip)
 
-    def _probe_html(self, moment: Moment, name: str, root: str, packed: bool) -> bytes:
-        view, status = next(found for found in moment.views if found[1].name == name)
-        day = self._sources.day(view.probe)
-        report = probe_report(view, status, day, moment.now_unix_s, self._sources.grafana_url)
+    def _probe_html(self, moment: Moment, found: ProbeMoment, root: str, gzip: bool) -> bytes:
+        probe, day = found.view.probe, self._sources.day(found.view.probe)
         html = probe_page(
-            probe_detail(view.probe, report, day),
+            probe_detail(probe, self._reports.one(found, day, moment.now_unix_s), day),
             day,
             now_unix_s=moment.now_unix_s,
             version=moment.version,
@@ -118,7 +119,7 @@ class _Pages:
             notices=moment.notices,
             root=root,
         )
-        return _encoded(html, packed)
+        return _encoded(html, gzip)
 
 
 class _Actions:
@@ -211,17 +212,10 @@ def _file(content: bytes, kind: str) -> Callable[[Request], Response]:
     return send
 
 
-def _takes_gzip(request: Request) -> bool:
-    wanted = [part.strip().lower() for part in ",".join(request.headers.getlist("accept-encoding")).split(",")]
-    return any(part == "gzip" or (part.startswith("gzip;") and not part.endswith("q=0")) for part in wanted)
-
-
-def _encoded(html: str, packed: bool) -> bytes:
+def _encoded(html: str, gzip: bool) -> bytes:
     # What a server calls itself may be no valid Unicode: that costs a character, never the page.
-    body = html.encode(errors="replace")
-    return gzip.compress(body, _GZIP_LEVEL, mtime=0) if packed else body
+    return packed(html.encode(errors="replace"), wanted=gzip)
 
 
-def _page(body: bytes, packed: bool) -> Response:
-    headers = _NO_STORE | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
-    return HTMLResponse(body, headers=headers)
+def _page(body: bytes) -> Response:
+    return HTMLResponse(body, headers={**_NO_STORE, **headers_of(body)})

@@ -15,11 +15,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from exporter.state.history import Day
+from exporter.state.day_ring import Day
 from exporter.web import charts
 from exporter.web import humanize as words
 from exporter.web.report import LevelReport, OverviewReport, ProbeDetail, ProbeReport, SweepReport, VerdictReport
-from exporter.web.selection import MARKS, SORTS, STATES, Selection, group_of
+from exporter.web.selection import MARKS, ROWS_PER_PAGE, SORTS, STATES, Selection, group_of
 
 REFRESH_SECONDS = 10
 _HERE = Path(__file__).parent
@@ -55,9 +55,14 @@ ACTIONS = (
 
 
 def overview_page(
-    report: OverviewReport, chosen: Selection, probes: Sequence[ProbeReport], sparks: Mapping[str, Markup]
+    report: OverviewReport,
+    chosen: Selection,
+    probes: Sequence[ProbeReport],
+    selected: int,
+    sparks: Mapping[str, Markup],
 ) -> str:
-    """The overview: `report` has the selected probes, `probes` are all, `sparks` the selected ones' charts by name."""
+    """The overview: `report` has the probes of this page, out of so many selected ones; `probes` are all, `sparks` the
+    charts of this page by name."""
     return _TEMPLATES.get_template("overview.html").render(
         root="./",
         version=report.version,
@@ -67,6 +72,7 @@ def overview_page(
         report=report,
         chosen=chosen,
         total=len(probes),
+        selected=selected,
         targets=sorted({probe.target for probe in probes}),
         sparks=sparks,
     )
@@ -126,25 +132,55 @@ def _words(name: str) -> str:
     return "no result yet" if name == "no_result" else name.replace("_", " ")
 
 
-def _why(probe: ProbeReport) -> str:
+def _why(probe: ProbeReport, now_unix_s: float) -> str:
     """What is wrong, in a sentence; empty for a probe that is well."""
     reason = "" if probe.reason == probe.state else _words(probe.reason)
     of_sweep = ": ".join(filter(None, (reason, probe.reason_text))) if probe.state != "ok" else ""
     regressed = [level for level in probe.levels if any(verdict.holding for verdict in level.verdicts)]
-    reported = _regression(regressed[0]) if regressed else ""
+    reported = _regression(regressed[0], now_unix_s) if regressed else ""
     if others := [level.label for level in regressed[1:]]:
         reported += f"; also at {', '.join(others)}"
-    return "; ".join(filter(None, (of_sweep, reported)))
+    missed = _missed(probe) if probe.state == "objective_missed" else ""
+    return "; ".join(filter(None, (of_sweep, reported, missed)))
 
 
-def _regression(level: LevelReport) -> str:
-    """Before and after of each signal that regressed, and where the time went."""
-    signals = []
-    for verdict in level.verdicts:
-        if verdict.holding:
-            before, after = _figure(verdict, verdict.baseline), _figure(verdict, verdict.now)
-            signals.append(f"{_words(verdict.signal)} {before} → {after} ({verdict.holding})")
-    return f"{level.label}: {', '.join(signals)}" + (f", mostly {level.slowest_part}" if level.slowest_part else "")
+def _regression(level: LevelReport, now_unix_s: float) -> str:
+    """Before and after of each signal that regressed, since when, and where the time went."""
+    holding = [verdict for verdict in level.verdicts if verdict.holding]
+    signals = [
+        f"{_words(verdict.signal)} {_figure(verdict, verdict.baseline)} → {_figure(verdict, _now(level, verdict))} "
+        f"({verdict.holding})"
+        for verdict in holding
+    ]
+    began = min((verdict.began_unix_s for verdict in holding if verdict.began_unix_s), default=None)
+    since = [f"began {words.relative(began, now_unix_s)}"] if began else []
+    part = [f"most of all in {level.slowest_part}"] if level.slowest_part else []
+    return f"{level.label}: {', '.join([*signals, *since, *part])}"
+
+
+def _now(level: LevelReport, verdict: VerdictReport) -> float | None:
+    """What was compared; where the last sweep was not, what it measured: a regression that holds stays."""
+    if verdict.now is not None:
+        return verdict.now
+    return (
+        level.throughput
+        if verdict.signal == "throughput"
+        else level.percentiles.get(verdict.signal.rpartition("_p")[2])
+    )
+
+
+def _missed(probe: ProbeReport) -> str:
+    """By how much the objective is missed, at each of its levels."""
+    slo = probe.slo
+    if slo is None:
+        return ""
+    name = f"{slo.percentile:g}"
+    slow = [
+        f"{level.label}: p{name} {words.seconds(level.percentiles[name])}"
+        for level in probe.levels
+        if level.level in slo.levels and level.percentiles.get(name, 0.0) > slo.latency_seconds
+    ]
+    return f"{', '.join(slow)}, {words.seconds(slo.latency_seconds)} is the objective" if slow else ""
 
 
 def _reason(sweep: SweepReport) -> str:
@@ -172,7 +208,7 @@ def _figure(verdict: VerdictReport, value: float | None) -> str:
     return words.seconds(value)
 
 
-def _verdict_text(verdict: VerdictReport, now_unix_s: float) -> str:
+def _verdict_lines(verdict: VerdictReport, now_unix_s: float) -> list[str]:
     """Each tier that holds or is judged, or why none is."""
     reported = []
     for name, tier in verdict.tiers.items():
@@ -185,7 +221,7 @@ def _verdict_text(verdict: VerdictReport, now_unix_s: float) -> str:
         reported.append(f"began {words.relative(verdict.began_unix_s, now_unix_s)}")
     if verdict.withheld_text:
         reported.append(f"withheld: {verdict.withheld_text}")
-    return " · ".join(reported) or "not judged by any tier"
+    return reported or ["not judged by any tier"]
 
 
 def _change(ratio: float) -> str:
@@ -199,10 +235,11 @@ def _burn(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.2f}×" if rate < 10 else f"{rate:,.0f}×"
 
 
-def _query(chosen: Selection, state: str) -> str:
+def _query(chosen: Selection, state: str, page: int = 1) -> str:
     """The overview with this state in the place of the chosen one."""
     asked = {"q": chosen.text, "state": state, "target": chosen.target}
     asked["sort"] = chosen.sort if chosen.sort != SORTS[0] else ""
+    asked["page"] = str(page) if page > 1 else ""
     found = urlencode({name: value for name, value in asked.items() if value})
     return f"?{found}" if found else ""
 
@@ -242,8 +279,9 @@ def _make_environment() -> Environment:
         reason_of=_reason,
         marks=_marks,
         figure=_figure,
-        verdict_text=_verdict_text,
+        verdict_lines=_verdict_lines,
         query=_query,
+        rows_per_page=ROWS_PER_PAGE,
         actions=ACTIONS,
         style_hash=hashlib.sha256(STYLE_SHEET).hexdigest()[:8],
         script_hash=hashlib.sha256(SCRIPT).hexdigest()[:8],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from markdown_it import MarkdownIt
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -37,6 +36,8 @@ def runbook_routes(version: str) -> list[Route]:
 @cache
 def _made(name: str) -> str:
     """A runbook, or with "" the list, as HTML. Kept: there are some thirty, and they change with a release."""
+    from markdown_it import MarkdownIt  # here: its import delayed the start, and runbooks are seldom read
+
     text = runbook(name) if name else _list()
     if text is None:
         return ""

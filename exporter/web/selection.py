@@ -13,27 +13,33 @@ STATES = ("failing", "regressed", "objective_missed", "unstable", "no_result", "
 MARKS = ("running", "paused")
 """What a probe may be beside its state."""
 SORTS = ("severity", "name", "p99", "change", "errors", "last_run")
+ROWS_PER_PAGE = 200
+"""Of the overview: a page of all of 1000 probes would take seconds to draw."""
 _MAX_TEXT = 200
+_MAX_PAGE = 9999
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`text` is found in name, target or model; `state` is one of STATES or MARKS; empty: all."""
+    """`text` is found in name, target or model; `state` is one of STATES or MARKS; empty: all. `page` counts from 1 and
+    matters to the overview alone."""
 
     text: str = ""
     state: str = ""
     target: str = ""
     sort: str = SORTS[0]
+    page: int = 1
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Selection:
         """Of a request's query: what is not known is left out."""
-        state, sort = query.get("state", ""), query.get("sort", "")
+        state, sort, page = query.get("state", ""), query.get("sort", ""), query.get("page", "")
         return cls(
             text=query.get("q", "").strip()[:_MAX_TEXT],
             state=state if state in (*STATES, *MARKS) else "",
             target=query.get("target", "")[:_MAX_TEXT],
             sort=sort if sort in SORTS else SORTS[0],
+            page=max(1, min(int(page), _MAX_PAGE)) if page.isdecimal() and len(page) < 9 else 1,
         )
 
     @property
@@ -52,6 +58,10 @@ class Selection:
     def select(self, probes: Iterable[ProbeReport]) -> list[ProbeReport]:
         """Those taken, in the order asked for; what is equal stays in configured order."""
         return sorted(filter(self.takes, probes), key=_KEYS[self.sort])
+
+    def on_page(self, selected: Sequence[ProbeReport]) -> Sequence[ProbeReport]:
+        """Those of the selected ones that the page has; of a page behind the last one, none."""
+        return selected[(self.page - 1) * ROWS_PER_PAGE : self.page * ROWS_PER_PAGE]
 
 
 def group_of(probe: ProbeReport) -> str:

@@ -16,7 +16,7 @@ from exporter.core.probe import Probe, Signal
 from exporter.core.result import LevelChange, LevelVerdict, Measurement, SignalVerdict, SweepResult
 from exporter.core.units import NS
 from exporter.metrics.exposition import percentile_text
-from exporter.state.history import Conclusion
+from exporter.state.day_ring import Conclusion
 from exporter.state.probe_state import ProbeView
 
 _LOUD_TIERS = ("page", "warn")
@@ -124,13 +124,12 @@ def probe_status(
 ) -> ProbeStatus:
     """What is shown of this view at this moment."""
     result, measured = view.result, view.measured
-    verdicts = {verdict.level: verdict for verdict in measured.verdicts} if measured else {}
     return ProbeStatus(
         name=view.probe.name,
         target=view.probe.target.name,
         model=view.probe.model,
-        version=view.facts.version if view.facts else view.probe.version,
-        state=_state(view),
+        version=version_of(view),
+        state=state_of(view),
         reason=result.reason.value if result else "",
         reason_text=result.reason_text if result else "",
         running=view.running_since_unix_s is not None,
@@ -141,10 +140,21 @@ def probe_status(
         next_run_unix_s=next_run_unix_s,
         skipped=view.skipped,
         last_skip=view.last_skip[0] if view.last_skip else None,
-        levels=[_level_status(measurement, verdicts.get(measurement.level)) for measurement in view.measurements],
+        levels=level_statuses(view),
         load=load or Load(),
         pause=pause,
     )
+
+
+def level_statuses(view: ProbeView) -> list[LevelStatus]:
+    """The levels of the last result with figures."""
+    verdicts = {verdict.level: verdict for verdict in view.measured.verdicts} if view.measured else {}
+    return [_level_status(measurement, verdicts.get(measurement.level)) for measurement in view.measurements]
+
+
+def version_of(view: ProbeView) -> str:
+    """The model's version: the served one, else the configured one."""
+    return view.facts.version if view.facts else view.probe.version
 
 
 def is_failing(status: ProbeStatus) -> bool:
@@ -160,7 +170,8 @@ def conclude(result: SweepResult) -> Conclusion:
     return _conclusion(result.probe, result, result)
 
 
-def _state(view: ProbeView) -> str:
+def state_of(view: ProbeView) -> str:
+    """See ProbeStatus."""
     if view.result is not None:
         return _conclusion(view.probe, view.result, view.measured).value
     if view.running_since_unix_s is not None:

@@ -162,7 +162,7 @@ class Rpc(Stream):
         elif ended:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "an informational response that ends the stream")
 
-    def data_received(self, data: bytes, start: int, stop: int) -> None:
+    def data_received(self, data: bytes | memoryview, start: int, stop: int) -> None:
         if self._head is None:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "DATA before HEADERS")
         self.size += stop - start
@@ -173,7 +173,7 @@ class Rpc(Stream):
             if size >= 0 and MESSAGE_PREFIX.unpack_from(data, start) == (0, size) and size <= self.max_message_bytes:
                 self.message_count += 1
                 if self.keep:
-                    self._messages.append(data[start + 5 : stop])
+                    self._messages.append(bytes(data[start + 5 : stop]))
                 return
             encoding = self._head.values.get(b"grpc-encoding", b"identity").decode("ascii", "replace")
             self._reader = MessageReader(encoding, self.keep, self.max_message_bytes)

@@ -56,7 +56,7 @@ class MessageReader:
         """Bytes of the message that has begun."""
         return len(self._content)
 
-    def read(self, data: bytes, start: int, stop: int, messages: list[bytes]) -> int:
+    def read(self, data: bytes | memoryview, start: int, stop: int, messages: list[bytes]) -> int:
         """Takes `data[start:stop]`, appends the completed messages (with `keep`), returns how many they are."""
         completed = 0
         self._unpacked_bytes = 0

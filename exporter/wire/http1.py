@@ -22,8 +22,8 @@ MAX_HEAD_BYTES = HTTP_HEAD
 MAX_RESPONSE_BYTES = HTTP_BYTES
 MAX_INTERIM_RESPONSES = HTTP_INTERIM
 
-_KEPT_BYTES = 4096
-"""Of the body of a response that is read while it comes."""
+_KEPT_BYTES = 16 * 1024
+"""Of a body as it came, behind its head: enough to describe an error."""
 _HEADS_LOOKED_AT = 64
 """How many responses of a connection are looked at for a head to remember: one whose heads all differ shall not pay."""
 _FORBIDDEN_IN_FIELD = frozenset("\r\n\0")
@@ -51,6 +51,7 @@ class Http1Client:
     __slots__ = (
         "_body",
         "_feed",
+        "_head_end",
         "_heads",
         "_heads_left",
         "_interim",
@@ -93,16 +94,17 @@ class Http1Client:
 
     # --- bytes in ----------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> bool:
-        """Takes in what came from the peer (not empty). True: the response is complete."""
+    def receive(self, data: bytes | memoryview) -> bool:
+        """Takes in what came from the peer (not empty); of a view, nothing is referred to afterwards. True: the
+        response is complete."""
         if not self._outstanding:
-            if data.strip(b"\r\n"):
+            if bytes(data).strip(b"\r\n"):
                 raise ProtocolError("bytes that belong to no request")
             return False
         size = len(data)
         head = self._heads.get(size)
-        if head is not None and not self.wire_bytes and data.startswith(head):
-            self._raw = data
+        if head is not None and not self.wire_bytes and data[: len(head)] == head:
+            self._raw = data if isinstance(data, bytes) else bytes(data)
             self.wire_bytes = size
             self.status = 200
             self.keep_alive = True
@@ -112,7 +114,9 @@ class Http1Client:
             return True
         return self._parse(data)
 
-    def _parse(self, data: bytes) -> bool:
+    def _parse(self, data: bytes | memoryview) -> bool:
+        if not self.wire_bytes:
+            self._head_end = 0
         self.wire_bytes += len(data)
         try:
             self._feed(data)
@@ -122,15 +126,31 @@ class Http1Client:
             raise ProtocolError(self._problem or f"not an HTTP response: {error}") from None
         if self._problem:
             raise ProtocolError(self._problem)
-        if not self._raw:
-            self._raw = data
-        elif len(self._raw) < MAX_HEAD_BYTES:
-            self._raw += data
-        if self._outstanding or len(self._raw) >= MAX_HEAD_BYTES:
-            return self._check_limits()
-        if self._heads_left and self._raw is data:
-            self._remember(data)
+        self._keep_beginning(data)
+        self._check_limits()
+        if self._outstanding:
+            return False
+        if self._heads_left and len(self._raw) == self.wire_bytes == len(data):
+            self._remember(self._raw)
         return True
+
+    def _keep_beginning(self, data: bytes | memoryview) -> None:
+        """Keeps the head and the first of the body, the same bytes however they were cut."""
+        taken = 0
+        while True:
+            size = len(self._raw)
+            if self._head_end:
+                limit = self._head_end + _KEPT_BYTES
+            else:
+                limit = _KEPT_BYTES if size < _KEPT_BYTES else MAX_HEAD_BYTES
+            piece = data[taken : taken + max(limit - size, 0)]
+            if not piece:
+                return
+            self._raw += piece
+            taken += len(piece)
+            if not self._head_end and (head_end := self._head_bounds()[1]):
+                self._head_end = head_end
+                self._raw = self._raw[: head_end + _KEPT_BYTES]
 
     def _remember(self, data: bytes) -> None:
         """Keeps the head of a complete response that came in one read, for `receive` to know it by.
@@ -146,16 +166,13 @@ class Http1Client:
         if self.keep_alive and head.startswith(b"HTTP/1.1 200 ") and length_line in head.lower():
             self._heads[len(data)] = head
 
-    def _check_limits(self) -> bool:
-        """The slow way: a response that did not come at once, or has a long beginning."""
-        head_end = self._head_bounds()[1]
-        if head_end > MAX_HEAD_BYTES or (head_end == 0 and len(self._raw) >= MAX_HEAD_BYTES):
+    def _check_limits(self) -> None:
+        if not self._head_end and len(self._raw) >= MAX_HEAD_BYTES:
             raise ProtocolError(f"a response head of more than {MAX_HEAD_BYTES} bytes")
         if self.wire_bytes > self._max_bytes:
             raise ProtocolError(
                 f"a response of more than {self._max_bytes} bytes (the target's max_response sets it for the load)"
             )
-        return not self._outstanding
 
     def receive_eof(self) -> bool:
         """The peer closed. True: that completed the response, whose end was to be the connection's. False: no byte of
@@ -181,8 +198,7 @@ class Http1Client:
         """Whether a byte of the outstanding response has come."""
         return self.wire_bytes > 0
 
-    # --- the response
-    # --------------------------------------------------------------------------------------------------
+    # --- the response ------------------------------------------------------------------------------------------------
 
     def header(self, name: str) -> str | None:
         """The value of the header `name` (given in lower case); several of them joined by ", "."""
@@ -222,8 +238,7 @@ class Http1Client:
 
 
 class Http1Stream(Http1Client):
-    """The same for responses whose body is looked at while it comes: `take_body` after each `receive`. Of the bytes as
-    they came no more is kept than describes an error."""
+    """The same for responses whose body is looked at while it comes: `take_body` after each `receive`."""
 
     __slots__ = ()
 
@@ -241,12 +256,6 @@ class Http1Stream(Http1Client):
         if body:
             self._body = bytearray()
         return body
-
-    def _parse(self, data: bytes) -> bool:
-        complete = super()._parse(data)
-        if len(self._raw) > _KEPT_BYTES and (head_end := self._head_bounds()[1]):
-            self._raw = self._raw[: head_end + _KEPT_BYTES]
-        return complete
 
 
 def read_header(head: bytes, name: str) -> str | None:

@@ -80,8 +80,8 @@ class Stream(SendState):
         """A header block; if `ended`, `end_received` follows."""
         raise NotImplementedError
 
-    def data_received(self, data: bytes, start: int, stop: int) -> None:
-        """The body continues with `data[start:stop]`."""
+    def data_received(self, data: bytes | memoryview, start: int, stop: int) -> None:
+        """The body continues with `data[start:stop]`, which is to be copied where it is kept."""
         raise NotImplementedError
 
     def end_received(self) -> None:
@@ -179,8 +179,9 @@ class Http2Connection(FrameParser, Generic[S]):
         news, self._news = self._news, {}
         return news
 
-    def receive(self, data: bytes) -> None:
-        """Takes in what the peer sent, however it was cut. Raises ProtocolError; the output then ends with a GOAWAY."""
+    def receive(self, data: bytes | memoryview) -> None:
+        """Takes in what the peer sent, however it was cut; of a view, nothing is referred to afterwards. Raises
+        ProtocolError; the output then ends with a GOAWAY."""
         if self._failed:
             raise ProtocolError("the connection has failed before")
         try:
@@ -190,7 +191,7 @@ class Http2Connection(FrameParser, Generic[S]):
             self.sender.control(goaway_frame(error.code))
             raise
 
-    def _on_data(self, stream_id: int, data: bytes, start: int, stop: int, flow: int) -> None:
+    def _on_data(self, stream_id: int, data: bytes | memoryview, start: int, stop: int, flow: int) -> None:
         self._receive_window -= flow
         if self._receive_window < OUR_CONNECTION_WINDOW // 2:
             self._widen_connection()

@@ -46,7 +46,7 @@ class FrameParser:
         self._block_ends = 0
         self._block_frames = 0
 
-    def _on_data(self, stream_id: int, data: bytes, start: int, stop: int, flow: int) -> None:
+    def _on_data(self, stream_id: int, data: bytes | memoryview, start: int, stop: int, flow: int) -> None:
         """A DATA frame, or a part of one: its content is `data[start:stop]`. `flow` is what it takes from the
         windows: the whole frame's length with its first part, 0 with the others."""
         raise NotImplementedError
@@ -63,8 +63,9 @@ class FrameParser:
         """Any other frame; unknown kinds too, which are to be ignored."""
         raise NotImplementedError
 
-    def _parse(self, data: bytes) -> None:
-        """Calls the methods above for all that `data` completes. Raises Http2Error."""
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Calls the methods above for all that `data` completes; of a view, nothing is referred to afterwards. Raises
+        Http2Error."""
         if self._held_needs:
             self._held += data
             if len(self._held) < self._held_needs:
@@ -83,33 +84,41 @@ class FrameParser:
             if position > size or self._careful:
                 self._check_frame(kind, flags, stream_id, position - start, data)
                 if position > size:
-                    if kind == DATA and not flags & PADDED:
-                        self._part_of_data(flags, stream_id, data, start, position - start)
-                    else:
-                        self._hold(data, start - 9)
+                    self._begin_frame(kind, flags, stream_id, data, start)
                     return
             if kind == DATA and not flags & PADDED:
                 self._on_data(stream_id, data, start, position, position - start)
                 if flags & END_STREAM:
                     self._on_data_end(stream_id)
-            elif kind == HEADERS and flags & _UNUSUAL_HEADERS == END_HEADERS:
-                self._on_block(stream_id, data[start:position], flags & END_STREAM)
+                continue
+            payload = data[start:position]
+            if isinstance(payload, memoryview):
+                payload = bytes(payload)
+            if kind == HEADERS and flags & _UNUSUAL_HEADERS == END_HEADERS:
+                self._on_block(stream_id, payload, flags & END_STREAM)
             else:
-                self._on_unusual(kind, flags, stream_id, data[start:position])
+                self._on_unusual(kind, flags, stream_id, payload)
         if position < size:
             self._hold(data, position)
 
-    def _hold(self, data: bytes, position: int) -> None:
+    def _begin_frame(self, kind: int, flags: int, stream_id: int, data: bytes | memoryview, start: int) -> None:
+        """A frame of which the end is still to come; its content begins at `start`."""
+        if kind == DATA and not flags & PADDED:
+            self._part_of_data(flags, stream_id, data, start, int.from_bytes(data[start - 9 : start - 6], "big"))
+        else:
+            self._hold(data, start - 9)
+
+    def _hold(self, data: bytes | memoryview, position: int) -> None:
         """Keeps a frame that has come in part, and how long it will be: no second look before all of it is there."""
         self._held += data[position:]
         self._held_needs = 9
         if len(self._held) >= 9:
             self._held_needs += int.from_bytes(self._held[:3], "big")
 
-    def _check_frame(self, kind: int, flags: int, stream_id: int, length: int, data: bytes) -> None:
+    def _check_frame(self, kind: int, flags: int, stream_id: int, length: int, data: bytes | memoryview) -> None:
         """Before more of a frame is awaited, and where not every frame may come: is it one that we will take?"""
         if not self.peer_ready and (kind != SETTINGS or flags & ACK):
-            what = "HTTP/1" if data.startswith(b"HTTP/1") else "something else"
+            what = "HTTP/1" if data[:6] == b"HTTP/1" else "something else"
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"the server speaks {what}, not HTTP/2")
         if self._block_id and (kind != CONTINUATION or stream_id != self._block_id):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "another frame within a header block")
@@ -118,14 +127,14 @@ class FrameParser:
 
     # --- DATA in pieces ----------------------------------------------------------------------------------------------
 
-    def _part_of_data(self, flags: int, stream_id: int, data: bytes, start: int, length: int) -> None:
+    def _part_of_data(self, flags: int, stream_id: int, data: bytes | memoryview, start: int, length: int) -> None:
         """The first piece of a DATA frame."""
         self._data_id = stream_id
         self._data_ends = bool(flags & END_STREAM)
         self._data_left = length - (len(data) - start)
         self._on_data(stream_id, data, start, len(data), length)
 
-    def _more_data(self, data: bytes) -> int:
+    def _more_data(self, data: bytes | memoryview) -> int:
         """The next piece of a DATA frame; returns where the rest begins."""
         stop = min(len(data), self._data_left)
         self._data_left -= stop

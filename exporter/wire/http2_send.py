@@ -184,16 +184,18 @@ class Http2Sender:
         while queue and self.window > 0 and limit > 0:
             stream = queue.popleft()
             stream.queued = False
-            limit -= self._slice(stream)
+            if stream.send_window <= 0:
+                continue  # SETTINGS took its window away while it waited; more window brings it back
+            limit -= self._slice(stream, self.max_frame if queue else limit)
             if stream.pending:
                 self._enqueue(stream)
 
-    def _slice(self, stream: SendState) -> int:
-        """One DATA frame of a stream that may send."""
-        pending = stream.pending
+    def _slice(self, stream: SendState, limit: int) -> int:
+        """DATA frames of a stream that may send, of one message and until they hold `limit` bytes."""
+        pending, frame_size, out = stream.pending, self.max_frame, self._out
         assert pending
         body = pending[0]
-        size = min(len(body), self.max_frame, self.window, stream.send_window)
+        size = min(len(body), self.window, stream.send_window, -(-limit // frame_size) * frame_size)
         if size == len(body):
             pending.popleft()
         else:
@@ -201,6 +203,11 @@ class Http2Sender:
         stream.sent = stream.ends and not pending
         self.window -= size
         stream.send_window -= size
-        self._out.append(FRAME_HEADER.pack(size << 8, stream.sent, stream.id))
-        self._out.append(body[:size])
+        last = (size - 1) // frame_size * frame_size
+        head = FRAME_HEADER.pack(frame_size << 8, 0, stream.id)
+        for start in range(0, last, frame_size):
+            out.append(head)
+            out.append(body[start : start + frame_size])
+        out.append(FRAME_HEADER.pack((size - last) << 8, stream.sent, stream.id))
+        out.append(body[last:size])
         return size

@@ -52,6 +52,8 @@ class SseParser:
             # Its line was taken with the CR, so that nothing waits for more; this LF is of the same line end.
             text = text.removeprefix(b"\n")
             self._after_cr = False
+        if self._is_one_message(text):
+            return [SseEvent(text[6:-2], b"", self._id)]
         first, *others = _LINE_END.split(text)
         self._line.append(first)
         self._line_bytes += len(first)
@@ -67,6 +69,17 @@ class SseParser:
             self._after_cr = True
         self._check(self._line_bytes)
         return events
+
+    def _is_one_message(self, text: bytes) -> bool:
+        """Whether this is what nearly every read is: one event of one line of data, and nothing else. Hot."""
+        return (
+            text.startswith(b"data: ")
+            and text.endswith(b"\n\n")
+            and text.find(b"\n") == len(text) - 2
+            and b"\r" not in text
+            and len(text) < MAX_EVENT_BYTES
+            and not (self._line_bytes or self._data or self._type)
+        )
 
     def _without_mark(self, text: bytes) -> bytes:
         """The bytes after a byte order mark, which may be at the very beginning; nothing while that is not sure."""

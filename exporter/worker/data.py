@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exporter import logs
 from exporter.core.errors import InputError
-from exporter.core.probe import Mode, Validation
+from exporter.core.probe import InputOptions, Mode, Validation
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan
 from exporter.payload import Dataset, Step, make_dataset, round_robin
@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What is sent, in its order. `streams` holds the numbers of the steps of each stream, for sequences alone."""
+    """What is sent, in its order. `streams` holds the numbers of the steps of each stream, for sequences and
+    sessions alone."""
 
     steps: list[Step]
     streams: list[range]
@@ -42,11 +43,14 @@ class Data:
     """The dataset of a sweep's probe."""
 
     def __init__(self) -> None:
+        self._of: InputOptions | None = None
         self._dataset: Dataset | None = None
         self._requests: list[Step] = []
 
     async def dataset(self, plan: LevelPlan) -> Dataset:
-        """The dataset, made at the first call. Raises InputError."""
+        """The dataset, made at the first call, and again where another level has another input. Raises InputError."""
+        if self._of != plan.probe.input:
+            self._of, self._dataset, self._requests = plan.probe.input, None, []
         if self._dataset is None:
             self._dataset = await asyncio.to_thread(
                 make_dataset, plan.facts, plan.probe.input, _Progress(plan.probe.name)
@@ -68,7 +72,7 @@ class Data:
                 requests = await ask_reference(plan, validation, requests, control, may_ask)
             self._requests = requests
         steps = self._requests
-        if plan.probe.sequences is not None:
+        if plan.probe.sequences is not None or plan.level.mode is Mode.SESSIONS:
             return Requests(steps, _numbered(dataset))
         first = plan.member * len(steps) // plan.members if plan.level.mode is not Mode.SCHEDULE else len(steps) - 1
         return Requests(steps[first:] + steps[:first], [])

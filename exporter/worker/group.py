@@ -81,6 +81,11 @@ class WorkerGroup:
         """See `Worker`."""
         return sum(member.asked for member in self._members)
 
+    @property
+    def tokens(self) -> int:
+        """See `Worker`."""
+        return sum(member.tokens for member in self._members)
+
     async def silence(self) -> None:
         """See `Worker`."""
         await asyncio.gather(*(member.silence() for member in self._members))

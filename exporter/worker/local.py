@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -57,12 +57,17 @@ class LocalWorker:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, connection: socket.socket, account: Account | None = None
+        self,
+        process: asyncio.subprocess.Process,
+        connection: socket.socket,
+        account: Account | None = None,
+        lease: Callable[[], int] = lambda: 0,
     ) -> None:
         self.sweeps = 0
+        self._lease = lease
         self._account = account or Account()
         self._sent: int | None = None
-        self._asked = 0
+        self._asked = self._tokens = 0
         self._level_serial = 0
         self._unsent = bytearray()
         self._life = SignOfLife()
@@ -85,9 +90,11 @@ class LocalWorker:
         cpus: Iterable[int] = (),
         module: str = "exporter.worker.main",
         accounts: Path | None = None,
+        lease: Callable[[], int] = lambda: 0,
     ) -> LocalWorker:
         """Starts a process and waits until it is ready. It logs to our stderr. `cpus` are those it may run on; none
         given means all. Its account is a file in the folder `accounts`, where there is one that can be written to.
+        `lease` gives the moment from which it may send nothing (see `Account.lend`).
         Raises WorkerLostError if it does not come up."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -102,7 +109,7 @@ class LocalWorker:
                 stdout=asyncio.subprocess.DEVNULL,
                 env=base_environment(),
             )
-        worker = cls(process, ours, account)
+        worker = cls(process, ours, account, lease)
         try:
             async with asyncio.timeout(START_LIMIT_SECONDS):
                 await worker._next_response()
@@ -139,6 +146,11 @@ class LocalWorker:
     def asked(self) -> int:
         """See `Worker`."""
         return self._account.asked if self._sent is None else self._asked
+
+    @property
+    def tokens(self) -> int:
+        """See `Worker`."""
+        return self._account.tokens if self._sent is None else self._tokens
 
     @property
     def is_stuck(self) -> bool:
@@ -343,6 +355,7 @@ class LocalWorker:
     def _renew(self) -> None:
         """Shows the worker that this loop runs, and looks whether the worker's does."""
         self._account.renew()
+        self._account.lend(self._lease())
         self._is_stuck = self._life.is_lost(self._account.ticks)
         self._renewing = asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._renew)
 
@@ -350,7 +363,7 @@ class LocalWorker:
         """The process is gone: its count is final."""
         if self._renewing is not None:
             self._renewing.cancel()
-        self._sent, self._asked = self._account.sent, self._account.asked
+        self._sent, self._asked, self._tokens = self._account.sent, self._account.asked, self._account.tokens
         self._account.close()
 
     def _lose(self, reason: Reason, text: str) -> None:

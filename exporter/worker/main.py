@@ -24,7 +24,7 @@ from exporter import logs
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.window import LevelEnd
-from exporter.engine.guard import Stop
+from exporter.engine.guard import LEASE_OVER, Stop
 from exporter.engine.kernel import die_with_parent, map_big_arrays
 from exporter.engine.plan import MemberEvent
 from exporter.services.base import Service
@@ -92,6 +92,8 @@ class Host:
     def _watch(self) -> None:
         """Shows that this process runs, and ends the load if the daemon does not: who would end it?"""
         self._account.tick()
+        if self._account.is_lease_over():
+            self._session.stop(LEASE_OVER)
         if self._daemon.is_lost(self._account.renewals):
             self._session.stop(Stop(Reason.DAEMON_STALLED, f"the daemon was stuck for {LOST_AFTER_SECONDS:g} s"))
         asyncio.get_running_loop().call_later(SIGN_OF_LIFE_SECONDS, self._watch)

@@ -131,8 +131,8 @@ class Session:
                 await self._unshare(shared)
 
     def _may_ask(self) -> bool:
-        """Counts a request to a reference model, unless the level was stopped."""
-        if self._stopped is not None:
+        """Counts a request to a reference model, unless the level was stopped, or the lease is over."""
+        if self._stopped is not None or self._account.is_lease_over():
             return False
         self._account.ask()
         return True

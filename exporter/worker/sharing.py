@@ -18,15 +18,16 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
 
     Calls in flight, requests allowed and those to warm up are dealt out so that they add up to the whole. Of an open
-    loop each takes its turn (pacing.every_nth). The error ratio is judged by each for its own responses.
+    loop each takes its turn (pacing.every_nth), and so it is with streams. The error ratio is judged by each for its
+    own responses.
     """
     stop, level = plan.probe.stop, plan.level
-    if level.mode is Mode.PERIODIC:  # its steps wait for the responses of all its requests
+    if level.mode in (Mode.PERIODIC, Mode.SESSIONS):  # what is sent next depends on the responses to all before
         return [plan]
     members = min(workers, stop.max_in_flight, plan.max_requests)
-    if level.mode in (Mode.CONCURRENCY, Mode.SCHEDULE):
+    if level.mode.has_places or level.mode is Mode.SCHEDULE:
         members = min(members, int(level.value))
-    if plan.probe.sequences is not None and level.mode is not Mode.CONCURRENCY:
+    if plan.probe.sequences is not None and not level.mode.has_places:
         members = min(members, plan.probe.sequences.count)
     if members <= 1:
         return [plan]

@@ -34,7 +34,7 @@ PLACE = Path("triton-http", "addsub")
 
 
 class Clock:
-    """A wall clock that stands until it is moved."""
+    """A wall clock that stays the same until it is moved."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -63,7 +63,7 @@ def opened(tmp_path: Path, clock: Clock) -> Iterator[Opener]:
             max_size_bytes: int = 1 << 30,
             steady: Callable[[], float] | None = None,
         ) -> CsvArchive:
-            archive = CsvArchive(directory, max_age_ns, max_size_bytes, clock, steady or clock)
+            archive = CsvArchive(directory, max_age_ns, max_size_bytes, wall_clock=clock, steady_clock=steady or clock)
             archive.start()
             stack.callback(archive.close, WAIT_S)
             return archive
@@ -206,7 +206,7 @@ def test_a_sweep_that_cannot_be_reported_does_not_end_the_writer(opened: Opener)
     assert (archive.rows_written, archive.write_errors) == (1, 2)
 
 
-def test_a_writer_that_hangs_holds_nobody_up(
+def test_a_hanging_writer_delays_no_sweep(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hang, reached = threading.Event(), threading.Event()
@@ -345,7 +345,7 @@ def test_a_disk_that_is_full_every_other_time_fills_no_log(
 
 
 @pytest.mark.parametrize(("days", "again"), [(100, 0), (-100, 0), (100, 100)])
-def test_no_file_goes_on_the_word_of_a_clock_that_jumped(
+def test_a_clock_that_jumped_removes_no_file(
     tmp_path: Path, opened: Opener, clock: Clock, days: int, again: int
 ) -> None:
     paths = [store(tmp_path, date(2023, 10, 20), 500), store(tmp_path, date(2023, 11, 14), 500)]

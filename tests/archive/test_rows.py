@@ -28,7 +28,7 @@ from tests.archive.archive_samples import (
 )
 from tests.builders import make_facts, make_probe, make_target
 from tests.metrics import scenario
-from tests.metrics.results import make_tokens
+from tests.metrics.results import make_streams, make_tokens
 
 KEYS = "schema_version,time,sweep_id,target,probe,model,version,probe_config_hash,model_config_hash,mode,level"
 
@@ -50,7 +50,7 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-5:] == ["warm_up_requests", "repeats", "seed", "tokens", "goodput_requests_per_second"]
+    assert header[-6:] == ["warm_up_requests", "repeats", "seed", "tokens", "goodput_requests_per_second", "streams"]
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -186,7 +186,8 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
     of_tokens = {"tokens", "goodput_requests_per_second", "breakdown_prefill_seconds", "breakdown_decode_seconds"}
-    assert empty == {"Request Rate", "seed", "reason", "reason_text", "percentiles", *of_tokens, *SERVER_SIDE}
+    rare = {"Request Rate", "seed", "reason", "reason_text", "percentiles", "streams"}
+    assert empty == {*rare, *of_tokens, *SERVER_SIDE}
 
 
 def test_every_figure_of_a_window_reads_back_as_it_was() -> None:
@@ -349,7 +350,7 @@ def test_an_unstable_level_is_marked() -> None:
     assert (row["reason_text"], row["request_count"]) == ("differ by 30 %", "300")
 
 
-def test_the_version_asked_for_stands_in_for_one_that_nobody_served() -> None:
+def test_without_a_served_version_the_configured_one_is_written() -> None:
     [row] = encoded(LEVELS, make_failed_sweep(probe=make_probe(version="7")))
     assert row["version"] == "7"
 
@@ -435,3 +436,18 @@ def test_figures_in_tokens_are_one_cell() -> None:
     assert (tokens["per_output_token"]["p50_ns"], tokens["per_output_token"]["p99.9_ns"]) == (8_000_000, 64_000_000)
     assert "first_token" not in tokens
     assert float(row["goodput_requests_per_second"]) == 333.0
+
+
+def test_figures_of_streams_are_one_cell() -> None:
+    row = level_row(streams=make_streams())
+    streams = json.loads(row["streams"])
+    assert streams["final_latency"]["p50_ns"] == 62_000_000
+    del streams["final_latency"]
+    assert streams == {
+        "step_interval_ns": 300_000_000,
+        "real_time_factor": 0.125,
+        "steps": 3200,
+        "late": 32,
+        "streams": 40,
+        "on_time": 30,
+    }

@@ -236,7 +236,7 @@ def test_what_is_long_ago_contains_no_information_of_now() -> None:
     for index in range(2):
         take(state, COUNTS, True, 3000.0 + 300.0 * index)
     assert state.holds
-    # A regression that held is not over because nobody looked.
+    # A regression that held does not end because no sweep was judged.
     assert take(state, COUNTS, False, 90_000.0) is True
     assert [take(state, COUNTS, False, 90_300.0 + 300.0 * index) for index in range(2)] == [True, False]
 

@@ -119,6 +119,14 @@ def _usual() -> Story:
 # --- pins ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_short_wait_for_the_first_baseline_is_given_in_minutes() -> None:
+    story = Story(minutes=5, options=BaselineOptions(provisional_ns=30 * 60 * NS))
+    story.run(0.01 * DAY)
+    assert (
+        story.signal().withheld == "there is no baseline yet: 10.0 min of the first 30.0 min, 3 sweeps of at least 20"
+    )
+
+
 def test_provisional_after_a_day_and_pinned_after_seven_and_refined_after_28() -> None:
     story = Story()
     story.run(0.9 * DAY)
@@ -305,7 +313,7 @@ def test_p99_warns_and_does_not_page() -> None:
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
 
 
-def test_throughput_is_informed_of_and_by_default_wakes_nobody() -> None:
+def test_throughput_is_reported_and_by_default_alerts_no_one() -> None:
     story = pinned()
     story.run(DAY, throughput=50.0)
     assert story.signal(THROUGHPUT).ratio == pytest.approx(0.5, rel=0.02)
@@ -408,6 +416,19 @@ def test_p99_of_few_requests_is_pooled_over_sweeps() -> None:
     seen = story.run(DAY, latency=worse)
     assert tiers_seen(seen, P99) == {"warn"}
     assert story.signal(P99).ratio == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_pin_without_p99_says_so() -> None:
+    """Sweeps of so few requests that none of them had a pooled p99 by the time of the pin."""
+    story = Story(minutes=60)
+    story.run(1.1 * DAY, latency=make_summary(10.0, count=25))
+    assert story.signal().tiers == {"warn": False, "slow": False}
+    story.run(2 * DAY, latency=make_summary(10.0, count=25))
+    assert story.signal(P99).withheld == (
+        "the pinned baseline lacks it: too few of its sweeps had a figure; "
+        "the next baseline has it, or `baseline pin` now"
+    )
+    assert story.signal(P99).reason is Withheld.NO_BASELINE
 
 
 def test_p99_of_too_few_requests_even_for_that() -> None:

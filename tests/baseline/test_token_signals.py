@@ -130,7 +130,7 @@ def tiers_of(tmp_path: Path, kind: str, streaming: str = "true", baseline: str =
     return [tier.signals for tier in probe.baseline.tiers]
 
 
-def test_tiers_look_at_tokens_where_there_are_any_and_nobody_states_otherwise(tmp_path: Path) -> None:
+def test_tiers_judge_tokens_by_default_if_there_are_any(tmp_path: Path) -> None:
     assert tiers_of(tmp_path, "openai")[0] == (Signal.LATENCY_P50, *TOKENS)
     assert tiers_of(tmp_path, "openai", "false")[0] == (Signal.LATENCY_P50,)
     assert tiers_of(tmp_path, "triton", "false")[0] == (Signal.LATENCY_P50,)

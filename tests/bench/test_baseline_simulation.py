@@ -22,10 +22,9 @@ def test_a_step_is_found_after_the_sweeps_that_it_takes_and_ends() -> None:
         scenario(lambda *_: None, 0.005), 1, held_out=False, days=38.0, interval_s=1200.0, weekday=0, starts=2
     )
     assert found.alarms == {"page": 0, "warn": 0, "slow": 0}
-    assert found.delays[1.5, "page"] == [3 * 1200.0] * 2  # 3 of 4 sweeps
-    assert found.delays[1.2, "page"] == [math.inf] * 2
-    assert found.delays[1.2, "warn"] == [5 * 1200.0] * 2
-    assert all(delay < math.inf for delay in found.delays[1.1, "any"])
+    assert found.delays[1.5] == [3 * 1200.0] * 2  # 3 of 4 sweeps
+    assert found.delays[1.2] == [5 * 1200.0] * 2
+    assert all(delay < math.inf for delay in found.delays[1.1])
     assert len(found.recovery) == 2
     assert found.silent == pytest.approx(1 / 38, rel=0.05)
 

@@ -22,7 +22,7 @@ class Conversation:
         self._client = client
         self._sequence = dict.fromkeys((client, SERVER), first_sequence)
 
-    def say(self, time_ns: int, payload: bytes, *, server: bool = False) -> Conversation:
+    def send(self, time_ns: int, payload: bytes, *, server: bool = False) -> Conversation:
         source, destination = (SERVER, self._client) if server else (self._client, SERVER)
         self.packets.append(Packet(time_ns, source, destination, self._sequence[source], payload))
         self._sequence[source] = (self._sequence[source] + len(payload)) % (1 << 32)
@@ -48,14 +48,14 @@ def pcap(packets: list[Packet], magic: int = 0xA1B2C3D4) -> bytes:
 
 @pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
 def test_read_packets_gives_segments_with_payload(magic: int, unit: int) -> None:
-    reported = Conversation().say(3_000_000_000 + 7 * unit, b"ping").say(4_000_000_000, b"", server=True)
+    reported = Conversation().send(3_000_000_000 + 7 * unit, b"ping").send(4_000_000_000, b"", server=True)
     assert list(read_packets(pcap(reported.packets, magic))) == reported.packets[:1]
 
 
 def test_read_packets_refuses_what_is_no_pcap_or_cut() -> None:
     with pytest.raises(BenchError, match="not a little-endian pcap"):
         list(read_packets(b"\x0a\x0d\x0d\x0a" + bytes(40)))
-    data = bytearray(pcap(Conversation().say(1000, b"ping").packets))
+    data = bytearray(pcap(Conversation().send(1000, b"ping").packets))
     struct.pack_into("<I", data, 24 + 12, 9999)
     with pytest.raises(BenchError, match="cut packets"):
         list(read_packets(bytes(data)))
@@ -64,9 +64,9 @@ def test_read_packets_refuses_what_is_no_pcap_or_cut() -> None:
 def test_http1_request_begins_with_its_first_packet_and_ends_with_the_last_of_the_response() -> None:
     reported = Conversation()
     for base in (100, 200):
-        reported.say(base, REQUEST).say(base + 1, b"body").say(base + 7, b"HTTP/1.1 200", server=True)
-        reported.say(base + 9, b"rest", server=True)
-    reported.say(300, REQUEST)  # never responded
+        reported.send(base, REQUEST).send(base + 1, b"body").send(base + 7, b"HTTP/1.1 200", server=True)
+        reported.send(base + 9, b"rest", server=True)
+    reported.send(300, REQUEST)  # never responded
     size = len(REQUEST) + 4
     assert find_exchanges(reported.packets, SERVER, is_http2=False) == [
         Exchange(100, 109, size),
@@ -77,18 +77,18 @@ def test_http1_request_begins_with_its_first_packet_and_ends_with_the_last_of_th
 def test_calls_of_another_size_do_not_count() -> None:
     reported = Conversation()
     for base in (100, 200):
-        reported.say(base, REQUEST).say(base + 5, b"answer", server=True)
-    other = Conversation(client=50001).say(150, b"GET /stats").say(160, b"answer", server=True)
+        reported.send(base, REQUEST).send(base + 5, b"result", server=True)
+    other = Conversation(client=50001).send(150, b"GET /stats").send(160, b"result", server=True)
     found = find_exchanges([*reported.packets, *other.packets], SERVER, is_http2=False)
     assert [(each.begin_ns, each.end_ns) for each in found] == [(100, 105), (200, 205)]
 
 
 def test_what_was_sent_again_counts_once_and_what_is_missing_is_an_error() -> None:
-    reported = Conversation().say(100, REQUEST).say(105, b"answer", server=True)
+    reported = Conversation().send(100, REQUEST).send(105, b"result", server=True)
     again = reported.packets[1]
     doubled = [*reported.packets, Packet(190, again.source, again.destination, again.sequence, again.payload)]
     assert find_exchanges(doubled, SERVER, is_http2=False) == [Exchange(100, 105, len(REQUEST))]
-    whole = Conversation().say(100, REQUEST).say(101, b"lost").say(102, b"body")
+    whole = Conversation().send(100, REQUEST).send(101, b"lost").send(102, b"body")
     with pytest.raises(BenchError, match="missing"):
         find_exchanges([whole.packets[0], whole.packets[2]], SERVER, is_http2=False)
 
@@ -99,16 +99,16 @@ def test_nothing_captured_is_an_error() -> None:
 
 
 def test_http2_request_begins_with_headers_and_ends_with_end_stream() -> None:
-    reported = Conversation().say(10, PREFACE + frame(4, 0, 0)).say(11, frame(4, 0, 0), server=True)
+    reported = Conversation().send(10, PREFACE + frame(4, 0, 0)).send(11, frame(4, 0, 0), server=True)
     request = frame(1, 4, 1, b"block") + frame(0, 1, 1, b"message")
-    reported.say(100, request[:20]).say(103, request[20:])  # cut inside of the DATA frame
-    reported.say(110, frame(1, 4, 1, b"head") + frame(0, 0, 1, b"an")[:6], server=True)
-    reported.say(112, frame(0, 0, 1, b"an")[6:] + frame(1, 5, 1, b"trailers") + frame(8, 0, 0, bytes(4)), server=True)
+    reported.send(100, request[:20]).send(103, request[20:])  # cut inside of the DATA frame
+    reported.send(110, frame(1, 4, 1, b"head") + frame(0, 0, 1, b"an")[:6], server=True)
+    reported.send(112, frame(0, 0, 1, b"an")[6:] + frame(1, 5, 1, b"trailers") + frame(8, 0, 0, bytes(4)), server=True)
     assert find_exchanges(reported.packets, SERVER, is_http2=True) == [Exchange(100, 112, 7)]
 
 
 def test_http2_streams_side_by_side_are_reported_apart() -> None:
-    reported = Conversation().say(10, PREFACE)
-    reported.say(100, frame(1, 4, 1) + frame(0, 1, 1, b"x")).say(105, frame(1, 4, 3) + frame(0, 1, 3, b"x"))
-    reported.say(120, frame(1, 5, 3), server=True).say(130, frame(0, 1, 1), server=True)
+    reported = Conversation().send(10, PREFACE)
+    reported.send(100, frame(1, 4, 1) + frame(0, 1, 1, b"x")).send(105, frame(1, 4, 3) + frame(0, 1, 3, b"x"))
+    reported.send(120, frame(1, 5, 3), server=True).send(130, frame(0, 1, 1), server=True)
     assert find_exchanges(reported.packets, SERVER, is_http2=True) == [Exchange(100, 130, 1), Exchange(105, 120, 1)]

@@ -6,13 +6,13 @@ from bench.in_process import Figures, rows
 from bench.rounds import OURS, PERF_ANALYZER, Case
 
 
-async def nobody() -> Figures:
+async def no_figures() -> Figures:
     raise AssertionError("nothing is measured here")
 
 
 def test_only_one_request_in_flight_is_held_to_the_aim() -> None:
     for concurrency, aims in (("1", ["≥ 1", "yes", "≤ 1", "**no**"]), ("4", ["", "", "", ""])):
-        case = Case((concurrency,), {PERF_ANALYZER: nobody, OURS: nobody})
+        case = Case((concurrency,), {PERF_ANALYZER: no_figures, OURS: no_figures})
         case.figures.update(
             {
                 (PERF_ANALYZER, 0): Figures(1000.0, 100.0),

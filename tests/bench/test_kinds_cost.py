@@ -13,12 +13,12 @@ from tests.servers.mlserver import MlServer
 from tests.servers.torchserve import TorchServe
 
 
-async def nobody() -> float:
+async def no_figures() -> float:
     raise AssertionError("nothing is measured here")
 
 
 def test_rows_have_ratios_of_one_round() -> None:
-    case = Case(("MLServer", "HTTP"), {OURS: nobody, "tritonclient": nobody})
+    case = Case(("MLServer", "HTTP"), {OURS: no_figures, "tritonclient": no_figures})
     case.figures.update({(OURS, 0): 100.0, ("tritonclient", 0): 400.0, (OURS, 1): 900.0, ("tritonclient", 2): 600.0})
     assert row(case) == [
         "MLServer",

@@ -98,7 +98,8 @@ def test_models_are_the_shipped_one_and_the_same_with_the_cache() -> None:
     ("arguments", "is_saved", "only"),
     [
         ([], True, list(SECTIONS)),
-        (["--quick"], False, list(SECTIONS)),
+        (["--quick"], False, ["throughput", "large", "cpu", "layers"]),
+        (["--quick", "--only", "wire"], False, ["wire"]),
         (["--only", "wire,cpu"], False, ["wire", "cpu"]),
         (["--only", "cpu", "--output", "x.md"], True, ["cpu"]),
     ],

@@ -37,7 +37,7 @@ async def test_one_that_is_stuck(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "503: The scheduler is stuck\n"
 
 
-def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_daemon_runs(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     assert cli.run(["health", "--url", url]) == 1

@@ -19,7 +19,7 @@ def load_with(**variables: str) -> Settings:
     return load(GOOD / "minimal.yaml", {f"TRITON_CANARY_{name}": value for name, value in variables.items()})
 
 
-def faults_with(**variables: str) -> list[str]:
+def problems_with(**variables: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_with(**variables)
     return caught.value.problems
@@ -108,7 +108,7 @@ def test_a_variable_that_holds_a_headers_secret_is_left_alone(tmp_path: Path) ->
     ],
 )
 def test_errors_name_the_variable(variables: dict[str, str], problem: str) -> None:
-    assert problem in faults_with(**variables)
+    assert problem in problems_with(**variables)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_errors_name_the_variable(variables: dict[str, str], problem: str) -> No
     ],
 )
 def test_no_error_shows_a_value_that_may_be_secret(name: str, value: str) -> None:
-    problems = faults_with(**{name: value})
+    problems = problems_with(**{name: value})
     assert any(f"TRITON_CANARY_{name}" in problem for problem in problems)
     assert not any("s3cr3t" in problem for problem in problems)
 

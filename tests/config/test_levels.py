@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.levels import MAX_LEVELS, Levels, Span, parse_concurrency, parse_request_rate
+from exporter.config.levels import MAX_LEVELS, Levels, Span, matrix, parse_concurrency, parse_request_rate
 from exporter.config.text import as_number
+from exporter.core.probe import InputOptions, LoadLevel, Mode, at_level
+from tests.builders import make_probe
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,23 @@ def test_a_search_declares_its_start_and_end(written: str, kind: str, expected: 
 def test_what_cannot_be_searched(written: object, kind: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_concurrency(written, kind)
+
+
+def test_a_matrix() -> None:
+    """Each level with each of the others; what a level differs by is in its label, and its number stays its value."""
+    levels = [LoadLevel(Mode.CONCURRENCY, value, f"{value:g}") for value in (1.0, 8.0)]
+    assert matrix(levels, (), ()) == tuple(levels)
+    found = matrix(levels, (1, 4), [{"b": [3], "a": [1, 320]}, {"a": [2]}])
+    assert [level.label for level in found] == [
+        *("1@b1@1x320+3", "8@b1@1x320+3", "1@b4@1x320+3", "8@b4@1x320+3"),
+        *("1@b1@2", "8@b1@2", "1@b4@2", "8@b4@2"),
+    ]
+    assert {(level.value, level.batch_size) for level in found} == {(1.0, 1), (8.0, 1), (1.0, 4), (8.0, 4)}
+    assert found[0].shapes == (("a", (1, 320)), ("b", (3,)))
+
+
+def test_the_input_of_a_level_of_a_matrix() -> None:
+    probe = make_probe(input=InputOptions(batch_size=2, shapes=(("a", (5,)), ("b", (6,)))))
+    (level,) = matrix([LoadLevel(Mode.CONCURRENCY, 1.0, "1")], (4,), [{"a": [7]}])
+    assert at_level(probe, level).input == InputOptions(batch_size=4, shapes=(("a", (7,)), ("b", (6,))))
+    assert at_level(probe, probe.levels[0]) is probe

@@ -51,6 +51,7 @@ def test_the_sections_about_the_daemon() -> None:
         "max_series": 10_000,
         "sweeps_per_worker": 50,
         "group_requests_per_hour": 10_000_000,
+        "group_tokens_per_hour": 3_000_000,
         "group_duty_ratio": 0.5,
         "max_discovered": 100,
         "shutdown_timeout_ns": 15 * NS,
@@ -73,6 +74,7 @@ def test_their_defaults() -> None:
         "max_series": 20_000,
         "sweeps_per_worker": 100,
         "group_requests_per_hour": 10_000_000,
+        "group_tokens_per_hour": 3_000_000,
         "group_duty_ratio": 0.5,
         "max_discovered": 100,
         "shutdown_timeout_ns": 10 * NS,
@@ -234,7 +236,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(found for key in keys for found in _paths(value[key], (*path, key)))]
 
 
-def _gives_settings_or_faults(path: Path, text: str) -> None:
+def _gives_settings_or_errors(path: Path, text: str) -> None:
     path.write_text(text, "utf-8", errors="surrogatepass")
     try:
         build_probes(load(path, {}))
@@ -248,7 +250,7 @@ def _gives_settings_or_faults(path: Path, text: str) -> None:
 @given(text=st.text() | st.text(alphabet="abc:-{}[]&*!|>'\"#%@,?~<\n\t 01"))
 @settings(max_examples=200, deadline=None)
 def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    _gives_settings_or_faults(tmp_path_factory.getbasetemp() / "any.yaml", text)
+    _gives_settings_or_errors(tmp_path_factory.getbasetemp() / "any.yaml", text)
 
 
 @given(data=st.data(), value=VALUES)
@@ -263,7 +265,7 @@ def test_any_value_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.D
         inner[data.draw(st.text(max_size=5))] = value
     else:
         inner[path[-1]] = value
-    _gives_settings_or_faults(tmp_path_factory.getbasetemp() / "any.yaml", yaml.dump(document, Dumper=DUMPER))
+    _gives_settings_or_errors(tmp_path_factory.getbasetemp() / "any.yaml", yaml.dump(document, Dumper=DUMPER))
 
 
 def test_a_text_that_would_break_the_parser_by_depth(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -289,7 +290,7 @@ def test_a_file_cannot_be_searched(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "canary.yaml", {})
     (problem,) = caught.value.problems
-    assert problem.endswith("probes[3] (gaps).load.search: has no meaning without concurrency or request_rate")
+    assert problem.endswith("probes[3] (gaps).load.search: has no meaning without concurrency, request_rate or streams")
 
 
 SERVER_SIDE = """
@@ -375,3 +376,33 @@ def test_the_objective_of_an_slo(tmp_path: Path) -> None:
 
 def load_probes(path: Path) -> tuple[Probe, ...]:
     return build_probes(load(path, {}))
+
+
+STREAMED = """
+targets: [{name: t, url: "http://h"}]
+defaults: {schedule: {every: 5m}, load: {streams: 4, step_interval: 300ms, ramp: 2s}}
+probes:
+  - {name: plain, target: t, model: m}
+  - {name: audio, target: t, model: m, unit: {name: s, per_inference: 0.5}, load: {streams: [2, 8], seed: 5}}
+  - name: sought
+    target: t
+    model: m
+    load: {streams: "1:64:1", search: binary, sequences: {length: 50}}
+    measurement: {latency_threshold: 100ms}
+  - {name: other, target: t, model: m, load: {concurrency: 2}}
+"""
+
+
+def test_streams_at_the_pace_of_real_time(tmp_path: Path) -> None:
+    (tmp_path / "canary.yaml").write_text(STREAMED)
+    plain, audio, sought, other = build_probes(load(tmp_path / "canary.yaml", {}))
+    level = LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=300 * MS, ramp_ns=2 * NS)
+    assert plain.levels == (level,)
+    assert level.requests_per_second == pytest.approx(40 / 3)
+    # A stream is a sequence, and a step is worth its interval, where nothing else is set.
+    assert (plain.sequences, plain.unit) == (SequenceOptions(), Unit("stream_seconds", 0.3))
+    assert audio.levels == tuple(replace(level, value=value, label=f"{value:g}", seed=5) for value in (2.0, 8.0))
+    assert audio.unit == Unit("s", 0.5)
+    assert sought.search == Search(SearchKind.BINARY, Mode.STREAMS, 1, 64, 1)
+    assert sought.sequences == SequenceOptions(length=50)
+    assert (other.levels, other.sequences, other.unit) == ((LoadLevel(Mode.CONCURRENCY, 2.0, "2"),), None, None)

@@ -53,7 +53,7 @@ def test_the_places_of_secrets_are_hidden_and_all_else_is_shown() -> None:
     }
 
 
-def test_credentials_in_urls_and_keys_that_sound_secret_are_hidden_wherever_they_stand() -> None:
+def test_credentials_in_urls_and_keys_that_sound_secret_are_hidden_everywhere() -> None:
     """Whatever sections there will be."""
     file = f"later: {{url: 'http://me:{SECRET}@h/p?key={SECRET}', password: {SECRET}, basic: {{token: {SECRET}}}}}"
     text = shown_configuration(Path("canary.yaml"), file.encode(), {})

@@ -45,7 +45,7 @@ def causes(url: str) -> set[str]:
     return found
 
 
-def test_nobody_listens() -> None:
+def test_nothing_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert causes(f"http://127.0.0.1:{port}/") == {"connection refused"}

@@ -47,6 +47,9 @@ class CountingServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def received(self, head: bytes) -> None:
+        """An inference request came; for who looks closer."""
+
     def _run(self) -> None:
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
@@ -61,12 +64,14 @@ class CountingServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                raw = await reader.readuntil(b"\r\n\r\n")
+                head = raw.decode().lower()
                 length = next((line for line in head.splitlines() if line.startswith("content-length:")), ":0")
                 await reader.readexactly(int(length.split(":")[1]))
                 path = head.split(" ")[1].rstrip("/")
                 if path.endswith("/infer"):
                     self.requests += 1
+                    self.received(raw)
                     await asyncio.sleep(self._delay_s)
                 body = _RESPONSE if path.endswith("/infer") else _PAGES.get(path, "{}")
                 kind = "application/json"

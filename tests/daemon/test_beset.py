@@ -20,9 +20,11 @@ from tests.daemon.counting_server import CountingServer
 from tests.daemon.running import RunningDaemon
 from tests.programs import ROOT, need
 
-LISTS = 7
-NAMES = 8
-"""So many were enough to hold all of asyncio's own threads."""
+LISTS = 20
+NAMES = 20
+"""More than there are threads in any pool of the daemon: 7 and 8 were enough to hold all of asyncio's own."""
+POOL = 16
+"""The threads of the pool that pages are made in, and of the one that looks names up."""
 
 RATE = 100
 WINDOW_SECONDS = 0.5
@@ -39,16 +41,27 @@ def server() -> Iterator[CountingServer]:
         yield serving
 
 
+class DrippingLists:
+    """Pages that never end, each a byte every tenth of a second: which were begun, and which were given up."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.begun: list[socket.socket] = []
+        self.left: list[socket.socket] = []
+
+
 @pytest.fixture
-def dripping_lists() -> Iterator[str]:
-    """The url of pages that never end, each a byte every tenth of a second."""
+def dripping_lists() -> Iterator[DrippingLists]:
+    lists = DrippingLists()
     listener, ended = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
     def drip(client: socket.socket) -> None:
+        lists.begun.append(client)
         with client, contextlib.suppress(OSError):
             client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n[")
             while not ended.wait(0.1):
                 client.sendall(b" ")
+        lists.left.append(client)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -56,7 +69,8 @@ def dripping_lists() -> Iterator[str]:
                 threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    lists.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    yield lists
     ended.set()
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
@@ -82,7 +96,7 @@ class SilentResolver:
         self._socket.settimeout(0.1)
         while not self._ended.is_set():
             with contextlib.suppress(TimeoutError):
-                self.asked.update(re.findall(rb"fleet\d", self._socket.recv(512)))
+                self.asked.update(re.findall(rb"fleet\d+", self._socket.recv(512)))
 
     def close(self) -> None:
         self._ended.set()
@@ -139,14 +153,20 @@ def requests_a_sweep(daemon: RunningDaemon, server: CountingServer) -> float:
     return (server.requests - received) / (ended() - first)
 
 
-def assert_unharmed(daemon: RunningDaemon, server: CountingServer) -> None:
-    """Its load, its pages and its end are as ever."""
-    a_sweep = requests_a_sweep(daemon, server)
+def slowest_page(daemon: RunningDaemon) -> float:
+    """How long the slowest of its pages takes, in seconds."""
     slowest = 0.0
     for path in ("/", "/metrics", "/api/status", "/-/healthy"):
         began = time.monotonic()
         assert daemon.get(path)[0] == 200
         slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def assert_unharmed(daemon: RunningDaemon, server: CountingServer) -> None:
+    """Its load, its pages and its end are as ever."""
+    a_sweep = requests_a_sweep(daemon, server)
+    slowest = slowest_page(daemon)
     counted = daemon.value("triton_canary_requests_total", probe="of-honest", outcome="ok")
     received = server.requests
     assert daemon.stop() == 0
@@ -161,14 +181,18 @@ def assert_unharmed(daemon: RunningDaemon, server: CountingServer) -> None:
     assert seconds < END_SECONDS
 
 
-def test_lists_that_drip(server: CountingServer, dripping_lists: str, tmp_path: Path) -> None:
+def test_lists_that_drip(server: CountingServer, dripping_lists: DrippingLists, tmp_path: Path) -> None:
     """Then no sweep of any target ended, and an honest target's of 0.25 s sent 65,053 requests."""
     page = {"url": "http://pattern"}
     fleets = [
-        page | {"discover": {"http_sd": {"url": f"{dripping_lists}/{number}"}, "refresh": "1s"}}
+        page | {"discover": {"http_sd": {"url": f"{dripping_lists.url}/{number}"}, "refresh": "1s"}}
         for number in range(LISTS)
     ]
     with RunningDaemon(tmp_path, configuration(server, fleets)) as daemon:
+        # As many as asyncio's own pool has threads; pages wait for the end of none of them.
+        daemon.wait_for(lambda: len(dripping_lists.begun) >= POOL)
+        assert slowest_page(daemon) < PAGE_SECONDS
+        assert not dripping_lists.left
         assert_unharmed(daemon, server)
 
 
@@ -181,7 +205,7 @@ def test_a_resolver_that_is_silent(server: CountingServer, silent_resolver: Sile
     configured = configuration(server, fleets)
     with RunningDaemon(tmp_path, configured, wrapper=silent_resolver.wrapper) as daemon:
         assert_unharmed(daemon, server)
-    assert len(silent_resolver.asked) == NAMES
+    assert len(silent_resolver.asked) == POOL
 
 
 def test_sweeps_on_demand_keep_the_budget(server: CountingServer, tmp_path: Path) -> None:

@@ -15,11 +15,10 @@ from exporter.core.probe import Probe
 from exporter.core.result import SweepResult
 from exporter.core.units import NS
 from exporter.daemon.on_demand import OnDemand
-from exporter.engine.plan import Worker
+from exporter.engine.plan import Borrow, Worker
 from exporter.schedule.ledger import Ledger
 from exporter.schedule.scheduler import Scheduler
 from exporter.state.probe_state import Board
-from exporter.sweep.conductor import Borrow
 from exporter.sweep.preflight import Pins
 from exporter.web.probe_routes import NoSweep
 from tests.builders import make_probe, make_target

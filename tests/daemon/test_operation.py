@@ -269,9 +269,9 @@ def test_a_secret_is_reported_nowhere(secretive: RunningDaemon, tmp_path: Path) 
     assert daemon.stop() == 0
     reported += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert len(reported) > 50
-    for told_text in reported:
-        assert SECRET.encode() not in told_text
-        assert hashed.encode() not in told_text
+    for text_shown in reported:
+        assert SECRET.encode() not in text_shown
+        assert hashed.encode() not in text_shown
 
 
 PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"

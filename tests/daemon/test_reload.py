@@ -29,7 +29,7 @@ HOURLY = Schedule(interval_ns=3600 * NS)
 TICK = 0.01
 
 
-class Stand:
+class Setup:
     """A board and a scheduler with nothing else, and sweeps that last until they are cancelled."""
 
     def __init__(self) -> None:
@@ -67,109 +67,109 @@ async def settle() -> None:
 
 
 @pytest.fixture
-async def stand() -> AsyncIterator[Stand]:
-    stand = Stand()
-    yield stand
-    assert await stand.scheduler.drain(1)
+async def setup() -> AsyncIterator[Setup]:
+    setup = Setup()
+    yield setup
+    assert await setup.scheduler.drain(1)
 
 
 def probes_of_one_server(count: int) -> list[Probe]:
     return [make_probe(name=f"p{i}", schedule=HOURLY) for i in range(count)]
 
 
-async def test_of_a_thousand_probes_one_changes_and_the_others_feel_nothing(stand: Stand, tmp_path: Path) -> None:
+async def test_of_a_thousand_probes_one_changes_and_the_others_feel_nothing(setup: Setup, tmp_path: Path) -> None:
     probes = probes_of_one_server(1000)
-    stand.set.start(probes)
+    setup.set.start(probes)
     for probe in probes:
-        stand.board.window_ended(probe, make_counts(outcomes={Outcome.OK: 7}))
-        stand.board.sweep_ended(make_result(probe, started_unix_s=stand.fake.unix_s))
+        setup.board.window_ended(probe, make_counts(outcomes={Outcome.OK: 7}))
+        setup.board.sweep_ended(make_result(probe, started_unix_s=setup.fake.unix_s))
     store = BaselineStore(tmp_path)
     measured = make_result(probes[7], facts=make_facts(), measurements=(make_measurement(concurrency(1)),))
     store.judge(measured)
     baseline = store.current(probes[7])
     assert baseline is not None
-    views, runs = stand.board.probes(), stand.next_runs()
+    views, runs = setup.board.probes(), setup.next_runs()
     changed = [*(replace(p) for p in probes[:500]), replace(probes[500], levels=(concurrency(2),)), *probes[501:]]
 
-    assert stand.set.apply(changed) == Changes(changed=1, unchanged=999)
-    assert stand.next_runs() == runs
-    for index, (before, after) in enumerate(zip(views, stand.board.probes(), strict=True)):
+    assert setup.set.apply(changed) == Changes(changed=1, unchanged=999)
+    assert setup.next_runs() == runs
+    for index, (before, after) in enumerate(zip(views, setup.board.probes(), strict=True)):
         assert (before is after) == (index != 500)
         assert after.counters.requests[Outcome.OK] == 7
         assert after.probe is before.probe or index == 500
-    assert stand.board.probes()[500].probe.levels == (concurrency(2),)
-    assert store.current(stand.board.probes()[7].probe) is baseline
-    assert stand.events == []
+    assert setup.board.probes()[500].probe.levels == (concurrency(2),)
+    assert store.current(setup.board.probes()[7].probe) is baseline
+    assert setup.events == []
     store.close()
 
 
-async def test_what_is_gone_is_gone_and_what_is_new_runs_soon(stand: Stand) -> None:
+async def test_what_is_gone_is_gone_and_what_is_new_runs_soon(setup: Setup) -> None:
     first, second = probes_of_one_server(2)
-    stand.set.start([first])
-    assert stand.set.apply([second]) == Changes(added=1, removed=1)
-    assert stand.scheduler.next_run(first) is None
-    assert [view.probe for view in stand.board.probes()] == [second]
-    soon = stand.scheduler.next_run(second)
+    setup.set.start([first])
+    assert setup.set.apply([second]) == Changes(added=1, removed=1)
+    assert setup.scheduler.next_run(first) is None
+    assert [view.probe for view in setup.board.probes()] == [second]
+    soon = setup.scheduler.next_run(second)
     assert soon is not None
-    assert 0 < soon - stand.fake.unix_s <= 1.1
+    assert 0 < soon - setup.fake.unix_s <= 1.1
 
 
-async def test_one_that_comes_back_within_its_interval_does_not_run_again_for_that(stand: Stand) -> None:
+async def test_one_that_comes_back_within_its_interval_does_not_run_again_for_that(setup: Setup) -> None:
     probe = make_probe(name="flapping", schedule=HOURLY)
-    stand.set.start([probe])
-    regular = stand.scheduler.next_run(replace(probe))
-    stand.board.sweep_ended(make_result(probe, started_unix_s=stand.fake.unix_s))
+    setup.set.start([probe])
+    regular = setup.scheduler.next_run(replace(probe))
+    setup.board.sweep_ended(make_result(probe, started_unix_s=setup.fake.unix_s))
     for _ in range(3):
-        stand.set.apply([])
-        stand.set.apply([probe])
-    back = stand.scheduler.next_run(probe)
+        setup.set.apply([])
+        setup.set.apply([probe])
+    back = setup.scheduler.next_run(probe)
     assert back is not None
     assert regular is not None
-    assert back - stand.fake.unix_s > 1.1 or back == regular
+    assert back - setup.fake.unix_s > 1.1 or back == regular
 
 
 @pytest.mark.parametrize("removed", [True, False])
-async def test_the_running_sweep_of_a_changed_or_removed_probe_ends(removed: bool, stand: Stand) -> None:
+async def test_the_running_sweep_of_a_changed_or_removed_probe_ends(removed: bool, setup: Setup) -> None:
     other = make_probe(name="other", target=make_target(name="b", group="b"), schedule=HOURLY)
     probe = make_probe(name="heavy", schedule=HOURLY, levels=(concurrency(64),))
-    stand.set.start([probe, other])
-    await stand.due(probe, other)
+    setup.set.start([probe, other])
+    await setup.due(probe, other)
     lighter = [] if removed else [replace(probe, levels=(concurrency(1),))]
-    stand.set.apply([*lighter, other])
+    setup.set.apply([*lighter, other])
     await settle()
-    assert stand.events == [
+    assert setup.events == [
         "start heavy",
         "start other",
         "cancelled heavy: the configuration of the probe changed",
     ]
 
 
-async def test_who_waits_in_line_keeps_its_place_under_what_it_became(stand: Stand) -> None:
+async def test_who_waits_in_line_keeps_its_place_under_what_it_became(setup: Setup) -> None:
     running, waiting, gone = probes_of_one_server(3)
-    stand.set.start([running, waiting, gone])
-    await stand.due(running, waiting, gone)
+    setup.set.start([running, waiting, gone])
+    await setup.due(running, waiting, gone)
     became = replace(waiting, target=replace(waiting.target, group="free"))
-    stand.set.apply([running, became])
+    setup.set.apply([running, became])
     await settle()
-    assert stand.events == ["start p0", "shutdown p2", "start p1"]
+    assert setup.events == ["start p0", "shutdown p2", "start p1"]
 
 
-async def test_a_new_schedule_is_planned_again(stand: Stand) -> None:
+async def test_a_new_schedule_is_planned_again(setup: Setup) -> None:
     probe = make_probe(schedule=HOURLY)
-    stand.set.start([probe])
-    stand.board.sweep_ended(make_result(probe, started_unix_s=stand.fake.unix_s))
+    setup.set.start([probe])
+    setup.board.sweep_ended(make_result(probe, started_unix_s=setup.fake.unix_s))
     faster = replace(probe, schedule=Schedule(interval_ns=60 * NS))
-    stand.set.apply([faster])
-    next_run = stand.scheduler.next_run(faster)
+    setup.set.apply([faster])
+    next_run = setup.scheduler.next_run(faster)
     assert next_run is not None
-    assert next_run - stand.fake.unix_s <= 60
+    assert next_run - setup.fake.unix_s <= 60
 
 
-async def test_after_the_drain_nothing_is_taken(stand: Stand) -> None:
-    stand.set.start([])
-    await stand.scheduler.drain(1)
-    stand.set.apply(probes_of_one_server(1))
-    assert list(stand.next_runs().values()) == [None]
+async def test_after_the_drain_nothing_is_taken(setup: Setup) -> None:
+    setup.set.start([])
+    await setup.scheduler.drain(1)
+    setup.set.apply(probes_of_one_server(1))
+    assert list(setup.next_runs().values()) == [None]
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

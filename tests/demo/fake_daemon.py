@@ -35,7 +35,7 @@ def main(mode: str, file: str) -> None:
             asked += 1
 
         def log_message(self, *args: object) -> None:
-            """Nobody reads it."""
+            """No test reads the output."""
 
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

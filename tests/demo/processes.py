@@ -16,7 +16,7 @@ def descendants(root: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Those of `pids` that still run; ended ones that nobody waited for do not."""
+    """Those of `pids` that still run; ended ones without a wait do not."""
     return pids & _parents().keys()
 
 

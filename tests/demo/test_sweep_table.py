@@ -100,5 +100,5 @@ def test_fetch_probes(status: int, body: str, expected: list[ProbeJson] | None) 
         assert fetch_probes(listen) == expected
 
 
-def test_fetch_probes_from_nobody() -> None:
+def test_fetch_probes_without_a_daemon() -> None:
     assert fetch_probes(f"127.0.0.1:{free_ports(1)[0]}") is None

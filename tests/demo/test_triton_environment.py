@@ -141,11 +141,11 @@ def test_a_second_process_waits_for_the_first_and_reports_it(tmp_path: Path) -> 
 
     reported: list[str] = []
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         reported.append(text)
         waiting.set()
 
-    second = threading.Thread(target=make_environment, args=(tell,), kwargs={"cache": tmp_path, "install": install})
+    second = threading.Thread(target=make_environment, args=(report,), kwargs={"cache": tmp_path, "install": install})
     make_environment(silent, cache=tmp_path, install=slow)
     second.join(PATIENCE_SECONDS)
     assert reported == ["waiting for another process that makes the embedded Triton's environment"]

@@ -139,7 +139,7 @@ def test_a_cap_of_none_leaves_what_is_configured(tmp_path: Path) -> None:
 
 
 def test_each_shard_has_the_cap_for_what_is_its_own(tmp_path: Path) -> None:
-    """Two daemons that found the same pods in another order: no group is left to nobody while there is space for it."""
+    """Two daemons that found the same pods in another order: no group is left out while there is space for it."""
     settings = settings_of(tmp_path, ASR, limits={"max_discovered": 25})
     shards, everybody = [Shard(index, 2) for index in range(2)], range(1, 41)
     measured: list[str] = []

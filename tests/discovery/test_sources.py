@@ -46,7 +46,7 @@ async def read(of: Source) -> Response:
 
 
 async def _no_models(_target: Target) -> tuple[str, ...]:
-    raise AssertionError("nobody asks for models")
+    raise AssertionError("no source asks for models")
 
 
 async def error_of(of: Source) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,22 @@ BASELINE_MS = {"1": (11.2, 16.0), "2": (21.5, 27.0), "4": (22.0, 27.5), "8": (22
 class Chain:
     daemon: RunningDaemon
     prometheus: Prometheus
+
+    def start_gate(self, window: str, max_pairs: int) -> None:
+        """Between both instances of one model."""
+        body = {"id": "g", "stable": "delay-one", "candidate": "delay-two", "window": window, "max_pairs": max_pairs}
+        request = urllib.request.Request(
+            f"http://{self.daemon.address}/api/v1/gates",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            data=json.dumps(body).encode(),
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
+            assert json.load(response)["running"]
+
+    def wait_for_gate(self) -> None:
+        self.daemon.wait_for(
+            lambda: "triton_canary_exporter_gate_end_timestamp_seconds" in self.daemon.get("/metrics")[1].decode()
+        )
 
 
 TOKEN = "open sesame"
@@ -96,7 +114,7 @@ def running_chain(folder: Path, triton: EmbeddedTriton, *, every: str, window: s
         instance, target="triton-http", probe="delay-http", model="delay", latency_ms=BASELINE_MS
     )
     with (
-        recorded.stand_in_driver(folder),
+        recorded.fake_driver(folder),
         RunningDaemon(folder, settings) as daemon,
         recorded.serving(page) as address,
         running_prometheus(

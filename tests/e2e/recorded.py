@@ -2,7 +2,7 @@
 
 A baseline takes days to pin, a certificate needs TLS, a stream a model that streams, and tokens a language model. They
 are served as a page of their own, with the labels of the daemon's series; what the daemon makes of a baseline, rules of
-Prometheus make here. GPUs are read by the daemon itself, through the real client library, from a stand-in for the
+Prometheus make here. GPUs are read by the daemon itself, through the real client library, from a fake of the
 driver's.
 """
 
@@ -105,7 +105,7 @@ def serving(page: str) -> Iterator[str]:
 
 
 def scrape_job(address: str) -> dict[str, Any]:
-    """The page's own labels of job and instance are kept: its series stand beside the daemon's."""
+    """The page's own labels of job and instance are kept: its series are next to the daemon's."""
     return {"job_name": "recorded", "honor_labels": True, "static_configs": [{"targets": [address]}]}
 
 
@@ -136,8 +136,8 @@ def verdict_rules(folder: Path) -> Path:
 
 
 @contextmanager
-def stand_in_driver(folder: Path) -> Iterator[None]:
-    """What is started meanwhile finds the stand-in where it looks for the GPU driver's library."""
+def fake_driver(folder: Path) -> Iterator[None]:
+    """Processes started meanwhile find the fake where they look for the GPU driver's library."""
     assert shutil.which("gcc") is not None, "gcc is not installed"
     library = folder / "libnvidia-ml.so.1"
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", str(library), str(FAKE_DRIVER)], check=True)

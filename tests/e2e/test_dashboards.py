@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +15,7 @@ from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment
 from tests.dashboards.boards import DOCUMENTS, panels_of
 from tests.dashboards.promql import EVERYTHING, filled
-from tests.e2e.chain import TOKEN, Chain, running_chain, write_models
+from tests.e2e.chain import Chain, running_chain, write_models
 from tests.e2e.prometheus import SCRAPE_SECONDS
 from tests.programs import need
 
@@ -39,25 +37,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory, triton_environment: TritonEn
     ):
         for probe in PROBES:
             chain.daemon.wait_for_state(probe, "", "unstable")
-        run_gate(chain)
+        chain.start_gate(window="200ms", max_pairs=10)
+        chain.wait_for_gate()
         # Two scrapes of every counter that has moved, and the rules after them.
         time.sleep(5 * SCRAPE_SECONDS)
         yield chain
-
-
-def run_gate(chain: Chain) -> None:
-    """Both instances of one model, in ten pairs."""
-    body = {"id": "g", "stable": "delay-one", "candidate": "delay-two", "window": "200ms", "max_pairs": 10}
-    request = urllib.request.Request(
-        f"http://{chain.daemon.address}/api/v1/gates",
-        headers={"Authorization": f"Bearer {TOKEN}"},
-        data=json.dumps(body).encode(),
-    )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
-        assert json.load(response)["running"]
-    chain.daemon.wait_for(
-        lambda: "triton_canary_exporter_gate_end_timestamp_seconds" in chain.daemon.get("/metrics")[1].decode()
-    )
 
 
 def choices(chain: Chain, board: str) -> Iterator[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The image, built from the Dockerfile, and the daemon in it at the real Triton: as nobody, and on a read-only root."""
+"""The image, built from the Dockerfile, and the daemon in it at a real Triton: unprivileged, on a read-only root."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def probe_status(address: str) -> dict[str, Any] | None:
         return None
 
 
-def test_the_daemon_measures_as_nobody_on_a_read_only_root(
+def test_the_daemon_measures_unprivileged_on_a_read_only_root(
     buildah: Buildah, container: str, triton: EmbeddedTriton, tmp_path: Path
 ) -> None:
     (port,) = free_ports(1)

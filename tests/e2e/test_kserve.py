@@ -16,7 +16,7 @@ from exporter.server.statistics import difference
 from exporter.services.oip.service import OipService
 from tests.builders import make_probe, make_target
 from tests.servers.kserve import KServe
-from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
+from tests.services.asking import TIMEOUT_NS, facts_of, response_to
 
 pytestmark = pytest.mark.e2e
 
@@ -48,7 +48,7 @@ A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 3), 0.5, np.flo
 async def test_values_and_facts(server: KServe, endpoint: str) -> None:
     probe = probe_of(server, endpoint)
     facts = await facts_of(SERVICE, probe.target, probe)
-    outputs = await answer_to(SERVICE, probe, facts, {"A": A, "B": B})
+    outputs = await response_to(SERVICE, probe, facts, {"A": A, "B": B})
     np.testing.assert_array_equal(outputs["SUM"], A + B)
     np.testing.assert_array_equal(outputs["DIFFERENCE"], A - B)
     assert (facts.version, facts.server_name, facts.max_batch_size) == ("", "kserve", 0)
@@ -60,7 +60,7 @@ async def test_the_parts_of_a_request_by_its_page(server: KServe, endpoint: str)
     control = SERVICE.control(probe.target, TIMEOUT_NS)
     before = await control.snapshot(facts)
     for _ in range(3):
-        await answer_to(SERVICE, probe, facts, {"A": A, "B": B})
+        await response_to(SERVICE, probe, facts, {"A": A, "B": B})
     after = await control.snapshot(facts)
     await control.close()
     moved = difference([before, after], facts).model
@@ -80,5 +80,5 @@ async def test_what_it_refuses(server: KServe, endpoint: str) -> None:
     assert caught.value.reason is Reason.MODEL_UNKNOWN
     probe = probe_of(server, endpoint)
     facts = await facts_of(SERVICE, probe.target, probe)
-    outcome, _ = await answer_to(SERVICE, probe, facts, {"A": A})
+    outcome, _ = await response_to(SERVICE, probe, facts, {"A": A})
     assert outcome is Outcome.SERVER_ERROR

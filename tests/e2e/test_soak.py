@@ -47,7 +47,7 @@ def archived_requests(folder: Path) -> Counter[tuple[str, str]]:
 
 
 def test_ten_minutes_of_scrapes(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    # Nobody runs a soak by the way: without it a green run would state what was never seen.
+    # A soak is run on purpose: without it a green run would claim what was never tested.
     assert shutil.which("prometheus") is not None, "make soak needs prometheus on the PATH"
     probes = ("http-delay", "grpc-delay")
     began = time.monotonic()

@@ -24,7 +24,7 @@ from exporter.sweep.conductor import Sweep
 from exporter.worker.pool import WorkerPool
 from tests.builders import make_probe, make_target
 from tests.servers.torchserve import TorchServe
-from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
+from tests.services.asking import TIMEOUT_NS, facts_of, response_to
 from tests.waiting import becomes_true
 
 pytestmark = pytest.mark.e2e
@@ -66,13 +66,13 @@ async def test_bodies_and_files(server: TorchServe, tmp_path: Path) -> None:
     probe = probe_of(server)
     facts = await facts_of(SERVICE, probe.target, probe)
     assert facts.version == "1.0"
-    outputs = await answer_to(SERVICE, probe, facts, {BODY: strings("[1, 2.5]")})
+    outputs = await response_to(SERVICE, probe, facts, {BODY: strings("[1, 2.5]")})
     assert json.loads(outputs[OUTPUT][0]) == [2, 5]
     (tmp_path / "input.json").write_text("[[3]]")
-    outputs = await answer_to(SERVICE, probe, facts, {FILE: strings(str(tmp_path / "input.json"))})
+    outputs = await response_to(SERVICE, probe, facts, {FILE: strings(str(tmp_path / "input.json"))})
     assert json.loads(outputs[OUTPUT][0]) == [[6]]
     plain = probe_of(server, input=InputOptions(content_type="application/octet-stream"))
-    outputs = await answer_to(SERVICE, plain, facts, {BODY: strings("[4]")})
+    outputs = await response_to(SERVICE, plain, facts, {BODY: strings("[4]")})
     assert json.loads(outputs[OUTPUT][0]) == [8]
 
 
@@ -83,7 +83,7 @@ async def test_statistics_from_the_metrics_page(server: TorchServe, version: str
     control = SERVICE.control(probe.target, TIMEOUT_NS)
     before = await control.snapshot(facts)
     for _ in range(3):
-        await answer_to(SERVICE, probe, facts, {BODY: strings("[1]")})
+        await response_to(SERVICE, probe, facts, {BODY: strings("[1]")})
     after = await control.snapshot(facts)
     await control.close()
     moved = difference([before, after], facts).model
@@ -95,7 +95,7 @@ async def test_statistics_from_the_metrics_page(server: TorchServe, version: str
 async def test_failures(server: TorchServe) -> None:
     probe = probe_of(server)
     facts = await facts_of(SERVICE, probe.target, probe)
-    outcome, text = await answer_to(SERVICE, probe, facts, {BODY: strings('"fail"')})
+    outcome, text = await response_to(SERVICE, probe, facts, {BODY: strings('"fail"')})
     assert outcome is Outcome.OVERLOAD
     assert "Prediction failed" in text
     unknown = probe_of(server, "nope")
@@ -121,10 +121,10 @@ async def test_another_model_that_is_broken(torchserve: Path, tmp_path: Path) ->
     reported."""
     server = TorchServe.prepared(torchserve, tmp_path, broken=True)
     with server.running():
-        assert becomes_true(lambda: not server.says_it_is_healthy(), 60)
+        assert becomes_true(lambda: not server.reports_healthy(), 60)
         probe = probe_of(server)
         facts = await facts_of(SERVICE, probe.target, probe)
-        outputs = await answer_to(SERVICE, probe, facts, {BODY: strings("[1, 2.5]")})
+        outputs = await response_to(SERVICE, probe, facts, {BODY: strings("[1, 2.5]")})
         alone = replace(probe.target, management_url="")
         with pytest.raises(PreflightError, match="'Unhealthy', which can be of any of its models; give management_url"):
             await facts_of(SERVICE, alone, probe)
@@ -151,7 +151,7 @@ async def swept(pool: WorkerPool, probe: Probe) -> SweepResult:
 
 
 async def test_healthy_and_hanging(hanging: TorchServe, pool: WorkerPool) -> None:
-    assert hanging.says_it_is_healthy()
+    assert hanging.reports_healthy()
     probe = probe_of(hanging)
     result = await swept(pool, replace(probe, target=replace(probe.target, management_url="")))
     assert set(result.outcomes) <= {Outcome.TIMEOUT, Outcome.CANCELLED}

@@ -18,7 +18,7 @@ from exporter.core.probe import DEFAULT_INPUT, InputOptions, LoadLevel, Measurem
 from exporter.core.target import Target
 from exporter.core.units import MS
 from exporter.engine.plan import LevelPlan
-from exporter.services.base import Place, SharedRequests, Tensors, TraceSettings
+from exporter.services.base import Dialogue, Place, SharedRequests, Tensors, TraceSettings
 from exporter.transport.call import Call, EncodedRequest, Listener, Response
 from tests.builders import concurrency, make_facts, make_probe, make_target
 
@@ -62,8 +62,8 @@ class FakeService:
     controls_open: int = 0
     inferred: list[tuple[str, str]] = field(default_factory=list)
     infer_timeout_ns: int = 0
-    broken_answers: bool = False
-    answer_of: Callable[[bytes], bytes] = field(default=lambda body: body)
+    broken_responses: bool = False
+    response_of: Callable[[bytes], bytes] = field(default=lambda body: body)
 
     def control(self, target: Target, timeout_ns: int) -> FakeControl:
         self.controls_open += 1
@@ -83,13 +83,16 @@ class FakeService:
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> FakePlacer:
         return FakePlacer()
 
+    def dialogues(self, probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> Callable[[], Dialogue]:
+        raise NotImplementedError
+
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> FakeChannel:
         return FakeChannel(self, listener, keep_responses)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        if self.broken_answers:
+        if self.broken_responses:
             raise ProtocolError("a response that is none")
         return [{"OUTPUT0": np.frombuffer(message, np.float32)} for message in response.messages]
 
@@ -201,7 +204,7 @@ class FakeChannel:
         call.responses = 1
         call.bytes_in = 100
         if self._keep_responses and reply.outcome is Outcome.OK:
-            call.response = Response((self._service.answer_of(request.body),))
+            call.response = Response((self._service.response_of(request.body),))
         call.text = reply.text
         call.retry_after_ns = reply.retry_after_ns
         self._end(call, reply.outcome)

@@ -97,7 +97,7 @@ async def test_failed_requests_are_not_checked() -> None:
 
 
 async def test_a_response_that_cannot_be_read_is_wrong() -> None:
-    service = FakeService(script=always(delay_ms=1.0), broken_answers=True)
+    service = FakeService(script=always(delay_ms=1.0), broken_responses=True)
     outcomes, checked = counted(await run(make_plan(max_error_ratio=1.0), service, steps(1)))
     assert set(outcomes) == {Outcome.WRONG_OUTPUT}
     assert checked.difference == "step 0: a response that is none"

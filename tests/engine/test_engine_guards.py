@@ -50,7 +50,7 @@ LOADS = [concurrency(1), concurrency(16), concurrency(64), request_rate(1500), r
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.mode} {load.label}")
 async def test_a_server_that_gets_slow(load: LoadLevel) -> None:
     """Nothing is sent once 20 more responses were slow than were not. Before that an open loop continues for as long as
-    the first slow responses take: nobody can know sooner."""
+    the first slow responses take: it cannot be known sooner."""
     service = FakeService(lambda n: Reply(delay_ms=0.2 if n < GOOD_REQUESTS else 1.5 * LIMIT_MS))
     plan = make_plan(load, error_min_requests=20, max_latency_ns=LIMIT_MS * MS, max_in_flight=128)
     events = await run_level(plan, service)

@@ -162,7 +162,7 @@ FAST, SLOW = 1, 10 * NS
         (3, [2 * NS] * 9, None),  # not above it
         (3, [SLOW, SLOW, FAST] * 2, 5),  # twice as many slow ones as fast
         (3, [SLOW, FAST] * 20, None),
-        (3, [FAST] * 1000 + [SLOW] * 3, 1003),  # what was good before saves nobody
+        (3, [FAST] * 1000 + [SLOW] * 3, 1003),  # earlier good responses do not help
         (1, [FAST, SLOW], 2),
     ],
 )

@@ -612,7 +612,7 @@ async def test_a_level_ends_by_itself_after_its_windows() -> None:
     assert (run.end.reason, run.end.sent) == (Reason.NONE, len(service.sent_ns))
 
 
-async def test_the_load_ends_where_nobody_takes_the_windows_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_load_ends_if_the_daemon_takes_no_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.engine.level.LOST_AFTER_SECONDS", 0.1)
     service = FakeService(always(delay_ms=1))
     at_edge: list[int] = []

@@ -35,7 +35,7 @@ from tests.engine.fakes import FakeService, make_plan, request_rate
 from tests.engine.levels import events_of
 from tests.transport import grpc_peers
 from tests.transport.certificates import Certificates
-from tests.transport.scripted import OK as OK_ANSWER
+from tests.transport.scripted import OK as OK_RESPONSE
 from tests.transport.scripted import REQUEST, Script, read_request, reset, serving
 from tests.waiting import patient
 
@@ -110,13 +110,13 @@ def every_other(problem: Callable[[Writer], bool]) -> Script:
     numbers = itertools.count()
 
     async def script(reader: Reader, writer: Writer) -> None:
-        goes_on = True
-        while goes_on:
+        connected = True
+        while connected:
             await read_request(reader)
             if next(numbers) % 2 == 0:
-                writer.write(OK_ANSWER)
+                writer.write(OK_RESPONSE)
             else:
-                goes_on = problem(writer)
+                connected = problem(writer)
             await writer.drain()
 
     return script
@@ -131,7 +131,7 @@ def response(status: str, headers: str = "") -> Callable[[Writer], bool]:
 
 
 def cut_in_body(writer: Writer) -> bool:
-    writer.write(OK_ANSWER[:-1])
+    writer.write(OK_RESPONSE[:-1])
     return False
 
 
@@ -179,11 +179,11 @@ async def test_reset_in_mid_body() -> None:
         while True:
             await read_request(reader)
             if next(numbers) % 2:
-                writer.write(OK_ANSWER[:-1])
+                writer.write(OK_RESPONSE[:-1])
                 await asyncio.sleep(0.01)
                 reset(writer)
                 return
-            writer.write(OK_ANSWER)
+            writer.write(OK_RESPONSE)
 
     async with serving(script) as port:
         counts, texts = await outcomes_of(make_target(port=port))
@@ -197,7 +197,7 @@ async def test_refused() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         for _ in range(4):
             await read_request(reader)
-            writer.write(OK_ANSWER)
+            writer.write(OK_RESPONSE)
         await read_request(reader)
         server.close()
         writer.close()
@@ -215,7 +215,7 @@ async def test_tls_failure(certificates: Certificates) -> None:
 
     async def script(reader: Reader, writer: Writer) -> None:
         await read_request(reader)
-        writer.write(OK_ANSWER)
+        writer.write(OK_RESPONSE)
         context.load_cert_chain(certificates.other_ca, certificates.other_ca.with_suffix(".key"))
 
     async with serving(script, context) as port:
@@ -314,7 +314,7 @@ async def test_a_server_that_stalls() -> None:
                 awake.clear()
                 asyncio.get_running_loop().call_later(stall_s, awake.set)
             await awake.wait()
-            writer.write(OK_ANSWER)
+            writer.write(OK_RESPONSE)
 
     async with serving(script) as port:
         plan = plan_for(make_target(port=port), request_rate(100), window_ms=1200)

@@ -117,11 +117,11 @@ async def test_time_outs_on_a_slow_model(worker: LocalWorker, triton: EmbeddedTr
 
 async def test_a_model_that_is_not_there(worker: LocalWorker, triton: EmbeddedTriton) -> None:
     with pytest.raises(PreflightError) as caught:
-        await worker.preflight(probe_of(triton, "http", "nobody"))
+        await worker.preflight(probe_of(triton, "http", "nosuch"))
     assert caught.value.reason is Reason.MODEL_UNKNOWN
 
 
-async def test_nobody_listens(worker: LocalWorker, triton: EmbeddedTriton, unused_tcp_port: int) -> None:
+async def test_nothing_listens(worker: LocalWorker, triton: EmbeddedTriton, unused_tcp_port: int) -> None:
     probe = probe_of(triton, "http", "addsub")
     facts = await worker.preflight(probe)
     gone = dataclasses.replace(probe, target=dataclasses.replace(probe.target, port=unused_tcp_port))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from exporter.core.outcome import Outcome
 from exporter.core.window import RecordColumns
 from exporter.engine.recorder import DetailRecorder, Recorder, TokenRecorder
+from exporter.storage.account import Account
 from exporter.transport.call import Call
 
 
@@ -114,15 +115,18 @@ def test_details_are_kept_beside_the_columns() -> None:
 
 
 def test_tokens_are_kept_and_counted_against_their_budget() -> None:
-    """Tokens that nobody counted cost their events."""
+    """Uncounted tokens cost their events."""
     spent: list[int] = []
-    recorder = TokenRecorder(lambda _: None, 50, lambda: spent.append(len(recorder)))
+    account = Account()
+    account.note("a sweep")
+    recorder = TokenRecorder(lambda _: None, 50, lambda: spent.append(len(recorder)), account.tokens_cell)
     for prompt, output, responses in ((10, 5, 5), (10, 5, 3), (-1, -1, 20), (-1, 0, 9), (1, 0, 1)):
         it = call(responses)
         it.response_ns = list(range(responses))
         it.opened_ns, it.prompt_tokens, it.output_tokens, it.cached_tokens, it.early_end = 1, prompt, output, 2, True
         recorder.record(it)
     assert spent == [5]
+    assert (account.tokens, account.tokens_since_note) == (51, 51)
     columns = recorder.drain()
     assert (columns.prompt_tokens.tolist(), columns.output_tokens.tolist()) == ([10, 10, -1, -1, 1], [5, 5, -1, 0, 0])
     assert (columns.opened_ns.tolist(), columns.cached_tokens.tolist()) == ([1] * 5, [2] * 5)

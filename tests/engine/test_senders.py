@@ -16,7 +16,7 @@ OK, DOWN, BUSY = Outcome.OK, Outcome.CONNECT_ERROR, Outcome.OVERLOAD
 
 
 class Pauses:
-    """Stands in for the loop's timers: keeps how long each pause is, and ends it when reported to."""
+    """Replaces the loop's timers: keeps how long each pause is, and ends it on request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ms: list[float] = []
@@ -198,7 +198,7 @@ async def test_the_first_call_is_sent_once() -> None:
 
 
 class Offers:
-    """Takes requests down, and refuses what is beyond `room`."""
+    """Takes requests down, and refuses what is beyond `capacity`."""
 
     def __init__(self, space: int = 1000) -> None:
         self.sent: list[int] = []

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from exporter.core.outcome import Outcome, Reason
-from exporter.core.probe import LoadLevel, SequenceOptions
+from exporter.core.probe import LoadLevel, Mode, SequenceOptions
+from exporter.core.units import MS
 from tests.builders import concurrency
 from tests.engine.fakes import FakeService, Reply, Script, always, make_plan, request_rate
 from tests.engine.test_level import Run, run_level
@@ -42,7 +43,11 @@ def check_all_ended(run: Run, number_of_sequences: int) -> None:
     assert under_way == set()
 
 
-LEVELS = [(concurrency(3), 3), (request_rate(1000), 4)]
+LEVELS = [
+    (concurrency(3), 3),
+    (request_rate(1000), 4),
+    (LoadLevel(Mode.STREAMS, 3.0, "3", step_interval_ns=2 * MS), 3),
+]
 
 
 def slowly_failing(number: int) -> Reply:

@@ -31,7 +31,7 @@ from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.engine.fakes import request_rate
 from tests.engine.levels import events_of
 
-DOORS = ["http", "grpc", "stream"]
+ENDPOINTS = ["http", "grpc", "stream"]
 
 Sent = tuple[int, Place]
 
@@ -47,7 +47,7 @@ class WatchingService(TritonService):
         monkeypatch.setattr(UnaryRpc, "keep", True)
         original = GrpcLink._notify
 
-        def tell(link: GrpcLink, rpc: UnaryRpc, now_ns: int) -> None:
+        def notify(link: GrpcLink, rpc: UnaryRpc, now_ns: int) -> None:
             # The control plane's calls are not the engine's: their messages stay.
             for message in rpc.take_messages() if rpc.call in self.carried else ():
                 response = service_pb2.ModelInferResponse.FromString(message)
@@ -56,7 +56,7 @@ class WatchingService(TritonService):
                 )
             original(link, rpc, now_ns)
 
-        monkeypatch.setattr(GrpcLink, "_notify", tell)
+        monkeypatch.setattr(GrpcLink, "_notify", notify)
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
         inner, note = super().placer(target, requests), self
@@ -143,7 +143,7 @@ async def run(
 NUMBERS = (1, 10, 100, 1000, 10000)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 @pytest.mark.parametrize(
     ("level", "options"),
     [
@@ -180,7 +180,7 @@ async def test_sums_are_right_for_every_id(
         assert {place.sequence_id for (_, place), _ in service.responses} == {1000, 1001, 1002}
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_sequences_that_time_out_are_ended_too(
     triton_environment: TritonEnvironment, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
@@ -199,7 +199,7 @@ async def test_sequences_that_time_out_are_ended_too(
     assert Outcome.TIMEOUT in columns.outcome
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_a_sequence_that_the_server_does_not_know_is_a_conflict(
     triton: EmbeddedTriton, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:

@@ -43,7 +43,7 @@ from tests.engine.fakes import request_rate
 from tests.transport.scripted import Ended
 from tests.waiting import PATIENCE_SECONDS
 
-DOORS = ["http", "grpc"]
+ENDPOINTS = ["http", "grpc"]
 
 
 def probe_of(triton: EmbeddedTriton, scheme: str, model: str = "addsub", **changes: Any) -> Probe:
@@ -84,7 +84,7 @@ def outputs_of(regions: Sequence[Any], place: int) -> tuple[np.ndarray[Any, Any]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_values_come_back_at_each_place(
     triton: EmbeddedTriton, scheme: str, streaming: bool, before: set[str]
 ) -> None:
@@ -117,7 +117,7 @@ async def test_values_come_back_at_each_place(
     await check_nothing_is_left(triton, before)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_tensors_without_elements(triton: EmbeddedTriton, scheme: str) -> None:
     """Triton refuses an offset at a region's end, also of nothing."""
     service = TritonService()
@@ -182,7 +182,7 @@ async def run_level(worker: LocalWorker, probe: Probe, level: LoadLevel) -> tupl
 
 async def test_levels_leave_nothing(triton: EmbeddedTriton, before: set[str]) -> None:
     worker = await LocalWorker.spawn()
-    for scheme in DOORS:
+    for scheme in ENDPOINTS:
         sequences = probe_of(
             triton, scheme, "accumulator", input=InputOptions(shared_memory="system"), sequences=SequenceOptions()
         )
@@ -279,7 +279,7 @@ async def test_closing_the_pool_leaves_nothing(triton: EmbeddedTriton, pool: Wor
     await check_nothing_is_left(triton, before)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_regions_that_the_server_still_uses_are_waited_for(
     triton: EmbeddedTriton, scheme: str, before: set[str]
 ) -> None:
@@ -308,7 +308,7 @@ async def test_regions_that_the_server_still_uses_are_waited_for(
     await check_nothing_is_left(triton, before)
 
 
-@pytest.mark.parametrize("scheme", DOORS)
+@pytest.mark.parametrize("scheme", ENDPOINTS)
 async def test_orphans_at_the_server_are_removed_and_those_in_use_are_not(
     triton: EmbeddedTriton, scheme: str, before: set[str]
 ) -> None:
@@ -330,7 +330,7 @@ async def test_a_server_that_cannot_open_it_is_refused(
 ) -> None:
     """As one on another machine."""
     monkeypatch.setattr(SystemRegion, "key", "/no-such-region")
-    for scheme in DOORS:
+    for scheme in ENDPOINTS:
         with pytest.raises(PreflightError) as caught:
             await TritonService().check_shared_memory(probe_of(triton, scheme))
         assert caught.value.reason is Reason.UNSUPPORTED

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tritonclient.http
 
-from exporter.core.probe import LoadLevel, SequenceOptions, Validation
+from exporter.core.probe import LoadLevel, Mode, SequenceOptions, Validation
+from exporter.core.units import NS
 from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment
 from exporter.worker.pool import WorkerPool
@@ -26,6 +27,9 @@ MODELS = Path(__file__).parent / "models"
 CHUNK = 512
 RATE_HZ = 16_000
 TEXTS = ("The canary sings before the air runs out.", "One, two, three, four, five.")
+
+REAL_TIME = LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=NS * CHUNK // RATE_HZ)
+"""Four speakers, a chunk of 32 ms at a time."""
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -46,7 +50,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Audio]:
 
 
 def spoken(path: Path, text: str) -> Audio:
-    reported = path.with_suffix(".said.wav")
+    reported = path.with_suffix(".spoken.wav")
     subprocess.run(["espeak-ng", "-w", str(reported), text], check=True)
     form = ("-r", str(RATE_HZ), "-c", "1", "-b", "16")
     subprocess.run(["sox", str(reported), *form, str(path), "pad", "1", "1"], check=True)
@@ -66,7 +70,7 @@ def at_once(triton: EmbeddedTriton, clip: Audio) -> list[float]:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_there_is_speech_where_somebody_speaks(triton: EmbeddedTriton, clips: list[Audio], number: int) -> None:
+def test_speech_is_found_where_there_is_speech(triton: EmbeddedTriton, clips: list[Audio], number: int) -> None:
     clip = clips[number]
     probability = np.array(at_once(triton, clip))
     loudness = np.sqrt(np.mean(clip.reshape(-1, CHUNK) ** 2, axis=1))
@@ -82,6 +86,9 @@ def test_there_is_speech_where_somebody_speaks(triton: EmbeddedTriton, clips: li
         ("stream", concurrency(4), None),
         ("http", concurrency(2), None),
         ("stream", request_rate(250), SequenceOptions(count=8, serial=True)),
+        ("http", REAL_TIME, SequenceOptions()),
+        ("grpc", REAL_TIME, SequenceOptions()),
+        ("stream", REAL_TIME, SequenceOptions()),
     ],
 )
 async def test_streams_of_audio_side_by_side(
@@ -102,5 +109,10 @@ async def test_streams_of_audio_side_by_side(
     probe = probe_of(server, endpoint, "vad_stream", level, files, sequences=sequences, validation=rules)
     measurement = await measure(pool, probe)
     check_all_right(measurement)
+    if level is REAL_TIME:
+        assert measurement.streams is not None
+        assert measurement.streams.steps == sum(measurement.outcomes.values()) > 0
+        assert measurement.send_lag is not None
+        assert measurement.send_lag.min_ns >= 0
     assert measurement.output_error is not None
     assert measurement.output_error.signal > 0

@@ -133,7 +133,7 @@ async def test_errors_are_the_calls_own(triton: EmbeddedTriton) -> None:
     await control.close()
     steps = make_steps(facts, InputOptions())
     (good,) = service.encode(make_probe(target=target, streaming=True), facts, steps, "s")
-    (bad,) = service.encode(make_probe(target=target, streaming=True, model="nobody"), facts, steps, "s")
+    (bad,) = service.encode(make_probe(target=target, streaming=True, model="nosuch"), facts, steps, "s")
     ended = Ended()
     channel = service.channel(target, ended, streaming=True)
     call = Call(0)
@@ -144,7 +144,7 @@ async def test_errors_are_the_calls_own(triton: EmbeddedTriton) -> None:
         outcomes.append(await ended.wait(count))
     await channel.close()
     assert [outcome for outcome, _ in outcomes[::2]] == [Outcome.OK, Outcome.OK]
-    assert outcomes[1] == outcomes[3] == (Outcome.SERVER_ERROR, "Request for unknown model: 'nobody' is not found")
+    assert outcomes[1] == outcomes[3] == (Outcome.SERVER_ERROR, "Request for unknown model: 'nosuch' is not found")
 
 
 async def test_periodic_concurrency(triton: EmbeddedTriton) -> None:

@@ -36,6 +36,7 @@ from exporter.wire.hpack_blocks import BlockDecoder, encode_block
 from exporter.wire.http1 import Http1Client
 from exporter.wire.http2 import Http2Connection
 from exporter.wire.sse import SseParser
+from tests.wire.reused import reused
 
 MAX_BODY = 1 << 20
 
@@ -60,7 +61,7 @@ def _http1(data: bytes) -> None:
     client = Http1Client(keep_body=True)
     client.begin()
     for start in range(0, len(data), 1000):
-        if client.receive(data[start : start + 1000]):
+        if reused(client.receive, data[start : start + 1000]):
             return
     client.receive_eof()
 
@@ -68,7 +69,7 @@ def _http1(data: bytes) -> None:
 def _http2(data: bytes) -> None:
     core: Http2Connection[Rpc] = Http2Connection()
     for start in range(0, len(data), 1000):
-        core.receive(data[start : start + 1000])
+        reused(core.receive, data[start : start + 1000])
         if core.can_start:
             core.start(Rpc(), encode_block([(":method", "POST")]), frame_message(b"x"))
     core.abandon()

@@ -60,7 +60,7 @@ HTTP: Mapping[str, Any] = {
     "/health": None,
     "/v1/models": {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "o"}]},
     "/ping": {"status": "Healthy"},
-    "/predictions/m": {"answer": 1},
+    "/predictions/m": {"result": 1},
     "/models/m": [{"modelVersion": "1.0", "workers": [{"id": "9000", "status": "READY"}]}],
     "/v1/models/m": {"model_version_status": [{"version": "1", "state": "AVAILABLE"}]},
     "/v1/models/m/metadata": {

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.core.facts import DurationStat, ModelStatistics
+from exporter.core.lease_state import LeaseState
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import (
     LatencySummary,
     Measurement,
     PercentileValue,
+    StreamFigures,
     SweepResult,
     TokenFigures,
     TokenSource,
@@ -144,12 +146,25 @@ def make_tokens(**changes: Any) -> TokenFigures:
     return TokenFigures(**(values | changes))
 
 
+def make_streams(**changes: Any) -> StreamFigures:
+    """3200 steps of 64 streams, 32 of them late, in 40 sequences of which 30 kept real time."""
+    values: dict[str, Any] = {
+        "step_interval_ns": 300 * MS,
+        "final_latency": make_summary(62.0),
+        "real_time_factor": 0.125,
+        "steps": 3200,
+        "late": 32,
+        "streams": 40,
+        "on_time": 30,
+    }
+    return StreamFigures(**(values | changes))
+
+
 def make_token_counts(**changes: Any) -> TokenWindowCounts:
     values: dict[str, Any] = {
         "prompt": 1280,
         "output": 640,
         "cached": 320,
-        "spent": 1920,
         "first_token_buckets": (0, 0, 0, 8, *[0] * 41),
         "first_token_sum_ns": 32 * MS,
         "per_output_token_buckets": (0, 8, *[0] * 43),
@@ -187,6 +202,7 @@ def make_exporter_facts(**changes: Any) -> ExporterFacts:
         "config_reload_successful": lambda: True,
         "config_reload_success_unix_s": lambda: 1_700_000_000.0,
         "last_gate": lambda: LAST_GATE,
+        "lease": lambda: LeaseState("canary", "0/2", True, 11.5, 3, "", ""),
     }
     return ExporterFacts(**(values | changes))
 

@@ -7,8 +7,16 @@ from typing import Any
 
 from exporter.core.facts import DurationStat, GpuSource
 from exporter.core.outcome import Outcome, Reason, SkipReason, SweepStatus
-from exporter.core.probe import InputOptions, LoadLevel, Probe, Schedule, Signal, Slo, Unit
-from exporter.core.result import GpuFigures, LevelChange, LevelVerdict, ServerMetrics, SignalVerdict, Withheld
+from exporter.core.probe import InputOptions, LoadLevel, Mode, Probe, Schedule, SequenceOptions, Signal, Slo, Unit
+from exporter.core.result import (
+    GpuFigures,
+    LevelChange,
+    LevelVerdict,
+    ServerMetrics,
+    ServerPercentile,
+    SignalVerdict,
+    Withheld,
+)
 from exporter.core.units import MS, NS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
@@ -19,6 +27,7 @@ from tests.metrics.results import (
     make_measurement,
     make_result,
     make_statistics,
+    make_streams,
     make_summary,
     make_token_counts,
     make_tokens,
@@ -27,6 +36,10 @@ from tests.metrics.results import (
 
 HOSTILE = 'a "quoted" \\ back\\nslash\nline {brace},comma="x" é'
 """A label value that tries to be more than one."""
+
+
+BATCHED = LoadLevel(Mode.CONCURRENCY, 8.0, "8@b4", batch_size=4)
+STREAMS = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300 * MS)
 
 
 def closed_loop() -> Probe:
@@ -75,6 +88,11 @@ def language_model() -> Probe:
         slo=Slo("chat", 0, 90.0, ("4",), first_token_ns=500 * MS, per_output_token_ns=50 * MS),
         histogram=True,
     )
+
+
+def callers() -> Probe:
+    """Streams at the pace of real time; and a level of a matrix, which no one probe can have beside them."""
+    return make_probe(name="callers", levels=(STREAMS, BATCHED), sequences=SequenceOptions(), histogram=False)
 
 
 def hostile() -> Probe:
@@ -162,13 +180,18 @@ def withheld(level: LoadLevel) -> LevelVerdict:
 
 
 def make_scenario(monotonic: Clock | None = None) -> Board:
-    """A closed loop that went well and failed after, an open loop under TLS, a hostile name that never ran, and a
-    language model."""
+    """A closed loop that went well and failed after, an open loop under TLS, a hostile name that never ran, a language
+    model, and streams."""
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
-    first, second, third, fourth = closed_loop(), open_loop(), hostile(), language_model()
-    board.configure((first, second, third, fourth))
+    first, second, third, fourth, fifth = closed_loop(), open_loop(), hostile(), language_model(), callers()
+    board.configure((first, second, third, fourth, fifth))
+    streamed = make_measurement(STREAMS, streams=make_streams()), make_measurement(BATCHED)
+    board.sweep_ended(make_result(fifth, measurements=streamed))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
-    page = ServerMetrics(readings=3, failed=0, up=True, running_requests_max=4.0, kv_cache_usage_ratio_max=0.25)
+    queue = ServerPercentile(50.0, 0.002, 0.001, 0.005), ServerPercentile(99.0, None, 10.0, None)
+    page = ServerMetrics(
+        *(3, 0, True), running_requests_max=4.0, kv_cache_usage_ratio_max=0.25, percentiles={"queue": queue}
+    )
     chat = make_measurement(
         concurrency(4), server=None, foreign_requests=None, tokens=make_tokens(), slo_good=960, server_metrics=page
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from exporter.analysis.join import COMPONENTS, TOKEN_COMPONENTS
 from exporter.config import build_probes, load
+from exporter.config.levels import matrix
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
 from exporter.core.probe import (
     BaselineOptions,
@@ -27,6 +29,7 @@ from exporter.core.result import (
     Measurement,
     PercentileValue,
     ServerMetrics,
+    ServerPercentile,
     SignalVerdict,
     Withheld,
 )
@@ -34,6 +37,7 @@ from exporter.core.units import MS
 from exporter.core.window import ConnectionTimes, OutputError
 from exporter.metrics.collector import ProbeRow, ProbeSamples
 from exporter.metrics.series import most_probe_series, most_target_series
+from exporter.server.histograms import PERCENTILES, TOKEN_PARTS
 from exporter.state.probe_state import Board
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.metrics.results import (
@@ -42,6 +46,7 @@ from tests.metrics.results import (
     make_measurement,
     make_result,
     make_statistics,
+    make_streams,
     make_summary,
     make_token_counts,
     make_tokens,
@@ -83,6 +88,8 @@ PROBES = [
         slo=Slo("chat", 0, 99.0, ("1",), 0.0, 20 * MS, 20 * MS, 20 * MS),
     ),
     make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
+    make_probe(levels=(LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=MS),), slo=Slo("kept", MS, 99.0, ("4",))),
+    make_probe(levels=matrix([concurrency(1), concurrency(8)], [1, 4], [])),
 ]
 
 
@@ -108,12 +115,17 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
         if of_tokens
         else None,
     }
+    if level.mode is Mode.STREAMS:
+        changes["streams"] = make_streams(final_latency=summary)
     if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):
         changes |= {"response_time": summary, "send_lag": summary}
     if probe.validation:
         changes |= {"validated": 9, "output_error": OutputError(0.5, 0.5, 1.0, 1.0)}
     if probe.target.metrics_url:
-        changes["server_metrics"] = ServerMetrics(1, 0, up=True, **dict.fromkeys(PAGE, 1.0))  # type: ignore[arg-type]
+        parts_known = TOKEN_PARTS if of_tokens else ("first_response",)
+        own = dict.fromkeys(parts_known, tuple(ServerPercentile(each, 1.0, 0.5, 2.0) for each in PERCENTILES))
+        page = ServerMetrics(1, 0, up=True, **dict.fromkeys(PAGE, 1.0))  # type: ignore[arg-type]
+        changes["server_metrics"] = replace(page, percentiles=own)
     some = make_statistics().success
     parts: dict[str, Any] = {"queue": some, "compute_input": some, "compute_infer": some, "compute_output": some}
     changes["composing"] = tuple(make_statistics(name=name, **parts) for name in probe.composing_models)

@@ -38,7 +38,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_last_stage_runs_nothing_and_is_nobody() -> None:
+def test_the_last_stage_runs_nothing_and_is_unprivileged() -> None:
     given = last_stage()
     assert "RUN" not in given
     assert given["USER"] == ["10001:10001"]
@@ -50,7 +50,7 @@ def test_what_it_calls_is_there() -> None:
     given = last_stage()
     (entry,), (command,) = json.loads(given["ENTRYPOINT"][0]), given["CMD"]
     assert entry == "triton-canary"
-    parser = cli._parser()
+    parser = cli.make_parser()
     assert parser.parse_args(json.loads(command)).config == Path("/etc/triton-canary/canary.yaml")
     (health,) = re.findall(r"CMD (\[.+\])", given["HEALTHCHECK"][0])
     assert parser.parse_args(json.loads(health)[1:]).url == "http://127.0.0.1:9787"

@@ -54,7 +54,7 @@ def test_all_steps_are_sent_equally_often_and_in_turn(steps: int, batch_size: in
 
 
 def test_so_many_copies_as_the_memory_has_no_capacity_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """65 steps of 10 numbers, and an expected one: with a batch of 32 each stands in 32 of 65 requests."""
+    """65 steps of 10 numbers, and an expected one: with a batch of 32 each is in 32 of 65 requests."""
     steps = [
         Step({"X": np.zeros(10, np.float32)}, ({"Y": np.zeros(1, np.int32)},), f"step {number}") for number in range(65)
     ]

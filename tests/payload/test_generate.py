@@ -111,11 +111,12 @@ def test_shapes(model: ModelFacts, options: InputOptions, shapes: dict[str, tupl
 
 
 INPUT = TensorSpec("INPUT0", "FP32", (-1, 3))
-FAULTS = {
+ERRORS = {
     "unresolved": (
         facts(INPUT),
         InputOptions(),
-        "input 'INPUT0' has shape [-1,3], with a dimension that varies: give input.shapes for it",
+        "input 'INPUT0' has shape [-1,3], with a dimension that varies: give its size by input.shapes, "
+        "as {INPUT0: [1, 3]}",
     ),
     "rank": (
         facts(INPUT),
@@ -162,8 +163,9 @@ FAULTS = {
         facts(INPUT, TensorSpec("X", "FP32", (-1,))),
         InputOptions(batch_size=9),
         "batch_size 9: model 'addsub' takes at most 8; "
-        "input 'INPUT0' has shape [-1,3], with a dimension that varies: give input.shapes for it; "
-        "input 'X' has shape [-1], with a dimension that varies: give input.shapes for it",
+        "input 'INPUT0' has shape [-1,3], with a dimension that varies: give its size by input.shapes, "
+        "as {INPUT0: [1, 3]}; "
+        "input 'X' has shape [-1], with a dimension that varies: give its size by input.shapes, as {X: [1]}",
     ),
     "datatype": (
         facts(TensorSpec("X", "FP8", (3,))),
@@ -178,7 +180,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("model", "options", "text"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("model", "options", "text"), ERRORS.values(), ids=ERRORS)
 def test_errors(model: ModelFacts, options: InputOptions, text: str) -> None:
     with pytest.raises(InputError) as caught:
         make_steps(model, options)

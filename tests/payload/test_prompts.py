@@ -36,13 +36,13 @@ def test_lengths_vary_as_asked_and_none_is_empty() -> None:
 
 
 def test_a_template_goes_round_each() -> None:
-    (text,) = generated(PromptOptions(tokens=3, count=1, template="Say {prompt}, twice {prompt}"), 0)
-    said = text.removeprefix("Say ").split(",")[0]
-    assert text == f"Say {said}, twice {said}"
+    (text,) = generated(PromptOptions(tokens=3, count=1, template="Repeat {prompt}, twice {prompt}"), 0)
+    words = text.removeprefix("Repeat ").split(",")[0]
+    assert text == f"Repeat {words}, twice {words}"
 
 
 class Halves:
-    """Stands in for the package's tokenizer: two tokens a word."""
+    """Replaces the package's tokenizer: two tokens a word."""
 
     @classmethod
     def from_str(cls, text: str) -> Halves:

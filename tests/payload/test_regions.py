@@ -73,7 +73,7 @@ def test_other_files_are_left_alone() -> None:
     stranger.unlink()
 
 
-def test_somebody_looks_for_orphans_while_a_region_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_for_orphans_while_a_region_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the making of the file and its lock: then another one is made."""
     original, made = fcntl.flock, list[Path]()
 

@@ -63,7 +63,7 @@ def write_steps(tmp_path: Path, content: str) -> str:
 
 
 def test_the_moments_of_steps(tmp_path: Path) -> None:
-    steps = '{"timestamp": 0, "X": [1]}, {"timestamp": 0}, {"X": [1], "timestamp": 1500}'
+    steps = '{"timestamp": 0, "X": [1]}, {"timestamp": [0]}, {"X": [1], "timestamp": 1500}'
     file = read_schedule(write_steps(tmp_path, f'{{"data": [{steps}]}}'))
     assert file.entries_ns == (0, 0, 1_500_000_000)
     assert file.stem == "night"
@@ -80,6 +80,10 @@ def test_the_moments_of_steps(tmp_path: Path) -> None:
         (
             '{"data": [{"timestamp": 1}, {"X": [1]}]}',
             ": step 1: 'timestamp' must be whole milliseconds after the start, found none",
+        ),
+        (
+            '{"data": [{"timestamp": [1, 2]}]}',
+            ": step 0: 'timestamp' must be whole milliseconds after the start, found [1, 2]",
         ),
         (
             '{"data": [{"timestamp": 1.5}]}',

@@ -23,7 +23,7 @@ from tests.engine.test_real_triton import probe_of
 
 SHIFTED = Path(__file__).parents[1] / "sweep" / "models" / "shifted"
 MARGIN = Margin("p50", 0.5)
-"""Wide: the machine under the tests is anybody's."""
+"""Wide: other work may run on the tests' machine."""
 OPTIONS = GateOptions((MARGIN, Margin("throughput", 0.5)), max_pairs=40, window_ns=400 * MS)
 
 

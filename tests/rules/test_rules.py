@@ -26,6 +26,7 @@ ALERTS = [
 NAMES = [alert["alert"] for alert in ALERTS]
 WITHOUT_INSTANCE = (
     *("TritonCanaryAbsent", "TritonCanaryWatchdog", "TritonCanaryProbeInTwoExporters", "TritonCanaryRollingRegression"),
+    *("TritonCanaryNoActiveDaemon", "TritonCanaryTwoActiveDaemons"),
 )
 
 P = 'job="triton-canary",instance="i",target="t",probe="p",model="m"'
@@ -61,7 +62,8 @@ def test_the_example_for_alertmanager_is_right_and_names_our_alerts() -> None:
 def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
     annotations = alert["annotations"]
-    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    more = {"status_url"} if alert["alert"].startswith("TritonCanaryRegression") else set()
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"} | more
     from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
     file = f"docs/runbooks/{alert['alert']}.md"
     # Where no daemon is named, or none responses, it is the file in the repository.
@@ -150,12 +152,24 @@ def skipped(values: str, reason: str = "overlap") -> dict[str, str]:
     return series(f"{CANARY}sweeps_skipped_total", values, P, f'reason="{reason}"')
 
 
+def lease(instance: str, held: int, shard: str = "0/2") -> dict[str, str]:
+    """What one daemon of a pair exports."""
+    labels = f'job="triton-canary",instance="{instance}",lease="canary",shard="{shard}"'
+    return series(f"{CANARY}exporter_lease_held", f"{held}{FOREVER}", labels)
+
+
 UP = 'job="triton-canary",instance="i"'
 
 
 def withheld(values: str, reason: str = "few_requests") -> dict[str, str]:
     """The series of a signal without a verdict."""
     return series(f"{CANARY}verdict_withheld", values, f'{L},signal="latency_p99",reason="{reason}"')
+
+
+def swept(reason: str, times: int) -> dict[str, str]:
+    """So many sweeps that ended for this reason, one every five minutes after the first hour."""
+    values = f"0x60 {' '.join(f'{number}x4' for number in range(1, times))} {times}{FOREVER}"
+    return series(f"{CANARY}sweeps_total", values, P, f'status="aborted",reason="{reason}"')
 
 
 CASES = [
@@ -185,6 +199,12 @@ CASES = [
     Case("SweepsSkipped", HOURLY | skipped(f"0x60 1{FOREVER}"), 0, minute=120, id="one of six"),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, P.replace('"i"', '"j"')), 1),
     Case("ProbeInTwoExporters", INTERVAL | gauge("interval_seconds", 300, OTHER), 0, id="two probes"),
+    Case("NoActiveDaemon", lease("i", 0) | lease("j", 0), 1),
+    Case("NoActiveDaemon", lease("i", 0) | lease("j", 1), 0, id="one measures"),
+    Case("NoActiveDaemon", lease("i", 1) | lease("j", 0) | lease("k", 0, "1/2"), 1, id="another shard"),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 1), 1),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 0), 0, id="one measures"),
+    Case("TwoActiveDaemons", lease("i", 1) | lease("j", 1, "1/2"), 0, id="of two shards"),
     Case("ProbeFailing", gauge("up", 0) | series(f"{CANARY}up", f"1{FOREVER}", OTHER), 1),
     Case("ProbeFailing", series(f"{CANARY}up", f"1x55 0{FOREVER}"), 0, id="one sweep"),
     Case("Stale", INTERVAL | gauge("last_success_timestamp_seconds", 1200), 1),
@@ -219,6 +239,36 @@ CASES = [
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="latency_p50"'), 1),
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.05, f'{L},signal="latency_p50"'), 0),
     Case("NewVersionSlower", INFO | gauge("baseline_version_ratio", 1.3, f'{L},signal="throughput"'), 0, id="faster"),
+    Case("TokensNotCounted", gauge("output_chunks_per_second", 50, L), 1, 80),
+    Case("TokensNotCounted", gauge("output_chunks_per_second", 50, L), 0, 50, id="not for an hour yet"),
+    Case(
+        "TokensNotCounted",
+        gauge("output_chunks_per_second", 50, L) | gauge("output_tokens_per_second", 60, L),
+        0,
+        80,
+        id="counted",
+    ),
+    Case("PromptCacheMeasured", gauge("prompt_cached_ratio", 0.6, L) | gauge("prompt_cache_allowed", 0), 1, 80),
+    Case("PromptCacheMeasured", gauge("prompt_cached_ratio", 0.4, L) | gauge("prompt_cache_allowed", 0), 0, 80),
+    Case(
+        "PromptCacheMeasured",
+        gauge("prompt_cached_ratio", 0.9, L) | gauge("prompt_cache_allowed", 1),
+        0,
+        80,
+        id="on purpose",
+    ),
+    Case(
+        "PromptCacheMeasured",
+        gauge("prompt_cached_ratio", 0.9, f'{P},mode="sessions",level="1"'),
+        0,
+        80,
+        id="a session has its history cached",
+    ),
+    Case("OutputEndsEarly", gauge("early_end_ratio", 0.2, L), 1, 80),
+    Case("OutputEndsEarly", gauge("early_end_ratio", 0.05, L), 0, 80),
+    Case("TokenBudget", INTERVAL | swept("token_budget", 4), 1, 240),
+    Case("TokenBudget", INTERVAL | swept("token_budget", 1), 0, 240, id="one sweep"),
+    Case("TokenBudget", INTERVAL | swept("time_budget", 4), 0, 240, id="another budget"),
     Case("SloBurnFast", slo(20), 1),
     Case("SloBurnFast", slo(10), 0),
     Case("SloBurnSlow", slo(10), 1, 6 * 60),
@@ -303,6 +353,22 @@ BEGINNING = {
         },
         "latency_p50 at concurrency 1: 5.5ms before, 10.4ms now (1.89 times), bad in 3 of the last 4 sweeps.",
     ),
+    "time_to_first_token_p50": (
+        {
+            **gauge("baseline_time_to_first_token_seconds", 0.055, f'{L},percentile="50"'),
+            **gauge("time_to_first_token_seconds", 0.104, f'{L},percentile="50"'),
+            **gauge("latency_seconds", 0.9, f'{L},percentile="50"'),
+        },
+        "time_to_first_token_p50 at concurrency 1: 55ms before, 104ms now (1.89 times), bad in 3 of the last 4 sweeps.",
+    ),
+    "output_tokens_per_second": (
+        {
+            **gauge("baseline_output_tokens_per_second", 300, L),
+            **gauge("output_tokens_per_second", 158.7, L),
+        },
+        "output_tokens_per_second at concurrency 1: 300/s before, 158.7/s now (1.89 times), bad in 3 of the last 4 "
+        "sweeps.",
+    ),
     "throughput": (
         {
             **gauge("baseline_throughput_inferences_per_second", 200, L),
@@ -331,8 +397,9 @@ def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": f"{beginning} Most of it is in compute_infer: 6ms more.",
+        "description": f"{beginning} The part that grew most is compute_infer: 6ms more.",
         "runbook_url": "http://i/runbooks/TritonCanaryRegressionPage",
+        "status_url": "http://i/probes/p",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m&var-probe=p&var-level=1&from=now-6h&to=now",
     }
     test = {

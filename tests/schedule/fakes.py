@@ -1,4 +1,4 @@
-"""Clocks that stand still until a test moves them."""
+"""Clocks that stop until a test moves them."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ async def test_a_pattern_cannot_be_swept_now(stage: Stage) -> None:
 
 
 async def test_what_is_refused_changes_nothing(stage: Stage) -> None:
-    assert await stage.post("nobody/pause") == (404, "there is no probe 'nobody'")
+    assert await stage.post("nosuch/pause") == (404, "there is no probe 'nosuch'")
     response = await stage.client.post("/api/probes/a/pause")
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     response = await stage.client.post("/api/probes/a/sweep-now", headers={"Authorization": "Bearer guess"})
@@ -300,13 +300,13 @@ async def test_the_audit_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(logging.INFO, "exporter.audit")
     await stage.post("a/pause")
     await stage.post("a/sweep-now")
-    await stage.post("nobody/pause")
+    await stage.post("nosuch/pause")
     whose = {"target": "endpoint-of-a", "probe": "a", "by": "127.0.0.1"}
-    nobody = {"target": "", "probe": "nobody", "by": "127.0.0.1"}
+    nosuch = {"target": "", "probe": "nosuch", "by": "127.0.0.1"}
     assert reported(caplog) == [
         ("probe action", {"action": "pause", **whose, "done": "paused; a running sweep continues"}),
         ("probe action refused", {"action": "sweep-now", **whose, "error": "the probe is paused by hand"}),
-        ("probe action refused", {"action": "pause", **nobody, "error": "there is no probe 'nobody'"}),
+        ("probe action refused", {"action": "pause", **nosuch, "error": "there is no probe 'nosuch'"}),
     ]
 
 
@@ -322,7 +322,7 @@ async def test_the_audit_log_of_those_without_the_token(
 
     for _ in range(5):
         assert await guess("/api/probes/a/pause") == 401
-    assert await guess("/api/probes/nobody/pause", "10.0.0.2") == 401
+    assert await guess("/api/probes/nosuch/pause", "10.0.0.2") == 401
     stage.seconds = 60.0
     (tmp_path / "token").write_text("")
     assert await guess("/api/probes/a/pause") == 403
@@ -335,7 +335,7 @@ async def test_the_audit_log_of_those_without_the_token(
     path, long_path = "/api/probes/a/pause", f"/api/probes/{'x' * 188}"
     refused = [
         {"path": path, "by": "10.0.0.1", "status": 401, "error": wrong, "left_out": 0},
-        {"path": "/api/probes/nobody/pause", "by": "10.0.0.2", "status": 401, "error": wrong, "left_out": 4},
+        {"path": "/api/probes/nosuch/pause", "by": "10.0.0.2", "status": 401, "error": wrong, "left_out": 4},
         {"path": path, "by": "10.0.0.1", "status": 403, "error": none, "left_out": 0},
         {"path": long_path, "by": "10.0.0.1", "status": 503, "error": unread, "left_out": 0},
     ]

@@ -215,7 +215,7 @@ class AdmissionMachine(RuleBasedStateMachine):
                 assert key in self.running or key in self.waiting
 
     def check_turn(self, key: ProbeKey) -> None:
-        """Nobody who came before could have started instead."""
+        """No probe that came before could have started instead."""
         groups = {probe.target.group for probe in self.running.values()}
         by_key = {probe_key(probe): probe for probe in self.PROBES}
         for earlier in list(self.waiting)[: self.waiting.index(key)]:
@@ -284,11 +284,11 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert len(groups) == len(set(groups)) <= self.LIMIT
 
     @invariant()
-    def nobody_is_lost(self) -> None:
+    def no_probe_is_lost(self) -> None:
         assert self.offers == self.responses + len(self.waiting)
 
     @invariant()
-    def nobody_waits_without_need(self) -> None:
+    def no_probe_waits_without_need(self) -> None:
         groups = {probe.target.group for probe in self.running.values()}
         by_key = {probe_key(probe): probe for probe in self.PROBES}
         if len(groups) < self.LIMIT:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from exporter.core.limits import DEFAULT_TOKENS_PER_HOUR as TOKENS
 from exporter.core.limits import GroupBudget, Load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
-from exporter.core.probe import MeasurementOptions, Probe, Schedule
+from exporter.core.probe import InputOptions, MeasurementOptions, Probe, PromptOptions, Schedule
 from exporter.core.result import SweepResult
 from exporter.core.units import NS
 from exporter.schedule import admission
@@ -47,12 +49,12 @@ def clock() -> Clock:
 
 def test_what_is_left_and_what_was_caused(clock: Clock) -> None:
     ledger, a, b, other = Ledger(GroupBudget(1000, 0.5), clock), a_probe("a"), a_probe("b"), a_probe("c", "other")
-    assert ledger.allowed(a) == Load(1000, HOUR_NS // 2)
+    assert ledger.allowed(a) == Load(1000, HOUR_NS // 2, TOKENS)
     ledger.sweep_ended(result(a, 100, 10))
     clock.now_ns += 30 * MINUTE_NS
     ledger.sweep_ended(result(b, 200, 20))
-    assert ledger.allowed(a) == ledger.allowed(b) == Load(700, 1770 * NS)
-    assert ledger.allowed(other) == Load(1000, HOUR_NS // 2)
+    assert ledger.allowed(a) == ledger.allowed(b) == Load(700, 1770 * NS, TOKENS)
+    assert ledger.allowed(other) == Load(1000, HOUR_NS // 2, TOKENS)
     assert (ledger.caused(a), ledger.caused(b), ledger.caused(other)) == (
         Load(100, 10 * NS),
         Load(200, 20 * NS),
@@ -60,11 +62,11 @@ def test_what_is_left_and_what_was_caused(clock: Clock) -> None:
     )
     assert ledger.used_ratios() == {"g": {"requests": 0.3, "duty": pytest.approx(30 / 1800)}}
     clock.now_ns += 30 * MINUTE_NS
-    assert ledger.allowed(a) == Load(800, 1780 * NS)
+    assert ledger.allowed(a) == Load(800, 1780 * NS, TOKENS)
     assert ledger.caused(a) == Load()
     clock.now_ns += 30 * MINUTE_NS
     assert ledger.used_ratios() == {}
-    assert ledger.allowed(a) == Load(1000, HOUR_NS // 2)
+    assert ledger.allowed(a) == Load(1000, HOUR_NS // 2, TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,41 @@ def test_no_limit_on_requests(clock: Clock) -> None:
     ledger = Ledger(GroupBudget(0, 1.0), clock)
     ledger.sweep_ended(result(a_probe(), 10**12, 1))
     assert ledger.refusal(a_probe()) is None
+
+
+def prompts(name: str = "a") -> Probe:
+    """A probe of a language model, of which one request spends 1.5 x 10 + 5 tokens at most."""
+    target = make_target(name=f"endpoint-of-{name}", kind="openai", group="g")
+    return replace(a_probe(name), target=target, input=InputOptions(prompt=PromptOptions(tokens=10, output_tokens=5)))
+
+
+@pytest.mark.parametrize(
+    ("last", "used", "refused"),
+    [
+        (0, 980, False),  # one request
+        (0, 981, True),
+        (100, 880, False),  # 1.2 times its last sweep
+        (100, 881, True),
+        (5000, 0, False),  # more than a whole budget: it is cut short
+        (5000, 1, True),
+    ],
+)
+def test_tokens_are_a_budget_of_their_own(clock: Clock, last: int, used: int, refused: bool) -> None:
+    ledger, probe, tensors = Ledger(GroupBudget(1000, 0.5, 1000), clock), prompts(), a_probe("tensors")
+    ledger.sweep_ended(replace(result(probe, 1, 1), tokens=last))
+    clock.now_ns += HOUR_NS
+    ledger.sweep_ended(replace(result(prompts("b"), 1, 1), tokens=used))
+    assert ledger.refusal(probe) is (SkipReason.BUDGET if refused else None)
+    assert ledger.allowed(probe).tokens == 1000 - used
+    assert ledger.used_ratios()["g"].get("tokens", 0) == used / 1000
+    # A model that takes tensors in the same group costs none.
+    assert ledger.refusal(tensors) is None
+
+
+def test_no_limit_on_tokens(clock: Clock) -> None:
+    ledger = Ledger(GroupBudget(0, 1.0, 0), clock)
+    ledger.sweep_ended(replace(result(prompts(), 1, 1), tokens=10**12))
+    assert ledger.refusal(prompts()) is None
 
 
 class Simulation:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from exporter.core.limits import GroupBudget, Load
+from exporter.core.limits import DEFAULT_TOKENS_PER_HOUR, GroupBudget, Load
 from exporter.core.units import NS
 from exporter.schedule.ledger import HOUR_NS, Ledger
 from exporter.schedule.ledger_file import LedgerFile, sweep_note
@@ -35,12 +36,14 @@ class Disk:
         ledger.load()
         return ledger
 
-    def crash(self, sweep: str, requests: int, group: str = "g") -> None:
+    def crash(self, sweep: str, requests: int, group: str = "g", tokens: int = 0) -> None:
         """What a worker leaves behind that was killed with its daemon."""
         account = Account.create(self.accounts)
         account.sent_cell[0] = 500  # of sweeps before
+        account.tokens_cell[0] = 9000
         account.note(sweep_note(sweep, a_probe(group=group), self.wall_s() - 10))
         account.sent_cell[0] = 500 + requests
+        account.tokens_cell[0] = 9000 + tokens
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_a_budget_outlives_the_daemon(disk: Disk) -> None:
     disk.clock.now_ns += 30 * MINUTE_NS
     ledger.sweep_ended(result(probe, 200, 20))
     ledger = disk.restart()
-    assert ledger.allowed(probe) == Load(700, HOUR_NS // 2 - 30 * NS)
+    assert ledger.allowed(probe) == Load(700, HOUR_NS // 2 - 30 * NS, DEFAULT_TOKENS_PER_HOUR)
     assert ledger.caused(probe) == Load(300, 30 * NS)
     disk.clock.now_ns += 31 * MINUTE_NS
     assert disk.restart().used("g") == Load(200, 20 * NS)
@@ -73,6 +76,21 @@ def test_so_does_what_a_crash_cut_off_once(disk: Disk) -> None:
     assert ledger.used("other") == Load(7, 10 * NS)
     assert list(disk.accounts.iterdir()) == []
     assert disk.restart().used("g") == Load(42, 10 * NS)
+
+
+def test_tokens_outlive_the_daemon_and_a_crash(disk: Disk) -> None:
+    ledger = disk.restart()
+    ledger.sweep_ended(replace(result(a_probe(), 10, 1), tokens=500))
+    disk.crash("one", 4, tokens=70)
+    disk.crash("one", 2, tokens=30)  # another worker of the same sweep
+    assert disk.restart().used("g") == Load(16, 11 * NS, 600)
+    assert disk.restart().used("g") == Load(16, 11 * NS, 600)
+
+
+def test_a_line_of_the_last_version_has_no_tokens(disk: Disk) -> None:
+    line = '{"sweep":"s","group":"g","target":"t","probe":"p","requests":7,"duration_ns":5,"ended_unix_s":%f}\n'
+    disk.path.write_text(line % disk.wall_s())
+    assert disk.restart().used("g") == Load(7, 5, 0)
 
 
 def test_a_sweep_that_the_ledger_has_is_not_charged_again(disk: Disk) -> None:

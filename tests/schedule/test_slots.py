@@ -48,7 +48,7 @@ def test_datetimes_carry_microseconds_exactly(time_us: int) -> None:
     assert to_us(from_us(time_us)) == time_us
 
 
-def test_interval_slots_stand_at_the_phase_after_the_epoch() -> None:
+def test_interval_slots_are_at_the_phase_after_the_epoch() -> None:
     # 48_880_029 us is the phase of triton-http/addsub in 60 s, as in test_phase.
     slots = IntervalSlots(by_interval(60 * NS))
     assert run_of(slots, 0, 3) == [48_880_029, 108_880_029, 168_880_029]
@@ -161,6 +161,6 @@ def test_a_time_of_the_hour_that_comes_twice_has_one_run(cron: str, zone: str, e
     for begin in (datetime(2025, 10, 25, 23, 30, tzinfo=UTC), datetime(2025, 10, 25, 23, 59, 59, tzinfo=UTC)):
         runs = run_of(slots, to_us(begin), len(expected))
         assert [from_us(run).strftime("%dT%H:%M") for run in runs] == expected
-    # Also after a start in the middle of it: the second 2:30 is nobody's.
+    # Also after a start in the middle of it: the second 2:30 has no run.
     (run,) = run_of(CronSlots(by_cron("30 2 * * *", "Europe/Berlin")), to_us(datetime(2025, 10, 26, 1, tzinfo=UTC)), 1)
     assert from_us(run).strftime("%dT%H:%M") == "27T01:30"

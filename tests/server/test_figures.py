@@ -82,7 +82,7 @@ def test_counters_as_rates_between_their_own_moments() -> None:
 
 
 @pytest.mark.parametrize("values", [(100.0, 20.0, 300.0), (5.0,)])
-def test_a_counter_that_restarted_or_stands_alone_has_no_rate(values: tuple[float, ...]) -> None:
+def test_a_counter_that_restarted_or_has_one_reading_has_no_rate(values: tuple[float, ...]) -> None:
     found = server_metrics([counted(float(at), inferences=value) for at, value in enumerate(values)])
     assert found is not None
     assert found.rates == {}
@@ -128,7 +128,7 @@ SERVED = ModelStatistics("m", "1", inference_count=300)
         pytest.param(energy(TRITON, a=(0, 600)), None, 6.0, id="by our own 50 a second without statistics"),
         pytest.param(energy(TRITON, a=(600, 0)), SERVED, None, id="a counter that restarted"),
         pytest.param(energy(TRITON, a=(0, 600), b=(9, 3)), SERVED, None, id="one of two restarted"),
-        pytest.param([page(1)], SERVED, None, id="nobody reports"),
+        pytest.param([page(1)], SERVED, None, id="no page reports"),
         pytest.param(energy(TRITON, a=(0, 600))[:1], SERVED, None, id="reported once"),
         pytest.param(
             energy(TRITON, a=(0, 600)) + energy(NVML, a=(0, 500), other=(0, 900)),

@@ -1,4 +1,4 @@
-"""Readings at intervals and at edges, in a thread that never holds anybody up."""
+"""Readings at intervals and at edges, in a thread that never blocks the loop."""
 
 from __future__ import annotations
 

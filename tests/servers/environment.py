@@ -64,6 +64,7 @@ class ServerPackages:
 
 KSERVE = ServerPackages("kserve", "450 MB")
 LLAMACPP = ServerPackages("llamacpp", "150 MB", "libgomp.so.1")
+TOKENIZERS = ServerPackages("tokenizers", "12 MB")
 MLSERVER = ServerPackages("mlserver", "330 MB")
 PYTHIE_SERVING = ServerPackages("pythie-serving", "130 MB")
 TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")
@@ -74,6 +75,7 @@ FIXTURES = {
     "mlserver": MLSERVER,
     "pythie_serving": PYTHIE_SERVING,
     "tensorflow_protobuf": TENSORFLOW_PROTOBUF,
+    "tokenizers": TOKENIZERS,
     "torchserve": TORCHSERVE,
 }
 """By the names of the fixtures that give their folders."""

@@ -44,7 +44,7 @@ class Double(BaseHandler):
 """
 BROKEN = "raise ImportError('this model has no worker, ever')\n"
 BROKEN_SETTINGS = "minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 2\n"
-"""The server calls itself healthy while it tries to start a worker again: five minutes, if nobody states less."""
+"""The server calls itself healthy while it tries to start a worker again: five minutes, by default."""
 CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
 management_address=http://127.0.0.1:{management}
@@ -86,7 +86,7 @@ class TorchServe:
                 management=server.management,
                 metrics=server.metrics,
                 models=",".join(f"{model}.mar" for model in models),
-                grpc=free_ports(2),  # nobody asks there, but two servers would both open the usual ports
+                grpc=free_ports(2),  # unused, but two servers would both open the usual ports
             )
         )
         for model, handler in models.items():
@@ -123,7 +123,7 @@ class TorchServe:
         variables = {"PATH": f"{programs}:{os.environ['PATH']}", "TEMP": str(self.folder)}
         if self.hidden:
             variables["PYTHONPATH"] = str(self.folder / "hiding")
-        ready = self.says_it_is_healthy if self.hidden else self._has_worker
+        ready = self.reports_healthy if self.hidden else self._has_worker
         ports = (self.inference, self.management, self.metrics)
         with running(command, ports, self.folder, variables) as process:
             deadline = time.monotonic() + READY_SECONDS
@@ -134,7 +134,7 @@ class TorchServe:
                 time.sleep(0.1)
             yield process
 
-    def says_it_is_healthy(self) -> bool:
+    def reports_healthy(self) -> bool:
         """Its own word, of all its models."""
         try:
             with urllib.request.urlopen(f"{self.url}/ping", timeout=10) as response:

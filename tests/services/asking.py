@@ -26,7 +26,7 @@ async def facts_of(service: Service, target: Target, probe: Probe) -> ModelFacts
         await control.close()
 
 
-async def answer_to(service: Service, probe: Probe, facts: ModelFacts, inputs: Tensors) -> Any:
+async def response_to(service: Service, probe: Probe, facts: ModelFacts, inputs: Tensors) -> Any:
     """The outputs, or where there are none the outcome and its text."""
     (request,) = service.encode(probe, facts, [inputs], "sweep")
     ended: asyncio.Future[Call] = asyncio.get_running_loop().create_future()

@@ -27,7 +27,7 @@ class Mistake:
 def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -> Iterator[dict[str, Mistake]]:
     """The peers run meanwhile."""
     names = ("other", "login", "form", "prefix", "tls", "expired", "basic", "dead", "moved", "grpcs")
-    *ports, nobody = free_ports(len(names) + 1)
+    *ports, unused = free_ports(len(names) + 1)
     port = dict(zip(names, ports, strict=True))
     http, grpc, metrics = triton.http_port, triton.grpc_port, triton.metrics_port
     expired = make_expired(folder, certificates)
@@ -48,7 +48,7 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         + server("tls", to_triton, " ssl")
         + server("expired", to_triton, " ssl", expired)
         + server("basic", f'auth_basic "models"; auth_basic_user_file {folder}/users; {to_triton}')
-        + server("dead", f"location / {{ proxy_pass http://127.0.0.1:{nobody}; }}")
+        + server("dead", f"location / {{ proxy_pass http://127.0.0.1:{unused}; }}")
         + server("moved", "return 301 https://$host$request_uri;")
         + server("grpcs", f"location / {{ grpc_pass grpc://127.0.0.1:{grpc}; }}", " ssl http2")
     )
@@ -167,9 +167,9 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
             f"the server responds without the path /triton: use http://127.0.0.1:{http} (",
         ),
         Mistake(
-            "a port where nobody listens",
-            f"http://127.0.0.1:{nobody}",
-            f"nothing listens on port {nobody} of 127.0.0.1 (Triton's default is 8000) (",
+            "a port without a server",
+            f"http://127.0.0.1:{unused}",
+            f"nothing listens on port {unused} of 127.0.0.1 (Triton's default is 8000) (",
         ),
     ]
     with nginx_serving(folder, port["other"], servers):

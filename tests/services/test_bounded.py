@@ -16,7 +16,7 @@ TENSOR = TensorSpec("T", "FP32", (4,))
 
 @pytest.mark.parametrize("name", ["version", "platform", "backend", "server_name", "server_version"])
 @pytest.mark.parametrize("value", ["x" * (8 << 20), "a\x1b[2Jb", "1.0\ud800"], ids=["long", "harmful", "surrogate"])
-def test_names_can_stand_anywhere(name: str, value: str) -> None:
+def test_names_can_be_anywhere(name: str, value: str) -> None:
     bounded = getattr(bounded_facts(make_facts(**{name: value})), name)
     assert 0 < len(bounded) <= NAME
     assert bounded.isprintable()

@@ -59,7 +59,7 @@ async def test_packets_that_are_dropped(kind: str, scheme: str, dead_port: int) 
 
 
 @pytest.mark.parametrize(("kind", "scheme"), KINDS)
-async def test_a_name_that_nobody_resolves(kind: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_does_not_resolve(kind: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(host: str, port: int) -> list[resolve.Address]:
         await asyncio.Event().wait()
         return []

@@ -30,7 +30,7 @@ NAMES = (
     *("another service", "gRPC at another service", "a login page by redirect", "a login form"),
     *("a password is asked for", "a proxy without its server", "a redirect to https", "an expired certificate"),
     *("an unknown authority", "an unknown host name", "a missing path prefix", "a path prefix too many"),
-    "a port where nobody listens",
+    "a port without a server",
 )
 
 
@@ -86,7 +86,7 @@ async def test_a_good_endpoint_is_not_looked_at(triton: EmbeddedTriton) -> None:
         assert str(await explained(target, error)) == "something else"
 
 
-async def test_the_target_s_headers_are_not_sent_to_who_may_be_anybody() -> None:
+async def test_the_target_s_headers_are_not_sent_to_an_unknown_server() -> None:
     received = bytearray()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,7 +104,7 @@ async def test_the_target_s_headers_are_not_sent_to_who_may_be_anybody() -> None
     assert b"GET /v2/health/live" in received
 
 
-async def test_a_silent_peer_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_peer_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.services.endpoint_look.LOOK_SECONDS", 0.05)
     closed = asyncio.Event()
 

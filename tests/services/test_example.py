@@ -28,7 +28,7 @@ from exporter.services.base import Service
 from exporter.transport.call import Response
 from exporter.worker.session import Session
 from tests.builders import concurrency, make_facts, make_probe, make_target
-from tests.services.asking import answer_to, facts_of
+from tests.services.asking import facts_of, response_to
 from tests.transport.scripted import serving
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ async def test_facts_and_values(service: Service) -> None:
         probe = probe_of(port)
         facts = await facts_of(service, probe.target, probe)
         (tensors,) = make_steps(facts, OPTIONS)
-        outputs = await answer_to(service, probe, facts, tensors)
+        outputs = await response_to(service, probe, facts, tensors)
     assert facts.inputs == (TensorSpec("x", "FP32", (3,)),)
     np.testing.assert_array_equal(outputs["OUTPUT"], tensors["x"].astype(np.float32) * 2)
 
@@ -106,7 +106,7 @@ async def test_failures(service: Service) -> None:
         with pytest.raises(PreflightError, match="HTTP 404: no such model") as caught:
             await facts_of(service, probe.target, probe)
         tensors = {"x": np.zeros(3, np.float32)}
-        assert await answer_to(service, probe, make_facts(inputs=(TensorSpec("x", "FP32", (3,)),)), tensors) == (
+        assert await response_to(service, probe, make_facts(inputs=(TensorSpec("x", "FP32", (3,)),)), tensors) == (
             Outcome.CLIENT_ERROR,
             "HTTP 404: no such model",
         )

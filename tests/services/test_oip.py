@@ -19,7 +19,7 @@ from exporter.payload import make_steps
 from exporter.services.oip.service import OipService
 from exporter.transport.call import Response
 from tests.builders import make_facts, make_probe, make_target
-from tests.services.asking import answer_to, facts_of
+from tests.services.asking import facts_of, response_to
 from tests.services.test_triton_control import pages
 from tests.transport.scripted import serving
 
@@ -155,7 +155,7 @@ async def test_what_the_server_does_not_report_is_asked_of_the_configuration() -
 
 KNOWN_INPUT = json.dumps(MODEL | {"inputs": [{"name": "A", "datatype": "FP32", "shape": [-1, 4]}]})
 
-FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
+ERRORS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
     ({}, InputOptions(), Reason.BAD_INPUT, "does not report the inputs of model 'm': give input.datatypes and"),
     (
         {},
@@ -181,7 +181,7 @@ FAULTS: list[tuple[dict[str, tuple[int, str]], InputOptions, Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "options", "reason", "text"), FAULTS)
+@pytest.mark.parametrize(("changes", "options", "reason", "text"), ERRORS)
 async def test_why_a_preflight_fails(
     changes: dict[str, tuple[int, str]], options: InputOptions, reason: Reason, text: str
 ) -> None:
@@ -198,6 +198,6 @@ async def test_triton_is_such_a_server_too(triton: EmbeddedTriton, scheme: str) 
     facts = await facts_of(SERVICE, probe.target, probe)
     assert (facts.inputs[0].shape, facts.max_batch_size, facts.binary_tensors) == ((-1, 16), 0, True)
     (inputs,) = make_steps(facts, options)
-    outputs = await answer_to(SERVICE, probe, facts, inputs)
+    outputs = await response_to(SERVICE, probe, facts, inputs)
     sent_tensors: Any = inputs
     np.testing.assert_allclose(outputs["OUTPUT0"], sent_tensors["INPUT0"] + sent_tensors["INPUT1"], rtol=1e-6)

@@ -23,7 +23,7 @@ from exporter.services.oip.service import OipService
 from exporter.worker.local import LocalWorker
 from tests.builders import concurrency, make_probe, make_target
 from tests.servers.mlserver import MlServer
-from tests.services.asking import TIMEOUT_NS, answer_to, facts_of
+from tests.services.asking import TIMEOUT_NS, facts_of, response_to
 from tests.waiting import patient
 
 SERVICE = OipService()
@@ -64,7 +64,7 @@ async def test_facts_and_values(server: MlServer, scheme: str) -> None:
     )
     (tensors,) = make_steps(facts, OPTIONS)
     inputs: Any = tensors
-    outputs = await answer_to(SERVICE, probe, facts, inputs)
+    outputs = await response_to(SERVICE, probe, facts, inputs)
     assert outputs["SUM"].dtype == np.float32
     np.testing.assert_allclose(outputs["SUM"], inputs["A"] + inputs["B"], rtol=1e-6)
     np.testing.assert_allclose(outputs["DIFFERENCE"], inputs["A"] - inputs["B"], rtol=1e-6)
@@ -75,7 +75,7 @@ async def test_a_model_that_reports_no_inputs(server: MlServer, scheme: str) -> 
     options = InputOptions(datatypes=(("WORDS", "BYTES"),), shapes=(("WORDS", (2, 1)),), string_data="hällo")
     probe = probe_of(server, scheme, "shout", input=options)
     facts = await facts_of(SERVICE, probe.target, probe)
-    outputs = await answer_to(SERVICE, probe, facts, make_steps(facts, options)[0])
+    outputs = await response_to(SERVICE, probe, facts, make_steps(facts, options)[0])
     assert outputs["LOUD"].ravel().tolist() == ["HÄLLO".encode()] * 2
     with pytest.raises(PreflightError, match="does not report the inputs of model 'shout'") as caught:
         await facts_of(SERVICE, probe.target, probe_of(server, scheme, "shout"))
@@ -94,7 +94,7 @@ async def test_a_model_that_it_is_not_known(server: MlServer, scheme: str) -> No
 async def test_a_request_that_the_server_refuses(server: MlServer, scheme: str) -> None:
     probe = probe_of(server, scheme, input=OPTIONS)
     facts = await facts_of(SERVICE, probe.target, probe)
-    outcome, text = await answer_to(SERVICE, probe, facts, {"A": np.zeros((1, 4), np.float32)})
+    outcome, text = await response_to(SERVICE, probe, facts, {"A": np.zeros((1, 4), np.float32)})
     assert outcome in (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)
     assert text
 
@@ -106,7 +106,7 @@ async def test_statistics_from_the_metrics_page(server: MlServer) -> None:
     assert facts.has_statistics
     before = await control.snapshot(facts)
     for _ in range(3):
-        await answer_to(SERVICE, probe, facts, make_steps(facts, OPTIONS)[0])
+        await response_to(SERVICE, probe, facts, make_steps(facts, OPTIONS)[0])
     while (
         moved := difference([before, await control.snapshot(facts)], facts).model
     ) is None or moved.success.count < 3:

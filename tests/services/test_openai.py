@@ -160,7 +160,7 @@ async def test_embeddings() -> None:
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
-FAULTS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
+ERRORS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
     "error mid-stream": (
         [ROLE, TOKENS[0], event({"error": {"message": "out of memory", "code": 500}}), DONE],
         False,
@@ -210,7 +210,7 @@ FAULTS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
 }
 
 
-@pytest.mark.parametrize(("parts", "raw", "outcome", "text"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("parts", "raw", "outcome", "text"), ERRORS.values(), ids=ERRORS)
 async def test_errors(parts: list[bytes | float], raw: bool, outcome: Outcome, text: str) -> None:
     call = await responded(*parts, raw=raw)
     assert call.outcome is outcome
@@ -283,7 +283,7 @@ async def sent_by(probe: Probe, count: int = 1) -> list[tuple[h11.Request, dict[
 
 
 async def test_a_chat_completion() -> None:
-    probe = probe_of(system="Be brief.", template="Say: {prompt}!")
+    probe = probe_of(system="Be brief.", template="Repeat: {prompt}!")
     probe = replace(probe, input=replace(probe.input, parameters=(("temperature", 0.5),)))
     ((head, body),) = await sent_by(probe)
     assert (head.method, head.target) == (b"POST", b"/v1/chat/completions")
@@ -293,8 +293,8 @@ async def test_a_chat_completion() -> None:
     system, user = body.pop("messages")
     nonce, _, text = system["content"].partition(" ")
     assert (len(nonce), text, system["role"]) == (8, "Be brief.", "system")
-    assert user["content"].startswith("Say: ")
-    assert len(user["content"].removeprefix("Say: ").removesuffix("!").split()) == 5
+    assert user["content"].startswith("Repeat: ")
+    assert len(user["content"].removeprefix("Repeat: ").removesuffix("!").split()) == 5
     assert body == {
         "model": "m",
         "max_tokens": 3,

@@ -34,7 +34,7 @@ from exporter.services.tfserving.messages import (
 from exporter.services.tfserving.service import PREDICT, TfServingService
 from exporter.transport.call import Response
 from tests.builders import make_facts, make_probe, make_target
-from tests.services.asking import answer_to, facts_of
+from tests.services.asking import facts_of, response_to
 from tests.services.test_triton_control import pages
 from tests.transport.scripted import serving
 
@@ -58,14 +58,14 @@ SIGNATURES.signature_def["whole"].inputs["x"].CopyFrom(tensor_info(pb.DT_INT64, 
 SIGNATURES.signature_def["__saved_model_init_op"].method_name = ""
 
 
-def metadata_answer(_request: bytes) -> bytes:
+def metadata_response(_request: bytes) -> bytes:
     response = pb.GetModelMetadataResponse()
     response.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
     response.metadata["signature_def"].value = SIGNATURES.SerializeToString()
     return bytes(response.SerializeToString())
 
 
-def status_answer(*states: tuple[int, int, str]) -> Callable[[bytes], bytes]:
+def status_response(*states: tuple[int, int, str]) -> Callable[[bytes], bytes]:
     response = pb.GetModelStatusResponse()
     for version, state, text in states:
         entry = response.model_version_status.add(version=version, state=state)
@@ -82,9 +82,9 @@ def double(request: bytes) -> bytes:
     return bytes(response.SerializeToString())
 
 
-AVAILABLE = status_answer((3, 30, ""), (12, 30, ""), (13, 20, ""))
+AVAILABLE = status_response((3, 30, ""), (12, 30, ""), (13, 20, ""))
 Handlers = dict[str, Callable[[bytes], bytes] | grpc.StatusCode]
-WHOLE: Handlers = {STATUS: AVAILABLE, METADATA: metadata_answer, PREDICT: double}
+WHOLE: Handlers = {STATUS: AVAILABLE, METADATA: metadata_response, PREDICT: double}
 
 
 class Scripted(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -144,7 +144,7 @@ async def test_a_prediction_and_its_values() -> None:
     async with scripted(WHOLE, seen, input=options) as probe:
         facts = await facts_of(SERVICE, probe.target, probe)
         (inputs,) = make_steps(facts, options)
-        outputs = await answer_to(SERVICE, probe, facts, inputs)
+        outputs = await response_to(SERVICE, probe, facts, inputs)
     assert inputs["x"].shape == (2, 3)
     np.testing.assert_allclose(outputs["y"], inputs["x"].astype(np.float64) * 2)
     method, request, metadata = seen[-1]
@@ -163,7 +163,7 @@ async def test_a_server_that_only_predicts() -> None:
     async with scripted({PREDICT: double}, input=options) as probe:
         facts = await facts_of(SERVICE, probe.target, probe)
         (inputs,) = make_steps(facts, options)
-        outputs = await answer_to(SERVICE, probe, facts, inputs)
+        outputs = await response_to(SERVICE, probe, facts, inputs)
         silent = make_probe(target=probe.target, model="m")
         with pytest.raises(PreflightError, match="does not report the inputs of model 'm'"):
             await facts_of(SERVICE, probe.target, silent)
@@ -172,7 +172,7 @@ async def test_a_server_that_only_predicts() -> None:
 
 
 def metadata_of(version: int) -> Callable[[bytes], bytes]:
-    response = pb.GetModelMetadataResponse.FromString(metadata_answer(b""))
+    response = pb.GetModelMetadataResponse.FromString(metadata_response(b""))
     response.model_spec.version.value = version
     return lambda _request: bytes(response.SerializeToString())
 
@@ -181,10 +181,10 @@ def metadata_of(version: int) -> Callable[[bytes], bytes]:
     ("asked", "metadata", "served"),
     [
         ("stable", metadata_of(3), "3"),
-        ("stable", metadata_answer, ""),
+        ("stable", metadata_response, ""),
         ("stable", grpc.StatusCode.UNIMPLEMENTED, ""),
         ("", metadata_of(3), "3"),
-        ("", metadata_answer, "12"),
+        ("", metadata_response, "12"),
         ("7", metadata_of(3), "7"),
     ],
 )
@@ -253,11 +253,11 @@ REFUSALS: list[tuple[Handlers, Reason, str]] = [
     ({STATUS: grpc.StatusCode.DEADLINE_EXCEEDED}, Reason.PREFLIGHT_TIMEOUT, "reported DEADLINE_EXCEEDED"),
     ({STATUS: grpc.StatusCode.INTERNAL}, Reason.PROTOCOL, "reported INTERNAL"),
     (
-        {STATUS: status_answer((1, 20, ""), (2, 50, "no file"))},
+        {STATUS: status_response((1, 20, ""), (2, 50, "no file"))},
         Reason.MODEL_NOT_READY,
         r"not ready: version 1 loading; version 2 end \(no file\)",
     ),
-    ({STATUS: status_answer()}, Reason.MODEL_NOT_READY, "it has no version"),
+    ({STATUS: status_response()}, Reason.MODEL_NOT_READY, "it has no version"),
     ({METADATA: grpc.StatusCode.INVALID_ARGUMENT}, Reason.PROTOCOL, "reported INVALID_ARGUMENT"),
 ]
 
@@ -292,7 +292,7 @@ async def test_an_unknown_signature_names_those_that_are() -> None:
 async def test_how_a_prediction_fails(code: grpc.StatusCode, outcome: Outcome) -> None:
     facts = make_facts(name="m", inputs=(TensorSpec("x", "FP32", (1,)),))
     async with scripted({PREDICT: code}) as probe:
-        found = await answer_to(SERVICE, probe, facts, {"x": np.zeros((1, 1), np.float32)})
+        found = await response_to(SERVICE, probe, facts, {"x": np.zeros((1, 1), np.float32)})
     assert found == (outcome, f"{code.name}: states the script")
 
 
@@ -405,7 +405,7 @@ async def rest_prediction(x: list[list[float]], model: str = "m") -> Any:
     async with serving(doubling) as port:
         probe = make_probe(target=make_target(kind="tfserving", port=port), model="m")
         facts = await facts_of(SERVICE, probe.target, probe)
-        return await answer_to(SERVICE, replace(probe, model=model), facts, {"x": np.array(x, np.float32)})
+        return await response_to(SERVICE, replace(probe, model=model), facts, {"x": np.array(x, np.float32)})
 
 
 async def test_a_prediction_over_rest_and_its_values() -> None:
@@ -495,7 +495,7 @@ def test_requests_over_rest() -> None:
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 TWO = (TensorSpec("a", "FP32", (2,)), TensorSpec("b", "BYTES", ()))
-ANSWERS: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
+RESPONSES: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
     ([[1, 2]], TWO[:1], {"a": np.array([[1, 2]], np.float32)}),
     (
         {"a": [[1, 2]], "b": ["x", {"b64": "/w=="}]},
@@ -506,7 +506,7 @@ ANSWERS: list[tuple[Any, tuple[TensorSpec, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("outputs", "specs", "expected"), ANSWERS)
+@pytest.mark.parametrize(("outputs", "specs", "expected"), RESPONSES)
 def test_responses_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expected: dict[str, Any]) -> None:
     body = json.dumps({"outputs": outputs}).encode()
     (found,) = SERVICE.decode_response(make_facts(outputs=specs), Response((body,), HEAD))

@@ -23,7 +23,7 @@ from exporter.services.tfserving.service import PREDICT, TfServingService
 from exporter.wire.grpc_messages import MESSAGE_PREFIX
 from tests.builders import make_facts, make_probe, make_target
 from tests.servers.pythie_serving import PythieServing
-from tests.services.asking import answer_to, facts_of
+from tests.services.asking import facts_of, response_to
 from tests.services.test_tfserving import METADATA, STATUS, WHOLE, Handlers, scripted
 
 SERVICE = TfServingService()
@@ -53,7 +53,7 @@ async def test_predictions(port: int) -> None:
     probe = prices(port)
     facts = await facts_of(SERVICE, probe.target, probe)
     inputs = {"size": np.array([[2], [2], [7]], np.int64), "fruit": strings("apple", "Äpfel", "pear")}
-    outputs = await answer_to(SERVICE, probe, facts, inputs)
+    outputs = await response_to(SERVICE, probe, facts, inputs)
     assert outputs["predictions"].dtype == np.int64
     assert outputs["predictions"].tolist() == [25, 5_000_000_000, -1]
 
@@ -67,7 +67,7 @@ async def test_predictions_by_data_of_a_file(port: int, tmp_path: Path) -> None:
     probe = prices(port, options)
     facts = await facts_of(SERVICE, probe.target, probe)
     (step,) = make_dataset(facts, options).steps
-    outputs = await answer_to(SERVICE, probe, facts, step.inputs)
+    outputs = await response_to(SERVICE, probe, facts, step.inputs)
     assert outputs["predictions"].dtype == np.int32
     assert outputs["predictions"].tolist() == [10, 25, -1]
 
@@ -75,7 +75,7 @@ async def test_predictions_by_data_of_a_file(port: int, tmp_path: Path) -> None:
 async def test_what_the_server_refuses(port: int) -> None:
     probe = prices(port, model="nope")
     facts = await facts_of(SERVICE, probe.target, probe)
-    outcome, text = await answer_to(SERVICE, probe, facts, make_steps(facts, OPTIONS)[0])
+    outcome, text = await response_to(SERVICE, probe, facts, make_steps(facts, OPTIONS)[0])
     assert outcome is Outcome.SERVER_ERROR
     assert "Unknown model: nope" in text
 
@@ -175,7 +175,7 @@ async def test_questions_are_tensorflows_byte_for_byte(pythie_serving: Path) -> 
     assert [status, metadata, request.body[MESSAGE_PREFIX.size :]] == theirs
 
 
-THEIR_ANSWERS = """
+THEIR_RESPONSES = """
 import json
 from pythie_serving.tensorflow_proto.tensorflow.core.framework import types_pb2
 from pythie_serving.tensorflow_proto.tensorflow_serving.apis import (
@@ -243,13 +243,13 @@ LISTED = {
 
 async def test_responses_that_tensorflows_classes_wrote(pythie_serving: Path) -> None:
     """A status, signatures with a version, and a prediction whose values are listed, as each is understood here."""
-    responses = json.loads(written_by(pythie_serving, THEIR_ANSWERS))
+    responses = json.loads(written_by(pythie_serving, THEIR_RESPONSES))
     status, metadata, prediction = map(bytes.fromhex, responses)
     handlers: Handlers = {STATUS: lambda _: status, METADATA: lambda _: metadata, PREDICT: lambda _: prediction}
     options = InputOptions(shapes=(("any", (2,)), ("x", (5, 3))))
     async with scripted(handlers, version="stable", input=options) as probe:
         facts = await facts_of(SERVICE, probe.target, probe)
-        outputs = await answer_to(SERVICE, probe, facts, {})
+        outputs = await response_to(SERVICE, probe, facts, {})
     assert available(pb.GetModelStatusResponse.FromString(status), "m", "") == (3,)
     assert pb.GetModelStatusResponse.FromString(status).model_version_status[1].status.error_message == "no file"
     assert (facts.version, facts.max_batch_size) == ("3", 0)

@@ -69,7 +69,7 @@ async def refused(target: Any) -> tuple[Reason, str]:
 
 LIVE = {"/v2/health/live": (200, ""), "/v2/health/ready": (200, "")}
 META = {"/v2": (200, '{"name":"triton","version":"1","extensions":["statistics"]}')}
-FAULTS: dict[str, tuple[Script, Reason, str]] = {
+ERRORS: dict[str, tuple[Script, Reason, str]] = {
     "garbage": (garbage, Reason.PROTOCOL, "not an HTTP response"),
     "silence": (silence, Reason.PREFLIGHT_TIMEOUT, r"accepts connections and sent no response within 0\.5 s"),
     "closes": (close_at_once, Reason.PROTOCOL, "connection lost"),
@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Script, Reason, str]] = {
 }
 
 
-@pytest.mark.parametrize(("script", "reason", "text"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("script", "reason", "text"), ERRORS.values(), ids=ERRORS)
 async def test_http_errors(script: Script, reason: Reason, text: str) -> None:
     async with serving(script) as port:
         found, found_text = await refused(make_target(port=port))

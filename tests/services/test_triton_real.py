@@ -256,7 +256,7 @@ async def test_highest_version_serves_and_an_unloaded_model_is_not_ready(
     facts = await control.preflight("identity", "")
     assert facts.version == "10"
     assert (await control.preflight("identity", "3")).version == "3"
-    responded = await _answering_version(triton)
+    responded = await _responding_version(triton)
     assert responded == facts.version
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     await client.unload_model("identity")
@@ -276,7 +276,7 @@ async def test_highest_version_serves_and_an_unloaded_model_is_not_ready(
     await control.close()
 
 
-async def _answering_version(triton: EmbeddedTriton) -> str:
+async def _responding_version(triton: EmbeddedTriton) -> str:
     client = tritonclient.http.aio.InferenceServerClient(f"127.0.0.1:{triton.http_port}")
     tensor = tritonclient.http.InferInput("INPUT0", [1, 1], "FP32")
     tensor.set_data_from_numpy(np.zeros((1, 1), np.float32))
@@ -315,17 +315,17 @@ async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_pa
             await stranger.preflight("identity", "")
         assert caught.value.reason is Reason.TLS
         await stranger.close()
-    nobody = TritonControl(endpoint(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
+    anonymous = TritonControl(endpoint(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
     with pytest.raises(PreflightError) as caught:
-        await nobody.preflight("identity", "")
-    # This server closes without a TLS alert, so nobody can state that it was for want of a certificate.
+        await anonymous.preflight("identity", "")
+    # This server closes without a TLS alert, so the client cannot know that it was for want of a certificate.
     assert caught.value.reason is Reason.UNREACHABLE
     assert "connection lost: closed by the peer at once after the TLS handshake" in str(caught.value)
-    await nobody.close()
+    await anonymous.close()
 
 
 async def test_https_with_certificates_on_both_sides(triton: EmbeddedTriton, tmp_path: Path) -> None:
-    """Triton has no https of its own: nginx stands before it, as a proxy would, and asks for our certificate. The
+    """Triton has no https of its own: nginx is in front of it, as a proxy would, and asks for our certificate. The
     control plane and the load go there by the name in the url, or settled on an address."""
     certificates = make_certificates(tmp_path)
     (port,) = free_ports(1)
@@ -353,10 +353,10 @@ async def test_https_with_certificates_on_both_sides(triton: EmbeddedTriton, tmp
         channel.send(Call(0), request)
         assert await ended.wait() == (Outcome.OK, "")
         await channel.close()
-        nobody = service.control(make_target(scheme="https", tls=TlsOptions(ca_file=ca), **place), 5 * NS)
+        anonymous = service.control(make_target(scheme="https", tls=TlsOptions(ca_file=ca), **place), 5 * NS)
         with pytest.raises(PreflightError, match="400 No required SSL certificate was sent"):
-            await nobody.preflight("addsub", "")
-        await nobody.close()
+            await anonymous.preflight("addsub", "")
+        await anonymous.close()
 
 
 async def test_streams_per_connection(triton: EmbeddedTriton) -> None:

@@ -23,6 +23,7 @@ from exporter.core.probe import (
     MeasurementOptions,
     Mode,
     Probe,
+    PromptOptions,
     Search,
     SearchKind,
     SequenceOptions,
@@ -52,7 +53,7 @@ class ScriptedWorker:
         self.plans: list[LevelPlan] = []
         self.calls: list[str] = []
         self.sent = 0
-        self.asked = 0
+        self.asked = self.tokens = 0
         self.version = ""
         self._stopped = False
 
@@ -334,7 +335,7 @@ async def test_so_does_one_whose_level_ended_for_another_reason() -> None:
     assert (result.reason, result.measurements) == (Reason.MODEL_CHANGED, ())
 
 
-async def test_a_version_that_the_probe_names_or_nobody_reports_is_not_asked_for() -> None:
+async def test_a_version_that_the_probe_sets_or_no_server_reports_is_not_requested() -> None:
     for facts in (make_facts(asked_version="1"), make_facts(version="")):
         worker = ScriptedWorker(steady)
         worker.facts = facts
@@ -471,6 +472,28 @@ async def test_the_budget_of_the_group_is_kept_where_it_is_less(allowed: Load, g
     assert [plan.max_requests for plan in worker.plans] == given
     assert all(plan.max_duration_ns <= 300 * NS for plan in worker.plans)
     assert result.sent == 4 * len(given)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "given"),
+    [
+        (100, [(100, 5), (70, 4)]),  # of 20 tokens each at most
+        (59, [(59, 2), (29, 1)]),
+        (10**9, [(250_000, 12_500), (249_970, 12_499)]),
+        (19, []),
+    ],
+)
+async def test_so_is_its_budget_in_tokens(tokens: int, given: list[tuple[int, int]]) -> None:
+    def script(plan: LevelPlan, index: int) -> Window | Exception:
+        worker.tokens += 30
+        return LevelEnd(Reason.NONE, "", 1)  # type: ignore[return-value]
+
+    worker = ScriptedWorker(script)
+    options = InputOptions(prompt=PromptOptions(tokens=10, output_tokens=5))
+    probe = make_probe(target=make_target(kind="openai"), levels=(concurrency(1), concurrency(2)), input=options)
+    result = await Sweep(probe, [], allowed=Load(10**9, 3600 * NS, tokens)).run(lambda: nullcontext(worker))
+    assert [(plan.max_tokens, plan.max_requests) for plan in worker.plans] == given
+    assert result.tokens == 30 * len(given)
 
 
 async def test_what_was_sent_is_known_of_a_lost_worker_too() -> None:

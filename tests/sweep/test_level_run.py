@@ -340,7 +340,7 @@ def test_a_server_that_counted_too_few_of_a_decoupled_model_too(decoupled: bool)
 
 
 def moved(**counts: int) -> ServerSnapshot:
-    """Of versions 1 and 2, as they stand after so many requests."""
+    """Of versions 1 and 2, after this many requests."""
     at_ns = (10 if not any(counts.values()) else 11) * NS
     found = make_snapshot(at_ns, requests=0, request_ms=4.0, queue_ms=1.0, infer_ms=2.0)
     (model,) = found.models

@@ -179,7 +179,7 @@ async def test_the_response_cache(
 ) -> None:
     asked = triton, "cached_delay", "cache_miss", "cache_hit"
     before = await counts(*asked)
-    # Nobody else asks for these values.
+    # No other test asks for these values.
     with caplog.at_level(logging.WARNING):
         seed = time.monotonic_ns() % 2**31
         result = await swept(worker, probe_of(triton, "cached_delay", 1, input=InputOptions(seed=seed)))

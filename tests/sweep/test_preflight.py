@@ -25,7 +25,7 @@ class Resolving:
         self.found = list(found)
         self.probes: list[str] = []
         self.sent = 0
-        self.asked = 0
+        self.asked = self.tokens = 0
         self.error: PreflightError | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:

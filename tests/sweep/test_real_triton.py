@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from exporter.archive.rows import level_rows
+from exporter.config.levels import matrix
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import InputOptions, LoadLevel, MeasurementOptions, Mode, Probe, Search, SearchKind, WindowMode
 from exporter.core.result import Measurement, SweepResult
-from exporter.core.units import MS
+from exporter.core.units import MS, NS
 from exporter.demo.triton import EmbeddedTriton
 from exporter.sweep.conductor import Sweep
 from exporter.worker.pool import WorkerPool
@@ -20,7 +22,7 @@ from tests.engine.test_real_triton import probe_of
 from tests.waiting import patient
 
 NOISY = 1.0
-"""The machine under the tests is anybody's: windows may differ by so much and are stable still."""
+"""Other work may run on the tests' machine: windows may differ by so much and are stable still."""
 
 
 def probe(
@@ -85,3 +87,23 @@ async def test_a_binary_search_finds_a_known_edge(triton: EmbeddedTriton, pool: 
     ]
     assert result.best is not None
     assert result.best.level.label == "2"
+
+
+async def test_a_matrix_of_batch_sizes_and_shapes(triton: EmbeddedTriton, pool: WorkerPool) -> None:
+    """Each level has its own requests: as many inferences in each as the server counted, of its own length."""
+    small, large = {"INPUT0": [16]}, {"INPUT0": [2048]}
+    levels = matrix([concurrency(1), concurrency(2)], [1, 4], [small, large])
+    result = await sweep(pool, probe(triton, "identity", *levels, request_count=20))
+    assert [each.level.label for each in result.measurements] == [
+        *("1@b1@16", "2@b1@16", "1@b4@16", "2@b4@16"),
+        *("1@b1@2048", "2@b1@2048", "1@b4@2048", "2@b4@2048"),
+    ]
+    for each in result.measurements:
+        batch, (elements,) = each.level.batch_size, each.level.shapes[0][1]
+        assert batch is not None
+        assert each.outcomes == {Outcome.OK: 20}
+        assert each.throughput * each.duration_ns / NS == pytest.approx(20 * batch)
+        assert 4 * elements * batch <= each.bytes_out / 20 <= 4 * elements * batch + 500
+        assert each.server is not None
+        assert each.server.inference_count == each.server.success.count * batch
+    assert [row["batch_size"] for row in level_rows(result)] == [1, 1, 4, 4] * 2

@@ -136,7 +136,7 @@ async def test_named_composing_models_are_followed(worker: LocalWorker, triton: 
     (measurement,) = result.measurements
     assert measurement.composing == ()
     assert "compute_infer" in measurement.breakdown_ns
-    for name, reported in (("nobody", "nobody"), ("addsub:7", "version 7")):
+    for name, reported in (("nosuch", "nosuch"), ("addsub:7", "version 7")):
         unknown = await swept(worker, probe_of(triton, "delay", 1, composing_models=(name,)))
         assert unknown.measurements == ()
         assert reported in unknown.reason_text
@@ -255,7 +255,7 @@ async def test_reload_and_restart_in_mid_window_give_a_reason_and_no_figure(
         options = MeasurementOptions(window_ns=window_ms * MS, stability_windows=2, max_windows=2)
         stop = StopRules(max_in_flight=2, max_error_ratio=1.0)
         probe = probe_of(own_triton, "delay", 2, measurement=options, stop=stop, scheme=scheme)
-        # So that its counters stand at something before.
+        # So that its counters are not 0 before.
         await swept(worker, probe_of(own_triton, "delay", 2))
         watcher = FirstWindow()
         sweep = asyncio.create_task(swept(worker, probe, watcher))
@@ -296,3 +296,21 @@ async def test_a_new_version_in_mid_sweep_is_not_measured_as_the_old_one(
     assert (after.facts.version, len(after.measurements)) == ("2", 1)
     assert after.measurements[0].server is not None
     assert after.measurements[0].server.version == "2"
+
+
+async def test_summaries_of_a_real_server_are_shown_and_never_joined(
+    worker: LocalWorker, triton_factory: TritonFactory
+) -> None:
+    """They are of a window of the server's own: its first requests, ten at once, are still in its p99 when those that
+    are measured never wait."""
+    server = triton_factory(extra_arguments=("--metrics-config=summary_latencies=true",))
+    server.start()
+    await swept(worker, probe_of(server, "delay", 10))
+    result = await swept(worker, probe_of(server, "delay", 1))
+    (measurement,) = result.measurements
+    page = measurement.server_metrics
+    assert page is not None
+    assert page.gauges["queue_seconds_p99"] > 0.005
+    assert measurement.breakdown_ns["queue"] < page.gauges["queue_seconds_p99"] * NS / 2
+    # This server has no histogram, and a summary is none.
+    assert page.percentiles == {}

@@ -29,7 +29,7 @@ from exporter.wire.http2_frames import (
 )
 from tests.transport.scripted import serving
 from tests.waiting import PATIENCE_SECONDS
-from tests.wire.http2_peers import ANSWER, READY, TRAILERS
+from tests.wire.http2_peers import READY, RESPONSE_HEAD, TRAILERS
 
 REQUEST = EncodedRequest(b"", frame_message(b"question"))
 ECHO = "/test.Test/Echo"
@@ -76,9 +76,9 @@ class Bench:
 # --- a scripted server -----------------------------------------------------------------------------------------------
 
 
-def response(stream_id: int, content: bytes = b"answer", trailers: bytes = TRAILERS) -> bytes:
+def response(stream_id: int, content: bytes = b"result", trailers: bytes = TRAILERS) -> bytes:
     return (
-        frame(HEADERS, END_HEADERS, stream_id, ANSWER)
+        frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD)
         + frame(DATA, 0, stream_id, frame_message(content))
         + frame(HEADERS, END_HEADERS | END_STREAM, stream_id, trailers)
     )

@@ -25,7 +25,7 @@ from exporter.wire.http2_frames import (
     settings_frame,
 )
 from tests.transport.grpc_peers import Script, response, scripted, status
-from tests.wire.http2_peers import ANSWER
+from tests.wire.http2_peers import RESPONSE_HEAD
 
 
 def split_status(stream_id: int, length: int, size: int) -> bytes:
@@ -92,7 +92,7 @@ async def test_responses_under_way_are_bounded_together(monkeypatch: pytest.Monk
     def unfinished(_connection: int, stream_id: int) -> bytes:
         begun = frame_message(bytes(1 << 20))[:-1]
         data = [begun[start : start + 16_384] for start in range(0, len(begun), 16_384)]
-        return frame(HEADERS, END_HEADERS, stream_id, ANSWER) + b"".join(
+        return frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD) + b"".join(
             frame(DATA, 0, stream_id, part) for part in data
         )
 
@@ -118,7 +118,7 @@ async def test_responses_to_a_streamed_request_are_counted(more: int) -> None:
         count = STREAM_RESPONSES + more if stream_id == 1 else 1
         messages = frame_message(b"part") * count + frame_message(b"end")
         data = [messages[start : start + 16_384] for start in range(0, len(messages), 16_384)]
-        head = frame(HEADERS, END_HEADERS, stream_id, ANSWER)
+        head = frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD)
         return head + b"".join(frame(DATA, 0, stream_id, part) for part in data)
 
     protocol = StreamProtocol(INFER_METHOD, lambda data: StreamMessage(data == b"part", is_final=data == b"end"))

@@ -34,7 +34,7 @@ from exporter.wire.http2_frames import (
     window_update_frame,
 )
 from tests.transport.grpc_peers import REQUEST, Bench, Script, goaway, response, scripted, status
-from tests.wire.http2_peers import ANSWER, READY, TRAILERS
+from tests.wire.http2_peers import READY, RESPONSE_HEAD, TRAILERS
 
 
 async def test_ok_call_and_its_columns() -> None:
@@ -47,7 +47,7 @@ async def test_ok_call_and_its_columns() -> None:
         await bench.wait(1)
         assert (call.outcome, call.text, call.responses) == (Outcome.OK, "", 1)
         assert call.intended_ns <= call.sent_ns <= call.send_done_ns <= call.first_ns <= call.last_ns
-        assert call.bytes_in == len(frame_message(b"answer"))
+        assert call.bytes_in == len(frame_message(b"result"))
         assert call.bytes_out > len(REQUEST.body)
 
 
@@ -85,7 +85,7 @@ async def test_ok_call_and_its_columns() -> None:
         (lambda s: None, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
         (
             lambda s: (
-                frame(HEADERS, END_HEADERS, s, ANSWER)
+                frame(HEADERS, END_HEADERS, s, RESPONSE_HEAD)
                 + frame(DATA, 0, s, frame_message(b"1") + frame_message(b"2"))
                 + frame(HEADERS, END_HEADERS | END_STREAM, s, TRAILERS)
             ),
@@ -109,7 +109,7 @@ async def test_outcomes(reply: Callable[[int], bytes | None], outcome: Outcome, 
 
 
 async def test_half_a_response_then_the_end() -> None:
-    half = [frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, 0, 1, b"\0\0\0\0\x09half"), b""]
+    half = [frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(DATA, 0, 1, b"\0\0\0\0\x09half"), b""]
     script = Script(lambda _, stream: half[0] if stream == 1 else None)
     async with scripted(script) as bench:
         first, second = bench.send(), bench.send()
@@ -357,7 +357,7 @@ async def test_opening_that_fails(opening: bytes, outcome: Outcome, text: str) -
         assert all(call.last_ns > 0 for call in calls)
 
 
-async def test_nobody_listens() -> None:
+async def test_nothing_listens() -> None:
     bench = Bench(free_ports(1)[0])
     outcome, text = await bench.result()
     assert (outcome, text.partition(":")[2][-20:]) == (Outcome.CONNECT_ERROR, ": connection refused"[-20:])

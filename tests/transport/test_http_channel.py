@@ -30,7 +30,7 @@ async def reset_at_once(reader: Reader, writer: Writer) -> None:
     reset(writer)
 
 
-async def close_unanswered(reader: Reader, writer: Writer) -> None:
+async def close_without_response(reader: Reader, writer: Writer) -> None:
     await read_request(reader)
 
 
@@ -44,7 +44,7 @@ async def until_close(reader: Reader, writer: Writer) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
 
 
-FAULTS = {
+ERRORS = {
     "ok": (always(OK), Outcome.OK, ""),
     "until close": (until_close, Outcome.OK, ""),
     "401": (always(response("401 No", b"who are you?")), Outcome.AUTH_ERROR, "HTTP 401: who are you?"),
@@ -57,12 +57,12 @@ FAULTS = {
     "garbage": (always(b"\x00\x01 garbage\r\n\r\n"), Outcome.PROTOCOL_ERROR, "not an HTTP response"),
     "two responses": (always(OK + OK), Outcome.PROTOCOL_ERROR, "bytes after a complete response"),
     "reset without a response": (reset_at_once, Outcome.CONNECT_ERROR, "connection lost: connection reset by peer"),
-    "closed without a response": (close_unanswered, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
+    "closed without a response": (close_without_response, Outcome.CONNECT_ERROR, "connection lost: closed by the peer"),
     "closed in the body": (close_in_body, Outcome.PROTOCOL_ERROR, "closed in the middle of the response's body"),
 }
 
 
-@pytest.mark.parametrize(("script", "outcome", "text"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("script", "outcome", "text"), ERRORS.values(), ids=ERRORS)
 async def test_outcomes(script: Script, outcome: Outcome, text: str) -> None:
     ended = Ended()
     async with serving(script) as port:
@@ -157,11 +157,11 @@ async def test_listener_sends_again_from_within() -> None:
     assert seen == [len(OK)] * 500
 
 
-@pytest.mark.parametrize("say_so", [False, True])
-async def test_server_that_closes_after_each_response(say_so: bool) -> None:
+@pytest.mark.parametrize("announced", [False, True])
+async def test_server_that_closes_after_each_response(announced: bool) -> None:
     """Whether the close is announced or comes by itself while idle: no call sees it."""
     ended = Ended()
-    text = response("200 OK", b"ab", b"Connection: close\r\n" if say_so else b"")
+    text = response("200 OK", b"ab", b"Connection: close\r\n" if announced else b"")
     async with serving(always(text, close=True)) as port:
         channel = HttpChannel(http_target(port), ended)
         for count in range(1, 4):

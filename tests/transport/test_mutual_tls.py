@@ -54,7 +54,7 @@ def write(path: str, content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def grpcio(certificates: Certificates) -> Iterator[int]:
-    """A gRPC server that admits nobody without a certificate of the tests' authority."""
+    """A gRPC server that requires a certificate of the tests' authority."""
     pair = (certificates.server_key.read_bytes(), certificates.server.read_bytes())
     credentials = grpc.ssl_server_credentials([pair], certificates.ca.read_bytes(), require_client_auth=True)
     with ThreadPoolExecutor(2) as pool:

@@ -76,13 +76,13 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("policy", [Resolve.PIN, Resolve.SWEEP])
-async def test_the_resolvers_order_stands(zone: Zone, policy: Resolve) -> None:
+async def test_the_resolvers_order_stays(zone: Zone, policy: Resolve) -> None:
     zone.hosts = ["10.0.0.3", "::3", "10.0.0.1"]
     assert [await order(named(policy)) for _ in range(3)] == [zone.hosts] * 3
     assert zone.asked == 3
 
 
-async def test_a_settled_target_asks_nobody(zone: Zone) -> None:
+async def test_a_settled_target_asks_no_resolver(zone: Zone) -> None:
     for policy in Resolve:
         assert await order(replace(named(policy), address="10.0.0.9")) == ["10.0.0.9"]
     assert zone.asked == 0

@@ -121,6 +121,7 @@ def open_browser() -> Iterator[Browser]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(find("chromedriver")))
+    driver.set_script_timeout(600)  # a busy machine is slow, not wrong
     try:
         yield Browser(driver)
     finally:

@@ -17,7 +17,8 @@ from exporter.core.result import LevelVerdict, Measurement, SignalVerdict, Sweep
 from exporter.core.units import MS, NS
 from exporter.metrics.exporter_metrics import ExporterFacts
 from exporter.metrics.page import MetricsPage
-from exporter.state.history import Conclusion, History, SweepPoint, key_of, point_of
+from exporter.state.day_ring import Conclusion, SweepPoint
+from exporter.state.history import History, key_of, point_of
 from exporter.state.probe_state import Board
 from exporter.web.app import WebSources
 from exporter.web.status import conclude
@@ -29,7 +30,7 @@ INTERVAL_S = 300
 NAMES = ("resnet50", "asr-streaming", "tts-german", "bert-qa", "ocr-invoice", "ranker", "whisper-large")
 WELL, FAILING, REGRESSED, MISSED, UNSTABLE, NEW = "well", "failing", "regressed", "missed", "unstable", "new"
 _FIRST = (WELL, REGRESSED, FAILING, UNSTABLE, WELL, MISSED, WELL)
-_REFUSED = "http://triton-b.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17)"
+_REFUSED = "http://{}:8000/v2/health/ready: connection refused (10.0.3.17)"
 
 
 @dataclass
@@ -56,12 +57,12 @@ class Fleet:
         last = NOW - 17 - 20 * (number % 11)
         for ago in range(287 if self.days else 0, 0, -1 if number < 14 else -4):
             at_s = last - INTERVAL_S * ago
-            self.history.restore(key_of(probe), _point(probe, kind, at_s, ago, chance))
+            self.history.add(key_of(probe), _point(probe, kind, at_s, ago, chance))
         result = _result(probe, kind, last, 0, chance)
         if kind == FAILING:  # figures of an earlier sweep stay until they expire
             self.board.sweep_ended(_result(probe, WELL, last - INTERVAL_S, 100, chance))
         self.board.sweep_ended(result)
-        self.history.restore(key_of(probe), point_of(result, conclude(result), 4000, 90 if kind == MISSED else 3))
+        self.history.add(key_of(probe), point_of(result, conclude(result), 4000, 90 if kind == MISSED else 3))
         if number % 17 == 3:
             self.board.sweep_skipped(probe, SkipReason.OVERLAP)
         if number % 9 == 4:
@@ -183,7 +184,7 @@ def _result(probe: Probe, kind: str, at_s: float, ago: int, chance: random.Rando
             probe,
             SweepStatus.FAILED,
             reason=Reason.UNREACHABLE,
-            reason_text=_REFUSED,
+            reason_text=_REFUSED.format(probe.target.host),
             started_unix_s=at_s - 1,
             duration_ns=NS,
         )

@@ -134,7 +134,7 @@ async def test_users_and_the_bearer_of_the_token_may_read(
         assert access.passwords.comparisons == 1
 
 
-async def test_without_users_nobody_is_asked(page: MetricsPage, web_file: Path) -> None:
+async def test_without_users_no_password_is_asked_for(page: MetricsPage, web_file: Path) -> None:
     web_file.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin, X-XSS-Protection: '0'}}")
     async with client_of(make_app(page, WebAccess(web_file))) as client:
         response = await client.get("/metrics")

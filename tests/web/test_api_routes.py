@@ -127,7 +127,7 @@ async def test_a_probe_with_its_sweeps_and_configuration(site: Site) -> None:
     assert len(reported["recent_sweeps"]) == 20
     assert reported["configuration"]["schedule"] == {"interval": "5m", "timezone": "UTC", "jitter": "0s"}
     assert reported["configuration"]["levels"] == ["concurrency 1", "concurrency 4", "concurrency 16"]
-    assert reported["probe"]["reason_text"].startswith("http://triton-b")
+    assert reported["probe"]["reason_text"].startswith("http://triton-c")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/probes/nothing", "/api/v1/probes/nothing/history"])
@@ -148,3 +148,12 @@ async def test_all_probes_are_there(site: Site) -> None:
     names = [probe["name"] for probe in (await body(site, "/api/v1/probes"))["probes"]]
     assert len(names) == len(set(names)) == 12
     assert set(NAMES) <= set(names)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/probes", "/api/v1/probes/asr-streaming/history"])
+async def test_bodies_are_packed_for_who_takes_it(path: str, site: Site) -> None:
+    plain, packed = await site.get(path), await site.get(path, **{"Accept-Encoding": "gzip"})
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2

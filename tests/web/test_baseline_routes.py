@@ -336,12 +336,12 @@ def test_a_daemon_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_is_of_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", "pin", "addsub", "--json"]) == 3
-    assert "--json is of show" in capsys.readouterr().err
+    assert "--json belongs to show" in capsys.readouterr().err
 
 
 def test_a_key_needs_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", "show", "addsub", "--key-file", "k"]) == 3
-    assert capsys.readouterr().err == "triton-canary: --key-file needs --cert-file beside it\n"
+    assert capsys.readouterr().err == "triton-canary: --key-file needs --cert-file\n"
 
 
 @pytest.mark.parametrize("arguments", [["import", "addsub"], ["pin", "addsub", "file"]])
@@ -352,4 +352,4 @@ def test_only_import_takes_a_file(arguments: list[str], capsys: pytest.CaptureFi
 
 def test_since_is_of_pin(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["baseline", "accept", "addsub", "--since", "6h"]) == 3
-    assert "--since, --dry-run and --force are of pin" in capsys.readouterr().err
+    assert "--since, --dry-run and --force belong to pin" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -11,16 +12,17 @@ import pytest
 
 from exporter.core.limits import Load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
-from exporter.core.probe import InputOptions
+from exporter.core.probe import InputOptions, Signal
+from exporter.core.result import LevelVerdict, SignalVerdict, Withheld
 from exporter.core.target import Header
-from exporter.core.units import NS
+from exporter.core.units import MS, NS
 from exporter.metrics.page import MetricsPage
 from exporter.state.history import History
 from exporter.state.probe_state import Board
 from exporter.web.app import WebSources, create_app
 from exporter.web.status import conclude
 from tests.builders import concurrency, make_facts, make_probe, make_target
-from tests.metrics.results import Clock, make_exporter_facts, make_measurement, make_result
+from tests.metrics.results import Clock, make_exporter_facts, make_measurement, make_result, make_summary
 from tests.web.fleet import NAMES, NOW, Fleet
 
 EVIL = "<script>alert('1')</script>\"&{{ 7*7 }}"
@@ -129,9 +131,19 @@ async def test_a_regression_is_above_an_unstable_probe_with_what_changed(site: S
     why = next(row[0] for row in page.rows if len(row) == 1 and "latency p50" in row[0])
     assert re.fullmatch(
         r"concurrency 1: latency p50 4.00 ms → 5.\d\d ms \(page\), latency p99 8.20 ms → 1\d.\d ms \(warn\), "
-        r"mostly compute infer; also at concurrency 4, concurrency 16",
+        r"began 6 h ago, most of all in compute infer; also at concurrency 4, concurrency 16",
         why,
     )
+
+
+async def test_a_regression_whose_last_sweep_was_not_judged_still_has_its_figures() -> None:
+    probe = make_probe()
+    withheld = SignalVerdict(
+        Signal.LATENCY_P50, 3.0 * MS, None, tiers={"page": True}, withheld="busy", reason=Withheld.CLIENT_LIMITED
+    )
+    verdict = LevelVerdict(concurrency(1), (withheld,))
+    page = await site_of((probe, make_result(probe, verdicts=(verdict,)))).read("/")
+    assert ["concurrency 1: latency p50 3.00 ms → 4.00 ms (page)"] in page.rows
 
 
 async def test_a_row_of_a_failing_probe_keeps_its_last_figures_and_gives_the_reason(site: Site) -> None:
@@ -141,7 +153,7 @@ async def test_a_row_of_a_failing_probe_keeps_its_last_figures_and_gives_the_rea
     assert row[8:] == ["57 s ago 22:14:20", "in 90 s 22:16:47"]
     why = page.rows[page.rows.index(row) + 1][0]
     assert why == (
-        "unreachable: http://triton-b.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17) "
+        "unreachable: http://triton-c.ml.svc:8000/v2/health/ready: connection refused (10.0.3.17) "
         "· figures from 6 min ago"
     )
 
@@ -150,6 +162,8 @@ async def test_the_objective_and_its_burn_rate(site: Site) -> None:
     page = await site.read("/")
     assert page.row("ranker")[7] == "missed burn 2.25×"  # 90 of 4000 requests in each sweep, 1 % are allowed
     assert page.row("asr-streaming")[7] == "–"
+    (why,) = page.rows[page.rows.index(page.row("ranker")) + 1]
+    assert re.fullmatch(r"concurrency 4: p99 9\d.\d ms, 60.0 ms is the objective", why)
     assert page.row("whisper-large")[9] == "paused"
 
 
@@ -334,6 +348,41 @@ async def test_pages_are_packed_for_who_takes_it(site: Site) -> None:
     assert "content-encoding" not in (await site.get("/", **{"Accept-Encoding": "gzip;q=0"})).headers
     assert packed.text == plain.text
     assert int(packed.headers["content-length"]) < len(plain.content) / 4
+
+
+async def test_many_probes_come_page_by_page() -> None:
+    fleet = Fleet(430, days=False)
+    site, names = Site(fleet.sources()), []
+    for number, query in enumerate(("/?sort=name", "/?sort=name&page=2", "/?sort=name&page=3")):
+        html = (await site.get(query)).text
+        links = dict(re.findall(r'rel="(prev|next)" href="([^"]*)"', html))
+        back = {"prev": "./?sort=name" + ("&amp;page=2" if number == 2 else "")} if number else {}
+        assert links == back | ({"next": f"./?sort=name&amp;page={number + 2}"} if number < 2 else {})
+        rows = re.findall(r'<th scope="row"><a href="./probes/([^"]*)"', html)
+        assert f"{200 * number + 1} to {200 * number + len(rows)} of 430" in Reader(html).texts
+        names += rows
+    assert names == sorted(probe.name for probe in fleet.probes)
+    # Tiles and targets are of all probes, wherever the reader is.
+    assert sum(int(count) for count in re.findall(r"<b>(\d+)</b>", (await site.get("/?page=3")).text)[:6]) == 430
+    assert "Show the first page" in (await site.read("/?page=4")).texts
+    for unknown in ("0", "-1", "x", "9" * 30, "١"):
+        assert "1 to 200 of 430" in (await site.read(f"/?page={unknown}")).texts
+    assert "rel=" not in (await site.get("/?q=resnet")).text.partition("<table")[2]
+
+
+async def test_a_new_sweep_and_a_changed_configuration_are_on_the_next_page() -> None:
+    """What is kept of the last page must not hide them."""
+    fleet = Fleet(3, days=False)
+    site = Site(fleet.sources())
+    first = (await site.read("/")).row("resnet50")
+    faster = make_measurement(concurrency(4), latency=make_summary(1.0))
+    fleet.board.sweep_ended(make_result(fleet.probes[0], measurements=(faster,), started_unix_s=NOW - 10))
+    second = (await site.read("/")).row("resnet50")
+    assert (first[2], second[2]) != (second[2], first[2])
+    assert second[2] == "1.00 ms"
+    fleet.probes[0] = replace(fleet.probes[0], levels=(concurrency(1),))
+    fleet.board.configure(fleet.probes)
+    assert (await site.read("/")).row("resnet50")[2] == "–"
 
 
 @pytest.mark.parametrize(("ready", "text"), [(True, "0.1.0"), (False, "0.1.0, not ready")])

@@ -65,7 +65,8 @@ async def test_the_page_of_a_sweep(client: httpx.AsyncClient, daemon: Daemon) ->
     found = samples(response.text)
     assert found["probe_success"] == 1
     assert (
-        "# HELP probe_success 1 if the sweep got usable data, else 0. This page causes load each time" in response.text
+        "# HELP probe_success 1 if the sweep got usable data, else 0. Each read of this page causes load"
+        in response.text
     )
     assert isinstance(daemon.response, SweepResult)
     assert found["probe_duration_seconds"] == daemon.response.duration_ns / NS

@@ -1,4 +1,4 @@
-"""Many who ask at once share a result, and nobody gets one from before the question."""
+"""Many who ask at once share a result, and none gets one from before the question."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ REQUEST_FIELDS = [
     ("te", "trailers"),
 ]
 REQUEST = encode_block(REQUEST_FIELDS)
-ANSWER = encode_block([(":status", "200"), ("content-type", "application/grpc")])
+RESPONSE_HEAD = encode_block([(":status", "200"), ("content-type", "application/grpc")])
 TRAILERS = encode_block([("grpc-status", "0")])
 ACKNOWLEDGED = frame(SETTINGS, ACK, 0)
 READY = settings_frame({})
@@ -45,7 +45,7 @@ WHOLE = [("headers", HEAD_FIELDS, False), ("data", b"hello"), ("headers", TAIL_F
 
 def response(stream_id: int = 1, content: bytes = b"hello") -> bytes:
     return (
-        frame(HEADERS, END_HEADERS, stream_id, ANSWER)
+        frame(HEADERS, END_HEADERS, stream_id, RESPONSE_HEAD)
         + frame(DATA, 0, stream_id, content)
         + frame(HEADERS, END_HEADERS | END_STREAM, stream_id, TRAILERS)
     )
@@ -65,12 +65,12 @@ class Recorder(Stream):
     def headers_received(self, block: HeaderBlock, ended: bool) -> None:
         self.reported.append(("headers", block.fields, ended))
 
-    def data_received(self, data: bytes, start: int, stop: int) -> None:
+    def data_received(self, data: bytes | memoryview, start: int, stop: int) -> None:
         assert 0 <= start < stop <= len(data)
         if self.reported and self.reported[-1][0] == "data":
-            self.reported[-1] = ("data", self.reported[-1][1] + data[start:stop])
+            self.reported[-1] = ("data", self.reported[-1][1] + bytes(data[start:stop]))
         else:
-            self.reported.append(("data", data[start:stop]))
+            self.reported.append(("data", bytes(data[start:stop])))
 
     def end_received(self) -> None:
         self.reported.append(("end",))

@@ -18,6 +18,7 @@ from exporter.wire.hpack_blocks import encode_block
 from exporter.wire.http2 import Abort, Http2Connection
 from exporter.wire.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame
 from tests.wire.http2_peers import READY, frames, output
+from tests.wire.reused import reused
 
 SECOND = 10**9
 GRPC = {":status": "200", "content-type": "application/grpc"}
@@ -51,7 +52,7 @@ def response(content: bytes, trailers: dict[str, str], head: dict[str, str] = GR
 def run(wire: bytes, kind: type[Rpc] = Rpc, cut: int = 1 << 30) -> Rpc:
     core, rpc = call(kind)
     for start in range(0, len(wire), cut):
-        core.receive(wire[start : start + cut])
+        reused(core.receive, wire[start : start + cut])
     return rpc
 
 
@@ -339,7 +340,7 @@ def test_any_response_ends_at_most_once_and_cleanly(pieces: list[bytes], cut: in
     wire = b"".join(pieces)
     try:
         for start in range(0, len(wire), cut):
-            core.receive(wire[start : start + cut])
+            reused(core.receive, wire[start : start + cut])
             rpc.take_messages()
     except ProtocolError:
         assert core.retired

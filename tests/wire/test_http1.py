@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
+from collections.abc import Callable
 from unittest import mock
 
 import h11
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from exporter.core.errors import ProtocolError
 from exporter.wire.codings import decompress
 from exporter.wire.http1 import MAX_HEAD_BYTES, MAX_INTERIM_RESPONSES, Http1Client, decoded_body, request_head
+from tests.wire.reused import reused
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -74,6 +76,9 @@ BROKEN = {
 }
 
 
+Feeder = Callable[[Http1Client, list[bytes]], list[bool]]
+
+
 def begun(*, keep_body: bool = True) -> Http1Client:
     client = Http1Client(keep_body=keep_body)
     client.begin()
@@ -84,11 +89,16 @@ def feed(client: Http1Client, pieces: list[bytes]) -> list[bool]:
     return [client.receive(piece) for piece in pieces]
 
 
+def feed_reused(client: Http1Client, pieces: list[bytes]) -> list[bool]:
+    return [reused(client.receive, piece) for piece in pieces]
+
+
 @pytest.mark.parametrize(("data", "status", "body", "keep_alive"), COMPLETE.values(), ids=COMPLETE)
 def test_response_is_the_same_whole_and_byte_by_byte(data: bytes, status: int, body: bytes, keep_alive: bool) -> None:
-    for pieces in ([data], [bytes([byte]) for byte in data]):
+    whole, single = [data], [bytes([byte]) for byte in data]
+    for pieces, how in itertools.product((whole, single), (feed, feed_reused)):
         client = begun()
-        assert feed(client, pieces) == [False] * (len(pieces) - 1) + [True]
+        assert how(client, pieces) == [False] * (len(pieces) - 1) + [True]
         assert (client.status, decoded_body(*client.kept()), client.keep_alive) == (status, body, keep_alive)
         assert client.body_start(3) == body[:3]
         assert client.wire_bytes == len(data)
@@ -197,7 +207,7 @@ def test_header(name: str, value: str | None) -> None:
     assert client.header(name) == value
 
 
-def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
+def test_large_unrequested_body_is_counted_and_not_kept() -> None:
     client = begun(keep_body=False)
     head = OK + b"Content-Length: 10000000\r\n\r\n"
     client.receive(head)
@@ -205,7 +215,19 @@ def test_large_body_that_nobody_asked_for_is_counted_and_not_kept() -> None:
         assert not client.receive(bytes(100_000))
     assert client.receive(bytes(100_000))
     assert client.wire_bytes == len(head) + 10_000_000
-    assert len(client._raw) < 200_000
+    assert len(client._raw) < 20_000
+
+
+@pytest.mark.parametrize("head_bytes", [100, 16 * 1024 - 1, 16 * 1024, 20_000, MAX_HEAD_BYTES])
+@pytest.mark.parametrize("cut", [1000, 16 * 1024, 40_000, 1 << 20])
+def test_the_same_beginning_is_kept_however_it_is_cut(head_bytes: int, cut: int) -> None:
+    start, end = OK + b"A: ", b"\r\nContent-Length: 100000\r\n\r\n"
+    head = start + b"x" * (head_bytes - len(start) - len(end)) + end
+    data = head + bytes(range(250)) * 400
+    client = begun(keep_body=False)
+    assert feed_reused(client, [data[at : at + cut] for at in range(0, len(data), cut)])[-1]
+    assert client._raw == data[: len(head) + 16 * 1024]
+    assert client.body_start(4096) == data[len(head) :][:4096]
 
 
 def test_response_beyond_the_limit() -> None:
@@ -288,11 +310,11 @@ FRAGMENTS = st.sampled_from(
 STREAMS = st.lists(st.one_of(FRAGMENTS, st.binary(max_size=30)), max_size=12).map(b"".join)
 
 
-def observe(pieces: list[bytes]) -> tuple[object, ...]:
+def observe(pieces: list[bytes], how: Feeder = feed) -> tuple[object, ...]:
     """What the core makes of these bytes and a close after them."""
     client = begun()
     try:
-        complete = [client.receive(piece) for piece in pieces if piece]
+        complete = how(client, [piece for piece in pieces if piece])
         if any(complete) or client.receive_eof():
             client.body_start(100)
             client.header("content-encoding")
@@ -312,6 +334,7 @@ def test_any_bytes_give_a_response_or_a_protocol_error_however_cut(data: bytes, 
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert observe(pieces) == observe([data])
     assert observe([bytes([byte]) for byte in data]) == observe([data])
+    assert observe(pieces, feed_reused) == observe([data], feed_reused) == observe([data])
 
 
 @given(
@@ -403,7 +426,7 @@ def test_heads_that_all_differ_are_not_looked_at_for_ever() -> None:
     assert not parses(client, OK + b"X: 3\r\nContent-Length: 3\r\n\r\nabc")
 
 
-ANSWERS = st.one_of(
+RESPONSES = st.one_of(
     st.sampled_from([data for data, *_ in COMPLETE.values()]),
     st.builds(
         lambda head, body, after: OK + head + b"Content-Length: 3\r\n\r\n" + body + after,
@@ -415,7 +438,7 @@ ANSWERS = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(ANSWERS, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
+@given(st.lists(st.tuples(RESPONSES, st.one_of(st.just(0), st.integers(0, 60))), max_size=12))
 def test_remembered_heads_change_nothing(responses: list[tuple[bytes, int]]) -> None:
     client, forgetful = Http1Client(keep_body=True), Http1Client(keep_body=True)
     for data, cut in responses:

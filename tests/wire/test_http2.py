@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from exporter.wire.hpack_blocks import encode_block
@@ -34,10 +36,10 @@ from exporter.wire.http2_frames import (
 )
 from tests.wire.http2_peers import (
     ACKNOWLEDGED,
-    ANSWER,
     HEAD_FIELDS,
     READY,
     REQUEST,
+    RESPONSE_HEAD,
     TRAILERS,
     WHOLE,
     Core,
@@ -49,6 +51,7 @@ from tests.wire.http2_peers import (
     response,
     started,
 )
+from tests.wire.reused import reused
 
 # --- opening ---------------------------------------------------------------------------------------------------------
 
@@ -95,15 +98,15 @@ def test_long_header_block_continues_in_continuation_frames() -> None:
 # --- responses, however they are cut
 # -----------------------------------------------------------------------------------
 
-PADDED_ANSWER = (
-    frame(HEADERS, END_HEADERS | PADDED | HAS_PRIORITY, 1, b"\x03" + bytes(5) + ANSWER + bytes(3))
+PADDED_RESPONSE = (
+    frame(HEADERS, END_HEADERS | PADDED | HAS_PRIORITY, 1, b"\x03" + bytes(5) + RESPONSE_HEAD + bytes(3))
     + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4))
     + frame(HEADERS, END_HEADERS | END_STREAM, 1, TRAILERS)
 )
-SPLIT_ANSWER = (
-    frame(HEADERS, 0, 1, ANSWER[:2])
-    + frame(CONTINUATION, 0, 1, ANSWER[2:5])
-    + frame(CONTINUATION, END_HEADERS, 1, ANSWER[5:])
+SPLIT_RESPONSE = (
+    frame(HEADERS, 0, 1, RESPONSE_HEAD[:2])
+    + frame(CONTINUATION, 0, 1, RESPONSE_HEAD[2:5])
+    + frame(CONTINUATION, END_HEADERS, 1, RESPONSE_HEAD[5:])
     + frame(DATA, 0, 1, b"he")
     + frame(DATA, 0, 1, b"")
     + frame(DATA, PADDED, 1, b"\x00llo")
@@ -115,17 +118,20 @@ BETWEEN = frame(99, 255, 1, b"unknown") + frame(PRIORITY, 0, 1, bytes(5)) + fram
 
 @pytest.mark.parametrize(
     "wire",
-    [response(), PADDED_ANSWER, SPLIT_ANSWER, BETWEEN + response() + BETWEEN],
+    [response(), PADDED_RESPONSE, SPLIT_RESPONSE, BETWEEN + response() + BETWEEN],
     ids=["plain", "padded", "continued", "with-ignored-frames"],
 )
 @pytest.mark.parametrize("cut", [1, 2, 3, 7, 9, 10, 1000])
-def test_response_cut_anywhere(wire: bytes, cut: int) -> None:
+@pytest.mark.parametrize(
+    "receive", [Core.receive, lambda core, data: reused(core.receive, data)], ids=["bytes", "view"]
+)
+def test_response_cut_anywhere(wire: bytes, cut: int, receive: Callable[[Core, bytes], None]) -> None:
     core = ready_core()
     stream = started(core)
     output(core)
     news = []
     for start in range(0, len(wire), cut):
-        core.receive(wire[start : start + cut])
+        receive(core, wire[start : start + cut])
         news += list(core.take_news())
     assert stream.reported == WHOLE
     assert set(news) == {stream}
@@ -136,14 +142,14 @@ def test_response_cut_anywhere(wire: bytes, cut: int) -> None:
 def test_response_that_ends_in_data() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, END_STREAM, 1, b"x"))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(DATA, END_STREAM, 1, b"x"))
     assert stream.reported == [("headers", HEAD_FIELDS, False), ("data", b"x"), ("end",)]
 
 
 def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD))
     whole = frame(DATA, END_STREAM, 1, b"x" * 100_000)
     core.receive(whole[:50_009])
     assert stream.reported[-1] == ("data", b"x" * 50_000)
@@ -154,7 +160,7 @@ def test_large_data_frame_is_passed_on_in_pieces_and_not_held() -> None:
 def test_interleaved_responses_and_order_of_news() -> None:
     core = ready_core()
     first, second = started(core), started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 3, ANSWER) + response(1) + frame(DATA, 0, 3, b"hello"))
+    core.receive(frame(HEADERS, END_HEADERS, 3, RESPONSE_HEAD) + response(1) + frame(DATA, 0, 3, b"hello"))
     assert list(core.take_news()) == [second, first]
     core.receive(frame(HEADERS, END_HEADERS | END_STREAM, 3, TRAILERS))
     assert first.reported == second.reported == WHOLE
@@ -223,6 +229,19 @@ def test_initial_window_change_moves_open_streams_below_zero() -> None:
     assert stream.sent
 
 
+def test_window_that_is_taken_away_while_a_stream_waits_for_its_turn() -> None:
+    core = ready_core({INITIAL_WINDOW_SIZE: 100_000})
+    core.receive(window_update_frame(0, 1 << 20))
+    stream = started(core, b"x" * 50_000)
+    core.receive(settings_frame({INITIAL_WINDOW_SIZE: 0}))
+    assert data_lengths(output(core)) == []
+    core.receive(window_update_frame(1, 20_000))
+    assert data_lengths(output(core)) == [(1, 16_384), (1, 3616)]
+    core.receive(settings_frame({INITIAL_WINDOW_SIZE: 30_000}))
+    assert data_lengths(output(core)) == [(1, 16_384), (1, 13_616)]
+    assert stream.sent
+
+
 def test_frame_size_of_the_peer_is_used() -> None:
     core = ready_core({MAX_FRAME_SIZE: 40_000})
     started(core, b"x" * 50_000)
@@ -284,7 +303,7 @@ def test_windows_are_given_back_in_batches() -> None:
     core = ready_core()
     started(core)
     output(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD))
     piece = frame(DATA, 0, 1, bytes(1 << 20))
     updates = []
     for _ in range(33):
@@ -296,7 +315,7 @@ def test_windows_are_given_back_in_batches() -> None:
 def test_padding_counts_in_the_window() -> None:
     core = ready_core()
     stream = started(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4)))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(DATA, PADDED, 1, b"\x04hello" + bytes(4)))
     assert OUR_STREAM_WINDOW - stream.receive_window == 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import h2.events as h2
 import pytest
@@ -13,6 +14,7 @@ from exporter.core.errors import ProtocolError
 from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import FRAME_HEADER, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE
 from tests.wire.http2_peers import REQUEST, REQUEST_FIELDS, Core, H2Server, output, ready_core, started
+from tests.wire.reused import reused
 
 HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 TRAILERS = [(b"grpc-status", b"0")]
@@ -160,7 +162,7 @@ def test_any_frames_give_events_or_a_protocol_error(pieces: list[bytes], cut: in
     failed = False
     for start in range(0, len(wire), cut):
         try:
-            core.receive(wire[start : start + cut])
+            reused(core.receive, wire[start : start + cut])
         except ProtocolError:
             failed = True
             break
@@ -180,7 +182,12 @@ def test_the_cut_makes_no_difference(data: st.DataObject) -> None:
     wire = b"".join(data.draw(st.lists(FRAMES, max_size=12)))
     cuts = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=10))
     results = []
-    for plan in (cuts, [len(wire) + 1]):
+    ways: list[tuple[list[int], Callable[[Core, bytes], None]]] = [
+        (cuts, Core.receive),
+        (cuts, lambda core, piece: reused(core.receive, piece)),
+        ([len(wire) + 1], Core.receive),
+    ]
+    for plan, receive in ways:
         core = ready_core()
         streams = [started(core, b"x"), started(core, b"", ends=False)]
         output(core)
@@ -189,10 +196,10 @@ def test_the_cut_makes_no_difference(data: st.DataObject) -> None:
         try:
             while position < len(wire):
                 step = plan[turn % len(plan)]
-                core.receive(wire[position : position + step])
+                receive(core, wire[position : position + step])
                 position += step
                 turn += 1
         except ProtocolError as problem:
             error = str(problem)
         results.append(([stream.reported for stream in streams], error, output(core)))
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]

@@ -109,3 +109,17 @@ def test_an_event_has_a_limit(piece: bytes) -> None:
 def test_events_one_after_the_other_have_none() -> None:
     parser, event = SseParser(), b"data: " + b"x" * 100_000 + b"\n\n"
     assert sum(len(parser.feed(event)) for _ in range(30)) == 30
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data: x\n\n", b"data: y\r\n\r\n", b"event: t\n", b"da", b"ta: z\n", b"id: 1\n", b"\r", b"\n"]
+        )
+    )
+)
+def test_a_whole_message_in_a_read_of_its_own_is_no_other_case(pieces: list[bytes]) -> None:
+    parser = SseParser()
+    found = [event for piece in pieces for event in parser.feed(piece)]
+    bytewise = SseParser()
+    assert found == [event for byte in b"".join(pieces) for event in bytewise.feed(bytes([byte]))]

@@ -100,7 +100,7 @@ async def test_a_stop_rule_ends_the_level_and_not_the_worker(worker: LocalWorker
     ("kind", "reason", "text"),
     [
         ("not_ready", Reason.MODEL_NOT_READY, "model addsub is not ready"),
-        ("nobody", Reason.UNSUPPORTED, "target triton-http: no service kind 'nobody'"),
+        ("nosuch", Reason.UNSUPPORTED, "target triton-http: no service kind 'nosuch'"),
     ],
 )
 async def test_preflight_has_the_reason(worker: LocalWorker, kind: str, reason: Reason, text: str) -> None:
@@ -254,7 +254,7 @@ def is_running(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
         return False
-    return state not in "ZX"  # a zombie is one that nobody has looked after yet
+    return state not in "ZX"  # a zombie is a process without a wait yet
 
 
 # --- what was sent, and for whom ----------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ async def test_a_stopped_worker_is_killed_for_silence(worker: LocalWorker) -> No
     assert worker.sent > 0
 
 
-async def test_a_stopped_worker_is_known_to_be_stuck_and_one_that_goes_on_is_not(worker: LocalWorker) -> None:
+async def test_a_stopped_worker_is_known_to_be_stuck_and_one_that_continues_is_not(worker: LocalWorker) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
     async with asyncio.timeout(20):
         while not worker.is_stuck:

@@ -134,7 +134,7 @@ async def wait_too_short(pool: WorkerPool) -> None:
             pass
 
 
-async def test_a_worker_that_starts_for_nobody_any_more_is_the_next_ones() -> None:
+async def test_a_worker_without_a_waiting_sweep_serves_the_next_one() -> None:
     """Else sweeps on demand with less time than that would each start one, and never have it."""
     factory = SlowFactory()
     pool = WorkerPool(1, spawn=factory)
@@ -149,7 +149,7 @@ async def test_a_worker_that_starts_for_nobody_any_more_is_the_next_ones() -> No
     await wait_too_short(slow_pool)
     late.may_start.set()
     await asyncio.sleep(0.01)
-    assert slow_pool.alive == 1, "it came up with nobody waiting"
+    assert slow_pool.alive == 1, "it came up without a waiting sweep"
     late.may_start.clear()
     late.error = WorkerLostError(Reason.WORKER_CRASH, "no memory")
     late.made[0].alive = False

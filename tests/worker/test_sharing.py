@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Mode, SequenceOptions
+from exporter.core.units import MS
 from exporter.core.window import LevelEnd
+from exporter.engine.level_setup import places_in_flight
 from exporter.worker.sharing import join_ends, share_plan
 from tests.builders import concurrency
 from tests.engine.fakes import make_plan, request_rate
@@ -49,6 +51,15 @@ def test_the_requests_that_warm_up_add_up(workers: int, warm_up: int) -> None:
 def test_an_open_loop_is_taken_in_turns(level: LoadLevel, members: int) -> None:
     parts = share_plan(make_plan(level), 4)
     assert [part.level for part in parts] == [level] * members
+
+
+def test_streams_keep_the_level_and_its_starts() -> None:
+    """Each worker has every so-many-th of the whole level's streams."""
+    level = LoadLevel(Mode.STREAMS, 5.0, "5", step_interval_ns=300 * MS)
+    parts = share_plan(make_plan(level), 3)
+    assert [part.level for part in parts] == [level] * 3
+    assert [places_in_flight(part) for part in parts] == [2, 2, 1]
+    assert len(share_plan(make_plan(level), 9)) == 5
 
 
 def test_the_first_that_had_a_reason_states_why() -> None:

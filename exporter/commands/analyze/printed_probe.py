@@ -84,7 +84,7 @@ def _raised(probe: Probe) -> dict[str, tuple[object, str]]:
 
 
 def _needed_in_flight(probe: Probe) -> int:
-    closed = [level.value for level in probe.levels if level.mode in (Mode.CONCURRENCY, Mode.PERIODIC)]
+    closed = [level.value for level in probe.levels if level.mode is Mode.STREAMS or not level.mode.is_open_loop]
     sequences = probe.sequences.count if probe.sequences and not closed else 0
     return max([sequences, *map(int, closed)])
 
@@ -103,7 +103,7 @@ def _needed_ns(probe: Probe) -> int:
     options = probe.measurement
     is_counted = options.window_mode is WindowMode.COUNT or options.request_count
     windows_ns = 0 if is_counted else options.window_ns * options.stability_windows
-    levels_ns = sum(level.duration_ns or windows_ns + options.warm_up_ns for level in probe.levels)
+    levels_ns = sum(level.duration_ns or windows_ns + options.warm_up_ns + level.ramp_ns for level in probe.levels)
     return levels_ns * options.repeats + NS
 
 

@@ -23,8 +23,9 @@ from exporter.core.limits import Load
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement, SweepResult, WindowSummary
+from exporter.engine.plan import Borrow
 from exporter.logs import COMMAND_FORMAT
-from exporter.sweep.conductor import Borrow, Sweep
+from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
 from exporter.sweep.trace_settings import put_back_now
 from exporter.sweep.watcher import Watcher

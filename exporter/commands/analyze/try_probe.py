@@ -20,6 +20,7 @@ from exporter.core.units import NS
 from exporter.logs import COMMAND_FORMAT, configure
 
 _HOUR_NS = 3600 * NS
+_NO_LIMIT = 2**62
 
 
 def run_try(name: str, path: Path) -> ExitCode:
@@ -59,12 +60,14 @@ def find_probe(settings: Settings, name: str) -> Probe:
 def allowed_load(settings: Settings) -> Load:
     """What the daemon allows a group in an hour of which nothing is spent."""
     limits = settings.limits
-    requests = limits.group_requests_per_hour or 2**62
-    return Load(requests, round(limits.group_duty_ratio * _HOUR_NS))
+    requests, tokens = limits.group_requests_per_hour or _NO_LIMIT, limits.group_tokens_per_hour or _NO_LIMIT
+    return Load(requests, round(limits.group_duty_ratio * _HOUR_NS), tokens)
 
 
 def _guards(probe: Probe, allowed: Load) -> str:
     stop = probe.stop
     limits = f"{min(stop.max_requests, allowed.requests)} requests, "
+    if probe.target.takes_prompts:
+        limits += f"{min(stop.max_tokens, allowed.tokens)} tokens, "
     limits += f"{format_duration(min(stop.max_duration_ns, allowed.duration_ns))}, {stop.max_in_flight} in flight"
     return f"one sweep within the daemon's guards: {limits}, {stop.max_error_ratio:.0%} of them may fail"

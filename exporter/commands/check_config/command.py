@@ -23,7 +23,7 @@ def run_check_config(path: Path, *, named: bool = True, live: bool = False) -> t
     all errors of the file, or of what it names: input files, and, with `named`, certificates, tokens and environment
     variables."""
     settings, places = load_with_places(path)
-    report = check_report(settings)
+    report = check_report(settings, live=live)
     found = [places.problem(where, text) for where, text in named_problems(settings)] if named else []
     problems = [str(problem) for problem in sorted(found, key=lambda problem: problem.line)]
     probes = build_probes(settings)
@@ -52,14 +52,15 @@ def _show_progress(path: Path, read: int, size: int) -> None:
     print(f"\r{path}: {read >> 20} of {size >> 20} MiB", end=end, file=sys.stderr, flush=True)
 
 
-def check_report(settings: Settings) -> str:
-    """What the configuration holds and will cost, as lines for people; warnings come last."""
+def check_report(settings: Settings, *, live: bool = False) -> str:
+    """What the configuration holds and will cost, as lines for people; warnings come last. With `live` it leaves out
+    what the servers are asked."""
     found = estimate(settings)
     lines = [f"ok: {len(settings.targets)} target(s), {len(settings.probes)} probe(s)"]
     if found.probes:
         lines += ["", *_table([_HEAD, *map(_row, found.probes)]), "", *_load(settings, found)]
     lines += [f"series: at most about {found.series}, of {settings.limits.max_series} that limits.max_series allows"]
-    lines += [f"note: {note}" for note in found.notes]
+    lines += [f"note: {note}" for note in (*found.notes, *(() if live else found.batching_notes))]
     return "\n".join(lines + [f"warning: {warning}" for warning in found.warnings])
 
 

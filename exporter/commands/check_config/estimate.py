@@ -15,7 +15,7 @@ from exporter.config.cron import gaps, parse_cron
 from exporter.config.probes import build_probes
 from exporter.config.quantities import format_duration
 from exporter.config.settings import Settings
-from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, Mode, Probe, WindowMode
+from exporter.core.probe import COUNT_WINDOW_LIMIT, LoadLevel, Probe, WindowMode
 from exporter.core.units import NS
 from exporter.metrics.series import most_probe_series, most_target_series
 from exporter.sweep.search import most_visits
@@ -53,6 +53,8 @@ class Estimate:
     utilisation: float
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    batching_notes: tuple[str, ...] = ()
+    """Those on what `--live` asks the servers."""
 
 
 def estimate(settings: Settings) -> Estimate:
@@ -89,8 +91,15 @@ def estimate(settings: Settings) -> Estimate:
     if not probes:
         warnings.append("there are no probes: nothing will be measured")
     notes = [*_idle_targets(settings), *(note for probe in probes for note in verdict_notes(probe))]
-    notes += batching_notes(probes)
-    return Estimate(estimates, series, dict(groups), utilisation, tuple(warnings), tuple(notes))
+    return Estimate(
+        estimates,
+        series,
+        dict(groups),
+        utilisation,
+        tuple(warnings),
+        tuple(notes),
+        batching_notes=tuple(batching_notes(probes)),
+    )
 
 
 def _idle_targets(settings: Settings) -> list[str]:
@@ -141,7 +150,7 @@ def _sweep_ns(probe: Probe, windows: int, *, worst: bool) -> int:
 
 def _level_ns(probe: Probe, level: LoadLevel, windows: int, *, worst: bool) -> int:
     options = probe.measurement
-    warm_up_ns = max(options.warm_up_ns, _requests_ns(level, options.warm_up_requests))
+    warm_up_ns = level.ramp_ns + max(options.warm_up_ns, _requests_ns(level, options.warm_up_requests))
     if options.request_count:
         # In a closed loop it is not known how fast the server will respond.
         return warm_up_ns + (_requests_ns(level, options.request_count) or options.window_ns)
@@ -154,8 +163,8 @@ def _level_ns(probe: Probe, level: LoadLevel, windows: int, *, worst: bool) -> i
 
 def _requests_ns(level: LoadLevel, requests: int) -> int:
     """How long an open loop takes for so many requests; 0 in a closed one."""
-    is_timed = level.mode in (Mode.REQUEST_RATE, Mode.INTERVALS)
-    return math.ceil(requests * NS / level.value) if is_timed else 0
+    per_second = level.requests_per_second
+    return math.ceil(requests * NS / per_second) if per_second else 0
 
 
 def _probe_warnings(probe: Probe, entry: ProbeEstimate) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.config.settings import Settings
+from exporter.core.kinds import KINDS
 from exporter.core.probe import OverloadPolicy, Probe
 
 _MANY_REQUESTS = 100_000_000
@@ -39,6 +40,9 @@ def _of_limits(settings: Settings) -> Iterator[str]:
     limits = settings.limits
     if limits.group_requests_per_hour == 0:
         yield "limits.group_requests_per_hour is 0: nothing bounds what all probes of a server send it"
+    takes_prompts = any(KINDS[target.kind].takes_prompts for target in settings.targets)
+    if limits.group_tokens_per_hour == 0 and takes_prompts:
+        yield "limits.group_tokens_per_hour is 0: nothing bounds what all probes of a language model cost"
     if limits.group_duty_ratio >= 1:
         yield "limits.group_duty is 100%: a server may be measured without a pause"
 

@@ -33,9 +33,10 @@ def batching_notes(probes: Sequence[Probe]) -> list[str]:
     if not closed:
         return []
     named = ", ".join(closed[:_MOST_NAMED]) + (f" and {len(closed) - _MOST_NAMED} more" if closed[_MOST_NAMED:] else "")
+    many = "s" if len(closed) > 1 else ""
     return [
-        f"{named}: several requests in a closed loop. Where the model has dynamic batching (`check-config --live` "
-        f"reports it) they meet by chance, and figures have two values: {BATCHING_ADVICE}"
+        f"probe{many} {named}: several requests in a closed loop. Where the model has dynamic batching "
+        f"(`check-config --live` reports it) they meet by chance, and figures have two values: {BATCHING_ADVICE}"
     ]
 
 
@@ -78,7 +79,7 @@ def _needed(probe: Probe) -> int:
 def _slowest_ns(probe: Probe, level: LoadLevel) -> float:
     """The latency at which a closed loop just measures enough requests; 0 where it does not depend on that."""
     options = probe.measurement
-    if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC) or _known_requests(probe, level):
+    if level.mode.is_open_loop or _known_requests(probe, level):
         return 0.0
     slowest_ns = options.window_ns * options.stability_windows * max(1.0, level.value) / _needed(probe)
     return math.floor(slowest_ns / MS) * MS
@@ -91,9 +92,7 @@ def _known_requests(probe: Probe, level: LoadLevel) -> int:
         return options.request_count
     if options.window_mode is WindowMode.COUNT:
         return options.window_requests * options.stability_windows
-    if level.mode in (Mode.REQUEST_RATE, Mode.INTERVALS):
-        return round(level.value * options.window_ns * options.stability_windows / NS)
-    return 0
+    return round(level.requests_per_second * options.window_ns * options.stability_windows / NS)
 
 
 def _warnings(probe: Probe) -> Iterator[str]:
@@ -116,5 +115,5 @@ def _few_requests(probe: Probe, level: LoadLevel) -> str:
     text = f"latency_p99 at {_name(level)} can never be judged: a sweep measures {known} requests, and needs {needed}"
     if options.request_count or options.window_mode is WindowMode.COUNT:
         return f"{text}; measure more of them"
-    window_ns = math.ceil(needed / level.value / options.stability_windows) * NS
+    window_ns = math.ceil(needed / level.requests_per_second / options.stability_windows) * NS
     return f"{text}: its {options.stability_windows} windows would have to last {format_duration(window_ns)} each"

@@ -42,7 +42,7 @@ REQUESTS_BEYOND = 3.0
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What one window, or one level of a sweep, showed: inferences a second and latency by percentile. Of a sweep those
-    percentiles that its requests support; `untold` are the others."""
+    percentiles that its requests support; `unsupported` are the others."""
 
     throughput: float
     percentiles_ns: Mapping[float, float]

@@ -81,11 +81,16 @@ class Nonces:
 def _request(probe: Probe, tensors: Tensors, sweep_id: str, nonces: Nonces) -> PromptRequest:
     endpoint = probe.input.prompt.endpoint.strip("/")
     api = prompt_api(endpoint)
-    payload = _payload(probe, api, tensors)
+    payload = make_payload(probe, api, tensors)
     if not probe.input.prompt.allow_cache:
-        _put_nonce(payload, api, nonces.placeholder)
-    asked = next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
+        put_nonce(payload, api, nonces.placeholder)
+    asked = asked_tokens(payload)
     return prompt_request(probe, sweep_id, f"/{endpoint}", payload, nonces, asked=asked, api=api)
+
+
+def asked_tokens(payload: Mapping[str, Any]) -> int:
+    """How many tokens the response is to have, 0 where that is open."""
+    return next((payload[key] for key in _OUTPUT_LIMITS if isinstance(payload.get(key), int)), 0)
 
 
 def prompt_request(
@@ -100,15 +105,25 @@ def prompt_request(
 ) -> PromptRequest:
     """A POST of this JSON, in which the nonces' placeholder stands for what differs from time to time. Raises
     PreflightError if a header's value cannot be read."""
-    body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    accept = "text/event-stream" if probe.streaming and api != EMBEDDINGS else "application/json"
-    headers = [("Content-Type", "application/json"), ("Accept", accept)]
+    body, headers = encoded_json(payload), prompt_headers(probe, api)
     places, body = nonces.places(body), nonces.cut(body)
     sent = http_request(probe, sweep_id, path, headers, body)
     return PromptRequest(sent.head, sent.body, api, asked, places, nonces.texts)
 
 
-def _payload(probe: Probe, api: str, tensors: Tensors) -> dict[str, Any]:
+def encoded_json(payload: Mapping[str, Any]) -> bytes:
+    """The payload as it is sent."""
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def prompt_headers(probe: Probe, api: str) -> list[tuple[str, str]]:
+    """What a request of this form has, beside the target's headers."""
+    accept = "text/event-stream" if probe.streaming and api != EMBEDDINGS else "application/json"
+    return [("Content-Type", "application/json"), ("Accept", accept)]
+
+
+def make_payload(probe: Probe, api: str, tensors: Tensors) -> dict[str, Any]:
+    """What the request of this step is, but for the text that makes it unlike the others. Raises InputError."""
     if (given := tensors.get(PAYLOAD)) is not None:
         return _completed(probe, api, json.loads(given.item()))
     options = probe.input.prompt
@@ -154,7 +169,7 @@ def _streamed(probe: Probe, payload: dict[str, Any]) -> dict[str, Any]:
 # --- the text that differs -------------------------------------------------------------------------------------------
 
 
-def _put_nonce(payload: dict[str, Any], api: str, nonce: str) -> None:
+def put_nonce(payload: dict[str, Any], api: str, nonce: str) -> None:
     """At the very beginning, since a server's prefix cache goes from there. Raises InputError."""
     if api == CHAT:
         messages = payload.get("messages")

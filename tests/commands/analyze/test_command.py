@@ -51,9 +51,9 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         time.sleep(0.002)
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request):
+    def _respond(self, request):
         rows = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "input")).shape[0]
         return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("output", np.zeros((rows, 1), np.float32))])
 """
@@ -160,7 +160,7 @@ def test_a_fixed_schedule(server: EmbeddedTriton, tmp_path: Path, monkeypatch: p
 def test_a_streaming_model(
     server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it stands but for what makes it quick: the flag given last counts."""
+    """As documented, with flags appended that make it quick: the last flag counts."""
     monkeypatch.chdir(tmp_path)
     line = (
         "-u localhost:8001 -i grpc -a -m streaming_acoustic --streaming --sequence-length=50 "
@@ -272,7 +272,7 @@ def test_one_output_that_can_not_be_written_costs_no_other(
 
 
 @pytest.mark.parametrize(("closed", "more", "code"), [(True, "--fail-on p50>1us", 5), (False, "", 1)])
-def test_a_report_that_nobody_takes_costs_no_file(
+def test_an_unread_report_loses_no_file(
     server: EmbeddedTriton, tmp_path: Path, closed: bool, more: str, code: int
 ) -> None:
     """A pipe that was closed, as by `head`, and a full disk."""
@@ -401,7 +401,7 @@ def test_a_reader_that_goes_away() -> None:
 
 STABLE = make_measurement(concurrency(1))
 SHAKY = make_measurement(concurrency(2), stable=False, threshold_met=False, reason_text="level 2: not the same twice")
-NO_ANSWER = make_measurement(concurrency(2), latency=None, outcomes={Outcome.TIMEOUT: 5}, stable=False)
+NO_RESPONSE = make_measurement(concurrency(2), latency=None, outcomes={Outcome.TIMEOUT: 5}, stable=False)
 P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
 
 
@@ -414,8 +414,8 @@ P50_IS_4MS = RunOptions(fail_on=(parse_condition("p50>=4ms"),))
         (SweepStatus.OK, Reason.NONE, (STABLE, SHAKY), P50_IS_4MS, 5),
         (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), RunOptions(), 2),
         (SweepStatus.UNSTABLE, Reason.UNSTABLE, (STABLE,), P50_IS_4MS, 5),
-        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (STABLE, NO_ANSWER), RunOptions(), 2),
-        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (NO_ANSWER,), P50_IS_4MS, 4),
+        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (STABLE, NO_RESPONSE), RunOptions(), 2),
+        (SweepStatus.ABORTED, Reason.ERROR_RATIO, (NO_RESPONSE,), P50_IS_4MS, 4),
         (SweepStatus.FAILED, Reason.UNREACHABLE, (), RunOptions(), 4),
         (SweepStatus.ABORTED, Reason.SHUTDOWN, (), P50_IS_4MS, 130),
         (SweepStatus.ABORTED, Reason.SHUTDOWN, (STABLE,), P50_IS_4MS, 130),

@@ -152,9 +152,9 @@ def test_the_report() -> None:
         f"series: at most about {found.series}, of 10000 that limits.max_series allows\n"
         "note: probe asr-chunks: latency_p99 at concurrency 1 can never be judged on a model slower than 300ms: "
         "a sweep has to measure 20 requests, and longer windows do\n"
-        "note: asr-chunks: several requests in a closed loop. Where the model has dynamic batching (`check-config "
-        "--live` reports it) they meet by chance, and figures have two values: for verdicts use load.request_rate, "
-        "some 60 % of the inferences per second that the closed loop reaches, or load.think_time"
+        "note: probe asr-chunks: several requests in a closed loop. Where the model has dynamic batching (`check-"
+        "config --live` reports it) they meet by chance, and figures have two values: for verdicts use "
+        "load.request_rate, some 60 % of the inferences per second that the closed loop reaches, or load.think_time"
     )
 
 

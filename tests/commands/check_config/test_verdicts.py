@@ -58,5 +58,5 @@ def test_a_closed_loop_of_several_requests_is_pointed_to_a_rate() -> None:
     assert batching_notes(alone) == []
     several = [make_probe(name=f"p{number}", levels=(concurrency(1), concurrency(2))) for number in range(7)]
     (note,) = batching_notes([*alone, *several])
-    assert note.startswith("p0, p1, p2, p3, p4 and 2 more: ")
+    assert note.startswith("probes p0, p1, p2, p3, p4 and 2 more: ")
     assert "load.request_rate" in note

@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 SHAPE = ("--set", "input.shapes.INPUT0=[16]")
 FAST = (*SHAPE, "--window", "300ms", "--margin", "p50=50%", "--max-pairs", "30")
-"""Wide margins: the machine under the tests is anybody's."""
+"""Wide margins: other work may run on the tests' machine."""
 
 
 @pytest.fixture

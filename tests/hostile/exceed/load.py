@@ -43,7 +43,7 @@ from tests.services.test_openai import responded
 from tests.services.token_server import DONE, ROLE, delta, usage
 from tests.transport.grpc_peers import Script, read_frame, scripted
 from tests.transport.test_grpc_bounds import test_responses_to_a_streamed_request_are_counted
-from tests.wire.http2_peers import ANSWER, output, ready_core, started
+from tests.wire.http2_peers import RESPONSE_HEAD, output, ready_core, started
 
 
 def until(
@@ -79,12 +79,12 @@ def http_bytes() -> None:
 
 @exceeds("HTTP_INTERIM")
 def http_interim() -> None:
-    go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert http(go_on, go_on, 32) == "more than 32 interim responses"
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert http(interim, interim, 32) == "more than 32 interim responses"
     assert http(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 10_000) == "more than 32 interim responses"
     client = Http1Client()
     client.begin()
-    client.receive(go_on * 32)
+    client.receive(interim * 32)
     assert client.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
@@ -122,7 +122,9 @@ async def retry_after() -> None:
 @exceeds("GRPC_MESSAGE")
 async def grpc_message() -> None:
     """Its length is enough: nothing of it is awaited. Packed, it is unpacked up to there."""
-    large = frame(HEADERS, END_HEADERS, 1, ANSWER) + frame(DATA, 0, 1, b"\0" + ((128 << 20) + 1).to_bytes(4, "big"))
+    large = frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD) + frame(
+        DATA, 0, 1, b"\0" + ((128 << 20) + 1).to_bytes(4, "big")
+    )
     async with scripted(Script(lambda _, _stream: large)) as bench:
         outcome, text = await bench.result()
     assert outcome is Outcome.PROTOCOL_ERROR
@@ -141,7 +143,7 @@ class Unfinished(Script):
         while True:
             kind, flags, stream, _ = await read_frame(reader)
             if kind == DATA and flags & END_STREAM:
-                writer.write(frame(HEADERS, END_HEADERS, stream, ANSWER))
+                writer.write(frame(HEADERS, END_HEADERS, stream, RESPONSE_HEAD))
                 writer.write(frame(DATA, 0, stream, b"\0" + (120 << 20).to_bytes(4, "big")))
                 for _part in range(119):
                     writer.write(frame(DATA, 0, stream, bytes(1 << 20)))

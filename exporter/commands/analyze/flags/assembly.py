@@ -30,8 +30,10 @@ _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _LOADS = {
     "--concurrency-range": "load.concurrency",
     "--request-rate-range": "load.request_rate",
+    "--streams": "load.streams",
     "--request-intervals": "load.intervals_file",
     "--periodic-concurrency-range": "load.periodic_concurrency",
+    "--session-concurrency": "load.session_concurrency",
     "--fixed-schedule": "load.schedule_file",
 }
 _GRPC_TLS = {
@@ -267,8 +269,14 @@ def _load(draft: Draft) -> None:
     _search(draft, load)
     _of_rates(draft, load)
     _of_streams(draft, load)
-    highest = draft.parts["--concurrency-range"] if load == "--concurrency-range" else None
-    top = max(highest.start, highest.end or 0) if isinstance(highest, Range) else 0
+    _in_real_time(draft, load)
+    _batches(draft)
+    highest = draft.parts[load] if load in ("--concurrency-range", "--streams") else None
+    top = (
+        max(highest.start, highest.end or 0)
+        if isinstance(highest, Range)
+        else draft.parts.get("--session-concurrency", 0)
+    )
     rates = draft.parts["--request-rate-range"] if load == "--request-rate-range" else None
     fastest = max(rates.start, rates.end or 0) if isinstance(rates, Range) else 0
     draft.default("stop.max_in_flight", default_in_flight(fastest, max(MAX_IN_FLIGHT, int(top))))
@@ -306,7 +314,8 @@ def _search(draft: Draft, load: str) -> None:
         draft.put("--latency-threshold", "measurement.latency_threshold", limit)
     if not isinstance(levels, Range) or load == "--periodic-concurrency-range":
         if binary:
-            draft.problem("--binary-search", "needs --concurrency-range or --request-rate-range, with start and end")
+            known = "--concurrency-range, --request-rate-range or --streams"
+            draft.problem("--binary-search", f"needs {known}, with start and end")
         return
     if binary and (not limit or levels.is_open or levels.end is None):
         draft.problem("--binary-search", f"needs --latency-threshold, and start and end in {load}")
@@ -332,9 +341,28 @@ def _of_rates(draft: Draft, load: str) -> None:
         if open_loop:
             draft.put_part("--num-of-sequences", "load.sequences.count")
         else:
-            draft.notices.append(
-                "--num-of-sequences: has no effect here: in a closed loop the concurrency is their number"
+            number = (
+                "each stream has one" if load == "--streams" else "in a closed loop the concurrency is their number"
             )
+            draft.notices.append(f"--num-of-sequences: has no effect here: {number}")
+
+
+def _batches(draft: Draft) -> None:
+    sizes: list[int] = draft.parts.get("-b", [])
+    if len(sizes) == 1:
+        draft.put("-b", "input.batch_size", sizes[0])
+    elif sizes:
+        draft.put("-b", "load.batch_size", sizes)
+
+
+def _in_real_time(draft: Draft, load: str) -> None:
+    if load == "--streams" and draft.value("load.streams") is None:
+        return  # their own error is reported
+    for name, key in {"--step-interval": "load.step_interval", "--ramp": "load.ramp"}.items():
+        _put_if(load == "--streams", draft, name, key, "--streams")
+    if load == "--streams" and "--step-interval" not in draft.parts:
+        draft.problem("--step-interval", "is required with --streams: the length of a step in milliseconds, as 300")
+        draft.default("load.step_interval", "1s")
 
 
 def _of_streams(draft: Draft, load: str) -> None:

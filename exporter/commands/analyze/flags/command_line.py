@@ -9,7 +9,7 @@ from typing import Any
 from exporter.commands.analyze.flags.assembly import assemble
 from exporter.commands.analyze.flags.draft import Draft, RunOptions
 from exporter.commands.analyze.flags.flag import Key, NoEffect, Part, Refused, Setting
-from exporter.commands.analyze.flags.table import FLAGS
+from exporter.commands.analyze.flags.table import FLAGS, OWN_NAMES
 from exporter.commands.analyze.flags.tokenize import Given, split
 from exporter.config.loading import load_overlay
 from exporter.config.probes import build_probes
@@ -47,7 +47,7 @@ def parse(words: Sequence[str]) -> CommandLine:
 
 def read(words: Sequence[str]) -> tuple[Draft, RunOptions]:
     """The values of the words, before the configuration's own checks."""
-    given, problems = split(words, FLAGS)
+    given, problems = split(words, FLAGS, OWN_NAMES)
     draft = Draft()
     draft.problems += problems
     settings: dict[str, Any] = {}

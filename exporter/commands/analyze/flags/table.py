@@ -10,6 +10,7 @@ from exporter.commands.analyze.flags.fail_on import parse_condition
 from exporter.commands.analyze.flags.flag import Flag, Key, Part, Setting
 from exporter.commands.analyze.flags.table_load import MEASUREMENT, MODEL
 from exporter.commands.analyze.flags.table_request import INPUT, SERVER
+from exporter.config.load_settings import RAMP, STEP_INTERVAL
 
 _REPORT = (
     Flag(
@@ -31,33 +32,52 @@ _REPORT = (
 
 _OWN = (
     Flag(
+        ("--streams",),
+        "START:END:STEP",
+        "At the pace of real time: so many streams at once, each of which sends a step of its sequence every "
+        "--step-interval. An end of 0 is open; it needs -l.",
+        Part("`load.streams`", read.levels(read.whole(0))),
+    ),
+    Flag(
+        ("--step-interval",),
+        "MS",
+        "streams: the milliseconds between two steps, as the length of a chunk of audio.",
+        Part("`load.step_interval`", read.milliseconds(STEP_INTERVAL)),
+    ),
+    Flag(
+        ("--ramp",),
+        "MS",
+        "streams: the milliseconds over which they begin; 0 by default.",
+        Part("`load.ramp`", read.milliseconds(RAMP)),
+    ),
+    Flag(
         ("--tensor-datatype",),
         "NAME:TYPE",
-        "The datatype of an input that the server does not report (oip, tfserving), as x:FP32. Once for each input.",
+        "The datatype of an input that the server does not report (oip, tfserving), such as x:FP32. Once per input.",
         Part("`input.datatypes`", read.datatype, repeats=True),
     ),
     Flag(
         ("--optional-inputs",),
         "WHICH",
-        "Generated input: send the model's optional inputs (send, the default), or omit those without --shape.",
+        "Generated input: send the model's optional inputs (send, the default), or only those with --shape (omit).",
         Key("input.optional_inputs", read.one_of(send="send", omit="omit")),
     ),
     Flag(
         ("--prompt-tokens",),
         "N",
-        "openai: tokens in a generated prompt, about; 128 by default.",
+        "openai: approximate number of tokens in a generated prompt; 128 by default.",
         Part("`input.prompt.tokens`", read.whole(1)),
     ),
     Flag(
         ("--output-tokens",),
         "N",
-        "openai: tokens that are asked for, where the data does not state; 64 by default.",
+        "openai: requested output tokens, if the data does not set them; 64 by default.",
         Part("`input.prompt.output_tokens`", read.whole(1)),
     ),
     Flag(
         ("--prompt-cache",),
         "WHICH",
-        "openai: avoid (default) puts a text of its own before each prompt; allow measures the server's prefix cache.",
+        "openai: avoid (default) puts a unique text before each prompt; allow measures the server's prefix cache.",
         Part("`input.prompt.cache`", read.one_of(avoid="avoid", allow="allow")),
     ),
     Flag(
@@ -69,24 +89,25 @@ _OWN = (
     Flag(
         ("--stable-by",),
         "RULE",
-        "When windows agree: perf_analyzer (default), by its max/min; canary, by the daemon's rule, which allows for "
-        "chance and refuses a drift.",
+        "When windows agree: perf_analyzer (default) by its max/min rule; canary by the daemon's rule, which allows "
+        "for chance and rejects a drift.",
         Key("measurement.stability_rule", read.one_of(perf_analyzer="perf_analyzer", canary="canary")),
     ),
     Flag(
         ("--unit",),
         "NAME:PER",
-        "What one inference is worth, as seconds_of_audio:0.3; throughput is given in it, too.",
+        "The unit of one inference, such as seconds_of_audio:0.3; throughput is also reported in it.",
         Key("unit", read.unit),
     ),
     Flag(
         ("--fail-on",),
         "CONDITION",
-        "Exit code 5 if a level is like this, as 'p95>50ms', 'throughput<100/s', 'error_ratio>1%'. Can be repeated.",
+        "Exit code 5 if a level meets this condition, such as 'p95>50ms', 'throughput<100/s', 'error_ratio>1%'. Can "
+        "be repeated.",
         Setting("fail_on", parse_condition, repeats=True),
     ),
     Flag(
-        ("--include-unstable",), "", "Unstable levels are in the CSV, too.", Setting("include_unstable", read.present)
+        ("--include-unstable",), "", "Includes unstable levels in the CSV.", Setting("include_unstable", read.present)
     ),
     Flag(("--json",), "FILE", "Writes the whole result as JSON.", Setting("json_path", read.filled)),
     Flag(
@@ -95,7 +116,7 @@ _OWN = (
     Flag(
         ("--print-probe",),
         "",
-        "Measures nothing; prints the same measurement as a configuration of the daemon.",
+        "Measures nothing; prints the same measurement as a configuration for the daemon.",
         Setting("print_probe", read.present),
     ),
     Flag(("--help", "-h"), "", "Prints this.", Setting("help", read.present)),
@@ -110,6 +131,9 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     ("Our own", _OWN),
 )
 """All flags, as a reader meets them. All but the last group are perf_analyzer's; of its own are --verbose and -h."""
+
+OWN_NAMES = frozenset(name for flag in _OWN for name in flag.names)
+"""Those that perf_analyzer has not, and its -h."""
 
 FLAGS: dict[str, Flag] = {name: flag for _, flags in GROUPS for flag in flags for name in flag.names}
 """The flags by each of their names."""

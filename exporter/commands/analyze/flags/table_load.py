@@ -6,7 +6,7 @@ from exporter.commands.analyze.flags import value_parsers as read
 from exporter.commands.analyze.flags.flag import Flag, Key, NoEffect, Part, Refused, Setting
 from exporter.config.probe_settings import LATENCY_THRESHOLD, WINDOW
 
-_NO_THREADS = "one event loop carries all requests: there are no threads to limit"
+_NO_THREADS = "one event loop carries all requests, there are no threads to limit"
 
 MODEL = (
     Flag(("-m",), "MODEL", "The model to measure. Required.", Key("model", read.filled)),
@@ -14,7 +14,7 @@ MODEL = (
     Flag(
         ("--bls-composing-models",),
         "MODEL[:VERSION],...",
-        "The models that a BLS model calls, so that their part in the latency is shown.",
+        "The models that a BLS model calls, to show their part of the latency.",
         Key("composing_models", read.model_list),
     ),
     Flag(
@@ -26,15 +26,15 @@ MODEL = (
     Flag(
         ("--service-kind",),
         "KIND",
-        "What serves the model: triton (default), triton_c_api: a Triton in our own process, tfserving, torchserve, "
-        "openai: a language model behind OpenAI's HTTP API, triton_generate: one behind Triton's generate extension, "
-        "or oip: another server of the Open Inference Protocol.",
+        "The kind of server: triton (default), triton_c_api (Triton as a library in the worker process), tfserving, "
+        "torchserve, openai (a language model behind OpenAI's HTTP API), triton_generate (one behind Triton's "
+        "generate extension), or oip (another server of the Open Inference Protocol).",
         Key("target.kind", read.service_kind),
     ),
     Flag(
         ("--endpoint",),
         "PATH",
-        "The path that is asked, for openai; v1/chat/completions by default.",
+        "The request path, for openai; v1/chat/completions by default.",
         Part("`input.prompt.endpoint`", read.filled),
     ),
     Flag(
@@ -52,7 +52,7 @@ MODEL = (
     Flag(
         ("--grpc-method",),
         "METHOD",
-        "The method of a gRPC service that is no inference server.",
+        "The method of a gRPC service that is not an inference server.",
         Refused("gRPC services of other kinds are out of scope; ghz measures those"),
     ),
 )
@@ -61,13 +61,13 @@ MEASUREMENT = (
     Flag(
         ("--async", "-a"),
         "",
-        "Asynchronous calls. One event loop does the work of both; the report shows it.",
+        "Asynchronous calls. One event loop handles both kinds; only the report differs.",
         Setting("asynchronous", read.present),
     ),
     Flag(
         ("--sync",),
         "",
-        "Synchronous calls. One event loop does the work of both; the report shows it.",
+        "Synchronous calls. One event loop handles both kinds; only the report differs.",
         Setting("synchronous", read.present),
     ),
     Flag(
@@ -91,13 +91,13 @@ MEASUREMENT = (
     Flag(
         ("--concurrency-range",),
         "START:END:STEP",
-        "Closed loop: so many requests are in flight at once. An end of 0 is open; it needs -l. 1 by default.",
+        "Closed loop: requests in flight. An end of 0 is open; it needs -l. 1 by default.",
         Part("`load.concurrency`", read.levels(read.whole(0))),
     ),
     Flag(
         ("--request-rate-range",),
         "START:END:STEP",
-        "Open loop: so many requests are sent a second, whatever becomes of them. An end of 0 is open; it needs -l.",
+        "Open loop: requests sent per second, whatever the responses. An end of 0 is open; it needs -l.",
         Part("`load.request_rate`", read.levels(read.number)),
     ),
     Flag(
@@ -109,85 +109,88 @@ MEASUREMENT = (
     Flag(
         ("--request-intervals",),
         "FILE",
-        "Open loop: the gaps between requests, one whole number of microseconds a line, over and over.",
+        "Open loop: the gaps between requests, one whole number of microseconds per line, repeated from the start.",
         Part("`load.intervals_file`", read.filled),
     ),
     Flag(
         ("--periodic-concurrency-range",),
         "START:END:STEP",
-        "Streams: START at first, STEP more each time that the last ones have had --request-period responses.",
+        "Streams: starts with START requests and adds STEP more each time the last ones have had --request-period "
+        "responses.",
         Part("`load.periodic_concurrency`", read.levels(read.whole(0))),
     ),
     Flag(
         ("--request-period",),
         "N",
-        "The responses after which --periodic-concurrency-range continues; 10 by default.",
+        "Responses before --periodic-concurrency-range adds more requests; 10 by default.",
         Part("`load.request_period`", read.whole(1)),
     ),
     Flag(
         ("--fixed-schedule",),
         "",
-        "Open loop: each step of the data file at its own `timestamp`, in milliseconds after the start.",
+        "Open loop: sends each step of the data file at its own `timestamp`, in milliseconds after the start.",
         Part("`load.schedule_file`", read.present),
     ),
     Flag(
         ("--session-concurrency",),
         "N",
-        "Chat sessions at once.",
-        Refused("a response is no part of the next request here: give each turn its history, or use AIPerf"),
+        "Concurrent chat sessions, for openai: the turns with the same `session_id` in the data file. Each session "
+        "runs once; a turn's request contains the earlier turns and their responses, and is sent `delay` "
+        "milliseconds after the last one.",
+        Part("`load.session_concurrency`", read.whole(1)),
     ),
     Flag(
         ("--latency-threshold", "-l"),
         "MS",
-        "The levels end at the first whose latency is above this; 0, the default, is no limit.",
+        "Stops after the first level with a latency above this; 0, the default, is no limit.",
         Part("`measurement.latency_threshold`, `load.search`", read.threshold(LATENCY_THRESHOLD)),
     ),
     Flag(
         ("--binary-search",),
         "",
-        "Searches the range for the highest load that holds -l; STEP is the precision.",
+        "Searches the range for the highest load that keeps -l; STEP is the precision.",
         Part("`load.search`", read.present),
     ),
     Flag(
         ("--stability-percentage", "-s"),
         "PERCENT",
-        "How far apart throughput and latency of the last windows may be; 10 by default.",
+        "Allowed difference of throughput and latency between the last windows; 10 by default.",
         Key("measurement.stability", read.percentage),
     ),
     Flag(
         ("--max-trials", "-r"),
         "N",
-        "The most windows of a level; 10 by default. Below 3, so many windows must agree.",
+        "The most windows of a level; 10 by default. Below 3, that many windows must agree.",
         Part("`measurement.max_windows`, `measurement.stability_windows`", read.whole(1)),
     ),
     Flag(
         ("--percentile",),
         "P",
-        "The latency that is judged: this percentile, as 95 or 99.9; the mean by default.",
+        "The judged latency: this percentile, such as 95 or 99.9; the mean by default.",
         Part("`measurement.stability_percentile`", read.percentile),
     ),
     Flag(
         ("--request-count",),
         "N",
-        "Measures exactly so many requests, in one window; 0, the default, is none.",
+        "Measures exactly this many requests in one window; 0, the default, disables this.",
         Key("measurement.request_count", read.whole(0)),
     ),
     Flag(
         ("--warmup-request-count",),
         "N",
-        "Requests sent before the measurement and not part of it; 0 by default.",
+        "Requests sent before the measurement, not part of it; 0 by default.",
         Key("measurement.warm_up_requests", read.whole(0)),
     ),
     Flag(
         ("--num-of-sequences",),
         "N",
-        "Sequences at once where a rate is given; 4 by default. In a closed loop the concurrency is their number.",
+        "Active sequences at a request rate; 4 by default. In a closed loop the concurrency is their number.",
         Part("`load.sequences.count`", read.whole(1)),
     ),
     Flag(
         ("--serial-sequences",),
         "",
-        "At most one request of a sequence at once.",
+        "At most one request in flight per sequence.",
         Key("load.sequences.serial", read.present),
     ),
     Flag(("--max-threads",), "N", "The most threads.", NoEffect(_NO_THREADS, read.whole(1))),

@@ -10,17 +10,22 @@ _DER_CERTIFICATE = "openssl x509 -inform DER -in client.der -out client.pem"
 _DER_KEY = "openssl pkey -inform DER -in client.key.der -out client.key.pem"
 
 INPUT = (
-    Flag(("-b",), "N", "Inferences in one request; 1 by default.", Key("input.batch_size", read.whole(1))),
+    Flag(
+        ("-b",),
+        "N[,N...]",
+        "Inferences in one request; 1 by default. Several: each level with each of them.",
+        Part("`input.batch_size`, `load.batch_size`", read.whole_numbers(1)),
+    ),
     Flag(
         ("--input-data",),
         "DATA",
-        "random (default), zero, a folder with a file for each input, or a JSON file; JSON files can be several.",
+        "random (default), zero, a folder with a file per input, or JSON files.",
         Part("`input.source`, `input.paths`", read.filled, repeats=True),
     ),
     Flag(
         ("--shape",),
         "NAME:DIM,...",
-        "The full shape of an input that varies in size, without the batch dimension. Once for each input.",
+        "The complete shape of an input of variable size, without the batch dimension. Once per input.",
         Part("`input.shapes`", read.shape, repeats=True),
     ),
     Flag(
@@ -33,13 +38,13 @@ INPUT = (
     Flag(
         ("--input-tensor-format",),
         "FORMAT",
-        "HTTP: how inputs travel, binary (default) or json.",
+        "HTTP: form of the inputs, binary (default) or json.",
         Key("input.format", read.one_of(binary="binary", json="json")),
     ),
     Flag(
         ("--output-tensor-format",),
         "FORMAT",
-        "HTTP: how outputs travel, binary (default) or json.",
+        "HTTP: form of the outputs, binary (default) or json.",
         Key("input.output_format", read.one_of(binary="binary", json="json")),
     ),
     Flag(
@@ -51,13 +56,13 @@ INPUT = (
     Flag(
         ("--shared-memory",),
         "KIND",
-        "How tensors go to a server on this machine: system, cuda or none (default).",
+        "Passes tensors in shared memory to a server on this machine: system, cuda or none (default).",
         Key("input.shared_memory", read.one_of(none="none", system="system", cuda="cuda")),
     ),
     Flag(
         ("--output-shared-memory-size",),
         "BYTES",
-        "Shared memory for each output that varies in size; 102400 by default.",
+        "Shared memory for each output of variable size; 102400 by default.",
         Part("`input.output_shared_memory_size`", read.whole(1)),
     ),
     Flag(
@@ -69,13 +74,13 @@ INPUT = (
     Flag(
         ("--sequence-length-variation",),
         "PERCENT",
-        "How far lengths go up and down from it; 20 by default.",
+        "How much lengths vary around it; 20 by default.",
         Key("load.sequences.length_variation", read.percentage),
     ),
     Flag(
         ("--sequence-id-range",),
         "START:END",
-        "The sequence ids to use, END not among them; from 1 without a bound by default.",
+        "The sequence ids to use, END excluded; from 1 without a limit by default.",
         Part("`load.sequences.start_id`, `load.sequences.id_range`", read.id_range),
     ),
     Flag(("-z",), "", "Zeroes as input.", Part("`input.source`", read.present), "--input-data=zero"),
@@ -86,8 +91,8 @@ SERVER = (
     Flag(
         ("-u",),
         "URL",
-        "The server: host[:port] or a url; localhost, and the service kind's usual port, by default: Triton's are 8000 "
-        "(http) and 8001 (grpc).",
+        "The server: host[:port] or a URL; by default localhost and the usual port of the service kind, 8000 (http) "
+        "or 8001 (grpc) for Triton.",
         Part("`target.url`", read.filled),
     ),
     Flag(("-i",), "PROTOCOL", "http (default) or grpc.", Part("`target.url`", read.protocol)),
@@ -100,7 +105,7 @@ SERVER = (
     Flag(
         ("--streaming",),
         "",
-        "gRPC: requests go over streams; openai: responses do.",
+        "gRPC: sends requests over streams; openai: streams responses.",
         Part("`streaming`, over gRPC and for openai", read.present),
     ),
     Flag(
@@ -119,13 +124,13 @@ SERVER = (
     Flag(
         ("--ssl-grpc-private-key-file",),
         "FILE",
-        "gRPC: PEM file of our key.",
+        "gRPC: PEM file of the client key.",
         Part("`target.tls.key_file`", read.filled),
     ),
     Flag(
         ("--ssl-grpc-certificate-chain-file",),
         "FILE",
-        "gRPC: PEM file of our certificate.",
+        "gRPC: PEM file of the client certificate.",
         Part("`target.tls.cert_file`", read.filled),
     ),
     Flag(
@@ -137,7 +142,7 @@ SERVER = (
     Flag(
         ("--ssl-https-verify-host",),
         "0|1|2",
-        "HTTPS: whether it must bear the host's name: 0 no, 1 and 2 (default) yes.",
+        "HTTPS: whether it must contain the host's name: 0 no, 1 and 2 (default) yes.",
         Part("`target.tls.verify`", read.whole(0, 2)),
     ),
     Flag(
@@ -149,7 +154,7 @@ SERVER = (
     Flag(
         ("--ssl-https-client-certificate-file",),
         "FILE",
-        "HTTPS: PEM file of our certificate.",
+        "HTTPS: PEM file of the client certificate.",
         Part("`target.tls.cert_file`", read.filled),
     ),
     Flag(
@@ -161,7 +166,7 @@ SERVER = (
     Flag(
         ("--ssl-https-private-key-file",),
         "FILE",
-        "HTTPS: PEM file of our key.",
+        "HTTPS: PEM file of the client key.",
         Part("`target.tls.key_file`", read.filled),
     ),
     Flag(
@@ -173,21 +178,21 @@ SERVER = (
     Flag(
         ("--trace-level",),
         "LEVEL",
-        "What the server traces meanwhile: OFF, TIMESTAMPS or TENSORS. Can be repeated.",
+        "What the server traces during the run: OFF, TIMESTAMPS or TENSORS. Can be repeated.",
         Part(
             "`server_settings.trace_level`",
             read.one_of(OFF="OFF", TIMESTAMPS="TIMESTAMPS", TENSORS="TENSORS"),
             repeats=True,
         ),
     ),
-    Flag(("--trace-rate",), "N", "One request in so many is traced.", Key("server_settings.trace_rate", read.whole(1))),
+    Flag(("--trace-rate",), "N", "Traces one request in this many.", Key("server_settings.trace_rate", read.whole(1))),
     Flag(
         ("--trace-count",), "N", "The most traces; -1 is no limit.", Key("server_settings.trace_count", read.whole(-1))
     ),
     Flag(
         ("--log-frequency",),
         "N",
-        "Traces in one trace file; 0 writes them at the server's end.",
+        "Traces per trace file; 0 writes them when the server ends.",
         Key("server_settings.log_frequency", read.whole(0)),
     ),
     Flag(
@@ -199,8 +204,8 @@ SERVER = (
     Flag(
         ("--metrics-url",),
         "URL",
-        "That page; by default where the kind of server has it: Triton on port 8002, TorchServe and MLServer on 8082 "
-        "(/metrics), TensorFlow Serving on 8501 (/monitoring/prometheus/metrics).",
+        "The address of that page; by default the usual one of the server kind: port 8002 for Triton, 8082 for "
+        "TorchServe and MLServer (/metrics), 8501 for TensorFlow Serving (/monitoring/prometheus/metrics).",
         Part("`target.metrics_url`", read.filled),
     ),
     Flag(
@@ -213,6 +218,6 @@ SERVER = (
         ("--enable-mpi",),
         "",
         "Several clients as one MPI job.",
-        Refused("there is no MPI here; start one analyze for each model"),
+        Refused("MPI is not supported; start one analyze for each model"),
     ),
 )

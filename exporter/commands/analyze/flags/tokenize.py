@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.commands.analyze.flags.flag import Flag
@@ -21,20 +21,22 @@ class Given:
     text: str = ""
 
 
-def split(words: Sequence[str], flags: Mapping[str, Flag]) -> tuple[list[Given], list[str]]:
+def split(words: Sequence[str], flags: Mapping[str, Flag], own: Collection[str] = ()) -> tuple[list[Given], list[str]]:
     """The flags in their order, and what is wrong. As in getopt_long: `--flag=value` and `--flag value`, `-p5000` and
-    `-p 5000`, `-av` for `-a -v`, and a long flag may be cut short as long as it stays unique."""
-    splitter = _Splitter(words, flags)
+    `-p 5000`, `-av` for `-a -v`, and a long flag may be cut short as long as it stays unique: among perf_analyzer's, or
+    else among our `own`, so that no flag of ours makes one of theirs ambiguous."""
+    splitter = _Splitter(words, flags, own)
     splitter.run()
     return splitter.given, splitter.problems
 
 
 class _Splitter:
-    def __init__(self, words: Sequence[str], flags: Mapping[str, Flag]) -> None:
+    def __init__(self, words: Sequence[str], flags: Mapping[str, Flag], own: Collection[str]) -> None:
         self.given: list[Given] = []
         self.problems: list[str] = []
         self._words: Iterator[str] = iter(words)
         self._flags = flags
+        self._own = own
         self._may_be_value = False
 
     def run(self) -> None:
@@ -63,7 +65,8 @@ class _Splitter:
     def _find(self, name: str) -> Flag | None:
         if name in self._flags:
             return self._flags[name]
-        long = sorted(known for known in self._flags if known.startswith(name))
+        fitting = sorted(known for known in self._flags if known.startswith(name))
+        long = [known for known in fitting if known not in self._own] or fitting
         if len(long) == 1:
             return self._flags[long[0]]
         if long:

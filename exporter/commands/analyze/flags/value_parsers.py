@@ -48,6 +48,19 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def whole_numbers(low: int) -> Callable[[str], list[int]]:
+    """One whole number from `low` on, or several joined by commas."""
+    one = whole(low)
+
+    def read(given: str) -> list[int]:
+        values = [one(part) for part in given.split(",")]
+        if len(set(values)) < len(values):
+            raise ValueError(f"found {shown(given)}: a number is there twice")
+        return values
+
+    return read
+
+
 def number(given: str) -> float:
     """A finite decimal number."""
     try:

@@ -18,7 +18,7 @@ from exporter.analysis.join import foreign_ratio
 from exporter.commands.analyze.report.lines import gpus_of_one_source, level_rate, shown_percentiles
 from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelStatistics
-from exporter.core.probe import Mode, Probe
+from exporter.core.probe import Mode, Probe, at_level
 from exporter.core.result import GpuFigures, Measurement, ServerMetrics, SweepResult
 from exporter.core.units import NS
 
@@ -113,12 +113,24 @@ def _columns(result: SweepResult, options: CsvOptions) -> list[Column]:
         columns += [("request/response", lambda m: str(_request_response_us(m))), ("response wait", _response_wait)]
         if options.metrics:
             columns += [*_gpu_columns(), *_own_columns()]
+    return [*columns, *_matrix_columns(probe)]
+
+
+def _matrix_columns(probe: Probe) -> list[Column]:
+    """What the levels of a matrix have beside their number."""
+    columns: list[Column] = []
+    if any(level.batch_size is not None for level in probe.levels):
+        columns.append(("Batch Size", lambda m: str(at_level(probe, m.level).input.batch_size)))
+    if any(level.shapes for level in probe.levels):
+        columns.append(("Shapes", lambda m: "".join(f"{name}:{'x'.join(map(str, s))};" for name, s in m.level.shapes)))
     return columns
 
 
 def _load_column(probe: Probe) -> Column:
-    """One header for every load but a concurrency, as in perf_analyzer."""
-    concurrency = probe.levels[0].mode in (Mode.CONCURRENCY, Mode.PERIODIC)
+    """One header for every load but a concurrency, as in perf_analyzer; streams, which it has not, have their own."""
+    if probe.levels[0].mode is Mode.STREAMS:
+        return "Streams", lambda m: number(m.level.value)
+    concurrency = not probe.levels[0].mode.is_open_loop
     return "Concurrency" if concurrency else "Request Rate", lambda m: number(level_rate(m.level))
 
 

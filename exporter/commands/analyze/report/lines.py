@@ -19,6 +19,8 @@ from exporter.analysis.averages import (
 )
 from exporter.analysis.threshold import asked_per_second, is_reached, is_within, judged_times, threshold_of
 from exporter.commands.analyze.report.numbers import number, percentile_name, summary_line
+from exporter.commands.analyze.report.server_lines import server_percentile_lines
+from exporter.commands.analyze.report.stream_lines import stream_lines
 from exporter.commands.analyze.report.token_lines import token_lines
 from exporter.core.facts import GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
@@ -60,12 +62,23 @@ def shown_percentiles(asked: float | None) -> list[float]:
 
 def level_rate(level: LoadLevel) -> float:
     """The column and the summary's figure of a level: its concurrency or rate. An interval file's mean rate is rounded
-    down as in perf_analyzer; a schedule's is that of all of it."""
+    down as in perf_analyzer; a schedule's is that of all of it, and of streams that of all together."""
     if level.mode is Mode.INTERVALS:
         return float(int(level.value))
     if level.mode is Mode.SCHEDULE:
         return level.value * NS / level.duration_ns if level.duration_ns else level.value
+    if level.mode is Mode.STREAMS:
+        return level.requests_per_second
     return level.value
+
+
+def of_matrix(level: LoadLevel) -> str:
+    """What a level of a matrix has beside its number, in words; "" for others."""
+    parts = [] if level.batch_size is None else [f"batch size: {level.batch_size}"]
+    if level.shapes:
+        shapes = (f"{name} {'x'.join(map(str, shape))}" for name, shape in level.shapes)
+        parts.append(f"shapes: {' '.join(shapes)}")
+    return "".join(f", {part}" for part in parts)
 
 
 def stabilizing_latency_us(measurement: Measurement, percentile: float | None) -> int | None:
@@ -83,7 +96,7 @@ def level_lines(
     probe: Probe, facts: ModelFacts | None, measurement: Measurement, options: ReportOptions
 ) -> Iterator[str]:
     """The block of one level."""
-    yield from _head_lines(measurement.level)
+    yield from (f"{line}{of_matrix(measurement.level)}" for line in _head_lines(measurement.level))
     if options.verbose:
         yield from _pass_lines(probe, measurement.window_summaries)
     yield "  Client: "
@@ -94,6 +107,7 @@ def level_lines(
     if options.metrics:
         yield "  Server Prometheus Metrics: "
         yield from _gpu_lines(measurement.gpu)
+        yield from server_percentile_lines(measurement)
     if measurement.server_note:
         yield f"[WARNING] Server: {measurement.server_note}"
     yield from _warning_lines(measurement)
@@ -108,6 +122,10 @@ def _head_lines(level: LoadLevel) -> Iterator[str]:
         yield f"Request Rate: {number(level.value)} inference requests per second"
     elif level.mode is Mode.PERIODIC:
         yield f"Periodic concurrency: {level.label}"
+    elif level.mode is Mode.STREAMS:
+        yield f"Streams: {number(level.value)}, a step every {number(level.step_interval_ns / MS)} msec"
+    elif level.mode is Mode.SESSIONS:
+        yield f"Session concurrency: {level.label}"
 
 
 def _pass_lines(probe: Probe, windows: Iterable[WindowSummary]) -> Iterator[str]:
@@ -154,6 +172,7 @@ def _client_lines(
             if summary is not None:
                 yield summary_line(name, summary)
     yield from token_lines(measurement, verbose=options.verbose)
+    yield from stream_lines(measurement, verbose=options.verbose)
     if not probe.target.in_process:
         yield "    " if decoupled else _library_line(probe, measurement, measurement.latency, options)
 

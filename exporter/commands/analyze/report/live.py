@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core.probe import LoadLevel, Mode, Probe, WindowMode
+from exporter.core.probe import LoadLevel, Probe, WindowMode
 from exporter.core.result import WindowSummary
 from exporter.core.units import MS, NS
 from exporter.sweep.stability import Stability
@@ -100,12 +100,7 @@ def least_left_ns(probe: Probe, done: Progress) -> int | None:
     """How long the sweep takes yet if all windows agree from now on. None where windows have no fixed length, and in a
     search, whose levels are not known."""
     options = probe.measurement
-    if (
-        probe.search
-        or options.window_mode is WindowMode.COUNT
-        or options.request_count
-        or done.level.mode is Mode.SCHEDULE
-    ):
+    if probe.search or options.window_mode is WindowMode.COUNT or options.request_count or done.level.mode.runs_once:
         return None
     here = min(max(options.stability_windows - done.windows, 1), max(options.max_windows - done.windows, 0))
     others = max(len(probe.levels) - done.levels_ended - 1, 0) * options.stability_windows

@@ -26,6 +26,8 @@ _MODE_NAMES = {
     Mode.CONCURRENCY: "concurrency, requests in flight",
     Mode.REQUEST_RATE: "request rate asked for, requests per second",
     Mode.PERIODIC: "periodic concurrency",
+    Mode.STREAMS: "streams at once",
+    Mode.SESSIONS: "sessions at once",
 }
 
 SUFFIXES = (".png", ".svg", ".pdf")

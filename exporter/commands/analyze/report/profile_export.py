@@ -21,7 +21,7 @@ from exporter.commands.analyze.report.lines import level_rate
 from exporter.core.errors import ConfigError, InputError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Outcome
-from exporter.core.probe import LoadLevel, Mode, Probe
+from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement
 from exporter.core.window import RecordColumns, Window
 from exporter.engine.plan import LevelPlan
@@ -150,7 +150,7 @@ def _responses(
 
 def _experiment(level: LoadLevel) -> tuple[str, str]:
     """Mode and value as perf_analyzer has them: every load but a concurrency is a request rate."""
-    if level.mode in (Mode.CONCURRENCY, Mode.PERIODIC):
+    if not level.mode.is_open_loop:
         return "concurrency", str(int(level.value))
     return "request_rate", json.dumps(level_rate(level))
 

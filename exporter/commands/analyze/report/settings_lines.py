@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.core.facts import ModelFacts
-from exporter.core.probe import Distribution, Mode, Probe, SearchKind, WindowMode
+from exporter.core.probe import Distribution, Mode, Probe, SearchKind, WindowMode, at_level
 from exporter.core.units import MS
 
 """Nanoseconds in a millisecond, perf_analyzer's unit for limits and windows."""
@@ -17,7 +17,8 @@ def settings_lines(probe: Probe, facts: ModelFacts | None, options: ReportOption
     """The block, its title and the empty line after it included. Without facts, what only the server reports the
     model is left out."""
     yield "*** Measurement Settings ***"
-    yield f"  Batch size: {probe.input.batch_size}"
+    sizes = dict.fromkeys(str(at_level(probe, level).input.batch_size) for level in probe.levels)
+    yield f"  Batch size: {','.join(sizes)}"
     yield f"  Service Kind: {'TRITON_C_API' if probe.target.in_process else probe.target.kind.upper()}"
     yield from _window_lines(probe)
     yield from _range_lines(probe)
@@ -57,13 +58,15 @@ def _range_lines(probe: Probe) -> Iterator[str]:
     values = [level.value for level in probe.levels]
     if probe.search is not None:
         values = [probe.search.start, probe.search.end]
-    if mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE) or len(values) == 1:
+    if mode not in (Mode.CONCURRENCY, Mode.REQUEST_RATE, Mode.STREAMS) or len(values) == 1:
         return
     yield f"  Latency limit: {number(probe.measurement.latency_threshold_ns / MS)} msec"
     if values[-1] == 0:
         return
     if mode is Mode.CONCURRENCY:
         yield f"  Concurrency limit: {number(max(values))} concurrent requests"
+    elif mode is Mode.STREAMS:
+        yield f"  Streams limit: {number(max(values))} streams"
     else:
         yield f"  Request Rate limit: {number(max(values))} requests per seconds"
 

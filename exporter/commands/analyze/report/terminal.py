@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from exporter.commands.analyze.report.lines import ReportOptions, level_lines, level_rate, stabilizing_latency_us
+from exporter.commands.analyze.report.lines import (
+    ReportOptions,
+    level_lines,
+    level_rate,
+    of_matrix,
+    stabilizing_latency_us,
+)
 from exporter.commands.analyze.report.numbers import number, percentile_name
 from exporter.commands.analyze.report.settings_lines import settings_lines
 from exporter.core.facts import ModelFacts
@@ -65,10 +71,18 @@ def _summary_line(measurement: Measurement, percentile: float | None) -> str:
 
 
 def _load(level: LoadLevel) -> str:
+    return f"{_number(level)}{of_matrix(level)}"
+
+
+def _number(level: LoadLevel) -> str:
     if level.mode is Mode.CONCURRENCY:
         return f"Concurrency: {number(level.value)}"
     if level.mode is Mode.PERIODIC:
         return f"Periodic concurrency: {level.label}"
+    if level.mode is Mode.STREAMS:
+        return f"Streams: {number(level.value)}"
+    if level.mode is Mode.SESSIONS:
+        return f"Session concurrency: {level.label}"
     return f"Request Rate: {number(level_rate(level))}"
 
 

@@ -145,6 +145,31 @@ LINES: list[tuple[str, Changes, Changes]] = [
         {"url": "grpc://localhost"},
         {"load": {"periodic_concurrency": "1:8:1", "request_period": 20}, "streaming": True},
     ),
+    (
+        "-m m --streams 16:64:16 --step-interval 300 --ramp 2000",
+        {},
+        {"load": {"streams": "16:64:16", "step_interval": "300ms", "ramp": "2000ms"}},
+    ),
+    (
+        "-m m --streams 2000 --step-interval 300 -l 100",
+        {},
+        {
+            "load": {"streams": 2000, "step_interval": "300ms"},
+            "stop": {"max_in_flight": 2000},
+            "measurement": {"latency_threshold": "100ms"},
+        },
+    ),
+    (
+        "-m m --streams 1:64 --step-interval 300 -l 100 --binary-search",
+        {},
+        {
+            "load": {"streams": "1:64:1", "step_interval": "300ms", "search": "binary"},
+            "measurement": {"latency_threshold": "100ms"},
+        },
+    ),
+    # cut short, a flag is one of perf_analyzer's: not our --stable-by, and not our --streams
+    ("-m m --stab 5", {}, {"measurement": {"stability": "5%"}}),
+    ("-m m -i grpc --stream", {"url": "grpc://localhost"}, {"streaming": True}),
     # sequences
     (
         "-m m --sequence-length 50 --sequence-length-variation 10 --serial-sequences --sequence-id-range 10:20",
@@ -165,6 +190,7 @@ LINES: list[tuple[str, Changes, Changes]] = [
     ),
     # the input
     ("-m m -b 4", {}, {"input": {"batch_size": 4}}),
+    ("-m m -b 1,4,8", {}, {"load": {"concurrency": 1, "batch_size": [1, 4, 8]}}),
     ("-m m --input-data zero", {}, {"input": {"source": "zero"}}),
     ("-m m -z", {}, {"input": {"source": "zero"}}),
     ("-m m --input-data random", {}, {}),
@@ -397,7 +423,7 @@ def test_the_options_of_a_line(line: str, options: RunOptions) -> None:
     assert read(["-m", "m", *line.split()])[1] == options
 
 
-@pytest.mark.parametrize(("line", "problems"), zoo("faults.txt"))
+@pytest.mark.parametrize(("line", "problems"), zoo("errors.txt"))
 def test_what_is_wrong_with_a_line(
     line: str, problems: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,3 +536,14 @@ def test_perf_analyzer_s_payloads_state_whether_they_are_streamed(
     (probe,) = parse(line.split()).document["probes"]
     assert probe.get("streaming") is streaming
     assert probe["input"] == {"source": "files", "paths": [str(path)]}
+
+
+def test_perf_analyzer_s_sessions(tmp_path: Path) -> None:
+    payload = {"messages": [{"role": "user", "content": "x"}]}
+    turns = [{"session_id": ["a"], "delay": [300], "payload": [payload]}, {"session_id": ["a"], "payload": [payload]}]
+    path = tmp_path / "inputs.json"
+    path.write_text(json.dumps({"data": turns}))
+    line = f"-m m --service-kind openai --input-data {path} --session-concurrency 2000"
+    (probe,) = parse(line.split()).document["probes"]
+    assert probe["load"] == {"session_concurrency": 2000}
+    assert probe["stop"]["max_in_flight"] == 2000

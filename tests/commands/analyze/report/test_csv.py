@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.commands.analyze.report.csv import CsvOptions, main_table, write_csv
+from exporter.config.levels import matrix
 from exporter.core.facts import BatchStat, DurationStat, GpuSource, ModelStatistics
 from exporter.core.probe import LoadLevel, MeasurementOptions, Mode
 from exporter.core.result import GpuFigures, PercentileValue, ServerMetrics, SweepResult
@@ -62,6 +63,20 @@ P95 = MeasurementOptions(stability_percentile=95.0)
 )
 def test_headers_are_perf_analyzers(found: SweepResult, options: CsvOptions, header: str) -> None:
     assert main_table(found, options).splitlines()[0] == HEADERS[header]
+
+
+def test_streams_are_in_a_column_of_their_own() -> None:
+    level = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300_000_000)
+    head, row = main_table(result(level), CsvOptions()).splitlines()
+    assert head == HEADERS["plain"].replace("Concurrency", "Streams")
+    assert row.startswith("64,")
+
+
+def test_a_matrix_has_columns_of_what_its_levels_differ_by() -> None:
+    levels = matrix([concurrency(8)], [1, 4], [{"a": [1, 320]}])
+    head, *rows = main_table(result(*levels), CsvOptions()).splitlines()
+    assert head == f"{HEADERS['plain']},Batch Size,Shapes"
+    assert [row.rsplit(",", 2)[1:] for row in rows] == [["1", "a:1x320;"], ["4", "a:1x320;"]]
 
 
 def test_our_columns_come_after_all_of_perf_analyzers() -> None:

@@ -37,7 +37,7 @@ class FakeWorker:
         self.lost = lost
         self.calls: list[str] = []
         self.sent = 0
-        self.asked = 0
+        self.asked = self.tokens = 0
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         self.calls.append("preflight")

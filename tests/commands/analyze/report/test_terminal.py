@@ -11,6 +11,7 @@ import pytest
 from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.numbers import number
 from exporter.commands.analyze.report.terminal import Report
+from exporter.config.levels import matrix
 from exporter.core.facts import DurationStat, GpuSource, ModelFacts, ModelStatistics
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import (
@@ -30,7 +31,7 @@ from exporter.core.units import MS, US
 from exporter.core.window import ClientHealth, ConnectionTimes
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.commands.analyze.report import perf_analyzer_output as theirs
-from tests.metrics.results import make_measurement, make_result, make_summary, rate
+from tests.metrics.results import make_measurement, make_result, make_streams, make_summary, rate
 
 
 def latency(mean_us: int, stddev_us: int, count: int, **percentiles_us: int) -> LatencySummary:
@@ -303,9 +304,43 @@ def test_sequences_and_streams() -> None:
     ]
 
 
+STREAMS = LoadLevel(Mode.STREAMS, 64.0, "64", step_interval_ns=300 * MS)
+
+
+def test_streams_in_real_time() -> None:
+    figures = make_streams()
+    probe = make_probe(levels=(STREAMS, replace(STREAMS, value=128.0)), unit=Unit("audio_seconds", 0.3))
+    measurement = make_measurement(
+        STREAMS, throughput=200.0, streams=figures, response_time=make_summary(5.0), send_lag=make_summary(0.25)
+    )
+    lines = printed(probe, measurement).splitlines()
+    assert "  Streams limit: 128 streams" in lines
+    assert "Streams: 64, a step every 300 msec" in lines
+    assert "    Throughput: 60 audio_seconds/sec" in lines
+    start = next(index for index, line in enumerate(lines) if line.startswith("    Step response time"))
+    assert [line.split(", p50")[0] for line in lines[start : start + 5]] == [
+        "    Step response time, from its deadline: avg 6250 usec",
+        "    Final latency, from the last deadline: avg 77500 usec",
+        "    Real-time factor: 0.125",
+        "    Late steps: 32 of 3200 (1%)",
+        "    Streams that kept real time: 30 of 40 (75%)",
+    ]
+    verbose = printed(probe, measurement, options=ReportOptions(verbose=True))
+    assert "    Sent after the deadline: avg 312 usec" in verbose
+
+
+def test_a_matrix_has_what_its_levels_differ_by() -> None:
+    levels = matrix([concurrency(8)], [1, 4], [{"a": [1, 320]}])
+    text = printed(make_probe(levels=levels), make_measurement(levels[1]))
+    assert "  Batch size: 1,4\n" in text
+    assert "\nRequest concurrency: 8, batch size: 4, shapes: a 1x320\n" in text
+    assert "\nConcurrency: 8, batch size: 4, shapes: a 1x320, throughput: " in text
+
+
 @pytest.mark.parametrize(
     ("level", "text"),
     [
+        (STREAMS, "Streams: 64, throughput"),
         (LoadLevel(Mode.INTERVALS, 85.714, "iv"), "Request Rate: 85, throughput"),
         (LoadLevel(Mode.SCHEDULE, 30.0, "plan", duration_ns=2_000_000_000), "Request Rate: 15, throughput"),
         (LoadLevel(Mode.PERIODIC, 4.0, "4:8:2"), "Periodic concurrency: 4:8:2, throughput"),

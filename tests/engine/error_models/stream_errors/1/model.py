@@ -20,9 +20,9 @@ class TritonPythonModel:
         for request in requests:
             case, number = np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "CASE")).flatten()[:2]
             arguments = (request.get_response_sender(), int(case), int(number))
-            threading.Thread(target=self._answer, args=arguments, daemon=True).start()
+            threading.Thread(target=self._respond, args=arguments, daemon=True).start()
 
-    def _answer(self, sender, case, number):
+    def _respond(self, sender, case, number):
         with self._lock:
             self._inside += 1
             self._most = max(self._most, self._inside)

@@ -22,9 +22,9 @@ class TritonPythonModel:
         self._streams = {}
 
     def execute(self, requests):
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request):
+    def _respond(self, request):
         start, end, stream = (
             int(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)).flat[0])
             for name in ("START", "END", "CORRID")

@@ -8,9 +8,9 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request):
+    def _respond(self, request):
         x = pb_utils.get_input_tensor_by_name(request, "X").as_numpy()
         extra = pb_utils.get_input_tensor_by_name(request, "EXTRA")
         extras = [None] * len(x) if extra is None else extra.as_numpy().tolist()

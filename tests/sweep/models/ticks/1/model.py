@@ -1,11 +1,11 @@
-"""AT_NS = when an answer was given, by the monotonic clock that all processes of a machine share."""
+"""AT_NS = when a response was sent, by the monotonic clock that all processes of a machine share."""
 
 import time
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-ANSWERS = 4
+RESPONSES = 4
 
 
 class TritonPythonModel:
@@ -13,7 +13,7 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             interval_ms = int(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "INTERVAL_MS"))[0])
-            for _ in range(ANSWERS):
+            for _ in range(RESPONSES):
                 time.sleep(interval_ms / 1000)
                 at_ns = np.array([time.monotonic_ns()], np.int64)
                 sender.send(pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("AT_NS", at_ns)]))

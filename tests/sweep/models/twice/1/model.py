@@ -5,9 +5,9 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request):
+    def _respond(self, request):
         left, right = (pb_utils.get_input_tensor_by_name(request, f"INPUT{number}") for number in (0, 1))
         for _ in range(2):
             call = pb_utils.InferenceRequest(
@@ -15,8 +15,8 @@ class TritonPythonModel:
                 requested_output_names=["OUTPUT0"],
                 inputs=[pb_utils.Tensor.from_dlpack("INPUT0", left), pb_utils.Tensor.from_dlpack("INPUT1", right)],
             )
-            answer = call.exec()
-            if answer.has_error():
-                raise pb_utils.TritonModelException(answer.error().message())
-            left = pb_utils.get_output_tensor_by_name(answer, "OUTPUT0")
+            response = call.exec()
+            if response.has_error():
+                raise pb_utils.TritonModelException(response.error().message())
+            left = pb_utils.get_output_tensor_by_name(response, "OUTPUT0")
         return pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("OUTPUT0", left)])

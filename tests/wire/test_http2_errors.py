@@ -34,8 +34,8 @@ from exporter.wire.http2_frames import (
 )
 from tests.wire.http2_peers import (
     ACKNOWLEDGED,
-    ANSWER,
     READY,
+    RESPONSE_HEAD,
     WHOLE,
     Core,
     frames,
@@ -53,7 +53,7 @@ def receive(core: Core, wire: bytes, cut: int) -> None:
 
 # --- errors of the connection ----------------------------------------------------------------------------------------
 
-FAULTS = {
+ERRORS = {
     "ping-flood": (frame(PING, 0, 0, bytes(8)) * 1001, ErrorCode.ENHANCE_YOUR_CALM),
     "settings-flood": (READY * 1001, ErrorCode.ENHANCE_YOUR_CALM),
     "ping-length": (frame(PING, 0, 0, bytes(7)), ErrorCode.FRAME_SIZE_ERROR),
@@ -88,15 +88,15 @@ FAULTS = {
     "headers-after-end": (response() + response(), ErrorCode.STREAM_CLOSED),
     "data-padding": (frame(DATA, PADDED, 1, b"\x05hell"), ErrorCode.PROTOCOL_ERROR),
     "data-padding-missing": (frame(DATA, PADDED, 1, b""), ErrorCode.PROTOCOL_ERROR),
-    "headers-stream-0": (frame(HEADERS, END_HEADERS, 0, ANSWER), ErrorCode.PROTOCOL_ERROR),
-    "headers-stream-0-open": (frame(HEADERS, 0, 0, ANSWER), ErrorCode.PROTOCOL_ERROR),
-    "headers-padding": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff" + ANSWER), ErrorCode.PROTOCOL_ERROR),
+    "headers-stream-0": (frame(HEADERS, END_HEADERS, 0, RESPONSE_HEAD), ErrorCode.PROTOCOL_ERROR),
+    "headers-stream-0-open": (frame(HEADERS, 0, 0, RESPONSE_HEAD), ErrorCode.PROTOCOL_ERROR),
+    "headers-padding": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff" + RESPONSE_HEAD), ErrorCode.PROTOCOL_ERROR),
     "headers-priority": (frame(HEADERS, END_HEADERS | HAS_PRIORITY, 1, b"1234"), ErrorCode.FRAME_SIZE_ERROR),
     "headers-not-hpack": (frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
     "headers-unknown-index": (frame(HEADERS, END_HEADERS, 1, b"\xc0"), ErrorCode.COMPRESSION_ERROR),
-    "block-broken-up": (frame(HEADERS, 0, 1, ANSWER) + frame(DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "block-broken-up": (frame(HEADERS, 0, 1, RESPONSE_HEAD) + frame(DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
     "block-broken-up-early": (frame(HEADERS, 0, 1) + FRAME_HEADER.pack(99 << 8, 0, 1), ErrorCode.PROTOCOL_ERROR),
-    "block-of-another": (frame(HEADERS, 0, 1, ANSWER) + frame(CONTINUATION, 4, 3), ErrorCode.PROTOCOL_ERROR),
+    "block-of-another": (frame(HEADERS, 0, 1, RESPONSE_HEAD) + frame(CONTINUATION, 4, 3), ErrorCode.PROTOCOL_ERROR),
     "block-of-many-frames": (
         frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1) * 64,
         ErrorCode.ENHANCE_YOUR_CALM,
@@ -105,14 +105,14 @@ FAULTS = {
         frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, 0, 1, bytes(600_000)) * 2,
         ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "continuation-alone": (frame(CONTINUATION, END_HEADERS, 1, ANSWER), ErrorCode.PROTOCOL_ERROR),
+    "continuation-alone": (frame(CONTINUATION, END_HEADERS, 1, RESPONSE_HEAD), ErrorCode.PROTOCOL_ERROR),
 }
 
 
 @pytest.mark.parametrize("cut", [1, 1 << 30], ids=["bytewise", "whole"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", ERRORS)
 def test_error_of_the_connection(name: str, cut: int) -> None:
-    wire, code = FAULTS[name]
+    wire, code = ERRORS[name]
     core = ready_core()
     started(core, b"")
     output(core)
@@ -191,7 +191,7 @@ def test_stream_window_is_enforced() -> None:
     core = ready_core()
     stream = started(core)
     output(core)
-    core.receive(frame(HEADERS, END_HEADERS, 1, ANSWER))
+    core.receive(frame(HEADERS, END_HEADERS, 1, RESPONSE_HEAD))
     stream.receive_window = 10
     core.receive(frame(DATA, 0, 1, bytes(11)))
     assert stream.reported[-1][:2] == (Abort.BROKEN, ErrorCode.FLOW_CONTROL_ERROR)

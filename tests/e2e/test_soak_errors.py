@@ -31,7 +31,7 @@ SECONDS = int(os.environ.get("SOAK_SECONDS", "7200"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 LEVELS = (1, 4)
 SERVICE_SECONDS = QUEUE_SECONDS + COMPUTE_SECONDS
-FAULT_SECONDS = 2.0
+ERROR_SECONDS = 2.0
 KEPT_SECONDS = 3300.0
 SWEEP_SECONDS = 30.0
 """Of a budget's hour the charges that are looked at; and how long a sweep takes at most."""
@@ -116,19 +116,19 @@ def stop_the_daemon_for_a_while(soak: Soak) -> None:
 
 def fail(soak: Soak) -> None:
     soak.server.failing = True
-    time.sleep(FAULT_SECONDS)
+    time.sleep(ERROR_SECONDS)
     soak.server.failing = False
 
 
 def slow(soak: Soak) -> None:
     soak.server.slow = True
-    time.sleep(FAULT_SECONDS)
+    time.sleep(ERROR_SECONDS)
     soak.server.slow = False
 
 
 def be_hostile(soak: Soak) -> None:
     soak.server.hostile = soak.chance.choice(list({**BOTH, **HTTP_ONLY}.values()))
-    time.sleep(FAULT_SECONDS)
+    time.sleep(ERROR_SECONDS)
     soak.server.hostile = None
 
 

@@ -31,7 +31,7 @@ def configuration(triton: EmbeddedTriton | None = None, url: str = "", **probe: 
     return {"targets": [{"name": "triton", "url": endpoint, "connect_timeout": "1s"}], "probes": [values | probe]}
 
 
-def assert_told(daemon: RunningDaemon, status: str, reason: str, text: str) -> None:
+def assert_reported(daemon: RunningDaemon, status: str, reason: str, text: str) -> None:
     """The last sweep's reason is the same everywhere."""
     reported = daemon.wait_for_state("probe", reason)
     assert reported["state"] == status
@@ -65,7 +65,7 @@ def test_server_down_at_start_then_up_then_killed_in_mid_sweep_then_up(
     own_triton.stop()
     slow = {"window": "1s", "stability": "1%", "max_windows": 8, "request_timeout": "1s"}
     with RunningDaemon(tmp_path, configuration(own_triton, measurement=slow)) as daemon:
-        assert_told(daemon, "failed", "unreachable", "refused")
+        assert_reported(daemon, "failed", "unreachable", "refused")
         own_triton.start()
         assert_well(daemon)
         daemon.wait_for(lambda: daemon.status("probe")["running"])
@@ -75,7 +75,7 @@ def test_server_down_at_start_then_up_then_killed_in_mid_sweep_then_up(
             lambda: (daemon.value("triton_canary_requests_total", probe="probe", outcome="ok") or 0.0) > sent
         )
         own_triton.kill()
-        assert_told(daemon, "aborted", "error_ratio", "requests failed")
+        assert_reported(daemon, "aborted", "error_ratio", "requests failed")
         refused = daemon.value("triton_canary_requests_total", probe="probe", outcome="connect_error")
         assert refused is not None
         assert 0 < refused <= 60, "a dead server is not hammered"
@@ -94,7 +94,7 @@ def test_model_unloaded_and_loaded_again(own_triton: EmbeddedTriton, tmp_path: P
         assert_well(daemon)
         repository("unload")
         reported = daemon.wait_for_state("probe", "model_not_ready", "error_ratio")
-        assert_told(daemon, "failed", "model_not_ready", "addsub")
+        assert_reported(daemon, "failed", "model_not_ready", "addsub")
         assert "addsub" in reported["reason_text"] or reported["reason"] == "error_ratio"
         repository("load")
         assert_well(daemon)
@@ -102,20 +102,20 @@ def test_model_unloaded_and_loaded_again(own_triton: EmbeddedTriton, tmp_path: P
 
 def test_model_unknown(triton: EmbeddedTriton, tmp_path: Path) -> None:
     with RunningDaemon(tmp_path, configuration(triton, model="nosuch")) as daemon:
-        assert_told(daemon, "failed", "model_unknown", "nosuch")
+        assert_reported(daemon, "failed", "model_unknown", "nosuch")
 
 
 def test_wrong_shape(triton: EmbeddedTriton, tmp_path: Path) -> None:
     wrong = {"shapes": {"INPUT0": [2, 2, 2, 2]}}
     with RunningDaemon(tmp_path, configuration(triton, model="identity", input=wrong)) as daemon:
-        assert_told(daemon, "failed", "bad_input", "INPUT0")
+        assert_reported(daemon, "failed", "bad_input", "INPUT0")
 
 
 def test_a_server_that_accepts_and_never_responds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with RunningDaemon(tmp_path, configuration(url=url)) as daemon:
-            assert_told(daemon, "failed", "preflight_timeout", "sent no response")
+            assert_reported(daemon, "failed", "preflight_timeout", "sent no response")
 
 
 def test_a_worker_killed_in_mid_sweep(triton: EmbeddedTriton, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_worker_killed_in_mid_sweep(triton: EmbeddedTriton, tmp_path: Path) ->
         daemon.wait_for(lambda: daemon.value("triton_canary_requests_total", probe="probe", outcome="ok"))
         (worker,) = _children(daemon.pid)
         os.kill(worker, 9)
-        assert_told(daemon, "aborted", "worker_crash", "SIGKILL")
+        assert_reported(daemon, "aborted", "worker_crash", "SIGKILL")
         assert_well(daemon)
         assert daemon.value("triton_canary_exporter_worker_restarts_total", reason="crash") == 1.0
 

@@ -1,0 +1,60 @@
+"""Which turn of which session is sent next. Pure: no clock, no loop, no bytes.
+
+A session is a number of requests, its turns, of which each has the turns before it. Slots hold one session each,
+and take the next when theirs is over. Each session is run once. A turn without a good response ends its session: the
+next one would have a hole in its history.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class SessionTurn(NamedTuple):
+    """One request: which step of the input data, and whether a session begins with it."""
+
+    step: int
+    is_first: bool
+
+
+class Sessions:
+    """The sessions of a level. `streams` holds the steps of each, by their numbers; `delays_ns` of each step is the
+    pause from the end of its request to the session's next one."""
+
+    def __init__(self, streams: Sequence[Sequence[int]], delays_ns: Sequence[int], slots: int) -> None:
+        self._waiting = deque(deque(stream) for stream in streams)
+        self._delays_ns = delays_ns
+        self._left: list[deque[int]] = [deque() for _ in range(slots)]
+        self._is_first = [True] * slots
+        self._sent = [0] * slots
+        self.unsent = 0
+        """Turns that were not sent since one before them failed."""
+        for slot in range(slots):
+            self._begin(slot)
+
+    def has_turn(self, slot: int) -> bool:
+        """Whether the slot has something to send."""
+        return bool(self._left[slot])
+
+    def take(self, slot: int) -> SessionTurn:
+        """The next turn of the slot, which must have one, and none under way."""
+        step, is_first = self._left[slot].popleft(), self._is_first[slot]
+        self._is_first[slot], self._sent[slot] = False, step
+        return SessionTurn(step, is_first)
+
+    def ended(self, slot: int, *, is_ok: bool) -> int:
+        """The slot's turn ended so: how long its next one waits. A session that begins does not."""
+        left = self._left[slot]
+        if not is_ok:
+            self.unsent += len(left)
+            left.clear()
+        if left:
+            return self._delays_ns[self._sent[slot]]
+        self._begin(slot)
+        return 0
+
+    def _begin(self, slot: int) -> None:
+        if self._waiting:
+            self._left[slot], self._is_first[slot] = self._waiting.popleft(), True

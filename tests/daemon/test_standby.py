@@ -1,0 +1,127 @@
+"""A pair of daemons on one shared folder: which one measures, and that never both do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.running import QUICK, RunningDaemon
+from tests.standby.named_server import NamedServer
+
+LEASE = {"lease": "file", "duration": "10s"}
+GAP_SECONDS = 2.0
+"""What lies at least between the last request of the one and the first of the other, where the lease ran out: the
+margin of 3 s, less a renewal of it that the other saw late."""
+
+
+class Pair:
+    """Daemons "a" and "b", which share a data directory, and the server that both are configured for."""
+
+    def __init__(self, folder: Path, server: NamedServer, stack: ExitStack) -> None:
+        self.server = server
+        self.data = folder / "shared"
+        (self.data / "lease").mkdir(parents=True)
+        self.mounts: dict[str, Path] = {}
+        self.daemons = {name: self._make(folder, name) for name in "ab"}
+        for daemon in self.daemons.values():
+            stack.callback(daemon.stop)
+        self.a, self.b = self.daemons.values()
+
+    def _make(self, folder: Path, name: str) -> RunningDaemon:
+        own = folder / name
+        own.mkdir()
+        self.mounts[name] = own / "mount"
+        self.mounts[name].symlink_to(self.data)
+        url = f"http://127.0.0.1:{self.server.port}"
+        configuration = {
+            "data_directory": str(self.mounts[name]),
+            "standby": LEASE,
+            "targets": [{"name": "t", "url": url, "headers": {"x-daemon": name}}],
+            "defaults": QUICK | {"schedule": {"every": "1s"}},
+            "limits": {"group_duty": "100%"},
+            "probes": [{"name": "p", "target": "t", "model": "m", "load": {"concurrency": 2}}],
+        }
+        return RunningDaemon(own, configuration)
+
+    def start(self) -> None:
+        """ "a" measures, "b" is the standby."""
+        self.a.start()
+        self.b.launch()
+        self.b.address = self.b.wait_for_log("standby", shard="0/1")["listen"]
+        self.b.wait_for(lambda: "Standby" in self.notice(self.b) and self.server.sent_by("a") > 20)
+
+    def notice(self, daemon: RunningDaemon) -> str:
+        return daemon.get("/api/status")[1].decode()
+
+    def taken_over(self) -> None:
+        """Waits until "b" measures, and checks that it began after "a" had ended."""
+        self.b.wait_for(lambda: self.server.sent_by("b") > 20)
+        (_, _, last_s), (_, first_s, _) = self.server.turns()[:2]
+        assert [name for name, _, _ in self.server.turns()] == ["a", "b"]
+        assert first_s - last_s > GAP_SECONDS
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with NamedServer() as server, ExitStack() as stack:
+        yield Pair(tmp_path, server, stack)
+
+
+def held(daemon: RunningDaemon) -> float | None:
+    return daemon.value("triton_canary_exporter_lease_held", lease="triton-canary", shard="0/1")
+
+
+def test_a_standby_shows_what_it_is_and_takes_over_at_once_from_one_that_ends_in_order(pair: Pair) -> None:
+    pair.start()
+    assert (held(pair.a), held(pair.b)) == (1, 0)
+    assert pair.b.get("/-/ready")[0] == pair.b.get("/-/healthy")[0] == 200
+    assert "measures; this daemon takes over" in pair.notice(pair.b)
+    assert pair.b.value("triton_canary_up") is None, "a probe has one daemon's series"
+    assert pair.server.sent_by("b") == 0
+    pair.a.stop()
+    pair.b.wait_for_log("ready")
+    pair.b.wait_for(lambda: pair.server.sent_by("b") > 20)
+    assert [name for name, _, _ in pair.server.turns()] == ["a", "b"]
+    assert held(pair.b) == 1
+
+
+def test_one_that_is_killed_is_replaced_once_its_lease_ran_out(pair: Pair) -> None:
+    pair.start()
+    pair.a.stop(signal.SIGKILL)
+    pair.taken_over()
+
+
+def test_one_that_is_stopped_sends_nothing_when_it_continues_and_is_the_standby_then(pair: Pair) -> None:
+    pair.start()
+    os.kill(pair.a.pid, signal.SIGSTOP)
+    try:
+        pair.taken_over()
+    finally:
+        os.kill(pair.a.pid, signal.SIGCONT)
+    pair.a.wait_for_log("begins again, as a standby")
+    pair.a.wait_for(lambda: pair.a.log_events()[-1].get("msg") == "standby")
+    pair.b.stop()
+    pair.a.wait_for(lambda: pair.server.turns()[-1][0] == "a")
+    assert [name for name, _, _ in pair.server.turns()] == ["a", "b", "a"]
+
+
+def test_one_that_is_cut_off_from_the_folder_stops_before_the_other_begins(pair: Pair) -> None:
+    """As when its mount is gone: where the shared folder was is an empty one, in which it can write."""
+    pair.start()
+    pair.mounts["a"].unlink()
+    pair.mounts["a"].mkdir()
+    pair.taken_over()
+    assert "is the share mounted" in pair.a.wait_for_log("lease lost")["reason"]
+    pair.a.wait_for(lambda: pair.a.log_events()[-1].get("msg") == "the lease cannot be read or renewed")
+    assert held_of_log(pair.a) == "standby"
+    assert [name for name, _, _ in pair.server.turns()] == ["a", "b"]
+
+
+def held_of_log(daemon: RunningDaemon) -> str:
+    """ "ready" or "standby": what it became last."""
+    return [event["msg"] for event in daemon.log_events() if event.get("msg") in ("ready", "standby")][-1]
