@@ -85,7 +85,7 @@ def _unfit(measurement: Measurement) -> _Why | None:
     if measurement.latency is None:
         return _Why(Withheld.NO_REQUESTS, "no request was ok")
     if measurement.client_limited:
-        return _Why(Withheld.CLIENT_LIMITED, "this client, not the server, bounded the level")
+        return _Why(Withheld.CLIENT_LIMITED, "this client, not the server, limited the level")
     return None
 
 
@@ -186,13 +186,13 @@ def _pooled(
 def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions) -> _Why:
     count = measurement.latency.count if measurement.latency else 0
     if signal not in (Signal.LATENCY_P99, Signal.FIRST_TOKEN_P99) or count >= options.p99_min_requests:
-        return _Why(Withheld.NO_FIGURE, "the level has no such figure")
+        return _Why(Withheld.NO_FIGURE, "the level does not have this figure")
     if count * MOST_POOLED_SWEEPS < options.p99_min_requests:
         text = (
-            f"p99 rests on {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
+            f"p99 has only {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
         )
     else:
-        text = f"p99 rests on {count} requests, and is pooled over sweeps until there are {options.p99_min_requests}"
+        text = f"p99 has only {count} requests; it is pooled over sweeps until there are {options.p99_min_requests}"
     return _Why(Withheld.FEW_REQUESTS, text)
 
 
@@ -209,11 +209,17 @@ def _pin(level: LevelState, state: VersionState, version: str) -> Pin | None:
     return pin
 
 
+_NOT_IN_THE_PIN = (
+    "the pinned baseline lacks it: too few of its sweeps had a figure; the next baseline has it, or `baseline pin` now"
+)
+
+
 def _judge_signal(case: _Case, signal: Signal, now_log: float | None, why_not: _Why | None) -> SignalVerdict:
     options = case.probe.baseline
     baseline = case.pin.signals.get(signal) if case.pin else None
     if case.pin is None or baseline is None:
-        why_not = why_not or _Why(Withheld.NO_BASELINE, _collecting(case.state, options, case.now_unix_s))
+        text = _NOT_IN_THE_PIN if case.pin else _collecting(case.state, options, case.now_unix_s)
+        why_not = why_not or _Why(Withheld.NO_BASELINE, text)
         return SignalVerdict(signal, withheld=why_not.text, reason=why_not.reason)
     if options.max_noise is not None and baseline.noise > options.max_noise and why_not is None:
         text = f"its baseline is too noisy: {baseline.noise:.1%}, above {options.max_noise:.1%}"
@@ -357,7 +363,7 @@ def _collecting(state: VersionState, options: BaselineOptions, now_unix_s: float
     unit, unit_s = ("h", 3600.0) if first_s >= 7200 else ("min", 60.0)
     return (
         f"there is no baseline yet: {since_s / unit_s:.1f} {unit} of the first {first_s / unit_s:.1f} {unit}, "
-        f"{len(state.history)} sweeps of at least {LEAST_PROVISIONAL}"
+        f"{len(state.history)} sweeps; it needs at least {LEAST_PROVISIONAL}"
     )
 
 

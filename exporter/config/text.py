@@ -268,7 +268,7 @@ def shown(given: object) -> str:
 
 def _shown_text(given: str) -> str:
     if _CONTENT.search(given):
-        return "text that is no single line, or the content of a file"
+        return "text with several lines, or the content of a file"
     text = without_url_secrets(given)
     return repr(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…")
 

@@ -381,9 +381,9 @@ class Daemon:
         notices = [lease.notice] if lease and lease.notice else []
         notices += self._gate.notices()
         if (error := self._reloader.error) is not None:
-            notices.append(f"The configuration was not reloaded, the old one is in force: {summary(error)}")
+            notices.append(f"The configuration was not reloaded; the old one is still in use: {summary(error)}")
         if (error := self._access.error) is not None:
-            notices.append(f"The web configuration was not taken, the old one is in force: {summary(error)}")
+            notices.append(f"The web configuration was not reloaded; the old one is still in use: {summary(error)}")
         if keys := self._reloader.restart_keys:
-            notices.append(f"Changed, and in force only after a restart: {', '.join(keys)}")
+            notices.append(f"Changed, needs a restart: {', '.join(keys)}")
         return notices

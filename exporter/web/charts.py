@@ -26,6 +26,9 @@ _SPARK_BUCKETS = 96
 _BUCKET_SECONDS = DAY_SECONDS / _SPARK_BUCKETS
 _SIZE = 1000
 """Of the coordinates inside a plot, which is stretched to its place."""
+_LEAST_SPAN_SECONDS = 3600.0
+"""A chart of a probe that runs since a moment ago: a day's width would be empty."""
+_TIME_STEPS = (900, 1800, 3600, 10_800, 21_600)
 _GAP = 2.5
 """A line ends where a sweep is missing: where the next one comes later than so many usual distances."""
 
@@ -106,12 +109,13 @@ def sparkline(day: Day, level: str, now_unix_s: float) -> Markup:
 
 
 def day_chart(day: Day, level: str, label: str, now_unix_s: float) -> Markup:
-    """Percentiles of a level over 24 hours; the baselines of p50 and p99, each with the band within which no tier calls
-    a sweep bad; sweeps that failed as ticks below."""
+    """Percentiles of a level over 24 hours, or since its first sweep; the baselines of p50 and p99, each with the band
+    within which no tier calls a sweep bad; sweeps that failed as ticks below."""
     figures = day.levels.get(level)
     if figures is None or not len(day.started_unix_s):
         return Markup("")
-    x = _SIZE * ((day.started_unix_s - now_unix_s) / DAY_SECONDS + 1)
+    span_s = min(DAY_SECONDS, max(_LEAST_SPAN_SECONDS, 1.02 * (now_unix_s - float(day.started_unix_s[0]))))
+    x = _SIZE * ((day.started_unix_s - now_unix_s) / span_s + 1)
     distance = float(np.median(np.diff(x))) if len(x) > 1 else 0.0
     gap = max(_GAP * distance, 4.0)
     lines = {name: figures[name].astype(float) for name in ("p50", "p95", "p99")}
@@ -141,7 +145,7 @@ def day_chart(day: Day, level: str, label: str, now_unix_s: float) -> Markup:
     text = f"{label}: " + (", ".join(end[1] for end in ends) or "no figures in 24 h")
     if len(failed):
         text += f"; {len(failed)} of {len(x)} sweeps failed"
-    return _chart(text, plot, [*scale.grid(), *_hours(now_unix_s), *_end_labels(ends)])
+    return _chart(text, plot, [*scale.grid(), *_hours(now_unix_s, span_s), *_end_labels(ends)])
 
 
 def load_curve(levels: Sequence[LevelReport]) -> Markup:
@@ -271,12 +275,13 @@ def _text(x: float, y: float, text: str, css: str, *, dy: int = 0) -> Markup:
     return Markup('<text class="{}" x="{}%" y="{}%" dy="{}">{}</text>').format(css, f"{x:.1f}", f"{y:.1f}", dy, text)
 
 
-def _hours(now_unix_s: float) -> list[Markup]:
-    """Every sixth hour of UTC below the plot."""
-    first = math.ceil((now_unix_s - DAY_SECONDS) / 21_600) * 21_600
+def _hours(now_unix_s: float, span_s: float) -> list[Markup]:
+    """Round times of UTC below the plot, six at most."""
+    step = next(step for step in _TIME_STEPS if span_s / step <= 6)
+    first = math.ceil((now_unix_s - span_s) / step) * step
     made = []
-    for at_s in range(first, int(now_unix_s) + 1, 21_600):
-        x = 100 * ((at_s - now_unix_s) / DAY_SECONDS + 1)
+    for at_s in range(first, int(now_unix_s) + 1, step):
+        x = 100 * ((at_s - now_unix_s) / span_s + 1)
         made.append(Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(f"{x:.1f}"))
         if 4 < x < 96:
             made.append(_text(x, 100, datetime.fromtimestamp(at_s, UTC).strftime("%H:%M"), "tick", dy=18))

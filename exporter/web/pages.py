@@ -148,14 +148,25 @@ def _regression(level: LevelReport, now_unix_s: float) -> str:
     """Before and after of each signal that regressed, since when, and where the time went."""
     holding = [verdict for verdict in level.verdicts if verdict.holding]
     signals = [
-        f"{_words(verdict.signal)} {_figure(verdict, verdict.baseline)} → {_figure(verdict, verdict.now)} "
+        f"{_words(verdict.signal)} {_figure(verdict, verdict.baseline)} → {_figure(verdict, _now(level, verdict))} "
         f"({verdict.holding})"
         for verdict in holding
     ]
     began = min((verdict.began_unix_s for verdict in holding if verdict.began_unix_s), default=None)
     since = [f"began {words.relative(began, now_unix_s)}"] if began else []
-    part = [f"mostly {level.slowest_part}"] if level.slowest_part else []
+    part = [f"most of all in {level.slowest_part}"] if level.slowest_part else []
     return f"{level.label}: {', '.join([*signals, *since, *part])}"
+
+
+def _now(level: LevelReport, verdict: VerdictReport) -> float | None:
+    """What was compared; where the last sweep was not, what it measured: a regression that holds stays."""
+    if verdict.now is not None:
+        return verdict.now
+    return (
+        level.throughput
+        if verdict.signal == "throughput"
+        else level.percentiles.get(verdict.signal.rpartition("_p")[2])
+    )
 
 
 def _missed(probe: ProbeReport) -> str:

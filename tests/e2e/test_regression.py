@@ -238,7 +238,7 @@ def test_a_regression_a_pin_silence_and_recovery(triton_factory: TritonFactory, 
     assert firing["annotations"]["summary"] == "slowing on triton (probe slowing) is much slower than it was"
     assert firing["annotations"]["description"].startswith("latency_p50 at concurrency 1: ")
     assert "bad in 3 of the last 4 sweeps" in firing["annotations"]["description"]
-    assert "Most of it is in compute_infer" in firing["annotations"]["description"]
+    assert "The part that grew most is compute_infer" in firing["annotations"]["description"]
     assert firing["fingerprint"] == resolved["fingerprint"] == again["fingerprint"]
     assert set(reported) == {"firing", "resolved"}
     assert until_firing >= 3

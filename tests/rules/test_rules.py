@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.config.quantities import parse_duration
 from tests.programs import need
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,17 @@ def tool(name: str, *arguments: str) -> None:
 # --- form ------------------------------------------------------------------------------------------------------------
 
 
+def test_the_dead_mans_switch_hears_of_it_every_minute() -> None:
+    """Alertmanager repeats a notification at the first `group_interval` after `repeat_interval`."""
+    (route,) = (
+        route
+        for route in yaml.safe_load((RULES / "alertmanager.example.yaml").read_text())["route"]["routes"]
+        if "TritonCanaryWatchdog" in route["matchers"][0]
+    )
+    assert route["group_interval"] == "1m"
+    assert parse_duration(route["repeat_interval"]) < parse_duration(route["group_interval"])
+
+
 def test_promtool_finds_nothing() -> None:
     tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", *map(str, FILES))
 
@@ -62,7 +74,8 @@ def test_the_example_for_alertmanager_is_right_and_names_our_alerts() -> None:
 def test_every_alert_has_its_words_and_its_page(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in ("critical", "warning", "info", "none")
     annotations = alert["annotations"]
-    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    more = {"status_url"} if alert["alert"].startswith("TritonCanaryRegression") else set()
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"} | more
     from_daemon = f"http://{{{{ $labels.instance }}}}/runbooks/{alert['alert']}"
     file = f"docs/runbooks/{alert['alert']}.md"
     # Where no daemon is named, or none responses, it is the file in the repository.
@@ -396,8 +409,9 @@ def test_the_words_of_a_regression(tmp_path: Path, signal: str) -> None:
     }
     annotations = {
         "summary": "m on t (probe p) is much slower than it was",
-        "description": f"{beginning} Most of it is in compute_infer: 6ms more.",
+        "description": f"{beginning} The part that grew most is compute_infer: 6ms more.",
         "runbook_url": "http://i/runbooks/TritonCanaryRegressionPage",
+        "status_url": "http://i/probes/p",
         "dashboard_url": "/d/triton-canary-model?var-target=t&var-model=m&var-probe=p&var-level=1&from=now-6h&to=now",
     }
     test = {

@@ -194,3 +194,17 @@ def test_a_sweep_without_neighbours_is_a_dot() -> None:
     assert line_of(svg, "lone p99") == line_of(svg, "line p99")
     near = day_of([float(ago) for ago in range(900, 0, -300)], [0.002] * 3)
     assert "lone" not in day_chart(near, "concurrency 1", "concurrency 1", NOW)
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "first_x", "times"),
+    [
+        ([3000.0, 2000.0, 1000.0], 1000 / 6, ["21:30", "21:45", "22:00"]),  # an hour is the least
+        ([10_000.0, 5000.0, 1.0], 1000 / 51, ["20:00", "20:30", "21:00", "21:30", "22:00"]),
+        ([DAY_SECONDS - 1, 1.0], 0.01, ["00:00", "06:00", "12:00", "18:00"]),
+    ],
+)
+def test_a_chart_begins_with_the_first_sweep(ago_s: list[float], first_x: float, times: list[str]) -> None:
+    svg = day_chart(day_of(ago_s, [0.004] * len(ago_s)), "concurrency 1", "concurrency 1", NOW)
+    assert numbers(line_of(svg, "line p99"))[0][0] == pytest.approx(first_x, rel=0.01, abs=0.1)
+    assert re.findall(r'class="tick"[^>]*>([\d:]+)<', svg) == times

@@ -12,9 +12,10 @@ import pytest
 
 from exporter.core.limits import Load
 from exporter.core.outcome import Reason, SkipReason, SweepStatus
-from exporter.core.probe import InputOptions
+from exporter.core.probe import InputOptions, Signal
+from exporter.core.result import LevelVerdict, SignalVerdict, Withheld
 from exporter.core.target import Header
-from exporter.core.units import NS
+from exporter.core.units import MS, NS
 from exporter.metrics.page import MetricsPage
 from exporter.state.history import History
 from exporter.state.probe_state import Board
@@ -130,9 +131,19 @@ async def test_a_regression_is_above_an_unstable_probe_with_what_changed(site: S
     why = next(row[0] for row in page.rows if len(row) == 1 and "latency p50" in row[0])
     assert re.fullmatch(
         r"concurrency 1: latency p50 4.00 ms → 5.\d\d ms \(page\), latency p99 8.20 ms → 1\d.\d ms \(warn\), "
-        r"began 6 h ago, mostly compute infer; also at concurrency 4, concurrency 16",
+        r"began 6 h ago, most of all in compute infer; also at concurrency 4, concurrency 16",
         why,
     )
+
+
+async def test_a_regression_whose_last_sweep_was_not_judged_still_has_its_figures() -> None:
+    probe = make_probe()
+    withheld = SignalVerdict(
+        Signal.LATENCY_P50, 3.0 * MS, None, tiers={"page": True}, withheld="busy", reason=Withheld.CLIENT_LIMITED
+    )
+    verdict = LevelVerdict(concurrency(1), (withheld,))
+    page = await site_of((probe, make_result(probe, verdicts=(verdict,)))).read("/")
+    assert ["concurrency 1: latency p50 3.00 ms → 4.00 ms (page)"] in page.rows
 
 
 async def test_a_row_of_a_failing_probe_keeps_its_last_figures_and_gives_the_reason(site: Site) -> None:

@@ -536,3 +536,14 @@ def test_perf_analyzer_s_payloads_state_whether_they_are_streamed(
     (probe,) = parse(line.split()).document["probes"]
     assert probe.get("streaming") is streaming
     assert probe["input"] == {"source": "files", "paths": [str(path)]}
+
+
+def test_perf_analyzer_s_sessions(tmp_path: Path) -> None:
+    payload = {"messages": [{"role": "user", "content": "x"}]}
+    turns = [{"session_id": ["a"], "delay": [300], "payload": [payload]}, {"session_id": ["a"], "payload": [payload]}]
+    path = tmp_path / "inputs.json"
+    path.write_text(json.dumps({"data": turns}))
+    line = f"-m m --service-kind openai --input-data {path} --session-concurrency 2000"
+    (probe,) = parse(line.split()).document["probes"]
+    assert probe["load"] == {"session_concurrency": 2000}
+    assert probe["stop"]["max_in_flight"] == 2000
