@@ -27,8 +27,8 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make e2e     longer proofs end to end, with a real Prometheus"
 	@echo "make soak    ten minutes of scrapes by a real Prometheus, added up against the archive; ten minutes with servers of"
-	@echo "             all kinds in one daemon, one of which dies and comes back; two hours of restarts, reloads and faults,"
-	@echo "             every figure compared with a model; then all parsers, fuzzed (SOAK_SECONDS=90 FUZZ_SECONDS=60: a trial)"
+	@echo "             all kinds in one daemon, one of which dies and comes back; make test on a plain Debian; two hours of"
+	@echo "             restarts, reloads and faults, every figure compared with a model; then all parsers, fuzzed (SOAK_SECONDS=90 FUZZ_SECONDS=60: a trial)"
 	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
 	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
 	@echo "make release wheel, source archive, chart and bill of materials, in dist/; publishes nothing (RELEASING.md)"
@@ -85,15 +85,14 @@ test-fast: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/pytest -m fast --durations=5 --durations-min=2
 
-# Those that meet a real Triton wait most of their time: the others run beside them.
 test: check
 	@echo "==> tests (some seven minutes; the first run makes the environments of real servers: two minutes more)"
-	@tests/beside "triton and not e2e and not soak and not gpu" "not triton and not e2e and not soak and not gpu"
+	@tests/parallel "not e2e and not soak and not gpu"
 
-# The image, the plain systems and the walk through the documents take long each, and wait much.
+# The walk through the documents, the plain systems and the image take long each, and begin first: tests/conftest.py.
 e2e: $(VENV)/.installed-dev
 	@echo "==> longer proofs, end to end (a quarter of an hour)"
-	@tests/beside "e2e and not (image or walk or bare)" "e2e and (image or bare)" "e2e and walk"
+	@tests/parallel e2e
 
 # On any machine with an NVIDIA driver; needs no network once `make check` ran.
 gpu: $(VENV)/.installed-dev

@@ -186,12 +186,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--memory-requests", type=int, default=DEFAULT_REQUESTS, help="of the memory section; its aim is for 5000000"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="two minutes: one round of half seconds of the main sections, and no page"
+        "--quick", action="store_true", help="two minutes: two rounds of half seconds of the main sections, and no page"
     )
     parser.add_argument("--output", type=Path, help="where to write the page, also of a run that is not whole")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.rounds, options.seconds, options.memory_requests = 1, 0.5, 10_000
+        options.rounds, options.seconds, options.memory_requests = 2, 0.5, 10_000
         options.only = options.only or list(QUICK)
     if options.output is None and options.only is None and not options.quick:
         options.output = PAGE

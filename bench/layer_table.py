@@ -12,7 +12,7 @@ from typing import Any
 from bench import own_load
 from bench.layers import BARE, CHANNEL, CLOCKED, CONNECTION, ENGINE, LAYERS
 from bench.models import CACHED_IDENTITY
-from bench.programs import BenchError
+from bench.programs import BenchError, progress
 from bench.rounds import spread, table
 from bench.setting import ENDPOINTS, Setting
 from bench.throughput import SMALL
@@ -34,7 +34,11 @@ async def layers(setting: Setting) -> str:
     rows = []
     for endpoint in ENDPOINTS:
         for concurrency in CONCURRENCIES:
-            found = await _measure(setting, endpoint, concurrency)
+            try:
+                found = await _measure(setting, endpoint, concurrency)
+            except BenchError as error:
+                progress(f"layers are lost: {error}")
+                continue
             rows += [[endpoint, str(concurrency), *cells] for cells in layer_rows(endpoint, found)]
     header = ["endpoint", "concurrency", "layer", "user us (range)", "system us (range)", "adds us", "/s"]
     return table([*header, "in send us", "in recv us"], rows)

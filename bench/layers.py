@@ -29,7 +29,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.demo.triton import ADDRESS
 from exporter.engine.abandoned import Abandoned
-from exporter.engine.guard import Guard
+from exporter.engine.guard import Guard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.senders import ClosedLoop
 from exporter.services import SERVICES
@@ -66,6 +66,7 @@ class Load:
     concurrency: int
     count: int = 0
     over: bool = False
+    on_over: Callable[[], None] = lambda: None
     send_ns: list[int] = field(default_factory=list)
     receive_ns: list[int] = field(default_factory=list)
 
@@ -208,8 +209,13 @@ async def engine(load: Load) -> Close:
 
     close_channels = await _channels(load, in_flight.ended, begin)
 
-    async def close() -> None:
+    def stop() -> None:
         load.count = len(in_flight.recorder)
+        in_flight.stop(Stop())
+
+    load.on_over = stop
+
+    async def close() -> None:
         in_flight.close()
         await close_channels()
 
@@ -221,8 +227,8 @@ async def _channels(load: Load, ended: Callable[[Call], None], begin: Callable[[
     channels = [
         service.channel(load.target, ended) for _ in range(max(service.connections(load.target, load.concurrency), 1))
     ]
-    for each in channels:
-        await each.open()
+    # At once, as a level does: how the server shares out connections among its threads depends on it.
+    await asyncio.gather(*(each.open() for each in channels))
     calls = [Call(slot) for slot in range(load.concurrency)]
     for call in calls:
         call.channel = channels[call.slot % len(channels)]
@@ -249,9 +255,12 @@ async def measure(load: Load, layer: Layer, seconds: float) -> Figures:
     close = await layer(load)
     await asyncio.sleep(seconds)
     load.over = True
-    await close()
+    load.on_over()
     took_s = time.monotonic() - began_s
     after = resource.getrusage(resource.RUSAGE_SELF)
+    # What is in flight ends first: Triton was seen to respond no more over gRPC once enough requests were cut off.
+    await asyncio.sleep(_SETTLE_SECONDS)
+    await close()
     each_us = 1e6 / load.count
     return Figures(
         load.count / took_s,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,14 +24,19 @@ from tests.servers import numpy_1
 from tests.servers.environment import FIXTURES, ServerEnvironmentError
 from tests.transport.certificates import Certificates, make_certificates
 
+# jsonschema's check of IRIs, a format that no schema here has, compiles a grammar at its import, for four seconds.
+sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+
 # A test's time is the machine's affair: no example fails for having taken long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", settings.get_profile("untimed"), max_examples=20)
 
 ENVIRONMENT_FIXTURE = "triton_environment"
+MISSED_OUTPUT = "missed_programs"
 SERVERS = pytest.StashKey[dict[str, Path | ServerEnvironmentError]]()
 TESTS = Path(__file__).parent
 SLOW_MARKERS = ("triton", "e2e", "soak", "gpu")
+LONGEST = ("walk", "bare", "image")
 SLOW_FIXTURES = (*FIXTURES, "worker", "pool")
 """They start servers, or processes that import all of the product."""
 SLOW_PLACES = (
@@ -79,10 +84,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("triton")
         if not (
             _is_slow(item.path)
-            or any(item.get_closest_marker(name) for name in SLOW_MARKERS)
+            or any(_has(item, name) for name in SLOW_MARKERS)
             or any(_needs(item, fixture) for fixture in SLOW_FIXTURES)
         ):
             item.add_marker("fast")
+    # The longest first: nothing else is left to run beside them at the end.
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST) if _has(item, name)), len(LONGEST)))
+
+
+def _has(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 @cache
@@ -95,8 +106,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     test's time limit should hold for a first download."""
     if session.config.option.collectonly:
         return
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    progress = terminal.write_line if terminal else print
+    progress = _progress(session.config)
     if any(map(_needs_triton, session.items)):
         session.config.stash[ENVIRONMENT] = environment = _made(lambda: make_environment(progress))
         if sys.version_info[:2] <= numpy_1.LAST_PYTHON and any(_needs(item, NUMPY_1_FIXTURE) for item in session.items):
@@ -115,6 +125,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[SERVERS] = folders
 
 
+def _progress(config: pytest.Config) -> Callable[[str], None]:
+    """Shows a line at once: by the terminal's reporter, and where several processes run tests, past their captures."""
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+
+    def progress(line: str) -> None:
+        if terminal is not None:
+            terminal.write_line(line)
+            return
+        with capture.global_and_fixture_disabled():
+            print(line, file=sys.stderr)
+
+    return progress
+
+
 def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | EmbeddedTritonError:
     try:
         return make()
@@ -122,12 +147,20 @@ def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | Embedded
         return error
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes that run tests has ended: what it has missed counts as ours."""
+    MISSED.update(getattr(node, "workeroutput", {}).get(MISSED_OUTPUT, ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[MISSED_OUTPUT] = sorted(MISSED)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line with all programs that tests were skipped for; `tests/beside` collects them over its runs."""
-    if shared := os.environ.get("MISSED_PROGRAMS"):
-        with Path(shared).open("a", encoding="utf-8") as file:
-            file.writelines(f"{name}\n" for name in sorted(MISSED))
-    elif text := summary(MISSED):
+    """One line with all programs that tests were skipped for."""
+    if text := summary(MISSED):
         terminalreporter.section("missing programs", yellow=True)
         terminalreporter.write_line(text)
 

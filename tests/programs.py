@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Collection
 
 import pytest
@@ -65,8 +64,3 @@ def summary(missed: Collection[str]) -> str:
     packages = sorted({package for name in missed for package in PACKAGES.get(name, "").split()})
     install = f": apt-get install {' '.join(packages)}" if packages else ""
     return f"Tests were skipped for want of {', '.join(sorted(missed))}{install}" if missed else ""
-
-
-if __name__ == "__main__":  # of what several runs have missed, a line each
-    if text := summary({line.strip() for line in sys.stdin}):
-        print(text)

@@ -35,8 +35,8 @@ ARCHIVE_BYTES = _family("gauge", "archive_bytes", "Size of the archive.")
 BUDGET_USED = _family(
     "gauge",
     "group_budget_used_ratio",
-    "Part of the group's budget (requests, duty, tokens) that its sweeps used in the last hour. Absent without sweeps in "
-    "that time.",
+    "Part of the group's budget (requests, duty, tokens) that its sweeps used in the last hour. Absent without sweeps "
+    "in that time.",
     ("group", "budget"),
 )
 DISCOVERY_UP = _family(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,12 +44,13 @@ def test_the_demo_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixt
         with capsys.disabled():
             print(
                 f"\n{bare.folder.name}, {what}: first figures after {figures:.1f} s, the table after {table:.1f} s, "
-                f"ended {ended - table:.1f} s after Ctrl-C"
+                f"ended {ended - table:.1f} s after Ctrl-C",
+                file=sys.stderr,  # of several processes that run tests, this is what is seen
             )
 
 
 @pytest.mark.parametrize("bare", ["trixie", "forky"], indirect=True)
-@pytest.mark.soak
+@pytest.mark.e2e
 @pytest.mark.bare
 @pytest.mark.timeout(2400)
 def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,4 +62,21 @@ def test_the_product_holds_on_newer_pythons(bare: Bare, capsys: pytest.CaptureFi
     assert f"Programming Language :: Python :: {version[1]}" in PROJECT["classifiers"]
     assert "status 0\n" in terminal.output, terminal.output[-8000:]
     with capsys.disabled():
-        print(f"\n{bare.folder.name}, {version[0]}: {terminal.output[-600:]}")
+        print(f"\n{bare.folder.name}, {version[0]}: {terminal.output[-600:]}", file=sys.stderr)
+
+
+@pytest.mark.parametrize("bare", ["trixie"], indirect=True)
+@pytest.mark.soak
+@pytest.mark.bare
+@pytest.mark.timeout(7200)
+def test_make_test_needs_nothing_before_it(bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it, by an ordinary user: what the system lacks is a skipped test, and is named at the end."""
+    with bare.terminal("make test") as terminal:
+        wall = terminal.wait_for("^all is reported$", 7000)
+    assert "status 0\n" in terminal.output, terminal.output[-8000:]
+    skips = re.search(r"^Tests were skipped for want of (.+): apt-get install (.+)$", terminal.output, re.MULTILINE)
+    assert skips is not None, terminal.output[-8000:]
+    assert {"gcc", "nginx", "promtool", ROOT} <= set(skips[1].split(", "))
+    assert "left: " not in terminal.output, terminal.output[-8000:]
+    with capsys.disabled():
+        print(f"\n{bare.folder.name}, make test, {wall:.0f} s: {terminal.output[-600:]}", file=sys.stderr)

@@ -64,7 +64,7 @@ async def test_each_question_is_shared_by_itself_and_the_oldest_are_forgotten() 
 
     async def make(number: int) -> int:
         asked.append(number)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         return 10 * number
 
     shared = SharedBy(make)

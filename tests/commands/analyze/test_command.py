@@ -147,14 +147,14 @@ def test_real_data(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_fixed_schedule(server: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    steps = [{"input": {"b64": base64.b64encode(bytes(768)).decode()}, "timestamp": ms} for ms in (0, 30, 30, 90)]
+    steps = [{"input": {"b64": base64.b64encode(bytes(768)).decode()}, "timestamp": ms} for ms in (0, 300, 300, 900)]
     Path("timed.json").write_text(json.dumps({"data": steps}))
     line = "-m inception_graphdef --fixed-schedule --input-data timed.json --profile-export-file export.json"
     assert analyze(line, server) == 0
     [experiment] = json.loads(Path("export.json").read_text())["experiments"]
     sent = sorted(request["timestamp"] for request in experiment["requests"])
     assert len(sent) == 4
-    assert sent[3] - sent[0] >= 80_000_000  # the first may be late, the others are never early
+    assert sent[3] - sent[0] >= 500_000_000  # the first may be late, on a busy machine by much; none is early
 
 
 def test_a_streaming_model(
