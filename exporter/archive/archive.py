@@ -115,7 +115,7 @@ class CsvArchive:
         else:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            _log.warning("archive closed before all was written", extra=fields(sweeps_left=self._queue.qsize()))
+            _log.warning("archive closed before everything was written", extra=fields(sweeps_left=self._queue.qsize()))
 
     # --- the sink: on the caller's thread ---
 
@@ -137,9 +137,7 @@ class CsvArchive:
         except queue.Full:
             self.dropped += 1
             if not self._dropping:
-                _log.warning(
-                    "archive drops sweeps: its writer is too far behind, or closed", extra=fields(sweep=result.id)
-                )
+                _log.warning("archive drops sweeps: its writer is too slow, or closed", extra=fields(sweep=result.id))
             self._dropping = True
         else:
             self._dropping = False
@@ -215,14 +213,16 @@ class CsvArchive:
         if pruned.error:
             _log.warning("archive file could not be removed", extra=fields(error=pruned.error))
         if self._nothing_to_prune:
-            _log.warning("archive is over its size with nothing left to remove", extra=fields(bytes=pruned.size))
+            _log.warning(
+                "archive exceeds its size limit and nothing is left to remove", extra=fields(bytes=pruned.size)
+            )
 
     def _oldest_kept(self) -> date | None:
         """None while the clock can't be believed: what it calls old may not be."""
         now_unix_s = self._clock.now()
         if now_unix_s is None:
             if self._log_rarely.passes("clock"):
-                _log.warning("archive keeps old files: the clock jumped, or the archive is of another time")
+                _log.warning("archive keeps old files: the clock jumped, or the archive's files are from another time")
             return None
         return datetime.fromtimestamp(max(0.0, now_unix_s - self._max_age_ns / NS), UTC).date()
 
@@ -241,4 +241,4 @@ class CsvArchive:
     def _out_of_trouble(self, scope: str) -> None:
         for ended in (_WHOLE_ARCHIVE, scope):
             if self._troubles.pop(ended, None) is not None and self._log_rarely.passes(("over", ended)):
-                _log.info("archive written again", extra=fields(errors_so_far=self.write_errors))
+                _log.info("archive can be written again", extra=fields(errors_so_far=self.write_errors))

@@ -99,7 +99,7 @@ class BaselineActions:
     def _levels(self, probe: Probe, level: str) -> tuple[LoadState, dict[str, LevelState]]:
         load = self._store.current(probe)
         if load is None or not load.levels:
-            raise ActionError(f"nothing is remembered yet of probe {kept_as(probe)!r}")
+            raise ActionError(f"probe {kept_as(probe)!r} has no sweeps yet")
         chosen = {key: state for key, state in load.levels.items() if level in ("", key, key.partition(" ")[2])}
         if not chosen:
             raise ActionError(f"there is no level {level!r}; there are {', '.join(load.levels)}", unknown=True)
@@ -137,7 +137,7 @@ class BaselineActions:
                 done += _pinned_lines(key, "accepted and pinned", pinning)
             elif before == after:
                 text = f"{key}: nothing changed: version {after} is the accepted one already"
-                done.append(f"{text}; `pin` takes what it is now as its baseline")
+                done.append(f"{text}; `pin` makes its present level the baseline")
             else:
                 done.append(f"{key}: accepted version {after} in the place of {before}, with the baseline that it has")
         if problems and not done:
@@ -154,7 +154,7 @@ class BaselineActions:
         try:
             baselines = decode(document, kept_as(probe))
         except DamagedBaselineError as error:
-            raise ActionError(f"the document is not taken: {error}") from error
+            raise ActionError(f"the document is rejected: {error}") from error
         self._store.put(kept_as(probe), baselines)
         return [f"{key}: {len(load.levels)} levels taken over" for key, load in baselines.loads.items()]
 

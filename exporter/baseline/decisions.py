@@ -60,7 +60,7 @@ def prepare_pin(
     version = latest_version(level) if level.versions else ""
     state = level.versions.get(version)
     if state is None or not len(state.history):
-        raise UndecidedError("no sweep is remembered yet")
+        raise UndecidedError("there is no sweep yet")
     old = state.pin or level.accepted_pin
     since = since_unix_s if since_unix_s is not None else _default_since(state, probe, now_unix_s)
     rows = state.history.since(since)
@@ -152,7 +152,7 @@ def _two_humps(rows: Rows, old: Pin | None, *, force: bool) -> tuple[str, ...]:
         return (f"the sweeps alternate between {values} (p50): each is compared with its own",)
     text = f"the sweeps changed between {values} (p50) at {_shown(float(times[changed]))}"
     if not force:
-        raise UndecidedError(f"{text}: give --since with a moment after it, or --force to take both")
+        raise UndecidedError(f"{text}: give --since with a time after it, or --force to use both")
     return (text,)
 
 

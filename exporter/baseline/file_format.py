@@ -55,7 +55,7 @@ def decode(text: str, probe: str) -> ProbeBaselines:
         header = json.loads(head)
         version, digest = header["triton_canary_baseline"], header["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedBaselineError("it has no first line with a version and a checksum") from error
+        raise DamagedBaselineError("its first line has no version and checksum") from error
     read_version = _READERS.get(version) if isinstance(version, int) else None
     if read_version is None:
         raise DamagedBaselineError(f"it has version {version!r}, not {FORMAT_VERSION}")
@@ -204,7 +204,7 @@ def _rows(content: dict[str, Any]) -> Rows:
     if not np.all(np.isfinite(unix_s)) or np.any(np.diff(unix_s) < 0):
         raise ValueError("its sweeps are not in order")
     if np.any(np.abs(rows.logs) > _MOST_LOG):
-        raise ValueError("a sweep has a figure that cannot be")
+        raise ValueError("a sweep has an impossible figure")
     return rows
 
 

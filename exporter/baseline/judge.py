@@ -85,7 +85,7 @@ def _unfit(measurement: Measurement) -> _Why | None:
     if measurement.latency is None:
         return _Why(Withheld.NO_REQUESTS, "no request was ok")
     if measurement.client_limited:
-        return _Why(Withheld.CLIENT_LIMITED, "this client, not the server, bounded the level")
+        return _Why(Withheld.CLIENT_LIMITED, "this client, not the server, limited the level")
     return None
 
 
@@ -186,13 +186,13 @@ def _pooled(
 def _missing(signal: Signal, measurement: Measurement, options: BaselineOptions) -> _Why:
     count = measurement.latency.count if measurement.latency else 0
     if signal not in (Signal.LATENCY_P99, Signal.FIRST_TOKEN_P99) or count >= options.p99_min_requests:
-        return _Why(Withheld.NO_FIGURE, "the level has no such figure")
+        return _Why(Withheld.NO_FIGURE, "the level does not have this figure")
     if count * MOST_POOLED_SWEEPS < options.p99_min_requests:
         text = (
-            f"p99 rests on {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
+            f"p99 has only {count} requests, too few even over {MOST_POOLED_SWEEPS} sweeps ({options.p99_min_requests})"
         )
     else:
-        text = f"p99 rests on {count} requests, and is pooled over sweeps until there are {options.p99_min_requests}"
+        text = f"p99 has only {count} requests; it is pooled over sweeps until there are {options.p99_min_requests}"
     return _Why(Withheld.FEW_REQUESTS, text)
 
 
@@ -363,7 +363,7 @@ def _collecting(state: VersionState, options: BaselineOptions, now_unix_s: float
     unit, unit_s = ("h", 3600.0) if first_s >= 7200 else ("min", 60.0)
     return (
         f"there is no baseline yet: {since_s / unit_s:.1f} {unit} of the first {first_s / unit_s:.1f} {unit}, "
-        f"{len(state.history)} sweeps of at least {LEAST_PROVISIONAL}"
+        f"{len(state.history)} sweeps; it needs at least {LEAST_PROVISIONAL}"
     )
 
 

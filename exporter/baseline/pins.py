@@ -66,10 +66,10 @@ def _first_pin(level: LevelState, state: VersionState, version: str, probe: Prob
     if not _is_due(state, probe.baseline.provisional_ns, probe, LEAST_PROVISIONAL, now_unix_s):
         return ""
     if _continues(level, state, version, probe.baseline):
-        return f"version {version} is as good as the one before: it continues its baseline"
+        return f"version {version} is as good as the previous one and continues its baseline"
     state.pin = make_pin(state, probe, now_unix_s, provisional=True)
     _accept_if_as_good(level, state, version)
-    return "provisionally: pages are raised once it is the full one"
+    return "provisionally: pages start with the full baseline"
 
 
 def _longer_pin(level: LevelState, state: VersionState, version: str, probe: Probe, now_unix_s: float) -> str:
@@ -160,7 +160,7 @@ def _kept_note(notes: list[str]) -> str:
     if not notes:
         return ""
     return (
-        f"{', '.join(notes)} before the baseline was complete, and is not in it; `baseline pin` takes it nevertheless"
+        f"{', '.join(notes)} before the baseline was complete, and is not part of it; `baseline pin` includes it anyway"
     )
 
 

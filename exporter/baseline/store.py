@@ -243,6 +243,6 @@ class _Writer:
             self.problem = f"the baseline file {path} cannot be written: {reason}"
         else:
             if self._failing and self._log_rarely.passes("over"):
-                _log.info("baseline files are written again", extra=fields(file=str(path)))
+                _log.info("baseline files can be written again", extra=fields(file=str(path)))
             self._failing = False
             self.problem = ""

@@ -87,7 +87,7 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
         kind = kinds.get(entry.settings.target)
         if entry.settings.streaming and through_grpc is False and not KINDS.get(kind or "", Kind()).takes_prompts:
             given = text.shown(entry.settings.target)
-            yield ("probes", index, "streaming"), f"needs a gRPC endpoint; the url of target {given} is of another kind"
+            yield ("probes", index, "streaming"), f"needs a gRPC endpoint; target {given} has another protocol"
         yield from _of_entry(("probes", index), entry, PROBE_CHECKS)
         if kind is not None and not entry.broken & {"target", "input", "load", "validation"}:
             yield from ((("probes", index, *path), problem) for path, problem in kind_problems(entry.settings, kind))

@@ -149,7 +149,7 @@ def _values(word: str, field: _Field) -> tuple[int, ...]:
     for entry in word.split(","):
         match = _ENTRY.fullmatch(entry)
         if match is None:
-            raise ValueError(f"'{entry}' is no {field.noun}: {_allowed(field)}")
+            raise ValueError(f"'{entry}' is not a valid {field.noun}: {_allowed(field)}")
         low = field.low if match["all"] else _value(match["low"], field)
         high = (field.high - bool(field.noun.endswith("week"))) if match["all"] else low
         if match["high"]:
@@ -167,7 +167,7 @@ def _value(text: str, field: _Field) -> int:
     if text in field.names and text:
         return field.names.index(text)
     if not (text.isascii() and text.isdigit() and len(text) <= 2 and field.low <= int(text) <= field.high):
-        raise ValueError(f"'{text}' is no {field.noun}: {_allowed(field)}")
+        raise ValueError(f"'{text}' is not a valid {field.noun}: {_allowed(field)}")
     return int(text)
 
 

@@ -205,6 +205,17 @@ def parse_address(given: object) -> tuple[str, int]:
     return bare.lower(), int(port) if colon else 0
 
 
+def pool_address(given: str) -> str:
+    """A Dask scheduler's, or "": `tls://host:port` or `tcp://host:port`."""
+    if given:
+        scheme, separator, rest = given.partition("://")
+        if not separator or scheme not in ("tls", "tcp") or "/" in rest:
+            raise ValueError("must be tls://host:port or tcp://host:port")
+        if parse_address(rest)[1] == 0:
+            raise ValueError("must have a port, as tls://host:8786")
+    return given
+
+
 def host_name(given: str) -> str:
     """A host's name, in lower case; or a numeric address."""
     host, port = parse_address(given)
@@ -257,7 +268,7 @@ def shown(given: object) -> str:
 
 def _shown_text(given: str) -> str:
     if _CONTENT.search(given):
-        return "text that is no single line, or the content of a file"
+        return "text with several lines, or the content of a file"
     text = without_url_secrets(given)
     return repr(text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…")
 

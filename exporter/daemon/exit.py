@@ -32,7 +32,7 @@ async def leave_stuck_threads(threads: ThreadPoolExecutor) -> None:
     ends = asyncio.get_running_loop().time() + _LIMIT_SECONDS
     while stuck := [thread.name for thread in threading.enumerate() if thread.name.startswith(_PREFIX)]:
         if asyncio.get_running_loop().time() > ends:
-            _log.warning("threads are left behind at the exit", extra=fields(threads=len(stuck)))
+            _log.warning("threads still run at the exit", extra=fields(threads=len(stuck)))
             logging.shutdown()
             os._exit(0)
         await asyncio.sleep(_LOOK_SECONDS)

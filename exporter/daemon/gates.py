@@ -92,7 +92,7 @@ class Gates:
     def _start(self, request: GateRequest, by: str) -> dict[str, Any]:
         if (known := self._entries.get(request.id)) is not None:
             if known.request != request:
-                text = f"gate {request.id} was requested otherwise: use another id"
+                text = f"gate {request.id} was requested with other options: use another id"
                 raise RefusedError(RefusalKind.CONFLICT, text)
             return known.document
         stable, candidate = (self._find(name) for name in (request.stable, request.candidate))
@@ -161,8 +161,8 @@ class Gates:
         except asyncio.CancelledError:
             entry.end(_undecided(entry.document, _SHUT_DOWN))
         except Exception:
-            _log.exception("a gate failed, which is a bug", extra=fields(gate=entry.request.id))
-            entry.end(_undecided(entry.document, "the gate failed by an error of the exporter's own"))
+            _log.exception("internal error in a gate", extra=fields(gate=entry.request.id))
+            entry.end(_undecided(entry.document, "the gate failed with an internal error of the exporter"))
         document = entry.document
         ended = {"gate": entry.request.id, "verdict": document["verdict"], "pairs": document["pairs"]}
         ended |= self._named(entry.request)
@@ -216,7 +216,7 @@ class Gates:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             aside = self.path.with_name(self.path.name + ".damaged")
             self.path.replace(aside)
-            _log.warning("the file of gates is damaged and set aside", extra=fields(path=str(aside), error=error))
+            _log.warning("the gates file is damaged and was renamed", extra=fields(path=str(aside), error=error))
             return
         self._entries = {entry.request.id: entry for entry in entries} | self._entries
 
@@ -230,7 +230,7 @@ class Gates:
             try:
                 await asyncio.to_thread(self._write, text)
             except OSError as error:
-                _log.warning("the file of gates cannot be written", extra=fields(path=str(self.path), error=error))
+                _log.warning("the gates file cannot be written", extra=fields(path=str(self.path), error=error))
 
     def _write(self, text: str) -> None:
         self.claim()

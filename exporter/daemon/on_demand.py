@@ -105,11 +105,11 @@ class OnDemand:
                 started.cancel(f"not done within {seconds:g} s")
                 await asyncio.wait({started})
         except asyncio.CancelledError:
-            started.cancel("it was asked for by what has ended")
+            started.cancel("its caller has ended")
             await asyncio.wait({started})
             raise
         finally:
-            result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it began")
+            result = sink.result or sweep.result(Reason.SHUTDOWN, "it was cancelled before it started")
             self._ledger.charge(result)
             self._notify(result)
         return result

@@ -29,7 +29,7 @@ def raise_open_files() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as error:
-            _log.warning("open files are limited", extra=fields(limit=soft, error=error))
+            _log.warning("the limit of open files is low", extra=fields(limit=soft, error=error))
 
 
 class LoopErrors:
@@ -45,4 +45,4 @@ class LoopErrors:
             loop.default_exception_handler(context)
         elif self._log_rarely.passes(error.errno):
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            _log.error("no client can be accepted", extra=fields(error=error.strerror, open_files_limit=soft))
+            _log.error("connections cannot be accepted", extra=fields(error=error.strerror, open_files_limit=soft))

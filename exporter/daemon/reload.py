@@ -157,7 +157,7 @@ class Reloader:
             self._shown = data, shown_configuration(self._path, data)
         text = self._shown[1]
         keys = ", ".join(self.restart_keys)
-        return f"# Changed, and in force only after a restart: {keys}\n{text}" if keys else text
+        return f"# Changed, needs a restart: {keys}\n{text}" if keys else text
 
     @property
     def restart_keys(self) -> tuple[str, ...]:
@@ -209,7 +209,7 @@ class Reloader:
         try:
             await self.reload("the file changed")
         except Exception:
-            _log.exception("the reload failed, which is a bug")
+            _log.exception("internal error during the reload")
 
     def _digest_now(self) -> str:
         """The hash of what the file holds now; "" for one that can't be read."""

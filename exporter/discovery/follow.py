@@ -119,7 +119,7 @@ class Discovery:
             except DiscoveryError as error:
                 self._failed(source, str(error))
             except Exception as error:
-                _log.exception("a source of discovery raised, which is a bug", extra=fields(source=_name(source)))
+                _log.exception("internal error in a discovery source", extra=fields(source=_name(source)))
                 self._failed(source, f"{type(error).__name__}: {error}")
             await asyncio.sleep(source.refresh_ns / NS)
 

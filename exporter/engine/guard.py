@@ -138,7 +138,7 @@ class Guard:
 
     def _charge_ahead(self) -> Stop | None:
         if self._total >= self._last_allowed:
-            return Stop(Reason.REQUEST_BUDGET, f"all {self._max_requests} requests allowed were sent")
+            return Stop(Reason.REQUEST_BUDGET, f"all {self._max_requests} allowed requests were sent")
         self._sent_cell[0] = self._charged = min(self._total + CHARGED_AHEAD, self._last_allowed)
         return None
 
@@ -228,7 +228,7 @@ class Guard:
 
     def out_of_time(self) -> Stop:
         """The level's time is up."""
-        return Stop(Reason.TIME_BUDGET, f"the level ran for the {self._max_duration_ns / NS:g} s allowed")
+        return Stop(Reason.TIME_BUDGET, f"the level has run for the allowed {self._max_duration_ns / NS:g} s")
 
 
 class QueueGuard:

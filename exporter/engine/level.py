@@ -317,7 +317,7 @@ class Level:
         """Publishes a window. The load continues meanwhile, but not for long: a daemon that takes none up judges none,
         and would not end the level."""
         limit_s = self._options.window_ns / NS + LOST_AFTER_SECONDS
-        text = f"the daemon took up no window for {limit_s:g} s"
+        text = f"the daemon collected no window for {limit_s:g} s"
         watch = asyncio.get_running_loop().call_later(limit_s, self.stop, Stop(Reason.DAEMON_STALLED, text))
         try:
             await self._publish(window)

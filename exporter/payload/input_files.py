@@ -56,7 +56,7 @@ def _digest(files: Sequence[Path]) -> str:
         try:
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-                raise ValueError(f"{file}: is no file")
+                raise ValueError(f"{file}: is not a file")
             content = _content_digest(str(file), status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError as error:
             raise ValueError(f"{file}: cannot be read: {error.strerror}") from None

@@ -72,7 +72,7 @@ def unknown_text(model: str, name: str, known: Sequence[str], what: str) -> str:
     """A tensor's name that the model does not know, and those that it knows. `what` is input, output, or both."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
-    return f"{name!r} is no {what} of model {model!r}: {hint}"
+    return f"{name!r} is not an {what} of model {model!r}: {hint}"
 
 
 def _shape_problem(spec: TensorSpec, given: Sequence[int]) -> str:

@@ -23,5 +23,5 @@ def open_tokenizer(path: str) -> Callable[[str], int] | None:
     except OSError as error:
         raise InputError(f"input.prompt.tokenizer: {path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # what the package raises is a bare Exception
-        raise InputError(f"input.prompt.tokenizer: {path}: is no tokenizer.json: {error}") from None
+        raise InputError(f"input.prompt.tokenizer: {path}: is not a tokenizer.json: {error}") from None
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)

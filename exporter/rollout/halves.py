@@ -44,7 +44,9 @@ def same_load(
         known = ", ".join(each.label for each in stable.levels)
         raise ConfigError([f"level: {stable.name} has no level {level!r}; it has {known}"])
     if levels[0].mode.runs_once:
-        text = f"load: {stable.name} runs a {levels[0].mode}, which is no steady load: use concurrency or request_rate"
+        text = (
+            f"load: {stable.name} runs a {levels[0].mode}, which is not a steady load: use concurrency or request_rate"
+        )
         raise ConfigError([text])
     stable = replace(stable, levels=(levels[0],), search=None)
     other = replace(
@@ -161,7 +163,7 @@ def _failure(result: SweepResult, measurement: Measurement | None) -> str:
         return "no request was ok"
     health, duration_ns = measurement.health, measurement.duration_ns
     if health.cpu_ratio >= CPU_LIMIT_RATIO or health.throttled_ns > THROTTLE_LIMIT_RATIO * duration_ns:
-        return "client_limited: this client, not the server, bounded the load: use less load or more load.workers"
+        return "client_limited: this client, not the server, limited the load: use less load or more load.workers"
     return ""
 
 

@@ -103,7 +103,7 @@ class ProbeActions:
         try:
             self._pauses.add_at_once(key)
         except OSError as error:
-            not_kept = f"it cannot be kept over a restart: {error}"
+            not_kept = f"it cannot be saved for a restart: {error}"
         for probe in self._probes():
             self._scheduler.ask_again(probe)
         ended = self._scheduler.interrupt(lambda probe: _is_of(probe, target), "paused by hand")
@@ -125,7 +125,7 @@ class ProbeActions:
             self._pauses.discard_all([key])
         except OSError as error:
             raise self._refused(
-                RefusalKind.INTERNAL, f"that cannot be kept over a restart: {error}", details
+                RefusalKind.INTERNAL, f"that cannot be saved for a restart: {error}", details
             ) from error
         still = sum(bool(self._gate.pause(probe)) for probe in self._probes() if _is_of(probe, target))
         done = f"resumed; probes run from their next slots on{f', but for {still} still paused' if still else ''}"
@@ -159,12 +159,10 @@ class ProbeActions:
             if action is Action.RESUME:
                 return self._resume(chosen)
         except OSError as error:
-            text = f"the pause cannot be kept over a restart: {error}"
+            text = f"the pause cannot be saved for a restart: {error}"
             raise RefusedError(RefusalKind.INTERNAL, text) from error
         if chosen.is_pattern:
-            raise RefusedError(
-                RefusalKind.CONFLICT, "the name stands for any number of probes; sweep-now takes that of one"
-            )
+            raise RefusedError(RefusalKind.CONFLICT, "the name covers several probes; sweep-now needs the name of one")
         return self._sweep_now(chosen.probes[0])
 
     def _pause(self, chosen: _Chosen) -> str:

@@ -85,5 +85,5 @@ def _read(path: Path) -> frozenset[ProbeKey]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        fix = "mend it, or remove it to have no probe paused"
+        fix = "correct it, or remove it to resume all probes"
         raise ConfigError([f"{path}: the paused probes cannot be read ({error}); {fix}"]) from error

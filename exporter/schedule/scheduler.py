@@ -187,7 +187,7 @@ class Scheduler:
     def _sweep_ended(self, probe: Probe, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("the sweep of %s raised, which is a bug", probe_path(probe), exc_info=error)
+            _log.error("internal error in the sweep of %s", probe_path(probe), exc_info=error)
         self._apply(self._admission.finished(probe, self._clocks.monotonic_ns()))
 
     def _arm_expiry(self) -> None:

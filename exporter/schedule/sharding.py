@@ -29,7 +29,7 @@ class Shard:
         index, slash, count = text.partition("/")
         # Of numbers isdecimal alone takes other scripts' digits, too.
         if not (slash and text.isascii() and index.isdecimal() and count.isdecimal()):
-            raise ValueError(f"{text!r} is no shard: I/N, as 0/3, 1/3 and 2/3 for three")
+            raise ValueError(f"{text!r} is not a shard: I/N, as 0/3, 1/3 and 2/3 for three")
         shard = cls(int(index), int(count))
         if not 1 <= shard.count <= MAX_SHARDS:
             raise ValueError(f"{text!r}: there can be 1 to {MAX_SHARDS} shards")

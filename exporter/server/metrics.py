@@ -175,7 +175,7 @@ def _fetch(session: PageSession, url: str, deadline_ns: int) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise PageError(f"is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise PageError(f"is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def _fetch_body(session: PageSession, url: str) -> bytes:

@@ -79,7 +79,9 @@ def checked(facts: ModelFacts, tensors: Tensors) -> list[tuple[TensorSpec, Tenso
     specs = {spec.name: spec for spec in facts.inputs}
     unknown = sorted(tensors.keys() - specs.keys())
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no input of model {facts.name!r}, which has {', '.join(map(repr, specs))}")
+        raise InputError(
+            f"{unknown[0]!r} is not an input of model {facts.name!r}, which has {', '.join(map(repr, specs))}"
+        )
     return [(spec, tensors[name]) for name, spec in specs.items() if name in tensors]
 
 

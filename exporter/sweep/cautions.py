@@ -20,7 +20,7 @@ def log_cautions(probe: Probe, facts: ModelFacts) -> None:
     """Warns of a response cache at each sweep, of requests that meet in batches once per probe."""
     if measures_the_cache(probe, facts):
         _log.warning(
-            "generated input is one request over and over, and the model has a response cache: that is measured",
+            "generated input repeats one request, and the model has a response cache: the figures describe the cache",
             extra=logs.fields(probe=probe.name, model=probe.model, source=probe.input.source),
         )
     if meets_in_batches(probe, facts) and probe.name not in _batches_logged:
@@ -28,7 +28,7 @@ def log_cautions(probe: Probe, facts: ModelFacts) -> None:
             _batches_logged.clear()
         _batches_logged.add(probe.name)
         _log.warning(
-            "the model batches requests that meet, and in a closed loop that is chance: a request_rate, or a "
-            "load.think_time, gives figures that can be compared",
+            "the model batches requests that meet, and in a closed loop they meet by chance: use request_rate or "
+            "load.think_time for comparable figures",
             extra=logs.fields(probe=probe.name, model=probe.model),
         )

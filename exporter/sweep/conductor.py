@@ -110,7 +110,7 @@ class Sweep:
         """Runs the sweep and gives the result to the sinks, a cancelled sweep's too, as aborted by shutdown."""
         for sink in self._sinks:
             sink.sweep_started(self._probe, self._started_unix_s)
-        result = self.result(Reason.INTERNAL, "the sweep ended by an error of the exporter's own")
+        result = self.result(Reason.INTERNAL, "the sweep ended with an internal error of the exporter")
         cleaned_up = False
         try:
             async with borrow() as worker:
@@ -249,7 +249,7 @@ class Sweep:
         tokens_left = self._max_tokens - self._tokens_so_far()
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
         for left, reason, spent in (
-            (requests_left, Reason.REQUEST_BUDGET, f"all {self._max_requests} requests spent before"),
+            (requests_left, Reason.REQUEST_BUDGET, f"all {self._max_requests} requests were used up before"),
             (tokens_left, Reason.TOKEN_BUDGET, f"all {self._max_tokens} tokens spent before"),
             (time_left_ns, Reason.TIME_BUDGET, "no time was left for"),
         ):
@@ -284,8 +284,8 @@ class Sweep:
         found = await worker.served_version(self._probe)
         if found in ("", facts.version):
             return ""
-        change = f"the model changed from version {facts.version} to {found} in mid-sweep"
-        return f"{change}: the next sweep is of the new one"
+        change = f"the model changed from version {facts.version} to {found} during the sweep"
+        return f"{change}: the next sweep measures the new one"
 
     def _begin_run(self, level: LoadLevel, facts: ModelFacts) -> LevelRun:
         """The state of a level that is to run: where the sweep is repeated, that of its runs before."""
@@ -324,7 +324,7 @@ class Sweep:
 
     async def _run_to_its_end(self, worker: Worker, plan: LevelPlan, run: LevelRun) -> LevelEnd:
         """Runs the level until its windows agree, the most windows were run, or the worker ends it."""
-        end = LevelEnd(Reason.INTERNAL, "the worker ended the level without a word", 0)
+        end = LevelEnd(Reason.INTERNAL, "the worker ended the level without a result", 0)
         decided = False
         async with aclosing(worker.run_level(plan)) as events:
             async for event in events:

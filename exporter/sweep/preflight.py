@@ -36,12 +36,12 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
     """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
     error."""
     if probe.streaming and not probe.target.can_stream:
-        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC endpoint, and {probe.target.url} is none")
+        raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC endpoint; {probe.target.url} is not one")
     if facts.decoupled and not probe.streaming:
         fix = (
             "set streaming: true"
             if probe.target.can_stream
-            else "take the server's gRPC endpoint, and set streaming: true"
+            else "use the server's gRPC endpoint, and set streaming: true"
         )
         text = f"model '{probe.model}' is decoupled (any number of responses to a request): {fix}"
         raise PreflightError(Reason.UNSUPPORTED, text)

@@ -210,7 +210,7 @@ class _Judged:
         if above <= self._limit * WARM_PART:
             return ""
         percent = math.expm1(before + now) * 100
-        return f"the latency has been falling since the level began, by {percent:.0f} %, and its end is not in sight"
+        return f"the latency has been falling since the level began, by {percent:.0f} %, and is still falling"
 
     # --- chance -------------------------------------------------------------------------------------------------------
 

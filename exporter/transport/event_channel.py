@@ -194,7 +194,7 @@ class EventChannel(HttpChannel):
             self._failure = message if message.outcome is not _OK else None
         elif not self._is_event_stream(self._client):
             kind = clean_text(self._client.header("content-type") or "none", 60)
-            raise ProtocolError(f"a stream was asked for, and what came is no {EVENT_STREAM} (its type: {kind})")
+            raise ProtocolError(f"expected a stream; the response is not {EVENT_STREAM} (its type: {kind})")
         if self._failure is None:
             call.prompt_tokens, call.output_tokens, call.cached_tokens, call.early_end = self._reader.end()
 

@@ -79,7 +79,7 @@ class WebAccess:
             self._take(file)
         except ConfigError as error:
             if self.error is None or self.error.problems != error.problems:
-                _log.error("web configuration not taken", extra=fields(error=str(error)))
+                _log.error("web configuration not reloaded", extra=fields(error=str(error)))
             self.error = error
             return
         if digest != self._digest:
@@ -215,7 +215,7 @@ class AccessControl:
     async def _refusal(self, request: Request) -> Response | None:
         access = self._access
         if access.requires_certificate and not request.scope.get("state", {}).get("client_certificate"):
-            return PlainTextResponse("a client certificate that is allowed here is required\n", 403)
+            return PlainTextResponse("an allowed client certificate is required\n", 403)
         users = access.file.basic_auth_users
         if not users:
             return None

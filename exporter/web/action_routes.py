@@ -61,7 +61,9 @@ class _Handlers:
             return refusal
         if set(request.query_params) - {"target"}:
             # A misspelt target must not stop, or start, everything else.
-            return PlainTextResponse("only ?target=NAME is known here; without it all targets are meant\n", 400)
+            return PlainTextResponse(
+                "the only parameter is ?target=NAME; without it all targets are paused or resumed\n", 400
+            )
         try:
             stopped = act(request.query_params.get("target"), by=address_of(request))
         except RefusedError as error:
@@ -84,6 +86,6 @@ def config_routes(reload: Reload, shown: Callable[[], str], guard: TokenGuard) -
         error = await reload(f"request of {address_of(request) or 'unknown'}")
         if error is None:
             return PlainTextResponse("Reloaded\n")
-        return PlainTextResponse(f"Not reloaded, the old configuration stays in force:\n{error}\n", 500)
+        return PlainTextResponse(f"Not reloaded, the old configuration is still in use:\n{error}\n", 500)
 
     return [Route("/-/reload", post, methods=["POST"]), Route("/config", show)]

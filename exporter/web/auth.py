@@ -67,7 +67,7 @@ class TokenGuard:
             return Refusal(403, text)
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-            return Refusal(401, "the request bears no token, or not the right one: Authorization: Bearer <token>")
+            return Refusal(401, "the request has no valid token: Authorization: Bearer <token>")
         return None
 
     def log_refusal(self, request: Request, status: int, text: str, detail: str = "") -> None:

@@ -134,7 +134,7 @@ async def _body(request: Request) -> Any:
     try:
         return load_json(b"".join(parts))
     except ValueError as error:
-        raise ConfigError([f"the body is no JSON: {error}"[:200]]) from None
+        raise ConfigError([f"the body is not JSON: {error}"[:200]]) from None
 
 
 def _error(status: int, problems: Sequence[str]) -> Response:

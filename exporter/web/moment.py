@@ -70,6 +70,6 @@ def _notices(facts: ExporterFacts) -> list[str]:
     archive, data = facts.archive_error(), facts.data_error()
     return [
         *facts.config_notices(),
-        *([f"State, pauses and baselines are not kept: {data}"] if data else []),
-        *([f"The archive is not written: {archive}"] if archive else []),
+        *([f"State, pauses and baselines are not saved: {data}"] if data else []),
+        *([f"The archive cannot be written: {archive}"] if archive else []),
     ]

@@ -141,12 +141,12 @@ class _Actions:
         """The token is in the form, which no other site's page can know; one that a browser reports as another site's
         is refused before the token is looked at, so that no user's browser can be used to try tokens."""
         if _from_elsewhere(request):
-            text = "a form of another site"
+            text = "the form comes from another site"
             self._guard.log_refusal(request, 403, text)
             return PlainTextResponse(f"{text} is not taken\n", 403)
         form = await _form(request)
         if form is None:
-            return PlainTextResponse("that is no form of this page\n", 413)
+            return PlainTextResponse("this form does not belong to this page\n", 413)
         if (refusal := await refused(self._guard, request, f"Bearer {form.get('token', '')}")) is not None:
             return self._reported(request, [bytes(refusal.body).decode().strip()], refusal.status_code)
         action = form.get("action", "")

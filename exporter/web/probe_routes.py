@@ -25,8 +25,8 @@ class NoSweep(enum.Enum):
     """Why there is no sweep now: the status of the response, and its words."""
 
     GROUP_BUSY = 429, "another sweep of the group runs"
-    ALL_BUSY = 429, "sweeps of other groups run, as many at once as limits.concurrent_sweeps allows"
-    BUDGET = 429, "the group's budget of an hour does not allow a sweep now"
+    ALL_BUSY = 429, "limits.concurrent_sweeps sweeps of other groups run"
+    BUDGET = 429, "the group's hourly budget does not allow a sweep now"
     PAUSED = 503, "the probe is paused"
     SHUTDOWN = 503, "the daemon is shutting down"
 
@@ -49,10 +49,10 @@ def probe_routes(page: ProbePage) -> list[Route]:
         if request.method != "GET":  # a HEAD would make a load and throw its result away
             return PlainTextResponse("Method Not Allowed\n", 405, headers={"Allow": "GET"})
         if not page.enabled:
-            return PlainTextResponse("/probe causes load, and is off: web.probe: true allows it\n", 403)
+            return PlainTextResponse("/probe causes load and is disabled: web.probe: true enables it\n", 403)
         probe = page.find(*map(request.query_params.get, ("target", "module"), ("", "")))
         if probe is None:
-            return PlainTextResponse("target and module must be those of a configured probe\n", 400)
+            return PlainTextResponse("target and module must name a configured probe\n", 400)
         seconds = scrape_seconds(request.headers.get(TIMEOUT_HEADER))
         if seconds is None:
             return PlainTextResponse(f"{TIMEOUT_HEADER} must be a number of seconds\n", 400)

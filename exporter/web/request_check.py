@@ -59,11 +59,11 @@ class RequestCheck:
         if "transfer-encoding" in headers and "content-length" in headers:
             # A proxy before us may have found another end of this request: what follows on the connection is no
             # request of its sender (RFC 9112, 6.3).
-            return PlainTextResponse("a body has one length: Content-Length or Transfer-Encoding\n", 400, _CLOSE)
+            return PlainTextResponse("a body must have one length: Content-Length or Transfer-Encoding\n", 400, _CLOSE)
         host = headers.get("host", "")
         if request.scope["path"] in HEALTH_PATHS or self._hosts.allow(host):
             return None
-        text = f"not known here as {clean_name(host)!r}: web.allowed_hosts has the names that are\n"
+        text = f"this host name is not allowed: {clean_name(host)!r}; web.allowed_hosts lists the allowed names\n"
         return PlainTextResponse(text, 421, _CLOSE)
 
 

@@ -147,7 +147,7 @@ def test_a_full_disk_is_counted_logged_once_and_gets_over(
     assert messages(caplog) == ["archive not written"]
     write(archive, one, one)
     assert (archive.rows_written, archive.write_errors, archive.last_error) == (2, 3, "")
-    assert messages(caplog) == ["archive not written", "archive written again"]
+    assert messages(caplog) == ["archive not written", "archive can be written again"]
     assert len(read_rows(tmp_path / "triton-http/one/2023-11-15.levels.csv")) == 2
 
 
@@ -250,7 +250,7 @@ def test_closing_gives_up_on_a_writer_that_hangs(
     archive = opened()
     archive.sweep_ended(make_failed_sweep())
     archive.close(0.01)
-    assert messages(caplog) == ["archive closed before all was written"]
+    assert messages(caplog) == ["archive closed before everything was written"]
     hang.set()
 
 
@@ -292,7 +292,9 @@ def test_the_oldest_files_go_once_the_archive_is_too_big(
     write(archive, *[make_failed_sweep()] * 20)
     assert files(tmp_path) == [str(PLACE / "2023-11-15.levels.csv")]
     assert archive.rows_written == 21
-    assert messages(caplog) == ["archive is over its size with nothing left to remove"] * (archive.bytes > 2 * row)
+    assert messages(caplog) == ["archive exceeds its size limit and nothing is left to remove"] * (
+        archive.bytes > 2 * row
+    )
 
 
 def test_today_has_no_more_than_the_size_either(tmp_path: Path, opened: Opener) -> None:
@@ -341,7 +343,7 @@ def test_a_disk_that_is_full_every_other_time_fills_no_log(
         assert archive.last_error == "No space left on device"
         write(archive, make_failed_sweep())
         assert archive.last_error == ""
-    assert messages(caplog) == ["archive not written", "archive written again"]
+    assert messages(caplog) == ["archive not written", "archive can be written again"]
 
 
 @pytest.mark.parametrize(("days", "again"), [(100, 0), (-100, 0), (100, 100)])

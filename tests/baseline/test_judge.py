@@ -123,7 +123,8 @@ def test_a_short_wait_for_the_first_baseline_is_given_in_minutes() -> None:
     story = Story(minutes=5, options=BaselineOptions(provisional_ns=30 * 60 * NS))
     story.run(0.01 * DAY)
     assert (
-        story.signal().withheld == "there is no baseline yet: 10.0 min of the first 30.0 min, 3 sweeps of at least 20"
+        story.signal().withheld
+        == "there is no baseline yet: 10.0 min of the first 30.0 min, 3 sweeps; it needs at least 20"
     )
 
 
@@ -131,7 +132,10 @@ def test_provisional_after_a_day_and_pinned_after_seven_and_refined_after_28() -
     story = Story()
     story.run(0.9 * DAY)
     assert story.signal().tiers == {}
-    assert story.signal().withheld == "there is no baseline yet: 21.3 h of the first 24.0 h, 65 sweeps of at least 20"
+    assert (
+        story.signal().withheld
+        == "there is no baseline yet: 21.3 h of the first 24.0 h, 65 sweeps; it needs at least 20"
+    )
     assert story.signal().reason is Withheld.NO_BASELINE
     story.run(0.5 * DAY)
     assert story.signal().tiers == {"warn": False, "slow": False}
@@ -352,7 +356,7 @@ def test_which_component_carries_the_regression() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"client_limited": True}, "this client, not the server, bounded the level"),
+        ({"client_limited": True}, "this client, not the server, limited the level"),
         ({"latency": None}, "no request was ok"),
     ],
 )
@@ -434,7 +438,7 @@ def test_a_pin_without_p99_says_so() -> None:
 def test_p99_of_too_few_requests_even_for_that() -> None:
     story = pinned()
     story.run(HOUR, latency=make_summary(10.0, count=19))
-    assert story.signal(P99).withheld == "p99 rests on 19 requests, too few even over 50 sweeps (1000)"
+    assert story.signal(P99).withheld == "p99 has only 19 requests, too few even over 50 sweeps (1000)"
     assert story.signal(P99).reason is Withheld.FEW_REQUESTS
     assert (story.signal(P99).tiers, story.signal(P99).ratio) == ({}, None)
     assert story.signal(P50).tiers == {"page": False, "warn": False, "slow": False}

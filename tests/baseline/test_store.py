@@ -108,8 +108,8 @@ GOOD_BODY = encode("asr", make_baselines()).split("\n", maxsplit=2)[1]
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no first line"),
-        ("[]\n{}", "no first line"),
+        ("", "no version and checksum"),
+        ("[]\n{}", "no version and checksum"),
         ('{"triton_canary_baseline": 3, "sha256": ""}\n{}', "version 3, not 2"),
         ('{"triton_canary_baseline": 1, "sha256": "0"}\n{}', "checksum"),
         (signed("{}"), "content"),
@@ -211,7 +211,7 @@ def test_a_full_disk_keeps_the_file_that_there_was(small_disk: Path, caplog: pyt
     store.close()
     assert store.write_problem == ""
     assert BaselineStore(small_disk).state("addsub") == make_baselines(rows=8064)
-    assert caplog.records[-1].message == "baseline files are written again"
+    assert caplog.records[-1].message == "baseline files can be written again"
 
 
 WRITE_FOR_EVER = """

@@ -158,7 +158,7 @@ def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Pat
         RunningDaemon(tmp_path / "two", configuration(triton) | shared) as second,
     ):
         assert str(first.pid) in second.wait_for_log("data directory cannot be written")["error"]
-        notice = f"State, pauses and baselines are not kept: another process writes this data directory: {first.pid} "
+        notice = f"State, pauses and baselines are not saved: another process writes this data directory: {first.pid} "
         assert notice in second.get("/")[1].decode()
         assert notice not in first.get("/")[1].decode()
         for daemon in (first, second):
@@ -211,7 +211,7 @@ def test_archive_on_a_full_disk(triton: EmbeddedTriton, small_disk: Path, tmp_pa
         assert "No space left on device" in daemon.get("/")[1].decode()
         ballast.unlink()
         daemon.wait_for(lambda: daemon.value("triton_canary_exporter_archive_rows_total"))
-        daemon.wait_for_log("archive written again")
+        daemon.wait_for_log("archive can be written again")
         rows = [path.read_text() for path in (small_disk / "archive").rglob("*.levels.csv")]
         assert rows
         assert all(text.endswith("\n") for text in rows)

@@ -87,7 +87,7 @@ def test_of_many_probes_one_changes(tmp_path: Path) -> None:
         daemon.wait_for(lambda: not reloaded(daemon))
         event = daemon.wait_for_log("configuration not reloaded")
         assert "canary.yaml:" in event["error"]
-        assert b"The configuration was not reloaded, the old one is in force" in daemon.get("/")[1]
+        assert b"The configuration was not reloaded; the old one is still in use" in daemon.get("/")[1]
         assert planned(daemon) == before
 
         for number in range(3, 13):
@@ -264,7 +264,7 @@ def test_a_secret_is_reported_nowhere(secretive: RunningDaemon, tmp_path: Path) 
         assert status == 500, (path, body)
         reported += [body, *(daemon.get(path, token)[1] for path in ("/", "/metrics", "/api/status", "/config"))]
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {SECRET}}}")
-    daemon.wait_for_log("web configuration not taken")
+    daemon.wait_for_log("web configuration not reloaded")
     reported += [daemon.get("/", token)[1], daemon.log_path.read_bytes()]
     assert daemon.stop() == 0
     reported += [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]

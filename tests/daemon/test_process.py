@@ -36,7 +36,7 @@ async def test_without_files_left_it_is_one_line(caplog: pytest.LogCaptureFixtur
     loop, handler = asyncio.get_running_loop(), LoopErrors()
     for number in (errno.EMFILE, errno.EMFILE, errno.ENFILE) * 100:
         handler(loop, {"message": "socket.accept() out of system resource", "exception": OSError(number, "none left")})
-    assert [record.message for record in caplog.records] == ["no client can be accepted"] * 2
+    assert [record.message for record in caplog.records] == ["connections cannot be accepted"] * 2
     handler(loop, {"message": "something else", "exception": ValueError("x")})
     assert "something else" in caplog.text
 
@@ -57,7 +57,7 @@ async def test_a_server_without_files_logs_once_and_serves_again(caplog: pytest.
         await asyncio.sleep(0.3)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert [record.message for record in caplog.records].count("no client can be accepted") == 1
+    assert [record.message for record in caplog.records].count("connections cannot be accepted") == 1
     assert "Traceback" not in caplog.text
     await asyncio.sleep(1.1)  # asyncio tries again
     for client in clients:

@@ -246,11 +246,11 @@ async def test_what_needs_a_restart_is_reported(desk: Desk) -> None:
     assert await desk.reloader.reload("test") is None
     assert desk.reloader.restart_keys == ("limits",)
     comment, _, shown = desk.reloader.shown().partition("\n")
-    assert comment == "# Changed, and in force only after a restart: limits"
+    assert comment == "# Changed, needs a restart: limits"
     assert yaml.safe_load(shown)["limits"] == {"concurrent_sweeps": 3}
     desk.path.write_bytes(document("a", limits={"concurrent_sweeps": 3}, web={"listen": ":1"}))
     assert await desk.reloader.reload("test") is None
-    assert desk.reloader.shown().startswith("# Changed, and in force only after a restart: web, limits\n")
+    assert desk.reloader.shown().startswith("# Changed, needs a restart: web, limits\n")
 
 
 async def test_the_cap_of_discovery_needs_no_restart(desk: Desk) -> None:

@@ -289,5 +289,5 @@ def check_leftovers(folder: Path, soak: Soak) -> None:
     assert list((folder / "data").rglob("*.tmp")) == []
     log = (folder / "daemon.log").read_text()
     assert "Traceback" not in log
-    assert "which is a bug" not in log
+    assert "internal error" not in log
     json.loads((folder / "data" / "state.json").read_text())

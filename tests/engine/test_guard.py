@@ -19,7 +19,7 @@ def guard(ratio: float = 0.1, at_least: int = 20, requests: int = 100) -> Guard:
 def test_grants_exactly_the_budget() -> None:
     it = guard(requests=3)
     assert [it.send() for _ in range(3)] == [None] * 3
-    stop = Stop(Reason.REQUEST_BUDGET, "all 3 requests allowed were sent")
+    stop = Stop(Reason.REQUEST_BUDGET, "all 3 allowed requests were sent")
     assert [it.send(), it.send()] == [stop, stop]
     assert it.sent == 3
 
@@ -126,7 +126,7 @@ def test_failures_and_wrong_responses_add_up() -> None:
 
 
 def test_time_budget_text() -> None:
-    assert guard().out_of_time() == Stop(Reason.TIME_BUDGET, "the level ran for the 3 s allowed")
+    assert guard().out_of_time() == Stop(Reason.TIME_BUDGET, "the level has run for the allowed 3 s")
 
 
 @given(

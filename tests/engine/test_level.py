@@ -139,14 +139,14 @@ async def test_steps_go_round_in_turn() -> None:
 async def test_the_request_budget_holds_exactly(value: int, budget: int) -> None:
     service = FakeService(always(delay_ms=0.1))
     run = await run_level(make_plan(concurrency(value), max_requests=budget), service)
-    assert run.end == LevelEnd(Reason.REQUEST_BUDGET, f"all {budget} requests allowed were sent", budget, 0)
+    assert run.end == LevelEnd(Reason.REQUEST_BUDGET, f"all {budget} allowed requests were sent", budget, 0)
     assert run.outcomes == {OK: budget}
     assert run.windows[-1].warm_up
 
 
 async def test_the_time_budget_ends_it() -> None:
     run = await run_level(make_plan(concurrency(2), max_duration_ms=50), FakeService(always(delay_ms=1)))
-    assert (run.end.reason, run.end.text) == (Reason.TIME_BUDGET, "the level ran for the 0.05 s allowed")
+    assert (run.end.reason, run.end.text) == (Reason.TIME_BUDGET, "the level has run for the allowed 0.05 s")
 
 
 @pytest.mark.parametrize("value", [1, 8])
@@ -624,7 +624,7 @@ async def test_the_load_ends_if_the_daemon_takes_no_windows(monkeypatch: pytest.
             await asyncio.sleep(0.1)
 
     run = await run_level(make_plan(concurrency(2)), service, on_event=stuck, gapless=False)
-    assert (run.end.reason, run.end.text) == (Reason.DAEMON_STALLED, "the daemon took up no window for 0.12 s")
+    assert (run.end.reason, run.end.text) == (Reason.DAEMON_STALLED, "the daemon collected no window for 0.12 s")
     assert len(service.sent_ns) == at_edge[0]
 
 

@@ -91,6 +91,6 @@ TFSERVING: dict[str, Response] = {
     ],
 )
 def test_a_response_that_is_none_is_a_protocol_error(kind: str, response: Response) -> None:
-    with pytest.raises(ProtocolError, match="a response that is no") as caught:
+    with pytest.raises(ProtocolError, match=r"response (that )?is no") as caught:
         SERVICES[kind]().decode_response(FACTS, response)
     assert str(caught.value).isprintable()

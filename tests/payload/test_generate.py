@@ -136,12 +136,12 @@ ERRORS = {
     "unknown name": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(INPUTO=(3,)),
-        "input.shapes: 'INPUTO' is no input of model 'addsub': did you mean 'INPUT0'?",
+        "input.shapes: 'INPUTO' is not an input of model 'addsub': did you mean 'INPUT0'?",
     ),
     "name like no other": (
         facts(TensorSpec("INPUT0", "FP32", (3,))),
         shaped(zzz=(3,)),
-        "input.shapes: 'zzz' is no input of model 'addsub': it has 'INPUT0'",
+        "input.shapes: 'zzz' is not an input of model 'addsub': it has 'INPUT0'",
     ),
     "batch too large": (
         facts(TensorSpec("X", "FP32", (3,))),

@@ -122,7 +122,7 @@ def test_a_shape_of_the_configuration_stands_for_the_models(tmp_path: Path) -> N
     assert step.inputs["X"].shape == (1, 4)
     with pytest.raises(InputError, match=r"expected shape \[1,4\] \(without the batch dimension\), found \[2,2\]"):
         read(tmp_path, model, {"data": [{"X": {"content": [1, 2, 3, 4], "shape": [2, 2]}}]}, shapes=(("X", (1, 4)),))
-    with pytest.raises(InputError, match=r"batch_size 9: .*; input\.shapes: 'Y' is no input"):
+    with pytest.raises(InputError, match=r"batch_size 9: .*; input\.shapes: 'Y' is not an input"):
         read(tmp_path, model, {"data": []}, shapes=(("Y", (1, 4)),), batch_size=9)
 
 
@@ -222,7 +222,7 @@ def test_what_is_expected_in_a_shape_that_only_json_can_state(tmp_path: Path) ->
     [
         (["empty"], "{0}/empty: has 0 files; from 1 to 1000 are allowed"),
         (["empty", "a.json"], "{0}/empty: a directory excludes other paths; give one directory, or JSON files"),
-        (["pipe"], "{0}/pipe: is no file"),
+        (["pipe"], "{0}/pipe: is not a file"),
         (["none.json"], "{0}/none.json: cannot be read: No such file or directory"),
     ],
 )

@@ -205,9 +205,9 @@ async def test_bad_data_fails_the_sweep_with_its_errors(
         [
             f"{place} 0, tensor 'X': element 0: expected an integer from -2147483648 to 2147483647 (INT32), found 1.5",
             f"{place} 1: expected a tensor for input 'X', found none",
-            f"{place} 2: 'x' is no input of model 'look': it has 'X', 'EXTRA'",
+            f"{place} 2: 'x' is not an input of model 'look': it has 'X', 'EXTRA'",
             f"{place} 2: expected a tensor for input 'X', found none",
-            f"{place} 3: 'x' is no input of model 'look': it has 'X', 'EXTRA'",
+            f"{place} 3: 'x' is not an input of model 'look': it has 'X', 'EXTRA'",
             "and 17 more",
         ]
     )

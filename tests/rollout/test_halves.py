@@ -38,7 +38,7 @@ def test_the_candidate_gets_the_load_of_the_stable_side() -> None:
             replace(STABLE, levels=(LoadLevel(Mode.SCHEDULE, 10, "file"),)),
             CANDIDATE,
             "",
-            "load: old runs a schedule, which is no steady load: use concurrency or request_rate",
+            "load: old runs a schedule, which is not a steady load: use concurrency or request_rate",
         ),
     ],
 )

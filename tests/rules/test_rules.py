@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.config.quantities import parse_duration
 from tests.programs import need
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,17 @@ def tool(name: str, *arguments: str) -> None:
 
 
 # --- form ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_dead_mans_switch_hears_of_it_every_minute() -> None:
+    """Alertmanager repeats a notification at the first `group_interval` after `repeat_interval`."""
+    (route,) = (
+        route
+        for route in yaml.safe_load((RULES / "alertmanager.example.yaml").read_text())["route"]["routes"]
+        if "TritonCanaryWatchdog" in route["matchers"][0]
+    )
+    assert route["group_interval"] == "1m"
+    assert parse_duration(route["repeat_interval"]) < parse_duration(route["group_interval"])
 
 
 def test_promtool_finds_nothing() -> None:

@@ -194,7 +194,7 @@ async def test_everything_is_stopped_even_where_that_cannot_be_kept(stage: Stage
     (tmp_path / "pauses.json").mkdir()
     response = await stage.client.post("/api/pause", headers=BEARER)
     assert response.status_code == 200
-    assert response.json()["not_kept"].startswith("it cannot be kept over a restart: ")
+    assert response.json()["not_kept"].startswith("it cannot be saved for a restart: ")
     assert stage.gate.refusal(A) is SkipReason.PAUSED
 
 
@@ -268,7 +268,7 @@ async def test_a_pause_of_a_pattern_ends_the_waits(stage: Stage) -> None:
 
 
 async def test_a_pattern_cannot_be_swept_now(stage: Stage) -> None:
-    text = "the name stands for any number of probes; sweep-now takes that of one"
+    text = "the name covers several probes; sweep-now needs the name of one"
     assert await stage.post("asr/sweep-now") == (409, text)
     assert stage.running == {}
 
@@ -288,7 +288,7 @@ async def test_a_pause_that_cannot_be_kept_is_refused(stage: Stage, tmp_path: Pa
     (tmp_path / "pauses.json").mkdir()
     status, text = await stage.post("a/pause")
     assert status == 500
-    assert text.startswith("the pause cannot be kept over a restart: ")
+    assert text.startswith("the pause cannot be saved for a restart: ")
     assert stage.gate.pause(A) == ""
 
 
@@ -329,7 +329,7 @@ async def test_the_audit_log_of_those_without_the_token(
     stage.seconds = 120.0
     (tmp_path / "token").unlink()
     assert await guess(f"/api/probes/{'x' * 500}/pause") == 503
-    wrong = "the request bears no token, or not the right one: Authorization: Bearer <token>"
+    wrong = "the request has no valid token: Authorization: Bearer <token>"
     none = "changes are refused: no token is configured; set web.api_token_file or TRITON_CANARY_API_TOKEN"
     unread = f"web.api_token_file cannot be read: No such file or directory: {tmp_path / 'token'}"
     path, long_path = "/api/probes/a/pause", f"/api/probes/{'x' * 188}"

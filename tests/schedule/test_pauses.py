@@ -51,5 +51,7 @@ def test_a_release_that_knows_no_scopes_does_not_read_half_of_them(tmp_path: Pat
 def test_a_damaged_file_is_an_error_and_not_forgotten(tmp_path: Path, text: str) -> None:
     path = tmp_path / "pauses.json"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"pauses\.json: the paused probes cannot be read .*; mend it, or remove it"):
+    with pytest.raises(
+        ConfigError, match=r"pauses\.json: the paused probes cannot be read .*; correct it, or remove it"
+    ):
         Pauses(path)

@@ -113,7 +113,7 @@ async def test_a_sweep_that_raises_is_logged_and_makes_space(stage: Stage, caplo
     await stage.due(A1, A2)
     with caplog.at_level(logging.ERROR, "exporter.schedule"):
         await stage.end(A1, RuntimeError("a bug"))
-    assert "the sweep of endpoint-of-a1/a1 raised, which is a bug" in caplog.text
+    assert "internal error in the sweep of endpoint-of-a1/a1" in caplog.text
     assert "RuntimeError: a bug" in caplog.text
     assert stage.states(A1, A2) == ["idle", "running"]
 

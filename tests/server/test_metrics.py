@@ -258,7 +258,7 @@ BOMB = gzip.compress(b"#" * (64 << 20))
         pytest.param(
             response(BOMB, "Content-Encoding: gzip"), "is compressed (gzip), though asked not to be", id="bomb"
         ),
-        pytest.param(response(b"\xff\xfe\n"), "is no UTF-8 text: invalid start byte at byte 0", id="no text"),
+        pytest.param(response(b"\xff\xfe\n"), "is not UTF-8 text: invalid start byte at byte 0", id="no text"),
         pytest.param(
             response(b"nv_cpu_utilization x\n"), "line 1 cannot be parsed: 'nv_cpu_utilization x'", id="garbage"
         ),

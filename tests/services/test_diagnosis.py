@@ -30,7 +30,7 @@ NAMES = (
     *("another service", "gRPC at another service", "a login page by redirect", "a login form"),
     *("a password is asked for", "a proxy without its server", "a redirect to https", "an expired certificate"),
     *("an unknown authority", "an unknown host name", "a missing path prefix", "a path prefix too many"),
-    "a port without a server",
+    *("a port without a server", "a certificate for another name"),
 )
 
 

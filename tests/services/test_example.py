@@ -111,7 +111,7 @@ async def test_failures(service: Service) -> None:
             "HTTP 404: no such model",
         )
     assert caught.value.reason is Reason.MODEL_UNKNOWN
-    with pytest.raises(ProtocolError, match="a response that is no tensor"):
+    with pytest.raises(ProtocolError, match="the response is not a tensor"):
         service.decode_response(make_facts(), Response((b"abc",)))
 
 

@@ -123,7 +123,7 @@ def test_responses_that_are_none() -> None:
     half = service_pb2.ModelInferResponse()
     half.outputs.add(name="OUT", datatype="FP16", shape=[1])
     for message in (b"\xff", short.SerializeToString(), half.SerializeToString()):
-        with pytest.raises(ProtocolError, match="a response that is no inference response"):
+        with pytest.raises(ProtocolError, match="the response is not an inference response"):
             SERVICE.decode_response(FACTS, Response((message,)))
 
 

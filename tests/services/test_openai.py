@@ -189,14 +189,14 @@ ERRORS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
         Outcome.PROTOCOL_ERROR,
         "closed in the middle of the response's body",
     ),
-    "no JSON": ([b"data: <html>\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON: '<html>'"),
-    "no object": ([b"data: 3\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON object"),
-    "deep JSON": ([b"data: " + b"[" * 100_000 + b"\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is no JSON"),
+    "no JSON": ([b"data: <html>\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not JSON: '<html>'"),
+    "no object": ([b"data: 3\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not a JSON object"),
+    "deep JSON": ([b"data: " + b"[" * 100_000 + b"\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not JSON"),
     "no stream": (
         [JSON],
         True,
         Outcome.PROTOCOL_ERROR,
-        "a stream was asked for, and what came is no text/event-stream",
+        "expected a stream; the response is not text/event-stream",
     ),
     "HTML": ([HTML], True, Outcome.PROTOCOL_ERROR, "(its type: text/html)"),
     "context too long": (
@@ -410,7 +410,7 @@ async def test_neither_page_is_needed() -> None:
         ({"/health": (503, '{"error": "Loading model"}')}, "m", Reason.SERVER_NOT_READY, "Loading model"),
         ({"/v1/models": (401, '{"error": "bad key"}')}, "m", Reason.AUTH, "bad key"),
         ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "sent a response that is not JSON"),
-        ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "no list of models"),
+        ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "not a list of models"),
         ({"/v1/models": (302, "")}, "m", Reason.PROTOCOL, "HTTP 302"),
     ],
 )

@@ -348,7 +348,7 @@ def test_what_is_written_can_be_read(datatype: str) -> None:
     [b"\xff", pb.PredictResponse(outputs={"y": pb.TensorProto(dtype=pb.DT_INVALID)}).SerializeToString()],
 )
 def test_responses_that_are_none(message: bytes) -> None:
-    with pytest.raises(ProtocolError, match="a response that is no prediction"):
+    with pytest.raises(ProtocolError, match="the response is not a prediction"):
         SERVICE.decode_response(make_facts(), Response((message,)))
 
 
@@ -518,5 +518,5 @@ def test_responses_over_rest(outputs: Any, specs: tuple[TensorSpec, ...], expect
 
 @pytest.mark.parametrize("body", [b"{}", b"no", b"[]", b'{"outputs": [[1], [1, 2]]}', b'{"outputs": {"a": ["x"]}}'])
 def test_responses_over_rest_that_are_none(body: bytes) -> None:
-    with pytest.raises(ProtocolError, match="a response that is no prediction"):
+    with pytest.raises(ProtocolError, match="the response is not a prediction"):
         SERVICE.decode_response(make_facts(outputs=TWO[:1]), Response((body,), HEAD))

@@ -182,7 +182,7 @@ def test_infer_path(kind: str, model: str, version: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("tensors", "text"),
     [
-        ({"NONE": np.zeros((1, 4), np.float32)}, "'NONE' is no input of model 'm'"),
+        ({"NONE": np.zeros((1, 4), np.float32)}, "'NONE' is not an input of model 'm'"),
         ({"FLOATS": np.zeros((1, 4), np.int32)}, "FLOATS.*expected.*FP32"),
     ],
 )

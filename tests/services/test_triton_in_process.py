@@ -303,7 +303,7 @@ async def test_what_cannot_be_loaded_is_reported(
     assert reason is Reason.UNREACHABLE
     assert text == f"there is no {tmp_path}/lib/libtritonserver.so: server_directory must hold Triton itself"
     reason, text = await failure(worker, probe(target(triton_installation, tmp_path / "none"), "addsub"))
-    assert (reason, text) == (Reason.UNREACHABLE, f"target here: model_repository '{tmp_path}/none' is no folder")
+    assert (reason, text) == (Reason.UNREACHABLE, f"target here: model_repository '{tmp_path}/none' is not a folder")
     broken = tmp_path / "broken"
     (broken / "lib").mkdir(parents=True)
     (broken / "lib" / "libtritonserver.so").write_text("no library")

@@ -184,7 +184,7 @@ GRPC = make_target(scheme="grpc", port=8001)
             make_facts(decoupled=True),
             make_probe(),
             "model 'addsub' is decoupled (any number of responses to a request): "
-            "take the server's gRPC endpoint, and set streaming: true",
+            "use the server's gRPC endpoint, and set streaming: true",
         ),
         (
             make_facts(decoupled=True),
@@ -194,7 +194,7 @@ GRPC = make_target(scheme="grpc", port=8001)
         (
             make_facts(),
             make_probe(streaming=True),
-            "streaming needs a gRPC endpoint, and http://127.0.0.1:8000 is none",
+            "streaming needs a gRPC endpoint; http://127.0.0.1:8000 is not one",
         ),
         (
             make_facts(sequence=True),
@@ -285,7 +285,7 @@ async def test_budgets_are_handed_from_level_to_level() -> None:
     result, _ = await sweep(worker, probe)
     assert [plan.max_requests for plan in worker.plans] == [8, 4]
     assert (result.reason, result.usable) == (Reason.REQUEST_BUDGET, True)
-    assert result.reason_text == "all 8 requests spent before level 4"
+    assert result.reason_text == "all 8 requests were used up before level 4"
     assert all(0 < plan.max_duration_ns <= probe.stop.max_duration_ns for plan in worker.plans)
 
 
@@ -316,7 +316,7 @@ async def test_a_model_whose_version_changes_leaves_no_figures_of_the_old_one() 
     renewed(worker, at_level="2")
     result, sink = await sweep(worker, make_probe(levels=(concurrency(1), concurrency(2), concurrency(4))))
     assert (result.status, result.reason, result.usable) == (SweepStatus.ABORTED, Reason.MODEL_CHANGED, False)
-    assert result.reason_text.startswith("level 2: the model changed from version 1 to 2 in mid-sweep")
+    assert result.reason_text.startswith("level 2: the model changed from version 1 to 2 during the sweep")
     # The first level was measured before: those figures are the old version's.
     assert [m.level.label for m in result.measurements] == ["1"]
     assert result.facts is not None

@@ -185,7 +185,7 @@ async def test_the_response_cache(
         result = await swept(worker, probe_of(triton, "cached_delay", 1, input=InputOptions(seed=seed)))
     misses, hits = (after - earlier for after, earlier in zip(await counts(*asked), before, strict=True))
     assert (misses, hits) == (1, result.sent - 1)
-    assert "generated input is one request over and over, and the model has a response cache" in caplog.text
+    assert "generated input repeats one request, and the model has a response cache" in caplog.text
     (measurement,) = result.measurements
     server = measurement.server
     assert server is not None

@@ -428,7 +428,7 @@ async def test_the_command_line_over_tls_where_users_are_asked_for_passwords(
     ("name", "reported"),
     [
         ("client", "404: "),
-        (None, "403: a client certificate that is allowed here is required"),
+        (None, "403: an allowed client certificate is required"),
         ("nowhere", "TLS client certificate .*nowhere cannot be used: No such file or directory"),
     ],
 )

@@ -49,7 +49,7 @@ async def test_a_bad_configuration_is_a_500_with_every_error(client: httpx.Async
     desk.error = ConfigError(["canary.yaml:1: one", "canary.yaml:2: two"])
     response = await client.post("/-/reload", headers=BEARER)
     assert response.status_code == 500
-    assert "the old configuration stays in force:\ncanary.yaml:1: one\ncanary.yaml:2: two\n" in response.text
+    assert "the old configuration is still in use:\ncanary.yaml:1: one\ncanary.yaml:2: two\n" in response.text
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_a_document_that_is_made_to_break_the_reader(
     document = f"{header}\n{body}\n" if with_checksum else body
     response = await client.post("/api/baseline/addsub/import", headers=BEARER, content=document)
     assert response.status_code == 409
-    assert response.text.startswith("the document is not taken: ")
+    assert response.text.startswith("the document is rejected: ")
     assert len(response.text) < 1000
 
 
@@ -207,7 +207,7 @@ async def test_a_document_that_is_made_to_break_the_reader(
         ("addsub/pin?level=9", 404, "there is no level '9'; there are concurrency 1, concurrency 4\n"),
         ("addsub/pin?level=1", 409, f"concurrency 1: {TOO_FEW}"),
         ("addsub/accept?level=1", 409, f"concurrency 1: {TOO_FEW}"),
-        ("addsub/import", 409, "the document is not taken: it has no first line with a version and a checksum\n"),
+        ("addsub/import", 409, "the document is rejected: its first line has no version and checksum\n"),
     ],
 )
 async def test_what_cannot_be_done(
@@ -233,7 +233,7 @@ async def test_what_cannot_be_done(
 
 async def test_nothing_is_remembered_yet(client: httpx.AsyncClient) -> None:
     response = await client.post("/api/baseline/addsub/pin", headers=BEARER)
-    assert (response.status_code, response.text) == (409, "nothing is remembered yet of probe 'addsub'\n")
+    assert (response.status_code, response.text) == (409, "probe 'addsub' has no sweeps yet\n")
 
 
 async def test_bodies_that_are_none(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +320,7 @@ async def test_the_command(url: str, store: BaselineStore, tmp_path: Path) -> No
     exported.write_text(await ask("export", url))
     assert (await ask("clear", url, token_file=token_file)).count("forgotten") == 2
     assert "taken over" in await ask("import", url, file=exported, token_file=token_file)
-    with pytest.raises(CommandError, match="401: the request bears no token"):
+    with pytest.raises(CommandError, match="401: the request has no valid token"):
         await ask("clear", url)
     with pytest.raises(CommandError, match="404: there is no level '9'"):
         await ask("clear", url, level="9", token_file=token_file)

@@ -60,7 +60,7 @@ async def test_a_pipeline_starts_waits_and_reads(client: httpx.AsyncClient, desk
     [
         (REQUEST, {}, 401, "Authorization"),
         (REQUEST, {"Authorization": "Bearer x"}, 401, "Authorization"),
-        (b"{", BEARER, 400, "the body is no JSON"),
+        (b"{", BEARER, 400, "the body is not JSON"),
         (b"[" * 100_000, BEARER, 400, "the body has more than 64 KiB"),
         (REQUEST | {"stable": ""}, BEARER, 400, "stable: is missing"),
         (REQUEST | {"candidate": "old"}, BEARER, 400, "is the same model at the same server"),
@@ -112,7 +112,7 @@ async def test_an_id_that_was_used_otherwise(client: httpx.AsyncClient) -> None:
     response = await client.post("/api/v1/gates", json=REQUEST | {"level": "1"}, headers=BEARER)
     assert (response.status_code, response.json()["problems"]) == (
         409,
-        ["gate r1 was requested otherwise: use another id"],
+        ["gate r1 was requested with other options: use another id"],
     )
 
 

@@ -127,7 +127,7 @@ async def test_a_budget_is_shared(group: WorkerGroup) -> None:
     end = events[-1]
     assert isinstance(end, LevelEnd)
     assert end.reason is Reason.REQUEST_BUDGET
-    assert re.fullmatch("one of 2 workers: all 10[01] requests allowed were sent", end.text)
+    assert re.fullmatch("one of 2 workers: all 10[01] allowed requests were sent", end.text)
     assert 150 < end.sent <= 201
 
 

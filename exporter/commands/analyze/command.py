@@ -147,7 +147,10 @@ def _limits(probe: Probe) -> str:
     if probe.target.takes_prompts:
         limits += f", {stop.max_tokens} tokens"
     timeout = format_duration(probe.measurement.request_timeout_ns)
-    return f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} of them may fail (see --print-probe)"
+    return (
+        f"limits: {limits}, {timeout} for a request, {stop.max_error_ratio:.0%} of the requests may fail (see "
+        "--print-probe)"
+    )
 
 
 def _refuse(error: ConfigError) -> ExitCode:

@@ -47,7 +47,7 @@ def find_probe(settings: Settings, name: str) -> Probe:
     if name not in names:
         near = nearest(name, names)
         hint = f"did you mean {near!r}?" if near else f"there are {', '.join(names) or 'none'}"
-        raise ConfigError([f"no probe has the name {name!r}; {hint}"])
+        raise ConfigError([f"no probe is named {name!r}; {hint}"])
     chosen = settings.probes[names.index(name)]
     discovering = {target.name for target in settings.targets if target.discover is not None}
     if chosen.models is not None or chosen.target in discovering:
@@ -70,4 +70,4 @@ def _guards(probe: Probe, allowed: Load) -> str:
     if probe.target.takes_prompts:
         limits += f"{min(stop.max_tokens, allowed.tokens)} tokens, "
     limits += f"{format_duration(min(stop.max_duration_ns, allowed.duration_ns))}, {stop.max_in_flight} in flight"
-    return f"one sweep within the daemon's guards: {limits}, {stop.max_error_ratio:.0%} of them may fail"
+    return f"one sweep within the daemon's guards: {limits}, {stop.max_error_ratio:.0%} of the requests may fail"

@@ -52,7 +52,7 @@ def run_changes(request: ChangesOptions) -> list[LevelChanges]:
     """The changes of each level of the archive that has sweeps enough. Raises ConfigError."""
     series = _read(request)
     if not series:
-        raise ConfigError([f"{request.path}: no level with figures is in it that was asked for"])
+        raise ConfigError([f"{request.path}: no level with figures matches"])
     found = []
     for (target, probe, mode, level), rows in series.items():
         rows.sort()
@@ -122,7 +122,7 @@ def _read(request: ChangesOptions) -> dict[tuple[str, str, str, str], list[tuple
 def _rows(path: Path) -> Iterator[Mapping[str, str]]:
     files = sorted(path.rglob(f"*{_LEVELS}")) if path.is_dir() else [path]
     if not files:
-        raise ConfigError([f"{path}: no archive: it holds no file named *{_LEVELS}"])
+        raise ConfigError([f"{path}: not an archive: it has no file named *{_LEVELS}"])
     for file in files:
         try:
             with file.open(encoding="utf-8", newline="") as opened:

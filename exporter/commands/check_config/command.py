@@ -82,4 +82,5 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 def _load(settings: Settings, found: Estimate) -> list[str]:
     lines = [f"group {group}: busy {part:.1%} of the time" for group, part in found.group_utilisation.items()]
     concurrent = settings.limits.concurrent_sweeps
-    return [*lines, f"all groups: busy {found.utilisation:.1%} of what limits.concurrent_sweeps, {concurrent}, allows"]
+    allowed = f"the time that limits.concurrent_sweeps, {concurrent}, allows"
+    return [*lines, f"all groups: busy {found.utilisation:.1%} of {allowed}"]

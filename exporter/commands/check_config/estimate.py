@@ -85,7 +85,7 @@ def estimate(settings: Settings) -> Estimate:
     ]
     if utilisation > 1:
         allowed = f"limits.concurrent_sweeps, {settings.limits.concurrent_sweeps}"
-        warnings.append(f"all sweeps together typically take {utilisation:.0%} of what {allowed}, allows")
+        warnings.append(f"all sweeps together typically take {utilisation:.0%} of the time that {allowed}, allows")
     if series > settings.limits.max_series:
         warnings.append(f"about {series} series are above limits.max_series, {settings.limits.max_series}")
     if not probes:
@@ -106,7 +106,7 @@ def _idle_targets(settings: Settings) -> list[str]:
     """Targets that no probe names: they take no part in the estimate."""
     used = {probe.target for probe in settings.probes}
     idle = [target.name for target in settings.targets if target.name not in used]
-    return [f"no probe names {', '.join(idle)}: nothing is measured there"] if idle and settings.probes else []
+    return [f"no probe uses {', '.join(idle)}: nothing is measured there"] if idle and settings.probes else []
 
 
 def estimate_probe(probe: Probe) -> ProbeEstimate:
@@ -174,8 +174,8 @@ def _probe_warnings(probe: Probe, entry: ProbeEstimate) -> list[str]:
     if entry.typical_ns > limit_ns:
         warnings.append(f"{typical}; stop.max_duration ends it after {format_duration(limit_ns)}")
     if entry.typical_ns > entry.interval_ns:
-        warnings.append(f"{typical}, and is due every {interval}")
+        warnings.append(f"{typical}, but is due every {interval}")
     elif entry.worst_ns > entry.interval_ns:
         worst = format_duration(entry.worst_ns)
-        warnings.append(f"probe {probe.name}: a sweep takes {worst} at worst, and is due every {interval}")
+        warnings.append(f"probe {probe.name}: a sweep takes {worst} at worst, but is due every {interval}")
     return warnings

@@ -25,13 +25,13 @@ def guard_warnings(settings: Settings, probes: tuple[Probe, ...]) -> list[str]:
 def _of_probe(probe: Probe) -> Iterator[str]:
     stop = probe.stop
     if stop.max_latency_ns == 0:
-        yield "stop.max_latency is 0s: a sweep continues however slow the server becomes"
+        yield "stop.max_latency is 0s: a sweep continues however slow the server gets"
     if stop.max_error_ratio >= 1:
-        yield "stop.max_error_ratio is 100%: a sweep continues though all requests fail"
+        yield "stop.max_error_ratio is 100%: a sweep continues even if all requests fail"
     if stop.on_overload is OverloadPolicy.COUNT:
-        yield "stop.on_overload is count: a server that reports overload is loaded further"
+        yield "stop.on_overload is count: a server that reports overload gets more load"
     if stop.pending_growth == 0 and probe.target.metrics_url:
-        yield "stop.pending_growth is 0: a queue that grows in the server ends no sweep"
+        yield "stop.pending_growth is 0: a growing queue in the server ends no sweep"
     if stop.max_requests >= _MANY_REQUESTS:
         yield f"stop.max_requests is {stop.max_requests}: it ends no sweep"
 
@@ -39,7 +39,7 @@ def _of_probe(probe: Probe) -> Iterator[str]:
 def _of_limits(settings: Settings) -> Iterator[str]:
     limits = settings.limits
     if limits.group_requests_per_hour == 0:
-        yield "limits.group_requests_per_hour is 0: nothing bounds what all probes of a server send it"
+        yield "limits.group_requests_per_hour is 0: the requests of all probes to a server are unlimited"
     takes_prompts = any(KINDS[target.kind].takes_prompts for target in settings.targets)
     if limits.group_tokens_per_hour == 0 and takes_prompts:
         yield "limits.group_tokens_per_hour is 0: nothing bounds what all probes of a language model cost"

@@ -85,7 +85,7 @@ async def _ask(pool: WorkerPool, probe: Probe) -> tuple[bool, list[str]]:
     except InputError as error:
         return False, [f"{head}failed, bad_input: {line}" for line in error.lines]
     except (WorkerLostError, TimeoutError) as error:
-        return False, [f"{head}failed: {error or f'nothing came back within {limit_seconds:g} s'}"]
+        return False, [f"{head}failed: {error or f'no response within {limit_seconds:g} s'}"]
     ready = f"{head}ok, {_server(facts)}; model {_model(facts)} is ready; {inputs}"
     return True, [ready, *_judged(probe), *batching_lines(probe, facts)]
 
@@ -149,6 +149,6 @@ def _read_page(url: str, probe: Probe) -> tuple[bool, str]:
         return False, f"metrics page {url}: failed: {reading.error}"
     figures = len(reading.gauges) + len(reading.counters)
     if not figures and not reading.gpus:
-        return False, f"metrics page {url}: failed: it has no figure of model {probe.model} and of no GPU"
+        return False, f"metrics page {url}: failed: it has no figures of model {probe.model} or of a GPU"
     gpus = f" and {len(reading.gpus)} GPU(s)" if reading.gpus else ""
     return True, f"metrics page {url}: ok, {figures} figures of model {probe.model}{gpus}"

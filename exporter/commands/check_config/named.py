@@ -47,7 +47,7 @@ def _of_target(settings: Settings, target: TargetSettings, environ: Mapping[str,
     if target.discover is not None:
         for index, pattern in enumerate(target.discover.file_sd):
             if not glob.glob(pattern):
-                yield ("discover", "file_sd", index), f"found '{pattern}': no file has such a name"
+                yield ("discover", "file_sd", index), f"found '{pattern}': no file matches"
         if target.discover.http_sd is not None:
             yield from _http_sd(target.discover.http_sd, environ, now_unix_s)
     if target.kind == IN_PROCESS:
@@ -77,7 +77,7 @@ def _file(path: KeyPath, given: str) -> Found:
     try:
         if not Path(given).is_file():
             Path(given).stat()  # raises for one that is not there
-            yield path, f"'{given}' is no file"
+            yield path, f"'{given}' is not a file"
             return
         with Path(given).open("rb"):
             pass
@@ -118,7 +118,7 @@ def _certificates(path: KeyPath, given: str, now_unix_s: float) -> Found:
     data = Path(given).read_bytes()[:_MAX_BYTES]
     ends = [end for der in _ders(data) if (end := certificate_expiry_unix_s(der)) is not None]
     if not ends:
-        yield path, f"the file '{given}' holds no certificate"
+        yield path, f"the file '{given}' contains no certificate"
     # Of several authorities one that holds is enough; which of them is needed only the server knows.
     elif max(ends) < now_unix_s:
         on = datetime.fromtimestamp(max(ends), UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -140,9 +140,9 @@ def _ders(data: bytes) -> Iterator[bytes]:
 def _in_process(settings: Settings, target: TargetSettings) -> Found:
     library = Path(target.server_directory, "lib", "libtritonserver.so")
     if not library.is_file():
-        yield ("server_directory",), f"found '{target.server_directory}': it holds no lib/libtritonserver.so"
+        yield ("server_directory",), f"found '{target.server_directory}': it has no lib/libtritonserver.so"
     if not Path(target.model_repository).is_dir():
-        yield ("model_repository",), f"found '{target.model_repository}': is no folder"
+        yield ("model_repository",), f"found '{target.model_repository}': is not a folder"
         return
     for probe in settings.probes:
         if probe.target == target.name and probe.model and not Path(target.model_repository, probe.model).is_dir():

@@ -85,7 +85,7 @@ def _sides(request: CompareOptions) -> list[Side]:
     elif len(sources) > 1:
         named = list(zip(_names(request.paths), sources, strict=True))
     else:
-        raise ConfigError([f"one source has no two sides: {_how_to_choose(stored[0])}"])
+        raise ConfigError([f"one source gives only one side: {_how_to_choose(stored[0])}"])
     empty = [f"{name}: no measured level is selected" for name, levels in named if not levels]
     if empty:
         raise ConfigError([*empty, f"there are: {_inventory([level for levels in stored for level in levels])}"])
@@ -102,7 +102,7 @@ def _is_wanted(level: StoredLevel, request: CompareOptions) -> bool:
 
 def _before_and_after(request: CompareOptions, levels: Sequence[StoredLevel]) -> list[tuple[str, list[StoredLevel]]]:
     if not request.before or not request.after:
-        raise ConfigError(["--before and --after go together"])
+        raise ConfigError(["--before and --after belong together"])
     parts = (("before", request.before), ("after", request.after))
     return [(name, [level for level in levels if _selector(name, text)(level)]) for name, text in parts]
 

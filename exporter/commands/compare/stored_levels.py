@@ -41,7 +41,7 @@ def read_source(path: Path) -> list[StoredLevel]:
         if path.is_dir():
             files = sorted(path.rglob(f"*{_LEVELS}"))
             if not files:
-                raise ConfigError([f"{path}: no archive: it holds no file named *{_LEVELS}"])
+                raise ConfigError([f"{path}: not an archive: it has no file named *{_LEVELS}"])
             levels = [level for file in files for level in _read_archive(file)]
         elif path.name.endswith((_LEVELS, _WINDOWS)):
             levels = _read_archive(path.with_name(path.name.removesuffix(_LEVELS).removesuffix(_WINDOWS) + _LEVELS))

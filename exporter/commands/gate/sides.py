@@ -62,7 +62,7 @@ def read_sides(options: SideOptions) -> tuple[Probe, Probe]:
         which = next(iter(options.flags), "--set")
         problems.append(f"{which}: the load is that of the configured probe {options.stable!r}; change it there")
     if options.config is not None and len(urls) == len(SIDES):
-        problems.append("--config: is not used, since both sides are URLs")
+        problems.append("--config: has no effect, since both sides are URLs")
     if problems:
         raise ConfigError(problems)
     sides = _from_urls(urls, options) if urls else {}
@@ -114,7 +114,7 @@ def _from_urls(urls: Mapping[str, re.Match[str]], options: SideOptions) -> dict[
         keys = key.removeprefix(_TARGET).split(".")
         for number, entry in enumerate(entries):
             if not _put(entry, keys, parse_value(text)):
-                problems.append(f"--set: {key}: a part of it is set otherwise")
+                problems.append(f"--set: {key}: conflicts with another --set")
             flags[(section, number, *keys)] = flag
     for probe in probes:
         load_ = probe.setdefault("load", {})

@@ -35,7 +35,7 @@ def decode_response(
             return [_from_http(response)]
         return [_from_grpc(parse(bytes(message))) for message in response.messages]
     except _BROKEN as error:
-        raise ProtocolError(f"a response that is no inference response: {clean_text(str(error))}") from error
+        raise ProtocolError(f"the response is not an inference response: {clean_text(str(error))}") from error
 
 
 def _from_http(response: Response) -> Tensors:

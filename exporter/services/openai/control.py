@@ -61,7 +61,7 @@ def _entry(page: Page, model: str) -> dict[str, Any]:
     value = page.json()
     entries = value.get("data") if isinstance(value, dict) else None
     if not isinstance(entries, list):
-        raise PreflightError(Reason.PROTOCOL, f"{page.url} sent JSON that is no list of models")
+        raise PreflightError(Reason.PROTOCOL, f"{page.url} sent JSON that is not a list of models")
     named = {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
     if model not in named:
         shown = ", ".join(repr(clean_name(name)) for name in list(named)[:_SHOWN]) or "none"

@@ -199,9 +199,9 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         value = json.loads(data.decode())  # a third faster than of bytes, whose coding it looks for
     except (ValueError, RecursionError):
         shown = clean_text(bytes(data[:_SHOWN]).decode("utf-8", "replace"), _SHOWN)
-        raise ProtocolError(f"{what} is no JSON: {shown!r}") from None
+        raise ProtocolError(f"{what} is not JSON: {shown!r}") from None
     if not isinstance(value, dict):
-        raise ProtocolError(f"{what} is no JSON object")
+        raise ProtocolError(f"{what} is not a JSON object")
     return value
 
 

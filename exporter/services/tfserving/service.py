@@ -50,7 +50,7 @@ class TfServingService(PlainService):
         try:
             return [read(facts, response)]
         except (DecodeError, *NO_RESPONSE) as error:
-            raise ProtocolError(f"a response that is no prediction: {clean_text(str(error))}") from error
+            raise ProtocolError(f"the response is not a prediction: {clean_text(str(error))}") from error
 
 
 def _encode_grpc(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str) -> EncodedRequest:

@@ -65,8 +65,8 @@ def test_a_model_that_is_not_there(triton: EmbeddedTriton, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("summ", "no probe has the name 'summ'; did you mean 'sum'?"),
-        ("zzz", "no probe has the name 'zzz'; there are sum, lost, found, all"),
+        ("summ", "no probe is named 'summ'; did you mean 'sum'?"),
+        ("zzz", "no probe is named 'zzz'; there are sum, lost, found, all"),
         ("found", "probe 'found' is a pattern"),
         ("all", "probe 'all' is a pattern"),
     ],

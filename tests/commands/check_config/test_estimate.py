@@ -98,7 +98,7 @@ def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
             ["schedule: {every: 30s}, load: {concurrency: 1}"],
             "",
             [
-                "probe p0: a sweep takes 51s at worst, and is due every 30s",
+                "probe p0: a sweep takes 51s at worst, but is due every 30s",
                 "group h: its sweeps typically take 53% of the time, above limits.group_duty, 50%: skips",
             ],
         ),
@@ -106,7 +106,7 @@ def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
             ["schedule: {every: 10s}, load: {concurrency: 1}"],
             "limits: {concurrent_sweeps: 2}",
             [
-                "probe p0: a sweep typically takes 16s, and is due every 10s",
+                "probe p0: a sweep typically takes 16s, but is due every 10s",
                 "group h: its sweeps typically take 160% of the time; some will be skipped",
             ],
         ),
@@ -120,7 +120,7 @@ def test_a_schedule_takes_its_own_time(tmp_path: Path) -> None:
             "",
             [
                 "group h: its sweeps typically take 107% of the time; some will be skipped",
-                "all sweeps together typically take 107% of what limits.concurrent_sweeps, 1, allows",
+                "all sweeps together typically take 107% of the time that limits.concurrent_sweeps, 1, allows",
             ],
         ),
         ([ONE] * 2, "limits: {max_series: 100}", ["about {series} series are above limits.max_series, 100"]),
@@ -148,7 +148,7 @@ def test_the_report() -> None:
         f"asr-nightly       2     {nightly}    13s       41s         1d\n"
         "\n"
         "group asr: busy 8.2% of the time\n"
-        "all groups: busy 4.1% of what limits.concurrent_sweeps, 2, allows\n"
+        "all groups: busy 4.1% of the time that limits.concurrent_sweeps, 2, allows\n"
         f"series: at most about {found.series}, of 10000 that limits.max_series allows\n"
         "note: probe asr-chunks: latency_p99 at concurrency 1 can never be judged on a model slower than 300ms: "
         "a sweep has to measure 20 requests, and longer windows do\n"
@@ -156,6 +156,21 @@ def test_the_report() -> None:
         "config --live` reports it) they meet by chance, and figures have two values: for verdicts use "
         "load.request_rate, some 60 % of the inferences per second that the closed loop reaches, or load.think_time"
     )
+
+
+def test_the_report_leaves_out_what_the_servers_are_asked() -> None:
+    settings = load(GOOD / "full.yaml", {})
+    whole, live = check_report(settings).splitlines(), check_report(settings, live=True).splitlines()
+    assert [line for line in whole if line not in live] == [whole[-1]]
+    assert whole[-1].startswith("note: probe asr-chunks: several requests in a closed loop.")
+
+
+def test_a_target_without_a_probe_takes_no_part(tmp_path: Path) -> None:
+    path = config(tmp_path, ONE)
+    path.write_text(path.read_text().replace("grpc://h", "grpc://idle", 1))
+    found = estimate(load(path, {}))
+    assert set(found.group_utilisation) == {"h"}
+    assert "no probe names g: nothing is measured there" in found.notes
 
 
 def test_the_report_of_nothing(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_is_not_there(tmp_path: Path, certificates: Certificates) -> None:
         f"targets.0.headers.c: the file '{here}/empty' is empty",
         f"targets.0.headers.e: the file '{here}/no' cannot be read: No such file or directory",
         f"targets.0.tls.ca_file: the file '{here}/no.pem' cannot be read: No such file or directory",
-        f"targets.0.tls.key_file: '{here}' is no file",
+        f"targets.0.tls.key_file: '{here}' is not a file",
         f"web.api_token_file: the file '{here}/none' cannot be read: No such file or directory",
     ]
 
@@ -62,7 +62,7 @@ def test_certificates(tmp_path: Path, certificates: Certificates) -> None:
     assert of(f"ca_file: {certificates.ca}, {own}") == []
     assert of(f"ca_file: {certificates.ca}, verify: none") == []
     assert of(f"ca_file: {certificates.ca_key}") == [
-        f"targets.0.tls.ca_file: the file '{certificates.ca_key}' holds no certificate"
+        f"targets.0.tls.ca_file: the file '{certificates.ca_key}' contains no certificate"
     ]
     assert of(f"cert_file: {expired}, key_file: {certificates.server_key}") == [
         f"targets.0.tls.cert_file: the certificate in '{expired}' expired on 2025-06-01 00:00 UTC"
@@ -77,7 +77,7 @@ def test_certificates(tmp_path: Path, certificates: Certificates) -> None:
 def test_discovery_and_folders(tmp_path: Path) -> None:
     url = 'url: "http://h"'
     assert problems(tmp_path, f"{url}, discover: {{file_sd: ['{tmp_path}/*.json']}}") == [
-        f"targets.0.discover.file_sd.0: found '{tmp_path}/*.json': no file has such a name"
+        f"targets.0.discover.file_sd.0: found '{tmp_path}/*.json': no file matches"
     ]
     sd = "{url: 'http://sd', headers: {x: {env: NO}}, ca_file: /no}"
     assert problems(tmp_path, f"{url}, discover: {{http_sd: {sd}}}") == [
@@ -87,7 +87,7 @@ def test_discovery_and_folders(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     kind = f"kind: triton_in_process, server_directory: {tmp_path}, model_repository: {tmp_path}/models"
     assert problems(tmp_path, kind) == [
-        f"targets.0.server_directory: found '{tmp_path}': it holds no lib/libtritonserver.so",
+        f"targets.0.server_directory: found '{tmp_path}': it has no lib/libtritonserver.so",
         f"targets.0.model_repository: found '{tmp_path}/models': it holds no model 'm'",
     ]
 

@@ -88,7 +88,7 @@ def test_one_of_each(tmp_path: Path) -> None:
                 "--candidate: 'grpc://h/' is not URL/MODEL[:VERSION], as grpc://host:8001/resnet:2",
             ],
         ),
-        ("grpc://h/x", "grpc://h/y", {"config": True}, ["--config: is not used, since both sides are URLs"]),
+        ("grpc://h/x", "grpc://h/y", {"config": True}, ["--config: has no effect, since both sides are URLs"]),
         (
             "none",
             "nothing",
@@ -109,7 +109,7 @@ def test_one_of_each(tmp_path: Path) -> None:
             "grpc://h/x",
             "grpc://h/y",
             {"settings": ["load.concurrency=2", "load.concurrency.x=2"]},
-            ["--set: load.concurrency.x: a part of it is set otherwise"],
+            ["--set: load.concurrency.x: conflicts with another --set"],
         ),
     ],
 )

@@ -375,7 +375,7 @@ def _of_streams(draft: Draft, load: str) -> None:
     if "--sequence-id-range" in draft.parts:
         start, count = draft.parts["--sequence-id-range"]
         if start == 0:
-            draft.notices.append("--sequence-id-range: 0 is no sequence id; they start at 1")
+            draft.notices.append("--sequence-id-range: 0 is not a sequence id; ids start at 1")
         draft.put("--sequence-id-range", "load.sequences.start_id", start or 1)
         if count is not None:
             draft.put("--sequence-id-range", "load.sequences.id_range", count)

@@ -90,7 +90,7 @@ def _percentile(metric: str) -> float | None:
         return None
     percentile = float(metric[1:])
     if percentile <= 0:
-        raise ValueError(f"p{as_number(percentile)} is no percentile; they lie between 0 and 100")
+        raise ValueError(f"p{as_number(percentile)} is not a percentile; it must be between 0 and 100")
     try:
         return checked_percentile(percentile)
     except ValueError as error:

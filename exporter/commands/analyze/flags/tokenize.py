@@ -103,4 +103,4 @@ class _Splitter:
     def _stray(self, word: str) -> None:
         last = self.given[-1] if self.given else None
         hint = f": {last.name} takes no value" if last and not last.flag.metavar else ""
-        self.problems.append(f"{shown(word)}: is no flag, nor the value of one{hint}")
+        self.problems.append(f"{shown(word)}: is neither a flag nor the value of one{hint}")

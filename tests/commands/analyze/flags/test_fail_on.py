@@ -43,7 +43,7 @@ FORM = "must be a figure, a comparison and a value, as "
         ("p100>50ms", FORM),
         ("median>50ms", FORM),
         ("p>50ms", FORM),
-        ("p0>50ms", "p0 is no percentile; they lie between 0 and 100"),
+        ("p0>50ms", "p0 is not a percentile; it must be between 0 and 100"),
         ("p0.99>50ms", "did you mean 99?"),
         ("p95>50", "must be a duration with its unit, as '500ms', '5s', '2m', '1h30m' or '90d'"),
         ("throughput<100", "a throughput is inferences a second, as 100/s"),

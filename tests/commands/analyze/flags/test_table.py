@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from exporter.commands.analyze.flags.command_line import parse
 from exporter.commands.analyze.flags.flag import Key
 from exporter.commands.analyze.flags.help import help_text, reference
 from exporter.commands.analyze.flags.table import FLAGS, GROUPS
@@ -35,6 +38,15 @@ def test_no_name_is_there_twice() -> None:
 @pytest.mark.parametrize("name", FLAGS)
 def test_the_help_has_every_flag(name: str) -> None:
     assert f"{name} " in help_text() or f"{name}, " in help_text()
+
+
+def test_the_help_begins_with_examples_that_are_command_lines() -> None:
+    examples = re.findall(r"^  triton-canary analyze ([^>\n]*)", help_text().partition("Exit codes")[0], re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        probe = parse(shlex.split(example)).probe
+        assert probe is not None
+        assert probe.model == "resnet"
 
 
 def test_no_key_is_set_by_two_flags() -> None:
