@@ -21,6 +21,7 @@ ASKED: Final[Mapping[str, Callable[[ProbeSettings], object]]] = {
     "streaming": lambda probe: probe.streaming,
     "composing_models": lambda probe: probe.composing_models,
     "load.workers": lambda probe: _unless(probe.load.workers, 1),
+    "load.pool": lambda probe: probe.load.pool,
     "load.sequences": lambda probe: probe.load.sequences,
     "load.streams": lambda probe: probe.load.streams,
     "load.session_concurrency": lambda probe: probe.load.session_concurrency,

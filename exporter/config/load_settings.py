@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     PlainValidator,
     StrictBool,
     StrictInt,
+    StrictStr,
     ValidationInfo,
     model_validator,
 )
@@ -179,6 +181,11 @@ class LoadSettings(Section):
     )
     workers: Annotated[StrictInt, Field(ge=1, le=16)] = Field(
         default=1, description="Processes that share each level, for loads that exceed one core."
+    )
+    pool: Annotated[StrictStr, AfterValidator(text.pool_address)] = Field(
+        default="",
+        description="The Dask scheduler whose workers make the load, as `tls://scheduler:8786`; needs "
+        "`triton-canary[dask]`. `workers` is then how many of them. Without it they are processes of this machine.",
     )
     sequences: SequenceSettings | None = Field(default=None, description="The requests' sequences.")
 

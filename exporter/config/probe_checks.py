@@ -248,6 +248,8 @@ def _counted_windows(probe: ProbeSettings) -> Found:
     if probe.load.workers > 1 and (measurement.request_count or measurement.window_mode == "count"):
         what = "request_count" if measurement.request_count else "window_mode: count"
         yield ("load", "workers"), f"found {probe.load.workers}: with {what} one worker must count; give 1"
+    if probe.load.pool and probe.input.shared_memory != "none":
+        yield ("load", "pool"), "excludes input.shared_memory, which needs the server's own machine"
     run_once = next((key for key in _RUN_ONCE if getattr(probe.load, key)), "")
     if run_once:
         for key in ("request_count", "warm_up_requests", "warm_up_ns"):

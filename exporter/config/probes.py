@@ -135,6 +135,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         slo=_slo(slo, levels[0].label) if slo else None,
         unit=_unit(settings),
         workers=settings.load.workers,
+        pool=settings.load.pool,
         histogram=settings.histogram,
         buckets_per_decade=per_decade,
         variant=settings.variant,

@@ -205,6 +205,17 @@ def parse_address(given: object) -> tuple[str, int]:
     return bare.lower(), int(port) if colon else 0
 
 
+def pool_address(given: str) -> str:
+    """A Dask scheduler's, or "": `tls://host:port` or `tcp://host:port`."""
+    if given:
+        scheme, separator, rest = given.partition("://")
+        if not separator or scheme not in ("tls", "tcp") or "/" in rest:
+            raise ValueError("must be tls://host:port or tcp://host:port")
+        if parse_address(rest)[1] == 0:
+            raise ValueError("must have a port, as tls://host:8786")
+    return given
+
+
 def host_name(given: str) -> str:
     """A host's name, in lower case; or a numeric address."""
     host, port = parse_address(given)

@@ -97,6 +97,7 @@ KINDS: Final[dict[str, Kind]] = {
             "input.output_format": _NOTHING_SENT,
             "input.compression": _NOTHING_SENT,
             "input.shared_memory": _NOTHING_SENT,
+            "load.pool": "has no meaning: the target's Triton is in this machine's process",
             "load.workers": "found {given}: each would load a Triton of its own; give 1",
             "server_settings": "have no meaning: the target's Triton is in this process, and does not trace",
         },

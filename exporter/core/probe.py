@@ -480,10 +480,10 @@ class ServerSettings:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `parent` is as a target's. `workers` processes share the load of each level. With a `search`, `levels` are its
-    declared start and end; without one, all that are run. `composing_models` are called by the model in ways that its
-    configuration does not report; those of an ensemble are found without being named. `streaming` sends over gRPC's
-    bidirectional stream."""
+    `parent` is as a target's. `workers` processes share the load of each level: of this machine, or of the Dask
+    scheduler `pool`. With a `search`, `levels` are its declared start and end; without one, all that are run.
+    `composing_models` are called by the model in ways that its configuration does not report; those of an ensemble are
+    found without being named. `streaming` sends over gRPC's bidirectional stream."""
 
     name: str
     target: Target
@@ -497,6 +497,7 @@ class Probe:
     slo: Slo | None = None
     unit: Unit | None = None
     workers: int = 1
+    pool: str = ""
     histogram: bool = True
     buckets_per_decade: int = 10
     variant: str = ""

@@ -68,6 +68,7 @@ from exporter.web.request_check import HostNames
 from exporter.web.status import conclude
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
+from exporter.worker.remote.pool import lend_remote
 
 log = logging.getLogger("exporter.daemon")
 
@@ -280,6 +281,8 @@ class Daemon:
         return self._gate.refusal(probe) if self._standby.may_measure else SkipReason.SHUTDOWN
 
     def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
+        if probe.pool:
+            return partial(lend_remote, probe.pool, probe.workers, allowed_s=self._standby.seconds_left)
         return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
 
     async def _spawn_worker(self) -> LocalWorker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -47,6 +48,10 @@ class Standby:
     def until_ns(self) -> int:
         """From which moment on nothing may be sent; 0 for none."""
         return 0 if self.keeper is None else self.keeper.until_ns
+
+    def seconds_left(self) -> float:
+        """How long this daemon may act without another renewal."""
+        return math.inf if self.keeper is None else self.keeper.seconds_left
 
     def state(self) -> LeaseState | None:
         """What is shown; None where no lease is needed."""

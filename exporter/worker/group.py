@@ -24,7 +24,7 @@ QUEUED_EVENTS = 4
 
 
 class Member(Worker, Protocol):
-    """A worker that can take a part of a level. All members of a group share one monotonic clock, so one machine."""
+    """A worker that can take a part of a level. All members of a group report by one monotonic clock."""
 
     def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`."""
@@ -36,8 +36,9 @@ class Member(Worker, Protocol):
 class WorkerGroup:
     """A `Worker` (protocol) over at least two others, which are of no more use if one is lost."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], meet_lead_ns: int = MEET_LEAD_NS) -> None:
         self._members = members
+        self._meet_lead_ns = meet_lead_ns
         self._level: _SharedLevel | None = None
 
     async def preflight(self, probe: Probe) -> ModelFacts:
@@ -56,7 +57,7 @@ class WorkerGroup:
                 async for event in alone:
                     yield event
             return
-        self._level = _SharedLevel(list(zip(self._members, plans, strict=False)))
+        self._level = _SharedLevel(list(zip(self._members, plans, strict=False)), self._meet_lead_ns)
         try:
             async with aclosing(self._level.run()) as events:
                 async for event in events:
@@ -105,7 +106,8 @@ class _SharedLevel:
     The first member goes ahead alone up to where all meet, so that its cold request is alone at the server.
     """
 
-    def __init__(self, parts: Sequence[tuple[Member, LevelPlan]]) -> None:
+    def __init__(self, parts: Sequence[tuple[Member, LevelPlan]], meet_lead_ns: int) -> None:
+        self._meet_lead_ns = meet_lead_ns
         self._members = [member for member, _ in parts]
         self._plans = [plan for _, plan in parts]
         self._events: asyncio.Queue[tuple[int, MemberEvent | Exception]] = asyncio.Queue(QUEUED_EVENTS * len(parts))
@@ -179,7 +181,7 @@ class _SharedLevel:
                 self._begin(member)
         if len(self._waiting) == len(self._members):
             self._waiting.clear()
-            at_ns = time.monotonic_ns() + MEET_LEAD_NS
+            at_ns = time.monotonic_ns() + self._meet_lead_ns
             self._merger.start_grid(at_ns)
             for worker in self._members:
                 worker.proceed_level(at_ns)

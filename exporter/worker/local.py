@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -62,8 +63,10 @@ class LocalWorker:
         connection: socket.socket,
         account: Account | None = None,
         lease: Callable[[], int] = lambda: 0,
+        environ: Callable[[], Mapping[str, str]] = lambda: os.environ,
     ) -> None:
         self.sweeps = 0
+        self._environ = environ
         self._lease = lease
         self._account = account or Account()
         self._sent: int | None = None
@@ -91,10 +94,12 @@ class LocalWorker:
         module: str = "exporter.worker.main",
         accounts: Path | None = None,
         lease: Callable[[], int] = lambda: 0,
+        environ: Callable[[], Mapping[str, str]] = lambda: os.environ,
     ) -> LocalWorker:
         """Starts a process and waits until it is ready. It logs to our stderr. `cpus` are those it may run on; none
         given means all. Its account is a file in the folder `accounts`, where there is one that can be written to.
-        `lease` gives the moment from which it may send nothing (see `Account.lend`).
+        `lease` gives the moment from which it may send nothing (see `Account.lend`), `environ` the variables that
+        headers are read from.
         Raises WorkerLostError if it does not come up."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -109,7 +114,7 @@ class LocalWorker:
                 stdout=asyncio.subprocess.DEVNULL,
                 env=base_environment(),
             )
-        worker = cls(process, ours, account, lease)
+        worker = cls(process, ours, account, lease, environ)
         try:
             async with asyncio.timeout(START_LIMIT_SECONDS):
                 await worker._next_response()
@@ -273,7 +278,7 @@ class LocalWorker:
         """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
         makes a command larger than any socket's buffer."""
         is_idle = not self._unsent
-        for part in encode(Command(self._serial, what, _environment(what))):
+        for part in encode(Command(self._serial, what, _environment(what, self._environ()))):
             self._unsent += part
         if is_idle:
             self._flush()
@@ -383,10 +388,10 @@ def _open_account(folder: Path | None) -> Account:
     return Account.create()
 
 
-def _environment(what: object) -> dict[str, str]:
+def _environment(what: object, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that a command's headers are read from."""
     if isinstance(what, (Preflight, ReadVersion)):
-        return header_environment(what.probe.target)
+        return header_environment(what.probe.target, environ)
     if isinstance(what, RunLevel):
-        return header_environment(what.plan.probe.target)
-    return header_environment(what.target) if isinstance(what, ReadModels) else {}
+        return header_environment(what.plan.probe.target, environ)
+    return header_environment(what.target, environ) if isinstance(what, ReadModels) else {}

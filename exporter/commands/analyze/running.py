@@ -31,6 +31,7 @@ from exporter.sweep.trace_settings import put_back_now
 from exporter.sweep.watcher import Watcher
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
+from exporter.worker.remote.pool import lend_remote
 
 PrintError = Callable[[str], None]
 
@@ -46,6 +47,8 @@ async def run_sweep(probe: Probe, watchers: Sequence[Watcher], allowed: Load | N
     sweep = Sweep(probe, [], watchers=watchers, allowed=allowed)
     pool = WorkerPool(1, spawn=partial(LocalWorker.spawn, log_format=COMMAND_FORMAT))
     borrow: Borrow = partial(pool.lend, probe.workers)
+    if probe.pool:
+        borrow = partial(lend_remote, probe.pool, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
 
     def on_signal(number: int) -> None:

@@ -51,6 +51,18 @@ _OWN = (
         Part("`load.ramp`", read.milliseconds(RAMP)),
     ),
     Flag(
+        ("--workers",),
+        "URL",
+        "The Dask scheduler whose workers make the load, as tls://scheduler:8786.",
+        Key("load.pool", read.filled),
+    ),
+    Flag(
+        ("--worker-count",),
+        "N",
+        "How many processes share each level, of --workers or of this machine; 1 by default.",
+        Key("load.workers", read.whole(1, 16)),
+    ),
+    Flag(
         ("--tensor-datatype",),
         "NAME:TYPE",
         "The datatype of an input that the server does not report (oip, tfserving), such as x:FP32. Once per input.",

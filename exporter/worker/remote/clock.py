@@ -1,0 +1,95 @@
+"""Two machines' monotonic clocks: how far they are apart, within which error, and windows moved from one to the other.
+
+Pure. Latencies are differences within one machine and stay as they are, to the nanosecond: a whole window moves by one
+number. Only starts and window edges need the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from exporter.core.facts import ServerReading, ServerSnapshot
+from exporter.core.window import LevelEnd, RecordColumns, Window
+from exporter.engine.plan import LevelPlan, MemberEvent
+
+_MOMENTS = frozenset({"intended_ns", "sent_ns", "send_done_ns", "first_ns", "last_ns", "response_ns", "opened_ns"})
+"""The columns that hold moments; 0 in them is no moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question for the other clock: when it was asked and when the response came, by ours, and what it was."""
+
+    asked_ns: int
+    received_ns: int
+    theirs_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Their clock less ours, and the most by which that may be wrong."""
+
+    ns: int = 0
+    error_ns: int = 0
+
+
+def offset_of(samples: Sequence[Sample]) -> Offset:
+    """By the sample with the shortest round trip: their clock was read at some moment within it."""
+    best = min(samples, key=lambda sample: sample.received_ns - sample.asked_ns)
+    round_trip_ns = best.received_ns - best.asked_ns
+    middle_ns = best.asked_ns + round_trip_ns // 2
+    return Offset(best.theirs_ns - middle_ns, round_trip_ns - round_trip_ns // 2)
+
+
+def plan_there(plan: LevelPlan, offset: Offset) -> LevelPlan:
+    """The plan by their clock."""
+    return replace(
+        plan,
+        abandoned_until_ns=tuple(moment + offset.ns for moment in plan.abandoned_until_ns),
+        spared_until_ns=plan.spared_until_ns + offset.ns if plan.spared_until_ns else 0,
+    )
+
+
+def event_here(event: MemberEvent, offset: Offset) -> MemberEvent:
+    """What a level reports, by our clock."""
+    if isinstance(event, Window):
+        return _window(event, offset.ns)
+    if isinstance(event, LevelEnd):
+        until_ns = tuple(moment - offset.ns for moment in event.abandoned_until_ns)
+        spared_ns = event.spared_until_ns - offset.ns if event.spared_until_ns else 0
+        return replace(event, abandoned_until_ns=until_ns, spared_until_ns=spared_ns)
+    return event
+
+
+def _window(window: Window, offset_ns: int) -> Window:
+    return replace(
+        window,
+        start_ns=window.start_ns - offset_ns,
+        end_ns=window.end_ns - offset_ns,
+        columns=_columns(window.columns, offset_ns),
+        before=_snapshot(window.before, offset_ns),
+        after=_snapshot(window.after, offset_ns),
+        readings=tuple(_reading(reading, offset_ns) for reading in window.readings),
+    )
+
+
+def _columns(columns: RecordColumns, offset_ns: int) -> RecordColumns:
+    moved = {}
+    for field in fields(columns):
+        if field.name in _MOMENTS:
+            values = getattr(columns, field.name)
+            moved[field.name] = np.where(values == 0, 0, values - offset_ns)
+    return replace(columns, **moved)
+
+
+def _snapshot(snapshot: ServerSnapshot | None, offset_ns: int) -> ServerSnapshot | None:
+    if snapshot is None:
+        return None
+    return replace(snapshot, asked_ns=snapshot.asked_ns - offset_ns, received_ns=snapshot.received_ns - offset_ns)
+
+
+def _reading(reading: ServerReading, offset_ns: int) -> ServerReading:
+    return replace(reading, at_ns=reading.at_ns - offset_ns)

@@ -1,0 +1,184 @@
+"""What runs in a Dask worker: an actor that keeps one of our own worker processes beside it.
+
+The load never shares an interpreter with Dask. The process may send only while its client renews its lease, so it is
+silent within LEASE_SECONDS after the client, the network or the Dask worker is gone, whichever of them it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Final
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.facts import ModelFacts
+from exporter.core.probe import Probe
+from exporter.core.units import NS
+from exporter.engine.plan import LevelPlan, MemberEvent
+from exporter.worker.ipc import Failure
+from exporter.worker.local import LocalWorker
+from exporter.worker.remote.schema import schema
+
+LEASE_SECONDS: Final = 2.0
+_GONE_SECONDS: Final = 10.0
+"""After so long without its client the process is ended, and its memory is free."""
+
+_EVENTS_WAIT_SECONDS = 1.0
+"""How long a question for events waits for the first of them."""
+
+_QUEUED_EVENTS = 4
+"""Events held for a client that is slow; beyond these the worker waits, and its windows get longer."""
+
+
+class WorkerHost:
+    """The actor. Its methods are for one client, one at a time, but for `beat`, `stop`, `proceed` and `kill`. What
+    fails is returned as a `Failure`: our errors do not survive being pickled. All are coroutines: Dask runs
+    those on its own loop, and functions in a thread."""
+
+    def __init__(self, client_schema: str, module: str = "exporter.worker.main") -> None:
+        """Raises ValueError if the client is of another version."""
+        if client_schema != schema():
+            raise ValueError(f"this worker has triton-canary {schema()}, its client {client_schema}: install the same")
+        self._module = module
+        self._worker: LocalWorker | None = None
+        self._until_ns = 1
+        self._environment: Mapping[str, str] = {}
+        self._events: asyncio.Queue[MemberEvent | Failure] = asyncio.Queue(_QUEUED_EVENTS)
+        self._level: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> Failure | None:
+        """Starts the process, if there is none that can be used."""
+        if self._worker is None or not self._worker.alive:
+            try:
+                self._worker = await LocalWorker.spawn(
+                    module=self._module, lease=lambda: self._until_ns, environ=lambda: self._environment
+                )
+            except WorkerLostError as error:
+                return _failure(error)
+        await self.beat()
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        return None
+
+    async def beat(self, seconds: float = LEASE_SECONDS) -> tuple[int, int, int]:
+        """The client lives, and allows so many more seconds; gives `sent`, `asked` and `tokens` of `Worker`."""
+        self._until_ns = _boottime_ns() + round(min(seconds, LEASE_SECONDS) * NS)
+        return self._counts() if self._worker is not None else (0, 0, 0)
+
+    async def clock_ns(self) -> int:
+        """This machine's monotonic clock."""
+        return time.monotonic_ns()
+
+    async def preflight(self, probe: Probe, environment: Mapping[str, str]) -> ModelFacts | Failure:
+        """See `Worker`. `environment` has the variables that the headers of the probe's target are read from."""
+        self._environment = environment
+        try:
+            return await self._ready.preflight(probe)
+        except (PreflightError, WorkerLostError) as error:
+            return _failure(error)
+
+    async def served_version(self, probe: Probe) -> str | Failure:
+        """See `Worker`."""
+        try:
+            return await self._ready.served_version(probe)
+        except (PreflightError, WorkerLostError) as error:
+            return _failure(error)
+
+    async def begin(self, plan: LevelPlan, environment: Mapping[str, str]) -> None:
+        """Begins a level, whose events `events` gives."""
+        self._environment = environment
+        await self._end_level()
+        self._events = asyncio.Queue(_QUEUED_EVENTS)
+        self._level = asyncio.create_task(self._run(plan, self._events))
+
+    async def events(self) -> list[MemberEvent | Failure]:
+        """The events since the last call, in their order; waits a moment for the first one."""
+        found: list[MemberEvent | Failure] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EVENTS_WAIT_SECONDS):
+                found.append(await self._events.get())
+        while not self._events.empty():
+            found.append(self._events.get_nowait())
+        return found
+
+    async def proceed(self, at_ns: int) -> None:
+        """The level that waits continues at this moment, by this machine's clock."""
+        with contextlib.suppress(WorkerLostError):
+            self._ready.proceed_level(at_ns)
+
+    async def stop(self) -> None:
+        """See `Worker.stop_level`."""
+        with contextlib.suppress(WorkerLostError):
+            await self._ready.stop_level()
+
+    async def silence(self) -> tuple[int, int, int]:
+        """See `Worker`; gives what `beat` does, as the last word."""
+        await self._ready.silence()
+        return self._counts()
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self._ready.sent, self._ready.asked, self._ready.tokens
+
+    async def end_sweep(self) -> Failure | None:
+        """See `Worker`."""
+        await self._end_level()
+        try:
+            await self._ready.end_sweep()
+        except (PreflightError, WorkerLostError) as error:
+            return _failure(error)
+        return None
+
+    async def kill(self) -> None:
+        """See `Worker`. The actor is of no more use."""
+        self._until_ns = 1
+        if self._worker is not None:
+            await self._worker.kill()
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _ready(self) -> LocalWorker:
+        assert self._worker is not None, "start comes first"
+        return self._worker
+
+    async def _run(self, plan: LevelPlan, events: asyncio.Queue[MemberEvent | Failure]) -> None:
+        try:
+            async with aclosing(self._ready.run_member(plan)) as level:
+                async for event in level:
+                    await events.put(event)
+        except (PreflightError, WorkerLostError) as error:
+            await events.put(_failure(error))
+
+    async def _end_level(self) -> None:
+        level, self._level = self._level, None
+        if level is not None:
+            level.cancel()
+            await asyncio.wait({level})
+
+    async def _watch(self) -> None:
+        """Ends the process of a client that is gone."""
+        while _boottime_ns() < self._until_ns + _GONE_SECONDS * NS:  # noqa: ASYNC110 - a clock
+            await asyncio.sleep(LEASE_SECONDS)
+        await self._end_level()
+        await self.kill()
+
+
+def _failure(error: PreflightError | WorkerLostError) -> Failure:
+    if isinstance(error, PreflightError):
+        return Failure(True, error.reason, str(error), error.problems)
+    return Failure(False, error.reason, str(error))
+
+
+def error_of(failure: Failure) -> PreflightError | WorkerLostError:
+    """The error that it was."""
+    if failure.expected:
+        return PreflightError(failure.reason, failure.text, problems=failure.problems)
+    return WorkerLostError(failure.reason, failure.text)
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,233 @@
+"""The client's handle of one worker on another machine: a `Member` of a group, by the methods of an actor.
+
+A heartbeat renews the lease of the far process, twice a second. One that finds no response in the lease's time ends the
+level: by then the process sends nothing either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
+from exporter.core.probe import Probe
+from exporter.core.units import NS
+from exporter.core.untrusted_text import clean_text
+from exporter.core.window import LevelEnd
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelWaiting, MemberEvent
+from exporter.logs import fields
+from exporter.worker.ipc import Failure
+from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
+from exporter.worker.remote.host import LEASE_SECONDS, error_of
+from exporter.worker.worker_environment import header_environment
+
+_log = logging.getLogger("exporter.worker")
+
+BEAT_SECONDS = 0.5
+CLOCK_SAMPLES = 20
+MAX_CLOCK_ERROR = 0.01
+"""Of a window: beyond it the log warns that the members' windows are not the same."""
+
+_CALL_LIMIT_SECONDS = 10.0
+"""How long any call may take beside what it waits for."""
+
+
+class RemoteWorker:
+    """`host` is the actor, or what has its methods. `allowed_s` is how long this daemon itself may still act. Lost
+    once the far side gives no response."""
+
+    def __init__(self, host: Any, name: str, allowed_s: Callable[[], float] = lambda: LEASE_SECONDS) -> None:
+        self._host = host
+        self.name = name
+        self._allowed_s = allowed_s
+        self.offset = Offset()
+        self._sent = self._asked = self._tokens = 0
+        self._lost: WorkerLostError | None = None
+        self._beat_s = time.monotonic()
+        self._beating: asyncio.Task[None] | None = None
+        self._proceeding: set[asyncio.Future[Any]] = set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take commands."""
+        return self._lost is None
+
+    @property
+    def sent(self) -> int:
+        """See `Worker`. Of one that is lost it is what the last heartbeat knew."""
+        return self._sent
+
+    @property
+    def asked(self) -> int:
+        """See `Worker`."""
+        return self._asked
+
+    @property
+    def tokens(self) -> int:
+        """See `Worker`."""
+        return self._tokens
+
+    async def start(self) -> None:
+        """Starts the far process, and the heartbeat. Raises WorkerLostError."""
+        _raise_failure(await self._call("start", limit_s=90.0))
+        self._beat_s = time.monotonic()
+        self._beating = asyncio.create_task(self._beat())
+
+    async def set_clock(self) -> None:
+        """Compares the clocks, by the shortest of some round trips."""
+        samples = []
+        for _ in range(CLOCK_SAMPLES):
+            asked_ns = time.monotonic_ns()
+            theirs_ns = await self._call("clock_ns")
+            samples.append(Sample(asked_ns, time.monotonic_ns(), theirs_ns))
+        self.offset = offset_of(samples)
+
+    async def preflight(self, probe: Probe) -> ModelFacts:
+        """See `Worker`."""
+        _refuse_shared_memory(probe)
+        limit_s = probe.target.connect_timeout_ns / NS + 60.0
+        facts = await self._call("preflight", probe, header_environment(probe.target), limit_s=limit_s)
+        _raise_failure(facts)
+        assert isinstance(facts, ModelFacts)
+        return facts
+
+    async def served_version(self, probe: Probe) -> str:
+        """See `Worker`."""
+        version = await self._call("served_version", probe, limit_s=probe.target.connect_timeout_ns / NS + 10.0)
+        _raise_failure(version)
+        return str(version)
+
+    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+        """See `Worker`."""
+        async with aclosing(self.run_member(plan)) as events:
+            async for event in events:
+                assert not isinstance(event, LevelWaiting)
+                yield event
+
+    async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        """See `Member` (group)."""
+        _refuse_shared_memory(plan.probe)
+        await self.set_clock()
+        window_ns = plan.probe.measurement.window_ns
+        if self.offset.error_ns > MAX_CLOCK_ERROR * window_ns:
+            about = fields(worker=self.name, error_seconds=self.offset.error_ns / NS, window_seconds=window_ns / NS)
+            _log.warning("the clock of a worker is not known well enough for its windows", extra=about)
+        environment = header_environment(plan.probe.target)
+        ended = False
+        try:
+            await self._call("begin", plan_there(plan, self.offset), environment)
+            while not ended:
+                for event in await self._call("events"):
+                    _raise_failure(event)
+                    ended = isinstance(event, LevelEnd)
+                    yield event_here(event, self.offset)
+        finally:
+            if not ended and self.alive:
+                with contextlib.suppress(WorkerLostError):
+                    await self._call("stop")
+
+    def proceed_level(self, at_ns: int) -> None:
+        """See `Member` (group)."""
+        self._raise_if_lost()
+        proceeding = asyncio.ensure_future(self._invoke("proceed", at_ns + self.offset.ns))
+        self._proceeding.add(proceeding)
+        proceeding.add_done_callback(self._proceeding.discard)
+
+    async def stop_level(self) -> None:
+        """See `Worker`."""
+        await self._call("stop")
+
+    async def silence(self) -> None:
+        """See `Worker`."""
+        try:
+            self._take(await self._call("silence", limit_s=LEASE_SECONDS))
+        except WorkerLostError:
+            # What cannot be reached ends by itself: its lease is not renewed any more.
+            await asyncio.sleep(self._beat_s + LEASE_SECONDS - time.monotonic())
+
+    async def end_sweep(self) -> None:
+        """See `Worker`."""
+        _raise_failure(await self._call("end_sweep", limit_s=20.0))
+
+    async def kill(self) -> None:
+        """See `Worker`."""
+        self._lose("it was ended by its client")
+        if self._beating is not None:
+            self._beating.cancel()
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEASE_SECONDS):
+                await self._invoke("kill")
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while self.alive:
+            asked_s = time.monotonic()
+            try:
+                async with asyncio.timeout(LEASE_SECONDS):
+                    self._take(await self._invoke("beat", max(0.0, min(self._allowed_s(), LEASE_SECONDS))))
+                self._beat_s = asked_s
+            except Exception as error:
+                if time.monotonic() - self._beat_s > LEASE_SECONDS:
+                    self._lose(f"no response: {_text(error)}")
+                    return
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _take(self, counts: tuple[int, int, int]) -> None:
+        self._sent, self._asked, self._tokens = counts
+
+    async def _invoke(self, method: str, *arguments: object) -> Any:
+        # An actor that is lost raises where its method is looked up.
+        return await getattr(self._host, method)(*arguments)
+
+    async def _call(self, method: str, *arguments: object, limit_s: float = _CALL_LIMIT_SECONDS) -> Any:
+        """The response; ends early once the heartbeat has found no response. Raises WorkerLostError."""
+        self._raise_if_lost()
+        waiting = asyncio.ensure_future(self._invoke(method, *arguments))
+        try:
+            beating = {self._beating} if self._beating is not None else set()
+            await asyncio.wait({waiting, *beating}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        except Exception as error:
+            self._lose(_text(error))
+        finally:
+            waiting.cancel()
+        self._lose(f"no response within {limit_s:g} s")
+        raise self._error()
+
+    def _lose(self, why: str) -> None:
+        if self._lost is None:
+            self._lost = WorkerLostError(Reason.WORKER_CRASH, f"worker {self.name}: {why}")
+
+    def _error(self) -> WorkerLostError:
+        assert self._lost is not None
+        return WorkerLostError(self._lost.reason, str(self._lost))
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise self._error()
+
+
+def _raise_failure(response: object) -> None:
+    if isinstance(response, Failure):
+        raise error_of(response)
+
+
+def _refuse_shared_memory(probe: Probe) -> None:
+    if probe.input.shared_memory != "none":
+        text = (
+            "input.shared_memory needs the server's own machine; a worker of a pool may run on any: take load.pool out"
+        )
+        raise PreflightError(Reason.UNSUPPORTED, text)
+
+
+def _text(error: BaseException) -> str:
+    return clean_text(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)

@@ -1,0 +1,87 @@
+"""Offsets and their error bound, and windows that are moved from one clock to another."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.core.facts import ServerReading, ServerSnapshot
+from exporter.core.outcome import Reason
+from exporter.core.window import LevelEnd, RecordColumns, Window
+from exporter.engine.plan import LevelWaiting
+from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
+from tests.builders import concurrency
+from tests.engine.fakes import make_plan
+
+HOUR_NS = 3600 * 10**9
+
+
+@given(
+    st.integers(-HOUR_NS * 10**4, HOUR_NS * 10**4),
+    st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)), min_size=1, max_size=30),
+)
+def test_the_true_offset_is_within_the_error(true_ns: int, trips: list[tuple[int, int]]) -> None:
+    """Each trip has a way there and a way back, which may differ as they like."""
+    samples, now_ns = [], 5 * HOUR_NS
+    for there_ns, back_ns in trips:
+        samples.append(Sample(now_ns, now_ns + there_ns + back_ns, now_ns + there_ns + true_ns))
+        now_ns += there_ns + back_ns + 1000
+    found = offset_of(samples)
+    assert abs(found.ns - true_ns) <= found.error_ns
+    shortest_ns = min(there + back for there, back in trips)
+    assert found.error_ns == shortest_ns - shortest_ns // 2
+
+
+def window() -> Window:
+    columns = RecordColumns.empty(3)
+    times = {
+        name: np.array([0, 10**9 + 5, 2 * 10**9])
+        for name in ("intended_ns", "sent_ns", "send_done_ns", "first_ns", "last_ns")
+    }
+    return Window(
+        index=4,
+        start_ns=10**9,
+        end_ns=3 * 10**9,
+        columns=replace(columns, **times, response_ns=np.array([10**9 + 7])),
+        sent=3,
+        before=ServerSnapshot(10**9, 10**9 + 2, ()),
+        readings=(ServerReading(10**9 + 3, True),),
+    )
+
+
+@pytest.mark.parametrize("offset_ns", [-7 * HOUR_NS, 0, 1, 10**15])
+def test_a_window_moves_whole_and_no_figure_changes(offset_ns: int) -> None:
+    theirs = window()
+    ours = event_here(theirs, Offset(offset_ns, 10))
+    assert isinstance(ours, Window)
+    assert (ours.start_ns, ours.end_ns) == (10**9 - offset_ns, 3 * 10**9 - offset_ns)
+    assert ours.before is not None
+    assert ours.before.received_ns - ours.before.asked_ns == 2
+    assert ours.readings[0].at_ns == 10**9 + 3 - offset_ns
+    for field in fields(RecordColumns):
+        before, after = getattr(theirs.columns, field.name), getattr(ours.columns, field.name)
+        assert len(before) == len(after)
+        moves = field.name in ("intended_ns", "sent_ns", "send_done_ns", "first_ns", "last_ns", "response_ns")
+        expected = [value - offset_ns if value and moves else value for value in before.tolist()]
+        assert after.tolist() == expected, field.name
+
+
+def test_what_has_no_moment_stays_and_an_end_moves() -> None:
+    offset = Offset(100, 1)
+    assert event_here(LevelWaiting(), offset) == LevelWaiting()
+    end = LevelEnd(Reason.NONE, "", 5, 2, (1000, 2000), 0)
+    assert event_here(end, offset) == replace(end, abandoned_until_ns=(900, 1900))
+    assert event_here(replace(end, spared_until_ns=700), offset) == replace(
+        end, abandoned_until_ns=(900, 1900), spared_until_ns=600
+    )
+
+
+def test_a_plan_goes_there_by_their_clock() -> None:
+    plan = replace(make_plan(concurrency(1)), abandoned_until_ns=(1000,), spared_until_ns=0)
+    there = plan_there(plan, Offset(100, 1))
+    assert (there.abandoned_until_ns, there.spared_until_ns) == ((1100,), 0)
+    assert plan_there(replace(plan, spared_until_ns=5), Offset(100, 1)).spared_until_ns == 105

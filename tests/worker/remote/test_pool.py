@@ -1,0 +1,155 @@
+"""Levels over the workers of a real Dask scheduler: what they measure, and what ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exporter.core.errors import PreflightError, WorkerLostError
+from exporter.core.outcome import Outcome
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelPlan, LevelStarted, Worker
+from exporter.worker.remote.host import LEASE_SECONDS, WorkerHost
+from exporter.worker.remote.member import RemoteWorker
+from exporter.worker.remote.pool import lend_remote
+from exporter.worker.remote.schema import schema
+from tests.builders import concurrency, make_facts, make_target
+from tests.engine.fakes import make_plan
+from tests.worker.remote.cluster import Cluster
+from tests.worker.test_local import FAKE_WORKER, probe
+
+pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(tmp_path, 3) as cluster:
+        yield cluster
+
+
+def plan(window_ms: float = 200, kind: str = "fake") -> LevelPlan:
+    it = make_plan(concurrency(6), window_ms=window_ms)
+    return replace(it, probe=replace(it.probe, target=make_target(kind=kind)))
+
+
+async def test_three_members_measure_as_one(cluster: Cluster) -> None:
+    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
+        assert await worker.preflight(probe()) == make_facts()
+        windows, ended = [], None
+        async for event in worker.run_level(replace(plan(), max_windows=3)):
+            if isinstance(event, Window):
+                windows.append(event)
+            elif isinstance(event, LevelEnd):
+                ended = event
+            else:
+                assert isinstance(event, LevelStarted)
+        assert ended is not None
+        await worker.silence()
+        assert worker.sent == ended.sent == sum(window.sent for window in windows)
+        await worker.end_sweep()
+    measured = [window for window in windows if not window.warm_up]
+    assert len(measured) >= 3
+    assert all(window.in_flight == 6 for window in measured[:2])
+    assert sum(len(window.columns) for window in windows) == ended.sent
+    now_ns = time.monotonic_ns()
+    for window in measured:
+        assert (window.columns.outcome == Outcome.OK).all()
+        assert 0 < window.start_ns < window.end_ns < now_ns
+        assert (window.columns.last_ns > window.columns.sent_ns).all()
+
+
+async def test_shared_memory_is_refused_with_its_reason(cluster: Cluster) -> None:
+    shared = replace(probe(), input=replace(probe().input, shared_memory="system"))
+    async with lend_remote(cluster.address, 1, module=FAKE_WORKER) as worker:
+        with pytest.raises(PreflightError, match="the server's own machine"):
+            await worker.preflight(shared)
+
+
+async def test_a_lost_worker_ends_the_level_and_the_others_are_silent(cluster: Cluster) -> None:
+    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
+        await worker.preflight(probe())
+        with pytest.raises(WorkerLostError, match="worker tcp://"):
+            await _kill_after_two_windows(worker, cluster)
+        await worker.silence()
+        sent = worker.sent
+        await asyncio.sleep(1)
+        assert worker.sent == sent
+
+
+async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
+    seen = 0
+    async for event in worker.run_level(plan()):
+        seen += isinstance(event, Window)
+        if seen == 2:
+            cluster.workers[1].kill()
+
+
+async def test_no_scheduler_is_one_clear_error() -> None:
+    with pytest.raises(WorkerLostError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:1 cannot be used"):
+        async with lend_remote("tcp://127.0.0.1:1", 1):
+            pass
+
+
+async def test_another_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="install the same"):
+        WorkerHost(schema() + "x")
+
+
+async def test_a_client_that_is_gone_leaves_silence_within_the_lease() -> None:
+    """The actor alone, in this process: its client stops to beat."""
+    host = WorkerHost(schema(), FAKE_WORKER)
+    assert await host.start() is None
+    assert await host.preflight(probe(), {}) == make_facts()
+    await host.begin(plan(), {})
+    while not any(isinstance(event, Window) for event in await host.events()):
+        await host.beat()
+    await host.beat()
+    last_s = time.monotonic()
+    reader = asyncio.create_task(_read(host))
+    sent, changed_s = 0, last_s
+    while time.monotonic() < last_s + LEASE_SECONDS + 2:
+        assert host._worker is not None
+        if host._worker.sent != sent:
+            sent, changed_s = host._worker.sent, time.monotonic()
+        await asyncio.sleep(0.02)
+    assert sent
+    assert changed_s - last_s < LEASE_SECONDS + 0.5
+    reader.cancel()
+    await host.kill()
+
+
+async def _read(host: WorkerHost) -> None:
+    while True:
+        await host.events()
+
+
+class DeadHost:
+    """Once it is dead, whatever is asked of it gets no response."""
+
+    is_dead = False
+
+    def __getattr__(self, name: str) -> object:
+        async def respond(*_arguments: object) -> object:
+            if self.is_dead:
+                await asyncio.Event().wait()
+            return (0, 0, 0) if name == "beat" else None
+
+        return respond
+
+
+async def test_a_host_that_does_not_respond_is_lost_and_known_to_be_silent() -> None:
+    host = DeadHost()
+    member = RemoteWorker(host, "far")
+    await member.start()
+    host.is_dead = True
+    with pytest.raises(WorkerLostError, match="far: no response"):
+        await member.preflight(probe())
+    began_s = time.monotonic()
+    await member.silence()
+    assert time.monotonic() - began_s < LEASE_SECONDS + 1
+    await member.kill()
