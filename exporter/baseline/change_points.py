@@ -77,8 +77,9 @@ def cuts(points: Floats, penalty: float, least: int) -> list[int]:
         # A start that is worse now by more than a cut costs stays worse than a cut here, once one is allowed.
         worse = starts[costs > best[end]]
         until[worse] = np.minimum(until[worse], end + least)
-        starts = np.append(starts[until[starts] > end + 1], end - least + 1 if end + 1 >= 2 * least else [])
-        starts = starts.astype(int)
+        starts = starts[until[starts] > end + 1]
+        if end + 1 >= 2 * least:
+            starts = np.append(starts, end - least + 1)
     found: list[int] = []
     end = count if count >= least else 0
     while (end := int(before[end])) > 0:
@@ -121,8 +122,12 @@ def _running_level(times: Floats, logs: Floats) -> Floats:
 
 def _by_hour(times: Floats, values: Floats) -> tuple[Floats, Floats]:
     """The first moment of each hour that there is, and the hour's median."""
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(np.floor(times / _HOUR_S)) > 0]))
-    medians = np.array([float(np.median(part)) for part in np.split(values, starts[1:])])
+    begins = np.concatenate([[True], np.diff(np.floor(times / _HOUR_S)) > 0])
+    starts = np.flatnonzero(begins)
+    # All hours at once: sorted within each, the two in the middle (of an odd number twice the same) make the median.
+    ordered = values[np.lexsort((values, np.cumsum(begins)))]
+    sizes = np.diff(np.append(starts, len(values)))
+    medians = (ordered[starts + (sizes - 1) // 2] + ordered[starts + sizes // 2]) / 2
     return times[starts], medians
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.baseline.change_points import cuts, find_changes
+from exporter.baseline.change_points import _by_hour, cuts, find_changes
 
 BEGIN = 1_767_571_200.0
 DAY = 86_400.0
@@ -35,6 +35,15 @@ def test_a_nightly_job_noise_and_two_modes_are_no_change() -> None:
     upper = np.random.default_rng(1).random(len(TIMES)) < 0.3
     assert find_changes(list(TIMES), list(np.array(series(1.0, 1.0)) * np.where(upper, 1.95, 1)), 1.05, "UTC") == []
     assert find_changes(list(TIMES[:5]), [1.0] * 5, 1.05, "UTC") == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(-1, 1)), min_size=1, max_size=40))
+def test_medians_by_hour_are_those_of_the_hours(sweeps: list[tuple[int, float]]) -> None:
+    sweeps.sort(key=lambda each: each[0])
+    times, values = np.array([hour * 3600.0 for hour, _ in sweeps]), np.array([value for _, value in sweeps])
+    hours, medians = _by_hour(times, values)
+    assert hours.tolist() == sorted(set(times.tolist()))
+    assert medians.tolist() == [float(np.median(values[times == hour])) for hour in hours]
 
 
 def cost(points: list[float], edges: list[int]) -> float:

@@ -57,6 +57,18 @@ def test_flags(flag: str, fields: dict[str, Any]) -> None:
     assert flags == dict.fromkeys(flags, False) | {flag: True}
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"dynamic_batching": {}, "max_batch_size": 8}, True),
+        ({"dynamic_batching": {}, "max_batch_size": 1}, False),
+        ({"max_batch_size": 8}, False),
+    ],
+)
+def test_requests_can_meet_in_a_batch_of_two_and_more(fields: dict[str, Any], expected: bool) -> None:
+    assert facts(config(**fields), [-1, 1]).dynamic_batching is expected
+
+
 def test_optional_inputs() -> None:
     message = config(input=[{"name": "I0", "optional": True}, {"name": "I1"}])
     assert [spec.optional for spec in facts(message, [1], [1]).inputs] == [True, False]

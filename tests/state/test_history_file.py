@@ -305,6 +305,7 @@ def test_an_error_in_reading_does_not_end_the_writing(tmp_path: Path, caplog: py
     file = HistoryFile(tmp_path, now=clock)
     file.start(fail)
     file.append(KEY, point(0))
+    wait_for(file)
     file.close()
     assert [record.message for record in caplog.records] == ["the history cannot be read"]
     assert started(reloaded(tmp_path, clock).day(make_probe())) == [-300.0, 0.0]
