@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -145,6 +145,20 @@ def _made(make: Callable[[], TritonEnvironment]) -> TritonEnvironment | Embedded
         return make()
     except EmbeddedTritonError as error:
         return error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A process that runs tests sends its reports as UTF-8: what a test printed or logged may be none."""
+    return _encodable((yield))
+
+
+def _encodable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode(errors="backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_encodable(key): _encodable(value) for key, value in data.items()}
+    return type(data)(map(_encodable, data)) if isinstance(data, list | tuple) else data
 
 
 @pytest.hookimpl(optionalhook=True)

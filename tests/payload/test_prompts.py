@@ -62,7 +62,7 @@ def test_a_tokenizer_makes_them_exact(tmp_path: Path, monkeypatch: pytest.Monkey
     made = generated(PromptOptions(tokens=40, count=3, tokenizer=str(path)), 0)
     assert [len(text.split()) for text in made] == [20] * 3
     path.write_text("[]")
-    with pytest.raises(InputError, match=r"is no tokenizer\.json: no tokenizer"):
+    with pytest.raises(InputError, match=r"is not a tokenizer\.json: no tokenizer"):
         open_tokenizer(str(path))
     with pytest.raises(InputError, match="cannot be read: No such file"):
         open_tokenizer(str(tmp_path / "none.json"))

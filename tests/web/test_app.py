@@ -80,6 +80,7 @@ async def test_the_status_as_json(client: httpx.AsyncClient) -> None:
         ("triton-grpc", "unstable", "unstable"),
         ("triton-http", "never", ""),
         ("vllm", "regressed", ""),
+        ("triton-http", "ok", ""),
     ]
     assert [level["level"] for level in status["probes"][1]["levels"]] == ["100", "200"]
     assert status["probes"][0]["next_run_unix_s"] == 1_700_000_060.0

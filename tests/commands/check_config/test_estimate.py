@@ -170,7 +170,7 @@ def test_a_target_without_a_probe_takes_no_part(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("grpc://h", "grpc://idle", 1))
     found = estimate(load(path, {}))
     assert set(found.group_utilisation) == {"h"}
-    assert "no probe names g: nothing is measured there" in found.notes
+    assert "no probe uses g: nothing is measured there" in found.notes
 
 
 def test_the_report_of_nothing(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_what_can_not_be_read(tmp_path: Path, content: str, name: str, problem: 
 def test_missing_and_empty_places(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.json: No such file"):
         run_compare(CompareOptions((tmp_path / "gone.json",) * 2))
-    with pytest.raises(ConfigError, match="no archive"):
+    with pytest.raises(ConfigError, match="not an archive"):
         run_compare(CompareOptions((tmp_path, tmp_path)))
 
 
@@ -300,7 +300,7 @@ def test_what_is_there_is_reported_where_nothing_is_selected(tmp_path: Path) -> 
         with pytest.raises(ConfigError, match="no measured level is selected"):
             run_compare(request)
     for request in (CompareOptions((archive,), before="0a"), CompareOptions((archive,), before="x..", after="0a")):
-        with pytest.raises(ConfigError, match=r"--after go together|FROM\.\.TO"):
+        with pytest.raises(ConfigError, match=r"--after belong together|FROM\.\.TO"):
             run_compare(request)
 
 
