@@ -1,6 +1,6 @@
 """When requests are meant to be sent. Pure: no clock, no loop; all times are nanoseconds after the level's start.
 
-A pacer is an iterator over the intended send times of the requests, in ascending order. It never learns when requests
+A pacer is an iterator over the intended send times of the requests, which never decrease. It never learns when requests
 were really sent: that keeps an open loop open and free of drift. (A closed loop needs no pacer: the end of a request
 sends the next one.)
 """
@@ -85,7 +85,7 @@ def looped(intervals_ns: Sequence[int]) -> Iterator[int]:
 def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
     """A fixed schedule, once: it ends after its last request.
 
-    Raises ValueError if it is empty, the first time is negative, or the times are not in ascending order.
+    Raises ValueError if it is empty, the first time is negative, or the times decrease.
     """
     if not offsets_ns or offsets_ns[0] < 0 or any(late < early for early, late in itertools.pairwise(offsets_ns)):
         raise ValueError("a schedule is at least one time, from 0 on and never going back")
