@@ -88,6 +88,6 @@ def _next_first(host: str, port: int, found: list[Address]) -> list[Address]:
     if not left:
         round_.clear()
         left = replicas
-    chosen = random.choice(left)  # noqa: S311 # not a secret
+    chosen = random.choice(left)  # noqa: S311  # not a secret
     round_.add(chosen[1])
     return [chosen, *(entry for entry in found if entry != chosen)]
