@@ -1,4 +1,4 @@
-"""Every limit on input from a server or another machine: how much, and what happens beyond.
+"""Every limit on input from a server or another machine: its size, and the reaction when it is exceeded.
 
 `bounds_table` renders these lines as the table of docs/security.md. Each limit is set only here and used by name.
 """
@@ -73,7 +73,7 @@ SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fai
 SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
 HTTP2_ACKNOWLEDGEMENTS = bound(1000, "", "PING and SETTINGS while our responses are not read", "the connection fails")
 
-# --- what is sent, whose sizes a server's metadata gives --------------------------------------------------------------
+# --- requests sized by a server's metadata ----------------------------------------------------------------------------
 REQUEST_BYTES = bound(1 << 30, "bytes", "generated tensors of a request, on the wire or in memory", "`bad_input`")
 SHARED_OUTPUT_BYTES = bound(4 << 30, "bytes", "outputs in shared memory, of all requests in flight", "`bad_input`")
 

@@ -44,11 +44,12 @@ class ModelKey:
 class ModelFacts:
     """What preflight learned about the model.
 
-    `version` is the version that will serve, "" if it is not reported; `asked_version` is the one that the probe names.
-    `max_batch_size` 0: the model has no batch dimension. `address` is the numeric address of preflight and load, "" if
-    each connection resolves the name. `composing` are all models that this one calls, directly or indirectly.
-    `priority_levels` is the dynamic batcher's number of levels, 0 without any; 1 is the highest. `binary_tensors`: HTTP
-    carries tensors in binary form, as in Triton. `dynamic_batching`: the server batches concurrent requests.
+    `version` is the version that will serve, "" if it is not reported; `asked_version` is the probe's configured
+    version. `max_batch_size` 0: the model has no batch dimension. `address` is the numeric address of preflight and
+    load, "" if each connection resolves the name. `composing` are all models that this one calls, directly or
+    indirectly. `priority_levels` is the dynamic batcher's number of levels, 0 without any; 1 is the highest.
+    `binary_tensors`: HTTP carries tensors in binary form, as in Triton. `dynamic_batching`: the server batches
+    concurrent requests.
     """
 
     name: str

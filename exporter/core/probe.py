@@ -36,7 +36,7 @@ class Mode(enum.StrEnum):
 
     @property
     def has_places(self) -> bool:
-        """Whether its value limits the requests in flight, each of which has its own slot."""
+        """Whether its value is the maximum of requests in flight, each in a place of its own."""
         return self in (Mode.CONCURRENCY, Mode.STREAMS)
 
 
@@ -49,7 +49,7 @@ class Distribution(enum.StrEnum):
 
 class OverloadPolicy(enum.StrEnum):
     """The reaction to a server that reports overload (429, 503, RESOURCE_EXHAUSTED): only count its refusals, or back
-    off for as long as it requests, or exponentially."""
+    off by its Retry-After, or exponentially without one."""
 
     COUNT = "count"
     BACK_OFF = "back_off"
@@ -344,7 +344,7 @@ class Slo:
     percentile: float
     levels: tuple[str, ...]
     objective: float = 0.0
-    """The ratio of requests to be good over time, such as 0.99; 0 uses the percentile."""
+    """The target ratio of good requests over time, such as 0.99; 0 uses the percentile."""
     first_token_ns: int = 0
     per_output_token_ns: int = 0
     inter_token_ns: int = 0
@@ -452,8 +452,8 @@ class BaselineOptions:
     `refine_ns`. A longer pin keeps the previous value if the new one is worse by more than `replace_ratio`. A newly
     served version may be worse than the accepted one by `version_ratio`. `timezone` ("": the schedule's) is the users'
     timezone, for the hours of the week. Above `max_noise` (None: no limit) there is no verdict. p99 is pooled over
-    sweeps until it covers `p99_min_requests` requests. Differences up to the floor count as none. The tiers' counts
-    apply to sweeps every `counts_interval_ns`.
+    sweeps until it covers `p99_min_requests` requests. Differences up to the floor are ignored. The tiers' counts apply
+    to sweeps every `counts_interval_ns`.
     """
 
     enabled: bool = True

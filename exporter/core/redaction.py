@@ -21,8 +21,8 @@ _pattern: re.Pattern[str] | None = None
 
 
 def remember_secret(value: str) -> None:
-    """Redacts this value from now on, and each word in it; with several words not the first, which is a scheme such as
-    `Bearer`. Beyond 1000 words the oldest are forgotten: by then they are rotated and worthless."""
+    """Redacts this value and each of its words from now on, except the first of several words: a scheme such as
+    `Bearer`. Beyond `_KEPT` words the oldest are forgotten: by then they are rotated and worthless."""
     global _pattern  # noqa: PLW0603 - the list belongs to the process
     parts = value.split()
     for word in (value, *(parts[1:] if len(parts) > 1 else parts)):

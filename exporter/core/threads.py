@@ -29,7 +29,8 @@ class Threads:
         self._running = 0
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Returns or raises what `work` does. If cancelled, work that has started runs on; queued work is dropped."""
+        """Runs `work` and returns its result or raises its exception. If cancelled, work that has started runs on;
+        queued work is dropped."""
         return await asyncio.wrap_future(self.submit(work, *args, **kwargs))
 
     def submit(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:

@@ -161,11 +161,11 @@ class Window:
     """One measurement interval of a level. A level's windows are contiguous: each starts where the last one ended. The
     one window of a request count is the exception: it starts with its first request and ends with its last.
 
-    `columns` holds the requests that ended in it. `sent` counts requests sent in it, `unsent` those that an open loop
-    gave up unsent. `backlog_growth` is the change in requests waiting for a place in flight, from start to end.
-    `in_flight` counts requests that may be at the server at its end. `before` and `after` are the server's snapshots at
-    its edges, None if not available. `warm_up` windows are counted, never measured. `readings` are the readings of
-    metrics page and driver, those at both edges included. `checked` is None without validation.
+    `columns` has the requests that ended in it. `sent` counts requests sent in it, `unsent` requests that an open loop
+    gave up. `backlog_growth` is the change in requests waiting for a place in flight, from start to end. `in_flight`
+    counts requests that may be at the server at its end. `before` and `after` are the server's snapshots at its edges,
+    None if not available. `warm_up` windows are counted, never measured. `readings` are the readings of metrics page
+    and driver, including the ones at both edges. `checked` is None without validation.
     """
 
     index: int

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 
 class Abandoned:
-    """The abandoned requests at a model, each held until it is presumed dropped. `until_ns` are those of earlier
+    """The abandoned requests at a model, each held until it is presumed dropped. `until_ns` has the ones from earlier
     levels.
 
-    A request is held for one more time-out after it was given up. The server then had twice the time-out; if it has not
-    finished by then, there is no reason to expect that it will.
+    A request is held for one more time-out after it was given up. The server has then had twice the time-out; if it is
+    not done by then, there is no reason to expect that it ever will be.
     """
 
     __slots__ = ("held",)
@@ -41,11 +41,11 @@ class Abandoned:
         return len(self.held)
 
     def next_expiry_ns(self) -> int | None:
-        """When the next one is presumed dropped; None if none is held."""
+        """When the next one is presumed dropped; None without any."""
         return self.held[0] if self.held else None
 
     def last_expiry_ns(self) -> int | None:
-        """When the last one is presumed dropped; None if none is held."""
+        """When the last one is presumed dropped; None without any."""
         return self.held[-1] if self.held else None
 
     def until_ns(self, now_ns: int) -> tuple[int, ...]:

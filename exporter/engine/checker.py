@@ -55,7 +55,7 @@ class Checker:
         self._steps = steps
         self._on_checked = on_checked
         self.due = 0
-        """Responses so far of which something is expected, checked or not."""
+        """Responses so far that have an expected output, checked or not."""
         self._waiting: deque[tuple[int, Response, int]] = deque()
         self._waiting_bytes = 0
         self._known: dict[int, tuple[Response, OutputComparison]] = {}

@@ -30,8 +30,8 @@ _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
 
 class InFlight:
-    """The calls of a level. `by_place` holds the steps' requests: once for all slots, or once per slot if each slot has
-    its own memory for responses. With more calls than slots, some share one.
+    """The calls of a level. `by_place` holds the steps' requests: once for all places in flight, or once per place if
+    each has its own memory for responses. With more calls than places, some share one.
 
     `wake` is set when the level must react: the load is warm, the rows are full, it was stopped, or nothing is in
     flight any more.
@@ -51,7 +51,7 @@ class InFlight:
         self.error_text = ""
         self.heeds_retry_after = True
         self.spared_until_ns = 0
-        """Nothing is sent before this moment, by the server's wish; 0: there is none."""
+        """Nothing is sent before this time, as the server requested; 0: no pause."""
         self._spared_timer: asyncio.TimerHandle | None = None
         self._sends_nothing = False  # stopped or paused: one check per request
         self.recorder = Recorder(self.rows_full)
@@ -130,7 +130,7 @@ class InFlight:
         """The channels' listener: records the call and notifies its sender. Hot."""
         self.recorder.record(call)
         self.count -= 1
-        call.deadline_ns = 0  # marks it as not in flight
+        call.deadline_ns = 0  # not in flight
         outcome = call.outcome
         if outcome is not _OK:
             self._failed(call, outcome)

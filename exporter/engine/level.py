@@ -63,10 +63,10 @@ _OPEN_REASONS = {
 class Level:
     """One level. Call `run` once; `stop` ends it early.
 
-    `by_place` holds the requests, once for all slots in flight, or once per slot where they differ by slot. `steps`, if
-    given, are their inputs and expected outputs, to check responses. `streams` holds, for each stream of input data,
+    `by_place` holds the requests: once for all places in flight, or once per place where they differ by place. `steps`,
+    if given, are their inputs and expected outputs, to check responses. `streams` holds, for each stream of input data,
     its step numbers; only sequences are sent by stream. `abandoned` is shared by the sweep: a request that one level
-    gave up is still at the server in the next. Raises InputError if the requests cannot be sent.
+    gave up may still be at the server in the next. Raises InputError if the requests cannot be sent.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ def _out_of_tokens(plan: LevelPlan) -> Stop:
 
 
 def _delays_ns(steps: Sequence[Step]) -> list[int]:
-    """The pause after each step's request, where the data sets one."""
+    """The pause after each step's request; 0 unless the data sets one."""
     return [int(step.inputs[DELAY].item()) * MS if DELAY in step.inputs else 0 for step in steps]
 
 

@@ -18,8 +18,8 @@ _OK = Outcome.OK
 class PacedStreams:
     """A `Sender` with one stream per call, by the deadlines of `engine.streams`.
 
-    A failed step costs its stream all deadlines until the failure is known. After the outcomes at which a closed loop
-    backs off, also those of an equally long pause. The sequence is cut short at the next deadline.
+    A failed step costs its stream all deadlines until the failure is known, and the deadlines in a back-off, which
+    follows the same outcomes as in a closed loop and is equally long. The sequence is cut short at the next deadline.
 
     Warm once each stream has had its first response. `starts_ns` are offsets from the level's start.
     """

@@ -223,8 +223,8 @@ class CountedLoop(ClosedLoop):
 
 
 class Periodic:
-    """Periodic concurrency: `first` requests at once, then `step` more whenever all of the last ones added have had
-    `period` responses or have ended, until all calls are used. Each call sends one request.
+    """Periodic concurrency: `first` requests at once, then `step` more whenever each of the last ones added has
+    received `period` responses or ended, until all calls are used. Each call sends one request.
 
     It is never warm: all of it is measured. `on_finished` is called when all requests have ended.
     """
@@ -298,10 +298,10 @@ class OpenLoop:
     than allowed, and never gets more than configured.
 
     A request that has waited for `patience_ns`, the request time-out, is given up as unsent. So are requests that fall
-    due while the server is spared: otherwise it would get all of them at once. It is spared after the same outcomes and
-    for as long as in a closed loop, and for as long as it requests (`is_spared`). Without that, a rate would open
-    connections by the thousand to a server that is down. No other outcome changes the load: that is left to the level's
-    stop rules.
+    due in a back-off: otherwise the server would get all of them at once. The back-off follows the same outcomes as in
+    a closed loop and is equally long; a pause that the server requested (`is_spared`) counts, too. Without it, a fixed
+    rate would open thousands of connections to a server that is down. No other outcome changes the load: that is left
+    to the stop rules.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have ended.
     """

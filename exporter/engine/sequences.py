@@ -143,7 +143,7 @@ class Sequences:
         state.acknowledged_start = state.broken = False
 
     def _length(self, stream: Sequence[int]) -> int:
-        """The stream's length if the input data decides; otherwise uniform over the integers in length * (1 -
+        """The stream's length if the input data decides. Otherwise uniform over the integers in length * (1 -
         variation) .. length * (1 + variation)."""
         options = self._options
         if self._has_data and not options.length:

@@ -1,4 +1,4 @@
-"""Conducts one sweep: preflight, its levels in order, and the result. Every way it can end gives a SweepResult.
+"""Conducts one sweep: preflight, its levels in order, and the result. Every ending produces a SweepResult.
 
 The worker generates the load and can be lost at any time; the verdicts are made here.
 """

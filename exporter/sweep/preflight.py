@@ -62,8 +62,8 @@ def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
 
 
 def meets_in_batches(probe: Probe, facts: ModelFacts) -> bool:
-    """Whether the few requests in flight of a closed loop may meet in one batch, or alternate, by chance. Its figures
-    then have two values, a factor of two apart; those of a request rate have one."""
+    """Whether the few requests in flight of a closed loop may meet in one batch, or alternate, by chance. The figures
+    then have two values, a factor of two apart; a request rate gives one."""
     closed = [level for level in probe.levels if level.mode is Mode.CONCURRENCY and not level.think_ns]
     return facts.dynamic_batching and any(level.value > 1 for level in closed) and probe.baseline.enabled
 

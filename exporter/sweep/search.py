@@ -56,7 +56,7 @@ def _linear(start: int, end: int, step: int) -> Generator[int, bool, None]:
 
 def _binary(start: int, end: int, step: int) -> Generator[int, bool, None]:
     """First the start, which must meet the threshold, and the end, which must not; otherwise the search is over. Then
-    bisects until a level that meets it and one that does not are at most a step apart."""
+    bisects until a passing and a failing level are at most a step apart."""
     if not (yield start) or start == end or (yield end):
         return
     low, high = start, end

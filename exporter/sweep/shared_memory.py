@@ -42,8 +42,8 @@ async def clean_up(borrow: Borrow, probe: Probe, pins: Pins, limit_s: float) -> 
 
 
 async def take_back(worker: Worker, probe: Probe, pins: Pins, leftovers: Leftovers) -> None:
-    """Removes what earlier sweeps of any probe could not: the preflight of that probe does it, as does this probe's own
-    for its kind of memory."""
+    """Removes regions that earlier sweeps of any probe left behind: the preflight of that probe does it, and this
+    probe's own preflight for its kind of memory."""
     for other in leftovers.shared(probe):
         if other.input.shared_memory != probe.input.shared_memory:
             with contextlib.suppress(PreflightError):

@@ -1,13 +1,13 @@
 """When a level's windows agree. Two rules, both pure:
 
 * `judge_like_perf_analyzer`: max/min of throughput and of latency (its inference_profiler.cc, DetermineStability). It
-  mistakes chance for instability: a slow server whose windows hold one request more or less, or requests that queue at
+  mistakes chance for instability: a slow server whose windows have one request more or less, or requests that queue at
   random, may never be stable, and windows that pass were selected for being calm.
 * `judge`: windows agree unless they differ by more than the limit *and* by more than chance explains. A latency that
-  still drifts from part to part is unstable, however small its change per window. So is one that has fallen since the
-  level began and has far to go. An open loop's throughput is not judged: the load sets it.
+  still drifts from part to part is unstable, however small its change per window. So is a latency that has fallen since
+  the level began and has far to go. An open loop's throughput is not judged: the load sets it.
 
-What chance explains depends on the number of independent requests in a window. In a closed loop, at most all requests
+The effect of chance depends on the number of independent requests in a window. In a closed loop, at most all requests
 in flight are correlated; for open loops see `analysis.queueing`.
 """
 
@@ -115,8 +115,8 @@ class _Judged:
         self._chance = queue_of(level, run)
         pairs = len(samples) * (len(samples) - 1)
         self._z = NormalDist().inv_cdf(1 - FALSE_ALARM / max(pairs, 2)) / math.sqrt(2)
-        """For confidence intervals: by chance, some pair of them fails to overlap in a FALSE_ALARM ratio of the
-        levels."""
+        """Half-width of confidence intervals in standard errors: by chance, two of a level's intervals are disjoint in
+        one of 1 / FALSE_ALARM levels."""
 
     @property
     def spread_ratio(self) -> float:
@@ -203,7 +203,7 @@ class _Judged:
         before, now = first - second, second - last
         if min(before, now) <= by_chance / 2 or before + now <= max(by_chance, self._limit * WARM_FALL):
             return ""
-        # The fall became slower by as much at least, but for chance: what is not known to end soon does not.
+        # A lower bound of the deceleration: unless the fall clearly ends soon, assume that it does not.
         slower = before - now - by_chance
         left = now**2 / slower if slower > 0 else math.inf
         recent = windows[-len(self._samples) :]
@@ -222,8 +222,8 @@ class _Judged:
         return max(1.0, min(count, 1 / self._chance.alike(seconds)))
 
     def _deviation(self, samples: Sequence[Floats]) -> float:
-        """The standard deviation of single values, estimated within windows: differences between windows are what is
-        judged. Corrected for queues that hardly move within a window."""
+        """The standard deviation of single values, estimated within windows, because differences between windows are
+        under test. Corrected for queues that hardly move within a window."""
         degrees = max(1, sum(map(len, samples)) - len(samples))
         within = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples) / degrees
         if self._places:

@@ -18,7 +18,7 @@ class SweepLog:
     """A `Sink` that writes to the log."""
 
     def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
-        """Logged at debug level: the final line has everything."""
+        """Logged at debug level: the final line has all details."""
         log.debug("sweep started", extra=fields(target=probe.target.name, probe=probe.name, model=probe.model))
 
     def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
