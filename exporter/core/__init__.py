@@ -1,1 +1,1 @@
-"""The frozen types and closed lists that everybody shares. Never imports anything else of ours."""
+"""Frozen types and closed lists shared by all packages. Imports no other package of ours."""

@@ -1,6 +1,6 @@
-"""Every bound on what a server, or another machine, sends us: how much, where it is checked, and what happens beyond.
+"""Every limit on input from a server or another machine: its size, and the reaction when it is exceeded.
 
-docs/security.md has these lines as a table, made by `bounds_table`. A bound is used by its name, and set only here.
+`bounds_table` renders these lines as the table of docs/security.md. Each limit is set only here and used by name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One line of the table."""
+    """One row of the table."""
 
     value: int
     unit: str
@@ -19,7 +19,7 @@ class Bound:
 
     @property
     def shown(self) -> str:
-        """The value as people read it."""
+        """The value in human-readable form."""
         if self.unit == "bytes":
             for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
                 if self.value >= 1 << shift and self.value % (1 << shift) == 0:
@@ -31,7 +31,7 @@ BOUNDS: list[Bound] = []
 
 
 def bound(value: int, unit: str, what: str, beyond: str) -> int:
-    """The value, which is listed from now on."""
+    """Adds a row to the table and returns its value."""
     BOUNDS.append(Bound(value, unit, what, beyond))
     return value
 
@@ -73,7 +73,7 @@ SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fai
 SETTINGS_CHANGES = bound(1000, "", "SETTINGS of a connection after its first", "the connection fails")
 HTTP2_ACKNOWLEDGEMENTS = bound(1000, "", "PING and SETTINGS while our responses are not read", "the connection fails")
 
-# --- what is sent, whose sizes a server's metadata gives --------------------------------------------------------------
+# --- requests sized by a server's metadata ----------------------------------------------------------------------------
 REQUEST_BYTES = bound(1 << 30, "bytes", "generated tensors of a request, on the wire or in memory", "`bad_input`")
 SHARED_OUTPUT_BYTES = bound(4 << 30, "bytes", "outputs in shared memory, of all requests in flight", "`bad_input`")
 

@@ -1,4 +1,4 @@
-"""Why a peer could not be asked, in a few words: the error at the bottom of what a client library raised. Pure."""
+"""Why a peer could not be reached, in a few words: the root cause of a client library's exception. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS = {
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost error as one short line, without what libraries wrap round it."""
+    """The root cause as one short line, without the wrapping that libraries add."""
     chain = _chain(error)
     for inner in reversed(chain):
         if isinstance(inner, ssl.SSLCertVerificationError):
@@ -34,14 +34,15 @@ def cause_of(error: BaseException) -> str:
 
 
 def no_daemon(url: str, cause: str) -> str:
-    """What a command prints that got nothing from the daemon it asked."""
+    """The error text of a command that could not reach the daemon."""
     if "://" not in url:
         return f"no daemon at {url}: --url needs its scheme, as http://{url}"
     return f"no daemon at {url}: {cause}; is it running (triton-canary serve), and is --url its web.listen?"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it came from, outermost first; libraries keep that in several places."""
+    """The error and its causes, outermost first. Libraries keep a cause in `reason`, `args`, `__cause__` or
+    `__context__`."""
     chain: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in chain and len(chain) < 20:

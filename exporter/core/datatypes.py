@@ -1,6 +1,6 @@
-"""The datatypes of tensors, by the Open Inference Protocol's names: the one list from which all others derive. Pure.
+"""The tensor datatypes, by their Open Inference Protocol names. All other lists derive from this one. Pure.
 
-Which numpy type each has is Triton's client library's affair (`payload.values.dtype_of`), which knows one for BF16.
+`payload.values.dtype_of` maps them to numpy types. It uses Triton's client library, which has a type for BF16.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 
 
 class Datatype(NamedTuple):
-    """What a datatype is to those that carry it."""
+    """Size and encodings of a datatype."""
 
     size: int
     """Bytes per element in binary form; 0 for strings, whose length varies."""
     code: int
     """Its number in Triton's C API (TRITONSERVER_DataType)."""
     contents: str
-    """The field of the protocol's InferTensorContents in which its elements are listed; "" where they only go raw."""
+    """The InferTensorContents field that lists its elements; "" if the protocol only carries them raw."""
 
 
 DATATYPES: Final[Mapping[str, Datatype]] = {
@@ -38,4 +38,4 @@ DATATYPES: Final[Mapping[str, Datatype]] = {
 }
 
 HALF_FLOATS: Final = frozenset(name for name, datatype in DATATYPES.items() if not datatype.contents)
-"""Those that have no form but the binary one, and none in JSON: FP16 and BF16."""
+"""The datatypes that only have a binary form, and no JSON form: FP16 and BF16."""

@@ -1,8 +1,8 @@
-"""The few exceptions of this package.
+"""The exceptions of this package.
 
-A failed request is never an exception: it is a record with an `Outcome`. A failed sweep is never an exception
-either: it is a `SweepResult` with a `Reason`. What is left are the user's mistakes and the ways in which a call to
-a server can go wrong before there is anything to record.
+A failed request raises nothing: it is a record with an `Outcome`. A failed sweep raises nothing either: it is a
+`SweepResult` with a `Reason`. Exceptions remain for user errors, and for calls that fail before there is anything to
+record.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from exporter.core.outcome import Outcome, Reason
 
 
 class TritonCanaryError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base of all exceptions that this package raises on purpose."""
 
 
 class ConfigError(TritonCanaryError):
-    """What a user wrote cannot be used. Holds every error found, not the first."""
+    """Invalid user input. Holds all errors found, not just the first."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -23,8 +23,8 @@ class ConfigError(TritonCanaryError):
 
 
 class InputError(TritonCanaryError):
-    """The input asked for does not fit the model; each error names the place, the tensor, what was expected and what
-    was found. `more` is how many further ones are only counted."""
+    """The configured input does not fit the model. Each error names the place, the tensor, the expected and the actual
+    value. `more` counts errors that are not listed."""
 
     def __init__(self, *problems: str, more: int = 0) -> None:
         self.problems = problems
@@ -33,21 +33,21 @@ class InputError(TritonCanaryError):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All errors, and the number of those that are only counted."""
+        """All listed errors, then the number of unlisted ones."""
         return (*self.problems, *((f"and {self.more} more",) if self.more else ()))
 
     def first(self, shown: int) -> str:
-        """The first errors as one text, with the number of the others."""
+        """The first `shown` errors as one text, with the number of the others."""
         hidden = len(self.problems) - shown
         return str(InputError(*self.problems[:shown], more=self.more + max(hidden, 0)))
 
 
 class ProtocolError(TritonCanaryError):
-    """The peer broke its protocol. Raised by the wire cores alone; after it a core is of no more use."""
+    """The peer violated its protocol. Only the wire cores raise it; the core is unusable afterwards."""
 
 
 class TransportError(TritonCanaryError):
-    """A connection could not be made or was lost; has the outcome as which it counts."""
+    """A connection failed or was lost. `outcome` is the outcome to record."""
 
     def __init__(self, outcome: Outcome, text: str) -> None:
         super().__init__(text)
@@ -55,9 +55,8 @@ class TransportError(TritonCanaryError):
 
 
 class PreflightError(TritonCanaryError):
-    """The server or the model is not fit to be measured; has the reason for which the sweep fails, and what status the
-    server gave, by HTTP's number or gRPC's name, if it gave one. `faults` are those of input, one by one, where the
-    text has only the first of them."""
+    """The server or the model cannot be measured. `reason` is the sweep's reason. `status` is the server's HTTP status
+    number or gRPC status name, "" without one. `problems` lists all input errors; the text has only the first."""
 
     def __init__(self, reason: Reason, text: str, status: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(text)
@@ -67,7 +66,7 @@ class PreflightError(TritonCanaryError):
 
 
 class WorkerLostError(TritonCanaryError):
-    """The worker process ended, or had to be ended, before it sent its result."""
+    """The worker process ended, or was killed, before it sent its result."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)

@@ -1,6 +1,6 @@
-"""What the server reports: of its model, of what it did, and of the hardware under it.
+"""What the server reports about its model, its work and its hardware.
 
-The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds on the monotonic clock.
+The types are frozen and can be pickled. Names carry the unit: `_ns` is integer nanoseconds on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from exporter.core.probe import Probe
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A model's input or output. `shape` is without the batch dimension; -1 is a dimension that varies. The values of a
-    `shape_tensor` are a shape themselves: it belongs to the request, and has no batch dimension in it. Of `alternative`
-    inputs, which are optional, a request has one: which, the user chooses."""
+    """A model's input or output. `shape` omits the batch dimension; -1 marks a variable dimension. The values of a
+    `shape_tensor` are themselves a shape; it belongs to the request and has no batch dimension. `alternative` inputs
+    are optional: a request has exactly one of them, which the user chooses."""
 
     name: str
     datatype: str
@@ -28,27 +28,29 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelKey:
-    """A model as an ensemble's configuration names it. `version` "" is the server's choice."""
+    """A model as an ensemble's configuration names it. With `version` "" the server chooses."""
 
     name: str
     version: str = ""
 
     @classmethod
     def parse(cls, text: str) -> ModelKey:
-        """MODEL or MODEL:VERSION. Versions are numbers: anything else behind a colon belongs to the name."""
+        """Parses MODEL or MODEL:VERSION. Versions are numeric: any other text after a colon is part of the name."""
         name, colon, version = text.rpartition(":")
         return cls(name, version) if colon and name and version.isdecimal() else cls(text)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What preflight learned of the model. `version` is the version that will serve, "" where it is not reported;
-    `max_batch_size` 0 means that the model takes no batch dimension. `address` is where it was asked, and where the
-    load goes: the numeric address to which the target's name was resolved, "" if each connection resolves it.
-    `asked_version` is the one that the probe names; `composing` are the models that this one calls, those that they
-    call included. `priority_levels` are those of its dynamic batcher, 1 the highest; 0: it has none. `binary_tensors`:
-    whether tensors go over HTTP in binary form, as Triton's do. `dynamic_batching`: the server makes batches of
-    requests that meet."""
+    """What preflight learned about the model.
+
+    `version` is the version that will serve, "" if it is not reported; `asked_version` is the probe's configured
+    version. `max_batch_size` 0: the model has no batch dimension. `address` is the numeric address of preflight and
+    load, "" if each connection resolves the name. `composing` are all models that this one calls, directly or
+    indirectly. `priority_levels` is the dynamic batcher's number of levels, 0 without any; 1 is the highest.
+    `binary_tensors`: HTTP carries tensors in binary form, as in Triton. `dynamic_batching`: the server batches
+    concurrent requests.
+    """
 
     name: str
     version: str
@@ -72,18 +74,18 @@ class ModelFacts:
     binary_tensors: bool = True
     dynamic_batching: bool = False
     takes_prompts: bool = False
-    """Requests are prompts, or whole payloads, and not tensors of the model's."""
+    """Requests are prompts or whole payloads, not tensors of the model."""
 
 
 def request_priority(probe: Probe, facts: ModelFacts) -> int:
-    """The priority level that the probe's requests ask for, 1 the highest; 0: none, so that the model's default holds.
-    Where a model has no levels all requests are alike."""
+    """The priority level of the probe's requests, 1 the highest; 0 keeps the model's default. Models without levels
+    treat all requests alike."""
     return facts.priority_levels if probe.input.priority == "low" else 0
 
 
 @dataclass(frozen=True, slots=True)
 class DurationStat:
-    """A cumulative count and the nanoseconds that belong to it, as in Triton's statistics extension."""
+    """A cumulative count and its total nanoseconds, as in Triton's statistics extension."""
 
     count: int = 0
     ns: int = 0
@@ -97,7 +99,7 @@ class DurationStat:
 
 @dataclass(frozen=True, slots=True)
 class BatchStat:
-    """Executions of one batch size, and the nanoseconds that they spent in the model."""
+    """Executions with one batch size, and the nanoseconds they spent in the model."""
 
     size: int
     executions: int = 0
@@ -106,9 +108,8 @@ class BatchStat:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """Cumulative statistics of one version of one model, or the difference of two such. None: the server does not
-    report it. Pages that count requests report neither how many inferences were in them nor how many executions were
-    made."""
+    """Cumulative statistics of one model version, or the difference of two readings. None: not reported by the server.
+    Pages that count requests report neither inferences nor executions."""
 
     name: str
     version: str
@@ -128,19 +129,19 @@ class ModelStatistics:
 
     @property
     def requests(self) -> int:
-        """Those that the server counted: successful ones, and failed ones where it reports them."""
+        """Requests that the server counted: successful ones, plus failed ones where it reports them."""
         return self.success.count + (self.fail.count if self.fail else 0)
 
     @property
     def reports_compute(self) -> bool:
-        """Whether the server reports the parts of a request's time. Not all do; a missing part is absent, never 0."""
+        """Whether the server reports a breakdown of the request time. Not all do; a missing part is absent, not 0."""
         parts = (self.compute_input, self.compute_infer, self.compute_output, self.cache_hit, self.cache_miss)
         return any(part.count or part.ns for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """What the server reported at one moment: asked at `asked_ns`, received at `received_ns` (monotonic)."""
+    """The server's statistics at one moment: requested at `asked_ns`, received at `received_ns` (monotonic)."""
 
     asked_ns: int
     received_ns: int
@@ -157,8 +158,8 @@ class GpuSource(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One GPU, or one MIG instance, at one moment. None: the source does not report it. `energy_joules` is cumulative.
-    `throttle_reasons` are those that held at that moment."""
+    """One GPU or MIG instance at one moment. None: not reported by the source. `energy_joules` is cumulative.
+    `throttle_reasons` are those active at that moment."""
 
     uuid: str
     source: GpuSource
@@ -174,10 +175,10 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """What a metrics page, or the driver, reported at one moment (`at_ns`, monotonic, the middle of asking).
+    """What a metrics page or the driver reported at one moment (`at_ns`, monotonic, the middle of the fetch).
 
-    `gauges` are figures of that moment and `counters` cumulative ones, both by our names and in base units, of the
-    model alone where they are a model's. With an `error` there is nothing else. `from_page` is false for the driver's.
+    `gauges` are current values, `counters` cumulative ones. Both use our names and base units; model metrics are of the
+    probe's model only. With an `error` all other fields are empty. `from_page` is false for the driver's readings.
     """
 
     at_ns: int

@@ -1,7 +1,7 @@
-"""The service kinds by what is known of them without asking: endpoints, pages, what each has and has not. Pure.
+"""The static properties of each service kind: endpoints, metrics pages, supported and unsupported keys. Pure.
 
-The configuration refuses by this table, and so do the kinds' own modules in `services`, for programs that do without a
-configuration. Nothing here knows how such a server is called.
+The configuration validates with this table. So do the kinds' modules in `services`, for programs that use no
+configuration. Nothing here knows how to call a server.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ IN_PROCESS: Final = "triton_in_process"
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """To which of a model's statistics a family of a metrics page adds: to its count, or, with the nanoseconds that its
-    unit has, to its time. `inferences` are no requests: one can hold a batch of them."""
+    """The statistic of a model that a metric family adds to: to its count, or with `unit_ns` (nanoseconds per unit) to
+    its time. `inferences` are not requests: one request can hold a batch."""
 
     name: str
     unit_ns: int = 0
@@ -29,12 +29,12 @@ class Take:
 class Kind:
     """A service kind.
 
-    `ports` are where its endpoints are by default, by scheme; those of other schemes it has not, and without any
-    nothing is sent. `metrics_page` is where a server's page is by default: port and path. `requires` are the keys that
-    a target of this kind must have, each with the error's text where it is missing. `own` are the keys of targets and
-    probes that mean something for this kind (and for others that name them too). `lacks` are keys of both that mean
-    nothing for it, each with the error's text, where `{kind}` stands for the kind and `{given}` for what was given.
-    `families` are those of its metrics page, for kinds whose servers have no statistics call.
+    `ports` are the default ports by scheme; a scheme that is missing is unsupported, and a kind without any sends
+    nothing. `metrics_page` is the default port and path of the metrics page. `requires` are the mandatory keys of a
+    target, each with its error text. `own` are target and probe keys for this kind only (and for other kinds that list
+    them). `lacks` are keys that this kind does not support, each with its error text; `{kind}` is the kind and
+    `{given}` the configured value. `families` are the families of its metrics page, for kinds without a statistics
+    call.
     """
 
     ports: Mapping[str, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Kind:
     lacks: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, tuple[Take, ...]] = field(default_factory=dict)
     takes_prompts: bool = False
-    """Its requests are prompts, and what comes back is counted in tokens; over HTTP, as a stream if the probe asks."""
+    """Requests are prompts, and responses are counted in tokens; over HTTP they stream if the probe sets it."""
 
 
 NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
@@ -63,7 +63,7 @@ PLAIN: Final[Mapping[str, str]] = dict.fromkeys(
     ),
     NO_SUCH,
 )
-"""What servers lack that have nothing of Triton's extensions."""
+"""Not supported by servers without Triton's extensions."""
 _NO_TENSOR_PROTOCOL: Final[Mapping[str, str]] = {
     **PLAIN,
     "models": NO_SUCH,
@@ -185,13 +185,13 @@ KINDS: Final[dict[str, Kind]] = {
         takes_prompts=True,
     ),
 }
-"""By the names that targets bear; `services.SERVICES` has what makes each one's service. https stands for a proxy:
-Triton's HTTP endpoint, for one, has no TLS."""
+"""By the `kind` of a target; `services.SERVICES` has the factory of each kind's service. https needs a proxy where the
+server has no TLS of its own, as with Triton's HTTP endpoint."""
 
 
 def refusal(kind: str, key: str, given: str = "") -> str:
-    """Why a key of a target or probe, which has `given`, means nothing for targets of this kind, as what is wrong with
-    it; "" where it means something."""
+    """Why targets of this kind do not support this target or probe key, as an error text; `given` is the configured
+    value. "" if they do."""
     if sentence := KINDS.get(kind, Kind()).lacks.get(key):
         return sentence.format(kind=kind, given=given)
     owners = [name for name, each in KINDS.items() if key in each.own]

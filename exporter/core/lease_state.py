@@ -1,4 +1,4 @@
-"""What the page and the metrics show of the lease of a standby pair."""
+"""The lease of a standby pair, as the status page and the metrics show it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """The lease as this daemon sees it now. `other` is the daemon that has it, as last seen; "" for none, or this one.
-    `problem` is why it was not read or renewed when that was last tried; "" if it was."""
+    """The lease as this daemon sees it now. `other` is the last known holder, "" if there is none or it is this daemon.
+    `problem` is why the last read or renewal failed, "" if it succeeded."""
 
     name: str
     shard: str
@@ -20,7 +20,7 @@ class LeaseState:
 
     @property
     def notice(self) -> str:
-        """In words, for people; "" where there is nothing to report."""
+        """A notice for the status page; "" if there is nothing to report."""
         reason = f" ({self.problem})" if self.problem else ""
         if self.is_held:
             return f"The lease cannot be renewed; load stops in {self.seconds_left:.0f} s{reason}" if reason else ""

@@ -1,21 +1,20 @@
-"""What sweeps may cause in a group of targets, and when none may run."""
+"""Load limits of a group of targets, and maintenance windows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DEFAULT_TOKENS_PER_HOUR = 3_000_000
-"""Twelve sweeps of what one may spend by default: that of a probe every five minutes."""
+"""Twelve times a sweep's default token budget: enough for one probe every five minutes."""
 
 
-TOKEN_LIMITS = "stop.max_tokens, or limits.group_tokens_per_hour"  # noqa: S105  # no password
-"""What to raise, for the text of a sweep that ran out of tokens."""
+TOKEN_LIMITS = "stop.max_tokens, or limits.group_tokens_per_hour"  # noqa: S105  # not a password
+"""The settings to raise, for the error text of a sweep that ran out of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much load: requests, the time that sweeps took, and the tokens of targets that take prompts. What was caused,
-    or what is allowed."""
+    """An amount of load, caused or allowed: requests, sweep time, and tokens of targets that take prompts."""
 
     requests: int = 0
     duration_ns: int = 0
@@ -24,8 +23,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class GroupBudget:
-    """What sweeps may cause in each group in any hour: requests and tokens (0: no limit), and the part of the time that
-    they take."""
+    """The most load per group and hour: requests, tokens (0: no limit), and the ratio of the hour spent in sweeps."""
 
     requests_per_hour: int = 10_000_000
     duty_ratio: float = 0.5
@@ -34,8 +32,8 @@ class GroupBudget:
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """Probes pause for `duration_ns` from each time of the cron expression on: those of the targets and probes named,
-    or, where none are, all."""
+    """Probes pause for `duration_ns` from each time that the cron expression matches: those of the listed targets and
+    probes, or all if none is listed."""
 
     cron: str
     duration_ns: int

@@ -1,4 +1,4 @@
-"""How a request ends, how a sweep does, and why one that was due did not run. Closed lists: they are label values."""
+"""How requests and sweeps end, and why a due sweep was skipped. Closed lists: they are label values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class Outcome(enum.IntEnum):
-    """How one request ended. Closed: these are label values and the codes of the record columns."""
+    """How one request ended. Closed: these are label values and the codes in the record columns."""
 
     OK = 0
     TIMEOUT = 1
@@ -24,12 +24,12 @@ class Outcome(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """The outcome as a label value and as text for people."""
+        """The outcome as a label value, also shown to users."""
         return self.name.lower()
 
 
 class SweepStatus(enum.StrEnum):
-    """How a sweep ended. `ok` and `unstable` give usable data (`up` 1), the others do not (`up` 0)."""
+    """How a sweep ended. `ok` and `unstable` give usable data (`up` 1); the others do not (`up` 0)."""
 
     OK = "ok"
     UNSTABLE = "unstable"
@@ -38,11 +38,11 @@ class SweepStatus(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why a sweep was not ok. Closed: label values; the free text beside them goes to log, page and archive."""
+    """Why a sweep was not ok. Closed: label values. The accompanying free text goes to log, page and archive."""
 
     NONE = ""
     UNSTABLE = "unstable"
-    # failed: the server or the model is not fit to be measured
+    # failed: the server or the model cannot be measured
     UNREACHABLE = "unreachable"
     TLS = "tls"
     AUTH = "auth"
@@ -54,11 +54,11 @@ class Reason(enum.StrEnum):
     MODEL_NOT_READY = "model_not_ready"
     BAD_INPUT = "bad_input"
     UNSUPPORTED = "unsupported"
-    # aborted: it ran, and was stopped
+    # aborted: it ran and was stopped
     NO_VALID_REQUESTS = "no_valid_requests"
     ERROR_RATIO = "error_ratio"
     REQUEST_BUDGET = "request_budget"
-    TOKEN_BUDGET = "token_budget"  # noqa: S105  # no password
+    TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     TIME_BUDGET = "time_budget"
     LATENCY = "latency"
     PENDING_QUEUE = "pending_queue"
@@ -71,7 +71,7 @@ class Reason(enum.StrEnum):
 
 
 class SkipReason(enum.StrEnum):
-    """Why a sweep that was due did not run. A skip is our own decision and never changes `up`."""
+    """Why a due sweep did not run. A skip is our own decision and never changes `up`."""
 
     OVERLAP = "overlap"
     MISFIRE = "misfire"
@@ -81,7 +81,7 @@ class SkipReason(enum.StrEnum):
 
 
 def error_ratio(outcomes: Mapping[Outcome, int]) -> float | None:
-    """Requests neither ok nor cancelled, over all but the cancelled; None where there were none."""
+    """Failed requests over all requests, without cancelled ones; None if there were none."""
     judged = sum(count for outcome, count in outcomes.items() if outcome is not Outcome.CANCELLED)
     if judged == 0:
         return None

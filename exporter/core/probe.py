@@ -1,6 +1,6 @@
-"""What to measure: a probe and all that belongs to it, as set by the configuration or a command line.
+"""What to measure: a probe and its options, from the configuration or the command line.
 
-The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+The types are frozen and can be pickled. Names carry the unit: `_ns` is integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ class Mode(enum.StrEnum):
 
     @property
     def is_open_loop(self) -> bool:
-        """Whether the clock decides when requests are due, not the responses to earlier ones."""
+        """Whether the clock decides when requests are due, not the responses to earlier requests."""
         return self not in (Mode.CONCURRENCY, Mode.PERIODIC, Mode.SESSIONS)
 
     @property
     def runs_once(self) -> bool:
-        """Whether the load has an end of its own, and no steady state: all of it is measured."""
+        """Whether the load ends by itself and has no steady state: all of it is measured."""
         return self in (Mode.SCHEDULE, Mode.PERIODIC, Mode.SESSIONS)
 
     @property
     def has_places(self) -> bool:
-        """Whether its value is how many requests are in flight at most, each in a place of its own."""
+        """Whether its value is the maximum of requests in flight, each in a place of its own."""
         return self in (Mode.CONCURRENCY, Mode.STREAMS)
 
 
 class Distribution(enum.StrEnum):
-    """How the requests of a rate are spread in time."""
+    """The arrival process of a request rate."""
 
     CONSTANT = "constant"
     POISSON = "poisson"
 
 
 class OverloadPolicy(enum.StrEnum):
-    """What a server that reports overload (429, 503, RESOURCE_EXHAUSTED) gets: the same load and a count of its
-    refusals, or a pause as long as it asks for, or longer each time."""
+    """The reaction to a server that reports overload (429, 503, RESOURCE_EXHAUSTED): only count its refusals, or back
+    off by its Retry-After, or exponentially without one."""
 
     COUNT = "count"
     BACK_OFF = "back_off"
 
 
 class SearchKind(enum.StrEnum):
-    """Which levels a search visits: one after the other up to the first that fails, or by halving."""
+    """Which levels a search visits: in order up to the first that fails, or by bisection."""
 
     LINEAR = "linear"
     BINARY = "binary"
 
 
 class StabilityRule(enum.StrEnum):
-    """What makes windows agree: see `sweep.stability`."""
+    """How windows are judged stable: see `sweep.stability`."""
 
     CANARY = "canary"
     PERF_ANALYZER = "perf_analyzer"
 
 
 class WindowMode(enum.StrEnum):
-    """What ends a measurement window: its time, or so many requests that ended in it."""
+    """What ends a measurement window: its length in time, or a number of completed requests."""
 
     TIME = "time"
     COUNT = "count"
@@ -78,18 +78,20 @@ class WindowMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoadLevel:
-    """One load. `label` is the configured value as text ("4", "100"; a file's stem for intervals and schedules).
+    """One load level. `label` is the configured value as text ("4", "100"; the file's stem for intervals and
+    schedules).
 
-    `value` is the concurrency (of sessions and streams: how many are under way at once) or the requests a second; for
-    an interval file the mean of these, for a schedule the number of its requests. `distribution` is of request rates,
-    `seed` (None: another in each sweep) of these and of streams; `file` and the digest of what was in it when it was
-    checked are of intervals and schedules: a file that has changed is refused, since `config_hash` covers it.
-    `duration_ns` is when the last request of a schedule is due; 0 for loads that have no end of their own.
-    Periodic concurrency begins with `start` requests and adds `step` whenever the last ones added have had
-    `request_period` responses each, until there were `value` of them. In a closed loop each request in flight pauses
-    for some `think_ns` after its end, half as much more or less. Each of so many streams sends a step of its sequence
-    every `step_interval_ns`; they begin one after the other within `ramp_ns` (see `engine.streams`). `batch_size` and
-    `shapes` are of a matrix of levels, in place of the input's (see `at_level`).
+    `value` is the concurrency (number of concurrent sessions or streams) or the request rate per second; for an
+    interval file its mean rate, for a schedule its number of requests. `distribution` applies to request rates, `seed`
+    (None: new in each sweep) to request rates and streams. `file` and `file_digest` apply to intervals and schedules; a
+    file that has changed since it was checked is refused, because `config_hash` covers it. `duration_ns` is when a
+    schedule's last request is due; 0 for loads without an end.
+
+    Periodic concurrency begins with `start` requests and adds `step` more whenever each of the last ones added has had
+    `request_period` responses, up to `value`. In a closed loop each slot pauses for `think_ns` ± 50 % after a response.
+    Each stream sends a step of its sequence every `step_interval_ns`; the streams start one after the other within
+    `ramp_ns` (see `engine.streams`). `batch_size` and `shapes` override the input's in a matrix of levels (see
+    `at_level`).
     """
 
     mode: Mode
@@ -111,35 +113,35 @@ class LoadLevel:
 
     @property
     def is_random(self) -> bool:
-        """Whether a seed decides when its requests are due."""
+        """Whether its request times depend on a seed."""
         return self.distribution is Distribution.POISSON or self.mode is Mode.STREAMS
 
     @property
     def requests_per_second(self) -> float:
-        """How many requests are due by the clock; 0 where it is the responses that decide, and for schedules."""
+        """Requests due per second by the clock; 0 for closed loops and schedules."""
         if self.mode in (Mode.REQUEST_RATE, Mode.INTERVALS):
             return self.value
         return self.value * NS / self.step_interval_ns if self.step_interval_ns else 0.0
 
 
 MAX_REQUEST_RATE = 1_000_000.0
-"""Requests a second: the most that a configuration may ask for, and where a search with an open end ends."""
+"""Requests per second: the highest rate that a configuration may set, and the end of an open-ended search."""
 
 COUNT_WINDOW_LIMIT = 12
-"""A window that ends by its requests ends at the latest after so many of the lengths that one of time would have: a
-minute by default, so that a server that stops responding delays no other probe for long."""
+"""A window that ends by request count lasts at most this many times `window_ns`: a minute by default. A server that
+stops responding then delays no other probe for long."""
 
 MAX_COMPOSING_MODELS = 16
-"""Of one probe, named or found: a cap on series, and on what is asked for at each window's edge."""
+"""Per probe, configured or discovered. Limits the number of series, and the queries at each window edge."""
 
 MAX_SEARCH_LEVELS = 64
-"""The most levels that a search with an open end visits: it must end."""
+"""The most levels of an open-ended search, which must end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Looks for the highest level that keeps the latency threshold, from `start` to `end` (0: open), in the levels' own
-    unit. `step` is the distance of a linear search's levels, and the precision of a binary one."""
+    """Searches for the highest level that meets the latency threshold, from `start` to `end` (0: open), in the levels'
+    unit. `step` is the distance between a linear search's levels, and the precision of a binary search."""
 
     kind: SearchKind
     mode: Mode
@@ -151,15 +153,15 @@ class Search:
 @dataclass(frozen=True, slots=True)
 class MeasurementOptions:
     """How a level is measured: windows of `window_ns`, until the last `stability_windows` agree within
-    `stability_ratio` on latency (its mean, or `stability_percentile`) and throughput, by `stability_rule`, at most
+    `stability_ratio` on latency (mean, or `stability_percentile`) and throughput, by `stability_rule`, at most
     `max_windows`.
 
-    Under `WindowMode.COUNT` a window ends once `window_requests` requests have ended in it. With a `request_count` (0:
-    none) a level sends exactly so many and is measured in one window. Measuring begins once the load has run for
-    `warm_up_ns` and `warm_up_requests` have ended. The whole sweep is run `repeats` times.
+    Under `WindowMode.COUNT` a window ends after `window_requests` completed requests. With a `request_count` (0: none)
+    a level sends exactly that many and measures them in one window. Measuring begins once the load has run for
+    `warm_up_ns` and `warm_up_requests` have ended. The whole sweep runs `repeats` times.
 
-    A level keeps `latency_threshold_ns` (0: there is none) where the figure that stability is judged by is within it,
-    and it got at least `min_reached_ratio` of what was asked of it.
+    A level meets `latency_threshold_ns` (0: none) if its latency (mean, or `stability_percentile`) is within the
+    threshold and it reached at least `min_reached_ratio` of the intended load.
     """
 
     window_ns: int = 5 * NS
@@ -182,11 +184,11 @@ class MeasurementOptions:
 
 CHAT, COMPLETIONS, EMBEDDINGS = "chat/completions", "completions", "embeddings"
 PROMPT_APIS = (CHAT, COMPLETIONS, EMBEDDINGS)
-"""What the path of an endpoint that takes prompts ends with, by which the form of its requests is known."""
+"""The last part of an endpoint's path, which determines the form of its requests."""
 
 
 def prompt_api(endpoint: str) -> str:
-    """The one of `PROMPT_APIS` that this path is of. Raises ValueError."""
+    """The entry of `PROMPT_APIS` that this path ends with. Raises ValueError if there is none."""
     path = endpoint.rstrip("/")
     for api in PROMPT_APIS:
         if path == api or path.endswith(f"/{api}"):
@@ -196,12 +198,15 @@ def prompt_api(endpoint: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """What a language model is asked. There are `count` generated prompts of about `tokens` tokens each (normally
-    distributed with `tokens_stddev`), and `output_tokens` are asked for; `fixed_output` asks the server not to end
-    before. `system` goes before each prompt, and `template`, if given, is the prompt with `{prompt}` in it. `endpoint`
-    is the path below the target's. Unless `allow_cache`, each request begins with a text of its own, so that no prefix
-    that the server has cached is measured. `tokenizer` is a file (tokenizer.json) that counts tokens where the server
-    does not."""
+    """The requests to a language model.
+
+    There are `count` generated prompts of about `tokens` tokens each (normally distributed with `tokens_stddev`).
+    `output_tokens` is the requested output length; `fixed_output` asks the server not to stop earlier. `system` is the
+    system prompt; `template`, if set, is the prompt, with `{prompt}` as placeholder for the generated text. `endpoint`
+    is the path below the target's. Unless `allow_cache` is set, each request begins with a unique text, to avoid
+    measuring the server's prefix cache. `tokenizer` is a file (tokenizer.json) that counts tokens if the server does
+    not.
+    """
 
     tokens: int = 128
     tokens_stddev: float = 0.0
@@ -216,27 +221,29 @@ class PromptOptions:
 
 
 def most_tokens(tokens: int, output_tokens: int, *texts: str) -> int:
-    """What a request with a generated prompt of so many tokens spends at most, with these texts around it; half as many
-    tokens more are reckoned for what a server adds to a prompt."""
+    """The most tokens that a request can use with a generated prompt of `tokens` tokens and these additional texts.
+    Prompt tokens count 1.5 times, for what the server adds to a prompt."""
     return math.ceil(1.5 * (tokens + sum(len(text.split()) for text in texts))) + output_tokens
 
 
 DEFAULT_PROMPT = PromptOptions()
 PROMPT_PLACE = "{prompt}"
-"""Where a template has the prompt."""
+"""The placeholder for the prompt in a template."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """What is sent. `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. The `paths`
-    of source `files` are one directory or JSON files, and `files_digest` is of all that was in them when they were
-    checked: files that have changed are refused, since `config_hash` covers them. `string_data` fills each generated
-    string. `parameters` are the request's. `format` and `output_format` (binary, json) are of tensors over HTTP, and
-    `compression` (none, gzip, deflate) is of the requests. `shared_memory` is none, system or cuda; an output of
-    unknown size gets `output_shared_memory_bytes` of it for each inference of a request. `priority` is default, or low:
-    the last of the model's priority levels. `datatypes` name the inputs of a model whose server does not report them;
-    `signature` is TensorFlow Serving's, `content_type` ("": the kind's default) TorchServe's.
-    `optional_inputs` (send, omit) are the model's optional ones in generated data."""
+    """The input of the requests.
+
+    `shapes` gives full shapes without the batch dimension, for inputs with a -1 dimension. For source `files`, `paths`
+    is one directory or JSON files, and `files_digest` their digest when they were checked; changed files are refused,
+    because `config_hash` covers them. `string_data` fills each generated string. `parameters` are request parameters.
+    `format` and `output_format` (binary, json) apply to tensors over HTTP, `compression` (none, gzip, deflate) to
+    requests. `shared_memory` is none, system or cuda; an output of unknown size gets `output_shared_memory_bytes` per
+    inference. `priority` is default, or low: the model's lowest priority level. `datatypes` declares the inputs if the
+    server does not report them; `signature` is TensorFlow Serving's; `content_type` ("": the kind's default) is
+    TorchServe's. `optional_inputs` (send, omit) applies to generated data.
+    """
 
     source: str = "random"
     seed: int = 0
@@ -265,12 +272,11 @@ DEFAULT_INPUT = InputOptions()
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What responses are compared with: the outputs expected in the data, or those of a reference model, which is asked
-    once for each input (`reference_version` "" is the server's choice).
+    """What responses are compared with: the expected outputs in the data, or the outputs of a reference model, called
+    once for each input (`reference_version` "": the server chooses).
 
-    A number is as expected if it differs by at most `absolute` + `relative` x its expected value. None for both: by
-    nothing at all where the data has the expected outputs; a reference model is then only compared, and no response
-    wrong.
+    A number matches if it differs by at most `absolute` + `relative` x expected value. If both are None, outputs must
+    be equal to those in the data; differences from a reference model are then only reported.
     """
 
     reference_model: str = ""
@@ -284,13 +290,12 @@ DEFAULT_SEQUENCE_LENGTH = 20
 
 @dataclass(frozen=True, slots=True)
 class SequenceOptions:
-    """Requests as sequences: each has an id, and a flag at its first and at its last request.
+    """Requests in sequences: each request has a sequence id; the first and the last are flagged.
 
-    `count` sequences are under way at once in an open loop; a closed loop has one for each request in flight, and
-    streams have one each. A
-    sequence has `length` requests, more or less by up to `length_variation_ratio`; length 0 is that of its stream of
-    input data, or 20 where there is none. Ids are taken in turn from the `id_range` that begin with `start_id`; range 0
-    is a random place among 63 bits. A `serial` sequence never has more than one request in flight.
+    An open loop runs `count` sequences concurrently; a closed loop has one per request in flight, and each stream has
+    one. A sequence has `length` requests, plus or minus `length_variation_ratio`; length 0 is that of its stream of
+    input data, or 20 without one. Ids are assigned in turn from the `id_range` ids that begin with `start_id`; with
+    range 0 they start at a random 63-bit number. A `serial` sequence has at most one request in flight.
     """
 
     count: int = 4
@@ -302,18 +307,19 @@ class SequenceOptions:
 
 
 DEFAULT_MAX_TOKENS = 250_000
-"""Of one sweep: a canary's tokens cost what users' do."""
+"""Per sweep: a canary's tokens cost as much as a user's."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRules:
-    """First do no harm. A level never has more than `max_in_flight` requests at the server, a sweep never sends more
-    than `max_requests` nor runs longer than `max_duration_ns`, and it ends as soon as, after `error_min_requests`
-    responses, more than `max_error_ratio` of them are errors, or `error_min_requests` fail in a row. `on_overload`
-    states what an overloaded server gets. A ratio of 1 lets everything fail.
+    """First do no harm. A level never has more than `max_in_flight` requests at the server. A sweep never sends more
+    than `max_requests` and never runs longer than `max_duration_ns`. It stops if, after `error_min_requests` responses,
+    more than `max_error_ratio` of them are errors, or if `error_min_requests` fail in a row; a ratio of 1 disables
+    both. `on_overload` is the reaction to an overloaded server.
 
-    A level also ends once `error_min_requests` more ok responses took longer than `max_latency_ns` than did not, and
-    once the server's queue of the model has grown at `pending_growth` readings in a row. 0 switches either off."""
+    A level also stops once the responses slower than `max_latency_ns` outnumber the others by `error_min_requests`, and
+    once the server's queue of the model has grown at `pending_growth` readings in a row. 0 disables either rule.
+    """
 
     max_in_flight: int = 256
     max_requests: int = 1_000_000
@@ -324,40 +330,39 @@ class StopRules:
     max_latency_ns: int = 5 * NS
     pending_growth: int = 5
     max_tokens: int = DEFAULT_MAX_TOKENS
-    """Tokens of a sweep, of prompts and responses together, by what the server counted; of kinds that take prompts."""
+    """Prompt and response tokens of a sweep, as counted by the server; for kinds that take prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """A request is good if it is ok within `latency_ns`, and keeps each other limit that is given (0: none): the time
-    to its first token, its mean time per output token after the first, and each gap between two of its tokens. The slo
-    is met where `percentile` of a level's requests are good. It holds at the levels named: an overload level would
-    poison it."""
+    """A request is good if it is ok within `latency_ns` and meets each other limit that is set (0: none): time to first
+    token, mean time per output token after the first, and every gap between two tokens. A level meets the slo if
+    `percentile` of its requests are good. The slo applies to `levels` only: overload levels would distort it."""
 
     name: str
     latency_ns: int
     percentile: float
     levels: tuple[str, ...]
     objective: float = 0.0
-    """The part of requests that are to be good over time, 0.99; 0: that of the percentile."""
+    """The target ratio of good requests over time, such as 0.99; 0 uses the percentile."""
     first_token_ns: int = 0
     per_output_token_ns: int = 0
     inter_token_ns: int = 0
 
     @property
     def is_of_tokens(self) -> bool:
-        """Whether it limits more than the latency."""
+        """Whether it has token limits."""
         return bool(self.first_token_ns or self.per_output_token_ns or self.inter_token_ns)
 
     @property
     def objective_ratio(self) -> float:
-        """What the error budget is counted by."""
+        """The objective of the error budget."""
         return self.objective or self.percentile / 100
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one inference is worth to a user, for example 0.3 seconds_of_audio."""
+    """The value of one inference to a user, for example 0.3 seconds_of_audio."""
 
     name: str
     per_inference: float
@@ -365,8 +370,8 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a probe runs: every `interval_ns`, or by `cron` (five fields, in `timezone`), each moved later by up to
-    `jitter_ns`. Under cron `interval_ns` is the longest gap ahead."""
+    """When a probe runs: every `interval_ns`, or by `cron` (five fields, in `timezone`), each run delayed by up to
+    `jitter_ns`. Under cron `interval_ns` is the longest gap between runs."""
 
     interval_ns: int
     cron: str = ""
@@ -380,14 +385,14 @@ class Signal(enum.StrEnum):
     LATENCY_P50 = "latency_p50"
     LATENCY_P99 = "latency_p99"
     THROUGHPUT = "throughput"
-    FIRST_TOKEN_P50 = "time_to_first_token_p50"  # noqa: S105  # no password
+    FIRST_TOKEN_P50 = "time_to_first_token_p50"  # noqa: S105  # not a password
     FIRST_TOKEN_P99 = "time_to_first_token_p99"  # noqa: S105
     PER_OUTPUT_TOKEN_P50 = "time_per_output_token_p50"  # noqa: S105
     OUTPUT_TOKENS = "output_tokens_per_second"
 
     @property
     def is_rate(self) -> bool:
-        """Whether more is better: of the others, which are times, less is."""
+        """Whether higher is better. The other signals are times: lower is better."""
         return self in _RATES
 
     @property
@@ -404,16 +409,16 @@ _WITH_TOKENS, _WITHOUT = tuple(Signal), tuple(signal for signal in Signal if sig
 
 
 def signals_of(target: Target) -> tuple[Signal, ...]:
-    """What is compared with baselines of a target's levels."""
+    """The signals of this target's levels that are compared with baselines."""
     return _WITH_TOKENS if target.takes_prompts else _WITHOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One loudness of a regression. A sweep is bad where a signal is worse than its baseline by more than `ratio`, and
-    by more than e^(`noise_factor` * noise of the baseline). The regression holds once `bad` of the last `of` sweeps
-    are, until at most `clear` are; the counts are meant for one interval, and scaled for others. `also_over` names a
-    tier over whose longer time the same ratio is looked for, too: what noise hides in hours shows in a day."""
+    """A severity of regressions. A sweep is bad if a signal is worse than its baseline by more than `ratio` and by more
+    than e^(`noise_factor` x baseline noise). A regression begins once `bad` of the last `of` sweeps are bad, and ends
+    once at most `clear` are. The counts apply to one interval and are scaled for others. `also_over` names a tier with
+    a longer period over which the same ratio is checked, too: it finds what noise hides over hours."""
 
     name: str
     ratio: float
@@ -426,7 +431,7 @@ class Tier:
 
 
 TOKEN_SIGNALS = (Signal.FIRST_TOKEN_P50, Signal.PER_OUTPUT_TOKEN_P50)
-"""What each tier looks at, too, where the target takes prompts and the user names no signals."""
+"""Signals that every tier checks in addition, if the target takes prompts and the user lists no signals."""
 
 PAGE = Tier("page", 1.25, 4.0, 14, 18, 6, (Signal.LATENCY_P50,), also_over="slow")
 
@@ -436,19 +441,19 @@ SLOW = Tier("slow", 1.06, 3.0, 173, 288, 115, (Signal.LATENCY_P50,))
 
 
 MOST_POOLED_SWEEPS = 50
-"""Sweeps over which p99 is pooled at most."""
+"""The most sweeps over which p99 is pooled."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineOptions:
-    """How a level is compared with what it was.
+    """How a level is compared with its baseline.
 
     The baseline is pinned after `pin_ns` of sweeps, provisionally after `provisional_ns`, and refined once after
-    `refine_ns`. A longer pin keeps the level of the one before where it is worse by more than `replace_ratio`. A newly
-    served version may be worse than the accepted one by `version_ratio`. `timezone` ("": the schedule's) is where the
-    hours of the week are those of the model's users. Above `max_noise` (None: no limit) no verdict is given. The 99th
-    percentile is pooled over sweeps until it rests on `p99_min_requests` requests. What differs by no more than the
-    floor, differs not. The counts of the tiers are meant for sweeps every `counts_interval_ns`.
+    `refine_ns`. A longer pin keeps the previous value if the new one is worse by more than `replace_ratio`. A newly
+    served version may be worse than the accepted one by `version_ratio`. `timezone` ("": the schedule's) is the users'
+    timezone, for the hours of the week. Above `max_noise` (None: no limit) there is no verdict. p99 is pooled over
+    sweeps until it covers `p99_min_requests` requests. Differences up to the floor are ignored. The tiers' counts apply
+    to sweeps every `counts_interval_ns`.
     """
 
     enabled: bool = True
@@ -468,8 +473,8 @@ class BaselineOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """The server's trace settings of the model for the time of a sweep, as Triton's trace extension has them; what is
-    None stays as it is."""
+    """Trace settings of the model on the server during a sweep, as in Triton's trace extension. None keeps the server's
+    value."""
 
     trace_level: tuple[str, ...] | None = None
     trace_rate: int | None = None
@@ -479,11 +484,11 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What to measure on a target, how, and when. `config_hash` covers it all; `version` "" is the server's choice.
-    `parent` is as a target's. `workers` processes share the load of each level: of this machine, or of the Dask
-    scheduler `pool`. With a `search`, `levels` are its declared start and end; without one, all that are run.
-    `composing_models` are called by the model in ways that its configuration does not report; those of an ensemble are
-    found without being named. `streaming` sends over gRPC's bidirectional stream."""
+    """What to measure on a target, how, and when. `config_hash` covers all of it. With `version` "" the server chooses.
+    `parent` is as in `Target`. `workers` processes share each level's load, on this machine or in the Dask scheduler
+    `pool`. With a `search`, `levels` are its configured start and end; otherwise all levels to run. `composing_models`
+    are models that this model calls in ways its configuration does not report; an ensemble's are found automatically.
+    `streaming` uses gRPC's bidirectional stream."""
 
     name: str
     target: Target
@@ -515,7 +520,8 @@ class Probe:
 
     @property
     def request_tokens(self) -> int:
-        """What one request spends at most, of a target that takes prompts; 1 where only its files know."""
+        """The most tokens that one request of a target that takes prompts can use; 1 if only the input files determine
+        it."""
         prompt = self.input.prompt
         if self.input.source == "files":
             return 1
@@ -523,7 +529,7 @@ class Probe:
 
 
 def at_level(probe: Probe, level: LoadLevel) -> Probe:
-    """The probe with the input of this level: in a matrix each has its own batch size or shapes."""
+    """The probe with the input of this level: each level of a matrix has its own batch size or shapes."""
     if level.batch_size is None and not level.shapes:
         return probe
     given = probe.input

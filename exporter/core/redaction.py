@@ -1,7 +1,7 @@
-"""Keeps the secrets that this process sends out of what it reports: a server may repeat them in an error's text.
+"""Redacts our own secrets from everything that this process reports: a server may repeat them in an error text.
 
-Owns the list of secrets read, and how they are found in a text. A secret comes to it when it is read; texts come where
-they leave a worker, where a sweep's result is made, and with each line of the log.
+Owns the list of known secrets. A secret is registered when it is read. Texts are redacted when they leave a worker,
+when a sweep's result is built, and in each log line.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ HIDDEN = "<secret>"
 
 _KEPT = 1000
 _WHOLE_WORD = 4
-"""Shorter words are not hidden: they would be found in every text, and no secret is so short."""
+"""Shorter words are not redacted: they would match in every text, and no secret is that short."""
 _BEGINNING = 8
-"""A text may be cut in the midst of a secret: so many characters of its beginning are as good as all."""
+"""A text may be truncated inside a secret: this many leading characters count as a match."""
 
 _words: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
 
 
 def remember_secret(value: str) -> None:
-    """From now on this value, and each word of it but the first of several (a scheme, as `Bearer`), is hidden. Of very
-    many the oldest are forgotten: values that are read again at each use are rotated, and the old ones worthless."""
-    global _pattern  # noqa: PLW0603 - what a process has read is the process's
+    """Redacts this value and each of its words from now on, except the first of several words: a scheme such as
+    `Bearer`. Beyond `_KEPT` words the oldest are forgotten: by then they are rotated and worthless."""
+    global _pattern  # noqa: PLW0603 - the list belongs to the process
     parts = value.split()
     for word in (value, *(parts[1:] if len(parts) > 1 else parts)):
         if len(word) >= _WHOLE_WORD and word not in _words:
@@ -34,7 +34,7 @@ def remember_secret(value: str) -> None:
 
 
 def redacted(text: str) -> str:
-    """The text without any secret that was read before."""
+    """The text with all known secrets replaced."""
     global _pattern  # noqa: PLW0603
     if not _words or not text:
         return text

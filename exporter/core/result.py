@@ -1,6 +1,6 @@
-"""What a sweep found, in figures, and who takes it in (`Sink`).
+"""Results of a sweep, and the consumer of results (`Sink`).
 
-The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock.
+The types are frozen. Names carry the unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from exporter.core.window import ClientHealth, ConnectionTimes, OutputError
 
 SCHEMA = "triton-canary-result"
 SCHEMA_VERSION = 1
-"""Of a result as JSON, which `analyze` writes and `compare` reads. The version grows when the meaning of a key changes
-or a key goes; new keys may come at any time."""
+"""Schema of the JSON result that `analyze` writes and `compare` reads. The version increases when a key is removed or
+changes its meaning; new keys may appear at any time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PercentileValue:
-    """A percentile with the confidence interval (95 %, order statistics) that the sample supports; None: it supports
-    no bound on that side."""
+    """A percentile with its 95 % confidence interval (order statistics). None: the sample is too small for a bound on
+    that side."""
 
     percentile: float
     value_ns: int
@@ -36,7 +36,7 @@ class PercentileValue:
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """Latency of `count` requests: exact figures over the raw sample, not from buckets."""
+    """Latency of `count` requests: exact values from the raw sample, not from buckets."""
 
     count: int
     mean_ns: float
@@ -46,7 +46,7 @@ class LatencySummary:
     percentiles: tuple[PercentileValue, ...]
 
     def at(self, percentile: float) -> int:
-        """The value at `percentile`; KeyError if it was not asked for."""
+        """The value at `percentile`; raises KeyError if it was not computed."""
         for entry in self.percentiles:
             if entry.percentile == percentile:
                 return entry.value_ns
@@ -55,7 +55,7 @@ class LatencySummary:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """One of several runs of a level: its inferences a second, its latency, and whether its windows agreed."""
+    """One of several runs of a level: throughput in inferences per second, latency, and whether its windows agreed."""
 
     throughput: float
     latency: LatencySummary | None
@@ -64,9 +64,10 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class GpuFigures:
-    """One GPU, or one MIG instance, over the judged windows, by perf_analyzer's aggregation: utilization, power and
-    clock are means, used memory and temperature the largest, total memory the first. `energy_joules` is what it took
-    from the first reading to the last; `throttled` the part of the readings by reason. None: not reported."""
+    """One GPU or MIG instance over the judged windows, aggregated as in perf_analyzer: utilization, power and clock are
+    means, used memory and temperature are maxima, total memory is the first value. `energy_joules` is the energy used
+    between the first and the last reading; `throttled` is the ratio of throttled readings, by reason. None: not
+    reported."""
 
     uuid: str
     source: GpuSource
@@ -82,8 +83,8 @@ class GpuFigures:
 
 @dataclass(frozen=True, slots=True)
 class ServerPercentile:
-    """A percentile by a histogram of the server's. It is between the two bounds; `seconds` is interpolated, None where
-    it is above the last bound."""
+    """A percentile from one of the server's histograms. It lies between the two bounds; `seconds` is interpolated, None
+    above the last bound."""
 
     percentile: float
     seconds: float | None
@@ -93,11 +94,11 @@ class ServerPercentile:
 
 @dataclass(frozen=True, slots=True)
 class ServerMetrics:
-    """The server's metrics page over the judged windows. None: the page does not report it.
+    """The server's metrics page over the judged windows. None: not reported by the page.
 
-    `up` is whether the last reading worked, `error` why the last one that failed did not. `rates` are the model's
-    counters a second (seconds of a duration a second), `gauges` what else the page has, both by our names.
-    `percentiles` are by part of a request, from the server's own histograms: of all clients, over the windows.
+    `up` is whether the last reading worked, `error` is why the latest failed reading failed. `rates` are the model's
+    counters per second (seconds per second for durations), `gauges` are the remaining metrics; both use our names.
+    `percentiles`, by part of a request, come from the server's own histograms: all clients, over the windows.
     """
 
     readings: int
@@ -117,7 +118,7 @@ class ServerMetrics:
 
 
 class TokenSource(enum.StrEnum):
-    """Whether tokens were counted, by the server or a tokenizer file, or only the chunks that they came in. Closed: a
+    """Whether tokens were counted, by the server or a tokenizer file, or only the chunks that carried them. Closed: a
     label value."""
 
     COUNTED = "counted"
@@ -126,12 +127,12 @@ class TokenSource(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenFigures:
-    """What a level of a language model showed, of `requests` ok ones (see `analysis.tokens` for the definitions).
+    """Token statistics of a level of a language model, over `requests` ok requests (definitions: `analysis.tokens`).
 
-    The four summaries are in nanoseconds, None without streams; `per_output_token` also where tokens were not counted.
-    Tokens are sums, and None where they are not known of each request; `cached_tokens` are those of prompts that the
-    server had in its prefix cache. `chunks` are the events with content. `early_ends` are requests that ended before
-    the tokens that were asked for.
+    The four summaries are in nanoseconds, None without streams; `per_output_token` also if tokens were not counted.
+    Token counts are sums, None unless known for every request; `cached_tokens` are prompt tokens found in the server's
+    prefix cache. `chunks` counts events with content. `early_ends` counts requests that ended before the requested
+    number of tokens.
     """
 
     source: TokenSource
@@ -149,7 +150,7 @@ class TokenFigures:
 
     @property
     def cached_ratio(self) -> float | None:
-        """The part of the prompt tokens that the server had; None where it did not count both."""
+        """The ratio of prompt tokens in the server's cache; None if either count is missing."""
         return (
             self.cached_tokens / self.prompt_tokens if self.prompt_tokens and self.cached_tokens is not None else None
         )
@@ -157,12 +158,11 @@ class TokenFigures:
 
 @dataclass(frozen=True, slots=True)
 class StreamFigures:
-    """What a level of streams showed (see `analysis.streams` for the definitions).
+    """Statistics of a level of streams (definitions: `analysis.streams`).
 
-    `final_latency` is from the deadline of a sequence's last step to its last response, None where no sequence ended.
-    `real_time_factor` is None without ok steps. `steps` were judged, and `late` of them had no response before the
-    next one was due. `streams` are the sequences that had a judged step, and `on_time` those of them without a late
-    one.
+    `final_latency` is from the deadline of a sequence's last step to its last response, None if no sequence ended.
+    `real_time_factor` is None without ok steps. `steps` is the number of judged steps; `late` of them had no response
+    before the next step was due. `streams` counts sequences with a judged step, `on_time` those without a late step.
     """
 
     step_interval_ns: int
@@ -175,45 +175,44 @@ class StreamFigures:
 
     @property
     def late_ratio(self) -> float | None:
-        """The part of the steps that were late."""
+        """The ratio of late steps."""
         return self.late / self.steps if self.steps else None
 
     @property
     def on_time_ratio(self) -> float | None:
-        """The part of the streams that kept real time."""
+        """The ratio of streams that kept up with real time."""
         return self.on_time / self.streams if self.streams else None
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one level showed: the merged judged windows, as the client saw them, joined with what the server reported.
+    """Results of one level: the merged judged windows, as the client saw them, joined with the server's statistics.
 
-    `latency` is from *sent*, ok requests only, None if there was none; `response_time` from *intended*, time-outs at
-    their limit, open-loop modes only. `breakdown_ns` holds mean nanoseconds by component, which add up to the mean
-    latency; `negative_remainder_ns` is what had to be taken from zero where the server claims more than the client saw.
-    `outcomes` counts the judged windows' requests. `server` is the difference of the server's statistics over them,
-    `composing` those of the models that an ensemble is made of; `server_note` is why a figure of the server's is
-    missing that others would expect.
+    `latency` is measured from *sent*, ok requests only, None without any. `response_time` is measured from *intended*,
+    with time-outs at their limit, in open-loop modes only. `breakdown_ns` holds mean nanoseconds by component; they add
+    up to the mean latency. `negative_remainder_ns` is the amount clipped to 0 where the server reports more time than
+    the client saw. `outcomes` counts the requests of the judged windows. `server` is the difference of the server's
+    statistics over these windows, `composing` those of an ensemble's models; `server_note` explains a missing server
+    figure.
 
-    `threshold_met` is whether the level kept the probe's threshold (see `analysis.threshold`), None where it has
-    none. `warm_up_requests` ended before measuring began, the cold first one included. Where the sweep was run several
-    times, all figures are of the judged windows of all `repeats` together (requests are pooled, percentiles are never
-    averaged), and `repeats` has the figures of each; it is empty for a sweep that was run once.
+    `threshold_met` is whether the level met the probe's threshold (see `analysis.threshold`), None without one.
+    `warm_up_requests` ended before measuring began, the cold first one included. With several `repeats`, all figures
+    cover the judged windows of all repeats together (requests are pooled, percentiles are never averaged), and
+    `repeats` has the figures of each; it is empty for a single run.
 
-    `validated` responses were compared with what is expected, None where nothing is; `output_error` is how far they
-    were from it at most, and `output_difference` how the first wrong one was wrong. For `unchecked` ones there was no
-    time.
+    `validated` responses were compared with the expected ones, None without validation. `output_error` is the largest
+    error, `output_difference` describes the first wrong response. `unchecked` responses were skipped for lack of time.
 
-    `responses_per_request` is the mean of the ok requests, None where there was none. `sequences` counts those that
-    ended with an ok request, None where the probe sends none. `first_response` is from
-    *sent* to the first response, `inter_response` from a response to the next of its request; None without a stream.
+    `responses_per_request` is the mean over ok requests, None without any. `sequences` counts sequences that ended with
+    an ok request, None without sequences. `first_response` is measured from *sent* to the first response,
+    `inter_response` between consecutive responses of a request; None without a stream.
 
-    `tokens` are the figures of a target that takes prompts, which then has no `first_response` and `inter_response`.
-    `slo_good` is how many requests kept all of the slo, None where the level is none that it names.
+    `tokens` replaces `first_response` and `inter_response` for targets that take prompts. `slo_good` counts requests
+    within all limits of the slo, None if the slo does not apply to the level.
 
-    `streams` are the figures of a level of streams, at the pace of real time.
+    `streams` has the figures of a level of streams.
 
-    `modes_ns` are both median latencies of a level whose windows form two groups, None where they form one.
+    `modes_ns` are both median latencies if the windows form two groups, None otherwise.
     """
 
     level: LoadLevel
@@ -266,13 +265,13 @@ class Measurement:
 
     @property
     def goodput(self) -> float | None:
-        """Requests a second that kept all of the slo; None where the level is none that it names."""
+        """Requests per second within all limits of the slo; None if the slo does not apply to the level."""
         return None if self.slo_good is None or not self.duration_ns else self.slo_good * NS / self.duration_ns
 
     @property
     def error_ratio(self) -> float | None:
-        """Requests neither ok nor cancelled, over all but the cancelled; None where there were none. Of the unchecked
-        as many are taken for wrong as of those that were checked."""
+        """Failed requests over all requests, without cancelled ones; None if there were none. Unchecked responses are
+        assumed to be wrong as often as checked ones."""
         known = error_ratio(self.outcomes)
         if known is None or not self.validated or not self.unchecked:
             return known
@@ -283,7 +282,8 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class WindowSummary:
-    """One window in figures, after its columns are gone: a row of the windows file. `backlog_growth` is a window's."""
+    """One window's figures, kept after its columns are freed: a row of the windows file. `backlog_growth` is as in
+    `Window`."""
 
     index: int
     start_unix_s: float
@@ -313,12 +313,12 @@ class Withheld(enum.StrEnum):
 class SignalVerdict:
     """One signal of a level, compared with its baseline.
 
-    `baseline` is what it should be at this hour (nanoseconds, or inferences a second), `ratio` now over that. `tiers`
-    has for each tier whether the regression holds; a tier is absent where no verdict can be given, and `withheld` has
-    why, `reason` in a word. `limits` is, by tier, the ratio above which a sweep is bad; `counts` is (bad sweeps, of so
-    many, bad ones that it takes). `began_unix_s` is when the first bad sweep of what holds ended. `version_ratio` is
-    the served version over the accepted one, None where that is the one served. `modes` are both values of a signal
-    that has two, the lower one first.
+    `baseline` is the expected value at this hour (nanoseconds, or inferences per second); `ratio` is current over
+    baseline. `tiers` has, for each tier, whether a regression is active; a tier without a verdict is absent, and
+    `withheld` explains why (`reason` as a label). `limits` is the ratio per tier above which a sweep is bad. `counts`
+    per tier is (bad sweeps, sweeps considered, bad sweeps required). `began_unix_s` is when the first bad sweep of an
+    active regression ended. `version_ratio` is the served version over the accepted one, None if they are the same.
+    `modes` are both values of a bimodal signal, the lower one first.
     """
 
     signal: Signal
@@ -344,7 +344,7 @@ class VerdictChange(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerdictEvent:
-    """Something that changed with this sweep; `signal` and `tier` are of a regression, `text` has details."""
+    """A change with this sweep. `signal` and `tier` are set for regressions; `text` has details."""
 
     change: VerdictChange
     text: str = ""
@@ -354,9 +354,9 @@ class VerdictEvent:
 
 @dataclass(frozen=True, slots=True)
 class LevelChange:
-    """A change point: at `unix_s` a series of sweeps went from `before` to `after` (its own unit, nanoseconds for a
-    latency), each the median up to the change beside it. `ratio` is after over before, without what the hours of the
-    week explain."""
+    """A change point: at `unix_s` a series of sweeps moved from `before` to `after` (in the series' unit, nanoseconds
+    for latencies), each the median up to the adjacent change point. `ratio` is after over before, adjusted for the
+    hours of the week."""
 
     unix_s: float
     before: float
@@ -367,9 +367,9 @@ class LevelChange:
 @dataclass(frozen=True, slots=True)
 class LevelVerdict:
     """The baseline's verdicts on a level of one sweep. `components_ns` is the change of each component of the mean
-    latency, while a regression holds; `pinned_unix_s` is when its baseline was made, None where there is none yet. From
-    a `provisional` baseline no page is raised. `events` are what changed with this sweep. `last_change` is the latest
-    change point of p50, which no verdict depends on."""
+    latency while a regression is active. `pinned_unix_s` is when the baseline was pinned, None before. A `provisional`
+    baseline raises no page. `events` are the changes with this sweep. `last_change` is the latest change point of p50;
+    no verdict depends on it."""
 
     level: LoadLevel
     signals: tuple[SignalVerdict, ...]
@@ -381,18 +381,19 @@ class LevelVerdict:
 
     @property
     def regressed(self) -> bool:
-        """Whether a regression of any tier holds."""
+        """Whether a regression of any tier is active."""
         return any(holds for signal in self.signals for holds in signal.tiers.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one run of a probe found. `measurements` holds the levels that gave usable data, in the order run: in a
-    search all that it visited.
-    `outcomes` counts everything that the sweep sent and that has ended, warm-up included; `sent` is all it sent.
-    `input_faults` are all that were found in the input, where the text has only the first. `seed` is that of random
-    arrivals, None without such: with it as `load.seed` the same moments come again. `tokens` are all that it spent, of
-    targets that take prompts: what a budget counts."""
+    """The result of one run of a probe.
+
+    `measurements` holds the levels with usable data, in the order run; for a search all levels visited. `outcomes`
+    counts all requests that ended, warm-up included; `sent` counts all requests sent. `input_faults` lists all input
+    errors; `reason_text` has only the first. `seed` is that of random arrivals, None without any; set as `load.seed` it
+    reproduces them. `tokens` is the total of targets that take prompts, as counted against budgets.
+    """
 
     id: str
     probe: Probe
@@ -413,16 +414,16 @@ class SweepResult:
 
     @property
     def usable(self) -> bool:
-        """Whether the sweep gave usable data: what `up` exports. A sweep that ran out of its own budget did, for the
-        levels that it came to."""
+        """Whether the sweep gave usable data: exported as `up`. A sweep that ran out of its own budget did, if it
+        measured any level."""
         if self.reason in (Reason.REQUEST_BUDGET, Reason.TOKEN_BUDGET, Reason.TIME_BUDGET):
             return any(measurement.latency for measurement in self.measurements)
         return self.status in (SweepStatus.OK, SweepStatus.UNSTABLE)
 
     @property
     def best(self) -> Measurement | None:
-        """The highest level that kept the probe's threshold, None if none did or there is no threshold. In a search an
-        unstable level kept nothing: as in perf_analyzer it ends the search like one above the threshold."""
+        """The highest level that met the probe's threshold, None if none did or there is no threshold. In a search an
+        unstable level does not count: as in perf_analyzer it ends the search, like a level above the threshold."""
         kept = [m for m in self.measurements if m.threshold_met and (m.stable or self.probe.search is None)]
         return max(kept, key=lambda measurement: measurement.level.value, default=None)
 
@@ -437,21 +438,21 @@ _RENARD = {
         *(3.15, 3.35, 3.55, 3.75, 4.0, 4.25, 4.5, 4.75, 5.0, 5.3, 5.6, 6.0, 6.3, 6.7, 7.1, 7.5, 8.0, 8.5, 9.0, 9.5),
     ),
 }
-"""Preferred numbers (ISO 3), so that a finer set has the bounds of a coarser one."""
+"""Preferred numbers (ISO 3): a finer set contains the bounds of a coarser one."""
 
 
 @functools.cache
 def duration_buckets(per_decade: int) -> tuple[float, ...]:
-    """Upper bounds of the request duration histogram in seconds, so many (3, 5, 10, 20 or 40) in each decade from 1 ms
-    to 10 s: one set for the whole daemon, since mixed bounds aggregate wrongly."""
+    """Upper bounds of the request duration histogram in seconds, with `per_decade` (3, 5, 10, 20 or 40) bounds per
+    decade from 1 ms to 10 s. One set for the whole daemon: histograms with mixed bounds cannot be aggregated."""
     fine = tuple(round(number * 10**power, 6) for power in (-3, -2, -1, 0) for number in _RENARD[per_decade])
     return (0.0005, *fine, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWindowCounts:
-    """What a window adds of tokens, as far as they are known: those of failed requests and of the warm-up included. The
-    buckets are of ok requests outside of it, by the probe's `duration_buckets`."""
+    """A window's token counts, as far as known; failed and warm-up requests included. The buckets are of ok requests
+    without warm-up, by the probe's `duration_buckets`."""
 
     prompt: int
     output: int
@@ -464,11 +465,11 @@ class TokenWindowCounts:
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
-    """What one window adds to the cumulative counters, at the moment that it ended; warm-up and drain included.
+    """A window's increments of the cumulative counters, at its end; warm-up and drain included.
 
-    `inferences` is in Triton's own unit (ok requests x batch). `bucket_counts` has one entry for each bound of the
-    probe's `duration_buckets` and a last one for what is above; not cumulative; ok requests outside warm-up only, as
-    is `duration_sum_ns`. The slo counts are 0 where the level is not one that the slo names.
+    `inferences` is in Triton's unit (ok requests x batch). `bucket_counts` has one entry per bound of the probe's
+    `duration_buckets` and a last one for values above; it is not cumulative. It covers ok requests without warm-up, as
+    does `duration_sum_ns`. The slo counts are 0 if the slo does not apply to the level.
     """
 
     level: LoadLevel
@@ -482,16 +483,17 @@ class WindowCounts:
 
 
 class Sink(Protocol):
-    """Takes in what happens. No method blocks for long or raises: a sink never slows or fails a sweep."""
+    """A consumer of sweep events. Methods never block for long and never raise: a sink must not slow or fail a
+    sweep."""
 
     def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
-        """A sweep of the probe begins now."""
+        """A sweep of the probe begins."""
 
     def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
-        """A window of the running sweep ended: cumulative counters move."""
+        """A window of the running sweep ended: update the cumulative counters."""
 
     def sweep_ended(self, result: SweepResult) -> None:
-        """A sweep is over, however it went."""
+        """A sweep ended, with any status."""
 
     def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
-        """A sweep that was due does not run."""
+        """A due sweep was skipped."""

@@ -1,7 +1,7 @@
-"""What a rollout gate compares, by which limits, and what it came to.
+"""Options and results of a rollout gate.
 
-The types are frozen. A name carries its unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock. A ratio of 0.1
-is a tenth.
+The types are frozen. Names carry the unit: `_ns` is nanoseconds, `_unix_s` seconds of the wall clock. A ratio of 0.1 is
+10 %.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_MARGINS = 10
 
 
 class GateVerdict(enum.StrEnum):
-    """What a gate, or one figure of it, came to. Closed: a label value."""
+    """The verdict of a gate, or of one of its figures. Closed: a label value."""
 
     BETTER = "better"
     EQUIVALENT = "equivalent"
@@ -33,7 +33,7 @@ class GateVerdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """By how much a figure may be worse. `figure` is a percentile of latency ("p99"), `throughput` or `ttft`."""
+    """How much worse a figure may be. `figure` is a latency percentile ("p99"), `throughput` or `ttft`."""
 
     figure: str
     ratio: float
@@ -44,7 +44,7 @@ class Margin:
 
     @property
     def percentile(self) -> float | None:
-        """The percentile that the figure needs, None for a throughput."""
+        """The percentile that the figure needs; None for throughput."""
         if self.figure == FIRST_RESPONSE:
             return 50.0
         found = _PERCENTILE.fullmatch(self.figure)
@@ -52,7 +52,7 @@ class Margin:
 
     @classmethod
     def parse(cls, text: str) -> Margin:
-        """Of "p99=10%". Raises ValueError."""
+        """Parses "p99=10%". Raises ValueError."""
         figure, _, ratio = text.partition("=")
         figure = figure.strip()
         margin = cls(figure, parse_ratio(ratio))
@@ -68,7 +68,7 @@ class Margin:
 
 
 def parse_ratio(text: str) -> float:
-    """Of "10%" or "0.1". Raises ValueError."""
+    """Parses "10%" or "0.1". Raises ValueError."""
     text = text.strip()
     number = text.removesuffix("%")
     try:
@@ -85,10 +85,10 @@ DEFAULT_MARGINS = (Margin("p99", 0.10), Margin(THROUGHPUT, 0.05))
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
-    """How a gate decides. It measures at least `min_pairs` and at most `max_pairs` pairs of windows of `window_ns`, and
-    starts no pair after `max_duration_ns`. `max_error_ratio` is of the candidate's requests. An output
-    of the candidate is wrong where it differs from the stable side's by more than `output_tolerance` and as much of its
-    value; None: the difference is only reported."""
+    """How a gate decides. It measures `min_pairs` to `max_pairs` pairs of windows of `window_ns`, and starts no pair
+    after `max_duration_ns`. `max_error_ratio` applies to the candidate's requests. A candidate output is wrong if it
+    differs from the stable one by more than `output_tolerance` + `output_tolerance` x value; None: differences are only
+    reported."""
 
     margins: tuple[Margin, ...] = DEFAULT_MARGINS
     max_error_ratio: float = 0.001
@@ -99,7 +99,7 @@ class GateOptions:
     output_tolerance: float | None = None
 
     def problems(self) -> list[str]:
-        """All that is wrong with them, each with its fix."""
+        """All invalid options, each with its fix."""
         found = []
         figures = [margin.figure for margin in self.margins]
         if not figures:
@@ -122,7 +122,8 @@ class GateOptions:
 
 @dataclass(frozen=True, slots=True)
 class GateSide:
-    """One of the two: the probe's or the given name, and what served it. `version` is what the server reported."""
+    """One side of the gate: its name (of the probe, or as given) and the server. `version` is as reported by the
+    server."""
 
     name: str
     target: str
@@ -133,8 +134,9 @@ class GateSide:
 
 @dataclass(frozen=True, slots=True)
 class FigureResult:
-    """One figure. `stable` and `candidate` are medians over the pairs (seconds, or inferences a second), `ratio` is
-    candidate over stable with the interval `low` to `high` (None: no bound yet). `text` explains the verdict."""
+    """The result of one figure. `stable` and `candidate` are medians over the pairs (seconds, or inferences per
+    second). `ratio` is candidate over stable, with the interval `low` to `high` (None: no bound yet). `text` explains
+    the verdict."""
 
     margin: Margin
     verdict: GateVerdict
@@ -149,7 +151,7 @@ class FigureResult:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResult:
-    """The candidate's failed requests, and those of the stable side beside them. `low` is the lower confidence bound of
+    """Failed requests of the candidate, and of the stable side for comparison. `low` is the lower confidence bound of
     the candidate's error ratio."""
 
     verdict: GateVerdict
@@ -172,9 +174,9 @@ class ErrorResult:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a gate came to. `component` is the part of the latency that grew most where a latency is worse, with its
-    mean growth; `components_ns` has all changes. `outputs` describes how far the outputs of both sides differ, "" where
-    that was not compared."""
+    """The result of a gate. If a latency is worse, `component` is the part of the latency that grew most, with its mean
+    growth; `components_ns` has all changes. `outputs` describes how far both sides' outputs differ, "" if they were not
+    compared."""
 
     id: str
     verdict: GateVerdict
@@ -195,14 +197,14 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the rollout may continue. Undecided is never a pass."""
+        """Whether the rollout may continue. Undecided does not pass."""
         return self.verdict in (GateVerdict.BETTER, GateVerdict.EQUIVALENT)
 
 
 @dataclass(frozen=True, slots=True)
 class LastGate:
-    """The gate that ended last, as far as metrics show it. `ratios` has by figure the ratio and its interval, None
-    where unknown."""
+    """The most recent gate, as the metrics show it. `ratios` has the ratio and its interval by figure, None where
+    unknown."""
 
     stable: str
     candidate: str

@@ -1,6 +1,6 @@
-"""Where a probe's server is: its address, how it is reached, and as whom.
+"""Where a probe's server is, how to reach it, and which credentials to use.
 
-The types are frozen and can be pickled. A name carries its unit: `_ns` is integer nanoseconds.
+The types are frozen and can be pickled. Names carry the unit: `_ns` is integer nanoseconds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _UNKNOWN = Kind()
 
 
 class Resolve(enum.StrEnum):
-    """When a target's name is turned into an address: once for the daemon's life, once a sweep, or at each connection,
-    all addresses in turn. Under the first two all connections of a sweep go to one address."""
+    """When a target's name is resolved: once per daemon lifetime, once per sweep, or at each connection, which rotates
+    through all addresses. With the first two, all connections of a sweep go to one address."""
 
     PIN = "pin"
     SWEEP = "sweep"
@@ -25,8 +25,8 @@ class Resolve(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One HTTP header or gRPC metadata entry. Its value is given, or read at each use from an environment variable
-    or a file, so that a rotated token is picked up and no secret is kept or printed."""
+    """One HTTP header or gRPC metadata entry. The value is given, or read at each use from an environment variable or a
+    file: rotated tokens take effect, and no secret is stored or printed."""
 
     name: str
     value: str = ""
@@ -37,9 +37,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """How a TLS server is verified, and the client certificate to present. Paths are PEM files (of our own certificate
-    and key also DER); "" takes the system's CAs. `verify` is the chain of the server's certificate, `verify_host` the
-    name in it, which is not checked without the chain."""
+    """How to verify a TLS server, and the client certificate to present. Paths are PEM files (client certificate and
+    key: also DER); "" uses the system's CAs. `verify` checks the certificate chain; `verify_host` also checks the host
+    name, and needs `verify`."""
 
     ca_file: str = ""
     cert_file: str = ""
@@ -51,20 +51,19 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server endpoint. `scheme` is http, https, grpc or grpcs; `path` is a prefix ("" or "/x") of HTTP endpoints.
-    `gpu` is auto (NVML is read where the server runs on this machine) or off. `management_url` is TorchServe's other
-    endpoint, with headers of its own.
+    """A server endpoint. `scheme` is http, https, grpc or grpcs; `path` is the prefix ("" or "/x") of HTTP endpoints.
+    `gpu` is auto (read NVML if the server runs on this machine) or off. `management_url` is TorchServe's management
+    endpoint, with its own headers.
 
-    A Triton in the worker's own process has no endpoint: its library is in `server_directory`, its models are in
-    `model_repository`, and `scheme` is "".
+    An in-process Triton has no endpoint: `server_directory` has its library, `model_repository` its models, and
+    `scheme` is "".
 
-    `host_header` is what every request, of the load and of the questions, names as its host (gRPC: `:authority`), ""
-    for the url's; TLS asks for that name, too, unless `tls.server_name` is another. `max_response_bytes` is the most
-    that one response may have; 0 is the protocol's default.
+    `host_header` is the host (gRPC: `:authority`) of all requests, control calls included; "" uses the url's. It is
+    also the TLS server name, unless `tls.server_name` is set. `max_response_bytes` limits one response; 0 is the
+    protocol's default.
 
-    `address` is the numeric address to which the host was resolved, for the length of a sweep; "" before that, and
-    where `resolve` leaves it to each connection. `parent` is the name under which it was configured, where discovery
-    made it; "" for one that is in the configuration itself.
+    `address` is the host's resolved numeric address, set for one sweep; "" before, and if `resolve` is `connection`.
+    `parent` is the configured name of a target that discovery made; "" for a target in the configuration itself.
     """
 
     name: str
@@ -97,7 +96,7 @@ class Target:
 
     @property
     def can_stream(self) -> bool:
-        """Whether a request may have any number of responses there."""
+        """Whether a request may have several responses."""
         return self.is_grpc or self.in_process or self.takes_prompts
 
     @property
@@ -122,17 +121,17 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """host:port, with brackets round an IPv6 address."""
+        """host:port, with brackets around an IPv6 address."""
         return _joined(self.host, self.port)
 
     @property
     def sent_authority(self) -> str:
-        """The same as requests name it."""
+        """The authority that requests send."""
         return self.host_header or self.authority
 
     @property
     def tls_name(self) -> str:
-        """The name that TLS asks for (SNI), and that the server's certificate must bear."""
+        """The server name for SNI and for certificate verification."""
         return self.tls.server_name or _host(self.host_header) or self.host
 
     @property

@@ -1,7 +1,6 @@
-"""Threads for blocking work, by purpose: what hangs in one pool holds up no other, and no exit.
+"""Thread pools for blocking work, one per purpose: a hanging pool blocks neither the others nor the exit.
 
-asyncio's own pool is one for everything: a few name look-ups without a response, and the figures of every sweep
-wait behind them, with each request of theirs.
+asyncio has one default pool for everything: a few hanging name look-ups would block the analysis of every sweep.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ _T = TypeVar("_T")
 
 
 class Threads:
-    """At most `size` threads, begun when needed; more work waits its turn. They end with the process, whatever they
-    do: none is waited for. For any number of loops."""
+    """At most `size` daemon threads, started on demand; further work queues. The process never waits for them at exit.
+    Usable from several event loops."""
 
     def __init__(self, purpose: str, size: int) -> None:
         self._purpose = purpose
@@ -30,11 +29,12 @@ class Threads:
         self._running = 0
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """What `work` gives, or raises. Cancelled, it is left to itself, or not begun at all."""
+        """Runs `work` and returns its result or raises its exception. If cancelled, work that has started runs on;
+        queued work is dropped."""
         return await asyncio.wrap_future(self.submit(work, *args, **kwargs))
 
     def submit(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """The same, for who is in no loop or shares the result."""
+        """As `run`, for callers outside a loop or with a shared result."""
         future: Future[_T] = Future()
 
         def job() -> None:
@@ -62,5 +62,5 @@ class Threads:
                     self._running -= 1
                     return
                 job = self._waiting.popleft()
-            with contextlib.suppress(Exception):  # a loop that is closed takes no result
+            with contextlib.suppress(Exception):  # a closed loop accepts no result
                 job()

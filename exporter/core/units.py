@@ -1,10 +1,10 @@
-"""How long the units of time are. Inside, durations are integer nanoseconds (`_ns`); outside, seconds (`_seconds`)."""
+"""Units of time. Internally durations are integer nanoseconds (`_ns`), externally seconds (`_seconds`)."""
 
 NS = 1_000_000_000
-"""Nanoseconds in a second."""
+"""Nanoseconds per second."""
 
 MS = 1_000_000
-"""The same in a millisecond."""
+"""Nanoseconds per millisecond."""
 
 US = 1_000
-"""The same in a microsecond."""
+"""Nanoseconds per microsecond."""

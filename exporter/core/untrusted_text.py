@@ -1,7 +1,8 @@
-"""Text that others send: made harmless and short where it enters, so that nothing after it has to ask. Pure.
+"""Sanitizes text from other machines where it enters: printable, one line, short. Pure.
 
-What is not printable never reaches a terminal, log or page: controls and terminal escapes (C0, C1), bidirectional and
-invisible formatting characters, line ends, and lone surrogates, which no UTF-8 has. `str.isprintable` rules out all.
+Unprintable characters never reach a terminal, log or page: control characters and terminal escapes (C0, C1),
+bidirectional and invisible formatting, line ends, and lone surrogates, which UTF-8 cannot encode. `str.isprintable`
+excludes all of them.
 """
 
 from __future__ import annotations
@@ -14,36 +15,36 @@ from exporter.core.bounds import NAME, NESTING, TEXT
 
 _CUT = "…"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""JSON without such an escape has no surrogate at all, paired or not."""
+"""JSON without this escape contains no surrogates, paired or lone."""
 
 
 def clean_text(text: str, limit: int = TEXT) -> str:
     """The text on one line, printable, at most `limit` characters."""
-    # What is cut off is not looked at: it may be 64 MiB. A run of blanks becomes one, so some more than is kept.
+    # Only this prefix is scanned: the text may be 64 MiB. Runs of blanks collapse to one, hence four times the limit.
     line = " ".join(_printable(text[: 4 * limit], " ").split())
     return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 1]}{_CUT}"
 
 
 def clean_location(location: str, limit: int = TEXT) -> str:
-    """Where a redirect leads, without its query and fragment: these may hold the ticket of a login."""
+    """A redirect's location without query and fragment: they may hold a login ticket."""
     return clean_text(re.split(r"[?#]", location, maxsplit=1)[0], limit)
 
 
 def clean_name(name: str, limit: int = NAME) -> str:
-    """The same for a name, in which what is not printable shows as U+FFFD."""
+    """As `clean_text`, for a name: unprintable characters show as U+FFFD."""
     shown = _printable(name[: limit + 1], "\N{REPLACEMENT CHARACTER}")
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}{_CUT}"
 
 
 def is_clean_name(name: str, limit: int = NAME) -> bool:
-    """Whether a name can be shown unchanged."""
+    """Whether `clean_name` would keep the name unchanged."""
     return 0 < len(name) <= limit and name.isprintable()
 
 
 def load_json(data: bytes | bytearray) -> Any:
-    """JSON that others send; each text in it is valid UTF-8. Raises ValueError, also where it is nested too deeply."""
+    """Parses untrusted JSON; every text in the result is valid UTF-8. Raises ValueError, also if nested too deeply."""
     try:
-        # Not by json itself, which lets surrogates pass, and takes UTF-16.
+        # Decoded here: json itself accepts UTF-16 and lone surrogates.
         text = data.decode("utf-8-sig")
         value = json.loads(text)
         if _SURROGATE.search(text):

@@ -1,7 +1,7 @@
-"""What the client saw, in one measurement interval: each request, its own health, the responses that it checked.
+"""What the client measured in one window: each request, the client's own health, and the checked responses.
 
-The types are frozen, and can be pickled, since they cross the border from the worker process. A name carries its
-unit: `_ns` is integer nanoseconds on the monotonic clock.
+The types are frozen and can be pickled: a worker process sends them. Names carry the unit: `_ns` is integer nanoseconds
+on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from exporter.core.outcome import Reason
 class RecordColumns:
     """The requests that ended in one window, one row each, as parallel arrays.
 
-    `intended_ns`, `sent_ns` (first byte given to the socket), `send_done_ns` (last byte given), `first_ns` (first
-    byte of the response) and `last_ns` (last byte) are int64 monotonic nanoseconds, 0 where it never happened;
-    `last_ns` is always set: for a request that failed, the moment that it was known. `outcome` holds `Outcome` codes.
+    `intended_ns`, `sent_ns` (first byte written to the socket), `send_done_ns` (last byte written), `first_ns` (first
+    response byte) and `last_ns` (last response byte) are int64 monotonic nanoseconds, 0 if it never happened. `last_ns`
+    is always set: for a failed request it is when the failure was detected. `outcome` holds `Outcome` codes.
     `sequence_end` is 1 for the last request of a sequence.
 
-    `response_ns` is no column: of requests over a stream it holds when each response came, `responses` of them a row,
-    row after row. It is empty where a request has one response at most. `sequence_ids` has one entry a row, or is empty
-    where requests go in no sequences.
+    `response_ns` is not one entry per row: for streamed requests it holds the time of each response, `responses`
+    entries per row, concatenated. It is empty if requests have at most one response. `sequence_ids` has one entry per
+    row, or is empty without sequences.
 
-    The last five have one entry a row where the target takes prompts, or else are empty. `opened_ns` is when the first
-    event of a response's stream came, 0 where none did; `first_ns` is then the first event with content, and
-    `response_ns` are all of those. Tokens are -1 where they were not counted; `cached_tokens` are those of the prompt
-    that the server had. `early_ends` is 1 where it ended before the tokens that were asked for.
+    The last five columns have one entry per row if the target takes prompts, otherwise they are empty. `opened_ns` is
+    when the first event of the response stream came, 0 without one; `first_ns` is then the first event with content,
+    and `response_ns` has all events with content. Token counts are -1 if unknown; `cached_tokens` are the prompt tokens
+    found in the server's cache. `early_ends` is 1 if the response ended before the requested number of tokens.
     """
 
     intended_ns: npt.NDArray[np.int64]
@@ -82,7 +82,7 @@ class RecordColumns:
 
     @classmethod
     def concatenate(cls, parts: list[RecordColumns]) -> RecordColumns:
-        """All rows of `parts`, in their order."""
+        """All rows of `parts`, in order."""
         if not parts:
             return cls.empty()
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
@@ -90,10 +90,10 @@ class RecordColumns:
 
 @dataclass(frozen=True, slots=True)
 class ClientHealth:
-    """How this client fared during a window, so that it is not the client that is blamed on the server.
+    """The client's health during a window, to keep its own delays from being blamed on the server.
 
-    `loop_lag_ns` is the largest delay of the worker's event loop, `cpu_ratio` its cpu time over the window's time
-    (1.0 is a whole core), and `throttled_ns` what a cgroup limit took away.
+    `loop_lag_ns` is the largest delay of the worker's event loop, `cpu_ratio` is cpu time over wall time (1.0 is one
+    full core), and `throttled_ns` is the time that the process was throttled by its cgroup.
     """
 
     loop_lag_ns: int = 0
@@ -103,8 +103,9 @@ class ClientHealth:
 
 @dataclass(frozen=True, slots=True)
 class OutputError:
-    """How far the numbers of responses were from the expected ones: the largest absolute and relative difference (where
-    the expected number is not 0), and the sums of squares of expected numbers and of differences."""
+    """How far response values were from the expected ones: the largest absolute and relative difference (relative only
+    where the expected value is not 0), and the sums of squares of the expected values (`signal`) and differences
+    (`noise`)."""
 
     absolute: float = 0.0
     relative: float = 0.0
@@ -121,7 +122,7 @@ class OutputError:
 
     @property
     def signal_to_noise_db(self) -> float | None:
-        """10 log10(signal / noise), decibels; None where nothing differs, or there is no signal."""
+        """10 log10(signal / noise) in decibels; None if nothing differs or there is no signal."""
         if not 0 < self.noise < math.inf or not 0 < self.signal < math.inf:
             return None
         return 10 * math.log10(self.signal / self.noise)
@@ -129,8 +130,8 @@ class OutputError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Responses that were compared with what is expected of them, and the first difference in words. `unchecked` are
-    those for which there was no time."""
+    """Responses compared with the expected ones, and the first difference as text. `unchecked` responses were skipped
+    for lack of time."""
 
     responses: int = 0
     wrong: int = 0
@@ -150,22 +151,21 @@ class Checked:
 
 
 def sum_checked(parts: Iterable[Checked | None]) -> Checked | None:
-    """All checks as one; None where nothing is checked."""
+    """The sum of all checks; None if nothing is checked."""
     given = [part for part in parts if part is not None]
     return sum(given[1:], given[0]) if given else None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One measurement interval inside a level. Windows of a level are contiguous: each starts where the last ended; but
-    the one window of a request count starts with its first request and ends with its last.
+    """One measurement interval of a level. A level's windows are contiguous: each starts where the last one ended. The
+    one window of a request count is the exception: it starts with its first request and ends with its last.
 
-    `columns` holds the requests that ended inside it; `sent` counts those begun inside it, `unsent` those that an
-    open loop gave up in it without sending them, `backlog_growth` how many more wait for a place in flight at its end
-    than at its start, `in_flight` those that the server may have at its end.
-    `before` and `after` are the server's snapshots at its edges, None where the server gives none. `warm_up` windows
-    are counted, never measured. `readings` are those of the server's metrics page and driver, from that at the
-    window's start to that at its end, both included. `checked` is None where responses are not validated.
+    `columns` has the requests that ended in it. `sent` counts requests sent in it, `unsent` requests that an open loop
+    gave up. `backlog_growth` is the change in requests waiting for a place in flight, from start to end. `in_flight`
+    counts requests that may be at the server at its end. `before` and `after` are the server's snapshots at its edges,
+    None if not available. `warm_up` windows are counted, never measured. `readings` are the readings of metrics page
+    and driver, including the ones at both edges. `checked` is None without validation.
     """
 
     index: int
@@ -186,7 +186,7 @@ class Window:
 
     @property
     def due(self) -> int:
-        """Requests that fell due inside it."""
+        """Requests due in this window."""
         return self.sent + self.unsent + self.backlog_growth
 
     @property
@@ -196,10 +196,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class LevelEnd:
-    """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule. `sent` is all that the level
-    sent, warm-up included; `abandoned` are requests given up on that the server may still be working at, and
-    `abandoned_until_ns` until when each is held for that, in order; `spared_until_ns` is until when the server asked to
-    be left alone, 0 if it did not. All by `time.monotonic_ns`."""
+    """How the worker's part of a level ended: by `stop` (reason none) or by a stop rule.
+
+    `sent` counts all requests of the level, warm-up included. `abandoned` counts given-up requests that the server may
+    still be processing; `abandoned_until_ns` is when each is presumed dropped, in order. `spared_until_ns` is the end
+    of the pause that the server requested, 0 without one. All times are `time.monotonic_ns`.
+    """
 
     reason: Reason
     text: str
@@ -211,8 +213,8 @@ class LevelEnd:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimes:
-    """What it took to open the level's first connection, and the latency of the first request on it.
-    None where it did not happen. Never part of a latency."""
+    """Timings of the level's first connection, and the latency of the first request on it. None if it did not happen.
+    Never part of a latency."""
 
     connect_ns: int | None = None
     tls_ns: int | None = None

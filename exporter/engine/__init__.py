@@ -1,2 +1,1 @@
-"""One level of load: its clock, the requests in flight, their records, and the rules that stop it. Never imports
-`worker`."""
+"""One level of load: its clock, the requests in flight, their records, and its stop rules. Never imports `worker`."""

@@ -1,9 +1,8 @@
-"""Requests that we gave up on and that the server may still be working at. Pure: time is an argument.
+"""Given-up requests that the server may still be processing. Pure: time is an argument.
 
-Neither HTTP nor gRPC shows a client whether the server has dropped a request: when tried, of 40 gRPC requests
-cancelled on a model of 20 ms 32 still ran, and over HTTP all 40. So an abandoned request keeps its place in the
-in-flight budget, or a client whose requests time out would pile up more and more work on a server that is too slow
-already.
+Neither HTTP nor gRPC shows a client whether the server dropped a request. In a test with a 20 ms model, 32 of 40
+cancelled gRPC requests still ran, and all 40 over HTTP. An abandoned request therefore keeps its place in the in-flight
+budget: a client whose requests time out would otherwise pile up work on a server that is already too slow.
 """
 
 from __future__ import annotations
@@ -14,41 +13,43 @@ from collections.abc import Iterable
 
 
 class Abandoned:
-    """The abandoned requests at a model, each until it is presumed dropped. `until_ns` are those of levels before.
+    """The abandoned requests at a model, each held until it is presumed dropped. `until_ns` has the ones from earlier
+    levels.
 
-    A request is held for as long after it was given up as it was waited for before: with that the server was granted
-    twice the time-out, and one that has not ended it by then gives no reason to believe that it ever will.
+    A request is held for one more time-out after it was given up. The server has then had twice the time-out; if it is
+    not done by then, there is no reason to expect that it ever will be.
     """
 
     __slots__ = ("held",)
 
     def __init__(self, until_ns: Iterable[int] = ()) -> None:
         self.held: deque[int] = deque(sorted(until_ns))
-        """When each is presumed dropped, in order. Always the same object: a look whether it is empty is quick."""
+        """When each is presumed dropped, in order. Never replaced: callers keep a reference for a fast check if it is
+        empty."""
 
     def hold(self, until_ns: int) -> None:
-        """One more is held until then."""
+        """Holds one more request until then."""
         if self.held and until_ns < self.held[-1]:
             insort(self.held, until_ns)  # another sweep's time-out was longer
         else:
             self.held.append(until_ns)
 
     def count(self, now_ns: int) -> int:
-        """How many are held now."""
+        """How many are currently held."""
         while self.held and self.held[0] <= now_ns:
             self.held.popleft()
         return len(self.held)
 
     def next_expiry_ns(self) -> int | None:
-        """When the next one is presumed dropped; None if none is held."""
+        """When the next one is presumed dropped; None without any."""
         return self.held[0] if self.held else None
 
     def last_expiry_ns(self) -> int | None:
-        """When the last one is presumed dropped; None if none is held."""
+        """When the last one is presumed dropped; None without any."""
         return self.held[-1] if self.held else None
 
     def until_ns(self, now_ns: int) -> tuple[int, ...]:
-        """When each that is held now is presumed dropped, in order."""
+        """When each held request is presumed dropped, in order."""
         self.count(now_ns)
         return tuple(self.held)
 

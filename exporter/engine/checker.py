@@ -1,10 +1,9 @@
-"""Compares responses with what is expected of them, outside the timed path.
+"""Compares responses with the expected ones, outside the timed path.
 
-A response is put aside after its request's record was written and the next request sent, and looked at when the loop
-comes to it, in slices that take at most a twentieth of the loop's time; before a window ends, what was put aside in it
-is seen to, so that a wrong response counts in the window in which it came. Responses for which there is no capacity are
-not checked, and counted as such: what is not known is not taken for good. A response that is, byte for byte, one that
-was already checked costs no more than that comparison.
+A response is queued after its request was recorded and the next request sent. The loop checks queued responses in
+slices that take at most a twentieth of its time. The queue is emptied before a window ends: a wrong response counts in
+the window in which it came. If the queue is full, a response is not checked and is counted as unchecked, not as
+correct. A response that is byte-identical to a checked one costs no more than the comparison of bytes.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from exporter.transport.call import Response
 
 MAX_WAITING = 1024
 MAX_WAITING_BYTES = 16 << 20
-"""How much may be put aside: this much is looked at in some tens of milliseconds, at a window's edge."""
+"""The most that may be queued: checking it at a window's edge takes some tens of milliseconds."""
 
 SLICE_NS = 500_000
 SLICE_GAP = 20
-"""Of so many slices of the loop's time one is for checking."""
+"""One of this many slices of the loop's time is for checking."""
 
 MAX_KNOWN_BYTES = 64 << 20
-"""Responses that are remembered, one for each request."""
+"""Checked responses kept for comparison, one per step."""
 
 OnChecked = Callable[[int, str], None]
-"""Called with the row of a request whose response was checked, and how it was wrong; "" where it was right."""
+"""Called with the row of a request whose response was checked, and the error; "" if the response is correct."""
 
 
 class Checker:
@@ -56,7 +55,7 @@ class Checker:
         self._steps = steps
         self._on_checked = on_checked
         self.due = 0
-        """Responses so far of which something is expected, checked or not."""
+        """Responses so far that have an expected output, checked or not."""
         self._waiting: deque[tuple[int, Response, int]] = deque()
         self._waiting_bytes = 0
         self._known: dict[int, tuple[Response, OutputComparison]] = {}
@@ -68,7 +67,7 @@ class Checker:
         self._unchecked = 0
 
     def put_aside(self, step: int, response: Response, row: int) -> None:
-        """A response that came for a request with the step of this number, in that row of the records. Hot."""
+        """Queues a response to a request with this step; `row` is its row in the records. Hot."""
         if not self._steps[step].expected:
             return
         self.due += 1
@@ -81,7 +80,7 @@ class Checker:
             self._timer = self._loop.call_at(self._next_ns / NS, self._slice)
 
     def take(self) -> Checked:
-        """Sees to all that waits; what was checked since the last time. The rows start again."""
+        """Checks all queued responses and returns the checks since the last call. Row numbers restart."""
         while self._waiting:
             self._check(*self._waiting.popleft())
         self._waiting_bytes = 0
@@ -90,7 +89,7 @@ class Checker:
         return checked
 
     def close(self) -> None:
-        """Ends the timer."""
+        """Cancels the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -117,7 +116,7 @@ class Checker:
         self._on_checked(row, comparison.difference)
 
     def _compare(self, step: Step, response: Response) -> OutputComparison:
-        """All responses of a request with all expected ones; the text names the step."""
+        """Compares all responses of a request with all expected ones; the text names the step."""
         try:
             found = self._service.decode_response(self._facts, response)
         except ProtocolError as error:

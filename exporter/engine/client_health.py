@@ -1,4 +1,4 @@
-"""How this client fares while it measures: the delay of its event loop, its cpu time, and what a cgroup took away.
+"""The client's health while it measures: event loop delay, cpu time and cgroup throttling.
 
 A late loop or a throttled process stamps its responses late, and the server would get the blame.
 """
@@ -17,8 +17,8 @@ PROBE_PERIOD_NS = 50_000_000
 
 
 class Health:
-    """Watches the running loop from its making to `close`. `sample` reports the time since the last sample. The cpu
-    time is that of the loop's thread: beside it there may be a whole server in this process."""
+    """Watches the running loop until `close`. `sample` covers the time since the last sample. The cpu time is that of
+    the loop's thread only: the same process may contain a whole server."""
 
     def __init__(self, cpu_stat: Path | None) -> None:
         self._cpu_stat = cpu_stat
@@ -60,10 +60,10 @@ class Health:
 
 
 def find_cpu_stat(root: Path = Path("/")) -> Path | None:
-    """The cpu.stat file of this process's cgroup, version 2 or 1; None where there is none.
+    """The cpu.stat file of this process's cgroup, version 2 or 1; None if there is none.
 
-    /proc/self/cgroup has lines `hierarchy:controllers:path`; version 2 is the one without controllers. Inside a
-    container the path can be the host's and not be visible: then the mount's own root stands for our cgroup.
+    /proc/self/cgroup has lines `hierarchy:controllers:path`; version 2 has no controllers. In a container the path can
+    be the host's, and invisible: then the root of the mount is our cgroup.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -85,7 +85,7 @@ def find_cpu_stat(root: Path = Path("/")) -> Path | None:
 
 
 def read_throttled_ns(cpu_stat: Path | None) -> int:
-    """How long this process's cgroup was kept from running so far; 0 where it is not reported."""
+    """How long this process's cgroup has been throttled so far; 0 if not reported."""
     return 0 if cpu_stat is None else _throttled_ns(cpu_stat) or 0
 
 

@@ -1,6 +1,6 @@
-"""The stop rules inside a level: first do no harm. Pure: no clock, no loop; every check is O(1).
+"""The stop rules within a level: first do no harm. Pure: no clock, no loop; every check is O(1).
 
-The conductor has its own rules between levels; these are the ones that can't wait for a window's edge.
+The conductor has its own rules between levels; these cannot wait for a window's edge.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from exporter.core.units import NS
 from exporter.storage.account import Account
 
 PENDING_MIN_GROWTH = 16
-"""A queue that has grown by less, however steadily, is noise."""
+"""Queue growth below this is noise, however steady."""
 
 CHARGED_AHEAD = 16
-"""Requests that the account has before they go, and loses again where they do not: to write there for each one would
-cost a request a hundredth of its time. Of a worker that is killed so many at most are counted too many, and never one
+"""Requests are charged to the account in batches of this size before they are sent, and the rest is refunded: a write
+per request would cost 1 % of its time. A killed worker is charged for at most this many requests too many, never for
 too few."""
 
 _NEVER_NS = 2**63
 
-# A look-up of a member in its enum costs six times as much, and this is checked for each request.
+# A member look-up in an enum costs six times as much, and this is compared for each request.
 _OK = Outcome.OK
 _CANCELLED = Outcome.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a level is to end; if the reason is none, by the conductor's wish, or because it is `finished`: all of its
-    requests were sent and have ended."""
+    """Why a level ends. With reason none: requested by the conductor, or `finished`, when all of its requests were sent
+    and have ended."""
 
     reason: Reason = Reason.NONE
     text: str = ""
@@ -41,15 +41,14 @@ LEASE_OVER = Stop(Reason.DAEMON_STALLED, "the daemon's lease ran out: another on
 
 
 class Guard:
-    """Counts what a level does and decides when it must end.
+    """Counts the requests of a level and decides when it must end.
 
-    The error ratio is that of the whole level: errors over all responses but the cancelled, judged from
-    `error_min_requests` responses on. Responses that were not checked count as wrong as often as those that were.
+    The error ratio covers the whole level: errors over all responses without cancelled ones, judged from
+    `error_min_requests` responses on. Unchecked responses count as wrong as often as checked ones.
 
-    A server that dies after thousands of good responses would hardly ever reach it, so
-    as many failures in a row end the level, too. Slow responses are counted up and others down, never below 0: a few
-    outliers end nothing, while a server that got slow is left alone after `error_min_requests` responses, whatever it
-    did before.
+    A server that dies after thousands of good responses would hardly reach that ratio, so `error_min_requests` failures
+    in a row end the level, too. Slow responses count up and the others down, never below 0. A few outliers then end
+    nothing, but a server that became slow is left alone after `error_min_requests` responses, whatever came before.
     """
 
     __slots__ = (
@@ -86,13 +85,13 @@ class Guard:
         account: Account | None = None,
         closing_requests: int = 0,
     ) -> None:
-        """Each request is counted in the `account` before it goes, so that it is known however this process ends.
-        `closing_requests` is the most that may go after the level's end to end what it began."""
+        """Each request is charged to the `account` before it is sent, so it counts however this process ends.
+        `closing_requests` is the most that may be sent after the level's end, to close what it began."""
         self._rules = rules
         self._account = account or Account()
         self._sent_cell = self._account.sent_cell
         self._leased = self._account if self._account.has_lease else None
-        # The account's count continues from level to level: one number is both, since this is checked for each request.
+        # The account counts across levels. One counter serves both, because it is compared for each request.
         self._before = self._total = self._account.sent
         self._last_allowed = self._before + max_requests
         self._charged = self._before
@@ -113,19 +112,19 @@ class Guard:
 
     @property
     def sent(self) -> int:
-        """Requests let through so far."""
+        """Requests permitted so far."""
         return self._total - self._before
 
     @property
     def responses(self) -> int:
-        """Requests that have ended so far, the cancelled not counted."""
+        """Requests that have ended so far, without cancelled ones."""
         return self._responses
 
     def send(self) -> Stop | None:
-        """Asks for one more request: None grants and counts it."""
+        """Requests permission to send one more; None grants and counts it."""
         if self._total >= self._charged and (stop := self._charge_ahead()) is not None:
             return stop
-        # For each request: a process that was stopped must not send even one after it continues.
+        # Checked per request: a suspended process must not send even one after it resumes.
         if self._leased is not None and self._leased.is_lease_over():
             return LEASE_OVER
         self._total += 1
@@ -133,7 +132,7 @@ class Guard:
 
     @property
     def may_close(self) -> bool:
-        """Whether requests that end what the level began may still go."""
+        """Whether closing requests may still be sent."""
         return self._leased is None or not self._leased.is_lease_over()
 
     def _charge_ahead(self) -> Stop | None:
@@ -143,26 +142,24 @@ class Guard:
         return None
 
     def take_back(self) -> None:
-        """The request that was granted last was not sent after all."""
+        """The last granted request was not sent."""
         self._total -= 1
 
     def end_sending(self) -> None:
-        """No more is granted. What may still go to end what the level began is charged ahead, so that whoever reads the
-        account from now on does not read too little."""
+        """Grants no more. Charges the closing requests that may follow, so the account is never too low when read."""
         self._sent_cell[0] = self._total + self._closing
         self._account.silence()
 
     def settle(self) -> None:
-        """Nothing goes any more: the account holds what went."""
+        """Nothing more is sent: sets the account to what was sent."""
         self._sent_cell[0] = self._total
 
     def send_closing(self) -> None:
-        """Counts a request that ends what the level began: it goes out though the level is over. It is charged
-        already."""
+        """Counts a closing request, which is sent after the level's end. It is already charged."""
         self._total += 1
 
     def ended(self, outcome: Outcome, text: str, latency_ns: int = 0) -> Stop | None:
-        """A request ended, with this text if it failed, so long after it was sent."""
+        """A request ended after `latency_ns`, with `text` if it failed."""
         if outcome is _CANCELLED:
             return None
         self._responses += 1
@@ -174,7 +171,7 @@ class Guard:
                     return self._too_slow(latency_ns)
             elif self._slow:
                 self._slow -= 1
-            # Without an error the ratio can only have passed its limit at the very response from which it is judged.
+            # Without an error the ratio can only exceed its limit at the first judged response.
             return self._judge() if self._responses == self._judged_from else None
         self._errors += 1
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
@@ -183,8 +180,8 @@ class Guard:
         return self._judge()
 
     def checked(self, wrong: str, due: int) -> Stop | None:
-        """The response to a request that was ok was looked at: it is `wrong` in this way, "" if it is right. So far
-        `due` of them were to be looked at: there may not have been the time for all."""
+        """Records the check of an ok request's response; `wrong` is the error, "" if it is correct. `due` is how many
+        responses should have been checked so far: there may be too little time for all."""
         self._checked += 1
         self._checks_due = due
         if wrong:
@@ -209,13 +206,14 @@ class Guard:
         return None
 
     def _all_wrong(self) -> float:
-        """Wrong responses, those not looked at included: as many of them as of the others, once these are enough."""
+        """Estimated wrong responses: the unchecked ones are wrong as often as the checked ones, once enough were
+        checked."""
         if self._checked < self._rules.error_min_requests:
             return self._wrong
         return self._wrong * max(self._checks_due, self._checked) / self._checked
 
     def _failures(self) -> str:
-        """What failed, and how; what was wrong, of what was looked at."""
+        """Counts of failed requests by outcome, and of wrong responses among the checked ones."""
         responses, errors, parts = self._responses, self._errors, []
         if errors:
             ordered = sorted(self._counts.items(), key=lambda entry: -entry[1])
@@ -227,17 +225,15 @@ class Guard:
         return " and ".join(parts)
 
     def out_of_time(self) -> Stop:
-        """The level's time is up."""
+        """The level exceeded its time budget."""
         return Stop(Reason.TIME_BUDGET, f"the level has run for the allowed {self._max_duration_ns / NS:g} s")
 
 
 class QueueGuard:
-    """Watches the requests that wait in the server for the model, of all clients, and reports when that queue only
-    grows.
+    """Watches the server's queue of the model, all clients included, and reports when it only grows.
 
-    It does if more waited at each of `readings` or more in a row than at the one before, and in the end twice as many
-    as when it began to grow, and PENDING_MIN_GROWTH more. Readings closer together than half of `interval_ns` count as
-    one.
+    That is: it grew at `readings` or more consecutive readings, and to at least twice its length at the start of the
+    growth, and by at least PENDING_MIN_GROWTH. Readings less than half of `interval_ns` apart count as one.
     """
 
     def __init__(self, readings: int, interval_ns: int) -> None:
@@ -245,10 +241,10 @@ class QueueGuard:
         self._gap_ns = interval_ns // 2
         self._last_ns = -interval_ns
         self._first = self._last = 0.0
-        self._grown = -1  # how often in a row; the first reading has nothing before it
+        self._grown = -1  # consecutive growths; the first reading has no predecessor
 
     def read(self, pending: float, at_ns: int) -> Stop | None:
-        """So many waited at this moment."""
+        """Takes a reading: `pending` requests waited at `at_ns`."""
         if at_ns - self._last_ns < self._gap_ns:
             return None
         self._last_ns = at_ns

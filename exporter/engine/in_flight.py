@@ -1,7 +1,7 @@
-"""The requests in flight of one level: what lets one go, what becomes of it, and how it is ended.
+"""The requests in flight of one level: permission to send, outcome, and how they end.
 
 Each request passes here twice, so this is the hot path: `offer` when it is sent and `ended` when it is over. Owns the
-in-flight budget, the stop rules, the records and the deadlines; knows nothing of windows.
+in-flight budget, the stop rules, the records and the deadlines. Does not know about windows.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from exporter.engine.senders import Sender
 from exporter.transport.call import Call, EncodedRequest
 
 SCAN_GAP_MIN_NS = 1_000_000
-"""Deadlines closer together than this are seen to at once."""
+"""Deadlines closer together than this are handled in one scan."""
 
 _OK = Outcome.OK
 _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
 
 class InFlight:
-    """The calls of a level. `by_place` holds the same steps once for all, or once for each place in flight, where its
-    responses go to memory of its own; if there are more calls than places, some share one.
+    """The calls of a level. `by_place` holds the steps' requests: once for all places in flight, or once per place if
+    each has its own memory for responses. With more calls than places, some share one.
 
-    `wake` is set when something happened that the level's course must see to: the load is warm, the rows are full, it
-    was stopped, or nothing is in flight any more.
+    `wake` is set when the level must react: the load is warm, the rows are full, it was stopped, or nothing is in
+    flight any more.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class InFlight:
         self.error_text = ""
         self.heeds_retry_after = True
         self.spared_until_ns = 0
-        """Nothing is sent before this moment, by the server's wish; 0: there is none."""
+        """Nothing is sent before this time, as the server requested; 0: no pause."""
         self._spared_timer: asyncio.TimerHandle | None = None
-        self._sends_nothing = False  # stopped, or spared: one question for each request
+        self._sends_nothing = False  # stopped or paused: one check per request
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
@@ -72,20 +72,20 @@ class InFlight:
 
     @property
     def keeps_responses(self) -> bool:
-        """Whether `ended_with_response` needs what came for a call."""
+        """Whether `ended_with_response` needs the response of a call."""
         return self.checker is not None
 
     def start(self, sender: Sender, start_ns: int) -> None:
-        """Hands the calls to this sender, in place of the one before, and starts it; its clock begins at `start_ns`."""
+        """Replaces the sender and starts the new one, with its clock beginning at `start_ns`."""
         if self._sender is not None:
-            self._sender.stop()  # it holds a timer, though it has nothing more to send
+            self._sender.stop()  # it still holds a timer
         self._sender = sender
         sender.start(start_ns)
         self._scan()
 
     def offer(self, call: Call, intended_ns: int, now_ns: int) -> bool:
-        """Sends the call, unless the level was stopped, now is, or the in-flight budget has no capacity, or there is no
-        request that may go now. Hot."""
+        """Sends the call. False if the level was or is now stopped, the in-flight budget is full, or no request may be
+        sent now. Hot."""
         if self._sends_nothing:
             return False
         if self._held and self.count + self._abandoned.count(now_ns) >= self._max_in_flight:
@@ -105,8 +105,7 @@ class InFlight:
         return True
 
     def spare_until(self, until_ns: int) -> None:
-        """The server asks to be left alone until then, by `time.monotonic_ns`: all calls wait, not just the one that
-        was notified."""
+        """Pauses all calls until then (`time.monotonic_ns`), as the server requested of one of them."""
         if until_ns > max(self.spared_until_ns, time.monotonic_ns()):
             self.spared_until_ns = until_ns
             self._sends_nothing = True
@@ -121,17 +120,17 @@ class InFlight:
             self._sender.space()
 
     def next_request(self, call: Call) -> EncodedRequest | None:
-        """What the call carries next, its step set in the call; None if it must wait for responses. Hot."""
+        """The call's next request; sets its step. None if it must wait for responses. Hot."""
         if self._only is not None:
             return self._only
         call.step, by_place = next(self._steps)
         return by_place[call.slot % self._places]
 
     def ended(self, call: Call) -> None:
-        """The channels' listener: records the call and lets its sender continue. Hot."""
+        """The channels' listener: records the call and notifies its sender. Hot."""
         self.recorder.record(call)
         self.count -= 1
-        call.deadline_ns = 0  # marks it as not in flight
+        call.deadline_ns = 0  # not in flight
         outcome = call.outcome
         if outcome is not _OK:
             self._failed(call, outcome)
@@ -144,7 +143,8 @@ class InFlight:
             self.wake.set()
 
     def ended_with_response(self, call: Call) -> None:
-        """The listener in its place where responses are checked. By then the call is on its way again."""
+        """The listener used instead where responses are checked. The call may be in flight again when the check is
+        queued."""
         step, response, row = call.step, call.response, len(self.recorder)
         call.response = None
         self.ended(call)
@@ -153,8 +153,7 @@ class InFlight:
             self.checker.put_aside(step, response, row)
 
     def checked(self, row: int, wrong: str) -> None:
-        """The checker's finding: the request in that row of the records was ok, and its response is wrong in this way,
-        or right: ""."""
+        """The checker's result for the ok request in this row: the error, or "" if its response is correct."""
         assert self.checker is not None
         if wrong:
             self.recorder.amend(row, Outcome.WRONG_OUTPUT)
@@ -164,7 +163,7 @@ class InFlight:
             self.stop(stop)
 
     def stop(self, stop: Stop) -> None:
-        """Nothing more is sent from now on. The first reason stays."""
+        """Sends nothing more. The first reason is kept."""
         if self.stopped is None:
             self.stopped = stop
             self._sends_nothing = True
@@ -174,7 +173,7 @@ class InFlight:
             self.wake.set()
 
     async def drain(self, limit_ns: int) -> None:
-        """After `stop`: waits for what is in flight, at most so long, then gives it up as cancelled."""
+        """After `stop`: waits at most `limit_ns` for the requests in flight, then gives up the rest as cancelled."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_ns / NS):
                 while self.count:
@@ -185,7 +184,7 @@ class InFlight:
                 _give_up(call, Outcome.CANCELLED)
 
     def close(self) -> None:
-        """Ends the timers."""
+        """Cancels the timers."""
         if self.checker is not None:
             self.checker.close()
         self.stop(Stop())
@@ -194,10 +193,10 @@ class InFlight:
                 timer.cancel()
 
     def _scan(self) -> None:
-        """Gives up what is past its deadline, and comes again at the earliest deadline that is left.
+        """Gives up calls past their deadline, and schedules itself for the earliest remaining deadline.
 
-        All calls have the same time-out: one sent meanwhile can't be due before that. So a server that responds in time
-        costs one scan in each time-out, not a timer for each request.
+        All calls have the same time-out: a call sent meanwhile cannot be due earlier. A server that responds in time
+        therefore costs one scan per time-out, not one timer per request.
         """
         now_ns = time.monotonic_ns()
         next_ns = now_ns + self._timeout_ns
@@ -222,13 +221,13 @@ class InFlight:
             self.error_text = f"{outcome.label}: {call.text}"
         if outcome is Outcome.OVERLOAD and call.retry_after_ns and self.heeds_retry_after:
             self.spare_until(call.last_ns + min(call.retry_after_ns, RETRY_AFTER_S * NS))
-        # A gRPC server that responds with DEADLINE_EXCEEDED has not stopped its model either. What never went out is
-        # not at the server.
+        # A gRPC server that responds with DEADLINE_EXCEEDED has not stopped its model either. A request that was never
+        # sent is not at the server.
         if outcome in _GIVEN_UP and call.sent_ns:
             self._abandoned.hold(call.last_ns + self._timeout_ns)
 
     def rows_full(self, rows: int) -> None:
-        """A window with so many rows ends now; if it can't, because its forerunners are not taken up, all ends."""
+        """Ends the window with these rows. If earlier windows were not collected, ends the level."""
         self.wake.set()
         if rows >= 2 * MAX_ROWS:
             self.stop(Stop(Reason.INTERNAL, f"{rows} requests ended, and the windows before were not taken up yet"))

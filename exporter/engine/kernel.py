@@ -1,5 +1,5 @@
-"""Calls of Linux and its C library that Python 3.11 has no name for: precise timers as file descriptors, dying with the
-parent, and where big arrays live."""
+"""Linux and libc calls that Python 3.11 does not expose: precise timers as file descriptors, dying with the parent, and
+the placement of big arrays."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Timer:
-    """A one-shot timer that makes its file descriptor readable at a given moment of `time.monotonic_ns`.
+    """A one-shot timer: its file descriptor becomes readable at a given time of `time.monotonic_ns`.
 
-    For what asyncio's own timers are too coarse for: they round up to a millisecond. Late at 1000 ticks a second, as
-    measured on the development machine: asyncio on epoll 560 us (p50) and 1120 us (p99), this one 74 and 126 us.
+    asyncio's own timers are too coarse: they round up to a millisecond. Lateness at 1000 ticks per second on the
+    development machine: asyncio on epoll 560 us (p50) and 1120 us (p99), this timer 74 and 126 us.
     """
 
     def __init__(self) -> None:
@@ -42,36 +42,35 @@ class Timer:
         self._spec_pointer = ctypes.byref(self._spec)
 
     def fileno(self) -> int:
-        """To be watched by a loop; `acknowledge` makes it unreadable again."""
+        """For a loop to watch; `acknowledge` makes it unreadable again."""
         return self._fd
 
     def arm(self, at_ns: int) -> None:
-        """Sets the moment, which may be past: then it is now. Replaces the one set before."""
+        """Sets the time, replacing the previous one. A past time fires at once."""
         value = self._spec.it_value
         value.tv_sec, value.tv_nsec = divmod(at_ns, NS)
         _checked(_libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._spec_pointer, None))
 
     def acknowledge(self) -> None:
-        """Takes note that the moment has come."""
+        """Clears the expiration."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 8)
 
     def close(self) -> None:
-        """Gives the file descriptor back."""
+        """Closes the file descriptor."""
         os.close(self._fd)
 
 
 def die_with_parent() -> None:
-    """Asks the kernel to kill this process when the thread that started it ends, however it ends."""
+    """Has the kernel kill this process when the thread that started it ends, however it ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0))
 
 
 def map_big_arrays() -> None:
-    """Gives each big array pages of its own, which go back to the system with it.
+    """Allocates each big array in its own mapping, which is returned to the system when it is freed.
 
-    By default glibc does so too, until the first such array is freed: from then on arrays of that size come out of its
-    heap, which grows with every window that is larger than those before and seldom shrinks. Does nothing with a C
-    library that has no such setting.
+    glibc does so by default until the first such array is freed. From then on arrays of that size come from its heap,
+    which grows with every larger window and rarely shrinks. No effect with a C library without this setting.
     """
     with contextlib.suppress(AttributeError):
         _libc.mallopt(_M_MMAP_THRESHOLD, _BIG_BYTES)

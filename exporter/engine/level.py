@@ -1,7 +1,7 @@
-"""One level of load over the channels of a service: opens them, warms up, cuts windows, and ends in order.
+"""One level of load over a service's channels: opens them, warms up, cuts windows, and ends in order.
 
-Knows nothing of protocols, of processes, or of what a window's figures mean. Between two window edges everything
-happens in the callbacks of `InFlight`.
+Does not know protocols, processes, or the meaning of a window's figures. Between two window edges everything happens in
+the callbacks of `InFlight`.
 """
 
 from __future__ import annotations
@@ -36,38 +36,37 @@ from exporter.storage.account import LOST_AFTER_SECONDS, Account
 from exporter.transport.call import Call, Channel, EncodedRequest
 
 Publish = Callable[[MemberEvent], Awaitable[None]]
-"""Hands an event over. While it waits the load continues, in a window that gets longer: the next edge comes after."""
+"""Delivers an event. The load continues meanwhile, in a longer window: the next edge waits for the delivery."""
 
 DRAIN_LIMIT_NS = 2 * NS
-"""How long the requests in flight are awaited once a level ends, if their own time-out is not shorter."""
+"""How long a level waits at its end for requests in flight, unless their time-out is shorter."""
 
 OPEN_LOOP_FIRST_CHANNELS = 8
 OPEN_LOOP_FIRST_NS = 20_000_000
-"""Channels opened ahead for an open loop: so many, or one for each request of such a time if these are more. The
-others, up to `max_in_flight`, open when they are needed. Their connect time is then in the response time, as it would
-be for a user, and never in the latency. But opening one takes as much cpu time as several requests: if a short pause of
-the machine had to be made up for by opening all of them at once, the load would be late for long after it."""
+"""Channels that an open loop opens in advance: this many, or one per request due in this time if that is more. The
+others, up to `max_in_flight`, open on demand. Their connect time is part of the response time, as for a user, and never
+of the latency. But opening a channel costs as much cpu time as several requests: if a short stall of the machine made
+all of them open at once, the load would be late for long afterwards."""
 
 SCHEDULE_LEAD_NS = 4_000_000
-"""How long before a schedule's start its first window begins: timers may be late by a millisecond, and no request of
-it is to be lost to the warm-up."""
+"""The first window begins this long before a schedule's start: timers may be a millisecond late, and no request may be
+lost to the warm-up."""
 
 _OPEN_REASONS = {
     Outcome.TLS_ERROR: Reason.TLS,
     Outcome.AUTH_ERROR: Reason.AUTH,
     Outcome.PROTOCOL_ERROR: Reason.PROTOCOL,
 }
-"""Under which reason a level ends whose first channel can't be opened; unreachable for the other outcomes."""
+"""The reason with which a level ends if its first channel cannot be opened; unreachable for the other outcomes."""
 
 
 class Level:
-    """One level: `run` it once; `stop` ends it early.
+    """One level. Call `run` once; `stop` ends it early.
 
-    `by_place` holds the requests, once for all places in flight, or for each place of its own where they differ by it.
-    `steps`, if given, are what is in them: responses are compared with what they expect. `streams` holds the numbers of
-    the steps that make up each stream of input data; only sequences are sent stream by stream. `abandoned` is the
-    sweep's, since what one level gave up on is still at the server in the next. Raises InputError if the requests
-    can't be sent so.
+    `by_place` holds the requests: once for all places in flight, or once per place where they differ by place. `steps`,
+    if given, are their inputs and expected outputs, to check responses. `streams` holds, for each stream of input data,
+    its step numbers; only sequences are sent by stream. `abandoned` is shared by the sweep: a request that one level
+    gave up may still be at the server in the next. Raises InputError if the requests cannot be sent.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class Level:
         self._grid_ns = 0
 
     async def run(self) -> None:
-        """Runs the level to its end; the last event published is LevelEnd. Raises what `publish` raises."""
+        """Runs the level to its end; the last event is LevelEnd. Raises whatever `publish` raises."""
         health = Health(find_cpu_stat())
         try:
             with _no_garbage_collection(), _queue_watched(self._plan.probe, self._pollers, self._in_flight.stop):
@@ -123,16 +122,16 @@ class Level:
         await self._publish(end)
 
     def stop(self, stop: Stop | None = None) -> None:
-        """Ends the level as its conductor wishes, or for this reason: nothing more is sent from now on."""
+        """Ends the level, at the conductor's request or for this reason: sends nothing more."""
         self._in_flight.stop(stop or Stop())
 
     def proceed(self, at_ns: int) -> None:
-        """All members of the group are as far as this one: they continue together at that moment."""
+        """All members of the group are ready: they continue together at `at_ns`."""
         self._go_ns = at_ns
         self._in_flight.wake.set()
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
-        """Makes the calls and the channels that carry them, dealt out in turn."""
+        """Creates the calls and their channels, assigned round-robin."""
         probe, keep_responses = self._plan.probe, self._in_flight.keeps_responses
         target = probe.target
         listener = self._in_flight.ended_with_response if keep_responses else self._in_flight.ended
@@ -163,7 +162,7 @@ class Level:
                 window = self._cut(warm_up=False)
                 measured += 1
                 if measured == self._plan.max_windows:
-                    # By itself, since its conductor may be slow to take windows up.
+                    # Stops by itself: the conductor may be slow to collect windows.
                     self.stop()
                 await self._end_window(window)
             return await self._wind_up()
@@ -171,15 +170,15 @@ class Level:
             time_budget.cancel()
 
     async def _open_channels(self) -> None:
-        """Opens the first channel alone, so that its times are not those of many at once, then the others."""
+        """Opens the first channel alone, to measure its times undisturbed, then the others."""
         await self._channels[0].open()
         ahead = len(self._channels) if self._is_closed_loop else first_channels(self._plan)
-        # One that fails is no reason to end: its calls open it again, and count as what comes of that.
+        # A failed channel does not end the level: its calls reopen it, and record the outcome.
         await asyncio.gather(*(channel.open() for channel in self._channels[1:ahead]), return_exceptions=True)
 
     async def _warm_up(self) -> None:
-        """The first request goes alone, as the cold one; then the load starts. Measuring begins once it is warm; but
-        of a load that is run once all is measured, and of a request count all that comes after those that warm up."""
+        """Sends the first request alone, as the cold one, then starts the load. Measuring begins once the load is warm.
+        A load that runs once is measured entirely; of a request count, everything after the warm-up requests."""
         plan, in_flight, mode = self._plan, self._in_flight, self._plan.level.mode
         await self._send_first()
         self._grid_ns = await self._meet()
@@ -218,7 +217,7 @@ class Level:
             await self._publish(LevelStarted(times))
 
     async def _warm_up_counted(self) -> None:
-        """Sends the requests that warm up and awaits them: measuring begins with nothing in flight."""
+        """Sends the warm-up requests and waits for them: measuring begins with nothing in flight."""
         count = self._options.warm_up_requests
         if count:
             plan, in_flight = self._plan, self._in_flight
@@ -232,9 +231,9 @@ class Level:
         self._in_flight.wake.set()
 
     async def _warm_longer(self) -> None:
-        """The load continues until the warm-up that was asked for is over."""
+        """Continues the load until the configured warm-up is over."""
         until_ns = self._grid_ns + self._options.warm_up_ns
-        count = 1 + self._options.warm_up_requests  # the cold one is not one of them
+        count = 1 + self._options.warm_up_requests  # the cold request does not count
         while self._in_flight.stopped is None:
             missing = count - self._guard.responses
             if missing > 0:
@@ -245,29 +244,29 @@ class Level:
                 return
 
     async def _warm_up_window(self, *, until_ns: int | None = None, rows: int = MAX_ROWS) -> None:
-        """Warms up until then, or until so many rows are held, but for a window at most: so that counters move and rows
-        are let go."""
+        """Warms up until `until_ns`, or until `rows` rows are held, but at most for one window: counters then advance,
+        and rows are freed."""
         edge_ns = self._windows.edge_ns + self._options.window_ns
         await self._until(edge_ns if until_ns is None else min(until_ns, edge_ns), rows)
         if time.monotonic_ns() >= edge_ns or self._in_flight.recorder.is_full:
             await self._hand_over(self._cut(warm_up=True))
 
     def _launch(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
-        """Makes the sender and starts it, unless the level was stopped."""
+        """Creates and starts the sender, unless the level was stopped."""
         if self._in_flight.stopped is None:
             self._sender = make_sender()
             self._in_flight.start(self._sender, start_ns)
 
     async def _start(self, make_sender: Callable[[], Sender], start_ns: int) -> None:
-        """The same, and waits until the load is warm, or the level is stopped."""
+        """As `_launch`, then waits until the load is warm or the level is stopped."""
         if self._in_flight.stopped is None:
             self._in_flight.wake.clear()
             self._launch(make_sender, start_ns)
             await self._in_flight.wake.wait()
 
     async def _meet(self) -> int:
-        """Waits until all workers that share this level are as far, or it is stopped; gives the moment at which they go
-        on together."""
+        """Waits until all workers that share this level are ready, or it is stopped; returns when they continue
+        together."""
         in_flight = self._in_flight
         if self._plan.members > 1 and in_flight.stopped is None:
             self._go_ns = None
@@ -278,7 +277,7 @@ class Level:
         return self._go_ns or time.monotonic_ns()
 
     async def _until_edge(self) -> bool:
-        """Waits until the window is to end. False if that is because the level is."""
+        """Waits for the window's end. False if the level was stopped."""
         if self._options.request_count:
             await self._until(self._windows.edge_ns + self._plan.max_duration_ns)
         elif self._options.window_mode is WindowMode.COUNT:
@@ -289,8 +288,8 @@ class Level:
         return self._in_flight.stopped is None
 
     async def _until(self, due_ns: int, rows: int = MAX_ROWS) -> None:
-        """Waits until then, or until so many rows are held (at most those that a window may have), or the requests
-        that warm up are over, or the level is stopped."""
+        """Waits until `due_ns`, until `rows` rows are held (at most a window's maximum), until the warm-up requests are
+        over, or until the level is stopped."""
         in_flight, recorder = self._in_flight, self._in_flight.recorder
         recorder.notify_at(rows)
         with contextlib.suppress(TimeoutError):
@@ -300,8 +299,8 @@ class Level:
                     await in_flight.wake.wait()
 
     def _next_edge_ns(self) -> int:
-        """One window after the last edge. Members of a group cut at the edges of one grid, so that their windows are
-        the same; one that was late leaves out an edge that is less than half a window ahead."""
+        """One window after the last edge. Members of a group cut at the edges of one grid, and so get the same windows;
+        a late member skips an edge that is less than half a window ahead."""
         window_ns = self._options.window_ns
         if self._plan.members == 1:
             return self._windows.edge_ns + window_ns
@@ -314,8 +313,8 @@ class Level:
         return self._windows.cut(warm_up=warm_up, unsent=unsent, waiting=waiting, by_requests=self._is_measuring_count)
 
     async def _hand_over(self, window: Window) -> None:
-        """Publishes a window. The load continues meanwhile, but not for long: a daemon that takes none up judges none,
-        and would not end the level."""
+        """Publishes a window. The load continues meanwhile, but not for long: a daemon that collects no windows judges
+        none, and would never end the level."""
         limit_s = self._options.window_ns / NS + LOST_AFTER_SECONDS
         text = f"the daemon collected no window for {limit_s:g} s"
         watch = asyncio.get_running_loop().call_later(limit_s, self.stop, Stop(Reason.DAEMON_STALLED, text))
@@ -325,14 +324,14 @@ class Level:
             watch.cancel()
 
     async def _end_window(self, window: Window) -> None:
-        """Publishes a window that was cut, with what the server reports at its end. By then the next one has begun."""
+        """Publishes a cut window with the server's statistics at its end. The next window has already begun."""
         await self._hand_over(await self._windows.asked(window))
-        # With the collector off, what few cycles the control plane leaves would pile up for as long as the level runs.
+        # With the collector off, the few cycles of the control plane would accumulate as long as the level runs.
         gc.collect(0)
 
     async def _wind_up(self) -> LevelEnd:
-        """The level was stopped: sees its last requests off. What ended since the last edge is counted, not measured,
-        since the load was not whole any more; unless it has finished, or there would be nothing else."""
+        """Ends a stopped level. Requests since the last edge are counted but not measured, because the load was no
+        longer complete; they are measured if the level has finished, or if there is no other window."""
         in_flight = self._in_flight
         stopped = in_flight.stopped or Stop()
         if not stopped.finished:
@@ -341,7 +340,7 @@ class Level:
         if is_measured:
             await self._end_window(self._cut(warm_up=False))
         if isinstance(in_flight, SequenceInFlight):
-            # Not within the requests' own time-out: one that is short must not keep them from being sent.
+            # Not the requests' own time-out: a short one would prevent these requests.
             await in_flight.end_sequences(DRAIN_LIMIT_NS)
         if not is_measured or len(in_flight.recorder):
             await self._hand_over(self._cut(warm_up=True))
@@ -352,7 +351,7 @@ class Level:
 
 
 def first_channels(plan: LevelPlan) -> int:
-    """How many channels are opened ahead for this part of an open loop. A schedule has no rate."""
+    """How many channels this worker's part of an open loop opens in advance. A schedule has no rate."""
     if plan.level.mode is Mode.SCHEDULE:
         return OPEN_LOOP_FIRST_CHANNELS
     return max(OPEN_LOOP_FIRST_CHANNELS, math.ceil(plan.level.value / plan.members * OPEN_LOOP_FIRST_NS / NS))
@@ -360,7 +359,7 @@ def first_channels(plan: LevelPlan) -> int:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keeps the collector from stopping the world in a window; it runs before the level instead."""
+    """Keeps the garbage collector from stopping the world in a window; it runs before the level instead."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -373,7 +372,8 @@ def _no_garbage_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _queue_watched(probe: Probe, pollers: Sequence[Poller], stop: Callable[[Stop], None]) -> Iterator[None]:
-    """While it lasts, each reading of the pollers is compared with `probe.stop`; `stop` is called where it must end."""
+    """In this context, each reading of the pollers is checked against `probe.stop`; calls `stop` if the level must
+    end."""
     guard = QueueGuard(probe.stop.pending_growth, probe.target.metrics_interval_ns)
 
     def take(reading: ServerReading) -> None:

@@ -1,4 +1,4 @@
-"""The pacer of an open-loop level: from its plan, and the file it may name, to when its requests are meant to go."""
+"""The pacer of an open-loop level: from its plan, and its file if any, to the intended send times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from exporter.payload.timing_files import TimingFile, read_intervals, read_sched
 
 
 def has_pacer(level: LoadLevel) -> bool:
-    """Whether one clock decides when requests are sent, not the requests before. Streams have a clock each."""
+    """Whether a single clock decides when requests are sent. Streams have one clock each."""
     return level.mode.is_open_loop and level.mode is not Mode.STREAMS
 
 
 def make_pacer(plan: LevelPlan) -> Iterator[int]:
     """When this worker's requests are meant to be sent, in nanoseconds after the start of the level's load.
 
-    Raises PreflightError if the level's file can't be used any more, or is not what it was when it was checked."""
+    Raises PreflightError if the level's file is unusable, or has changed since it was checked.
+    """
     offsets_ns = _offsets_ns(plan.level, plan.seed)
     return offsets_ns if plan.members == 1 else pacing.every_nth(offsets_ns, plan.member, plan.members)
 

@@ -1,4 +1,4 @@
-"""Which requests a level sends in which order, and what it sends them by: made of its plan before it begins."""
+"""From a plan to its requests, their order, and their sender: everything built before a level begins."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_in_flight(
     abandoned: Abandoned,
     account: Account | None = None,
 ) -> tuple[InFlight, Guard]:
-    """The level's requests and the guard of its budgets. Raises InputError if the requests can't be sent so."""
+    """The level's requests and the guard of its budgets. Raises InputError if the requests cannot be sent."""
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
@@ -102,12 +102,12 @@ def _out_of_tokens(plan: LevelPlan) -> Stop:
 
 
 def _delays_ns(steps: Sequence[Step]) -> list[int]:
-    """The pause after each step's request, where the data sets one."""
+    """The pause after each step's request; 0 unless the data sets one."""
     return [int(step.inputs[DELAY].item()) * MS if DELAY in step.inputs else 0 for step in steps]
 
 
 def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int]) -> Sender:
-    """What sends the load of the level, warm-up included."""
+    """The sender of the level's load, warm-up included."""
     on_overload, level = plan.probe.stop.on_overload, plan.level
     if level.mode is Mode.PERIODIC:
         return Periodic(
@@ -137,7 +137,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
 
 
 def _make_streams(plan: LevelPlan, in_flight: InFlight) -> Sender:
-    """Every `members`-th stream is this worker's."""
+    """This worker has every `members`-th stream."""
     assert isinstance(in_flight, SequenceInFlight)
     level, seed = plan.level, level_seed(plan.seed, plan.level.label)
     starts = starts_ns(int(level.value), level.step_interval_ns, level.ramp_ns, seed)
@@ -153,7 +153,7 @@ def _make_streams(plan: LevelPlan, in_flight: InFlight) -> Sender:
 
 
 def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: Callable[[], None]) -> Sender:
-    """A sender of so many requests."""
+    """A sender of `count` requests."""
     on_overload = plan.probe.stop.on_overload
     if not has_pacer(plan.level):
         think_ns = plan.level.think_ns
@@ -172,5 +172,5 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
 
 
 def finish(in_flight: InFlight) -> Callable[[], None]:
-    """For when all that was to be sent has ended."""
+    """A callback for when all requests were sent and have ended."""
     return lambda: in_flight.stop(Stop(finished=True))

@@ -1,4 +1,4 @@
-"""The sender of streams: each call is one stream, which sends a step of its sequence whenever the clock decides."""
+"""The sender of streams: each call is one stream, which sends the steps of its sequence by the clock."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OK = Outcome.OK
 
 
 class PacedStreams:
-    """A `Sender`: as many streams as there are calls, by the deadlines of `engine.streams`.
+    """A `Sender` with one stream per call, by the deadlines of `engine.streams`.
 
-    A step that fails costs its stream the deadlines until the failure is known; after the outcomes at which a closed
-    loop pauses, and for as long, also those of the pause. Its sequence is cut short at the next deadline.
+    A failed step costs its stream all deadlines until the failure is known, and the deadlines in a back-off, which
+    follows the same outcomes as in a closed loop and is equally long. The sequence is cut short at the next deadline.
 
-    Warm once each stream has had its first response. `starts_ns` are counted from the level's start.
+    Warm once each stream has had its first response. `starts_ns` are offsets from the level's start.
     """
 
     def __init__(

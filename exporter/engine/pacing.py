@@ -1,8 +1,8 @@
 """When requests are meant to be sent. Pure: no clock, no loop; all times are nanoseconds after the level's start.
 
-A pacer is an iterator that yields the offset at which each request is meant to be sent, never going back. It is not
-informed when requests were really sent: that is what keeps an open loop open, and what keeps it from drifting. (A
-closed loop needs no pacer: there the end of a request sends the next one.)
+A pacer is an iterator over the intended send times of the requests, which never decrease. It never learns when requests
+were really sent: that keeps an open loop open and free of drift. (A closed loop needs no pacer: the end of a request
+sends the next one.)
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from exporter.core.units import NS
 
 
 def constant(rate_per_second: float) -> Iterator[int]:
-    """Evenly spaced requests, for ever:
+    """Evenly spaced requests, without end:
 
         offset(n) = floor(n * 10^9 / rate),  n = 0, 1, 2, ...
 
-    Each is computed from n, not from the one before, and with the rate as the exact decimal number that was asked
-    for, so that the error stays below 1 ns however long it runs.
+    Each offset is computed from n, not from its predecessor, and with the rate as the exact decimal number configured:
+    the error stays below 1 ns however long it runs.
 
     Raises ValueError if the rate is not a positive finite number.
     """
@@ -39,13 +39,13 @@ def _constant(numerator: int, denominator: int) -> Iterator[int]:
 
 
 def poisson(rate_per_second: float, seed: int) -> Iterator[int]:
-    """A Poisson process, for ever: independent gaps of the exponential distribution with mean 1/rate, the first one
-    before the first request.
+    """A Poisson process, without end: independent, exponentially distributed gaps with mean 1/rate; the first gap
+    precedes the first request.
 
         offset(n) = sum of n + 1 gaps,  gap = -ln(1 - U) * 10^9 / rate,  U uniform in [0, 1)
 
-    Whole nanoseconds are summed as integers and only the fraction below one as a float, so that no precision is lost
-    as the sum grows. The same seed gives the same offsets.
+    Whole nanoseconds are summed as integers and only the fraction as a float: precision does not degrade as the sum
+    grows. The same seed gives the same offsets.
 
     Raises ValueError if the rate is not a positive finite number.
     """
@@ -64,13 +64,14 @@ def _poisson(mean_gap_ns: float, generator: random.Random) -> Iterator[int]:
 
 
 def level_seed(seed: int, label: str) -> int:
-    """A seed for one level: levels that share a sweep's seed get schedules that have nothing in common, and each level
-    the same one wherever the seed is the same."""
+    """The seed of one level, derived from the sweep's: levels of a sweep get unrelated schedules, and the same seed
+    reproduces each."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{label}".encode()).digest()[:8], "big")
 
 
 def looped(intervals_ns: Sequence[int]) -> Iterator[int]:
-    """The gaps of an interval file, over and over. As in perf_analyzer the first request comes after the first gap:
+    """The gaps of an interval file, repeated without end. As in perf_analyzer the first request comes after the first
+    gap:
 
         offset(n) = sum of the gaps 0..n,  gap n = intervals[n mod length]
 
@@ -84,7 +85,7 @@ def looped(intervals_ns: Sequence[int]) -> Iterator[int]:
 def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
     """A fixed schedule, once: it ends after its last request.
 
-    Raises ValueError if there is none, the first is negative, or one comes before the one ahead of it.
+    Raises ValueError if it is empty, the first time is negative, or the times decrease.
     """
     if not offsets_ns or offsets_ns[0] < 0 or any(late < early for early, late in itertools.pairwise(offsets_ns)):
         raise ValueError("a schedule is at least one time, from 0 on and never going back")
@@ -92,8 +93,8 @@ def scheduled(offsets_ns: Sequence[int]) -> Iterator[int]:
 
 
 def every_nth(offsets_ns: Iterator[int], first: int, step: int) -> Iterator[int]:
-    """The part of one of `step` workers that share a load: request `first`, and each `step`-th after it. All of them
-    together send exactly what one alone would."""
+    """The share of one of `step` workers: request `first`, and every `step`-th after it. Together the workers send
+    exactly what a single one would."""
     return itertools.islice(offsets_ns, first, None, step)
 
 

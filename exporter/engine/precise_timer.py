@@ -1,4 +1,4 @@
-"""Calls back at given moments, as exactly as an event loop can. Knows nothing of what is done then."""
+"""Callbacks at given times, as precise as an event loop can be."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Callable
 from exporter.engine.kernel import Timer
 
 LEAD_LIMIT_NS = 200_000
-"""The most that the timer is set ahead of the moment."""
+"""The longest lead: how far ahead of the target time the timer is set."""
 
 LEAD_SHARE = 10
-"""Nor more than one part in so many of the time until then: what is spent on waiting busily stays below that."""
+"""The lead is also at most this fraction of the remaining time, which bounds the cpu time of busy waiting."""
 
 SMOOTHING_BITS = 3
-"""A lateness changes the lead by 1/2^3 of its difference to it."""
+"""Each lateness moves the lead by 1/2^3 of the difference."""
 
 
 class Alarm:
-    """One moment at a time; `callback` is called at it or after, never before.
+    """One time at a time; `callback` is called at that time or later, never earlier.
 
-    The kernel's timer is late by the time that a sleeping process takes to wake up. So it is set earlier, by as much as
-    it was late of late, and what is left until the moment is waited for busily: by turns of the loop, in which
-    responses are read as ever. Measured at 1000 moments a second on the development machine, beside other work: late by
-    90 us (median) without the lead and by 9 us with it, and as much cpu time in both.
+    The kernel's timer is late by the wake-up time of a sleeping process. It is therefore set earlier by its recent
+    lateness, and the remainder is busy-waited in turns of the loop, which still read responses. Measured at 1000 times
+    per second on the development machine, beside other work: 90 us late (median) without the lead and 9 us with it,
+    with equal cpu time.
     """
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class Alarm:
         self._is_set = False
 
     def set(self, at_ns: int) -> None:
-        """Sets the moment, by `time.monotonic_ns`; one that is past is now. There must be none set."""
+        """Sets the time, by `time.monotonic_ns`; a past time fires at once. None may be set already."""
         now_ns = time.monotonic_ns()
         self._at_ns = at_ns
         self._timer_ns = max(at_ns - usable_lead_ns(self._lead_ns, at_ns - now_ns), now_ns)
@@ -46,7 +46,7 @@ class Alarm:
         self._timer.arm(self._timer_ns)
 
     def close(self) -> None:
-        """Calls back no more."""
+        """Cancels the alarm."""
         self._is_set = False
         self._loop.remove_reader(self._timer.fileno())
         self._timer.close()
@@ -67,10 +67,10 @@ class Alarm:
 
 
 def usable_lead_ns(lead_ns: int, ahead_ns: int) -> int:
-    """How much of the lead is used for a moment that is so far ahead."""
+    """How much of the lead to use for a time `ahead_ns` in the future."""
     return max(min(lead_ns, ahead_ns // LEAD_SHARE), 0)
 
 
 def next_lead_ns(lead_ns: int, late_ns: int) -> int:
-    """The lead after the timer was so late: a mean that forgets, in which no single delay counts for much."""
+    """The lead after the timer was `late_ns` late: a moving average that damps single delays."""
     return lead_ns + ((min(late_ns, LEAD_LIMIT_NS) - lead_ns) >> SMOOTHING_BITS)

@@ -1,10 +1,10 @@
-"""Writes one row of numbers for each request that ended, and hands them over window by window.
+"""Records one row of numbers for each request that ended, and hands the rows over window by window.
 
-Owns the memory of the raw columns. Knows nothing of windows' edges, servers or clocks.
+Owns the memory of the raw columns. Does not know window edges, servers or clocks.
 
-Preallocated columns are written through memoryviews. Measured for one row of nine integers on the development
-machine: memoryviews 0.44 us and nothing to do at the edge; one struct.pack_into 0.46 us and 45 ns a row at the edge; a
-list of tuples 0.61 us and 0.7 us a row at the edge; array.append 1.2 us.
+Preallocated columns are written through memoryviews. Measured for one row of nine integers on the development machine:
+memoryviews 0.44 us and nothing at the edge; one struct.pack_into 0.46 us and 45 ns per row at the edge; a list of
+tuples 0.61 us and 0.7 us per row at the edge; array.append 1.2 us.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _COLUMNS = (
     "bytes_out",
     "bytes_in",
 )
-"""Those that each request fills."""
+"""The columns that every request fills."""
 
 CHUNK_ROWS = 1 << 18
-"""Rows of one allocation. Untouched pages cost nothing, so a short window takes no more memory than its rows; one
-column stays below the 4 MiB from which numpy asks for huge pages, with which even one row would cost 2 MiB a column."""
+"""Rows of one allocation. Untouched pages cost nothing: a short window takes no more memory than its rows. A column
+stays below the 4 MiB from which numpy uses huge pages, where even a single row would cost 2 MiB per column."""
 
 MAX_ROWS = 4 * CHUNK_ROWS
-"""The most rows of one window (64 MB): with these a window ends before its time."""
+"""The most rows of one window (64 MB): a window that reaches it ends early."""
 
 
 class Recorder:
     """Columns being filled.
 
-    `on_full` is called with the number of rows held when `max_rows` are reached and again after each further chunk:
-    the owner is to drain soon, or to stop sending. It is also called at the number of rows given to `notify_at`.
+    `on_full` is called with the number of rows held when `max_rows` are reached and again after each further chunk: the
+    owner must drain soon, or stop sending. It is also called at the number of rows given to `notify_at`.
     """
 
     __slots__ = ("_chunk", "_chunk_rows", "_full", "_look_at", "_mark", "_max_rows", "_next", "_on_full", "_views")
@@ -63,11 +63,11 @@ class Recorder:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much is held that the window is to end."""
+        """Whether the window must end because of the rows held."""
         return len(self) >= self._max_rows
 
     def record(self, call: Call) -> None:
-        """Keeps the call's numbers. Hot: once for every request."""
+        """Records the call's numbers. Hot: once per request."""
         row = self._next
         intended, sent, send_done, first, last, responses, outcome, bytes_out, bytes_in = self._views
         intended[row] = call.intended_ns
@@ -84,22 +84,22 @@ class Recorder:
             self._look()
 
     def notify_at(self, rows: int) -> None:
-        """Calls `on_full` whenever exactly so many rows are held, now and after each drain; 0: not at any."""
+        """Calls `on_full` whenever exactly `rows` rows are held, now and after each drain; 0 disables it."""
         self._mark = rows
         self._look_at = self._next_look()
 
     def amend(self, row: int, outcome: Outcome) -> None:
-        """Gives a row, counted from the last drain, another outcome."""
+        """Changes the outcome of a row, counted from the last drain."""
         chunk, position = divmod(row, self._chunk_rows)
         columns = self._full[chunk] if chunk < len(self._full) else self._chunk
         columns.outcome[position] = outcome
 
     def drain(self) -> RecordColumns:
-        """The rows since the last drain, in the order of their record; theirs is the memory from now on."""
+        """The rows since the last drain, in recorded order. The caller owns their memory."""
         parts = [*self._full, self._head()]
         self._full = []
         self._start_chunk()
-        # One chunk, the usual case, is handed over as it is: joining 100,000 rows would hold up the loop for 3 ms.
+        # A single chunk, the usual case, is returned as is: concatenating 100,000 rows would block the loop for 3 ms.
         return parts[0] if len(parts) == 1 else RecordColumns.concatenate(parts)
 
     def _start_chunk(self) -> None:
@@ -109,12 +109,12 @@ class Recorder:
         self._look_at = self._next_look()
 
     def _head(self) -> RecordColumns:
-        """What is filled of the chunk."""
+        """The filled part of the chunk."""
         rows = self._next
         return replace(self._chunk, **{name: getattr(self._chunk, name)[:rows] for name in (*_COLUMNS, "sequence_end")})
 
     def _next_look(self) -> int:
-        """The row of this chunk at which there is more to do than to write it."""
+        """The row of this chunk at which `record` must do more than write the row."""
         mark = self._mark - len(self._full) * self._chunk_rows
         return mark if self._next < mark < self._chunk_rows else self._chunk_rows
 
@@ -131,8 +131,8 @@ class Recorder:
 
 
 class DetailRecorder(Recorder):
-    """The same for requests in sequences and over streams: it also keeps the sequence of each, which was its last,
-    and when each response came. As many responses as `max_rows` count as full, too."""
+    """A recorder for sequences and streams: it also records each request's sequence, whether it was the sequence's
+    last, and the time of each response. `max_rows` also limits the responses."""
 
     __slots__ = ("_ends", "_response_ns", "_sequence_ids")
 
@@ -147,7 +147,7 @@ class DetailRecorder(Recorder):
         return max(len(self), len(self._response_ns)) >= self._max_rows
 
     def record(self, call: Call) -> None:
-        """Keeps the call's numbers. Hot: once for every request."""
+        """Records the call's numbers. Hot: once per request."""
         if call.sequence_id:
             self._ends[self._next] = call.sequence_end
             self._sequence_ids.append(call.sequence_id)
@@ -174,9 +174,8 @@ class DetailRecorder(Recorder):
 
 
 class TokenRecorder(DetailRecorder):
-    """The same where responses are counted in tokens. What each request spent, the tokens of its prompt and of its
-    response, or where they were not counted the response's events, is added to the `spent` cell. `on_spent` is called
-    once the rows so far have spent more than `max_tokens`."""
+    """A recorder for responses counted in tokens. The `spent` cell sums prompt and response tokens, or the response's
+    events if tokens were not counted. `on_spent` is called once more than `max_tokens` are spent."""
 
     __slots__ = ("_columns", "_left", "_on_spent", "_spent")
 
@@ -190,7 +189,7 @@ class TokenRecorder(DetailRecorder):
         self._columns = self._empty()
 
     def record(self, call: Call) -> None:
-        """Keeps the call's numbers. Hot: once for every request."""
+        """Records the call's numbers. Hot: once per request."""
         opened, prompt, output, cached, early = self._columns
         opened.append(call.opened_ns)
         prompt.append(call.prompt_tokens)
@@ -222,7 +221,7 @@ class TokenRecorder(DetailRecorder):
 
 
 def _uninitialised(rows: int) -> RecordColumns:
-    """Columns that were not zeroed, but for one of a byte a row: on memory used before, that would hold up the loop for
+    """Uninitialised columns, except the one with a byte per row: zeroing reused memory would block the loop for
     milliseconds."""
     layout = RecordColumns.empty()
     columns = {name: np.empty(rows, getattr(layout, name).dtype) for name in _COLUMNS}

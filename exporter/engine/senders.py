@@ -1,6 +1,6 @@
-"""Who sends the next request: the end of the one before (closed loop) or the clock (open loop).
+"""What sends the next request: the end of the previous one (closed loop) or the clock (open loop).
 
-Owns the calls and what each waits for. Knows nothing of windows, stop rules, records or deadlines.
+Owns the calls and what each waits for. Does not know windows, stop rules, records or deadlines.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from exporter.engine.precise_timer import Alarm
 from exporter.transport.call import Call
 
 Offer = Callable[[Call, int, int], bool]
-"""Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget has no capacity or the level ends."""
+"""Sends the call: `(call, intended_ns, now_ns)`. False if the in-flight budget is full or the level ends."""
 
 BACK_OFF_OUTCOMES = frozenset({Outcome.CONNECT_ERROR, Outcome.TLS_ERROR, Outcome.PROTOCOL_ERROR, Outcome.OVERLOAD})
-"""What a server that is down or overloaded responds at once: retrying at once would only hammer it."""
+"""Outcomes that a server that is down or overloaded returns at once: immediate retries would only hammer it."""
 
 _OK = Outcome.OK
 
@@ -31,37 +31,37 @@ BACK_OFF_LAST_NS = NS
 
 
 MAX_WAITING = 1 << 18
-"""Requests that may wait for a place in flight: a few MB. What is due beyond them is unsent."""
+"""The most requests that wait for a place in flight: a few MB. Further due requests count as unsent."""
 
 
 def longer_ns(back_off_ns: int) -> int:
-    """The next back-off in a row."""
+    """The next back-off in a series."""
     return min(max(2 * back_off_ns, BACK_OFF_FIRST_NS), BACK_OFF_LAST_NS)
 
 
 def pause_after(on_overload: OverloadPolicy) -> frozenset[Outcome]:
-    """The outcomes after which a sender pauses, by this policy."""
+    """The outcomes after which a sender backs off under this policy."""
     counted = {Outcome.OVERLOAD} if on_overload is OverloadPolicy.COUNT else frozenset()
     return BACK_OFF_OUTCOMES - counted
 
 
 class Sender(Protocol):
-    """Keeps a level's load going between `start` and `stop`."""
+    """Generates a level's load between `start` and `stop`."""
 
     @property
     def unsent(self) -> int:
-        """Requests that were due and given up: a pause, or no place in flight for too long; always 0 in a closed
-        loop."""
+        """Due requests that were given up: in a pause, or after too long a wait for a place in flight. Always 0 in a
+        closed loop."""
 
     @property
     def waiting(self) -> int:
-        """Requests that are due and wait for a place in flight; always 0 in a closed loop."""
+        """Due requests that wait for a place in flight. Always 0 in a closed loop."""
 
     def start(self, start_ns: int) -> None:
-        """Begins to send, by a clock that begins at `start_ns`; `on_warm` is called once the load is steady."""
+        """Starts sending, with a clock that begins at `start_ns`; `on_warm` is called once the load is steady."""
 
     def ended(self, call: Call) -> None:
-        """A call of this sender has ended, and is its own again."""
+        """A call of this sender has ended, and can be reused."""
 
     def space(self) -> None:
         """The in-flight budget may have capacity again."""
@@ -71,7 +71,7 @@ class Sender(Protocol):
 
 
 class FirstCall:
-    """One request, alone: what a cold server takes for it."""
+    """A single request: measures the latency of a cold server."""
 
     def __init__(self, call: Call, offer: Offer, on_warm: Callable[[], None]) -> None:
         self.unsent = 0
@@ -92,18 +92,18 @@ class FirstCall:
             self.start(time.monotonic_ns())
 
     def stop(self) -> None:
-        """Nothing to do: it sends nothing more anyway."""
+        """Nothing to do: there is only one request."""
 
 
 class ClosedLoop:
-    """As many requests in flight as there are calls: each end sends the next.
+    """One request in flight per call: each end sends the next request.
 
-    A call pauses after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s; and while
-    it finds no capacity, since abandoned requests take it up or the server asked for a pause. A server that reports
-    that it is overloaded is spared so only by the policy `back_off`. Warm once each call has had its first end.
+    A call backs off after an outcome of `BACK_OFF_OUTCOMES`, for 10 ms, doubled each time in a row up to 1 s. It also
+    waits while there is no capacity, because of abandoned requests or a pause that the server requested. An overloaded
+    server is only spared under the policy `back_off`. Warm once each call has ended once.
 
-    With a `think_ns` each call pauses after its end, for half to one and a half times that: calls whose ends are tied
-    together, by the server's batches, come loose.
+    With `think_ns` each call pauses after its end, for 0.5 to 1.5 times that: this decouples calls that the server's
+    batches have synchronized.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ClosedLoop:
         self.waiting = 0
         self._pause_after = pause_after(on_overload)
         self._think_s = think_ns / NS
-        self._random = random.Random()  # noqa: S311 - a pause, no secret; another one in each sweep
+        self._random = random.Random()  # noqa: S311 - a pause, not a secret; different in each sweep
         self._calls = calls
         self._offer = offer
         self._on_warm = on_warm
@@ -137,7 +137,7 @@ class ClosedLoop:
         if call.outcome is not _OK or self._cold or self._backed_off or self._think_s:
             self._ended_unusually(call)
         else:
-            # Meant to be sent when the one before had ended: our own time between the two is then seen as send lag.
+            # Intended at the end of the previous request: our own delay in between then shows as send lag.
             self._send(call, call.last_ns)
 
     def _ended_unusually(self, call: Call) -> None:
@@ -187,7 +187,7 @@ class ClosedLoop:
 
 
 class CountedLoop(ClosedLoop):
-    """A closed loop that sends `count` requests in all, and calls `on_finished` once they have ended."""
+    """A closed loop that sends `count` requests in total, and calls `on_finished` once they have ended."""
 
     def __init__(
         self,
@@ -223,10 +223,10 @@ class CountedLoop(ClosedLoop):
 
 
 class Periodic:
-    """Periodic concurrency: `first` requests at once, then `step` more each time that all of those added last have had
-    `period` responses, until all calls were used; each sends one request. One that ends before has had enough, too.
+    """Periodic concurrency: `first` requests at once, then `step` more whenever each of the last ones added has
+    received `period` responses or ended, until all calls are used. Each call sends one request.
 
-    It is never warm: all of it counts. When all requests have ended, `on_finished` is called.
+    It is never warm: all of it is measured. `on_finished` is called when all requests have ended.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Periodic:
             self._on_finished()
 
     def space(self) -> None:
-        """Abandoned requests keep their places until the level is over: it is run once, and short."""
+        """Abandoned requests keep their places until the end of the level, which is short and runs once."""
 
     def stop(self) -> None:
         """Sends nothing more."""
@@ -290,18 +290,20 @@ class Periodic:
 
 
 class OpenLoop:
-    """Sends when the pacer decides, whatever has become of the requests before: a response that is late delays nothing.
+    """Sends when the pacer decides, whatever became of earlier requests: a late response delays nothing.
 
-    There are as many calls as may be in flight. A request that finds none free, or no capacity in the in-flight budget,
-    waits for one, in its turn, and goes with the moment at which it was due: its response time has the wait, as a
-    user's would (as in wrk2). Leaving it out would hide just the time in which the server was stuck. The server never
-    has more requests than it may, and never gets more than were asked for. What has waited for `patience_ns`, the
-    requests' own time-out, is given up: unsent. So is what is due while the server is spared, or it would get all of it
-    at once: after the same outcomes and for as long as a closed loop would pause, and for as long as it asks
-    (`is_spared`). To a server that is gone a rate is no measure, but connections by the thousand. Nothing else that it
-    sends changes anything: the level's stop rules are there for that.
+    There are as many calls as may be in flight. A request without a free call, or without capacity in the in-flight
+    budget, waits in a queue and keeps its due time: its response time includes the wait, as a user's would (as in
+    wrk2). Leaving it out would hide exactly the time in which the server was stuck. The server never has more requests
+    than allowed, and never gets more than configured.
 
-    Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have.
+    A request that has waited for `patience_ns`, the request time-out, is given up as unsent. So are requests that fall
+    due in a back-off: otherwise the server would get all of them at once. The back-off follows the same outcomes as in
+    a closed loop and is equally long; a pause that the server requested (`is_spared`) counts, too. Without it, a fixed
+    rate would open thousands of connections to a server that is down. No other outcome changes the load: that is left
+    to the stop rules.
+
+    Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have ended.
     """
 
     def __init__(
@@ -320,7 +322,7 @@ class OpenLoop:
         self._waiting: deque[int] = deque()
         self._patience_ns = patience_ns
         self._is_spared = is_spared
-        # The last one used is used next: few connections do the work, and those stay warm.
+        # Most recently used first: few connections do the work, and stay warm.
         self._free = list(reversed(calls))
         self._places = len(calls)
         self._offer = offer
@@ -392,7 +394,7 @@ class OpenLoop:
             self._waiting.append(self._due_ns)
 
     def _send(self, due_ns: int, now_ns: int) -> bool:
-        """False if there is no place for it."""
+        """False if no place is free."""
         if not self._free:
             return False
         call = self._free.pop()
@@ -402,7 +404,7 @@ class OpenLoop:
         return self._stopped
 
     def _send_waiting(self, now_ns: int) -> None:
-        """Sends what waits for as long as there are places, and gives up what has waited for too long."""
+        """Sends queued requests while there are places, and gives up those that have waited too long."""
         waiting, given_up_ns = self._waiting, now_ns - self._patience_ns
         while waiting and not self._stopped:
             if waiting[0] <= given_up_ns:
@@ -412,7 +414,7 @@ class OpenLoop:
             waiting.popleft()
 
     def _heed(self, call: Call) -> None:
-        """Spares the server for longer each time in a row. What was in flight when a pause began is no news."""
+        """Backs off, longer each time in a row. Responses to requests from before the pause are ignored."""
         if call.last_ns < self._spared_until_ns:
             return
         if call.outcome in self._pause_after:

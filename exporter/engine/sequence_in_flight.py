@@ -1,5 +1,5 @@
-"""The requests in flight of a level whose requests go in sequences: which one a call carries, and how each sequence is
-ended. Knows nothing of how a sequence is encoded."""
+"""The requests in flight of a level with sequences: which request a call carries, and how each sequence ends. Does not
+know how a sequence is encoded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ _REFUSALS = (Outcome.CLIENT_ERROR, Outcome.SERVER_ERROR)
 
 
 class SequenceInFlight(InFlight):
-    """An `InFlight`. With `by_call` each call has a sequence of its own (closed loop), else the sequences take turns.
-    `placers` has one, or one for each place in flight.
-    """
+    """An `InFlight`. With `by_call` each call has its own sequence (closed loop), otherwise the sequences take turns.
+    There is one placer, or one per place in flight."""
 
     def __init__(
         self,
@@ -43,7 +42,7 @@ class SequenceInFlight(InFlight):
         self._turns: dict[int, Turn] = {}
 
     def steps_left(self, slot: int) -> int:
-        """How many requests the slot's sequence has yet to send."""
+        """How many requests the slot's sequence has left."""
         return self._sequences.left(slot)
 
     def next_request(self, call: Call) -> EncodedRequest | None:
@@ -59,18 +58,18 @@ class SequenceInFlight(InFlight):
         super().ended(call)
 
     def ended_with_response(self, call: Call) -> None:
-        """As `InFlight.ended_with_response`, but a sequence that was cut short, or began its stream again, is not held
-        against what the data expect."""
+        """As `InFlight.ended_with_response`, but not for a sequence that was cut short or restarted its stream: its
+        responses are not comparable with the expected ones."""
         if not self._turns[call.slot].as_in_data:
             call.response = None
         super().ended_with_response(call)
 
     async def end_sequences(self, limit_ns: int) -> None:
-        """After `stop` and `drain`: ends all sequences that were begun, as many at a time as there are calls, and waits
-        at most so long for the responses.
+        """After `stop` and `drain`: ends all open sequences, as many at a time as there are calls, and waits at most
+        `limit_ns` for the responses.
 
-        These few requests may be beyond the budget in flight: abandoned ones are still counted there, and a server
-        whose end is not sent keeps a place for each sequence. Not even they go once the daemon's lease is over.
+        These few requests may exceed the in-flight budget: abandoned requests still count there, and without an end the
+        server keeps a place for each sequence. Without the daemon's lease not even they are sent.
         """
         turns = self._sequences.close()
         while self._guard.may_close and (some := list(itertools.islice(turns, len(self.calls)))):

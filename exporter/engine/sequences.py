@@ -1,10 +1,10 @@
 """Which request of which sequence is sent next. Pure: no clock, no loop, no bytes.
 
-A sequence is a number of requests with one id, sent in order, the first marked as its start and the last as its end.
-Slots hold one sequence each, and begin the next when theirs has ended.
+A sequence is a series of requests with one id, sent in order, the first flagged as its start and the last as its end.
+Each slot holds one sequence, and begins the next when it has ended.
 
-What a server has begun it must be asked to end, or it keeps the sequence's state and its place until its own idle
-limit. So a sequence in which a request failed is cut short: the next request of its slot is its end.
+A sequence that the server has begun must be ended explicitly, or the server keeps its state and place until its own
+idle limit. A sequence with a failed request is therefore cut short: the next request of its slot is its end.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _ACKNOWLEDGED = frozenset({Outcome.OK, Outcome.WRONG_OUTPUT})
 _REFUSED = frozenset(
     {Outcome.CLIENT_ERROR, Outcome.AUTH_ERROR, Outcome.OVERLOAD, Outcome.SEQUENCE_CONFLICT, Outcome.TLS_ERROR}
 )
-"""With these a server refuses the first request before it begins a sequence. After a time-out or a failure of its own
-it may have begun one."""
+"""With these outcomes the server refused the first request and began no sequence. After a time-out or a server error it
+may have begun one."""
 
 
 class Turn(NamedTuple):
-    """One request: of which slot, which step of the input data, and its place in the sequence. `as_in_data` is whether
-    all requests before it were the steps before it in its stream: only then do the data have its expected response."""
+    """One request: its slot, its step of the input data, and its place in the sequence. `as_in_data` is whether all
+    earlier requests matched the steps of its stream: only then does the data have its expected response."""
 
     slot: int
     step: int
@@ -41,7 +41,7 @@ class Turn(NamedTuple):
 
 
 class _SequenceSlot:
-    """A sequence under way; id 0: none."""
+    """An open sequence; id 0: none."""
 
     __slots__ = ("acknowledged_start", "broken", "id", "in_flight", "left", "position", "stream")
 
@@ -56,10 +56,10 @@ class _SequenceSlot:
 
 
 class Sequences:
-    """The sequences of a level. `streams` holds the steps of each stream of input data, by their numbers; each new
-    sequence takes the next stream. The same seed gives the same lengths.
+    """The sequences of a level. `streams` holds the step numbers of each stream of input data; each new sequence takes
+    the next stream. The same seed gives the same lengths.
 
-    An id is not used again while a sequence has it, so the range must have at least as many ids as there are slots.
+    An id is not reused while a sequence has it: the range must have at least as many ids as there are slots.
     """
 
     def __init__(self, options: SequenceOptions, streams: Sequence[Sequence[int]], slots: int, seed: int) -> None:
@@ -74,11 +74,11 @@ class Sequences:
         self._order = deque(range(slots))
 
     def closing_requests(self, max_requests: int) -> int:
-        """How many of the requests allowed are kept back to end the sequences with; one is left to begin with."""
+        """How many of the allowed requests to reserve for ending the sequences; at least one remains to begin with."""
         return min(len(self._slots), max_requests - 1)
 
     def ready(self) -> int | None:
-        """The slot whose turn it is, None if all of them must wait for responses. They take turns."""
+        """The next slot that may send, round-robin; None if all must wait for responses."""
         for _ in range(len(self._order)):
             slot = self._order[0]
             self._order.rotate(-1)
@@ -87,12 +87,12 @@ class Sequences:
         return None
 
     def left(self, slot: int) -> int:
-        """How many requests the slot's sequence has yet to send; 1 where none is under way, since one may begin."""
+        """How many requests the slot's sequence has left; 1 without a sequence, because one may begin."""
         state = self._slots[slot]
         return state.left if state.id else 1
 
     def take(self, slot: int) -> Turn:
-        """The next request of the slot, which must be ready, and always is when it has nothing in flight."""
+        """The next request of the slot. The slot must be ready; with nothing in flight it always is."""
         state = self._slots[slot]
         if not state.id:
             self._begin(state)
@@ -106,7 +106,7 @@ class Sequences:
         return Turn(slot, step, Place(state.id, start, end), as_in_data)
 
     def ended(self, turn: Turn, outcome: Outcome, *, was_sent: bool) -> None:
-        """A request ended so. `was_sent` is whether any of it went out."""
+        """A request ended with this outcome. `was_sent` is whether any of it was sent."""
         state = self._slots[turn.slot]
         state.in_flight -= 1
         place = turn.place
@@ -121,7 +121,7 @@ class Sequences:
             state.broken = True
 
     def close(self) -> Iterator[Turn]:
-        """A last request for each sequence that was begun and not ended. Nothing may be in flight."""
+        """A closing request for each open sequence. Nothing may be in flight."""
         for slot, state in enumerate(self._slots):
             if state.id:
                 state.broken = True
@@ -130,7 +130,7 @@ class Sequences:
     def _may_send(self, state: _SequenceSlot) -> bool:
         if not state.in_flight:
             return True
-        # The first and the last request must not overtake the others, or be overtaken: they travel alone.
+        # The first and the last request are sent alone: they must neither overtake others nor be overtaken.
         return state.acknowledged_start and state.left > 1 and not state.broken and not self._options.serial
 
     def _begin(self, state: _SequenceSlot) -> None:
@@ -143,8 +143,8 @@ class Sequences:
         state.acknowledged_start = state.broken = False
 
     def _length(self, stream: Sequence[int]) -> int:
-        """That of the stream where the input data decides; else evenly distributed over the whole numbers within
-        length * (1 - variation) .. length * (1 + variation)."""
+        """The stream's length if the input data decides. Otherwise uniform over the integers in length * (1 -
+        variation) .. length * (1 + variation)."""
         options = self._options
         if self._has_data and not options.length:
             return len(stream)
@@ -154,20 +154,20 @@ class Sequences:
 
 
 def _is_over(place: Place, outcome: Outcome, *, was_sent: bool) -> bool:
-    """Whether the server has no such sequence any more, or never had it."""
+    """Whether the server no longer has this sequence, or never had it."""
     if outcome in _ACKNOWLEDGED:
         return place.end
     if place.start and (not was_sent or outcome in _REFUSED):
         return True
     if place.end:
-        # The server has seen it, for all that we know, unless it was refused before it was looked at.
+        # Assume that the server has processed it, unless it was refused up front.
         return was_sent and outcome not in (Outcome.OVERLOAD, Outcome.AUTH_ERROR)
     return outcome is Outcome.SEQUENCE_CONFLICT
 
 
 def _ids(options: SequenceOptions) -> Iterator[int]:
-    """The ids in turn, for ever. Without a range they begin at random, so that two clients, or a client and the one
-    that was there before it, do not meet in one sequence."""
+    """The ids in turn, without end. Without a range they start at a random number: two clients, or consecutive runs of
+    one, then do not collide."""
     if not options.id_range:
         first = secrets.randbelow(MAX_ID)
         while True:

@@ -1,5 +1,5 @@
-"""The requests in flight of a level whose requests are the turns of chat sessions: which one a call carries, and where
-its response goes. Knows nothing of how a turn is encoded."""
+"""The requests in flight of a level of chat sessions: which turn a call carries, and where its response goes. Does not
+know how a turn is encoded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from exporter.transport.call import Call, EncodedRequest
 
 
 class SessionInFlight(InFlight):
-    """An `InFlight`. Each call has a session of its own; `begin` begins one. The first request of all, the cold one, is
-    the first step alone, and of no session."""
+    """An `InFlight`. Each call has its own session; `begin` starts one. The very first request, the cold one, is the
+    first step alone, outside any session."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class SessionInFlight(InFlight):
 
     @property
     def keeps_responses(self) -> bool:
-        """They are part of what follows."""
+        """True: responses are part of the following turns."""
         return True
 
     def next_request(self, call: Call) -> EncodedRequest:

@@ -1,4 +1,4 @@
-"""What sends the turns of sessions: each once the one before it has ended, and its pause is over."""
+"""The sender of session turns: each once the previous one has ended and its pause is over."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from exporter.transport.call import Call
 
 
 class SessionLoop(ClosedLoop):
-    """A closed loop in which each call sends the turns of a session, and then those of the next, until all sessions are
-    over; then `on_finished` is called. It is never warm: all of it counts.
+    """A closed loop in which each call sends the turns of one session after the other until all sessions are over; then
+    `on_finished` is called. It is never warm: all of it is measured.
 
-    A pause begins with the end of a response, and the moment at which it ends is when the next turn is meant to go.
+    A pause begins when a response ends, and its end is the intended time of the next turn.
     """
 
     def __init__(

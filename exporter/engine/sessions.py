@@ -1,8 +1,7 @@
 """Which turn of which session is sent next. Pure: no clock, no loop, no bytes.
 
-A session is a number of requests, its turns, of which each has the turns before it. Slots hold one session each,
-and take the next when theirs is over. Each session is run once. A turn without a good response ends its session: the
-next one would have a hole in its history.
+A session is a series of requests (turns); each contains the turns before it. Each slot holds one session at a time.
+Each session runs once. A turn without an ok response ends its session: the next turn would have a gap in its history.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from typing import NamedTuple
 
 
 class SessionTurn(NamedTuple):
-    """One request: which step of the input data, and whether a session begins with it."""
+    """One request: its step of the input data, and whether it is the first of a session."""
 
     step: int
     is_first: bool
 
 
 class Sessions:
-    """The sessions of a level. `streams` holds the steps of each, by their numbers; `delays_ns` of each step is the
+    """The sessions of a level. `streams` holds the step numbers of each session; `delays_ns` is, for each step, the
     pause from the end of its request to the session's next one."""
 
     def __init__(self, streams: Sequence[Sequence[int]], delays_ns: Sequence[int], slots: int) -> None:
@@ -30,7 +29,7 @@ class Sessions:
         self._is_first = [True] * slots
         self._sent = [0] * slots
         self.unsent = 0
-        """Turns that were not sent since one before them failed."""
+        """Turns not sent because an earlier one failed."""
         for slot in range(slots):
             self._begin(slot)
 
@@ -39,13 +38,13 @@ class Sessions:
         return bool(self._left[slot])
 
     def take(self, slot: int) -> SessionTurn:
-        """The next turn of the slot, which must have one, and none under way."""
+        """The slot's next turn. The slot must have one, and none in flight."""
         step, is_first = self._left[slot].popleft(), self._is_first[slot]
         self._is_first[slot], self._sent[slot] = False, step
         return SessionTurn(step, is_first)
 
     def ended(self, slot: int, *, is_ok: bool) -> int:
-        """The slot's turn ended so: how long its next one waits. A session that begins does not."""
+        """The slot's turn ended. Returns the pause before its next one; the first turn of a session has none."""
         left = self._left[slot]
         if not is_ok:
             self.unsent += len(left)

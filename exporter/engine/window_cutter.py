@@ -1,4 +1,4 @@
-"""Cuts a level into windows, and reads the server's statistics at their edges. Knows nothing of when an edge is due."""
+"""Cuts a level into windows, and reads the server's statistics at their edges. Does not know when an edge is due."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from exporter.server.poller import Poller
 from exporter.services.base import Control
 
 SNAPSHOT_LIMIT_NS = 2 * NS
-"""How long a window's edge waits for the server's statistics and metrics, if the window is not shorter."""
+"""How long a window's edge waits for the server's statistics and metrics, unless the window is shorter."""
 
 
 class WindowCutter:
-    """Windows are contiguous: each begins where the last one was cut. `begin` comes first."""
+    """Cuts contiguous windows: each begins where the last one was cut. Call `begin` first."""
 
     def __init__(
         self,
@@ -49,17 +49,17 @@ class WindowCutter:
         self._waiting = 0
         self._snapshot: ServerSnapshot | None = None
         self.edge_ns = 0
-        """Where the present window began."""
+        """Start of the current window."""
 
     def begin(self, health: Health) -> None:
-        """The first window begins now."""
+        """Begins the first window."""
         self._health = health
         self.edge_ns = time.monotonic_ns()
 
     def cut(self, *, warm_up: bool, unsent: int, waiting: int, by_requests: bool) -> Window:
-        """Ends the window at this moment and begins the next; without its snapshots yet. `unsent` are the level's so
-        far, `waiting` those that wait now. With `by_requests` its time is that of the requests in it, as a request
-        count wants."""
+        """Ends the window now and begins the next; the snapshots follow later. `unsent` is the level's total so far,
+        `waiting` the requests waiting now. With `by_requests` the window spans the first to the last of its requests,
+        for a request count."""
         in_flight = self._in_flight
         checked = in_flight.checker.take() if in_flight.checker is not None else None
         edge_ns, columns = time.monotonic_ns(), in_flight.recorder.drain()
@@ -87,13 +87,13 @@ class WindowCutter:
         return window
 
     async def asked(self, window: Window) -> Window:
-        """The window that was cut last, with the server's statistics at its end and at its beginning."""
+        """The last window cut, with the server's statistics at its beginning and end."""
         after, readings = await asyncio.gather(self._take_snapshot(), self._take_readings())
         before, self._snapshot = self._snapshot, after
         return dataclasses.replace(window, before=before, after=after, readings=readings)
 
     async def _take_snapshot(self) -> ServerSnapshot | None:
-        """Of several workers that share a level one asks."""
+        """Only one of the workers that share a level fetches statistics."""
         if self._plan.member > 0:
             return None
         with contextlib.suppress(TimeoutError):
@@ -107,7 +107,7 @@ class WindowCutter:
 
 
 def _first_to_last(columns: RecordColumns, start_ns: int) -> tuple[int, int]:
-    """From when the first of these requests was sent (not before `start_ns`) to when the last one ended: a request
-    count's time, without what the engine took before and after."""
+    """From the sending of the first of these requests (not before `start_ns`) to the end of the last: a request count's
+    time, without the engine's own time before and after."""
     first_ns = int(columns.sent_ns.min(where=columns.sent_ns > 0, initial=columns.last_ns.max()))
     return max(first_ns, start_ns), int(columns.last_ns.max())

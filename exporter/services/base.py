@@ -1,7 +1,7 @@
-"""What a service kind is: the seam between the load engine and a server's protocol.
+"""The interface of a service kind: everything that the load engine knows of a server's protocol.
 
-A kind is one module that implements `Service`, one line in `exporter.services.SERVICES`, and one entry in
-`exporter.core.kinds`, for the configuration. The engine, the pacers and the conductor see nothing of a server but this.
+A kind is a module that implements `Service`, a line in `exporter.services.SERVICES`, and an entry in
+`exporter.core.kinds` for the configuration. The engine, the pacers and the conductor use a server only through these.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ NO_RESPONSE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(struct.error, RecursionError, MemoryError),
 )
-"""What Python, numpy and the client libraries raise over a response that is none. To be caught only round what reads
-one: it is the server's doing there, and a bug of ours anywhere else."""
+"""What Python, numpy and the client libraries raise on an invalid response. Catch it only around code that reads a
+response: there it is the server's error, anywhere else it is our bug."""
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
-"""One request's inputs by name, batch dimension included where the model has one."""
+"""One request's inputs by name, with the batch dimension if the model has one."""
 
 
 TraceSettings = Mapping[str, str | list[str] | None]
-"""A model's trace settings, by Triton's names; None: as the server's own."""
+"""A model's trace settings, by Triton's names; None resets to the server's own."""
 
 
 class Place(NamedTuple):
-    """A request's place in its sequence: what makes it differ from the others that were encoded with it. (One is made
-    for each request, and a tuple costs half of what a frozen dataclass does.)"""
+    """A request's place in its sequence, in which it differs from requests encoded together with it. (A tuple, because
+    one is created per request and costs half as much as a frozen dataclass.)"""
 
     sequence_id: int
     start: bool
@@ -43,64 +43,63 @@ class Place(NamedTuple):
 
 
 class Placer(Protocol):
-    """Puts requests that were encoded once into sequences. Called for each request: it appends, and encodes again only
-    what varies."""
+    """Puts pre-encoded requests into sequences. Called per request: it appends, and re-encodes only what varies."""
 
     def place(self, step: int, place: Place) -> EncodedRequest:
-        """The request of that step at this place."""
+        """The request of this step at this place."""
 
     def is_conflict(self, text: str) -> bool:
         """Whether the server's error text means that the request did not fit its sequence: unknown, ended, or no id."""
 
 
 class Dialogue(Protocol):
-    """A session with a language model: each of its requests has the whole history."""
+    """A session with a language model: each request contains the whole history."""
 
     def request(self, step: int) -> EncodedRequest:
-        """The next turn's request, which is this step's."""
+        """The next turn's request, from this step."""
 
     def responded(self, response: Response) -> None:
-        """What came for it, kept by its channel."""
+        """Takes the previous turn's response, as kept by its channel."""
 
 
 class SharedRequests(Protocol):
-    """Requests whose tensors lie in memory that the server shares with us."""
+    """Requests whose tensors are in memory shared with the server."""
 
     by_place: list[list[EncodedRequest]]
-    """The steps, for each place in flight of its own: its responses go to memory of its own. If there are fewer places
-    than calls, calls share them."""
+    """The steps' requests for each place in flight; each place has its own memory for responses. With fewer places than
+    calls, calls share them."""
 
     async def close(self) -> None:
-        """Takes the memory back, here and at the server. Nothing may be under way. Never raises."""
+        """Unregisters and frees the memory, here and at the server. No request may be in flight. Never raises."""
 
 
 class Control(Protocol):
-    """The slow calls to a server, through its official client. All of them are bounded in time."""
+    """The slow calls to a server, through its official client. Each has a time limit."""
 
     async def preflight(
         self, model: str, version: str, composing: Sequence[str] = (), options: InputOptions = DEFAULT_INPUT
     ) -> ModelFacts:
-        """Is the server live and ready, and the model, and what is it? `composing` are models that it calls beside
-        those in its configuration, and `options` describe inputs that the server does not. Raises
-        PreflightError with the reason if not."""
+        """Checks that server and model are live and ready, and describes the model. `composing` are models that it
+        calls beyond its configuration; `options` describe inputs that the server does not. Raises PreflightError with
+        the reason."""
 
     async def infer(self, facts: ModelFacts, model: str, version: str, inputs: Tensors, timeout_ns: int) -> Tensors:
-        """The outputs of one request to another model that takes the same inputs, as `facts` have them, within this
-        time-out and not that of the other calls. Raises PreflightError."""
+        """The outputs of one request to another model with the same inputs (as in `facts`), with its own time-out
+        instead of that of the other calls. Raises PreflightError."""
 
     async def snapshot(self, facts: ModelFacts) -> ServerSnapshot | None:
-        """The cumulative statistics now of the model and of those it calls; None where the server has none or does not
-        response in time."""
+        """The current cumulative statistics of the model and of those it calls; None if the server has none or does not
+        respond in time."""
 
     async def served_version(self, model: str) -> str:
-        """The version of the model that responds now where a request names none; "" where the server does not report
-        it. Raises PreflightError."""
+        """The model version that serves requests without a version; "" if the server does not report it. Raises
+        PreflightError."""
 
     async def ready_models(self) -> tuple[str, ...]:
-        """The names of all models that are ready, sorted. Raises PreflightError."""
+        """The names of all ready models, sorted. Raises PreflightError."""
 
     async def trace_settings(self, model: str, names: Iterable[str]) -> TraceSettings:
-        """The model's trace settings of these names, as `set_trace` takes them back. Raises PreflightError."""
+        """The model's trace settings with these names, in the form that `set_trace` accepts. Raises PreflightError."""
 
     async def set_trace(self, model: str, settings: TraceSettings) -> None:
         """Changes these trace settings of the model. Raises PreflightError."""
@@ -113,34 +112,35 @@ class Service(Protocol):
     """A service kind."""
 
     def control(self, target: Target, timeout_ns: int) -> Control:
-        """The control plane of a target; each call on it ends within `timeout_ns`."""
+        """The control plane of a target; each call ends within `timeout_ns`."""
 
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
-        """The steps as requests, ready for the wire, with an id and a header that mark them as the canary's."""
+        """The steps as encoded requests, with an id and a header that mark them as the canary's."""
 
     async def check_shared_memory(self, probe: Probe) -> None:
-        """Whether the server shares memory with us as the probe wants it. Removes what killed workers left behind.
-        Raises PreflightError with the reason if not."""
+        """Checks that the server shares memory with us as the probe needs it. Removes regions left by killed workers.
+        Raises PreflightError with the reason."""
 
     async def share(
         self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str, places: int
     ) -> SharedRequests:
-        """The steps as by `encode`, with their tensors in shared memory. Raises InputError or PreflightError."""
+        """As `encode`, with the tensors in shared memory. Raises InputError or PreflightError."""
 
     def placer(self, target: Target, requests: Sequence[EncodedRequest]) -> Placer:
-        """What puts these requests, which came from `encode`, into sequences. Raises InputError if that can't be."""
+        """A placer that puts these requests, made by `encode`, into sequences. Raises InputError if that is
+        impossible."""
 
     def dialogues(self, probe: Probe, steps: Sequence[Tensors], sweep_id: str) -> Callable[[], Dialogue]:
-        """What begins a session whose turns are among these steps. Raises InputError or PreflightError."""
+        """A function that begins a session whose turns are among these steps. Raises InputError or PreflightError."""
 
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
-        """A channel, not opened yet. With `streaming` its calls may have any number of responses. With `keep_responses`
-        each call gets its response, for `decode_response`; of kinds that have dialogues, for those."""
+        """A channel, not yet open. With `streaming` its calls may have any number of responses. With `keep_responses`
+        each call gets its response, for `decode_response` or for dialogues."""
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
-        """The outputs of a response that was kept: one mapping for each response in it. Raises ProtocolError."""
+        """The outputs in a kept response: one mapping per response. Raises ProtocolError."""
 
     def connections(self, target: Target, in_flight: int) -> int:
-        """How many channels serve `in_flight` calls at once."""
+        """How many channels are needed for `in_flight` concurrent calls."""

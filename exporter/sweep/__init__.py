@@ -1,1 +1,1 @@
-"""One sweep: its levels in order, their windows, when they are stable, and the result. Knows no sockets."""
+"""One sweep: its levels in order, their windows, stability, and the result. Knows no sockets."""

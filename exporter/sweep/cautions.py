@@ -1,4 +1,4 @@
-"""What a sweep logs of a model whose figures would mislead, although they can be measured."""
+"""Warnings about models whose figures are measurable but misleading."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from exporter.sweep.preflight import measures_the_cache, meets_in_batches
 _log = logging.getLogger(__name__)
 
 _batches_logged: set[str] = set()
-"""The probes of which a warning is in the log."""
+"""The probes already warned about."""
 _MOST_LOGGED = 10_000
 
 
 def log_cautions(probe: Probe, facts: ModelFacts) -> None:
-    """Warns of a response cache at each sweep, of requests that meet in batches once per probe."""
+    """Warns of a response cache at each sweep, and of requests that meet in batches once per probe."""
     if measures_the_cache(probe, facts):
         _log.warning(
             "generated input repeats one request, and the model has a response cache: the figures describe the cache",
             extra=logs.fields(probe=probe.name, model=probe.model, source=probe.input.source),
         )
     if meets_in_batches(probe, facts) and probe.name not in _batches_logged:
-        if len(_batches_logged) >= _MOST_LOGGED:  # discovered probes come and go for ever
+        if len(_batches_logged) >= _MOST_LOGGED:  # discovered probes come and go
             _batches_logged.clear()
         _batches_logged.add(probe.name)
         _log.warning(

@@ -1,6 +1,6 @@
-"""Conducts one sweep: preflight, its levels in order, and the result. Every way that it can end is a SweepResult.
+"""Conducts one sweep: preflight, its levels in order, and the result. Every ending produces a SweepResult.
 
-The worker makes the load and can be lost at any moment; the verdicts are made here.
+The worker generates the load and can be lost at any time; the verdicts are made here.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from exporter.sweep.watcher import Watcher
 _log = logging.getLogger(__name__)
 
 _figures = Threads("figures", max(2, os.cpu_count() or 1))
-"""What windows come to is computed beside the loop, and waits for nothing but other windows."""
+"""Computes window figures off the event loop, in a pool of their own."""
 
 PREFLIGHT_MARGIN_NS = 20 * NS
-"""On top of a sweep's own time budget, before the worker is taken for stuck: preflight's calls, the last responses'
-wait, and the transfer of the last window."""
+"""Added to a sweep's time budget before the worker counts as stuck: for the preflight calls, the wait for the last
+responses, and the transfer of the last window."""
 
 Judge = Callable[[SweepResult], SweepResult]
 """Compares a result with its baseline and returns it with its verdicts."""
 
 
 class Sweep:
-    """One run of a probe. `run` is called once and raises nothing but its own cancellation. `pins` and `leftovers`
-    outlive it. `judge` gives the result its verdicts before any sink gets it. `allowed` is what the budgets of the
-    probe's group have left, where it has any."""
+    """One run of a probe. Call `run` once; it raises only its own cancellation. `pins` and `leftovers` outlive the
+    sweep. `judge` adds the verdicts before any sink gets the result. `allowed` is the remaining budget of the probe's
+    group, if it has one."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Sweep:
         self._worker: Worker | None = None
         self._interrupted = asyncio.Event()
         self._id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
-        # One schedule for all sweeps would be one sample of its distribution, over and over.
+        # The same schedule in every sweep would repeat a single sample of its distribution.
         self._seed = secrets.randbits(32)
         self._started_unix_s = time.time()
         self._started_ns = time.monotonic_ns()
@@ -103,11 +103,11 @@ class Sweep:
 
     @property
     def id(self) -> str:
-        """The result's."""
+        """The result's id."""
         return self._id
 
     async def run(self, borrow: Borrow) -> SweepResult:
-        """Runs the sweep and gives the result to the sinks, a cancelled sweep's too, as aborted by shutdown."""
+        """Runs the sweep and passes the result to the sinks; a cancelled sweep is aborted by shutdown."""
         for sink in self._sinks:
             sink.sweep_started(self._probe, self._started_unix_s)
         result = self.result(Reason.INTERNAL, "the sweep ended with an internal error of the exporter")
@@ -142,20 +142,20 @@ class Sweep:
         try:
             return self._judge(result)
         except Exception:
-            # A verdict is worth less than the result that it is about.
+            # A failed verdict must not lose the result.
             _log.exception("no verdict on a sweep", extra=logs.fields(probe=self._probe.name))
             return result
 
     async def interrupt(self) -> None:
-        """Ends the sweep early with what it has measured: of the running level all windows that are whole."""
+        """Ends the sweep early with what it has measured: all complete windows of the running level count."""
         self._interrupted.set()
         if self._worker is not None:
             with contextlib.suppress(WorkerLostError):  # `run` reports it
                 await self._worker.stop_level()
 
     async def _settle(self, worker: Worker, asked_before: int) -> None:
-        """The sweep is over, however it ended: waits until nothing more is sent for it, and counts what was sent in a
-        window that never came. Their outcome is not known: they count as cancelled."""
+        """Ends the sweep: waits until nothing more is sent for it, and counts requests of windows that never came.
+        Their outcome is unknown: they count as cancelled."""
         try:
             await worker.silence()
         except asyncio.CancelledError:
@@ -180,7 +180,7 @@ class Sweep:
         return self._tokens if self._lent is None else self._lent.tokens - self._tokens_before
 
     async def _run_within_deadline(self, worker: Worker) -> tuple[Reason, str]:
-        """Raises WorkerLostError, also for a worker that had to be killed."""
+        """Raises WorkerLostError, also after killing a stuck worker."""
         deadline_s = (self._max_duration_ns + PREFLIGHT_MARGIN_NS) / NS
         try:
             async with asyncio.timeout(deadline_s):
@@ -220,7 +220,7 @@ class Sweep:
         return Reason.NONE, ""
 
     async def _search(self, worker: Worker, search: Search, facts: ModelFacts) -> tuple[Reason, str]:
-        """Visits levels until the highest that keeps the threshold is known, and describes it in words."""
+        """Visits levels until the highest that meets the threshold is known, and describes it."""
         declared = {level.value: level for level in self._probe.levels}
         values = visits(search, self._probe.stop.max_in_flight)
         value, best = next(values), ""
@@ -231,7 +231,7 @@ class Sweep:
                 return reason, text
             found = self._measurements.get(level)
             kept = found is not None and found.stable and bool(found.threshold_met)
-            # Both kinds of search only go up from a level that kept it.
+            # Both kinds of search only go up from a level that met it.
             best = level.label if kept else best
             try:
                 value = values.send(kept)
@@ -244,7 +244,7 @@ class Sweep:
         return Reason.NONE, f"level {best} is the highest that kept the threshold{more}"
 
     async def _measure_level(self, worker: Worker, level: LoadLevel, facts: ModelFacts) -> tuple[Reason, str]:
-        """Runs the level within what is left of the budgets; the reason states why the sweep must end, if it must."""
+        """Runs the level within the remaining budgets. Returns why the sweep must end; none if it continues."""
         requests_left = self._max_requests - self._sent_so_far()
         tokens_left = self._max_tokens - self._tokens_so_far()
         time_left_ns = self._max_duration_ns - (time.monotonic_ns() - self._started_ns)
@@ -272,13 +272,13 @@ class Sweep:
             return Reason.SHUTDOWN, f"level {level.label}: interrupted"
         measured = self._measurements.get(level)
         if measured is not None and measured.latency is None:
-            # More load on a server that sent no response would only harm it.
+            # More load on a server without an ok response would only harm it.
             return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text})"
         return Reason.NONE, ""
 
     async def _change_of_version(self, worker: Worker, facts: ModelFacts) -> str:
-        """What changed of the model since the preflight, "" if nothing did. A probe that names its version gets no
-        other one."""
+        """The change of the model version since preflight, "" if there is none. Probes that name a version always get
+        that one."""
         if facts.asked_version or not facts.version:
             return ""
         found = await worker.served_version(self._probe)
@@ -288,7 +288,7 @@ class Sweep:
         return f"{change}: the next sweep measures the new one"
 
     def _begin_run(self, level: LoadLevel, facts: ModelFacts) -> LevelRun:
-        """The state of a level that is to run: where the sweep is repeated, that of its runs before."""
+        """The state of a level about to run; with repeats, that of its earlier runs."""
         if self._probe.measurement.repeats == 1:
             return LevelRun(self._probe, facts, level)
         run = self._repeated.get(level)
@@ -299,7 +299,7 @@ class Sweep:
         return run
 
     async def _run_level(self, worker: Worker, plan: LevelPlan, run: LevelRun) -> LevelEnd:
-        """Runs the level, and keeps what it measured."""
+        """Runs the level, and stores its measurement."""
         measurement = None
         for watcher in self._watchers:
             await _figures.run(watcher.level_started, plan)
@@ -313,7 +313,7 @@ class Sweep:
                 end = replace(end, reason=Reason.SHUTDOWN, text=text)
             measurement = await _figures.run(run.measurement, end.reason, end.text)
             if measurement is not None and (change := await self._change_of_version(worker, plan.facts)):
-                # Which of its windows were of which version is not known; the levels before were of the old one.
+                # Its windows cannot be attributed to a version; the earlier levels ran on the old one.
                 measurement, end = None, replace(end, reason=Reason.MODEL_CHANGED, text=change)
             if measurement is not None:
                 self._measurements[plan.level] = measurement
@@ -323,7 +323,7 @@ class Sweep:
         return end
 
     async def _run_to_its_end(self, worker: Worker, plan: LevelPlan, run: LevelRun) -> LevelEnd:
-        """Runs the level until its windows agree, the most windows were run, or the worker ends it."""
+        """Runs the level until its windows agree, the maximum of windows is reached, or the worker ends it."""
         end = LevelEnd(Reason.INTERNAL, "the worker ended the level without a result", 0)
         decided = False
         async with aclosing(worker.run_level(plan)) as events:
@@ -331,7 +331,7 @@ class Sweep:
                 if isinstance(event, LevelEnd):
                     end = event
                 elif isinstance(event, LevelStarted):
-                    # A stop before this would come ahead of the level, and end it without a response.
+                    # An earlier stop would come before the level and end it without a response.
                     self._worker = worker
                     if self._interrupted.is_set():
                         await worker.stop_level()
@@ -361,7 +361,7 @@ class Sweep:
             sink.window_ended(self._probe, counts)
 
     def result(self, reason: Reason, text: str) -> SweepResult:
-        """The sweep as it is, ended for `reason` (none: it ran to its end)."""
+        """The sweep's current state as a result, ended for `reason` (none: it ran to its end)."""
         if reason is Reason.NONE:
             reason, unstable_text = judged_complete(self._probe, self._measurements.values(), self._outcome_text)
             text = unstable_text or text
@@ -370,7 +370,7 @@ class Sweep:
             probe=self._probe,
             status=status_of(reason),
             reason=reason,
-            # The worker hides what it sent; this is for what was asked of the server from here.
+            # The worker redacts its own secrets; this redacts those used from this process.
             reason_text=redacted(text),
             started_unix_s=self._started_unix_s,
             duration_ns=time.monotonic_ns() - self._started_ns,
@@ -386,7 +386,7 @@ class Sweep:
 
     @property
     def _recorded_seed(self) -> int | None:
-        """The seed of the sweep's random arrivals; None where it has none."""
+        """The seed of the sweep's random arrivals; None without any."""
         random = [level for level in self._probe.levels if level.is_random]
         return None if not random else self._seed if random[0].seed is None else random[0].seed
 

@@ -1,4 +1,4 @@
-"""How a sweep ended: its status by the reason, and what one that ran to its end comes to. Pure."""
+"""How a sweep ended: its status by reason, and the verdict on a sweep that ran to its end. Pure."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _ABORTS = frozenset(
         Reason.INTERNAL,
     }
 )
-"""The sweep ran and was stopped. Every other reason but `unstable` means that the server or the model was not fit."""
+"""The sweep ran and was stopped. Every other reason except `unstable` means that the server or the model could not be
+measured."""
 
 STILL_SEARCHES = frozenset({Reason.NONE, Reason.LATENCY, Reason.PENDING_QUEUE})
-"""A search, which looks for the level that is too high, continues below it when it is stopped there for one of
-these."""
+"""A search looks for the level that is too high: if one of these stops it there, it continues below."""
 
 
 def status_of(reason: Reason) -> SweepStatus:
@@ -41,18 +41,18 @@ def status_of(reason: Reason) -> SweepStatus:
 
 
 def judged_complete(probe: Probe, measurements: Collection[Measurement], outcomes: str) -> tuple[Reason, str]:
-    """What a sweep that ran to its end comes to; `outcomes` describes its requests."""
+    """The reason and text of a sweep that ran to its end; `outcomes` describes its requests."""
     if not measurements:
         return Reason.NO_VALID_REQUESTS, f"no window was measured ({outcomes})"
     for measurement in measurements:
-        # In a search, a level that is above the threshold anyway need not be stable to count as above it.
+        # In a search, a level above the threshold counts as such even if it is unstable.
         if not measurement.stable and (probe.search is None or measurement.threshold_met):
             return Reason.UNSTABLE, measurement.reason_text
     return Reason.NONE, ""
 
 
 def outcomes_text(outcomes: Mapping[Outcome, int], last_error: str) -> str:
-    """How many requests ended how, and the last error's text."""
+    """How many requests ended with each outcome, and the last error's text."""
     counts = ", ".join(f"{count} {outcome.label}" for outcome, count in outcomes.items())
     last = f"; last: {last_error}" if last_error else ""
     return f"{counts or 'none got a response'}{last}"

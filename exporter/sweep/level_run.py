@@ -1,7 +1,7 @@
-"""One level while it runs: windows come in, a verdict comes out, and at the end a Measurement. Pure: no clock, no IO.
+"""A running level: takes windows, returns verdicts, and ends as a Measurement. Pure: no clock, no IO.
 
-Raw columns are kept for the windows that a verdict can still need; of older ones only their summaries stay, so that
-memory is bounded however long a level runs.
+Keeps raw columns only of windows that a verdict may still need, and only summaries of older ones: memory is bounded
+however long a level runs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from exporter.sweep.stability import Stability, judge, judge_like_perf_analyzer
 
 
 class LevelRun:
-    """The state of a running level. Where the sweep is repeated, it lives through all of the level's runs: each is
-    judged for itself, and the judged windows of all are merged."""
+    """The state of a running level. With repeats it covers all of the level's runs: each is judged by itself, and their
+    judged windows are merged."""
 
     def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel) -> None:
         self._probe = at_level(probe, level)
         self._facts = facts
         self._level = level
-        # A schedule, periodic concurrency, sessions or a request count are run once and are no steady state: all is
-        # measured, however its windows differ. Its memory is bounded by the file, or by the requests that a sweep may
-        # send.
+        # Schedules, periodic concurrency, sessions and request counts run once and have no steady state: everything is
+        # measured, however the windows differ. Memory is bounded by the file, or by the sweep's request budget.
         self._runs_once = level.mode.runs_once or probe.measurement.request_count > 0
         self._kept: deque[Window] = deque(maxlen=None if self._runs_once else probe.measurement.stability_windows)
         self._summaries: list[WindowSummary] = []
@@ -41,16 +40,16 @@ class LevelRun:
 
     @property
     def windows_run(self) -> int:
-        """Measured windows of the present run so far, warm-up not counted."""
+        """Measured windows of the current run, without warm-up."""
         return len(self._summaries) - self._ended_windows
 
     @property
     def max_windows(self) -> int:
-        """The most that a run may measure; 0 for one that ends by itself."""
+        """The most windows that a run may measure; 0 if it ends by itself."""
         return 0 if self._runs_once else self._probe.measurement.max_windows
 
     def repeat(self) -> None:
-        """The next run of the level begins."""
+        """Begins the next run of the level."""
         self._ended.append(self._present_run())
         self._summaries = list(self._marked_summaries(len(self._kept)))
         self._ended_windows = len(self._summaries)
@@ -58,31 +57,31 @@ class LevelRun:
         self._kept.clear()
 
     def add_warm_up(self, window: Window) -> None:
-        """Takes in a window that is not measured. After the measured ones it holds what came too late for them."""
+        """Takes an unmeasured window. One after the measured windows holds only late requests."""
         if self.windows_run == 0:
             self._warm_up_requests += len(window.columns)
 
     @property
     def last_summary(self) -> WindowSummary:
-        """The last measured window in figures; there must have been one."""
+        """The summary of the last measured window; there must be one."""
         return self._summaries[-1]
 
     def add(self, window: Window, ended_unix_s: float) -> Stability:
-        """Takes in the next measured window and judges the level with it."""
+        """Takes the next measured window and judges the level."""
         self._kept.append(window)
         summary = summarise_window(window, self._probe, ended_unix_s - window.duration_ns / NS)
         self._summaries.append(replace(summary, index=self._first_index + window.index))
         return self.stability()
 
     def is_decided(self, verdict: Stability) -> bool:
-        """Whether the level needs no more windows; a schedule and a request count end by themselves."""
+        """Whether the level needs no more windows; schedules and request counts end by themselves."""
         if self._runs_once:
             return False
         return verdict.stable or self.windows_run >= self._probe.measurement.max_windows or self._is_hopeless()
 
     def _is_hopeless(self) -> bool:
-        """Whether a search need not know more of the level: all of as many windows as are judged were above its
-        threshold. (The latency from the actual send; the response time is not below it.)"""
+        """Whether a search can stop measuring the level: a full set of judged windows was above its threshold. (Uses
+        the latency from the actual send; the response time is never below it.)"""
         options = self._probe.measurement
         if self._probe.search is None or self.windows_run < options.stability_windows:
             return False
@@ -93,7 +92,7 @@ class LevelRun:
         )
 
     def stability(self) -> Stability:
-        """The verdict on the present run's windows so far."""
+        """The verdict on the current run's windows so far."""
         options = self._probe.measurement
         summaries = self._summaries[self._ended_windows :]
         if self._runs_once:
@@ -108,8 +107,8 @@ class LevelRun:
         )
 
     def measurement(self, reason: Reason, reason_text: str) -> Measurement | None:
-        """The merged last windows as a measurement; None if there was no window. `reason` states why the level was cut
-        short, none if it ran to its verdict."""
+        """The last windows merged into a measurement; None without a window. `reason` is why the level was cut short,
+        none if it ran to its verdict."""
         runs = [run for run in (*self._ended, self._present_run()) if run.windows]
         if not runs:
             return None
@@ -120,7 +119,7 @@ class LevelRun:
         return replace(found, warm_up_requests=self._warm_up_requests)
 
     def interrupted_text(self) -> str:
-        """How far the present run was when a person ended it; "" where its verdict was made before."""
+        """The progress of the current run when a user interrupted it; "" if its verdict was already made."""
         if self.stability().stable and not self._runs_once:
             return ""
         options, run = self._probe.measurement, self.windows_run
@@ -137,7 +136,7 @@ class LevelRun:
         return Run(tuple(self._kept), verdict, "" if verdict.stable else self._unstable_text(verdict))
 
     def _marked_summaries(self, judged: int) -> tuple[WindowSummary, ...]:
-        """All summaries, those of the present run's last `judged` windows marked so."""
+        """All summaries; the last `judged` ones of the current run are marked as judged."""
         first_judged = len(self._summaries) - judged
         return tuple(
             replace(summary, judged=summary.judged or position >= first_judged)

@@ -1,5 +1,5 @@
-"""From the judged windows of a level to its measurement: the client's figures, joined with the server's. Pure, but for
-a line in the log."""
+"""From a level's judged windows to its measurement: the client's figures joined with the server's. Pure, except for one
+log message."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ from exporter.sweep.stability import Stability
 _log = logging.getLogger(__name__)
 
 CPU_LIMIT_RATIO = 0.95
-"""A worker is one event loop, so one core: at this part of it the loop has no time left."""
+"""A worker is one event loop and uses at most one core: at this ratio the loop is saturated."""
 LAG_LIMIT_NS = 50_000_000
-"""A loop that came this late at least once was held up by something else than its own work between two requests."""
+"""A lag this long has another cause than the loop's own work between two requests."""
 THROTTLE_LIMIT_RATIO = 0.01
-"""Part of the time in which a cgroup limit kept the worker from running."""
+"""The ratio of time in which a cgroup limit throttled the worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The judged windows of one run of the level, what they came to, and why that is not stable."""
+    """The judged windows of one run of the level, the verdict, and why it is unstable."""
 
     windows: tuple[Window, ...]
     verdict: Stability
@@ -67,8 +67,8 @@ class Run:
 
 
 class Judged:
-    """What is measured: the judged windows of all runs of a level, of which there is one at least, as if they were one.
-    Requests are pooled; what lay between the runs is in no figure."""
+    """The judged windows of all runs of a level, at least one, treated as one run. Requests are pooled; the time
+    between runs is in no figure."""
 
     def __init__(self, probe: Probe, facts: ModelFacts, level: LoadLevel, runs: Sequence[Run]) -> None:
         self.probe = probe
@@ -80,29 +80,29 @@ class Judged:
         self.duration_ns = sum(window.duration_ns for window in self.windows)
         deltas = [_server_delta(run.windows, facts) for run in runs]
         self.delta = add_deltas([found for found, _ in deltas])
-        """What the server did in the windows."""
+        """The server's work in these windows."""
         self.foreign = None if self.delta.model is None else _add_known([count for _, count in deltas])
-        """How many of its requests in them were other clients'."""
+        """How many of the server's requests in these windows came from other clients."""
 
     def response_times_ns(self) -> npt.NDArray[np.int64]:
-        """From when each request was due, window by window."""
+        """Response times from each request's due time, window by window."""
         limit_ns = self.probe.measurement.request_timeout_ns
         return np.concatenate([response_times_ns(window.columns, limit_ns, window.unsent) for window in self.windows])
 
     @property
     def spread_ratio(self) -> float | None:
-        """The widest spread of the runs; None where one has none."""
+        """The widest spread of the runs; None if one of them has none."""
         known = [spread for run in self.runs if (spread := run.verdict.spread_ratio) is not None]
         return max(known) if len(known) == len(self.runs) else None
 
     def summary(self, values_ns: npt.NDArray[np.int64]) -> LatencySummary | None:
-        """With the probe's percentiles."""
+        """A summary with the probe's percentiles."""
         return summarise(values_ns, self.probe.measurement.percentiles)
 
 
 def measure(judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason, reason_text: str) -> Measurement:
-    """The level's figures. `summaries` are of all its windows; `reason` states why it was cut short or is not stable,
-    none if all its runs were."""
+    """The level's measurement. `summaries` are of all its windows; `reason` is why it was cut short or is unstable,
+    none if all runs are stable."""
     found = _with_details(judged, _main_figures(judged, summaries, reason, reason_text))
     return replace(found, threshold_met=keeps_threshold(judged.probe, found))
 
@@ -110,7 +110,7 @@ def measure(judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason
 def _main_figures(
     judged: Judged, summaries: tuple[WindowSummary, ...], reason: Reason, reason_text: str
 ) -> Measurement:
-    """What every level has: its load, its latency, and where that went."""
+    """The figures of every level: load, latency, and the latency's breakdown."""
     columns, duration_ns = judged.columns, judged.duration_ns
     sent = sum(window.sent for window in judged.windows)
     due = max(sent, sum(window.due for window in judged.windows))
@@ -153,7 +153,8 @@ def _main_figures(
 
 
 def _with_details(judged: Judged, found: Measurement) -> Measurement:
-    """And what only some have: repeats, checked responses, sequences, streams, and what the server's page reports."""
+    """Adds the figures that only some levels have: repeats, checked responses, sequences, streams, and the server's
+    metrics page."""
     columns, delta, probe = judged.columns, judged.delta, judged.probe
     checked = sum_checked(window.checked for window in judged.windows)
     readings = [reading for window in judged.windows for reading in window.readings]
@@ -186,7 +187,7 @@ def _with_details(judged: Judged, found: Measurement) -> Measurement:
 
 
 def _page_note(metrics: ServerMetrics | None, url: str) -> str:
-    """Which figures of the server's page are missing, and why."""
+    """Why figures of the server's page are missing; "" if none are."""
     if metrics is None or not metrics.failed:
         return ""
     if metrics.failed == metrics.readings:
@@ -208,10 +209,10 @@ def _streams(judged: Judged) -> StreamFigures | None:
 
 
 def _breakdown(judged: Judged, latency: LatencySummary | None, send_ns: float, receive_ns: float) -> Breakdown:
-    # A decoupled model's work continues between its responses: the server's times do not add up to the client's.
+    # A decoupled model works between its responses: the server's times do not add up to the client's.
     reported = None if judged.facts.decoupled else _only_ours(judged.delta.model, judged.foreign)
     if reported is not None and judged.probe.target.takes_prompts:
-        receive_ns = 0.0  # while a stream comes the server decodes: that time is its own
+        receive_ns = 0.0  # the server decodes while it streams: this time is the server's
     composing = judged.delta.composing if judged.facts.ensemble else None
     return breakdown(latency.mean_ns if latency else 0.0, send_ns, receive_ns, reported, composing)
 
@@ -228,8 +229,8 @@ def _repeat(run: Run, probe: Probe) -> Repeat:
 
 
 def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerDelta, int | None]:
-    """What the server did in the windows of one run, and how many of its requests were not ours. Figures
-    that can't be of our requests are left out, and the reason is reported."""
+    """The server's work in the windows of one run, and how many of its requests were not ours. Figures that cannot be
+    of our requests are omitted, with the reason in `note`."""
     delta = difference([windows[0].before, *(window.after for window in windows)], facts)
     share = our_share(RecordColumns.concatenate([window.columns for window in windows]), windows)
     if delta.model is None or share is None:
@@ -244,20 +245,21 @@ def _server_delta(windows: Sequence[Window], facts: ModelFacts) -> tuple[ServerD
 
 
 def _add_known(counts: Sequence[int | None]) -> int | None:
-    """The sum; None if one of them is not known."""
+    """The sum; None if one of them is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def _only_ours(server: ModelStatistics | None, foreign: int | None) -> ModelStatistics | None:
-    """The server's figures, if they are of our own requests and not of other clients'."""
+    """The server's figures, unless too many of its requests came from other clients."""
     if server is None or foreign_ratio(server, foreign or 0) > FOREIGN_LIMIT_RATIO:
         return None
     return server
 
 
 def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
-    """Mean time of handing a request to the socket, and from the first byte of its response to the last; ok ones."""
+    """Mean nanoseconds to write a request to the socket, and from the first to the last byte of its response; ok
+    requests only."""
     ok = columns.outcome == Outcome.OK
     if not np.any(ok):
         return 0.0, 0.0
@@ -267,7 +269,7 @@ def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
 
 
 def worst_health(parts: Sequence[ClientHealth]) -> ClientHealth:
-    """Several windows as one: the largest lag, the largest cpu ratio, all of the throttling."""
+    """Combines several windows: the largest lag, the largest cpu ratio, the total throttling."""
     return ClientHealth(
         loop_lag_ns=max((part.loop_lag_ns for part in parts), default=0),
         cpu_ratio=max((part.cpu_ratio for part in parts), default=0.0),
@@ -276,8 +278,7 @@ def worst_health(parts: Sequence[ClientHealth]) -> ClientHealth:
 
 
 def is_client_limited(health: ClientHealth, duration_ns: int) -> bool:
-    """Whether it was this client, not the server, that bounded the figures: no cpu left, a loop that lagged, or a
-    cgroup that throttled."""
+    """Whether this client, not the server, limited the figures: no cpu left, a lagging loop, or a throttling cgroup."""
     return (
         health.cpu_ratio >= CPU_LIMIT_RATIO
         or health.loop_lag_ns >= LAG_LIMIT_NS

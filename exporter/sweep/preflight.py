@@ -1,5 +1,4 @@
-"""Can this probe be measured on this model at all? Decided before any load, from the server's description of the
-model."""
+"""Decides before any load, from the server's description of the model, whether the probe can be measured."""
 
 from __future__ import annotations
 
@@ -14,14 +13,14 @@ from exporter.engine.plan import Worker
 
 
 class Pins:
-    """The addresses of the targets whose name is resolved once for the daemon's life. Kept here and not in the
-    workers, which come and go. What a preflight never reached is not pinned."""
+    """The pinned addresses of targets whose name is resolved once per daemon lifetime. Kept here, because workers come
+    and go. An address that no preflight reached is not pinned."""
 
     def __init__(self) -> None:
         self._addresses: dict[tuple[str, int], str] = {}
 
     async def preflight(self, worker: Worker, probe: Probe) -> ModelFacts:
-        """Asks the server, at the address that is pinned, if one is. Raises PreflightError."""
+        """Runs the preflight at the pinned address, if there is one. Raises PreflightError."""
         target = probe.target
         if target.resolve is not Resolve.PIN:
             return await worker.preflight(probe)
@@ -33,8 +32,7 @@ class Pins:
 
 
 def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
-    """Raises PreflightError for what can't be measured so: its every request would fail, and look like the server's
-    error."""
+    """Raises PreflightError for unsupported combinations: all their requests would fail and look like server errors."""
     if probe.streaming and not probe.target.can_stream:
         raise PreflightError(Reason.UNSUPPORTED, f"streaming needs a gRPC endpoint; {probe.target.url} is not one")
     if facts.decoupled and not probe.streaming:
@@ -58,21 +56,21 @@ def refuse_unsupported(probe: Probe, facts: ModelFacts) -> None:
 
 
 def measures_the_cache(probe: Probe, facts: ModelFacts) -> bool:
-    """Whether the server would serve all but the first request from its response cache: generated input is one request
-    over and over."""
+    """Whether the server would serve all requests after the first from its response cache: generated input repeats one
+    request."""
     return facts.response_cache and probe.input.source in ("random", "zero")
 
 
 def meets_in_batches(probe: Probe, facts: ModelFacts) -> bool:
-    """Whether the few requests in flight of a closed loop may meet in one batch of the model, or alternate, by chance:
-    its figures then have two values, a factor of two apart. A rate has one."""
+    """Whether the few requests in flight of a closed loop may meet in one batch, or alternate, by chance. The figures
+    then have two values, a factor of two apart; a request rate gives one."""
     closed = [level for level in probe.levels if level.mode is Mode.CONCURRENCY and not level.think_ns]
     return facts.dynamic_batching and any(level.value > 1 for level in closed) and probe.baseline.enabled
 
 
 def as_model_needs(probe: Probe, facts: ModelFacts) -> Probe:
-    """The probe with what is implied: a sequence model is sent sequences, no more at a time than may be in
-    flight. (Others are if the probe sets it: a model that calls sequence models in its own code does not show it.)"""
+    """The probe with implied options: a sequence model gets sequences, at most as many at once as may be in flight.
+    (Other models only if configured: a model that calls sequence models in its own code does not report it.)"""
     if facts.sequence and probe.sequences is None:
         options = SequenceOptions()
         return replace(probe, sequences=replace(options, count=min(options.count, probe.stop.max_in_flight)))

@@ -1,7 +1,7 @@
-"""Which levels a search visits, given what became of those before. Pure: the verdicts are sent in.
+"""Which levels a search visits, given the verdicts on earlier ones. Pure: the verdicts are sent in.
 
-Both searches are perf_analyzer's (its inference_profiler.h, Profile), counted in whole units so that no rounding makes
-them visit a level twice: a concurrency is one, and of a request rate a millionth of a request a second.
+Both searches are perf_analyzer's (its inference_profiler.h, Profile). They count in integer units, so rounding never
+repeats a level: the unit is 1 for concurrency, and 10^-6 requests per second for request rates.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from exporter.core.probe import MAX_REQUEST_RATE, MAX_SEARCH_LEVELS, Mode, Searc
 _RATE_UNITS = 1_000_000
 
 Visits = Generator[float, bool, None]
-"""Yields the next level's value and is sent whether it kept the threshold."""
+"""Yields the next level's value, and receives whether that level met the threshold."""
 
 
 def visits(search: Search, max_in_flight: int) -> Visits:
-    """The values to visit. An open end goes up to `max_in_flight` or the highest rate, in MAX_SEARCH_LEVELS at most."""
+    """The values to visit. An open end is `max_in_flight` or the highest rate, with at most MAX_SEARCH_LEVELS
+    levels."""
     is_rate = search.mode is Mode.REQUEST_RATE
     units = _RATE_UNITS if is_rate else 1
     highest = search.end or (MAX_REQUEST_RATE if is_rate else max_in_flight)
@@ -37,7 +38,7 @@ def visits(search: Search, max_in_flight: int) -> Visits:
 
 
 def most_visits(search: Search) -> int:
-    """The most levels that `visits` gives, whatever is found at them."""
+    """The most levels that `visits` can yield."""
     if not search.end:
         return MAX_SEARCH_LEVELS
     steps = (search.end - search.start) / search.step
@@ -47,15 +48,15 @@ def most_visits(search: Search) -> int:
 
 
 def _linear(start: int, end: int, step: int) -> Generator[int, bool, None]:
-    """Upwards, up to the first that fails."""
+    """Upwards to the first level that fails."""
     value = start
     while value <= end and (yield value):
         value += step
 
 
 def _binary(start: int, end: int, step: int) -> Generator[int, bool, None]:
-    """The start, which must keep the threshold, and the end, which must not, or that was all; then by halving, until
-    one that keeps it and one that does not are at most a step apart."""
+    """First the start, which must meet the threshold, and the end, which must not; otherwise the search is over. Then
+    bisects until a passing and a failing level are at most a step apart."""
     if not (yield start) or start == end or (yield end):
         return
     low, high = start, end

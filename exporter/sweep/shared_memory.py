@@ -1,6 +1,6 @@
-"""Memory that a sweep may have left registered at its server: when that is so, and who takes it back.
+"""Memory that a sweep may have left registered at its server: when that can happen, and the clean-up.
 
-It must not know how memory is shared: a worker's preflight takes back what is there.
+Does not know how memory is shared: a worker's preflight removes leftover regions.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def is_shared(probe: Probe) -> bool:
 
 
 def may_be_left(result: SweepResult, facts: ModelFacts | None) -> bool:
-    """Whether a server that does not respond, or a worker that is gone, may have kept the regions registered."""
+    """Whether an unresponsive server, or a lost worker, may have left the regions registered."""
     was_shared = facts is not None or result.reason is Reason.PREFLIGHT_TIMEOUT
     return is_shared(result.probe) and was_shared and (not result.usable or Outcome.TIMEOUT in result.outcomes)
 
 
 async def clean_up(borrow: Borrow, probe: Probe, pins: Pins, limit_s: float) -> bool:
-    """A worker that was lost or killed may have left shared memory behind, here and at the server: another one's
-    preflight removes it, if the server responds by now. Whether it did."""
+    """A lost or killed worker may have left shared memory behind, here and at the server: another worker's preflight
+    removes it, if the server responds by now. Returns whether it did."""
     done = False
     with contextlib.suppress(WorkerLostError, PreflightError, TimeoutError):
         async with asyncio.timeout(limit_s), borrow() as worker:
@@ -42,8 +42,8 @@ async def clean_up(borrow: Borrow, probe: Probe, pins: Pins, limit_s: float) -> 
 
 
 async def take_back(worker: Worker, probe: Probe, pins: Pins, leftovers: Leftovers) -> None:
-    """What sweeps before could not take back, whichever probe's they were: its preflight removes it, and this
-    probe's own does that, too, if it shares memory of the same kind."""
+    """Removes regions that earlier sweeps of any probe left behind: the preflight of that probe does it, and this
+    probe's own preflight for its kind of memory."""
     for other in leftovers.shared(probe):
         if other.input.shared_memory != probe.input.shared_memory:
             with contextlib.suppress(PreflightError):

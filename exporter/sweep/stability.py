@@ -1,14 +1,14 @@
 """When a level's windows agree. Two rules, both pure:
 
 * `judge_like_perf_analyzer`: max/min of throughput and of latency (its inference_profiler.cc, DetermineStability). It
-  takes chance for instability: a slow server whose windows hold one request more or less, or requests that queue at
-  random, may never be stable, and what does pass was selected for being calm.
-* `judge`: windows agree unless they differ by more than is allowed *and* by more than chance explains; a latency that
-  still falls or rises from part to part is not stable, however little it moves from window to window, nor one that has
-  fallen since the level began and has far to go; and what an open loop is offered is no finding.
+  mistakes chance for instability: a slow server whose windows have one request more or less, or requests that queue at
+  random, may never be stable, and windows that pass were selected for being calm.
+* `judge`: windows agree unless they differ by more than the limit *and* by more than chance explains. A latency that
+  still drifts from part to part is unstable, however small its change per window. So is a latency that has fallen since
+  the level began and has far to go. An open loop's throughput is not judged: the load sets it.
 
-What chance explains is a matter of how many independent requests a window has: in a closed loop at most all places in
-flight are alike; in an open loop see `analysis.queueing`.
+The effect of chance depends on the number of independent requests in a window. In a closed loop, at most all requests
+in flight are correlated; for open loops see `analysis.queueing`.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from exporter.core.units import NS
 from exporter.core.window import Window
 
 FALSE_ALARM = 0.01
-"""How often a level whose load and server do not change may be called unstable, by each test."""
+"""The false alarm rate of each test: how often it may call a level unstable whose load and server do not change."""
 TREND_PART = 1 / 3
-"""Of `stability`: what the latency may drift over the judged windows. What decays by so much within them has some 10 %
-to go at most."""
+"""Relative to `stability`: the allowed drift of the latency over the judged windows. An exponential decay of that size
+has at most about 10 % left."""
 WARM_PART = 1 / 2
-"""Of `stability`: what the latency of a server that warms up may still be above that of a warm one."""
+"""Relative to `stability`: how far the latency of a warming server may still be above that of a warm one."""
 WARM_FALL = 1 / 10
-"""Of `stability`: a fall over the whole level that is none."""
+"""Relative to `stability`: a smaller fall over the whole level is ignored."""
 TREND_BLOCKS = 12
 MIN_TREND_BLOCKS = 6
 _MAX_CORRECTION = 10.0
 _RARE_Z = NormalDist().inv_cdf(1 - FALSE_ALARM / 2)
 _MEDIAN = 50.0
 _MEDIAN_ERROR = 1.25
-"""The standard error of a median, over that of a mean."""
+"""The standard error of a median relative to that of a mean."""
 _TREND_Z = NormalDist().inv_cdf(0.975)
-"""Kendall's test may err more often: by chance alone a latency hardly drifts by as much as matters."""
+"""Kendall's test may err more often: chance alone hardly ever makes a latency drift by a relevant amount."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """The verdict on the last windows. `spread_ratio` is the larger of max/min of the throughputs (not in open loops,
-    by our own rule) and of the latencies; None where a window had no usable request, so that there is no ratio. `why`
-    has the text of what is not stable, where that is not the spread."""
+    """The verdict on the last windows. `spread_ratio` is the larger max/min of the throughputs (not in open loops under
+    our own rule) and of the latencies; None if a window had no usable request. `why` explains instability with another
+    cause than the spread."""
 
     stable: bool
     spread_ratio: float | None
@@ -65,8 +65,8 @@ class Stability:
 def judge_like_perf_analyzer(
     throughputs: Sequence[float], latencies_ns: Sequence[float], limit_ratio: float, windows: int
 ) -> Stability:
-    """Judges the last `windows` windows: stable if none of them is without throughput, and max/min is at most
-    1 + `limit_ratio` for throughput and for latency alike. Fewer windows than that are not stable."""
+    """Judges the last `windows` windows: stable if each has throughput, and max/min is at most 1 + `limit_ratio` for
+    both throughput and latency. Fewer windows are unstable."""
     recent_throughputs, recent_latencies = throughputs[-windows:], latencies_ns[-windows:]
     if not recent_throughputs or min(recent_throughputs) <= 0 or min(recent_latencies) <= 0:
         return Stability(stable=False, spread_ratio=None)
@@ -80,8 +80,8 @@ def judge_like_perf_analyzer(
 def judge(
     windows: Sequence[Window], run: Sequence[WindowSummary], level: LoadLevel, options: MeasurementOptions
 ) -> Stability:
-    """Judges the last `stability_windows` of these windows; fewer are not stable. `run` are the summaries of all
-    windows of the level's run, these included."""
+    """Judges the last `stability_windows` of these windows; fewer are unstable. `run` has the summaries of all windows
+    of the level's run, including these."""
     recent = windows[-options.stability_windows :]
     samples = [latencies_ns(window.columns).astype(np.float64) for window in recent]
     if not samples or not all(len(sample) for sample in samples):
@@ -95,7 +95,7 @@ def judge(
 
 
 class _Judged:
-    """The latencies of the windows under judgement, in the order of time, and what is known of chance in them."""
+    """The latencies of the judged windows, in order of time, and the effect of chance on them."""
 
     def __init__(
         self,
@@ -115,7 +115,8 @@ class _Judged:
         self._chance = queue_of(level, run)
         pairs = len(samples) * (len(samples) - 1)
         self._z = NormalDist().inv_cdf(1 - FALSE_ALARM / max(pairs, 2)) / math.sqrt(2)
-        """Of intervals of which any two do not touch each other, by chance, in one of 1 / FALSE_ALARM levels."""
+        """Half-width of confidence intervals in standard errors: by chance, two of a level's intervals are disjoint in
+        one of 1 / FALSE_ALARM levels."""
 
     @property
     def spread_ratio(self) -> float:
@@ -127,15 +128,15 @@ class _Judged:
         return max(spread, max(rates) / min(rates))
 
     def windows_agree(self) -> bool:
-        """Whether latencies, and in a closed loop throughputs, differ by no more than the limit and chance."""
+        """Whether latencies, and in a closed loop throughputs, differ by no more than the limit and chance explain."""
         bounds = [self._bounds(sample, seconds) for sample, seconds in zip(self._samples, self._seconds, strict=True)]
         if max(low for low, _ in bounds) > (1 + self._limit) * min(high for _, high in bounds):
             return False
         return not self._places or self._throughputs_agree()
 
     def _throughputs_agree(self) -> bool:
-        """A window holds one request of each place more or less, by where its edges fall; beside that it has as many
-        as their latencies, which vary by chance, let it have."""
+        """Per place, a window's edges add or remove one request. Beyond that, its count varies with its latencies,
+        which vary by chance."""
         deviation = self._deviation(self._samples)
         lows, highs = [], []
         for sample, seconds in zip(self._samples, self._seconds, strict=True):
@@ -146,8 +147,8 @@ class _Judged:
         return max(lows) <= (1 + self._limit) * min(highs)
 
     def queue_text(self) -> str:
-        """Of an open loop: whether requests piled up since it was first measured, by more than is allowed of the judged
-        ones and more than a queue of this length does by chance."""
+        """For an open loop: whether requests piled up since the first measured window, by more than the allowed ratio
+        of the judged requests and by more than chance explains for a queue of this length."""
         if self._places:
             return ""
         piled_up = sum(window.sent + window.backlog_growth - sum(window.outcomes.values()) for window in self._run)
@@ -157,8 +158,8 @@ class _Judged:
         return f"{piled_up} requests more were due than ended: the server does not keep up"
 
     def trend_text(self) -> str:
-        """Whether the latency drifts over all windows, by more than is allowed and more than chance explains: by
-        Theil's slope and Kendall's test over the medians of blocks, which a burst does not move."""
+        """Whether the latency drifts over all windows, by more than the limit and chance explain: Theil's slope and
+        Kendall's test over block medians, which are robust to a burst."""
         logarithms = np.log(np.maximum(np.concatenate(self._samples), 1.0))
         blocks = min(TREND_BLOCKS, len(logarithms))
         if blocks < MIN_TREND_BLOCKS:
@@ -181,9 +182,9 @@ class _Judged:
         return f"the latency {'rose' if change > 0 else 'fell'} by {percent:.0f} % over the last windows, part by part"
 
     def warming_text(self) -> str:
-        """Whether the latency has fallen since the level began, and has far to go: the medians of three equal parts of
-        all windows, and where a fall that becomes slower as theirs does will end (Aitken's extrapolation). Over 15 s
-        the drift of a server that takes minutes to warm is small; over the whole level it shows."""
+        """Whether the latency has fallen since the level began, and has far to go. Takes the medians of three equal
+        parts of all windows, and extrapolates the limit of a decelerating fall (Aitken). A server that takes minutes to
+        warm drifts little within 15 s; over the whole level it shows."""
         windows = [window for window in self._run if window.latency is not None and window.latency.count]
         size = len(windows) // 3
         if not size:
@@ -202,7 +203,7 @@ class _Judged:
         before, now = first - second, second - last
         if min(before, now) <= by_chance / 2 or before + now <= max(by_chance, self._limit * WARM_FALL):
             return ""
-        # The fall became slower by as much at least, but for chance: what is not known to end soon does not.
+        # A lower bound of the deceleration: unless the fall clearly ends soon, assume that it does not.
         slower = before - now - by_chance
         left = now**2 / slower if slower > 0 else math.inf
         recent = windows[-len(self._samples) :]
@@ -215,14 +216,14 @@ class _Judged:
     # --- chance -------------------------------------------------------------------------------------------------------
 
     def _independent(self, count: int, seconds: float) -> float:
-        """As how many independent requests so many in such a time count; at least 1."""
+        """The effective number of independent requests among `count` within `seconds`; at least 1."""
         if self._places:
             return max(1.0, count / self._places)
         return max(1.0, min(count, 1 / self._chance.alike(seconds)))
 
     def _deviation(self, samples: Sequence[Floats]) -> float:
-        """The standard deviation of single values, from those within windows: what differs between windows is what is
-        judged. Where a queue hardly moves within one, that is corrected for."""
+        """The standard deviation of single values, estimated within windows, because differences between windows are
+        under test. Corrected for queues that hardly move within a window."""
         degrees = max(1, sum(map(len, samples)) - len(samples))
         within = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples) / degrees
         if self._places:
@@ -236,7 +237,7 @@ class _Judged:
         return float(np.sort(sample)[percentile_index(self._percentile, len(sample))])
 
     def _bounds(self, sample: Floats, seconds: float) -> tuple[float, float]:
-        """Between which values the latency of a window may lie by chance."""
+        """The confidence interval of a window's latency."""
         independent = self._independent(len(sample), seconds)
         if self._percentile is None:
             reach = self._z * self._deviation(self._samples) / math.sqrt(independent)
@@ -252,7 +253,7 @@ class _Judged:
 
 
 def _middle_ns(window: WindowSummary) -> float:
-    """The median latency of a window, or its mean where the median is none of the percentiles that are measured."""
+    """A window's median latency, or its mean if the median is not among the measured percentiles."""
     if window.latency is None:
         return 1.0
     middle = next((entry.value_ns for entry in window.latency.percentiles if entry.percentile == _MEDIAN), None)

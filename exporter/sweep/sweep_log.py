@@ -1,4 +1,4 @@
-"""One log line a sweep, and one a skip: what happened, in figures and in words."""
+"""One log line per sweep and per skip."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class SweepLog:
     """A `Sink` that writes to the log."""
 
     def sweep_started(self, probe: Probe, started_unix_s: float) -> None:
-        """Logged at debug level: the line at the end has it all."""
+        """Logged at debug level: the final line has all details."""
         log.debug("sweep started", extra=fields(target=probe.target.name, probe=probe.name, model=probe.model))
 
     def window_ended(self, probe: Probe, counts: WindowCounts) -> None:
-        """Not worth a line."""
+        """Not logged."""
 
     def sweep_ended(self, result: SweepResult) -> None:
-        """A warning where the sweep gave no usable data, but for our own shutdown."""
+        """Logged as a warning if the sweep gave no usable data, except at our own shutdown."""
         probe = result.probe
         summary: dict[str, object] = {
             "sweep": result.id,
@@ -63,7 +63,7 @@ class SweepLog:
         log.log(logging.INFO if expected else logging.WARNING, "sweep ended", extra=fields(**summary))
 
     def sweep_skipped(self, probe: Probe, reason: SkipReason) -> None:
-        """Our own decision, so no warning, but never silent."""
+        """Logged as info: a skip is our own decision."""
         log.info(
             "sweep skipped",
             extra=fields(target=probe.target.name, probe=probe.name, model=probe.model, reason=reason.value),
@@ -71,7 +71,7 @@ class SweepLog:
 
 
 def _validation(measurements: Sequence[Measurement]) -> dict[str, object]:
-    """What came of comparing responses with what is expected; the worst of all levels."""
+    """Summarizes response validation; the worst values of all levels."""
     found: dict[str, object] = {"validated_requests": sum(measurement.validated or 0 for measurement in measurements)}
     errors = [measurement.output_error for measurement in measurements if measurement.output_error is not None]
     if errors:

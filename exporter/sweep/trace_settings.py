@@ -1,7 +1,7 @@
-"""The server's trace settings for the time of a sweep, put back on every way out of it that leaves time for a request.
+"""The server's trace settings during a sweep. They are restored on every exit that leaves time for a request.
 
-Done by the daemon, not by the worker that makes the load: that can be lost at any moment. Who ends this process without
-waiting for its sweeps calls `put_back_now` before; nothing helps against SIGKILL.
+Done by the daemon: the worker that generates the load can be lost at any time. Code that ends this process without
+waiting for its sweeps calls `put_back_now` first. Nothing helps against SIGKILL.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from exporter.services import SERVICES
 from exporter.services.base import Control, TraceSettings
 
 RESTORE_LIMIT_NS = 5 * NS
-"""How long the settings may take to put back, however the sweep ended."""
+"""The time limit for restoring the settings, however the sweep ended."""
 
 HURRIED_LIMIT_NS = NS
-"""How long all of them may take together where the process ends at once."""
+"""The time limit for restoring all settings when the process ends at once."""
 
 _NO_TRACE_FILE = "trace file name is not given"
 _TRACE_FLAG = "--trace-config triton,file=FILE (before release 22.12: --trace-file FILE)"
@@ -40,7 +40,7 @@ MakeControl = Callable[[Target], Control]
 
 @dataclass(eq=False, slots=True)
 class _Change:
-    """Settings that a running sweep has changed, or may have."""
+    """Settings that a running sweep has changed, or may have changed."""
 
     probe: Probe
     before: TraceSettings
@@ -55,7 +55,7 @@ class _Change:
 
 
 _open: list[_Change] = []
-"""Of this process, whose end they must not outlive."""
+"""The changes of this process, which must not outlive it."""
 
 
 def control_of(target: Target) -> Control:
@@ -65,8 +65,8 @@ def control_of(target: Target) -> Control:
 
 @asynccontextmanager
 async def server_settings(probe: Probe, make_control: MakeControl = control_of) -> AsyncIterator[None]:
-    """Sets what the probe asks for, if anything, and puts back what was there. Raises PreflightError if it cannot be
-    set; what cannot be put back is reported in the log."""
+    """Applies the probe's trace settings, if any, and restores the previous ones. Raises PreflightError if they cannot
+    be set; logs an error if they cannot be restored."""
     wanted = trace_settings(probe)
     if not wanted:
         yield
@@ -83,14 +83,15 @@ async def server_settings(probe: Probe, make_control: MakeControl = control_of) 
                 raise _with_flag(error) from error
             yield
         finally:
-            # A second cancellation must not leave a server that traces for ever.
+            # A second cancellation must not leave the server tracing.
             await asyncio.shield(asyncio.create_task(_put_back(control, change)))
     finally:
         await control.close()
 
 
 def _with_flag(error: PreflightError) -> PreflightError:
-    """Without a file for them Triton takes no trace settings, and gives no hint how to set one."""
+    """Adds the missing server flag to the error: without a trace file Triton refuses trace settings, and gives no
+    hint."""
     if _NO_TRACE_FILE not in str(error):
         return error
     text = f"server_settings: the server has no file for its traces: start it with {_TRACE_FLAG} ({error})"
@@ -98,11 +99,11 @@ def _with_flag(error: PreflightError) -> PreflightError:
 
 
 def put_back_now() -> list[str]:
-    """For a process that ends at once: puts back what running sweeps have set, for HURRIED_LIMIT_NS at most, while the
-    event loop is stuck. Returns a line for each server that may be left as it is: what to put back."""
+    """For a process that ends at once: restores the settings of running sweeps while the event loop is stuck, within
+    HURRIED_LIMIT_NS. Returns a line for each server that may not be restored, with the settings to restore."""
     changes = tuple(_open)
     if changes:
-        # A thread, since this one's loop may be what calls.
+        # In a thread: the caller may be this thread's event loop.
         thread = threading.Thread(target=lambda: asyncio.run(_put_all_back(changes)), daemon=True)
         thread.start()
         thread.join(HURRIED_LIMIT_NS / NS)
@@ -118,12 +119,12 @@ async def _put_all_back(changes: Sequence[_Change]) -> None:
         finally:
             await control.close()
 
-    # What failed is not marked, so it is reported.
+    # Failures stay unmarked, and are reported.
     await asyncio.gather(*map(put_back, changes), return_exceptions=True)
 
 
 def trace_settings(probe: Probe) -> TraceSettings:
-    """What the probe asks for, in Triton's names and texts."""
+    """The probe's trace settings, by Triton's names and as texts."""
     settings = probe.server_settings
     if settings is None:
         return {}
@@ -162,5 +163,5 @@ async def _put_back(control: Control, change: _Change) -> None:
 
 
 def _shown(settings: TraceSettings) -> str:
-    """None is what Triton takes for its own setting."""
+    """None shows as `null`, which resets a setting to Triton's own."""
     return ", ".join(f"{name}={'null' if value is None else value}" for name, value in settings.items())

@@ -1,2 +1,2 @@
-"""Bytes between a socket and a protocol core: connections, TLS, names, and the channels that carry calls. Never knows
-what a model is."""
+"""Everything between a socket and a protocol core: connections, TLS, name resolution, and the channels that carry
+calls. Knows nothing of models."""

@@ -1,6 +1,6 @@
-"""The call itself: a request on its way to the server, what came back for it, and the channel that carries it.
+"""A call: a request on its way to the server, its response, and the channel that carries it.
 
-The engine owns calls, the kinds of `services/` encode requests and make channels, and the channels here carry them.
+The engine owns calls, the kinds in `services/` encode requests and create channels, and the channels here carry them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.outcome import Outcome
 
 TOO_MANY_RESPONSES = f"more than {STREAM_RESPONSES} responses to one request"
-"""Why a streamed request is given up: each response leaves a time in memory."""
+"""Why a streamed request is given up: the time of each response takes memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A request encoded once, before the level starts, compressed if it is to be. Opaque to all but the kind's own
-    channels."""
+    """A request encoded once, before the level starts, compressed if configured. Only the kind's own channels can read
+    it."""
 
     head: bytes
     body: bytes
@@ -27,8 +27,8 @@ class EncodedRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Response:
-    """What came for one call: its messages, still as they came, and over HTTP the head of the response before them.
-    Those of a bidirectional stream are `streamed`: they are of another kind."""
+    """The response to one call: its raw messages, and over HTTP the response head. `streamed` marks messages of a
+    bidirectional stream, which have another type."""
 
     messages: Sequence[bytes | bytearray]
     head: bytes = b""
@@ -36,18 +36,18 @@ class Response:
 
     @property
     def size(self) -> int:
-        """Bytes that it holds in memory, about."""
+        """Approximate size in memory, in bytes."""
         return len(self.head) + sum(map(len, self.messages))
 
 
 class Call:
-    """One request in flight: the engine owns it and uses it again; the channel fills it in.
+    """One request in flight. The engine owns and reuses it; the channel fills it in.
 
-    The engine sets `step`, `intended_ns`, `deadline_ns`, `sequence_id` and `sequence_end` and hands it to
-    `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and, exactly once, calls the listener
-    with it. All stamps are `time.monotonic_ns`. A streaming channel adds the stamp of each response to `response_ns`,
-    and calls `on_response`, if that is set, after each. A channel that keeps responses sets `response` to what came for
-    a call that is ok. One that counts tokens also sets `opened_ns`, the tokens (-1: not counted) and `early_end`.
+    The engine sets `step`, `intended_ns`, `deadline_ns`, `sequence_id` and `sequence_end` and passes it to
+    `Channel.send`. The channel sets the other columns (as in `RecordColumns`) and calls the listener with it exactly
+    once. All times are `time.monotonic_ns`. A streaming channel appends the time of each response to `response_ns`, and
+    then calls `on_response` if it is set. A channel that keeps responses sets `response` for an ok call. A channel that
+    counts tokens also sets `opened_ns`, the tokens (-1: not counted) and `early_end`.
     """
 
     __slots__ = (
@@ -97,33 +97,33 @@ class Call:
 
 
 Listener = Callable[[Call], None]
-"""Called with a call that has ended, whatever its outcome. It may send the next request at once, on this channel."""
+"""Called with a call that has ended, with any outcome. It may send the next request on this channel at once."""
 
 
 class Channel(Protocol):
-    """A connection that carries requests to one model, and opens itself again when the server closed it.
+    """A connection that carries requests to one model, and reopens itself after the server closed it.
 
-    A channel never raises out of `send` and never loses a call: each one sent comes back to the listener once, as ok
-    or with the outcome that fits. Opening is apart from sending: its time is in `connect_ns` and `tls_ns`, never in a
-    call.
+    `send` never raises and never loses a call: each call sent returns to the listener once, with its outcome. Opening
+    is separate from sending: its time is in `connect_ns` and `tls_ns`, never in a call.
     """
 
     capacity: int
     """How many calls it can carry at once; 1 for HTTP/1.1."""
     connect_ns: int | None
-    """The last connect's time; None before the first."""
+    """Duration of the last connect; None before the first."""
     tls_ns: int | None
     certificate_expiry_unix_s: float | None
 
     async def open(self) -> None:
-        """Connects. Raises TransportError (connect, TLS, or protocol) if that fails within the target's time-out."""
+        """Connects. Raises TransportError (connect, TLS, or protocol) if that fails or exceeds the target's
+        time-out."""
 
     def send(self, call: Call, request: EncodedRequest) -> None:
-        """Sends the request; if the connection is gone, opens it first (then `sent_ns` is after that)."""
+        """Sends the request. Reconnects first if the connection is gone; `sent_ns` is set afterwards."""
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
-        """Ends a call in flight with this outcome (time-out or cancelled), and notifies the server as far as the
-        protocol can: RST_STREAM over HTTP/2, closing the connection over HTTP/1.1. The listener is called before this
+        """Ends a call in flight with this outcome (time-out or cancelled), and notifies the server as the protocol
+        allows: RST_STREAM over HTTP/2, closing the connection over HTTP/1.1. The listener is called before this
         returns."""
 
     async def close(self) -> None:

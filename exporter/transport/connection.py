@@ -1,8 +1,8 @@
-"""The shell shared by all channels: a socket on the event loop, read and written as fast as Python can.
+"""The connection that all channels use: a socket on the event loop, read and written as fast as Python can.
 
-Owns the socket from dialling to closing. It sits on the loop's readers and writers and not on asyncio's transports:
-measured, a request then costs less, TLS does too, and the moment when the last byte went to the kernel is known. Large
-writes go out from the caller's own buffers. It knows nothing of HTTP.
+Owns the socket from dialling to closing. It uses the loop's readers and writers instead of asyncio's transports:
+requests cost less (measured), TLS too, and the time when the last byte went to the kernel is known. Large writes are
+sent from the caller's own buffers. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from exporter.transport.dial import dial
 Buffer = bytes | memoryview
 
 _SMALL_BYTES = 8 * 1024
-"""A read of so much at most makes bytes of its own: that costs less than to parse through a view."""
+"""Reads up to this size return new bytes, which costs less than parsing through a view."""
 _MEMORY_BYTES = 256 * 1024
-"""Larger reads go into memory that all connections of a thread use in turn: for a new piece each time glibc maps and
-unmaps pages, which costs more than all of the parsing. Pages that no read has filled take no memory."""
+"""Larger reads go into memory shared by all connections of a thread. For a new buffer each time, glibc would map and
+unmap pages, which costs more than all the parsing. Untouched pages take no memory."""
 _TLS_RECORD_BYTES = 16 * 1024
 _TLS_SLICE_BYTES = 64 * 1024
 _SEND_PARTS = 64
@@ -37,20 +37,21 @@ _thread = threading.local()
 
 
 class Receiver(Protocol):
-    """The events of a connection. Each method may write to the connection, or close it, from within."""
+    """The events of a connection. Each method may write to the connection, or close it."""
 
     def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
-        """Bytes came in; `now_ns` is when they were read. A view is of memory that the next read overwrites."""
+        """Bytes arrived; `now_ns` is when they were read. A memoryview is overwritten by the next read."""
 
     def drained(self, now_ns: int) -> None:
-        """All that had to wait for the kernel is now with it. Only after a write that returned False."""
+        """The kernel has taken all queued data. Called only after a write that returned False."""
 
     def connection_lost(self, error: OSError | None) -> None:
-        """The peer closed (None) or the connection broke; it is closed already. Not called after our own `close`."""
+        """The peer closed the connection (None) or it broke; it is already closed here. Not called after our own
+        `close`."""
 
 
 class Connection:
-    """One connection to a target, which can be opened again after it was closed or lost."""
+    """A connection to a target, which can be reopened after it was closed or lost."""
 
     def __init__(self, target: Target, alpn: Sequence[str], receiver: Receiver) -> None:
         self.target = target
@@ -91,7 +92,7 @@ class Connection:
         self.is_open = True
 
     def close(self) -> None:
-        """Closes at once and drops what was not sent. The receiver hears nothing more."""
+        """Closes at once and drops unsent data. The receiver is not called again."""
         if self._sock is None:
             return
         self.is_open = False
@@ -105,8 +106,8 @@ class Connection:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> bool:
-        """Sends one buffer, for small ones. True: the kernel has all of it. False: the rest follows by itself, and
-        the receiver's `drained` (or `connection_lost`) is called. Never raises."""
+        """Sends one small buffer. True: the kernel has taken all of it. False: the rest is sent later, and then
+        `drained` (or `connection_lost`) is called. Never raises."""
         if not self._queue and self._write_error is None:
             try:
                 sent = self._send(data)
@@ -124,8 +125,8 @@ class Connection:
         return self.write_parts((data,))
 
     def write_parts(self, parts: Iterable[Buffer]) -> bool:
-        """The same for several buffers, large ones too: they are sent from where they lie and must not change until
-        then."""
+        """As `write`, for several buffers of any size. They are sent without copying and must not change before they
+        are sent."""
         if self._write_error is not None:
             return False
         idle = not self._queue
@@ -135,7 +136,7 @@ class Connection:
         return not self._queue and self._write_error is None
 
     def _flush(self) -> None:
-        """Sends until the queue is empty or the kernel wants no more."""
+        """Sends until the queue is empty or the kernel's buffer is full."""
         send_some = self._send_some_tls if self._is_tls else self._send_some_plain
         try:
             while self._queue:
@@ -155,7 +156,8 @@ class Connection:
         return self._sock.sendmsg(islice(self._queue, _SEND_PARTS))
 
     def _send_some_tls(self) -> int:
-        """One slice. After "would block" OpenSSL wants the very same bytes again, so the slice is kept until then."""
+        """Sends one slice. After "would block" OpenSSL requires the same bytes again, so the slice is kept until
+        then."""
         if self._tls_slice is None:
             self._tls_slice = self._next_tls_slice()
         sent = self._send(self._tls_slice)
@@ -191,7 +193,7 @@ class Connection:
             self._receiver.drained(_monotonic_ns())
 
     def _fail_writing(self, error: OSError) -> None:
-        """The peer takes no more, but what it sent before can still be read: the reader ends the connection."""
+        """The peer reads no more, but what it sent before can still be read: the reader ends the connection."""
         self._write_error = error
         self._queue.clear()
         self._tls_slice = None
@@ -205,7 +207,7 @@ class Connection:
             try:
                 data = self._receive_much()
             except OSError as reading_error:
-                # A TLS alert has the reason why the peer closed; the failed write only shows that it did.
+                # A TLS alert has the reason why the peer closed; a failed write does not.
                 if isinstance(reading_error, ssl.SSLError) and not isinstance(reading_error, _WOULD_BLOCK):
                     error = reading_error
             if not data:
@@ -221,7 +223,8 @@ class Connection:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _read_plain(self) -> None:
-        """Once a small read was full, reads are large: a connection on which much came once is likely to get more."""
+        """After the first full small read, reads are large: a connection that received much data is likely to receive
+        more."""
         data: Buffer
         try:
             if self._reads_are_large:
@@ -241,7 +244,7 @@ class Connection:
             self._lose(None)
 
     def _read_tls(self) -> None:
-        """OpenSSL gives at most one record at a time: a full one is likely to have a successor."""
+        """OpenSSL returns at most one record per read; after a full record another is likely."""
         sock = self._sock
         size = _TLS_RECORD_BYTES
         while size >= _TLS_RECORD_BYTES and self._sock is sock:
@@ -259,7 +262,7 @@ class Connection:
             self._pass_on(data, _monotonic_ns())
 
     def _receive_much(self) -> Buffer:
-        """A large read, which allocates nothing; what would have fitted a small one is bytes all the same."""
+        """A large read, without allocation; small data is still returned as bytes."""
         size = self._receive_into(self._memory, _MEMORY_BYTES)
         data = self._memory[:size]
         return data if size > _SMALL_BYTES else data.tobytes()
@@ -270,7 +273,7 @@ class Connection:
 
 
 def _receive_memory() -> memoryview:
-    """The memory of this thread that reads fill: what a read has brought is dealt with before the next one."""
+    """This thread's read buffer. Safe to share: each read is processed before the next one."""
     memory: memoryview | None = getattr(_thread, "memory", None)
     if memory is None:
         memory = _thread.memory = memoryview(bytearray(_MEMORY_BYTES))

@@ -1,6 +1,6 @@
-"""Making a connection: resolve, connect, TLS handshake, each timed apart and all within one time-out.
+"""Connects: name resolution, TCP connect and TLS handshake, each timed separately, all within one time-out.
 
-Owns how a target's name becomes a connected socket. Knows nothing of what is sent over it.
+Owns the way from a target's name to a connected socket. Knows nothing of what is sent over it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from exporter.transport.tls import certificate_expiry_unix_s, client_context
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """A connected non-blocking socket and what making it took. The TLS fields are None without TLS.
+    """A connected non-blocking socket and its timings. The TLS fields are None without TLS.
 
-    `connect_ns` is the TCP connect to the address that responded; resolving its name is not in it.
+    `connect_ns` is the TCP connect to the address that accepted, without name resolution.
     """
 
     sock: socket.socket
@@ -37,11 +37,11 @@ class Dialled:
 
 
 async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
-    """Connects to `target`; under TLS offers `alpn`.
+    """Connects to `target`; with TLS it offers `alpn`.
 
-    The addresses of its name are tried one after the other, each for an equal share of the time that is left. Raises
-    TransportError: CONNECT_ERROR (no address, refused, or no connection within the target's connect time-out),
-    TLS_ERROR, or TIMEOUT when the server accepted and its handshake is not done by then.
+    Tries the resolved addresses in order, each for an equal share of the remaining time. Raises TransportError:
+    CONNECT_ERROR (no address, refused, or no connection within the connect time-out), TLS_ERROR, or TIMEOUT if the
+    server accepted but the handshake did not finish in time.
     """
     seconds = target.connect_timeout_ns / NS
     accepted = False
@@ -61,8 +61,8 @@ async def dial(target: Target, alpn: Sequence[str]) -> Dialled:
 
 
 async def settle(target: Target) -> str:
-    """The address that a sweep of `target` keeps to: the first of its name, in the resolver's order, that accepts a
-    connection. "" where there is nothing to settle, and where no address was found: the next connection's error has the
+    """The address that a sweep of `target` uses: the first resolved address, in the resolver's order, that accepts a
+    connection. "" if there is nothing to settle or no address was found; the next connection's error then has the
     reason."""
     if target.address or target.resolve is Resolve.CONNECTION or resolve.is_numeric(target.host):
         return target.address
@@ -88,19 +88,19 @@ async def _connect(target: Target) -> tuple[socket.socket, int]:
     try:
         return await _connect_first(target, found)
     except OSError as error:
-        if isinstance(error, TimeoutError) and error.errno is None:  # ours, not the kernel's ETIMEDOUT
+        if isinstance(error, TimeoutError) and error.errno is None:  # our own, not the kernel's ETIMEDOUT
             raise
         text = f"cannot connect to {_place(target)}: {reason_text(error)}"
         raise TransportError(Outcome.CONNECT_ERROR, text) from error
 
 
 async def _connect_first(target: Target, addresses: list[resolve.Address]) -> tuple[socket.socket, int]:
-    """Connects to the first address that accepts. Raises what the last one did."""
+    """Connects to the first address that accepts. Raises the error of the last one."""
     clock = asyncio.get_running_loop().time
     ends = clock() + target.connect_timeout_ns / NS
     failure: OSError = OSError("no address")
     for index, (family, address) in enumerate(addresses):
-        # A replica whose machine is gone does not respond at all, and must not use up the time of the others.
+        # A dead machine does not respond at all, and must not use up the time of the other replicas.
         share = (ends - clock()) / (len(addresses) - index)
         try:
             async with asyncio.timeout(share):
@@ -111,7 +111,7 @@ async def _connect_first(target: Target, addresses: list[resolve.Address]) -> tu
 
 
 def _place(target: Target) -> str:
-    """The target's host and port, and the address that it is settled on."""
+    """The target's host and port, with the settled address."""
     return f"{target.authority} ({target.address})" if target.address else target.authority
 
 
@@ -129,7 +129,7 @@ async def _connect_one(family: socket.AddressFamily, address: resolve.SocketAddr
 
 
 async def _handshake(sock: socket.socket, connect_ns: int, target: Target, alpn: Sequence[str]) -> Dialled:
-    """Takes over `sock`: closed if the handshake fails."""
+    """Takes over `sock`, and closes it if the handshake fails."""
     try:
         context = client_context(target, alpn)
         wrapped = context.wrap_socket(sock, server_hostname=target.tls_name, do_handshake_on_connect=False)
@@ -190,7 +190,7 @@ def _tls_error(target: Target, error: Exception) -> TransportError:
 
 
 def reason_text(error: Exception | None) -> str:
-    """What went wrong, in the system's or OpenSSL's own words and without Python's decoration."""
+    """The error in the system's or OpenSSL's own words, without Python's decoration."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError):

@@ -1,7 +1,6 @@
-"""A channel over HTTP/1.1 for responses that are counted in tokens: a stream of server-sent events, or one document.
+"""A channel over HTTP/1.1 for responses counted in tokens: a stream of server-sent events, or one document.
 
-Owns which moment of a stream is which: its first event, its events with content, its end. The meaning of an event is
-known to the reader of the service kind.
+Owns the times within a stream: first event, events with content, end. The service kind's reader interprets the events.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ERROR_BODY_BYTES = 4096
 
 
 class EventMessage(NamedTuple):
-    """What an event is. An `outcome` other than ok ends the request so, whatever follows."""
+    """An interpreted event. An `outcome` other than ok is the request's outcome, whatever follows."""
 
     has_content: bool
     outcome: Outcome = Outcome.OK
@@ -36,7 +35,7 @@ class EventMessage(NamedTuple):
 
 
 class TokenCounts(NamedTuple):
-    """Tokens of a response that has ended; -1: not counted."""
+    """Tokens of a complete response; -1: not counted."""
 
     prompt: int = -1
     output: int = -1
@@ -45,36 +44,36 @@ class TokenCounts(NamedTuple):
 
 
 class EventReader(Protocol):
-    """Reads the responses of one channel, one at a time."""
+    """Interprets the responses of one channel, one at a time."""
 
     def begin(self, request: EncodedRequest) -> EncodedRequest:
-        """A request goes out: what of it is sent, which may differ from time to time."""
+        """A request is about to be sent. Returns what to send, which may vary."""
 
     def event(self, event: SseEvent) -> EventMessage:
-        """The next event of the response. Raises ProtocolError."""
+        """Interprets the next event of the response. Raises ProtocolError."""
 
     def document(self, body: bytes) -> EventMessage:
-        """The whole response, where it is no stream. Raises ProtocolError."""
+        """Interprets a whole response that is not a stream. Raises ProtocolError."""
 
     def text(self) -> str:
-        """The content of the response, for a dialogue; reasoning is not part of it."""
+        """The content of the response, for a dialogue; without reasoning."""
 
     def refusal(self, body: bytes) -> str:
-        """The text in the body of a response whose status is an error; "" if the raw body is more useful."""
+        """The error text in the body of a response with an error status; "" if the raw body is more useful."""
 
     def hidden(self, text: str) -> str:
-        """An error's text without what it repeats of the prompt: that does not belong in a log."""
+        """The error text without parts of the prompt that it repeats: these do not belong in a log."""
 
     def end(self) -> TokenCounts:
-        """The response is complete. Raises ProtocolError if something of it is missing."""
+        """The response is complete. Raises ProtocolError if a part of it is missing."""
 
 
 class EventChannel(HttpChannel):
-    """A `Channel` (transport.call) that stamps what comes inside of a response.
+    """A `Channel` (transport.call) that records times within a response.
 
-    Of a stream, `first_ns` of a call is its first event with content, and `response_ns` are all such. Events that came
-    in one read share a stamp. A response that is an error after all, inside of a 200, has the outcome that fits. With
-    `keep_text` the `response` of a call that is ok is its content.
+    For a stream, `first_ns` is the first event with content, and `response_ns` are all events with content. Events from
+    one read share a time. An error inside a 200 response gets the matching outcome. With `keep_text` the `response` of
+    an ok call is its content.
     """
 
     def __init__(
@@ -162,9 +161,10 @@ class EventChannel(HttpChannel):
                 self._failure = message
 
     def connection_lost(self, error: OSError | None) -> None:
-        """As of `HttpChannel`, but for servers that close after each stream without announcing it (llama.cpp's does):
-        a request that went out into that is sent again, once, on a connection of its own, as are those after it. The
-        server had no byte of a response for it, and closed for the response before."""
+        """As in `HttpChannel`, except for servers that close after each stream without announcing it (such as
+        llama.cpp's): a request sent into the closing connection is resent once, on a new connection, and so are the
+        following ones. That is safe: the server sent no byte of a response, and closed because of the previous
+        response."""
         call, request = self._call, self._request
         is_loss_of_idle = self._was_used and not self._client.started and not isinstance(error, ssl.SSLError)
         if call is None or request is None or not self._streaming or self._is_resent or not is_loss_of_idle:
@@ -187,7 +187,7 @@ class EventChannel(HttpChannel):
         super()._finish(now_ns)
 
     def _read_end(self, call: Call) -> None:
-        """What only the whole response shows. Raises ProtocolError."""
+        """Evaluates the complete response. Raises ProtocolError."""
         if not self._streaming:
             head, body = self._client.kept()
             message = self._reader.document(decoded_body(head, body))

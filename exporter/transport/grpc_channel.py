@@ -1,4 +1,4 @@
-"""A channel over gRPC: many calls at once on one HTTP/2 connection, followed by another when that one is retired.
+"""A channel over gRPC: many concurrent calls on one HTTP/2 connection, which is replaced when it is retired.
 
 Owns which connection a call uses, and the calls that wait for one. Knows nothing of models.
 """
@@ -20,12 +20,11 @@ from exporter.transport.grpc_link import GrpcLink
 class GrpcChannel:
     """A `Channel` (transport.call) for unary calls of one method.
 
-    A call waits, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is
-    reached; its `sent_ns` is when it was really sent. After GOAWAY, or once the stream ids are used up, calls in
-    flight finish where they are and the next one opens a new connection. A call that crossed a graceful GOAWAY, which
-    means that the server never looked at it, is sent again, once; nothing else ever is: servers and proxies end
-    connections that way as a matter of course. A call that waits for a connection that cannot be made ends as that
-    attempt did.
+    Calls wait, in order, while the connection is being opened and while the server's MAX_CONCURRENT_STREAMS is reached;
+    `sent_ns` is when a call was really sent. After GOAWAY, or when the stream ids are used up, calls in flight finish
+    on the old connection and the next call opens a new one. A call that crossed a graceful GOAWAY, which the server
+    never processed, is resent once: servers and proxies routinely end connections that way. Nothing else is ever
+    resent. If a connection cannot be opened, the calls that wait for it end with the same error.
     """
 
     def __init__(
@@ -53,14 +52,14 @@ class GrpcChannel:
     # --- the Channel protocol ----------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connects, if it is not connected: TCP, TLS, and both sides' SETTINGS. Raises TransportError."""
+        """Connects, unless it is connected: TCP, TLS, and both sides' SETTINGS. Raises TransportError."""
         if self._link is None:
             link = self._make_link()
             await link.open()
             self._adopt(link)
 
     def send(self, call: Call, request: EncodedRequest) -> None:
-        """Sends the request now, or as soon as there is a connection with a place for it."""
+        """Sends the request now, or once there is a connection with a free stream."""
         call.channel = self
         call.text = ""
         call.sent_ns = call.send_done_ns = call.first_ns = 0
@@ -73,7 +72,7 @@ class GrpcChannel:
             self._serve_waiting()
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
-        """Resets the call's stream (or takes it out of those that wait) and ends it. Nothing, if it has ended."""
+        """Resets the call's stream (or removes it from the queue) and ends it. No effect if it has ended."""
         if self._link is not None and self._link.give_up(call, outcome):
             return
         if any(link.give_up(call, outcome) for link in list(self._retired)):
@@ -103,7 +102,7 @@ class GrpcChannel:
         return GrpcLink(self._target, self._method, self, keep_responses=self._keep_responses)
 
     def _adopt(self, link: GrpcLink) -> None:
-        """Takes an opened link into use. Raises TransportError if it is retired already."""
+        """Uses a newly opened link. Raises TransportError if it is already retired."""
         self.connect_ns = link.connection.connect_ns
         self.tls_ns = link.connection.tls_ns
         self.certificate_expiry_unix_s = link.connection.certificate_expiry_unix_s
@@ -117,19 +116,19 @@ class GrpcChannel:
             self._link = link
 
     def call_unseen(self, call: Call, request: EncodedRequest) -> None:
-        """A call that a graceful GOAWAY crossed waits for the next connection."""
+        """Queues a call that crossed a graceful GOAWAY for the next connection."""
         call.sent_ns = call.send_done_ns = call.first_ns = 0
         self._waiting.append((call, request, True))
 
     def link_changed(self, link: GrpcLink) -> None:
-        """A link has news: serve those who wait, part with it if it is retired."""
+        """The link's state changed: serves waiting calls, and retires the link if it takes no more."""
         if link.core.retired:
             self._part_with(link)
         if self._waiting:
             self._serve_waiting()
 
     def _part_with(self, link: GrpcLink) -> None:
-        """No new calls for this link; it is closed with its last one."""
+        """Gives this link no new calls; it is closed after its last one."""
         if link is self._link:
             self._link = None
             self._retired.add(link)

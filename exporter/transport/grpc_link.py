@@ -1,7 +1,7 @@
-"""One HTTP/2 connection of a gRPC channel: calls in, calls that ended out.
+"""One HTTP/2 connection of a gRPC channel.
 
-Owns the way of a call from its start to its end on one connection: what is written when, the stamps, the header block.
-Knows nothing of other connections or of waiting calls: that is the channel's.
+Owns a call from start to end on one connection: writes, times, header block. Knows nothing of other connections or of
+waiting calls: those are the channel's.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from exporter.wire.http2_frames import ErrorCode
 
 _USER_AGENT = f"triton-canary/{__version__}"
 _WRITE_BYTES = 512 * 1024
-"""How much of large bodies is cut into frames at once; the rest waits until the kernel has taken that."""
+"""How much of large bodies is framed at once; the rest waits until the kernel has taken it."""
 _MAX_BLOCKS = 64
 _UNCHECKED_BYTES = 8 << 20
-"""How much is read between two looks at what is held."""
+"""How much may be read between two checks of the memory held."""
 
 _monotonic_ns = time.monotonic_ns
 _OK = Outcome.OK
-"""An enum's members are slow to look up, and this one is set for each call."""
+"""Enum members are slow to look up, and this one is used for each call."""
 
 
 class LinkOwner(Protocol):
-    """What a link passes to its channel."""
+    """The callbacks from a link to its channel."""
 
     def call_ended(self, call: Call) -> None:
-        """The call is filled in."""
+        """The call has ended and is filled in."""
 
     def call_unseen(self, call: Call, request: EncodedRequest) -> None:
-        """A graceful GOAWAY crossed the call on its way: the server never looked at it, so it may be sent again."""
+        """The call crossed a graceful GOAWAY: the server never processed it, so it may be resent."""
 
     def link_changed(self, link: GrpcLink) -> None:
-        """Something happened: a waiting call may have a place now, or the link may take no more calls."""
+        """The state changed: a waiting call may be sent now, or the link may take no more calls."""
 
 
 class UnaryRpc(Rpc):
-    """A call of ours on its stream. Once `ended`, the call is its owner's again and not to be touched."""
+    """Our call on its stream. Once `ended`, the call belongs to its owner again and must not be touched."""
 
     __slots__ = ("call", "ended", "request", "resent")
 
@@ -65,7 +65,7 @@ class UnaryRpc(Rpc):
 
 
 class KeepingRpc(UnaryRpc):
-    """One whose response is kept."""
+    """A call whose response is kept."""
 
     __slots__ = ()
 
@@ -77,14 +77,14 @@ R = TypeVar("R", bound=UnaryRpc)
 
 @functools.cache
 def sized(rpc_type: type[R], max_bytes: int) -> type[R]:
-    """The type with another bound for a message; 0: its own."""
+    """The type with another message size limit; 0 keeps its own."""
     if not max_bytes:
         return rpc_type
     return type(rpc_type.__name__, (rpc_type,), {"__slots__": (), "max_message_bytes": max_bytes})
 
 
 class GrpcLink:
-    """A connection that is opened once, and of no more use after its end."""
+    """A connection that is opened once, and unusable after its end."""
 
     def __init__(
         self, target: Target, method: str, owner: LinkOwner, *, keep_responses: bool = False, max_bytes: int = 0
@@ -108,7 +108,7 @@ class GrpcLink:
     # --- opening and closing -----------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connects and waits for the server's SETTINGS. Raises TransportError; the link is closed then."""
+        """Connects and waits for the server's SETTINGS. Raises TransportError, and then closes the link."""
         target = self._target
         self._metadata = read_headers(target.headers)
         await self.connection.open()
@@ -129,7 +129,7 @@ class GrpcLink:
             raise
 
     def close(self, outcome: Outcome, text: str) -> None:
-        """Ends all calls with this outcome, and the connection. The server is notified as far as it reads."""
+        """Ends all calls with this outcome, then closes the connection. The server is notified if it still reads."""
         rpcs = self.core.open_streams
         for rpc in rpcs:
             self.core.reset(rpc)
@@ -158,11 +158,11 @@ class GrpcLink:
             self.flush()
 
     def takes(self, call: Call) -> bool:
-        """Whether the call can go out now."""
+        """Whether the call can be sent now."""
         return self.core.can_start
 
     def give_up(self, call: Call, outcome: Outcome) -> bool:
-        """Resets the call's stream and ends the call; False if it is not one of this link's."""
+        """Resets the call's stream and ends the call; False if it is not on this link."""
         for rpc in self.core.open_streams:
             if rpc.call is call and not rpc.ended:
                 self.core.reset(rpc)
@@ -173,10 +173,10 @@ class GrpcLink:
         return False
 
     def _choose_block(self, head: bytes, remaining_ns: int) -> bytes:
-        """The header block for a request that has `remaining_ns` until its deadline, 0 for one that has none.
+        """The header block for a request with `remaining_ns` until its deadline, 0 for no deadline.
 
-        `grpc-timeout` is rounded up by at most a 32nd, so that few blocks serve all requests; the deadline itself is
-        kept by us.
+        `grpc-timeout` is rounded up by at most 1/32: a few blocks then serve all requests. We enforce the exact
+        deadline.
         """
         step = 1 << max(0, remaining_ns.bit_length() - 6)
         timeout_ns = -(-remaining_ns // step) * step
@@ -217,14 +217,14 @@ class GrpcLink:
         self._owner.call_ended(call)
 
     def _response(self, rpc: UnaryRpc) -> Response | None:
-        """The kept response of a call, if it is ok."""
+        """The kept response of an ok call."""
         return Response(rpc.take_messages()) if rpc.call.outcome is _OK else None
 
     def _responses(self, rpc: UnaryRpc) -> int:
         return rpc.message_count
 
     def _forget(self, rpc: UnaryRpc) -> None:
-        """From here on the call is not ours."""
+        """Gives the call back to its owner."""
         rpc.ended = True
         if not rpc.call.send_done_ns and rpc in self._unsent:
             self._unsent.remove(rpc)
@@ -238,7 +238,7 @@ class GrpcLink:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Writes what the core has, until the kernel has enough; then `drained` continues."""
+        """Writes the core's output until the kernel's buffer is full; `drained` then continues."""
         connection = self.connection
         sender = self.core.sender
         while connection.is_open and not self._blocked:
@@ -266,7 +266,7 @@ class GrpcLink:
         self.flush()
 
     def _stamp_sent(self, now_ns: int) -> None:
-        """The kernel has all that was taken from the core."""
+        """The kernel has taken everything that the core output."""
         left = []
         for rpc in self._unsent:
             if self._is_sent(rpc):
@@ -276,7 +276,7 @@ class GrpcLink:
         self._unsent = left
 
     def _is_sent(self, rpc: UnaryRpc) -> bool:
-        """Whether all of the call was taken from the core."""
+        """Whether the core has output all of the call."""
         return rpc.sent
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class GrpcLink:
             self._lose(Outcome.PROTOCOL_ERROR, clean_text(failure))
 
     def _bound_held(self, now_ns: int) -> None:
-        """Gives up the largest response where those that are under way hold too much together."""
+        """Gives up the largest response while the unfinished responses together hold too much memory."""
         self._unchecked_bytes = 0
         held = {rpc: self._held(rpc) for rpc in self.core.open_streams}
         limit = max(GRPC_HELD, 2 * self._target.max_response_bytes)
@@ -346,16 +346,16 @@ class GrpcLink:
         after = f" after {goaway}" if goaway else ""
         text = f"connection lost{after}: {reason_text(error)}"
         if self._target.is_tls and not self.core.peer_ready:
-            # gRPC's own servers send no alert for it.
+            # gRPC's own servers send no TLS alert for it.
             text += " at once after the TLS handshake; it may ask for a client certificate, or refuse the one it got"
         self._lose(Outcome.CONNECT_ERROR, text)
 
     def _lose(self, outcome: Outcome, text: str) -> None:
-        """The connection is gone, and all that was under way on it."""
+        """The connection is gone: ends all its calls."""
         rpcs = self.core.abandon()
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(TransportError(outcome, text))
         self._owner.link_changed(self)
-        # As over HTTP/1.1: a response that broke off is a broken protocol, whatever broke it.
+        # As over HTTP/1.1: a truncated response is a protocol error, whatever the cause.
         self._fail_all([rpc for rpc in rpcs if rpc.started], Outcome.PROTOCOL_ERROR, text)
         self._fail_all([rpc for rpc in rpcs if not rpc.started], outcome, text)

@@ -1,4 +1,4 @@
-"""What a gRPC call's end counts as: statuses and aborts to outcomes. Pure; knows no connection."""
+"""Maps the end of a gRPC call, its status or abort, to an outcome. Pure; knows no connection."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _OUTCOME_OF_CODE = {
     Code.OUT_OF_RANGE: Outcome.CLIENT_ERROR,
     Code.UNIMPLEMENTED: Outcome.CLIENT_ERROR,
 }
-"""The others (CANCELLED by the server, UNKNOWN, ABORTED, INTERNAL, DATA_LOSS) are the server's errors. UNAVAILABLE
-comes from a server that is alive enough to refuse: it is overload. A connection that breaks is not reported by a
-status."""
+"""All other codes (CANCELLED by the server, UNKNOWN, ABORTED, INTERNAL, DATA_LOSS) are server errors. UNAVAILABLE comes
+from a server that is alive enough to refuse, so it is overload. A broken connection has no status."""
 
 
 def unary_outcome(rpc: Rpc) -> tuple[Outcome, str]:
-    """The outcome of a unary call that has ended, and its text: "" if ok, else at most 300 characters."""
+    """The outcome of a unary call that has ended, and its text: "" if ok, otherwise at most 300 characters."""
     status = rpc.status
     assert status is not None
     if status.abort in (Abort.GOAWAY, Abort.REFUSED):

@@ -1,7 +1,7 @@
-"""A channel over gRPC's bidirectional streams: one stream for each place in flight, kept from request to request.
+"""A channel over gRPC's bidirectional streams: one stream per place in flight, reused from request to request.
 
-Owns which messages of a stream belong to which call: a stream carries one at a time. Knows nothing of what a message
-means, except whether it is a response, the last one, or an error: its reader knows that.
+Owns which messages of a stream belong to which call: a stream carries one call at a time. The service's reader decides
+whether a message is a response, the last one, or an error.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from exporter.wire.http2 import Abort
 from exporter.wire.http2_frames import ErrorCode
 
 NOT_FINAL = "no final response"
-"""Why a request is given up whose error came, and whose end did not."""
+"""Why a request is given up after an error without a final response."""
 
 _OK = Outcome.OK
 
 
 class StreamMessage(NamedTuple):
-    """What a message of the server's is. A final one without content only means that no more follow. One that means
-    that the request failed need not be final: until that comes, the server is not done with the request."""
+    """An interpreted message from the server. A final message without content only marks the end. An error message need
+    not be final: until the final one comes, the server is not done with the request."""
 
     has_content: bool
     is_final: bool
@@ -40,15 +40,15 @@ class StreamMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamProtocol:
-    """A service's streams: the method, and what is read of a message."""
+    """A service's streams: the gRPC method, and the interpreter of its messages."""
 
     method: str
     read: Callable[[bytes | bytearray], StreamMessage]
 
 
 class StreamRpc(UnaryRpc):
-    """A stream. While `ended` it carries no call: `call` is then the one before. `failure` is the first error that came
-    for the call, if more is to come."""
+    """A stream. While `ended` it carries no call; `call` is then the previous one. `failure` is the call's first error,
+    if more messages are to come."""
 
     __slots__ = ("failure",)
 
@@ -57,7 +57,7 @@ class StreamRpc(UnaryRpc):
 
 
 class StreamLink(GrpcLink):
-    """A connection whose streams stay open from call to call."""
+    """A connection whose streams stay open between calls."""
 
     def __init__(
         self, target: Target, method: str, owner: LinkOwner, protocol: StreamProtocol, *, keep_responses: bool = False
@@ -70,22 +70,22 @@ class StreamLink(GrpcLink):
         self._streams: dict[int, StreamRpc] = {}
 
     def takes(self, call: Call) -> bool:
-        """Whether the call can go out now: its place has a stream, or can get one."""
+        """Whether the call can be sent now: its place has a stream, or can get one."""
         return not self.core.retired and (self._stream_of(call) is not None or self.core.can_start)
 
     def start(self, call: Call, request: EncodedRequest, resent: bool = False) -> None:
-        """Sends a call on the stream of its place. Only if the link takes it."""
+        """Sends a call on the stream of its place. Only if `takes` is true."""
         rpc = self._stream_of(call)
         is_new = rpc is None
         if rpc is None:
             rpc = self._streams[call.slot] = self._stream_type()
-        rpc.take_messages()  # what came unasked
+        rpc.take_messages()  # unsolicited messages
         rpc.call, rpc.request, rpc.resent, rpc.ended = call, request, resent, False
         rpc.failure = None
         rpc.size = 0
         call.bytes_out = len(request.body)
         if is_new:
-            # The stream outlives its calls, so that there is no grpc-timeout: their deadlines are kept by us.
+            # No grpc-timeout: the stream outlives its calls. We enforce their deadlines.
             block = self._choose_block(request.head, 0)
             call.bytes_out += len(block)
             self.core.start(rpc, block, request.body, ends=False)
@@ -96,21 +96,21 @@ class StreamLink(GrpcLink):
             self.flush()
 
     def give_up(self, call: Call, outcome: Outcome) -> bool:
-        """As `GrpcLink.give_up`; the next call of its place gets a stream of its own."""
+        """As `GrpcLink.give_up`; the next call of its place gets a new stream."""
         rpc = self._streams.get(call.slot)
         if rpc is not None and rpc.call is call and not rpc.ended:
             del self._streams[call.slot]
         return super().give_up(call, outcome)
 
     def release_idle(self) -> None:
-        """Gives up the streams that carry no call."""
+        """Resets the streams that carry no call."""
         for slot, rpc in list(self._streams.items()):
             if rpc.ended:
                 del self._streams[slot]
                 self.core.reset(rpc)
 
     def _stream_of(self, call: Call) -> StreamRpc | None:
-        """The open stream of the call's place. One that the server has ended is none."""
+        """The open stream of the call's place; None if the server has ended it."""
         rpc = self._streams.get(call.slot)
         if rpc is not None and rpc.status is not None:
             del self._streams[call.slot]
@@ -137,7 +137,7 @@ class StreamLink(GrpcLink):
             self._end(rpc, *unary_outcome(rpc), now_ns)
 
     def _notify_message(self, rpc: UnaryRpc, data: bytes | bytearray, now_ns: int) -> bool:
-        """True if it was the call's last."""
+        """Returns True if it was the call's last message."""
         assert isinstance(rpc, StreamRpc)
         call, message = rpc.call, self._read(data)
         if message.has_content:
@@ -158,7 +158,7 @@ class StreamLink(GrpcLink):
         return message.is_final
 
     def _end(self, rpc: UnaryRpc, outcome: Outcome, text: str, now_ns: int) -> None:
-        """As `GrpcLink._end`. An error that came for the call before its end is how it ended, or why it did not."""
+        """As `GrpcLink._end`. An earlier error of the call determines the outcome, or explains the missing end."""
         assert isinstance(rpc, StreamRpc)
         failure = rpc.failure
         if failure is not None:
@@ -186,8 +186,8 @@ class StreamLink(GrpcLink):
 class GrpcStreamChannel(GrpcChannel):
     """A `Channel` (transport.call) whose calls use bidirectional streams and may have any number of responses.
 
-    A call that is given up has its stream reset: that is how a server learns of it, and no other way keeps
-    later responses to that call apart from the next one's.
+    Giving up a call resets its stream: only that informs the server, and keeps late responses apart from those of the
+    next call.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
-"""Header values: given, or read from the environment or a file at the moment of use.
+"""Header values: given, or read from the environment or a file on each use.
 
-Owns that a secret is read late, never kept to be sent again, and never shown in a text; and that no value can end its
-own line.
+Secrets are read late, are not kept for sending, and never appear in a text. No value can contain a line end.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
 def read_headers(headers: Iterable[Header]) -> tuple[tuple[str, str], ...]:
-    """Names and values as they are now.
+    """The current names and values.
 
-    Raises TransportError(AUTH_ERROR), naming the header and never its value, if a variable or file cannot be read,
-    is empty, or holds what no header may hold (line ends above all).
+    Raises TransportError(AUTH_ERROR), with the header's name but never its value, if a variable or file cannot be read,
+    is empty, or contains characters that are not allowed in a header (line ends above all).
     """
     return tuple((header.name, _value(header)) for header in headers)
 

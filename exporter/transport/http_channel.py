@@ -1,6 +1,6 @@
-"""A channel over HTTP/1.1: one call at a time on a connection that is kept, and opened again when need be.
+"""A channel over HTTP/1.1: one call at a time on a persistent connection, which is reopened when necessary.
 
-Owns how a response or a failure becomes an outcome. Knows the HTTP core and the connection, and nothing of models.
+Owns the mapping of responses and failures to outcomes. Knows the HTTP core and the connection, and nothing of models.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from exporter.transport.dial import reason_text
 from exporter.wire.http1 import MAX_RESPONSE_BYTES, Http1Client
 
 _JOINED_BYTES = 16 * 1024
-"""A body up to this size is joined to its head: one small copy is cheaper than a gathering write."""
+"""A body up to this size is joined with its head: a small copy is cheaper than a gathering write."""
 _ERROR_BODY_BYTES = 1024
 _STYLE_OR_TAG = re.compile(r"<style.*?(</style>|$)|<[^>]*>?", re.IGNORECASE | re.DOTALL)
 _MAX_RETRY_AFTER_SECONDS = 86_400
 
 _monotonic_ns = time.monotonic_ns
 _OK = Outcome.OK
-"""An enum's members are slow to look up, and this one is set for each call."""
+"""Enum members are slow to look up, and this one is used for each call."""
 
 
 class HttpChannel:
     """A `Channel` (transport.call) over HTTP/1.1.
 
-    A connection that the server closed between calls is opened again without a word. One that is lost under a call
-    ends it: nothing is ever sent twice.
+    A connection that the server closed between calls is reopened silently. A connection lost during a call ends the
+    call: nothing is ever resent.
     """
 
     capacity = 1
@@ -63,13 +63,13 @@ class HttpChannel:
 
     @property
     def client(self) -> Http1Client:
-        """The HTTP core: inside of the listener it holds the response to the call that has just ended."""
+        """The HTTP core: within the listener it holds the response of the call that has just ended."""
         return self._client
 
     # --- the Channel protocol ----------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Connects, if it is not connected. Raises TransportError."""
+        """Connects, unless it is connected. Raises TransportError."""
         connection = self._connection
         if connection.is_open:
             return
@@ -80,7 +80,7 @@ class HttpChannel:
         self.certificate_expiry_unix_s = connection.certificate_expiry_unix_s
 
     def send(self, call: Call, request: EncodedRequest) -> None:
-        """Sends the request; if the connection is gone, opens it first. There must be no call in flight."""
+        """Sends the request; reconnects first if the connection is gone. No call may be in flight."""
         assert self._call is None
         self._call = call
         call.channel = self
@@ -93,7 +93,7 @@ class HttpChannel:
             self._opening = asyncio.get_running_loop().create_task(self._open_and_transmit(call, request))
 
     def give_up(self, call: Call, outcome: Outcome) -> None:
-        """Ends the call in flight with `outcome`, and its connection with it. Nothing, if it is not in flight."""
+        """Ends the call with `outcome` and closes its connection. No effect if it is not in flight."""
         if self._call is call:
             self._abandon()
             self._fail(call, outcome, "")
@@ -157,7 +157,7 @@ class HttpChannel:
         text = f"connection lost: {reason_text(error)}"
         outcome = Outcome.PROTOCOL_ERROR if self._client.started else Outcome.CONNECT_ERROR
         if isinstance(error, ssl.SSLError):
-            # Under TLS 1.3 a server refuses a client's certificate after the handshake.
+            # With TLS 1.3 a server refuses a client certificate after the handshake.
             outcome = Outcome.TLS_ERROR
         elif error is None:
             try:
@@ -172,7 +172,7 @@ class HttpChannel:
         call = self._call
         assert call is not None
         client = self._client
-        # A response that overtook its request leaves a connection that cannot be used any more.
+        # After a response that came before its request was fully sent, the connection is unusable.
         if not client.keep_alive or not call.send_done_ns:
             self._connection.close()
         self._call = None
@@ -212,7 +212,7 @@ class HttpChannel:
 
 
 def status_outcome(status: int) -> Outcome:
-    """Under which outcome an HTTP status counts. A final status outside of 200..599 is none that HTTP knows."""
+    """The outcome of an HTTP status. A final status outside 200..599 is invalid in HTTP."""
     if 200 <= status < 300:
         return Outcome.OK
     if status in _STATUS_OUTCOMES:
@@ -233,8 +233,8 @@ _STATUS_OUTCOMES = {
 
 
 def error_text(status: int, body: bytes, location: str | None = None) -> str:
-    """An error for people: the status and the first line of the body with content; of JSON that is spread over
-    lines, and of the text of an HTML page, all of them. Of a redirect, which is never followed, where it leads."""
+    """A readable error: the status and the first non-empty line of the body; all lines of multi-line JSON and of an
+    HTML page's text. For a redirect, which is never followed, its location."""
     if location is not None:
         return clean_text(f"HTTP {status}: a redirect to {clean_location(location)}, which is not followed")
     text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
@@ -248,7 +248,7 @@ def error_text(status: int, body: bytes, location: str | None = None) -> str:
 
 
 def retry_after_ns(value: str | None) -> int:
-    """Retry-After in its form of seconds (RFC 9110 section 10.2.3), at most a day; 0 where there is none to be used."""
+    """Parses Retry-After in seconds (RFC 9110 section 10.2.3), at most a day; 0 without a usable value."""
     if value is None or not value.isascii() or not value.isdigit():
         return 0
     return min(int(value[:10]), _MAX_RETRY_AFTER_SECONDS) * NS

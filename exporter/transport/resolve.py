@@ -1,6 +1,6 @@
-"""Names to addresses: which addresses a connection to a target tries, and in which order.
+"""Name resolution: which addresses a connection to a target tries, and in which order.
 
-Owns the policies of `Resolve` as far as they concern one connection. Knows nothing of connecting.
+Implements the policies of `Resolve` for a single connection. Does not connect.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _resolver = Threads("resolver", 16)
 _asked: dict[tuple[str, int], Future[Any]] = {}
 
 _turns: dict[tuple[str, int], set[SocketAddress]] = {}
-"""By name and port: the addresses that have had their turn in the round that is under way."""
+"""By name and port: the addresses already used in the current round."""
 
 
 async def addresses(target: Target) -> list[Address]:
-    """The addresses of the target in the order in which they are to be tried: the one that it is settled on alone, or
-    all that its name has now, in the resolver's order. Under `Resolve.CONNECTION` each call begins with another one.
+    """The target's addresses in the order to try them: only the settled one, or all current ones in the resolver's
+    order. Under `Resolve.CONNECTION` each call begins with another one.
 
-    Raises OSError or UnicodeError if the name has none.
+    Raises OSError or UnicodeError if the name does not resolve.
     """
     host = target.address or target.host
     if is_numeric(host):
@@ -39,11 +39,12 @@ async def addresses(target: Target) -> list[Address]:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """All stream addresses of a name, in the system's order, looked up at each call, except while one look-up is
-    running already. Raises OSError, UnicodeError.
+    """All stream addresses of a name, in the system's order. Each call does a new look-up, or joins the running one.
+    Raises OSError, UnicodeError.
 
-    The system's resolver can't be cancelled, and takes half a minute where no name server responds: a name has one
-    thread at most, however often it is asked for meanwhile."""
+    The system's resolver cannot be cancelled, and takes half a minute if no name server responds: a name therefore
+    occupies at most one thread, however often it is looked up.
+    """
     key = host, port
     asked = _asked.get(key)
     if asked is None or asked.done():
@@ -53,7 +54,7 @@ async def look_up(host: str, port: int) -> list[Address]:
 
 
 def is_numeric(host: str) -> bool:
-    """Whether the host is an address already: then there is nothing to resolve, and no thread is needed for it."""
+    """Whether the host is already an address: it then needs no resolution, and no thread."""
     try:
         return bool(_numeric(host, 0))
     except (OSError, UnicodeError):
@@ -61,7 +62,7 @@ def is_numeric(host: str) -> bool:
 
 
 def as_host(address: SocketAddress) -> str:
-    """The address alone as text, with its scope where it has one."""
+    """The address as text, with its scope if it has one."""
     host = str(address[0])
     return f"{host}%{address[3]}" if len(address) == 4 and address[3] else host
 
@@ -75,11 +76,11 @@ def _unique(infos: Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, 
 
 
 def _next_first(host: str, port: int, found: list[Address]) -> list[Address]:
-    """Brings to the front an address that has not had its turn in this round, by lot; the others follow as they were.
+    """Moves a random address that was not used in this round to the front; the others keep their order.
 
-    So all get the same share, whatever order the resolver gives, as they come and go, and without worker processes
-    that agree with each other. Only addresses of the family that the resolver prefers take part: `::1` and
-    `127.0.0.1` are not two servers, and a host without IPv6 must not try it each second time.
+    Each address then gets the same share, whatever the resolver's order, also when addresses come and go, and without
+    coordination between worker processes. Only addresses of the resolver's preferred family take part: `::1` and
+    `127.0.0.1` are not two servers, and a host without IPv6 must not try it every second time.
     """
     round_ = _turns.setdefault((host, port), set())
     replicas = [entry for entry in found if entry[0] == found[0][0]]
@@ -87,6 +88,6 @@ def _next_first(host: str, port: int, found: list[Address]) -> list[Address]:
     if not left:
         round_.clear()
         left = replicas
-    chosen = random.choice(left)  # noqa: S311  # guessing it gains nothing
+    chosen = random.choice(left)  # noqa: S311  # not a secret
     round_.add(chosen[1])
     return [chosen, *(entry for entry in found if entry != chosen)]

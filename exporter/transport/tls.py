@@ -1,7 +1,7 @@
-"""TLS: from a target's options to an SSLContext, and what a certificate contains.
+"""TLS: from a target's options to an SSLContext, and the fields of a certificate.
 
-Owns which files are read and when: a context is kept until one of its files changes, so that rotated certificates
-are picked up at the next connection. Knows nothing of sockets.
+Owns which files are read and when: a context is cached until one of its files changes; rotated certificates are used
+from the next connection on. Knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _lock = threading.Lock()
 def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
     """The context for a connection to `target` that offers `alpn`.
 
-    Raises TransportError(TLS_ERROR) naming the file that cannot be used. Where the target asks for less than full
-    verification, logs it once.
+    Raises TransportError(TLS_ERROR) with the name of the unusable file. Warns once if the target is configured with
+    less than full verification.
     """
     options = target.tls
     _warn_of_weakness(target)
@@ -57,7 +57,7 @@ def client_context(target: Target, alpn: Sequence[str]) -> ssl.SSLContext:
 
 
 def check_tls_files(options: TlsOptions) -> None:
-    """Reads the files as a connection would. Raises OSError naming the one that cannot be used."""
+    """Reads the files as a connection would. Raises OSError with the name of the unusable file."""
     _build(options, ())
 
 
@@ -71,7 +71,7 @@ def _stamp(path: str) -> _FileStamp:
 
 def _build(options: TlsOptions, alpn: Sequence[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # A certificate in ca_file is trusted as it is, be it an intermediate authority's or the server's own: as curl does.
+    # Any certificate in ca_file is trusted, also an intermediate CA's or the server's own, as in curl.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = options.verify and options.verify_host
@@ -95,7 +95,7 @@ def _load_own_certificate(context: ssl.SSLContext, options: TlsOptions) -> None:
     key = key_pem(options.key_file) if options.key_file else b""
     with path_in_memory(key + b"\n" + certificate_pem(options.cert_file)) as path:
         try:
-            # An encrypted key must fail, not ask for its password on a terminal that a daemon has not got.
+            # An encrypted key must fail: a daemon has no terminal for a password prompt.
             context.load_cert_chain(path, password=lambda: "")
         except OSError as error:
             files = " and ".join(path for path in (options.cert_file, options.key_file) if path)
@@ -117,7 +117,7 @@ def _warn_of_weakness(target: Target) -> None:
 def certificate_expiry_unix_s(der: bytes) -> float | None:
     """When the certificate expires (its notAfter, RFC 5280 section 4.1.2.5); None if `der` is not a certificate.
 
-    Read from the encoding itself, since `ssl` describes a certificate only after it has verified it.
+    Parsed here, because `ssl` describes a certificate only after verification.
     """
     try:
         certificate = der_element(der, 0)[1]
@@ -148,12 +148,12 @@ _TAG_DNS_NAME = 0x82
 
 
 def certificate_names(der: bytes) -> list[str]:
-    """The DNS names that the certificate is for (its subjectAltName, RFC 5280 section 4.2.1.6)."""
+    """The DNS names in the certificate (its subjectAltName, RFC 5280 section 4.2.1.6)."""
     names: list[str] = []
     try:
         position = der.index(_OID_ALTERNATIVE_NAME) + len(_OID_ALTERNATIVE_NAME)
         tag, extension, end = der_element(der, position)
-        if tag != _TAG_OCTET_STRING:  # the flag "critical" comes before it
+        if tag != _TAG_OCTET_STRING:  # the flag "critical" comes first
             extension = der_element(der, end)[1]
         entries = der_element(extension, 0)[1]
         position = 0

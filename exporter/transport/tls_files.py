@@ -1,6 +1,6 @@
-"""Our own certificate and key as PEM, whichever of PEM and DER their files hold.
+"""The client certificate and key as PEM, from PEM or DER files.
 
-Owns what is read from these files, and that a key never touches a disk again. Knows nothing of contexts.
+Owns reading these files, and that a key is never written to disk. Knows nothing of contexts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 _DER_SEQUENCE = b"\x30"
 _PEM_KEY_LABELS = {0x30: "PRIVATE KEY", 0x04: "EC PRIVATE KEY", 0x02: "RSA PRIVATE KEY"}
-"""By the tag of what follows the version: PKCS #8 (RFC 5958), SEC 1 (RFC 5915), PKCS #1 (RFC 8017 appendix A.1.2)."""
+"""By the tag after the version: PKCS #8 (RFC 5958), SEC 1 (RFC 5915), PKCS #1 (RFC 8017 appendix A.1.2)."""
 
 
 def read_file(path: str) -> bytes:
-    """Raises OSError naming the file."""
+    """The file's content. Raises OSError with the file's name."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -26,13 +26,13 @@ def read_file(path: str) -> bytes:
 
 
 def certificate_pem(path: str) -> bytes:
-    """The certificate, with those of its chain if it is PEM. Raises OSError."""
+    """The certificate as PEM; a PEM file may include its chain. Raises OSError."""
     data = read_file(path)
     return ssl.DER_cert_to_PEM_cert(data).encode() if data.startswith(_DER_SEQUENCE) else data
 
 
 def key_pem(path: str) -> bytes:
-    """The private key. Raises OSError."""
+    """The private key as PEM. Raises OSError."""
     data = read_file(path)
     if not data.startswith(_DER_SEQUENCE):
         return data
@@ -46,8 +46,8 @@ def key_pem(path: str) -> bytes:
 
 
 def der_element(der: bytes, start: int) -> tuple[int, bytes, int]:
-    """The element of DER (X.690) at `start`: its tag, its content and where it ends. Raises ValueError or IndexError if
-    it is cut."""
+    """The DER element (X.690) at `start`: tag, content, end position. Raises ValueError or IndexError if it is
+    truncated."""
     tag, length, begin = der[start], der[start + 1], start + 2
     if length & 0x80:
         size = length & 0x7F
@@ -60,7 +60,7 @@ def der_element(der: bytes, start: int) -> tuple[int, bytes, int]:
 
 @contextlib.contextmanager
 def path_in_memory(data: bytes) -> Iterator[str]:
-    """A path at which `data` can be read meanwhile: `ssl` takes certificates and keys by path only."""
+    """A temporary path to `data` in memory: `ssl` loads certificates and keys only by path."""
     descriptor = os.memfd_create("tls")
     with open(descriptor, "wb") as file:
         file.write(data)
