@@ -27,6 +27,10 @@ _MAX_DIMENSION = 2**63 - 1
 _log = logging.getLogger(__name__)
 
 
+class BeyondBoundsError(ValueError):
+    """A response is readable, and beyond one of our own bounds."""
+
+
 class BoundedControl:
     """A `Control` (services.base) before another."""
 
@@ -82,17 +86,18 @@ class BoundedControl:
             yield
         except NO_RESPONSE as error:
             url = self._target.url
-            _log.warning("a response could not be read", extra=fields(url=url), exc_info=True)
+            if not isinstance(error, BeyondBoundsError):  # the error says all of it
+                _log.warning("a response could not be read", extra=fields(url=url), exc_info=True)
             text = f"{url} sent a response that cannot be used: {clean_text(str(error)) or type(error).__name__}"
             raise PreflightError(Reason.PROTOCOL, text) from error
 
 
 def bounded_facts(facts: ModelFacts) -> ModelFacts:
-    """The facts, with names that are safe anywhere. Raises ValueError where tensors are beyond a bound: they are sent
-    back as they are."""
+    """The facts, with names that are safe anywhere. Raises BeyondBoundsError where tensors are beyond a bound:
+    they are sent back as they are."""
     for kind, specs in (("inputs", facts.inputs), ("outputs", facts.outputs)):
         if len(specs) > TENSORS:
-            raise ValueError(f"has {len(specs)} {kind}, at most {TENSORS} are taken")
+            raise BeyondBoundsError(f"has {len(specs)} {kind}, at most {TENSORS} are taken")
         for spec in specs:
             _check_tensor(spec)
     return replace(
@@ -111,13 +116,17 @@ def bounded_facts(facts: ModelFacts) -> ModelFacts:
 def _check_tensor(spec: TensorSpec) -> None:
     if not is_clean_name(spec.name, TENSOR_NAME):
         shown = clean_text(spec.name, 60)
-        raise ValueError(f"has a tensor with a name of {len(spec.name)} characters, or with unprintable ones: {shown}")
+        raise BeyondBoundsError(
+            f"has a tensor with a name of {len(spec.name)} characters, or with unprintable ones: {shown}"
+        )
     if len(spec.shape) > DIMENSIONS:
-        raise ValueError(f"has a tensor of {len(spec.shape)} dimensions, at most {DIMENSIONS} are taken: {spec.name}")
+        raise BeyondBoundsError(
+            f"has a tensor of {len(spec.shape)} dimensions, at most {DIMENSIONS} are taken: {spec.name}"
+        )
     if any(not -1 <= size <= _MAX_DIMENSION for size in spec.shape):
-        raise ValueError(f"has a tensor with a dimension that cannot be: {spec.name}")
+        raise BeyondBoundsError(f"has a tensor with a dimension that cannot be: {spec.name}")
     if len(spec.datatype) > _DATATYPE or not spec.datatype.isprintable():
-        raise ValueError(f"has a tensor with a datatype that cannot be: {spec.name}")
+        raise BeyondBoundsError(f"has a tensor with a datatype that cannot be: {spec.name}")
 
 
 _DATATYPE = 32

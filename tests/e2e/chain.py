@@ -95,6 +95,13 @@ def configuration(folder: Path, triton: EmbeddedTriton, *, every: str, window: s
                 "load": {"request_rate": [20, 40]},
                 "input": {"shapes": {"AUDIO": [4800]}},
             },
+            {
+                "name": "vad-streams",
+                "target": "triton-grpc",
+                "model": "vad",
+                "load": {"streams": [1, 2], "step_interval": "100ms", "sequences": {"length": 5}},
+                "input": {"shapes": {"AUDIO": [4800]}},
+            },
         ],
         "defaults": {
             "schedule": {"every": every},

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 WATCHED_SECONDS = 20
 """The interval between two sweeps: something was measured in it."""
 GATE_ENDED = "triton_canary_exporter_gate_end_timestamp_seconds"
-PROBES = ("delay-http", "delay-one", "delay-two", "pipeline-http", "vad-rate")
+PROBES = ("delay-http", "delay-one", "delay-two", "pipeline-http", "vad-rate", "vad-streams")
 
 
 @pytest.fixture(scope="module")

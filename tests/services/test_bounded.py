@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from exporter.core.bounds import BATCH_SIZES, DIMENSIONS, NAME, READY_MODELS, TENSOR_NAME, TENSORS, VERSIONS
+from exporter.core.errors import PreflightError
 from exporter.core.facts import BatchStat, ModelKey, ModelStatistics, ServerSnapshot, TensorSpec
-from exporter.services.bounded import bounded_facts, bounded_models, bounded_snapshot
-from tests.builders import make_facts
+from exporter.services.bounded import BoundedControl, bounded_facts, bounded_models, bounded_snapshot
+from tests.builders import make_facts, make_target
 
 TENSOR = TensorSpec("T", "FP32", (4,))
 
@@ -39,6 +40,30 @@ def test_tensors_that_cannot_be_sent_fail_the_sweep(inputs: tuple[TensorSpec, ..
     for facts in (make_facts(inputs=inputs), make_facts(outputs=inputs)):
         with pytest.raises(ValueError, match=text.replace("inputs", "(in|out)puts")):
             bounded_facts(facts)
+
+
+class Facts:
+    """A control of which only the facts are read."""
+
+    def __init__(self, facts: object) -> None:
+        self.facts = facts
+
+    async def preflight(self, *_: object) -> object:
+        return self.facts
+
+
+@pytest.mark.parametrize(
+    ("facts", "traceback"),
+    [(make_facts(inputs=(replace(TENSOR, name="a\x1bb"),)), False), (None, True)],
+    ids=["beyond a bound", "what no one thought of"],
+)
+async def test_only_what_no_one_thought_of_is_logged_with_its_place(
+    facts: object, traceback: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = replace(make_target(), host="127.0.0.1", port=9)
+    with pytest.raises(PreflightError, match="sent a response that cannot be used"):
+        await BoundedControl(Facts(facts), target).preflight("m", "")  # type: ignore[arg-type]
+    assert any(record.exc_info for record in caplog.records) is traceback
 
 
 def test_what_is_within_the_bounds_stays_as_it_is() -> None:

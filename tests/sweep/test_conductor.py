@@ -80,6 +80,7 @@ class ScriptedWorker:
             if isinstance(event, LevelEnd):
                 return
             sent += 1
+            await asyncio.sleep(0)  # as between the messages of a real worker: what was begun meanwhile gets its turn
         # What was in flight when the level was stopped comes late: counted, never measured.
         self.sent = before + sent + 1
         yield make_window(sent, [1.0], warm_up=True)
@@ -713,13 +714,12 @@ async def test_an_interrupted_sweep_keeps_what_it_has_measured() -> None:
     sweeping = Sweep(probe, [], watchers=[watcher])
     result = await sweeping.run(lambda: nullcontext(worker))
     assert (result.status, result.reason) == (SweepStatus.ABORTED, Reason.SHUTDOWN)
-    windows = result.measurements[1].windows_run
-    assert result.reason_text == f"level 2: interrupted after {windows} of 3 windows"
+    assert result.reason_text == "level 2: interrupted after 1 of 3 windows"
     assert result.measurements[1].reason is Reason.SHUTDOWN
     measured = [(m.level.label, m.stable, m.windows_run) for m in result.measurements]
     assert measured[0] == ("1", True, 3)
     assert measured[1][0] == "2"
-    assert measured[1][1:] == (False, 2)
+    assert measured[1][1:] == (False, 1)
     assert len(worker.plans) == 2
 
 
