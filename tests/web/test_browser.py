@@ -154,7 +154,7 @@ def test_without_a_script_the_page_filters_refreshes_and_acts(browser: Browser, 
     browser.open(site.address + "/probes/ranker", script=False)
     browser.driver.find_element(By.NAME, "token").send_keys("wrong")
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=pause]").click()
-    wait_for(lambda: "not the right one" in browser.driver.find_element(By.ID, "done-lines").text)
+    wait_for(lambda: "no valid token" in browser.driver.find_element(By.ID, "done-lines").text)
     browser.command("Emulation.setScriptExecutionDisabled", value=False)
 
 
@@ -163,14 +163,14 @@ def test_an_action_asks_for_the_token_and_reports_in_place(browser: Browser, sit
     field = browser.driver.find_element(By.NAME, "token")
     field.send_keys("wrong")
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=pause]").click()
-    wait_for(lambda: "not the right one" in browser.texts("#done")[0])
+    wait_for(lambda: "no valid token" in browser.texts("#done")[0])
     assert "paused" not in " ".join(browser.texts(".title .badge"))
     field.clear()
     field.send_keys(TOKEN)
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=pause]").click()
     wait_for(lambda: browser.texts(".title .badge")[-1] == "‖ paused")
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=pin-preview]").click()
-    wait_for(lambda: "nothing is remembered yet" in browser.texts("#done")[0])
+    wait_for(lambda: "has no sweeps yet" in browser.texts("#done")[0])
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=resume]").click()
     wait_for(lambda: "paused" not in " ".join(browser.texts(".title .badge")))
     assert browser.driver.current_url == f"{site.address}/probes/tts-german"
