@@ -86,7 +86,7 @@ class BoundedControl:
             yield
         except NO_RESPONSE as error:
             url = self._target.url
-            if not isinstance(error, BeyondBoundsError):  # the error says all of it
+            if not isinstance(error, BeyondBoundsError):  # its text is complete
                 _log.warning("a response could not be read", extra=fields(url=url), exc_info=True)
             text = f"{url} sent a response that cannot be used: {clean_text(str(error)) or type(error).__name__}"
             raise PreflightError(Reason.PROTOCOL, text) from error
