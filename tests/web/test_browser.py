@@ -154,7 +154,8 @@ def test_without_a_script_the_page_filters_refreshes_and_acts(browser: Browser, 
     browser.open(site.address + "/probes/ranker", script=False)
     browser.driver.find_element(By.NAME, "token").send_keys("wrong")
     browser.driver.find_element(By.CSS_SELECTOR, "button[value=pause]").click()
-    wait_for(lambda: "no valid token" in browser.driver.find_element(By.ID, "done-lines").text)
+    lines = (By.ID, "done-lines")  # of the page that is loaded next
+    wait_for(lambda: any("no valid token" in each.text for each in browser.driver.find_elements(*lines)))
     browser.command("Emulation.setScriptExecutionDisabled", value=False)
 
 
