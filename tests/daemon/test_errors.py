@@ -174,7 +174,7 @@ def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Pat
         assert ours == theirs != set()
         first.stop()
         # The folder is free: the other one keeps its state by itself.
-        second.wait_for(lambda: "not kept" not in second.get("/")[1].decode())
+        second.wait_for(lambda: "not saved" not in second.get("/")[1].decode())
         assert (data / ".daemon.lock").read_text().startswith(f"{second.pid} ")
     assert json.loads((data / "state.json").read_text())["probes"][0]["probe"] == "probe"
     decode((data / "baselines" / "probe.baseline").read_text(), "probe")

@@ -87,7 +87,7 @@ async def test_an_id_is_one_gate(desk: Desk) -> None:
     await desk.ended()
     assert not desk.gates.start(REQUEST, "")["running"]
     assert len(desk.ran) == 20
-    with pytest.raises(RefusedError, match="gate r1 was requested otherwise") as caught:
+    with pytest.raises(RefusedError, match="gate r1 was requested with other options") as caught:
         desk.gates.start(REQUEST | {"window": "3s"}, "")
     assert caught.value.kind is RefusalKind.CONFLICT
 

@@ -53,7 +53,7 @@ def _check_folders(target: Target) -> None:
     folders = {"server_directory": target.server_directory, "model_repository": target.model_repository}
     for key, folder in folders.items():
         if not Path(folder).is_dir():
-            raise PreflightError(Reason.UNREACHABLE, f"target {target.name}: {key} {folder!r} is no folder")
+            raise PreflightError(Reason.UNREACHABLE, f"target {target.name}: {key} {folder!r} is not a folder")
 
 
 def local_inputs(facts: ModelFacts, tensors: Tensors) -> tuple[LocalInput, ...]:

@@ -110,8 +110,8 @@ def test_the_shortest_line(server: EmbeddedTriton, capsys: pytest.CaptureFixture
     assert analyze("-m inception_graphdef --percentile=95 -v", server) == 0
     out, error = capsys.readouterr()
     assert error == (
-        "triton-canary analyze: limits: 1000000000 requests, 1d, 1024 in flight, 1m for a request, 10% of them may "
-        "fail (see --print-probe)\n"
+        "triton-canary analyze: limits: 1000000000 requests, 1d, 1024 in flight, 1m for a request, 10% of the "
+        "requests may fail (see --print-probe)\n"
     )
     assert "p95 latency: " in out
     assert "Avg latency" not in out

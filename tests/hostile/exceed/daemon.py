@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import bcrypt
 import pytest
@@ -16,6 +18,7 @@ from exporter.discovery.found import DiscoveryError, parse_groups
 from exporter.discovery.sources import Source, read
 from exporter.metrics.collector import _size
 from exporter.metrics.families import UP
+from exporter.standby.kubernetes_lease import LeaseApiError, _bounded_body
 from exporter.web.access import Passwords
 from exporter.web.client_connection import MAX_CONNECTIONS, connection_limit
 from exporter.web.http_server import WebServer
@@ -102,3 +105,10 @@ def series_bytes() -> None:
     """A series whose line is 10 kB takes the capacity of 20."""
     assert _size({UP: f'triton_canary_up{{probe="{"x" * 10_000}"}} 1\n'}) == 19
     assert _size({UP: 'triton_canary_up{probe="x"} 1\n'}) == 1
+
+
+@exceeds("LEASE_BYTES")
+def lease_bytes() -> None:
+    endless = SimpleNamespace(raw=SimpleNamespace(read1=lambda size, **_: b" " * size))
+    with pytest.raises(LeaseApiError, match="is larger than 256 KiB"):
+        _bounded_body(cast(Any, endless))

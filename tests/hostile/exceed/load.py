@@ -14,6 +14,7 @@ from exporter.core.errors import ProtocolError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.units import NS
 from exporter.services.channel_factory import INFER_METHOD
+from exporter.services.openai.reader import OpenAiReader
 from exporter.transport.grpc_channel import GrpcChannel
 from exporter.wire.codings import decompress
 from exporter.wire.hpack_blocks import BlockDecoder, encode_block
@@ -34,7 +35,7 @@ from exporter.wire.http2_frames import (
     frame,
     settings_frame,
 )
-from exporter.wire.sse import SseParser
+from exporter.wire.sse import SseEvent, SseParser
 from tests.builders import concurrency
 from tests.engine.fakes import FakeService, always, make_plan
 from tests.engine.test_level import run_level
@@ -106,6 +107,18 @@ async def tokens() -> None:
     for count, kept in ((1 << 24, 1 << 24), ((1 << 24) + 1, -1)):
         call = await responded(ROLE, delta(content="a"), delta("length"), usage(5, count), DONE)
         assert (call.outcome, call.output_tokens) == (Outcome.OK, kept)
+
+
+@exceeds("SAID")
+def said() -> None:
+    """It comes in pieces, each of them small."""
+    piece = SseEvent(b'{"choices": [{"delta": {"content": "%s"}}]}' % (b"x" * 1024))
+    reader = OpenAiReader(keep_text=True)
+    for _ in range(1024):
+        reader.event(piece)
+    assert reader.text() == "x" * (1 << 20)
+    with pytest.raises(ProtocolError, match="more than 1048576 characters"):
+        reader.event(piece)
 
 
 @exceeds("RETRY_AFTER_S")
