@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -318,9 +319,10 @@ async def test_grpc_over_tls(triton_factory: TritonFactory, models: Path, tmp_pa
     anonymous = TritonControl(endpoint(triton, "grpcs", tls=TlsOptions(ca_file=ca)), 5 * NS)
     with pytest.raises(PreflightError) as caught:
         await anonymous.preflight("identity", "")
-    # This server closes without a TLS alert, so the client cannot know that it was for want of a certificate.
+    # This server closes without a TLS alert: the client cannot know that it was for want of a certificate. Whether it
+    # reads the end or writes after it is a matter of moments.
     assert caught.value.reason is Reason.UNREACHABLE
-    assert "connection lost: closed by the peer at once after the TLS handshake" in str(caught.value)
+    assert re.search("connection lost: .+ at once after the TLS handshake; it may ask for a client", str(caught.value))
     await anonymous.close()
 
 

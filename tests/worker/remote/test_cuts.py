@@ -16,6 +16,8 @@ from tests.worker.remote.cluster import Cluster
 
 pytest.importorskip("distributed")
 
+pytestmark = pytest.mark.soak  # until they hold on any machine
+
 WATCHED_SECONDS = 9.0
 QUIET_SECONDS = 4.0
 """The lease is 2 s; on a busy machine a request takes a while to come in."""
