@@ -258,6 +258,8 @@ class LocalWorker:
             self._level_serial = self._serial
         self._inbox = asyncio.Queue(INBOX_RESPONSES)
         ended = False
+        # As it is now: what the last renewal wrote may be over, and would end the command at once.
+        self._account.lend(self._lease())
         try:
             self._post(what)
             while not ended:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, Probe
+from exporter.core.units import NS
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.guard import CHARGED_AHEAD
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, Worker
@@ -206,6 +208,19 @@ async def test_runs_on_the_cpus_given() -> None:
     worker = await LocalWorker.spawn(module=FAKE_WORKER, cpus=[cpu])
     assert os.sched_getaffinity(worker.pid) == {cpu}
     await worker.kill()
+
+
+async def test_a_level_begins_with_the_lease_of_its_own_moment() -> None:
+    """Not with that of the last renewal, which was over when the process began."""
+    until_ns = 1
+    worker = await LocalWorker.spawn(module=FAKE_WORKER, lease=lambda: until_ns)
+    try:
+        until_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 600 * NS
+        end = (await run(worker, plan()))[-1]
+        assert isinstance(end, LevelEnd)
+        assert (end.reason, end.text) == (Reason.NONE, "")
+    finally:
+        await worker.kill()
 
 
 async def test_one_that_does_not_come_up() -> None:

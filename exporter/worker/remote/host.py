@@ -52,7 +52,6 @@ class WorkerHost:
 
     async def start(self) -> Failure | None:
         """Starts the process, if there is none that can be used."""
-        await self.beat()  # first: a process that begins with a lease that is over ends its first level at once
         if self._worker is None or not self._worker.alive:
             try:
                 self._worker = await LocalWorker.spawn(
