@@ -35,7 +35,6 @@ HTTP_LIMIT_SECONDS = 10.0
 
 READ_LIMIT_SECONDS = 15.0
 """How long a reading may take, of files too: then it is left behind."""
-_CHUNK_BYTES = 64 << 10
 _THREADS = ReaderThreads()
 
 
@@ -134,7 +133,7 @@ def _fetch(source: Source) -> tuple[Found, ...]:
     # Here, since few daemons read such a list, and this takes a tenth of the start's imports.
     from urllib3.exceptions import HTTPError
 
-    from exporter.server.page_session import PageSession
+    from exporter.server.page_session import PageSession, read_body
 
     deadline_ns = time.monotonic_ns() + round(HTTP_LIMIT_SECONDS * NS)
     try:
@@ -156,11 +155,9 @@ def _fetch(source: Source) -> tuple[Found, ...]:
                 )
             if response.status_code != 200:
                 raise DiscoveryError(f"http_sd got {response.status_code}, not 200")
-            body = bytearray()
-            while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-                body += piece
-                if len(body) > MAX_LIST_BYTES:
-                    raise DiscoveryError(f"http_sd: is larger than {MAX_LIST_BYTES >> 20} MiB")
+            body = read_body(response, MAX_LIST_BYTES)
+            if body is None:
+                raise DiscoveryError(f"http_sd: is larger than {MAX_LIST_BYTES >> 20} MiB")
         if time.monotonic_ns() > deadline_ns:
             raise DiscoveryError(_late())
         return parse_groups(json.loads(body), source.labels)

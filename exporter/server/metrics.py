@@ -27,7 +27,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_location, clean_text, is_clean_name
 from exporter.server import MAX_GPUS, histograms, token_pages
-from exporter.server.page_session import PageSession
+from exporter.server.page_session import PageSession, read_body
 
 TIMEOUT_NS = PAGE_MS * NS // 1000
 """How long a page may take, from connecting to its last byte."""
@@ -38,7 +38,6 @@ _LINES_BETWEEN_LOOKS: Final = 256
 """How many lines are passed over between two looks at the clock."""
 MAX_COUNTERS: Final = 512
 """Of a reading: a page can have any number of buckets."""
-_CHUNK_BYTES = 64 << 10
 _MAX_PLAUSIBLE = 2.0**63
 _MAX_TEXT = 120
 
@@ -188,12 +187,10 @@ def _fetch_body(session: PageSession, url: str) -> bytes:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise PageError(f"is compressed ({clean_text(encoding)}), though asked not to be")
-        body = bytearray()
-        while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-            body += piece
-            if len(body) > PAGE_BYTES:
-                raise PageError(f"is larger than {PAGE_BYTES >> 20} MiB")
-        return bytes(body)
+        body = read_body(response, PAGE_BYTES)
+        if body is None:
+            raise PageError(f"is larger than {PAGE_BYTES >> 20} MiB")
+        return body
 
 
 def _late() -> str:

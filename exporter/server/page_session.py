@@ -23,6 +23,8 @@ from requests.adapters import HTTPAdapter
 from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 
+_CHUNK_BYTES = 64 << 10
+
 _AGAIN_SECONDS = 0.05
 """After the deadline: how often a connection that was only then made is looked for."""
 
@@ -140,6 +142,16 @@ def _context(tls: TlsOptions) -> ssl.SSLContext:
     if not tls.verify:
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def read_body(response: requests.Response, most_bytes: int) -> bytes | None:
+    """The body of a response that was requested with `stream`; None if it is larger, as soon as that is known."""
+    body = bytearray()
+    while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+        body += piece
+        if len(body) > most_bytes:
+            return None
+    return bytes(body)
 
 
 def _with_socket_hook(connection: Any, on_socket: Callable[[socket.socket], None]) -> Any:

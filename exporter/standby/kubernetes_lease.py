@@ -25,13 +25,12 @@ from exporter.core.causes import cause_of
 from exporter.core.target import TlsOptions
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text, load_json
-from exporter.server.page_session import PageSession
+from exporter.server.page_session import PageSession, read_body
 from exporter.standby.lease import MAX_DURATION_NS, LeaseRecord
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, its authorities and its namespace."""
 
-_CHUNK_BYTES = 64 << 10
 _HOLDER_LIMIT = 128
 
 
@@ -145,12 +144,10 @@ def _written(before: Mapping[str, Any], holder: str, duration_ns: int) -> dict[s
 
 
 def _bounded_body(response: requests.Response) -> bytes:
-    body = bytearray()
-    while piece := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-        body += piece
-        if len(body) > LEASE_BYTES:
-            raise LeaseApiError(f"the API server's response is larger than {LEASE_BYTES >> 10} KiB")
-    return bytes(body)
+    body = read_body(response, LEASE_BYTES)
+    if body is None:
+        raise LeaseApiError(f"the API server's response is larger than {LEASE_BYTES >> 10} KiB")
+    return body
 
 
 def _message(body: bytes) -> str:

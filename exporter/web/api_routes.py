@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from exporter.web.build_report import ProbeReports, history_report, probe_detail
+from exporter.web.build_report import ProbeReports, history_report, overview_of, probe_detail
 from exporter.web.gzip_body import headers_of, packed, takes_gzip
 from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.openapi import document
 from exporter.web.report import ErrorReport, HistoryReport, OverviewReport, ProbeDetail
-from exporter.web.selection import Selection, counts_of
+from exporter.web.selection import Selection
 from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -63,14 +63,7 @@ class _Handlers:
 
     def _overview_json(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
         probes = self._reports.all(moment)
-        report = OverviewReport(
-            moment.version,
-            moment.ready,
-            moment.now_unix_s,
-            moment.notices,
-            counts_of(probes),
-            chosen.select(probes),
-        )
+        report = overview_of(moment, probes, chosen.select(probes))
         return packed(_dumped(report), wanted=gzip)
 
     async def _one(self, request: Request, make: Callable[[ProbeMoment, float], bytes]) -> Response:

@@ -20,6 +20,7 @@ from exporter.state.probe_state import ProbeView
 from exporter.web import report as r
 from exporter.web.effective import effective
 from exporter.web.moment import Moment, ProbeMoment, ReportSources
+from exporter.web.selection import counts_of
 from exporter.web.status import LevelStatus, level_statuses, state_of, version_of
 
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
@@ -32,6 +33,11 @@ _RUNBOOKS = {
     Conclusion.OBJECTIVE_MISSED: "TritonCanarySloMissed",
 }
 _TIER_RUNBOOKS = {"page": "TritonCanaryRegressionPage", "warn": "TritonCanaryRegressionWarn"}
+
+
+def overview_of(moment: Moment, probes: Sequence[r.ProbeReport], shown: Sequence[r.ProbeReport]) -> r.OverviewReport:
+    """The overview that shows some of the moment's probes, and counts all."""
+    return r.OverviewReport(moment.version, moment.ready, moment.now_unix_s, moment.notices, counts_of(probes), shown)
 
 
 class ProbeReports:

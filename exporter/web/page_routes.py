@@ -19,13 +19,12 @@ from exporter.core.probe import Probe
 from exporter.schedule.actions import Action, ProbeActions, RefusedError
 from exporter.web.action_routes import STATUS_OF
 from exporter.web.auth import TokenGuard, address_of, refused
-from exporter.web.build_report import ProbeReports, probe_detail
+from exporter.web.build_report import ProbeReports, overview_of, probe_detail
 from exporter.web.charts import Sparklines
 from exporter.web.gzip_body import headers_of, packed, takes_gzip
 from exporter.web.moment import Moment, ProbeMoment, ReportSources, take_moment
 from exporter.web.pages import ACTIONS, SCRIPT, STYLE_SHEET, done_page, overview_page, probe_page
-from exporter.web.report import OverviewReport
-from exporter.web.selection import Selection, counts_of
+from exporter.web.selection import Selection
 from exporter.web.shared import SharedBy
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -85,14 +84,7 @@ class _Pages:
     def _overview_html(self, moment: Moment, chosen: Selection, gzip: bool) -> bytes:
         probes = self._reports.all(moment)
         selected = chosen.select(probes)
-        report = OverviewReport(
-            moment.version,
-            moment.ready,
-            moment.now_unix_s,
-            moment.notices,
-            counts_of(probes),
-            chosen.on_page(selected),
-        )
+        report = overview_of(moment, probes, chosen.on_page(selected))
         found = {each.view.probe.name: each.view.probe for each in moment.probes}
         sparks = {
             shown.name: self._sparklines.get(
