@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 
 from exporter.core.units import NS
 from exporter.logs import fields
-from exporter.standby.lease import Lease, LeaseRecord, LeaseStore, boottime_ns
+from exporter.standby.lease import Lease, LeaseRecord, LeaseStore
+from exporter.storage.account import boottime_ns
 from exporter.storage.directory_lock import LockHeldError
 
 _log = logging.getLogger("exporter.standby")

@@ -8,7 +8,6 @@ equally fast, within `MARGIN / duration`.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,11 +22,6 @@ MAX_DURATION_NS = 600 * NS
 
 _RENEWALS_PER_LEASE = 5
 _LOOKS_PER_LEASE = 10
-
-
-def boottime_ns() -> int:
-    """The clock of all leases: it can't be set, and it counts the time in which the machine sleeps."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Account:
     def is_lease_over(self) -> bool:
         """Whether that moment has come. The clock counts the time in which the machine sleeps."""
         until_ns = self._lease_cell[0]
-        return until_ns != 0 and time.clock_gettime_ns(time.CLOCK_BOOTTIME) >= until_ns
+        return until_ns != 0 and boottime_ns() >= until_ns
 
     def ask(self) -> None:
         """Counts a request to a reference model, which is about to be sent: before a level, never in one."""
@@ -180,6 +180,11 @@ class Account:
         """As noted last."""
         length = min(int(self._cells[_TEXT_LENGTH]), _TEXT_BYTES)
         return self._map[_TEXT_AT : _TEXT_AT + length].decode(errors="replace")
+
+
+def boottime_ns() -> int:
+    """The clock of all leases: it can't be set, and it counts the time in which the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class SignOfLife:

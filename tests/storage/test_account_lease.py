@@ -7,8 +7,7 @@ import os
 from exporter.core.outcome import Reason
 from exporter.core.probe import StopRules
 from exporter.engine.guard import Guard
-from exporter.standby.lease import boottime_ns
-from exporter.storage.account import Account
+from exporter.storage.account import Account, boottime_ns
 
 HOUR_NS = 3600 * 10**9
 

@@ -18,6 +18,7 @@ from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan, MemberEvent
+from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.local import LocalWorker
 from exporter.worker.remote.schema import schema
@@ -66,7 +67,7 @@ class WorkerHost:
 
     async def beat(self, seconds: float = LEASE_SECONDS) -> tuple[int, int, int]:
         """The client lives, and allows so many more seconds; gives `sent`, `asked` and `tokens` of `Worker`."""
-        self._until_ns = _boottime_ns() + round(min(seconds, LEASE_SECONDS) * NS)
+        self._until_ns = boottime_ns() + round(min(seconds, LEASE_SECONDS) * NS)
         return self._counts() if self._worker is not None else (0, 0, 0)
 
     async def clock_ns(self) -> int:
@@ -161,7 +162,7 @@ class WorkerHost:
 
     async def _watch(self) -> None:
         """Ends the process of a client that is gone."""
-        while _boottime_ns() < self._until_ns + _GONE_SECONDS * NS:  # noqa: ASYNC110 - a clock
+        while boottime_ns() < self._until_ns + _GONE_SECONDS * NS:  # noqa: ASYNC110 - a clock
             await asyncio.sleep(LEASE_SECONDS)
         await self._end_level()
         await self.kill()
@@ -178,7 +179,3 @@ def error_of(failure: Failure) -> PreflightError | WorkerLostError:
     if failure.expected:
         return PreflightError(failure.reason, failure.text, problems=failure.problems)
     return WorkerLostError(failure.reason, failure.text)
-
-
-def _boottime_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
