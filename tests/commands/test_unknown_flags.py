@@ -20,5 +20,5 @@ def test_the_command_names_it_with_its_own_usage(line: str, message: str, capsys
         cli.run(line.split())
     assert ended.value.code == ExitCode.BAD_OPTIONS
     reported = capsys.readouterr().err.splitlines()
-    assert reported[0].startswith(f"usage: triton-canary {line.split()[0]} ")
+    assert reported[0].startswith(f"usage: triton-canary {line.split(maxsplit=1)[0]} ")
     assert reported[-1] == message
