@@ -141,6 +141,7 @@ LEVEL_COLUMNS = (
     "tokens",
     "goodput_requests_per_second",
     "streams",
+    "place",
 )
 
 WINDOW_COLUMNS = (

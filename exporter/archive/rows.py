@@ -117,6 +117,7 @@ def _place(sweep: SweepResult, level: LoadLevel | None) -> dict[str, Cell]:
 def _sweep_cells(sweep: SweepResult) -> dict[str, Cell]:
     times = sweep.connection
     return {
+        "place": sweep.probe.place,
         "sweep_duration_seconds": sweep.duration_ns / NS,
         "connect_seconds": _seconds(times.connect_ns),
         "tls_handshake_seconds": _seconds(times.tls_ns),

@@ -47,8 +47,9 @@ class ProbeExtras:
 
 
 def probe_labels(probe: Probe) -> str:
-    """The P labels."""
-    return labels(target=probe.target.name, probe=probe.name, model=probe.model)
+    """The P labels, and the place of a probe that has one."""
+    place = {"place": probe.place} if probe.place else {}
+    return labels(target=probe.target.name, probe=probe.name, model=probe.model, **place)
 
 
 # --- state and counters: they stay as long as the probe is configured ------------------------------------------------

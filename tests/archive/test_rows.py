@@ -50,7 +50,7 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-6:] == ["warm_up_requests", "repeats", "seed", "tokens", "goodput_requests_per_second", "streams"]
+    assert header[-5:] == ["seed", "tokens", "goodput_requests_per_second", "streams", "place"]
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -186,7 +186,7 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
     of_tokens = {"tokens", "goodput_requests_per_second", "breakdown_prefill_seconds", "breakdown_decode_seconds"}
-    rare = {"Request Rate", "seed", "reason", "reason_text", "percentiles", "streams"}
+    rare = {"Request Rate", "seed", "reason", "reason_text", "percentiles", "streams", "place"}
     assert empty == {*rare, *of_tokens, *SERVER_SIDE}
 
 
@@ -451,3 +451,8 @@ def test_figures_of_streams_are_one_cell() -> None:
         "streams": 40,
         "on_time": 30,
     }
+
+
+def test_a_row_names_the_place_that_it_is_from() -> None:
+    [row] = encoded(LEVELS, make_sweep(probe=make_probe(name="asr/zone-a", place="zone-a")))[:1]
+    assert (row["probe"], row["place"]) == ("asr/zone-a", "zone-a")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,10 +17,11 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 class Cluster:
-    """`workers` Dask workers without a nanny."""
+    """`workers` Dask workers without a nanny, in these places where some are named."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, places: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._places = places
         self._count = workers
         (port,) = free_ports(1)
         self.address = f"tcp://127.0.0.1:{port}"
@@ -31,6 +33,8 @@ class Cluster:
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
         for number in range(self._count):
             arguments = [self.address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--memory-limit", "0"]
+            if self._places:
+                arguments += ["--resources", f"{self._places[number]}=1"]
             self.workers.append(self._start("worker", *arguments, "--name", f"w{number}"))
         for number in range(self._count):
             self._wait_for(f"w{number}")
