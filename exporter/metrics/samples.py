@@ -240,6 +240,9 @@ def _add_grounds(lines: Lines, level_labels: str, measurement: Measurement) -> N
     lines.add(f.CLIENT_LIMITED, level_labels, measurement.client_limited)
     lines.add(f.CLIENT_LOOP_LAG, level_labels, measurement.health.loop_lag_ns / NS)
     lines.add(f.CLIENT_CPU, level_labels, measurement.health.cpu_ratio)
+    if (error_ns := measurement.health.clock_error_ns) is not None:
+        lines.add(f.CLOCK_ERROR, level_labels, error_ns / NS)
+        lines.add(f.CLOCK_UNCERTAIN, level_labels, measurement.clock_uncertain)
 
 
 def _add_server(lines: Lines, level_labels: str, server: ModelStatistics, foreign: int | None) -> None:

@@ -65,10 +65,11 @@ class WorkerHost:
             self._watching = asyncio.create_task(self._watch())
         return None
 
-    async def beat(self, seconds: float = LEASE_SECONDS) -> tuple[int, int, int]:
-        """The client lives, and allows so many more seconds; gives `sent`, `asked` and `tokens` of `Worker`."""
+    async def beat(self, seconds: float = LEASE_SECONDS) -> tuple[int, tuple[int, int, int]]:
+        """The client lives, and allows so many more seconds; gives this machine's monotonic clock, and `sent`, `asked`
+        and `tokens` of `Worker`."""
         self._until_ns = boottime_ns() + round(min(seconds, LEASE_SECONDS) * NS)
-        return self._counts() if self._worker is not None else (0, 0, 0)
+        return time.monotonic_ns(), self._counts() if self._worker is not None else (0, 0, 0)
 
     async def clock_ns(self) -> int:
         """This machine's monotonic clock."""
@@ -117,7 +118,7 @@ class WorkerHost:
             await self._ready.stop_level()
 
     async def silence(self) -> tuple[int, int, int]:
-        """See `Worker`; gives what `beat` does, as the last word."""
+        """See `Worker`; gives the counts of `beat`, as the last word."""
         await self._ready.silence()
         return self._counts()
 

@@ -140,7 +140,7 @@ class DeadHost:
         async def respond(*_arguments: object) -> object:
             if self.is_dead:
                 await asyncio.Event().wait()
-            return (0, 0, 0) if name == "beat" else None
+            return (1, (0, 0, 0)) if name == "beat" else None
 
         return respond
 
