@@ -98,7 +98,9 @@ class Daemon:
         self._shard = shard
         self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
         loaded = read(config_path, self._discovery.probes_of)
-        self._settings = settings = loaded.settings
+        settings = loaded.settings
+        # After a reload the old ones are not kept: they may be those of a fleet.
+        self._settings = settings.model_copy(update={"targets": (), "probes": ()})
         configure(settings.log.level, settings.log.format)
         self._ready = self._measures = False
         self._stop = asyncio.Event()

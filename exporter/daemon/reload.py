@@ -125,7 +125,7 @@ class Reloader:
         self._path = path
         self._probes_of = probes_of
         self._take = take
-        self._first = loaded
+        self._started_with = _built_once(loaded.settings)
         self._loaded = loaded
         self._attempted = loaded.hash
         self._shown: tuple[bytes, str] | None = None
@@ -162,8 +162,8 @@ class Reloader:
     @property
     def restart_keys(self) -> tuple[str, ...]:
         """The sections that differ from those the daemon was started with, and are in force only after a restart."""
-        started, now = map(_built_once, (self._first.settings, self._loaded.settings))
-        return tuple(key for key in _NEED_RESTART if started[key] != now[key])
+        now = _built_once(self._loaded.settings)
+        return tuple(key for key in _NEED_RESTART if self._started_with[key] != now[key])
 
     async def reload(self, why: str) -> ConfigError | None:
         """Reads the file and takes it, if it is good; else returns what is wrong, and all stays as it was."""

@@ -104,5 +104,5 @@ def _store(settings: Settings, shard: Shard) -> LeaseStore | None:
         namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError([f"standby.lease: kubernetes works only in a pod with a service account: {error}"]) from None
-    name = f"{standby.name}-{shard.index}-of-{shard.count}"
-    return KubernetesLease(server, namespace, name, standby.duration_ns / NS / 5)
+    # Without their number: while it changes, a pair has one daemon of either number, and they share groups.
+    return KubernetesLease(server, namespace, f"{standby.name}-{shard.index}", standby.duration_ns / NS / 5)

@@ -57,7 +57,8 @@ def expand(
     static: list[Probe] = []
     candidates: list[Probe] = []
     order: list[Probe] = []
-    for probe in build_probes(settings):
+    # A fleet's configuration has the probes of all shards: those of others are not built.
+    for probe in build_probes(settings, lambda pattern, target: bool(pattern.discover) or measured(target.group)):
         pattern = patterns[probe.target.name]
         for replica in _replicas(pattern, probe.target, kept_addresses):
             if not measured(replica.target.group):

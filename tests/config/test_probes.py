@@ -440,10 +440,10 @@ def test_a_probe_for_each_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "pool", "more", "problem"),
     [
-        ("[a]", "", "", "probes[0].from: needs load.pool"),
-        ("[a, b, a]", ", pool: 'tls://d:1'", "", "probes[0].from[2]: found 'a': is there twice"),
-        ("[a]", ", pool: 'tls://d:1'", ", labels: {place: x}", "probes[0].labels.place: is a label of probes with"),
-        ("[a/b]", ", pool: 'tls://d:1'", "", "probes[0].from[0]: found 'a/b'"),
+        ("[a]", "", "", "probes[0] (asr).from: needs load.pool"),
+        ("[a, b, a]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[2]: found 'a': is there twice"),
+        ("[a]", ", pool: 'tls://d:1'", ", labels: {place: x}", "probes[0] (asr).labels.place: is a label of"),
+        ("[a/b]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[0]: found 'a/b'"),
     ],
 )
 def test_places_that_cannot_be(given: str, pool: str, more: str, problem: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,28 +17,46 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 class Cluster:
-    """`workers` Dask workers without a nanny, in these places where some are named. `ahead_s` is how far the monotonic
-    clock of each is ahead of ours, in whole seconds: in a time namespace of its own, which needs root."""
+    """`workers` Dask workers without a nanny. `address` is the scheduler's. Their host is `host`, their protocol tcp or
+    tls; `enter` goes before each command, `environment` is added to their variables. `places` is the place of each.
+    `ahead_s` is how far the monotonic clock of each is ahead of ours, in whole seconds: in a time namespace of its own,
+    which needs root."""
 
-    def __init__(self, folder: Path, workers: int, places: Sequence[str] = (), ahead_s: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        places: Sequence[str] = (),
+        *,
+        protocol: str = "tcp",
+        host: str = "127.0.0.1",
+        enter: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        ahead_s: Sequence[int] = (),
+    ) -> None:
         self._folder = folder
         self._places = places
         self._ahead_s = ahead_s
         self._count = workers
         (port,) = free_ports(1)
-        self.address = f"tcp://127.0.0.1:{port}"
+        self.address = f"{protocol}://{host}:{port}"
+        self._listen = ["--protocol", protocol, "--host", host]
         self._port = port
+        self._enter = enter
+        self._environment = environment or {}
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+        self.scheduler = self._start("scheduler", *self._listen, "--port", str(self._port), "--no-dashboard")
         for number in range(self._count):
-            arguments = [self.address, "--no-nanny", "--no-dashboard", "--nthreads", "1", "--memory-limit", "0"]
+            arguments = [self.address, *self._listen, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
             if self._places:
                 arguments += ["--resources", f"{self._places[number]}=1"]
-            wrapper = _shifted(self._ahead_s[number]) if self._ahead_s else ()
-            self.workers.append(self._start("worker", *arguments, "--name", f"w{number}", wrapper=wrapper))
+            enter = _shifted(self._ahead_s[number]) if self._ahead_s else ()
+            self.workers.append(
+                self._start("worker", *arguments, "--memory-limit", "0", "--name", f"w{number}", enter=enter)
+            )
         for number in range(self._count):
             self._wait_for(f"w{number}")
         return self
@@ -52,22 +70,25 @@ class Cluster:
                 process.kill()
                 process.wait()
 
-    def _start(self, role: str, *arguments: str, wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def log(self, name: str) -> str:
+        """What the scheduler, or the worker of this name, has logged."""
+        return (self._folder / f"{name}.log").read_text()
+
+    def _start(self, role: str, *arguments: str, enter: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         name = arguments[-1] if role == "worker" else role
         log = (self._folder / f"{name}.log").open("wb")
         with log:
             return subprocess.Popen(
-                [*wrapper, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
+                [*self._enter, *enter, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **self._environment},
             )
 
     def _wait_for(self, name: str) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        path = self._folder / f"{name}.log"
-        while "Registered to" not in (text := path.read_text()):
+        while "Registered to" not in (text := self.log(name)):
             if time.monotonic() > deadline:
                 raise AssertionError(text)
             time.sleep(0.1)
