@@ -23,9 +23,10 @@ from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelWaiting, MemberEvent
 from exporter.logs import fields
+from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
-from exporter.worker.remote.host import LEASE_SECONDS, error_of
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
 from exporter.worker.worker_environment import header_environment
 
 _log = logging.getLogger("exporter.worker")
@@ -48,9 +49,10 @@ class RemoteWorker:
         self.name = name
         self._allowed_s = allowed_s
         self.offset = Offset()
-        self._sent = self._asked = self._tokens = 0
+        self._pulse = Pulse(0, 0, 0, 0)
+        self._pulse_ns = boottime_ns()
         self._lost: WorkerLostError | None = None
-        self._beat_s = time.monotonic()
+        self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating: asyncio.Task[None] | None = None
         self._proceeding: set[asyncio.Future[Any]] = set()
 
@@ -62,22 +64,24 @@ class RemoteWorker:
     @property
     def sent(self) -> int:
         """See `Worker`. Of one that is lost it is what the last heartbeat knew."""
-        return self._sent
+        return self._pulse.sent
 
     @property
     def asked(self) -> int:
         """See `Worker`."""
-        return self._asked
+        return self._pulse.asked
 
     @property
     def tokens(self) -> int:
         """See `Worker`."""
-        return self._tokens
+        return self._pulse.tokens
 
     async def start(self) -> None:
         """Starts the far process, and the heartbeat. Raises WorkerLostError."""
-        _raise_failure(await self._call("start", limit_s=90.0))
-        self._beat_s = time.monotonic()
+        pulse = await self._call("start", limit_s=90.0)
+        _raise_failure(pulse)
+        self._take(pulse)
+        self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
 
     async def set_clock(self) -> None:
@@ -150,7 +154,7 @@ class RemoteWorker:
             self._take(await self._call("silence", limit_s=LEASE_SECONDS))
         except WorkerLostError:
             # What cannot be reached ends by itself: its lease is not renewed any more.
-            await asyncio.sleep(self._beat_s + LEASE_SECONDS - time.monotonic())
+            await asyncio.sleep(self._allowed_at_s + LEASE_SECONDS - time.monotonic())
 
     async def end_sweep(self) -> None:
         """See `Worker`."""
@@ -169,10 +173,10 @@ class RemoteWorker:
 
     async def _beat(self) -> None:
         while self.alive:
-            asked_s = time.monotonic()
+            self._allowed_at_s = asked_s = time.monotonic()
             try:
                 async with asyncio.timeout(LEASE_SECONDS):
-                    self._take(await self._invoke("beat", max(0.0, min(self._allowed_s(), LEASE_SECONDS))))
+                    self._take(await self._invoke("beat", self._until_ns()))
                 self._beat_s = asked_s
             except Exception as error:
                 if time.monotonic() - self._beat_s > LEASE_SECONDS:
@@ -180,8 +184,14 @@ class RemoteWorker:
                     return
             await asyncio.sleep(BEAT_SECONDS)
 
-    def _take(self, counts: tuple[int, int, int]) -> None:
-        self._sent, self._asked, self._tokens = counts
+    def _until_ns(self) -> int:
+        """Until when the far process may send, by its machine's clock. Counted from what that was in its last response,
+        which is older than its arrival here: so it is at most the lease after now, by whatever the network takes."""
+        allowed_s = max(0.0, min(self._allowed_s(), LEASE_SECONDS))
+        return self._pulse.at_ns + boottime_ns() - self._pulse_ns + round(allowed_s * NS)
+
+    def _take(self, pulse: Pulse) -> None:
+        self._pulse, self._pulse_ns = pulse, boottime_ns()
 
     async def _invoke(self, method: str, *arguments: object) -> Any:
         # An actor that is lost raises where its method is looked up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -55,6 +56,9 @@ async def _connect(address: str) -> Any:
     except ImportError:
         text = "load.pool needs the package distributed: pip install 'triton-canary[dask]'"
         raise WorkerLostError(Reason.UNSUPPORTED, text) from None
+    # What it logs of a lost scheduler is a traceback; what is lost here is an error of ours, which is reported.
+    for name in ("distributed.client", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return await Client(
             address, asynchronous=True, direct_to_workers=True, set_as_default=False, timeout=CONNECT_SECONDS
