@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--one-step", action="store_true", help="grow without --shards-before")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     size = Size(options.endpoints, options.groups, options.shards)
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "month":
