@@ -57,7 +57,9 @@ GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out
 
 SSE_EVENT = bound(1 << 20, "bytes", "a server-sent event, or a line of one", "the request fails as `protocol_error`")
 TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "it counts as absent")
-SAID = bound(1 << 20, "characters", "a response that a chat session repeats", "the request fails as `protocol_error`")
+SESSION_TEXT = bound(
+    1 << 20, "characters", "a response kept for a chat session", "the request fails as `protocol_error`"
+)
 
 RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
 
