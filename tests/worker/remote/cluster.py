@@ -20,20 +20,25 @@ from tests.waiting import PATIENCE_SECONDS
 class Cluster:
     """`workers` Dask workers without a nanny. `address` is the scheduler's. Their host is `host`, their protocol tcp or
     tls; `enter` goes before each command, `environment` is added to their variables, `worker_arguments` to the workers'
-    arguments."""
+    arguments. `places` is the place of each worker. `ahead_s` is how far the monotonic clock of each is ahead of ours, in
+    whole seconds: in a time namespace of its own, which needs root."""
 
     def __init__(
         self,
         folder: Path,
         workers: int,
+        places: Sequence[str] = (),
         *,
         protocol: str = "tcp",
         host: str = "127.0.0.1",
         enter: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         worker_arguments: Sequence[str] = (),
+        ahead_s: Sequence[int] = (),
     ) -> None:
         self._folder = folder
+        self._places = places
+        self._ahead_s = ahead_s
         self._count = workers
         (port,) = free_ports(1)
         self.address = f"{protocol}://{host}:{port}"
@@ -50,7 +55,9 @@ class Cluster:
         arguments = [*self._listen(self._protocol), "--port", str(self._port), "--no-dashboard"]
         self.scheduler = self._start("scheduler", "scheduler", arguments, self._environment)
         for number in range(self._count):
-            self.start_worker(f"w{number}")
+            arguments = ["--resources", f"{self._places[number]}=1"] if self._places else []
+            enter = _shifted(self._ahead_s[number]) if self._ahead_s else ()
+            self.start_worker(f"w{number}", arguments=arguments, enter=enter)
         for number in range(self._count):
             self._wait_for(f"w{number}")
         return self
@@ -75,13 +82,15 @@ class Cluster:
         protocol: str = "",
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        enter: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """One more, which by default is as the others."""
         protocol = protocol or self._protocol
         _, _, scheduler = self.address.partition("://")
         options = [f"{protocol}://{scheduler}", *self._listen(protocol), "--no-nanny", "--no-dashboard"]
         options += ["--nthreads", "1", "--memory-limit", "0", "--name", name, *self._worker_arguments, *arguments]
-        worker = self._start("worker", name, options, self._environment if environment is None else environment)
+        variables = self._environment if environment is None else environment
+        worker = self._start("worker", name, options, variables, enter)
         self.workers.append(worker)
         return worker
 
@@ -95,11 +104,16 @@ class Cluster:
         return ["--protocol", protocol, "--host", self._host]
 
     def _start(
-        self, role: str, name: str, arguments: Sequence[str], environment: Mapping[str, str]
+        self,
+        role: str,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        enter: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
-                [*self._enter, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
+                [*self._enter, *enter, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
@@ -112,3 +126,15 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise AssertionError(text)
             time.sleep(0.1)
+
+
+def _shifted(ahead_s: int) -> Sequence[str]:
+    return ("unshare", "--time", f"--monotonic={ahead_s}", f"--boottime={ahead_s}", "--fork", "--kill-child")
+
+
+def can_shift_clocks() -> bool:
+    """Whether this machine lets us make time namespaces."""
+    try:
+        return subprocess.run([*_shifted(1), "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
