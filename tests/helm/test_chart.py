@@ -37,9 +37,11 @@ MORE = {
     "networkpolicy": ["NetworkPolicy"],
     "ondemand": ["ServiceMonitor"],
     "persistence": [],
+    "pool": ["Deployment", "Deployment", "Deployment", "NetworkPolicy", "NetworkPolicy", "NetworkPolicy", "Service"],
     "pod": ["ConfigMap", "ConfigMap"],
     "secrets": [],
     "shards": ["PodDisruptionBudget"],
+    "standby": ["Lease", "Lease", "NetworkPolicy", "PodDisruptionBudget", "Role", "RoleBinding", "StatefulSet"],
     "tls": ["ServiceMonitor"],
 }
 OF_OTHERS = {"configsecret", "persistence"}
@@ -95,7 +97,8 @@ def test_what_holds_for_all(name: str) -> None:
 def test_the_pod_may_nothing_that_it_need_not(name: str) -> None:
     documents = render(values_of(name))
     for pod in (one(documents, "StatefulSet")["spec"]["template"]["spec"], one(documents, "Pod")["spec"]):
-        assert pod["automountServiceAccountToken"] is False
+        is_daemon = pod["containers"][0]["name"] == "triton-canary"
+        assert pod["automountServiceAccountToken"] is (is_daemon and name == "standby")
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

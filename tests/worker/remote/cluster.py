@@ -18,19 +18,25 @@ from tests.waiting import PATIENCE_SECONDS
 
 class Cluster:
     """`workers` Dask workers without a nanny. `address` is the scheduler's. Their host is `host`, their protocol tcp or
-    tls; `enter` goes before each command, `environment` is added to their variables."""
+    tls; `enter` goes before each command, `environment` is added to their variables. `places` is the place of each.
+    `ahead_s` is how far the monotonic clock of each is ahead of ours, in whole seconds: in a time namespace of its own,
+    which needs root."""
 
     def __init__(
         self,
         folder: Path,
         workers: int,
+        places: Sequence[str] = (),
         *,
         protocol: str = "tcp",
         host: str = "127.0.0.1",
         enter: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        ahead_s: Sequence[int] = (),
     ) -> None:
         self._folder = folder
+        self._places = places
+        self._ahead_s = ahead_s
         self._count = workers
         (port,) = free_ports(1)
         self.address = f"{protocol}://{host}:{port}"
@@ -45,7 +51,12 @@ class Cluster:
         self.scheduler = self._start("scheduler", *self._listen, "--port", str(self._port), "--no-dashboard")
         for number in range(self._count):
             arguments = [self.address, *self._listen, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
-            self.workers.append(self._start("worker", *arguments, "--memory-limit", "0", "--name", f"w{number}"))
+            if self._places:
+                arguments += ["--resources", f"{self._places[number]}=1"]
+            enter = _shifted(self._ahead_s[number]) if self._ahead_s else ()
+            self.workers.append(
+                self._start("worker", *arguments, "--memory-limit", "0", "--name", f"w{number}", enter=enter)
+            )
         for number in range(self._count):
             self._wait_for(f"w{number}")
         return self
@@ -63,12 +74,12 @@ class Cluster:
         """What the scheduler, or the worker of this name, has logged."""
         return (self._folder / f"{name}.log").read_text()
 
-    def _start(self, role: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, role: str, *arguments: str, enter: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         name = arguments[-1] if role == "worker" else role
         log = (self._folder / f"{name}.log").open("wb")
         with log:
             return subprocess.Popen(
-                [*self._enter, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
+                [*self._enter, *enter, sys.executable, "-m", "distributed.cli.dask_" + role, *arguments],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
@@ -81,3 +92,15 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise AssertionError(text)
             time.sleep(0.1)
+
+
+def _shifted(ahead_s: int) -> Sequence[str]:
+    return ("unshare", "--time", f"--monotonic={ahead_s}", f"--boottime={ahead_s}", "--fork", "--kill-child")
+
+
+def can_shift_clocks() -> bool:
+    """Whether this machine lets us make time namespaces."""
+    try:
+        return subprocess.run([*_shifted(1), "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
