@@ -84,7 +84,7 @@ async def test_a_stream(pool: WorkerPool, upstream: LlamaCpp, server: KServeOpen
     assert (tokens.source, tokens.output_tokens, tokens.per_output_token) == (TokenSource.CHUNKS, None, None)
     assert tokens.chunks is not None
     generated = sum(timing.decode_tokens for timing in timings)
-    # A token that ends the answer, or half of a character, is no chunk.
+    # A token that ends the text, or half of a character, is no chunk.
     assert generated - 2 * REQUESTS <= tokens.chunks <= generated
     assert tokens.first_token is not None
     prefill_ms = statistics.mean(timing.prefill_ms for timing in timings)
