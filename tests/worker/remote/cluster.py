@@ -20,8 +20,8 @@ from tests.waiting import PATIENCE_SECONDS
 class Cluster:
     """`workers` Dask workers without a nanny. `address` is the scheduler's. Their host is `host`, their protocol tcp or
     tls; `enter` goes before each command, `environment` is added to their variables, `worker_arguments` to the workers'
-    arguments. `places` is the place of each. `ahead_s` is how far the monotonic clock of each is ahead of ours, in whole
-    seconds: in a time namespace of its own, which needs root."""
+    arguments. `places` is the place of each. `ahead_s` is how far the monotonic clock of each is ahead of ours, in
+    whole seconds: in a time namespace of its own, which needs root."""
 
     def __init__(
         self,
