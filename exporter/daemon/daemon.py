@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 
 from exporter import __version__
@@ -66,9 +65,9 @@ from exporter.web.page_routes import page_action_routes
 from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.web.request_check import HostNames
 from exporter.web.status import conclude
+from exporter.worker.lender import lender
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
-from exporter.worker.remote.pool import lend_remote
 
 log = logging.getLogger("exporter.daemon")
 
@@ -281,9 +280,8 @@ class Daemon:
         return self._gate.refusal(probe) if self._standby.may_measure else SkipReason.SHUTDOWN
 
     def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
-        if probe.pool:
-            return partial(lend_remote, probe.pool, probe.workers, allowed_s=self._standby.seconds_left)
-        return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
+        note = sweep_note(sweep_id, probe, time.time())
+        return lender(probe, self._pool, note=note, allowed_s=self._standby.seconds_left)
 
     async def _spawn_worker(self) -> LocalWorker:
         # A data directory that is another daemon's takes no account of ours.

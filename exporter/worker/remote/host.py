@@ -38,12 +38,14 @@ _QUEUED_EVENTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a beat brings back: `sent`, `asked` and `tokens` of `Worker`, and this machine's `boottime_ns` with them."""
+    """What a beat brings back: `sent`, `asked` and `tokens` of `Worker`, and this machine's `boottime_ns` and monotonic
+    clock with them."""
 
     sent: int
     asked: int
     tokens: int
     at_ns: int
+    monotonic_ns: int
 
 
 class WorkerHost:
@@ -135,7 +137,7 @@ class WorkerHost:
         return self._pulse()
 
     def _pulse(self) -> Pulse:
-        return Pulse(self._ready.sent, self._ready.asked, self._ready.tokens, boottime_ns())
+        return Pulse(self._ready.sent, self._ready.asked, self._ready.tokens, boottime_ns(), time.monotonic_ns())
 
     async def end_sweep(self) -> Failure | None:
         """See `Worker`."""

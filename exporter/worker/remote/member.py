@@ -20,12 +20,12 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
-from exporter.core.window import LevelEnd
+from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelEvent, LevelPlan, LevelWaiting, MemberEvent
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
-from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
+from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
 from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
 from exporter.worker.worker_environment import header_environment
 
@@ -33,8 +33,6 @@ _log = logging.getLogger("exporter.worker")
 
 BEAT_SECONDS = 0.5
 CLOCK_SAMPLES = 20
-MAX_CLOCK_ERROR = 0.01
-"""Of a window: beyond it the log warns that the members' windows are not the same."""
 
 _CALL_LIMIT_SECONDS = 10.0
 """How long any call may take beside what it waits for."""
@@ -48,8 +46,8 @@ class RemoteWorker:
         self._host = host
         self.name = name
         self._allowed_s = allowed_s
-        self.offset = Offset()
-        self._pulse = Pulse(0, 0, 0, 0)
+        self._clock: LevelClock | None = None
+        self._pulse = Pulse(0, 0, 0, 0, 0)
         self._pulse_ns = boottime_ns()
         self._lost: WorkerLostError | None = None
         self._beat_s = self._allowed_at_s = time.monotonic()
@@ -84,6 +82,11 @@ class RemoteWorker:
         self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
 
+    @property
+    def offset(self) -> Offset:
+        """Of its clock, for the level that runs."""
+        return self._clock.offset_at(time.monotonic_ns()) if self._clock is not None else Offset()
+
     async def set_clock(self) -> None:
         """Compares the clocks, by the shortest of some round trips."""
         samples = []
@@ -91,7 +94,7 @@ class RemoteWorker:
             asked_ns = time.monotonic_ns()
             theirs_ns = await self._call("clock_ns")
             samples.append(Sample(asked_ns, time.monotonic_ns(), theirs_ns))
-        self.offset = offset_of(samples)
+        self._clock = LevelClock(samples)
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
@@ -119,19 +122,20 @@ class RemoteWorker:
         """See `Member` (group)."""
         _refuse_shared_memory(plan.probe)
         await self.set_clock()
-        window_ns = plan.probe.measurement.window_ns
-        if self.offset.error_ns > MAX_CLOCK_ERROR * window_ns:
-            about = fields(worker=self.name, error_seconds=self.offset.error_ns / NS, window_seconds=window_ns / NS)
-            _log.warning("the clock of a worker is not known well enough for its windows", extra=about)
         environment = header_environment(plan.probe.target)
-        ended = False
+        ended = is_uncertain = False
         try:
             await self._call("begin", plan_there(plan, self.offset), environment)
             while not ended:
                 for event in await self._call("events"):
                     _raise_failure(event)
                     ended = isinstance(event, LevelEnd)
-                    yield event_here(event, self.offset)
+                    here = event_here(event, self.offset)
+                    if isinstance(here, Window) and not is_uncertain:
+                        is_uncertain = here.health.is_clock_uncertain(plan.probe.measurement.window_ns)
+                        if is_uncertain:
+                            self._warn_of_clock(plan)
+                    yield here
         finally:
             if not ended and self.alive:
                 with contextlib.suppress(WorkerLostError):
@@ -171,12 +175,20 @@ class RemoteWorker:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _warn_of_clock(self, plan: LevelPlan) -> None:
+        window_s, error_s = plan.probe.measurement.window_ns / NS, self.offset.error_ns / NS
+        about = fields(probe=plan.probe.name, worker=self.name, error_seconds=error_s, window_seconds=window_s)
+        _log.warning("the clock of a worker is not known well enough for its windows", extra=about)
+
     async def _beat(self) -> None:
         while self.alive:
             self._allowed_at_s = asked_s = time.monotonic()
             try:
                 async with asyncio.timeout(LEASE_SECONDS):
-                    self._take(await self._invoke("beat", self._until_ns()))
+                    pulse = await self._invoke("beat", self._until_ns())
+                self._take(pulse)
+                if self._clock is not None:
+                    self._clock.add(Sample(round(asked_s * NS), time.monotonic_ns(), pulse.monotonic_ns))
                 self._beat_s = asked_s
             except Exception as error:
                 if time.monotonic() - self._beat_s > LEASE_SECONDS:

@@ -174,7 +174,7 @@ class DeadHost:
                 await asyncio.Event().wait()
             if name == "beat":
                 self.beats.append(arguments)
-            return Pulse(0, 0, 0, boottime_ns()) if name in ("start", "beat") else None
+            return Pulse(0, 0, 0, boottime_ns(), 0) if name in ("start", "beat") else None
 
         return respond
 
