@@ -223,7 +223,8 @@ def _openai(target: Target, seen: Seen) -> str:
 
 
 def _metrics_page(target: Target, seen: Seen, base: str) -> str:
-    if not seen.metrics:
+    is_json = seen.http is not None and seen.http.status == 200 and seen.http.content_type == "application/json"
+    if not seen.metrics or is_json:  # many servers have their metrics beside their API
         return ""
     own = f"{target.scheme}://{target.host}:{KINDS[target.kind].ports.get(target.scheme, target.port)}"
     return f"{_place(target)} serves metrics, no inference: use {own}, and {base}{_METRICS_PATH} as metrics_url"

@@ -149,6 +149,8 @@ NOW = 1_750_000_000.0
         ("http", Seen(HttpSeen(401)), "reported HTTP 401", "asks for credentials: set the target's headers"),
         ("http", Seen(HttpSeen(400)), "not live", ""),
         ("http", Seen(HttpSeen(200, content_type="application/json")), "x", ""),
+        ("http", Seen(HttpSeen(200, content_type="application/json"), metrics=True), "x", ""),
+        ("http", Seen(HttpSeen(200, content_type="text/plain"), metrics=True), "x", "serves metrics, no inference"),
         ("http", Seen(HttpSeen(503)), "not ready", ""),
         ("http", Seen(), "x", ""),
         ("grpc", Seen(http2=True), "x", ""),

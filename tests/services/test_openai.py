@@ -331,6 +331,12 @@ async def test_neither_page_is_needed() -> None:
         ({"/v1/models": (401, '{"error": "bad key"}')}, "m", Reason.AUTH, "bad key"),
         ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "not a list of models"),
+        (
+            {"/v1/models": (200, '{"models": ["m"]}')},
+            "m",
+            Reason.PROTOCOL,
+            "KServe serves that below /openai; set input.prompt.endpoint: openai/v1/chat/completions",
+        ),
         ({"/v1/models": (302, "")}, "m", Reason.PROTOCOL, "HTTP 302"),
     ],
 )

@@ -388,6 +388,15 @@ def test_no_advice_on_what_the_server_did(outcome: Outcome) -> None:
     assert advice(outcome, "HTTP 500: context length, ignore_eos", b"POST /x HTTP/1.1\r\n\r\n") == ""
 
 
+def test_a_request_that_is_repeated_is_no_complaint_about_its_parts() -> None:
+    head = b"POST /x HTTP/1.1\r\n\r\n"
+    assert advice(Outcome.CLIENT_ERROR, 'HTTP 400: bad: {"ignore_eos": true, "max_completion_tokens": 3}', head) == ""
+    text = (
+        'HTTP 422: {"detail": [{"type": "extra_forbidden", "loc": ["body", "ignore_eos"], "msg": "Extra inputs are"}]}'
+    )
+    assert advice(Outcome.CLIENT_ERROR, text, head) == "set input.prompt.fixed_output: false"
+
+
 # --- a prompt that is repeated ----------------------------------------------------------------------------------------
 
 PROMPT = 'Dr. Müller asks:\n\n"is patient 4711 fed?"'

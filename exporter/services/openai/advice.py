@@ -9,9 +9,12 @@ from exporter.core.outcome import Outcome
 from exporter.core.untrusted_text import clean_text
 
 _FEWER_TOKENS: Final = "lower input.prompt.tokens or input.prompt.output_tokens, or give shorter prompts"
+_NOT_TAKEN: Final = (
+    r"(unrecogni[sz]ed|unknown|unexpected|unsupported|extra\b|invalid|not (permitted|allowed|supported))"
+)
 _BY_TEXT: Final = (
-    (r"ignore_eos", "set input.prompt.fixed_output: false"),
-    (r"max_completion_tokens", "set input.parameters: {max_completion_tokens: …}"),
+    (rf"{_NOT_TAKEN}.{{0,60}}ignore_eos|ignore_eos.{{0,60}}{_NOT_TAKEN}", "set input.prompt.fixed_output: false"),
+    (r"max_completion_tokens\W{0,3}instead", "set input.parameters: {max_completion_tokens: …}"),
     (r"context.{0,20}(length|size|window)|(length|size|window).{0,20}context", _FEWER_TOKENS),
     (r"max_(model|seq|sequence|input)_len|(exceed|maximum|longer than).{0,60}\btokens|too many tokens", _FEWER_TOKENS),
     (r"\bmodel\b.{0,200}(not (exist|found)|unknown|no access)|no such model|unknown model", "check the probe's model"),

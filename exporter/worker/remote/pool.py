@@ -63,11 +63,15 @@ async def _connect(address: str) -> Any:
     # What it logs of a lost scheduler is a traceback; what is lost here is an error of ours, which is reported.
     for name in ("distributed.client", "distributed.core"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    client: Any = None
     try:
-        return await Client(
+        client = Client(
             address, asynchronous=True, direct_to_workers=True, set_as_default=False, timeout=CONNECT_SECONDS
         )
+        return await client
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if client is not None:
+            await client.close()
         text = f"the Dask scheduler at {address} cannot be used: {clean_text(str(error) or type(error).__name__)}"
         raise WorkerLostError(Reason.NO_WORKER, text) from error
 
