@@ -6,8 +6,10 @@ ARG BASE_DIGEST=""
 
 # --- what is installed, and pip, which stays behind ------------------------------------------------------------------
 FROM ${BASE}${BASE_DIGEST:+@${BASE_DIGEST}} AS build
+# requirements-dask.lock: the same, and what workers on other machines need (docs/pool.md).
+ARG LOCK=requirements.lock
 WORKDIR /build
-COPY requirements.lock requirements-build.lock pyproject.toml setup.py README.md ./
+COPY requirements.lock requirements-dask.lock requirements-build.lock pyproject.toml setup.py README.md ./
 COPY exporter exporter
 COPY dashboards dashboards
 COPY docs/runbooks docs/runbooks
@@ -18,7 +20,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && python3 -m venv --without-pip /opt/triton-canary \
     && tools/bin/pip install --require-hashes --only-binary :all: -r requirements-build.lock \
     && tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
-    && tools/bin/pip --python /opt/triton-canary/bin/python install --require-hashes --only-binary :all: -r requirements.lock \
+    && tools/bin/pip --python /opt/triton-canary/bin/python install --require-hashes --only-binary :all: -r ${LOCK} \
     && tools/bin/pip --python /opt/triton-canary/bin/python install --no-deps --no-index wheels/*.whl \
     && /opt/triton-canary/bin/triton-canary --version \
     && install --directory --owner 10001 --group 10001 /data

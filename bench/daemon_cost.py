@@ -67,18 +67,18 @@ def _ready_seconds(probes: int, rounds: int) -> float:
     times = []
     for _ in range(rounds):
         started = time.monotonic()
-        with _daemon(_idle_configuration(probes)):
+        with daemon(_idle_configuration(probes)):
             times.append(time.monotonic() - started)
     return median(times)
 
 
 def _idle(probes: int, seconds: float) -> tuple[float, float]:
     """Cpu in cores and RSS in MB of a daemon that has nothing to do, a settling time after its start."""
-    with _daemon(_idle_configuration(probes)) as (_, pid):
+    with daemon(_idle_configuration(probes)) as (_, pid):
         time.sleep(5)
-        before = _cpu_seconds(pid)
+        before = cpu_seconds(pid)
         time.sleep(seconds)
-        return (_cpu_seconds(pid) - before) / seconds, _rss_megabytes(pid)
+        return (cpu_seconds(pid) - before) / seconds, rss_megabytes(pid)
 
 
 def _idle_configuration(probes: int) -> dict[str, Any]:
@@ -92,28 +92,28 @@ def _idle_configuration(probes: int) -> dict[str, Any]:
     }
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _rss_megabytes(pid: int) -> float:
+def rss_megabytes(pid: int) -> float:
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1024
 
 
 @contextmanager
-def _daemon(configuration: dict[str, Any]) -> Iterator[tuple[int, int]]:
+def daemon(configuration: dict[str, Any], *arguments: str) -> Iterator[tuple[int, int]]:
     """A daemon that is ready: its port and pid."""
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "canary.yaml")
         settings = {"data_directory": folder, "web": {"listen": f"127.0.0.1:{port}"}, "log": {"level": "error"}}
-        path.write_text(yaml.safe_dump(settings | configuration))
-        process = subprocess.Popen([*DAEMON, str(path)])
+        path.write_text(yaml.dump(settings | configuration, Dumper=yaml.CSafeDumper))
+        process = subprocess.Popen([*DAEMON, str(path), *arguments])
         try:
             deadline = time.monotonic() + PATIENCE_SECONDS
-            while _get(port, "/-/ready") is None:
+            while get(port, "/-/ready") is None:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise SystemExit("the daemon does not become ready")
                 time.sleep(0.01)
@@ -123,7 +123,7 @@ def _daemon(configuration: dict[str, Any]) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def _get(port: int, path: str, headers: dict[str, str] | None = None) -> bytes | None:
+def get(port: int, path: str, headers: dict[str, str] | None = None) -> bytes | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", path, headers=headers or {})
@@ -150,23 +150,23 @@ def _print_scrapes(probes: int, aim: str, rounds: int) -> None:
         assert server.stdin is not None
         assert server.stdout is not None
         port, series = map(int, server.stdout.readline().split())
-        first = _scrape_seconds(port)
+        first = scrape_seconds(port)
         changed, quiet = [], []
         for _ in range(rounds):
             server.stdin.write("change\n")
             server.stdin.flush()
             server.stdout.readline()
-            changed.append(_scrape_seconds(port))
-            quiet.append(_scrape_seconds(port))
+            changed.append(scrape_seconds(port))
+            quiet.append(scrape_seconds(port))
         server.stdin.close()
     print(f"| first scrape, {series} series | {first:.3f} s | {aim} |")
     print(f"| scrape after a probe changed, {series} series | {median(changed):.3f} s | {aim} |")
     print(f"| scrape with nothing new, {series} series | {median(quiet):.3f} s | 0.05 s |", flush=True)
 
 
-def _scrape_seconds(port: int) -> float:
+def scrape_seconds(port: int) -> float:
     started = time.monotonic()
-    body = _get(port, "/metrics", {"Accept-Encoding": "gzip"})
+    body = get(port, "/metrics", {"Accept-Encoding": "gzip"})
     assert body
     return time.monotonic() - started
 
@@ -192,7 +192,7 @@ def _print_scraping_effect(rounds: int) -> None:
                     }
                 ],
             }
-            with _daemon(configuration) as (port, _):
+            with daemon(configuration) as (port, _):
                 figures: dict[float | None, list[float]] = {None: [], 1.0: [], 0.0: []}
                 for _ in range(rounds):
                     for pause_seconds, values in figures.items():
@@ -217,7 +217,7 @@ def _scraping(port: int, pause_seconds: float | None) -> Iterator[None]:
 
     def scrape() -> None:
         while pause_seconds is not None and not over.wait(pause_seconds):
-            _get(port, "/metrics", {"Accept-Encoding": "gzip"})
+            get(port, "/metrics", {"Accept-Encoding": "gzip"})
 
     thread = threading.Thread(target=scrape)
     thread.start()
@@ -232,7 +232,7 @@ def _next_p50(port: int) -> float:
     """The p50 of the next sweep that begins and ends from now on, in seconds."""
     started = time.time()
     while True:
-        (probe,) = json.loads(_get(port, "/api/status") or b"")["probes"]
+        (probe,) = json.loads(get(port, "/api/status") or b"")["probes"]
         ended = time.time() - (probe["age_seconds"] or 1e9)
         # Three windows of a second: one that ended this late began after now.
         if probe["levels"] and ended > started + 4:

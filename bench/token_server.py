@@ -1,7 +1,8 @@
 """A server of OpenAI's chat completions that sends tokens at known moments, and reports afterwards when it sent them.
 
 In a process of its own: `python -m bench.token_server PORT OPEN_MS FIRST_MS GAP_MS TOKENS`. A role opens each stream
-after OPEN_MS, the first token comes after FIRST_MS, the others every GAP_MS, all counted from the request's last byte.
+after OPEN_MS, the first token comes after FIRST_MS, the others every GAP_MS, all counted from the moment at which the
+kernel had the request's last byte: a pause of this server before it reads is in its own figures, too.
 `GET /sent?from=S&to=S` gives what it measured of the requests that ended between those two unix times.
 
 One thread, and no event loop: all streams have the same gaps, so that what is due next is always at the head of a
@@ -14,6 +15,7 @@ import json
 import selectors
 import socket
 import statistics
+import struct
 import sys
 import time
 from collections import deque
@@ -22,6 +24,9 @@ from urllib.parse import parse_qs, urlsplit
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _MS = 1_000_000
+_SO_TIMESTAMPNS = 35
+"""Linux; the socket module lacks its name."""
+_EXTRA_BYTES = 64
 _NAP_NS = 50_000
 """How long the server sleeps at most when less than a millisecond is left: epoll counts in whole ones."""
 
@@ -36,14 +41,16 @@ def _delta(finish: str | None = None, **content: str) -> bytes:
 
 
 class Stream:
-    """One connection, and the stream that is under way on it. `sent_ns` are when it opened and when tokens went."""
+    """One connection, and the stream that is under way on it. Its request arrived at `received_ns` and was read at
+    `read_ns`; `sent_ns` are when it opened and when tokens went."""
 
-    __slots__ = ("data", "received_ns", "sent_ns", "socket")
+    __slots__ = ("data", "read_ns", "received_ns", "sent_ns", "socket")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.data = b""
         self.received_ns = 0
+        self.read_ns = 0
         self.sent_ns: list[int] = []
 
 
@@ -85,13 +92,15 @@ class Server:
         connection, _ = self._listener.accept()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._selector.register(connection, selectors.EVENT_READ, Stream(connection))
 
     def _read(self, stream: Stream) -> None:
         try:
-            data = stream.socket.recv(65_536)
+            data, extra, _, _ = stream.socket.recvmsg(65_536, _EXTRA_BYTES)
         except OSError:
-            data = b""
+            data, extra = b"", []
+        read_ns = time.monotonic_ns()
         if not data:
             self._selector.unregister(stream.socket)
             stream.socket.close()
@@ -107,7 +116,7 @@ class Server:
             # A stream's figures are kept with it, so the next request on this connection is a stream of its own.
             fresh = Stream(stream.socket)
             self._selector.modify(stream.socket, selectors.EVENT_READ, fresh)
-            fresh.received_ns = time.monotonic_ns()
+            fresh.read_ns, fresh.received_ns = read_ns, arrived_ns(extra, read_ns)
             self._opening.append((fresh.received_ns + self._open_ns, fresh))
 
     def _respond(self, stream: Stream, path: str) -> None:
@@ -146,8 +155,18 @@ class Server:
             self._ended.append((time.time(), stream))
 
 
+def arrived_ns(extra: Sequence[tuple[int, int, bytes]], read_ns: int) -> int:
+    """When the kernel had what was read, by its own stamp, as `time.monotonic_ns` counts."""
+    for _, kind, data in extra:
+        if kind == _SO_TIMESTAMPNS:
+            seconds, ns = map(int, struct.unpack("qq", data))
+            return seconds * 10**9 + ns - time.time_ns() + time.monotonic_ns()
+    return read_ns
+
+
 def figures(streams: Sequence[Stream]) -> dict[str, float]:
-    """What was sent, in nanoseconds from the moment that a request was read."""
+    """What was sent, in nanoseconds from the moment that a request arrived. `late_ns` is the longest that one waited
+    to be read: a pause of this server, which its figures have as its clients' have it."""
     if not streams:
         return {"requests": 0}
     opened = sorted(stream.sent_ns[0] - stream.received_ns for stream in streams)
@@ -156,6 +175,7 @@ def figures(streams: Sequence[Stream]) -> dict[str, float]:
     paces = [(each.sent_ns[-1] - each.sent_ns[1]) / max(1, len(each.sent_ns) - 2) for each in streams]
     return {
         "requests": len(streams),
+        "late_ns": max(stream.read_ns - stream.received_ns for stream in streams),
         "open_ns": statistics.mean(opened),
         "open_p50_ns": opened[len(opened) // 2],
         "first_ns": statistics.mean(first),

@@ -143,7 +143,8 @@ async def against_the_script(pool: WorkerPool) -> None:
         print(
             f"  requests {found.outcomes[Outcome.OK]} (the server's count {own['requests']:.0f}), all ok: "
             f"{set(found.outcomes) == {Outcome.OK}}; {tokens / seconds:.0f} tokens/s; cpu {cpu_us:.1f} us per token, "
-            f"{100 * found.health.cpu_ratio:.0f} % of a core; largest loop lag {found.health.loop_lag_ns / MS:.1f}"
+            f"{100 * found.health.cpu_ratio:.0f} % of a core; largest loop lag {found.health.loop_lag_ns / MS:.1f}; "
+            f"a request waited at most {own['late_ns'] / MS:.1f} for the server to read it"
         )
         for name, value in ours.items():
             print(

@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 lock() {
   uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --generate-hashes --universal \
-    --python-version 3.11 --constraint constraints.txt --output-file "$2" "$1"
+    --python-version 3.11 --constraint constraints.txt --output-file "$2" "$1" "${@:3}"
 }
 lock pyproject.toml requirements.lock
+lock pyproject.toml requirements-dask.lock --extra dask
 python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
   lock - requirements-build.lock

@@ -302,6 +302,12 @@ def kserve(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kserve_openai(request: pytest.FixtureRequest) -> Path:
+    """The folder of an environment with the KServe whose OpenAI routes need no vLLM."""
+    return _folder(request, "kserve_openai")
+
+
+@pytest.fixture(scope="session")
 def llamacpp(request: pytest.FixtureRequest) -> Path:
     """llama.cpp's environment."""
     return _folder(request, "llamacpp")

@@ -21,6 +21,7 @@ PACKAGES = {
     "espeak-ng": "espeak-ng",
     "gcc": "gcc libc6-dev",
     "git": "git",
+    "ip": "iproute2",
     "java": "default-jre-headless",
     "libgomp.so.1": "libgomp1",
     "make": "make",

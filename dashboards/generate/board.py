@@ -72,9 +72,10 @@ class Board:
         self.many("job", "Job", "label_values(triton_canary_exporter_build_info, job)")
         self.many("instance", "Instance", 'label_values(triton_canary_exporter_build_info{job=~"$job"}, instance)')
 
-    def many(self, name: str, label: str, query: str) -> None:
-        """A variable that may be several values, or all."""
-        self._variables.append(_query_variable(name, label, query).multi(True).include_all(True).all_value(".+"))
+    def many(self, name: str, label: str, query: str, *, without: bool = False) -> None:
+        """A variable that may be several values, or all; with `without` all has also what lacks the label."""
+        variable = _query_variable(name, label, query).multi(True).include_all(True)
+        self._variables.append(variable.all_value(".*" if without else ".+"))
 
     def one(self, name: str, label: str, query: str, *, numeric: bool = False) -> None:
         """A variable that is one value; the first is chosen by itself."""

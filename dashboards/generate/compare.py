@@ -7,19 +7,22 @@ from dashboards.generate.panels import COMPONENT_COLORS, TIMES, Column, bars, cu
 from dashboards.generate.queries import BY_PROBE, FLEET, Query, metric
 
 INFO = "triton_canary_probe_info"
-GROUP = f'{FLEET}, variant_group="$variant_group"'
+IN_GROUP = f'{FLEET}, variant_group="$variant_group"'
+GROUP = f'{IN_GROUP}, place=~"$place"'
 
 
 def board() -> Board:
     it = Board(
         "triton-canary-compare",
         "Triton Canary / Compare variants",
-        "Variants of one model, such as ONNX and TensorRT or FP32 and FP16, side by side at the same levels.",
+        "Variants of one model, such as ONNX and TensorRT or FP32 and FP16, or one model from several places, side by "
+        "side at the same levels.",
     )
     jobs = 'job=~"$job", instance=~"$instance"'
     it.many("target", "Target", f'label_values({INFO}{{{jobs}, variant_group!=""}}, target)')
     it.many("model", "Model", f'label_values({INFO}{{{jobs}, target=~"$target", variant_group!=""}}, model)')
     it.one("variant_group", "Group", f'label_values({INFO}{{{FLEET}, variant_group!=""}}, variant_group)')
+    it.many("place", "Places", f'label_values({INFO}{{{IN_GROUP}, place!=""}}, place)', without=True)
     it.one("reference", "Reference", f"label_values({INFO}{{{GROUP}}}, variant)")
     it.many("variant", "Variants", f"label_values({INFO}{{{GROUP}}}, variant)")
     it.one("level", "Level", f"label_values(triton_canary_level_value{{{FLEET}}}, level)", numeric=True)
@@ -79,9 +82,10 @@ def _curves(it: Board) -> None:
             "platform": "Platform",
             "batch_size": "Batch size",
             "protocol": "Protocol",
+            "place": "Place",
         },
         Column(
-            "max by (variant, target, probe, model, version, backend, platform, batch_size, protocol)"
+            "max by (variant, target, probe, model, version, backend, platform, batch_size, protocol, place)"
             f' ({INFO}{{{GROUP}, variant=~"$variant"}})',
             "",
         ),

@@ -62,7 +62,7 @@ def _boards(folder: Path, seconds: float) -> list[dict[str, object]]:
     ):
         begin = time.time()
         _sleep_until(begin + GATE_AFTER * seconds, chain)
-        chain.start_gate(window="1s", max_pairs=12)
+        chain.start_gate(window="2s", max_pairs=12)
         _sleep_until(begin + SLOWED_AFTER * seconds, chain)
         _serve_slower(models / "delay", triton)
         _sleep_until(begin + seconds, chain)

@@ -54,6 +54,7 @@ _PLACE_COLUMNS = (
 )
 _OUTCOME_COLUMNS = tuple(f"outcome_{outcome.label}" for outcome in Outcome)
 _HEALTH_COLUMNS = ("client_loop_lag_seconds", "client_cpu_ratio", "client_throttled_seconds")
+_CLOCK_COLUMNS = ("client_clock_error_seconds", "client_clock_uncertain")
 
 PERF_ANALYZER_COLUMNS = (
     "Concurrency",
@@ -141,6 +142,8 @@ LEVEL_COLUMNS = (
     "tokens",
     "goodput_requests_per_second",
     "streams",
+    "place",
+    *_CLOCK_COLUMNS,
 )
 
 WINDOW_COLUMNS = (
@@ -157,6 +160,7 @@ WINDOW_COLUMNS = (
     *_summary_columns("", intervals=True),
     *_HEALTH_COLUMNS,
     "percentiles",
+    *_CLOCK_COLUMNS,
 )
 
 

@@ -72,6 +72,7 @@ def _level_row(sweep: SweepResult, measurement: Measurement) -> Row:
         "seed": sweep.seed if measurement.level.is_random else None,
         **_server_cells(measurement),
         **_health(measurement.health),
+        **_clock(measurement.health, uncertain=measurement.clock_uncertain),
         "batch_size": at_level(sweep.probe, measurement.level).input.batch_size,
         **_sweep_cells(sweep),
         "reason_text": measurement.reason_text,
@@ -92,6 +93,7 @@ def _window_row(sweep: SweepResult, level: LoadLevel, window: WindowSummary) -> 
         **_outcomes(window.outcomes),
         **_summary("", window.latency, intervals=True),
         **_health(window.health),
+        **_clock(window.health, uncertain=window.health.is_clock_uncertain(window.duration_ns)),
         "percentiles": _other_percentiles(latency=window.latency),
     }
 
@@ -117,6 +119,7 @@ def _place(sweep: SweepResult, level: LoadLevel | None) -> dict[str, Cell]:
 def _sweep_cells(sweep: SweepResult) -> dict[str, Cell]:
     times = sweep.connection
     return {
+        "place": sweep.probe.place,
         "sweep_duration_seconds": sweep.duration_ns / NS,
         "connect_seconds": _seconds(times.connect_ns),
         "tls_handshake_seconds": _seconds(times.tls_ns),
@@ -208,6 +211,13 @@ def _health(health: ClientHealth) -> dict[str, Cell]:
         "client_cpu_ratio": health.cpu_ratio,
         "client_throttled_seconds": health.throttled_ns / NS,
     }
+
+
+def _clock(health: ClientHealth, *, uncertain: bool) -> dict[str, Cell]:
+    """Nothing where one machine's clock set the edges."""
+    if health.clock_error_ns is None:
+        return {}
+    return {"client_clock_error_seconds": health.clock_error_ns / NS, "client_clock_uncertain": uncertain}
 
 
 def _summary(prefix: str, summary: LatencySummary | None, *, intervals: bool) -> dict[str, Cell]:

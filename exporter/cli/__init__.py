@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
 
 from exporter import __version__
 from exporter.cli import ask_daemon, gate, local, measure
@@ -63,6 +66,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     """Exits with `ExitCode.BAD_OPTIONS`, not with argparse's 2."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Unknown arguments are the command's own error: argparse would report them with the usage of all commands."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._about(unknown))
+        return found, unknown
+
+    def _about(self, unknown: Sequence[str]) -> str:
+        name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            return f"{name}: unexpected argument"
+        flags = sorted(flag for flag in self._option_string_actions if flag.startswith("--"))
+        near = get_close_matches(name, flags, 1)
+        return f"{name}: unknown flag; " + (f"did you mean '{near[0]}'?" if near else f"flags are {', '.join(flags)}")
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)

@@ -22,6 +22,13 @@ def add_serve(serve: argparse.ArgumentParser) -> None:
         "all groups)",
     )
     serve.add_argument(
+        "--shards-before",
+        type=int,
+        default=0,
+        metavar="M",
+        help="daemons of M shards may still run: leave out the groups that move, until all of those are replaced",
+    )
+    serve.add_argument(
         "--web.config.file",
         dest="web_config",
         type=Path,
@@ -40,7 +47,7 @@ def _serve(options: argparse.Namespace) -> int:
     from exporter.schedule.sharding import Shard
 
     try:
-        shard = Shard.parse(options.shard)
+        shard = Shard.parse(options.shard, options.shards_before)
     except ValueError as error:
         return complain(f"--shard: {error}", ExitCode.BAD_OPTIONS)
     try:

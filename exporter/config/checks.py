@@ -70,6 +70,7 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
         if entry:
             yield from _of_entry(("targets", index), entry, TARGET_CHECKS)
     known = [entry.settings.name for entry in targets if entry and "name" not in entry.broken]
+    names = frozenset(known)
     complete = len(known) == len(targets)
     is_grpc = {entry.settings.name: _is_grpc(entry) for entry in targets if entry and "url" not in entry.broken}
     kinds = {entry.settings.name: entry.settings.kind for entry in targets if entry and "kind" not in entry.broken}
@@ -81,7 +82,7 @@ def cross_problems(targets: Sequence[Entry | None], probes: Sequence[Entry | Non
     for index, entry in enumerate(probes):
         if not entry:
             continue
-        if complete and "target" not in entry.broken and entry.settings.target not in known:
+        if complete and "target" not in entry.broken and entry.settings.target not in names:
             yield ("probes", index, "target"), _no_such("target", entry.settings.target, known)
         through_grpc = is_grpc.get(entry.settings.target)
         kind = kinds.get(entry.settings.target)
@@ -118,8 +119,9 @@ def maintenance_problems(settings: Settings) -> Found:
     }
     for index, window in enumerate(settings.maintenance):
         for key, names in known.items():
+            unknown = set(getattr(window, key)).difference(names)
             for position, given in enumerate(getattr(window, key)):
-                if given not in names:
+                if given in unknown:
                     yield ("maintenance", index, key, position), _no_such(key.removesuffix("s"), given, names)
 
 

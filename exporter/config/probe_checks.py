@@ -27,6 +27,16 @@ def _model(probe: ProbeSettings) -> Found:
                 yield (key,), "excludes models: all-ready"
 
 
+def _places(probe: ProbeSettings) -> Found:
+    if probe.places and not probe.load.pool:
+        yield ("from",), "needs load.pool, the Dask scheduler whose workers are in these places"
+    for index, place in enumerate(probe.places):
+        if place in probe.places[:index]:
+            yield ("from", index), f"found {text.shown(place)}: is there twice"
+    if probe.places and "place" in probe.labels:
+        yield ("labels", "place"), "is a label of probes with `from`; choose another name"
+
+
 def _schedule(probe: ProbeSettings) -> Found:
     every, jitter_ns = probe.schedule.every_ns, probe.schedule.jitter_ns
     if every is not None and jitter_ns >= every:
@@ -307,6 +317,7 @@ def _labels(probe: ProbeSettings) -> Found:
 
 PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _model: {"model", "models"},
+    _places: {"from", "load", "labels"},
     _schedule: {"schedule"},
     _load: {"load"},
     _concurrency: {"load", "stop"},

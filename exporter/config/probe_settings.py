@@ -27,6 +27,7 @@ from exporter.core.probe import COUNT_WINDOW_LIMIT, DEFAULT_MAX_TOKENS, MAX_COMP
 from exporter.core.units import NS
 
 MAX_PERCENTILES = 10
+MAX_PLACES = 16
 _RATES = (Mode.REQUEST_RATE, Mode.INTERVALS)
 _KEPT_PERCENTILES = (50.0, 99.0)
 WINDOW = duration("100ms", "1h")
@@ -262,6 +263,13 @@ class DefaultsSettings(Section):
         description="Whether requests use gRPC's bidirectional stream, one for each request in flight; decoupled "
         "models need it. For targets that take prompts: whether responses are streamed, as server-sent "
         "events.",
+    )
+    places: Annotated[tuple[Name, ...], Field(max_length=MAX_PLACES)] = Field(
+        default=(),
+        alias="from",
+        description="The places to measure from, such as `[zone-a, zone-b]`: a probe `NAME/PLACE` for each, at the "
+        "same times, one after the other. A place is a resource of `load.pool`'s Dask workers: `dask worker "
+        '--resources "zone-a=1"`. At most 16.',
     )
     histogram: StrictBool = Field(
         default=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -63,10 +63,31 @@ _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 
 
 def build_probes(settings: Settings) -> tuple[Probe, ...]:
-    """The probes, in the order of the configuration; those of one target share it."""
+    """The probes, in the order of the configuration; those of one target share it. One that is measured from several
+    places is a probe `NAME/PLACE` for each."""
     targets = {target.name: build_target(target) for target in settings.targets}
     per_decade = settings.limits.histogram_buckets_per_decade
-    return tuple(_probe(probe, targets[probe.target], per_decade) for probe in settings.probes)
+    return tuple(
+        made
+        for probe in settings.probes
+        for made in _of_each_place(_probe(probe, targets[probe.target], per_decade), probe.places)
+    )
+
+
+def _of_each_place(probe: Probe, places: Sequence[str]) -> Iterator[Probe]:
+    """The probe itself where no place is named. Places are compared as variants, where the user names none."""
+    if not places:
+        yield hashed(probe)
+    for place in places:
+        yield hashed(
+            replace(
+                probe,
+                name=f"{probe.name}/{place}",
+                place=place,
+                variant=probe.variant or place,
+                variant_group=probe.variant_group or probe.name,
+            )
+        )
 
 
 def build_target(settings: TargetSettings) -> Target:
@@ -122,7 +143,7 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         "window_mode": WindowMode(settings.measurement.window_mode),
     }
     slo, validation = settings.slo, settings.validation
-    probe = Probe(
+    return Probe(
         name=settings.name,
         target=target,
         model=settings.model,
@@ -149,7 +170,6 @@ def _probe(settings: ProbeSettings, target: Target, per_decade: int) -> Probe:
         streaming=settings.streaming,
         baseline=_baseline(settings, target),
     )
-    return hashed(probe)
 
 
 def build_budget(settings: Settings) -> GroupBudget:

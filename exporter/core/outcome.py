@@ -54,6 +54,7 @@ class Reason(enum.StrEnum):
     MODEL_NOT_READY = "model_not_ready"
     BAD_INPUT = "bad_input"
     UNSUPPORTED = "unsupported"
+    NO_WORKER = "no_worker"
     # aborted: it ran and was stopped
     NO_VALID_REQUESTS = "no_valid_requests"
     ERROR_RATIO = "error_ratio"

@@ -486,9 +486,10 @@ class ServerSettings:
 class Probe:
     """What to measure on a target, how, and when. `config_hash` covers all of it. With `version` "" the server chooses.
     `parent` is as in `Target`. `workers` processes share each level's load, on this machine or in the Dask scheduler
-    `pool`. With a `search`, `levels` are its configured start and end; otherwise all levels to run. `composing_models`
-    are models that this model calls in ways its configuration does not report; an ensemble's are found automatically.
-    `streaming` uses gRPC's bidirectional stream."""
+    `pool`; those of a `place` are the scheduler's workers with a resource of this name. With a `search`, `levels` are
+    its configured start and end; otherwise all levels to run. `composing_models` are models that this model calls in
+    ways its configuration does not report; an ensemble's are found automatically. `streaming` uses gRPC's bidirectional
+    stream."""
 
     name: str
     target: Target
@@ -503,6 +504,7 @@ class Probe:
     unit: Unit | None = None
     workers: int = 1
     pool: str = ""
+    place: str = ""
     histogram: bool = True
     buckets_per_decade: int = 10
     variant: str = ""

@@ -240,6 +240,7 @@ class Measurement:
     health: ClientHealth
     client_limited: bool
     window_summaries: tuple[WindowSummary, ...]
+    clock_uncertain: bool = False
     bytes_out: int = 0
     bytes_in: int = 0
     threshold_met: bool | None = None

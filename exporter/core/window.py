@@ -88,17 +88,33 @@ class RecordColumns:
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
+CLOCK_LIMIT_RATIO = 0.01
+"""Of a window: the largest error of its edges that changes no rate by more than the noise of a stable level."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientHealth:
     """The client's health during a window, to keep its own delays from being blamed on the server.
 
     `loop_lag_ns` is the largest delay of the worker's event loop, `cpu_ratio` is cpu time over wall time (1.0 is one
-    full core), and `throttled_ns` is the time that the process was throttled by its cgroup.
+    full core), and `throttled_ns` is the time that the process was throttled by its cgroup. `clock_error_ns` is the
+    most by which the window's edges may be elsewhere than stated, since another machine's clock set them; None on this
+    one.
     """
 
     loop_lag_ns: int = 0
     cpu_ratio: float = 0.0
     throttled_ns: int = 0
+    clock_error_ns: int | None = None
+
+    def is_clock_uncertain(self, window_ns: int) -> bool:
+        """Whether the edges of a window of this length are not known well enough."""
+        return self.clock_error_ns is not None and self.clock_error_ns > CLOCK_LIMIT_RATIO * window_ns
+
+
+def worst_clock_error_ns(parts: Iterable[ClientHealth]) -> int | None:
+    """The largest error of several; None if this machine's clock set all edges."""
+    return max((part.clock_error_ns for part in parts if part.clock_error_ns is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

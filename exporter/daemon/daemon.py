@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
 
 from exporter import __version__
@@ -66,9 +65,9 @@ from exporter.web.page_routes import page_action_routes
 from exporter.web.probe_routes import ProbePage, probe_routes
 from exporter.web.request_check import HostNames
 from exporter.web.status import conclude
+from exporter.worker.lender import lender
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
-from exporter.worker.remote.pool import lend_remote
 
 log = logging.getLogger("exporter.daemon")
 
@@ -98,7 +97,7 @@ class Daemon:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
         self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
-        loaded = read(config_path, self._discovery.probes_of)
+        loaded = read(config_path, self._discovery.probes_of, self._discovery.own)
         self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
         self._ready = self._measures = False
@@ -137,7 +136,7 @@ class Daemon:
         self._gate = Gate(self._pauses, self._calendar, self._ledger)
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._refusal)
         self._probe_set = ProbeSet(self._board, self._scheduler)
-        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
+        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take, self._discovery.own)
         self._access = access
         self._on_demand = OnDemand(
             self._scheduler,
@@ -281,9 +280,8 @@ class Daemon:
         return self._gate.refusal(probe) if self._standby.may_measure else SkipReason.SHUTDOWN
 
     def _lender(self, probe: Probe, sweep_id: str) -> Borrow:
-        if probe.pool:
-            return partial(lend_remote, probe.pool, probe.workers, allowed_s=self._standby.seconds_left)
-        return partial(self._pool.lend, probe.workers, sweep_note(sweep_id, probe, time.time()))
+        note = sweep_note(sweep_id, probe, time.time())
+        return lender(probe, self._pool, note=note, allowed_s=self._standby.seconds_left)
 
     async def _spawn_worker(self) -> LocalWorker:
         # A data directory that is another daemon's takes no account of ours.

@@ -1,7 +1,8 @@
 """From the configuration and what was discovered to probes, under a hard cap. Pure.
 
 A target that discovers its addresses is a pattern: each address is a target `NAME/HOST:PORT`, and each probe of the
-pattern a probe `NAME/HOST:PORT` there. A probe with `models: all-ready` is one for each model, `NAME/MODEL`.
+pattern a probe `NAME/HOST:PORT` there. A probe with `models: all-ready` is one for each model, `NAME/MODEL`. One
+that is measured from places is `NAME/PLACE` for each, before all that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from exporter.config.target_settings import TargetSettings
 from exporter.core.probe import Probe
 from exporter.core.target import Resolve, Target
 from exporter.discovery.found import Found
+from exporter.schedule.phase import configured_key, probe_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,21 @@ class Expanded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Replica:
     """One target that a probe is to run on, and the labels that its address brought."""
 
     target: Target
     labels: tuple[tuple[str, str], ...] = ()
     suffix: str = ""
+
+
+def own_settings(settings: Settings, measured: Callable[[str], bool]) -> Settings:
+    """The settings without the targets of groups that are not `measured` here, and without their probes: those of a
+    fleet are mostly other daemons'. Targets that discover their addresses stay."""
+    own = tuple(target for target in settings.targets if target.discover or measured(build_target(target).group))
+    names = {target.name for target in own}
+    probes = tuple(probe for probe in settings.probes if probe.target in names)
+    return settings.model_copy(update={"targets": own, "probes": probes})
 
 
 def expand(
@@ -51,17 +62,18 @@ def expand(
     left out and nothing flaps."""
     kept_addresses, left_out = capped(settings, addresses, present, measured)
     patterns = {target.name: target for target in settings.targets}
-    all_ready = {probe.name for probe in settings.probes if probe.models}
+    all_ready = {(probe.target, probe.name) for probe in settings.probes if probe.models}
     static: list[Probe] = []
     candidates: list[Probe] = []
     order: list[Probe] = []
     for probe in build_probes(settings):
         pattern = patterns[probe.target.name]
-        for place in _places(pattern, probe.target, kept_addresses):
-            if not measured(place.target.group):
+        for replica in _replicas(pattern, probe.target, kept_addresses):
+            if not measured(replica.target.group):
                 continue
-            for model in models.get(place.target.name, ()) if probe.name in all_ready else (probe.model,):
-                made = _made(probe, place, model)
+            is_pattern = configured_key(probe_key(probe)) in all_ready
+            for model in models.get(replica.target.name, ()) if is_pattern else (probe.model,):
+                made = _made(probe, replica, model)
                 order.append(made)
                 (static if made.name == probe.name else candidates).append(made)
     limit = settings.limits.max_discovered
@@ -83,16 +95,18 @@ def capped(
     """Of the addresses as many as there may be probes, since each of them gets a connection, with the target's headers,
     before it is known whether it has a model; and how many probes that leaves out, at least. Targets named in `present`
     stay; addresses that are not `measured` here count for nothing."""
-    probes = Counter(probe.target for probe in settings.probes)
+    probes: Counter[str] = Counter()
+    for probe in settings.probes:
+        probes[probe.target] += max(1, len(probe.places))
     found: dict[str, tuple[str, Found]] = {}
     for pattern in settings.targets:
         if pattern.discover is None or not probes[pattern.name]:
             continue
         target = build_target(pattern)
         for each in addresses.get(pattern.name, ()):
-            place = _place(pattern, target, each)
-            if measured(place.target.group):
-                found.setdefault(place.target.name, (pattern.name, each))
+            replica = _replica(pattern, target, each)
+            if measured(replica.target.group):
+                found.setdefault(replica.target.name, (pattern.name, each))
     limit = settings.limits.max_discovered
     stay = set(present)
     kept = [name for name in found if name in stay][:limit]
@@ -108,27 +122,28 @@ def capped(
 def patterns(settings: Settings) -> list[tuple[str, str]]:
     """The names (target, probe) in the configuration that stand for any number of probes."""
     discovering = {target.name for target in settings.targets if target.discover is not None}
-    return [(probe.target, probe.name) for probe in settings.probes if probe.models or probe.target in discovering]
+    several = (probe for probe in settings.probes if probe.models or probe.places or probe.target in discovering)
+    return [(probe.target, probe.name) for probe in several]
 
 
 def replicas(pattern: TargetSettings, addresses: Mapping[str, Sequence[Found]]) -> list[Target]:
     """The targets that a target of the configuration stands for now."""
-    return [place.target for place in _places(pattern, build_target(pattern), addresses)]
+    return [replica.target for replica in _replicas(pattern, build_target(pattern), addresses)]
 
 
-def _places(pattern: TargetSettings, target: Target, addresses: Mapping[str, Sequence[Found]]) -> Iterator[_Place]:
+def _replicas(pattern: TargetSettings, target: Target, addresses: Mapping[str, Sequence[Found]]) -> Iterator[_Replica]:
     if pattern.discover is None:
-        yield _Place(target)
+        yield _Replica(target)
         return
     seen: set[str] = set()
     for found in addresses.get(pattern.name, ()):
-        place = _place(pattern, target, found)
-        if place.suffix not in seen:  # a list may have one address with the pattern's port, and without one
-            seen.add(place.suffix)
-            yield place
+        replica = _replica(pattern, target, found)
+        if replica.suffix not in seen:  # a list may have one address with the pattern's port, and without one
+            seen.add(replica.suffix)
+            yield replica
 
 
-def _place(pattern: TargetSettings, target: Target, found: Found) -> _Place:
+def _replica(pattern: TargetSettings, target: Target, found: Found) -> _Replica:
     """The target at this address. It is a server of its own, with a lock and a budget of its own, unless the
     configuration names the group; its certificate and its host header are still those of the name that led to it."""
     where = found.address or found.host
@@ -145,7 +160,7 @@ def _place(pattern: TargetSettings, target: Target, found: Found) -> _Place:
         metrics_url=_at(target.metrics_url, target.host, where),
         resolve=Resolve.SWEEP if found.address else target.resolve,
     )
-    return _Place(made, found.labels, suffix)
+    return _Replica(made, found.labels, suffix)
 
 
 def _at(url: str, pattern_host: str, host: str) -> str:
@@ -157,18 +172,18 @@ def _at(url: str, pattern_host: str, host: str) -> str:
     return parts._replace(netloc=shown if parts.port is None else f"{shown}:{parts.port}").geturl()
 
 
-def _made(probe: Probe, place: _Place, model: str) -> Probe:
+def _made(probe: Probe, replica: _Replica, model: str) -> Probe:
     parent = probe.name if model == probe.model else f"{probe.name}/{model}"
-    if not place.suffix and parent == probe.name:
+    if not replica.suffix and parent == probe.name:
         return probe
-    own = dict(probe.labels)
-    labels = [*probe.labels, *((name, value) for name, value in place.labels if name not in own)][:MAX_LABELS]
+    own = {*dict(probe.labels), *(["place"] if probe.place else [])}
+    labels = [*probe.labels, *((name, value) for name, value in replica.labels if name not in own)][:MAX_LABELS]
     made = replace(
         probe,
-        name=f"{parent}/{place.suffix}" if place.suffix else parent,
-        target=place.target,
+        name=f"{parent}/{replica.suffix}" if replica.suffix else parent,
+        target=replica.target,
         model=model,
         labels=tuple(sorted(labels)),
-        parent=parent if place.suffix else "",
+        parent=parent if replica.suffix else "",
     )
     return hashed(made)

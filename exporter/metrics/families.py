@@ -259,6 +259,18 @@ CLIENT_LOOP_LAG = _family(
 CLIENT_CPU = _family(
     "gauge", "client_cpu_ratio", "CPU time of the load generator divided by window time; 1 is a whole core." + _LAST
 )
+_NO_POOL = " Absent without load.pool."
+CLOCK_ERROR = _family(
+    "gauge",
+    "client_clock_error_seconds",
+    "The most by which an edge of the merged windows may be elsewhere than stated, because another machine's clock set "
+    "it." + _LAST + _NO_POOL,
+)
+CLOCK_UNCERTAIN = _family(
+    "gauge",
+    "client_clock_uncertain",
+    "1 if that is more than 1 % of one of the windows, else 0." + _LAST + _NO_POOL,
+)
 SERVER_REQUEST_MEAN = _family(
     "gauge",
     "server_request_mean_seconds",

@@ -11,7 +11,7 @@ PREFIX: Final = "triton_canary_"
 EXPORTER_PREFIX: Final = PREFIX + "exporter_"
 
 P: Final = ("target", "probe", "model")
-"""The labels of everything that is of a probe."""
+"""The labels of everything that is of a probe; one that is measured from places has `place` beside them."""
 L: Final = (*P, "mode", "level")
 """Those of everything that is of one of its load levels."""
 

@@ -34,7 +34,8 @@ def replica_blocks(key: tuple[str, str, str], views: Sequence[ProbeView]) -> dic
     """The samples over these replicas, which have the same load."""
     lines = Lines()
     target, probe, model = key
-    p = labels(target=target, probe=probe, model=model)
+    place = {"place": views[0].probe.place} if views[0].probe.place else {}
+    p = labels(target=target, probe=probe, model=model, **place)
     lines.add(f.REPLICAS, p, len(views))
     lines.add(f.REPLICAS_UP, p, sum(view.up is True for view in views))
     for level, latencies_ns in _latencies_ns(views).items():

@@ -47,8 +47,9 @@ class ProbeExtras:
 
 
 def probe_labels(probe: Probe) -> str:
-    """The P labels."""
-    return labels(target=probe.target.name, probe=probe.name, model=probe.model)
+    """The P labels, and the place of a probe that has one."""
+    place = {"place": probe.place} if probe.place else {}
+    return labels(target=probe.target.name, probe=probe.name, model=probe.model, **place)
 
 
 # --- state and counters: they stay as long as the probe is configured ------------------------------------------------
@@ -239,6 +240,9 @@ def _add_grounds(lines: Lines, level_labels: str, measurement: Measurement) -> N
     lines.add(f.CLIENT_LIMITED, level_labels, measurement.client_limited)
     lines.add(f.CLIENT_LOOP_LAG, level_labels, measurement.health.loop_lag_ns / NS)
     lines.add(f.CLIENT_CPU, level_labels, measurement.health.cpu_ratio)
+    if (error_ns := measurement.health.clock_error_ns) is not None:
+        lines.add(f.CLOCK_ERROR, level_labels, error_ns / NS)
+        lines.add(f.CLOCK_UNCERTAIN, level_labels, measurement.clock_uncertain)
 
 
 def _add_server(lines: Lines, level_labels: str, server: ModelStatistics, foreign: int | None) -> None:

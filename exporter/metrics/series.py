@@ -94,15 +94,21 @@ def _absent_of_tokens(probe: Probe) -> Iterator[Family]:
         yield f.SLO_THRESHOLD
 
 
+def _absent_of_load(probe: Probe) -> Iterator[Family]:
+    if not probe.pool:
+        yield from (f.CLOCK_ERROR, f.CLOCK_UNCERTAIN)
+    if all(level.batch_size is None for level in probe.levels):
+        yield f.LEVEL_BATCH_SIZE
+    if all(level.mode is not Mode.STREAMS for level in probe.levels):
+        yield from sf.TABLE.families
+
+
 def _absent(probe: Probe) -> Iterator[Family]:
     """The families that the page never has of this probe."""
     modes = {level.mode for level in probe.levels}
     yield from _REPLICAS
     yield f.ENERGY
-    if all(level.batch_size is None for level in probe.levels):
-        yield f.LEVEL_BATCH_SIZE
-    if Mode.STREAMS not in modes:
-        yield from sf.TABLE.families
+    yield from _absent_of_load(probe)
     if not any(mode.is_open_loop for mode in modes):
         yield from (f.RESPONSE_TIME, f.SEND_LAG)
     if not probe.streaming:

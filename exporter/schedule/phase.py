@@ -29,8 +29,17 @@ def configured_key(key: ProbeKey) -> ProbeKey:
 
 
 def probe_path(probe: Probe) -> str:
-    """The probe as "target/probe", for logs and as the seed of its phase."""
+    """The probe as "target/probe", for logs."""
     return f"{probe.target.name}/{probe.name}"
+
+
+def phase_seed(probe: Probe) -> str:
+    """What its slots are made from: its path, without its place. What is measured from several places is due from all
+    of them at once, and so measured from one after the other, by the lock of its group: hours between them would be
+    compared, too."""
+    # Configured names have no slash: the first one begins the place.
+    name = probe.name.replace(f"/{probe.place}", "", 1) if probe.place else probe.name
+    return f"{probe.target.name}/{name}"
 
 
 def spread(seed: str, width: int) -> int:

@@ -204,7 +204,7 @@ class Scheduler:
 
     def _clock_jumped(self, seconds: float) -> None:
         _log.warning("the wall clock jumped by %.1f s: schedules are re-aligned", seconds)
-        self._timetable.realign()
+        self._timetable.realign(backwards=seconds < 0)
 
 
 async def _sweep(probe: Probe, run: Callable[[Probe], Awaitable[None]]) -> None:

@@ -18,7 +18,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from exporter.core.probe import Probe
 from exporter.core.units import US
-from exporter.schedule.phase import probe_path, spread
+from exporter.schedule.phase import phase_seed, spread
 
 SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,15 +40,15 @@ class IntervalSlots:
     """
 
     def __init__(self, probe: Probe) -> None:
-        self._path = probe_path(probe)
+        self._seed = phase_seed(probe)
         self.interval_us = max(1, probe.schedule.interval_ns // US)
-        self._phase_us = spread(self._path, self.interval_us)
+        self._phase_us = spread(self._seed, self.interval_us)
         self._jitter_us = probe.schedule.jitter_ns // US
 
     def next_after(self, after_us: int) -> int:
         index = (after_us - self._phase_us) // self.interval_us + 1
         nominal_us = self._phase_us + index * self.interval_us
-        return nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+        return nominal_us + _jitter(self._seed, nominal_us, self._jitter_us)
 
 
 class EarlyFirstSlots:
@@ -108,13 +108,13 @@ class CronSlots:
 
     def __init__(self, probe: Probe) -> None:
         """Raises as `CronTimes`."""
-        self._path = probe_path(probe)
+        self._seed = phase_seed(probe)
         self._times = _cron_times(probe.schedule.cron, probe.schedule.timezone)
         self._jitter_us = probe.schedule.jitter_ns // US
 
     def next_after(self, after_us: int) -> int | None:
         nominal_us = self._times.next_after(after_us)
-        return None if nominal_us is None else nominal_us + _jitter(self._path, nominal_us, self._jitter_us)
+        return None if nominal_us is None else nominal_us + _jitter(self._seed, nominal_us, self._jitter_us)
 
 
 @lru_cache(1024)
@@ -138,5 +138,5 @@ def from_us(time_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_us)
 
 
-def _jitter(path: str, nominal_us: int, jitter_us: int) -> int:
-    return spread(f"{path}@{nominal_us}", jitter_us)
+def _jitter(seed: str, nominal_us: int, jitter_us: int) -> int:
+    return spread(f"{seed}@{nominal_us}", jitter_us)

@@ -21,7 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from exporter.core.probe import Probe
-from exporter.core.units import NS
+from exporter.core.units import NS, US
 from exporter.schedule.clock import Clocks
 from exporter.schedule.phase import ProbeKey, probe_key, probe_path, spread
 from exporter.schedule.slots import SECOND_US, EarlyFirstSlots, IntervalSlots, Slots, from_us, slots_of, to_us
@@ -69,6 +69,7 @@ class Timetable:
         self._clocks = clocks
         self._probes: dict[str, Probe] = {}
         self._overdue: set[ProbeKey] = set()
+        self._due_ns: dict[ProbeKey, int] = {}
         self._spread_us = 0
         # Two lines for each run, at INFO, would drown the daemon's own one line a sweep.
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
@@ -95,7 +96,7 @@ class Timetable:
         now_us = self._now_us()
         self._scheduler.pause()
         for job_id in self._probes.keys() - planned.keys():
-            del self._probes[job_id]
+            self._due_ns.pop(probe_key(self._probes.pop(job_id)), None)
             if self._scheduler.get_job(job_id) is not None:
                 self._scheduler.remove_job(job_id)
         for job_id, probe in planned.items():
@@ -115,9 +116,10 @@ class Timetable:
         job = self._scheduler.get_job(_job_id(probe))
         return None if job is None or job.next_run_time is None else to_us(job.next_run_time) / SECOND_US
 
-    def realign(self) -> None:
+    def realign(self, *, backwards: bool = False) -> None:
         """The wall clock jumped: plans again what lies ahead, and the early first runs that have not been. Another slot
-        that has become late by the jump runs at once if within its grace, and is a misfire if not."""
+        that has become late by the jump runs at once if within its grace, and is a misfire if not. After a jump
+        backwards slots come again: none runs in the half interval after the probe was due."""
         now_us = self._now_us()
         self._scheduler.pause()
         for job_id, probe in self._probes.items():
@@ -126,7 +128,8 @@ class Timetable:
                 continue
             if to_us(job.next_run_time) > now_us or probe_key(probe) in self._overdue:
                 trigger = self._trigger(probe, now_us)
-                job.modify(trigger=trigger, next_run_time=trigger.get_next_fire_time(None, from_us(now_us)))
+                after_us = now_us + (self._spared_us(probe) if backwards else 0)
+                job.modify(trigger=trigger, next_run_time=trigger.get_next_fire_time(None, from_us(after_us)))
         self._scheduler.resume()
 
     def stop(self) -> None:
@@ -165,6 +168,7 @@ class Timetable:
 
         def due(probe: Probe) -> None:
             self._overdue.discard(probe_key(probe))
+            self._due_ns[probe_key(probe)] = self._clocks.monotonic_ns()
             self._on_due(probe)
 
         due.__signature__ = inspect.signature(due)  # type: ignore[attr-defined]
@@ -173,8 +177,15 @@ class Timetable:
     def _job_missed(self, event: JobExecutionEvent) -> None:
         self._on_missed(self._probes[event.job_id])
 
+    def _spared_us(self, probe: Probe) -> int:
+        """How much is left of the half interval after the probe was due."""
+        due_ns = self._due_ns.get(probe_key(probe))
+        if due_ns is None:
+            return 0
+        return max(0, due_ns + probe.schedule.interval_ns // 2 - self._clocks.monotonic_ns()) // US
+
     def _now_us(self) -> int:
-        return self._clocks.wall_ns() // 1000
+        return self._clocks.wall_ns() // US
 
 
 def _job_id(probe: Probe) -> str:

@@ -16,6 +16,7 @@ from exporter.core.errors import PreflightError
 from exporter.core.facts import ModelFacts, ModelStatistics, ServerSnapshot, TensorSpec
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions
+from exporter.core.redaction import redacted
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_name, clean_text, is_clean_name
 from exporter.logs import fields
@@ -104,13 +105,18 @@ def bounded_facts(facts: ModelFacts) -> ModelFacts:
         facts,
         # Its name is the one that was asked for, or else another model's that responded.
         name=clean_name(facts.name),
-        version=clean_name(facts.version),
-        platform=clean_name(facts.platform),
-        backend=clean_name(facts.backend),
-        server_name=clean_name(facts.server_name),
-        server_version=clean_name(facts.server_version),
+        version=_description(facts.version),
+        platform=_description(facts.platform),
+        backend=_description(facts.backend),
+        server_name=_description(facts.server_name),
+        server_version=_description(facts.server_version),
         composing=tuple(key for key in facts.composing if is_clean_name(key.name)),
     )
+
+
+def _description(text: str) -> str:
+    """A server can repeat our own token anywhere."""
+    return clean_name(redacted(text))
 
 
 def _check_tensor(spec: TensorSpec) -> None:

@@ -38,6 +38,7 @@ _DOUBTFUL = frozenset(
 )
 _HEALTH = {
     "triton": "/v2/health/live",
+    "triton_generate": "/v2/health/live",
     "oip": "/v2/health/live",
     "torchserve": "/ping",
     "tfserving": "/v1/models",
@@ -45,13 +46,17 @@ _HEALTH = {
 }
 _NAMES = {
     "triton": "Triton",
+    "triton_generate": "Triton",
     "oip": "a server of the Open Inference Protocol",
     "torchserve": "TorchServe",
     "tfserving": "TensorFlow Serving",
     "openai": "an OpenAI-compatible server",
 }
 _LOGIN = re.compile(r"log-?in|sign-?in|oauth|openid|oidc|saml|sso|/auth", re.IGNORECASE)
+_REJECTED = re.compile(r"\b40[13]\b|unauthenticated|permission", re.IGNORECASE)
 _METRICS = re.compile(rb"^# (HELP|TYPE) ", re.MULTILINE)
+_MODEL_LIST = re.compile(rb'"object":\s*"list"')
+_WITH_MODEL_LIST = frozenset({"openai", "tfserving"})
 _NAMELESS = "a server that does not give its name"
 _METRICS_PATH = "/metrics"
 
@@ -59,13 +64,15 @@ _METRICS_PATH = "/metrics"
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What an endpoint showed. `http` is the response at the target's own path, over TLS where `tls` is; `at_root` that
-    at the same path without the target's prefix; `metrics` whether its /metrics is a metrics page."""
+    at the same path without the target's prefix; `metrics` whether its /metrics is a metrics page; `openai` whether it
+    lists models as OpenAI's API does."""
 
     http: HttpSeen | None = None
     http2: bool = False
     tls: TlsSeen | None = None
     metrics: bool = False
     at_root: HttpSeen | None = None
+    openai: bool = False
     now_unix_s: float = field(default_factory=time.time)
 
 
@@ -108,8 +115,7 @@ def _nobody(target: Target, text: str) -> str:
     default = kind.ports.get(target.scheme)
     if "refused" not in text or default is None or default == target.port:
         return ""
-    name = _NAMES.get(target.kind, target.kind)
-    return f"nothing listens on port {target.port} of {target.host} ({name}'s default is {default})"
+    return f"nothing listens on port {target.port} of {target.host} ({_named(target)}'s default is {default})"
 
 
 async def look(target: Target) -> Seen:
@@ -121,13 +127,19 @@ async def look(target: Target) -> Seen:
     if http is None and not http2 and not target.is_tls:
         tls = await shake_hands(target)
         http = await ask_http(target, target.path + path, over_tls=True) if tls else None
-    metrics, at_root = False, None
+    metrics, at_root, openai = False, None, False
     # Triton's metrics port responds with an empty 200 at every path.
     if http is not None and http.status in (200, 400, 404, 405):
         metrics = _is_metrics(await ask_http(target, _METRICS_PATH, over_tls=tls is not None))
         if target.path:
             at_root = await ask_http(target, path, over_tls=tls is not None)
-    return Seen(http, http2, tls, metrics, at_root)
+    if http is not None and http.status == 404 and target.kind not in _WITH_MODEL_LIST:
+        openai = _lists_models(await ask_http(target, _HEALTH["openai"], over_tls=tls is not None))
+    return Seen(http, http2, tls, metrics, at_root, openai)
+
+
+def _lists_models(page: HttpSeen | None) -> bool:
+    return page is not None and page.status == 200 and _MODEL_LIST.search(page.body) is not None
 
 
 def _is_metrics(page: HttpSeen | None) -> bool:
@@ -140,26 +152,26 @@ def advice(target: Target, seen: Seen, error: str) -> str:
     if target.is_tls:
         return _of_tls(target, seen, error.lower())
     if seen.tls is not None or (seen.http is not None and b"HTTP request was sent to HTTPS port" in seen.http.body):
-        is_grpc = target.is_grpc or (seen.tls is not None and seen.http is None)
+        is_grpc = target.is_grpc or (seen.tls is not None and seen.http is None and _takes(target, "grpcs"))
         return f"{_place(target)} speaks TLS: use {_url(target, 'grpcs' if is_grpc else 'https')}"
     if seen.http2:
-        return "" if target.is_grpc else f"{_place(target)} speaks gRPC: use {_url(target, 'grpc')}"
+        return "" if target.is_grpc else f"{_place(target)} speaks gRPC{_use_grpc(target, 'grpc')}"
     if seen.http is None:
         return ""
-    return _of_http(target, seen, seen.http)
+    return _of_http(target, seen, seen.http, error)
 
 
 def _of_tls(target: Target, seen: Seen, error: str) -> str:
     if seen.tls is None:
-        found = "gRPC" if seen.http2 else "HTTP" if seen.http is not None else ""
-        url = _url(target, "grpc" if seen.http2 else "http")
-        return f"{_place(target)} speaks {found} without TLS: use {url}" if found else ""
+        if seen.http2:
+            return f"{_place(target)} speaks gRPC without TLS{_use_grpc(target, 'grpc')}"
+        return f"{_place(target)} speaks HTTP without TLS: use {_url(target, 'http')}" if seen.http is not None else ""
     if certificate := _of_certificate(target, seen.tls, error, seen.now_unix_s):
         return certificate
     if seen.http is not None:
-        return _of_http(target, seen, seen.http)
+        return _of_http(target, seen, seen.http, error)
     is_grpc = seen.tls.alpn == "h2" and not target.is_grpc
-    return f"{_place(target)} speaks gRPC: use {_url(target, 'grpcs')}" if is_grpc else ""
+    return f"{_place(target)} speaks gRPC{_use_grpc(target, 'grpcs')}" if is_grpc else ""
 
 
 def _of_certificate(target: Target, tls: TlsSeen, error: str, now_unix_s: float) -> str:
@@ -190,27 +202,35 @@ def _since(expiry_unix_s: float | None, now_unix_s: float) -> str:
     return f" on {dt.datetime.fromtimestamp(expiry_unix_s, dt.UTC).strftime('%Y-%m-%d %H:%M UTC')}, {ago}"
 
 
-def _of_http(target: Target, seen: Seen, http: HttpSeen) -> str:
+def _of_http(target: Target, seen: Seen, http: HttpSeen, error: str) -> str:
     """The first that fits."""
     scheme = "https" if seen.tls is not None else "http"
     base = f"{scheme}://{target.authority}"
     return (
-        _metrics_page(target, seen, base)
-        or _login(http, base)
+        _openai(target, seen)
+        or _metrics_page(target, seen, base)
+        or _login(target, http, base, error)
         or _redirect(http, base)
         or _proxy_alone(target, http)
         or (_not_grpc(target, http, scheme) if target.is_grpc else _another_service(target, seen, http, base))
     )
 
 
+def _openai(target: Target, seen: Seen) -> str:
+    if not seen.openai:
+        return ""
+    return f"{_place(target)} serves OpenAI's API, and {_named(target)} was expected: set kind: openai"
+
+
 def _metrics_page(target: Target, seen: Seen, base: str) -> str:
-    if not seen.metrics:
+    is_json = seen.http is not None and seen.http.status == 200 and seen.http.content_type == "application/json"
+    if not seen.metrics or is_json:  # many servers have their metrics beside their API
         return ""
     own = f"{target.scheme}://{target.host}:{KINDS[target.kind].ports.get(target.scheme, target.port)}"
     return f"{_place(target)} serves metrics, no inference: use {own}, and {base}{_METRICS_PATH} as metrics_url"
 
 
-def _login(http: HttpSeen, base: str) -> str:
+def _login(target: Target, http: HttpSeen, base: str, error: str) -> str:
     how = "give the proxy a token by the target's headers, or use a url that does not go through it"
     if 300 <= http.status < 400 and _LOGIN.search(http.location):
         return f"a login page responds at {base} (redirect to {http.location}): {how}"
@@ -218,10 +238,13 @@ def _login(http: HttpSeen, base: str) -> str:
     is_form = b'type="password"' in body or b"type=password" in body or (b"<form" in body and b"login" in body)
     if http.content_type == "text/html" and is_form:
         return f"a login page responds at {base} ({http.server or 'a web page'}): {how}"
-    if http.status == 401:
-        challenge = f" ({http.challenge})" if http.challenge else ""
-        return f"{base} asks for credentials{challenge}: set the target's headers, as authorization"
-    return ""
+    if http.status != 401:
+        return ""
+    asks = f"{base} asks for credentials{f' ({http.challenge})' if http.challenge else ''}"
+    if not any(header.name.lower() == "authorization" for header in target.headers):
+        return f"{asks}: set the target's headers, as authorization"
+    # This look has none of them: they may be right, and something else wrong.
+    return f"{asks} and rejects the target's: check its header authorization" if _REJECTED.search(error) else ""
 
 
 def _redirect(http: HttpSeen, base: str) -> str:
@@ -251,13 +274,28 @@ def _another_service(target: Target, seen: Seen, http: HttpSeen, base: str) -> s
         return ""
     if seen.at_root is not None and seen.at_root.status == 200:
         return f"the server responds without the path {target.path}: use {base}"
-    kind = _NAMES.get(target.kind, target.kind)
+    kind = _named(target)
     below = f"check the path {target.path}" if target.path else f"if {kind} is behind it, add the path: {base}/PATH"
     return f"{_place(target)} is served by {http.server or _NAMELESS}, not by {kind}; {below}"
 
 
+def _named(target: Target) -> str:
+    return _NAMES.get(target.kind, target.kind)
+
+
 def _place(target: Target) -> str:
     return f"port {target.port} of {target.host}"
+
+
+def _takes(target: Target, scheme: str) -> bool:
+    return scheme in KINDS[target.kind].ports
+
+
+def _use_grpc(target: Target, scheme: str) -> str:
+    if _takes(target, scheme):
+        return f": use {_url(target, scheme)}"
+    default = KINDS[target.kind].ports[target.scheme]
+    return f", which kind {target.kind} does not use: give the server's HTTP port (by default {default})"
 
 
 def _url(target: Target, scheme: str) -> str:

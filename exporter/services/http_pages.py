@@ -19,6 +19,7 @@ from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text, load_json
 from exporter.services.connectivity import no_response, transport_reason
+from exporter.services.error_body import error_message
 from exporter.transport.call import Call, EncodedRequest
 from exporter.transport.headers import read_headers
 from exporter.transport.http_channel import HttpChannel, error_text
@@ -65,17 +66,9 @@ class Page:
     def refusal(self, reasons: Mapping[int, Reason] = _REASONS) -> PreflightError:
         """The status as the reason of a failed sweep."""
         location = self.header("location") if 300 <= self.status < 400 else None
-        text = f"{self.url} reported {error_text(self.status, _message(self.body), location)}"
+        body = error_message(self.body).encode() or self.body
+        text = f"{self.url} reported {error_text(self.status, body, location)}"
         return PreflightError(reasons.get(self.status, Reason.PROTOCOL), text, str(self.status))
-
-
-def _message(body: bytes) -> bytes:
-    """What is in the JSON that servers wrap their errors in."""
-    with contextlib.suppress(ValueError):
-        value = load_json(body)
-        if isinstance(value, dict) and isinstance(text := value.get("error"), str) and text:
-            return text.encode()
-    return body
 
 
 class PageClient:

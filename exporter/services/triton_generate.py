@@ -17,9 +17,10 @@ from exporter.core.target import Target
 from exporter.payload.prompts import PAYLOAD, PROMPT
 from exporter.payload.tokenizer import open_tokenizer
 from exporter.services.base import Control, Tensors
+from exporter.services.error_body import is_error
 from exporter.services.http_client import model_path
 from exporter.services.openai.control import PROMPT_INPUTS
-from exporter.services.openai.reader import CountTokens, OpenAiReader, failure, json_object
+from exporter.services.openai.reader import CountTokens, OpenAiReader, document_object, failure, json_object
 from exporter.services.openai.requests import Nonces, prompt_request
 from exporter.services.triton.control import TritonControl
 from exporter.services.without_extensions import PlainService
@@ -75,22 +76,25 @@ class GenerateControl(TritonControl):
 
 
 class GenerateReader(OpenAiReader):
-    """An `EventReader` (transport.event_channel): each event is a response of the model, and tokens are not counted."""
+    """An `EventReader` (transport.event_channel): each event is a response of the model, and tokens are not counted.
+    No event is known to be the last one."""
+
+    endpoint_key = ""
 
     def event(self, event: SseEvent) -> EventMessage:
         return self._take(json_object(event.data, "an event"))
 
     def document(self, body: bytes) -> EventMessage:
-        return self._take(json_object(body, "the response"))
+        return self._take(document_object(body))
 
     def end(self) -> TokenCounts:
         if not self._has_content:
-            raise ProtocolError("a response without content")
+            raise ProtocolError("the response has no content: no output of the model has a value")
         output = self._count_tokens("".join(self._texts)) if self._count_tokens else -1
         return TokenCounts(output=output, early_end=0 <= output < self._asked)
 
     def _take(self, value: dict[str, Any]) -> EventMessage:
-        if value.get("error"):
+        if is_error(value):
             return failure(value)
         found = False
         for name, content in value.items():

@@ -1,6 +1,7 @@
 """Takes the lease, keeps it, and gives it up: the lease, its store and the clock, joined on one event loop.
 
-The store is asked in a thread, one request at a time. One that hangs holds up nothing: the lease runs out by the clock.
+The store is asked in a thread of its own, one request at a time: slow files and resolvers can hold all threads that the
+rest of the daemon shares. One that hangs holds up nothing: the lease runs out by the clock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from exporter.core.units import NS
 from exporter.logs import fields
@@ -19,6 +22,8 @@ from exporter.storage.account import boottime_ns
 from exporter.storage.directory_lock import LockHeldError
 
 _log = logging.getLogger("exporter.standby")
+
+_T = TypeVar("_T")
 
 _RETRY_SECONDS = 1.0
 _CLOCK_LOOK_SECONDS = 0.2
@@ -41,6 +46,8 @@ class LeaseKeeper:
         self._clock = clock
         self._lease = Lease(holder or holder_name(), duration_ns)
         self._claim = _Claim(self)
+        self._thread = ThreadPoolExecutor(1, "blocking-lease")
+        self._has_asked = False
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
         """How it waits for so many seconds."""
         self.errors = 0
@@ -92,11 +99,13 @@ class LeaseKeeper:
             if not self.is_held:
                 return self._lose(f"it was not renewed in time; {self.problem or 'this process did not run'}")
             asking = asyncio.ensure_future(self._try(self._ask))
-            while self.is_held and not asking.done():
-                await asyncio.wait({asking}, timeout=min(self.seconds_left, _CLOCK_LOOK_SECONDS))
-            if not asking.done():
-                # Whatever comes of it comes too late.
+            try:
+                while self.is_held and not asking.done():
+                    await asyncio.wait({asking}, timeout=min(self.seconds_left, _CLOCK_LOOK_SECONDS))
+            finally:
+                # Whatever comes of it after this comes too late.
                 asking.cancel()
+            if not asking.done():
                 return self._lose("its renewal got no response in time")
             pause_s = lease.renew_ns / NS if asking.result() else _RETRY_SECONDS
             if lease.until_ns == 1:
@@ -104,23 +113,27 @@ class LeaseKeeper:
 
     async def release(self) -> None:
         """Gives the lease up, if it is still ours, so that another need not wait until it has run out. Only once
-        nothing is sent or written any more."""
-        record = self._lease.record
+        nothing is sent or written any more. The keeper is of no more use."""
         self._lease.end()
-        if record is None or record.holder != self._lease.holder:
-            return
         try:
-            async with asyncio.timeout(_RELEASE_LIMIT_SECONDS):
-                await asyncio.to_thread(self._store.replace, record, "", self._lease.duration_ns)
+            if self._has_asked:
+                async with asyncio.timeout(_RELEASE_LIMIT_SECONDS):
+                    await self._in_thread(self._give_up)
         except (OSError, TimeoutError) as error:
             _log.warning("the lease was not given up: another daemon takes it later", extra=fields(error=error))
+        finally:
+            # A request that hangs is left behind.
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def _try(self, work: Callable[[], Callable[[], bool]]) -> bool:
         """Does the work in a thread, and on this loop what it returns."""
         try:
-            outcome = await asyncio.to_thread(work)
+            outcome = await self._in_thread(work)
         except OSError as error:
             self.errors += 1
             problem = error.strerror or str(error)
@@ -132,6 +145,12 @@ class LeaseKeeper:
             _log.info("the lease can be read and renewed again")
         self.problem = ""
         return outcome()
+
+    def _give_up(self) -> None:
+        """As the store has it: a renewal that is awaited no more may have been granted."""
+        seen = self._store.read()
+        if seen is not None and seen.holder == self._lease.holder:
+            self._store.replace(seen, "", self._lease.duration_ns)
 
     def _look(self) -> Callable[[], bool]:
         """Reads the record."""
@@ -149,6 +168,7 @@ class LeaseKeeper:
 
     def _ask(self) -> Callable[[], bool]:
         """Asks for the lease, or for its renewal."""
+        self._has_asked = True
         asked_ns, lease = self._clock(), self._lease
         record = self._put(lease.record)
         if record is None:

@@ -245,8 +245,13 @@ class Board:
     def _save(self) -> None:
         if self._state_file is None:
             return
-        views = [entry.view for entry in self._entries.values()]
-        self._state_file.save({_key(v.probe): LastTimes(v.last_run_unix_s, v.last_success_unix_s) for v in views})
+        entries = self._entries  # replaced as a whole, never changed
+
+        def times() -> dict[ProbeKey, LastTimes]:
+            views = (entry.view for entry in entries.values())
+            return {_key(v.probe): LastTimes(v.last_run_unix_s, v.last_success_unix_s) for v in views}
+
+        self._state_file.save(times)
 
 
 def _key(probe: Probe) -> ProbeKey:

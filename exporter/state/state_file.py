@@ -54,7 +54,7 @@ class StateFile:
         self._pause_s = seconds_between_writes
         self._claim = claim
         self._lock = threading.Lock()
-        self._pending: dict[ProbeKey, LastTimes] | None = None
+        self._pending: Callable[[], Mapping[ProbeKey, LastTimes]] | None = None
         self._writing = False
         self._closing = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state-file")
@@ -86,12 +86,13 @@ class StateFile:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return self._set_aside(error)
 
-    def save(self, times: Mapping[ProbeKey, LastTimes]) -> None:
-        """Has `times` written soon, in the background; of several calls in short order only the last is written."""
+    def save(self, times: Callable[[], Mapping[ProbeKey, LastTimes]]) -> None:
+        """Has what `times` returns written soon; of several calls in short order only the last is written. It is called
+        in another thread, as it is written: a sweep's end must not cost more the more probes there are."""
         with self._lock:
             if self._closing.is_set():
                 return
-            self._pending = dict(times)
+            self._pending = times
             if self._writing:
                 return
             self._writing = True
@@ -110,7 +111,7 @@ class StateFile:
                 if times is None:
                     self._writing = False
                     return
-            self._write(times)
+            self._write(times())
             self._closing.wait(self._pause_s)
 
     def _write(self, times: Mapping[ProbeKey, LastTimes]) -> None:

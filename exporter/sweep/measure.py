@@ -41,7 +41,7 @@ from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import LoadLevel, Mode, Probe
 from exporter.core.result import LatencySummary, Measurement, Repeat, ServerMetrics, StreamFigures, WindowSummary
 from exporter.core.units import NS
-from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
+from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked, worst_clock_error_ns
 from exporter.logs import fields
 from exporter.server.figures import energy_per_inference_joules, gpu_figures, server_metrics
 from exporter.server.statistics import SEVERAL_CALLED, ServerDelta, add_deltas, difference
@@ -145,6 +145,7 @@ def _main_figures(
         foreign_requests=judged.foreign,
         health=health,
         client_limited=is_client_limited(health, duration_ns),
+        clock_uncertain=any(window.health.is_clock_uncertain(window.duration_ns) for window in judged.windows),
         window_summaries=summaries,
         bytes_out=int(columns.bytes_out.sum()),
         bytes_in=int(columns.bytes_in.sum()),
@@ -269,11 +270,13 @@ def _client_parts_ns(columns: RecordColumns) -> tuple[float, float]:
 
 
 def worst_health(parts: Sequence[ClientHealth]) -> ClientHealth:
-    """Combines several windows: the largest lag, the largest cpu ratio, the total throttling."""
+    """Combines several windows: the largest lag, the largest cpu ratio, the total throttling, the largest
+    error of the clocks."""
     return ClientHealth(
         loop_lag_ns=max((part.loop_lag_ns for part in parts), default=0),
         cpu_ratio=max((part.cpu_ratio for part in parts), default=0.0),
         throttled_ns=sum(part.throttled_ns for part in parts),
+        clock_error_ns=worst_clock_error_ns(parts),
     )
 
 

@@ -14,13 +14,14 @@ from exporter.core.bounds import STREAM_RESPONSES
 from exporter.core.errors import ProtocolError
 from exporter.core.outcome import Outcome
 from exporter.core.target import Target
+from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
+from exporter.transport import event_errors
 from exporter.transport.call import TOO_MANY_RESPONSES, Call, EncodedRequest, Listener, Response
+from exporter.transport.event_errors import EVENT_STREAM
 from exporter.transport.http_channel import HttpChannel
 from exporter.wire.http1 import Http1Client, Http1Stream, decoded_body
 from exporter.wire.sse import SseEvent, SseParser
-
-EVENT_STREAM = "text/event-stream"
 
 _OK = Outcome.OK
 _ERROR_BODY_BYTES = 4096
@@ -61,8 +62,12 @@ class EventReader(Protocol):
     def refusal(self, body: bytes) -> str:
         """The error text in the body of a response with an error status; "" if the raw body is more useful."""
 
-    def hidden(self, text: str) -> str:
-        """The error text without parts of the prompt that it repeats: these do not belong in a log."""
+    def is_complete(self) -> bool:
+        """Whether the events so far are a whole response by themselves, though its end is still to come."""
+
+    def explained(self, outcome: Outcome, text: str) -> str:
+        """The error text as it is reported: with what to change, where that is known, and without parts of the prompt
+        that it repeats, since these do not belong in a log."""
 
     def end(self) -> TokenCounts:
         """The response is complete. Raises ProtocolError if a part of it is missing."""
@@ -92,7 +97,7 @@ class EventChannel(HttpChannel):
         self._keep_text = keep_text
         self._parser = SseParser()
         self._failure: EventMessage | None = None
-        self._is_stream = False
+        self._is_stream = self._is_lost = False
         self._request: EncodedRequest | None = None
         self._was_used = False
         self._is_resent = False
@@ -116,7 +121,7 @@ class EventChannel(HttpChannel):
     def _transmit(self, call: Call, request: EncodedRequest) -> None:
         self._parser = SseParser()
         self._failure = None
-        self._is_stream = False
+        self._is_stream = self._is_lost = False
         super()._transmit(call, self._reader.begin(request))
 
     def data_received(self, data: bytes | memoryview, now_ns: int) -> None:
@@ -131,9 +136,7 @@ class EventChannel(HttpChannel):
             if piece and call is not None and self._is_event_stream(client):
                 self._take(call, piece, now_ns)
         except ProtocolError as error:
-            self._connection.close()
-            if call is not None:
-                self._fail(call, Outcome.PROTOCOL_ERROR, str(error))
+            self._reject(error)
             return
         if complete:
             self._finish(now_ns)
@@ -168,6 +171,7 @@ class EventChannel(HttpChannel):
         call, request = self._call, self._request
         is_loss_of_idle = self._was_used and not self._client.started and not isinstance(error, ssl.SSLError)
         if call is None or request is None or not self._streaming or self._is_resent or not is_loss_of_idle:
+            self._is_lost = True
             super().connection_lost(error)
             return
         self._closes_after_stream = self._is_resent = True
@@ -183,7 +187,8 @@ class EventChannel(HttpChannel):
             if 200 <= self._client.status < 300:
                 self._read_end(call)
         except ProtocolError as error:
-            self._failure = self._failure or EventMessage(False, Outcome.PROTOCOL_ERROR, str(error))
+            text = event_errors.cut_off(str(error), call) if call.response_ns else str(error)
+            self._failure = self._failure or EventMessage(False, Outcome.PROTOCOL_ERROR, text)
         super()._finish(now_ns)
 
     def _read_end(self, call: Call) -> None:
@@ -193,8 +198,9 @@ class EventChannel(HttpChannel):
             message = self._reader.document(decoded_body(head, body))
             self._failure = message if message.outcome is not _OK else None
         elif not self._is_event_stream(self._client):
-            kind = clean_text(self._client.header("content-type") or "none", 60)
-            raise ProtocolError(f"expected a stream; the response is not {EVENT_STREAM} (its type: {kind})")
+            kind = clean_text(self._client.header("content-type") or "", 60)
+            error = self._reader.refusal(self._client.body_start(_ERROR_BODY_BYTES))
+            raise ProtocolError(event_errors.not_a_stream(kind, clean_text(error)))
         if self._failure is None:
             call.prompt_tokens, call.output_tokens, call.cached_tokens, call.early_end = self._reader.end()
 
@@ -207,8 +213,12 @@ class EventChannel(HttpChannel):
             call.response_ns.append(call.last_ns)
         if self._failure is not None and call.outcome is not Outcome.CANCELLED:
             call.outcome, call.text = self._failure.outcome, clean_text(self._failure.text)
+        elif self._streaming and call.opened_ns and call.outcome is Outcome.TIMEOUT:
+            call.text = event_errors.unfinished(call, is_complete=self._reader.is_complete())
+        elif self._is_lost and call.text and (call.opened_ns or not self._client.started):
+            call.text = event_errors.cut_off(call.text, call)
         if call.text:
-            call.text = self._reader.hidden(call.text)
+            call.text = self._reader.explained(call.outcome, call.text)
         if self._keep_text:
             call.response = Response((self._reader.text().encode("utf-8", "replace"),)) if call.outcome is _OK else None
         self._notify(call)
@@ -217,3 +227,5 @@ class EventChannel(HttpChannel):
         super()._describe_error(call)
         if text := self._reader.refusal(self._client.body_start(_ERROR_BODY_BYTES)):
             call.text = clean_text(f"HTTP {self._client.status}: {text}")
+        if call.retry_after_ns:
+            call.text += f" (Retry-After: {call.retry_after_ns // NS} s)"

@@ -92,6 +92,7 @@ def probe_report(
         name=probe.name,
         target=probe.target.name,
         model=probe.model,
+        place=probe.place,
         version=version_of(view),
         state=state,
         reason=result.reason.value if result else "",

@@ -6,6 +6,7 @@ Pure but for the files of the package, which are read once. It must not know HTT
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,6 +245,14 @@ def _query(chosen: Selection, state: str, page: int = 1) -> str:
     return f"?{found}" if found else ""
 
 
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:µs|ms|s|min|h|d)\b))")
+
+
+def _keep_units(sentence: str) -> str:
+    """A figure and its unit stay on one line, which a phone's width would break."""
+    return _BEFORE_UNIT.sub("\u00a0", sentence)
+
+
 def _make_environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
@@ -262,6 +271,7 @@ def _make_environment() -> Environment:
         change=_change,
         burn=_burn,
         words=_words,
+        keep_units=_keep_units,
         plain=lambda value: f"{value:g}",
         last_word=lambda text: text.rpartition(" ")[2],
         iso=lambda unix_s: datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

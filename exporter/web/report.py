@@ -130,6 +130,7 @@ class ProbeReport:
     name: str
     target: str
     model: str
+    place: Annotated[str, Field(description="where it is measured from; empty: no place is configured")]
     version: str
     state: str
     reason: str

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked
+from exporter.core.window import ClientHealth, RecordColumns, Window, sum_checked, worst_clock_error_ns
 
 EARLY_NS = 5_000_000
 """A cut this much before an edge of the grid, or less, is meant for it. The shortest window is twenty times as long."""
@@ -103,4 +103,5 @@ def _worst(parts: Sequence[ClientHealth]) -> ClientHealth:
         loop_lag_ns=max(part.loop_lag_ns for part in parts),
         cpu_ratio=max(part.cpu_ratio for part in parts),
         throttled_ns=max(part.throttled_ns for part in parts),
+        clock_error_ns=worst_clock_error_ns(parts),
     )

@@ -18,6 +18,7 @@ from exporter.core.facts import DurationStat, ModelStatistics
 from exporter.core.outcome import Outcome, Reason, SweepStatus
 from exporter.core.probe import LoadLevel, Mode
 from exporter.core.result import LatencySummary, SweepResult
+from exporter.core.window import ClientHealth
 from tests.archive.archive_samples import (
     NOON,
     make_failed_sweep,
@@ -31,6 +32,8 @@ from tests.metrics import scenario
 from tests.metrics.results import make_streams, make_tokens
 
 KEYS = "schema_version,time,sweep_id,target,probe,model,version,probe_config_hash,model_config_hash,mode,level"
+
+CLOCK = ["client_clock_error_seconds", "client_clock_uncertain"]
 
 
 def encoded(table: Table, sweep: SweepResult) -> list[dict[str, str]]:
@@ -50,7 +53,8 @@ def test_key_columns_come_first_then_perf_analyzers_in_its_order() -> None:
     header = LEVELS.header.decode().strip().split(",")
     expected = [*KEYS.split(","), "stable", "reason", "status", *PERF_ANALYZER_COLUMNS]
     assert header[: len(expected)] == expected
-    assert header[-6:] == ["warm_up_requests", "repeats", "seed", "tokens", "goodput_requests_per_second", "streams"]
+    assert header[-6:-2] == ["tokens", "goodput_requests_per_second", "streams", "place"]
+    assert header[-2:] == WINDOWS.header.decode().strip().split(",")[-2:] == CLOCK
     assert len(header) == len(set(header))
     assert ",".join(PERF_ANALYZER_COLUMNS) == (
         "Concurrency,Request Rate,Inferences/Second,Response Throughput,Client Send,Network+Server Send/Recv,"
@@ -186,7 +190,7 @@ def test_every_figure_of_a_level_reads_back_as_it_was() -> None:
     assert float(row["error_ratio"]) == make_measurement().error_ratio
     empty = {name for name, cell in row.items() if not cell}
     of_tokens = {"tokens", "goodput_requests_per_second", "breakdown_prefill_seconds", "breakdown_decode_seconds"}
-    rare = {"Request Rate", "seed", "reason", "reason_text", "percentiles", "streams"}
+    rare = {"Request Rate", "seed", "reason", "reason_text", "percentiles", "streams", "place", *CLOCK}
     assert empty == {*rare, *of_tokens, *SERVER_SIDE}
 
 
@@ -216,7 +220,7 @@ def test_every_figure_of_a_window_reads_back_as_it_was() -> None:
     }
     assert {name: first[name] for name in expected} == expected
     assert (second["window"], second["window_start"], second["judged"]) == ("1", "2023-11-15T12:00:01.250Z", "1")
-    assert {name for name, cell in first.items() if not cell} == {"percentiles"}
+    assert {name for name, cell in first.items() if not cell} == {"percentiles", *CLOCK}
 
 
 @pytest.mark.parametrize(
@@ -451,3 +455,24 @@ def test_figures_of_streams_are_one_cell() -> None:
         "streams": 40,
         "on_time": 30,
     }
+
+
+def test_a_row_names_the_place_that_it_is_from() -> None:
+    [row] = encoded(LEVELS, make_sweep(probe=make_probe(name="asr/zone-a", place="zone-a")))[:1]
+    assert (row["probe"], row["place"]) == ("asr/zone-a", "zone-a")
+
+
+def test_the_clock_of_other_machines() -> None:
+    health = ClientHealth(clock_error_ns=30_000_000)
+    sweep = make_sweep(
+        measurements=(
+            make_measurement(
+                health=health,
+                clock_uncertain=True,
+                window_summaries=(make_window_summary(health=health, duration_ns=3 * 10**9),),
+            ),
+        )
+    )
+    [level], [window] = encoded(LEVELS, sweep), encoded(WINDOWS, sweep)
+    assert [level[name] for name in CLOCK] == ["0.03", "1"]
+    assert [window[name] for name in CLOCK] == ["0.03", "0"], "of a window exactly 1 % is not more"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exporter.baseline.key import load_hash
 from exporter.config import build_probes, load
 from exporter.config.probes import build_target
 from exporter.config.target_settings import TargetSettings
@@ -406,3 +407,45 @@ def test_streams_at_the_pace_of_real_time(tmp_path: Path) -> None:
     assert sought.search == Search(SearchKind.BINARY, Mode.STREAMS, 1, 64, 1)
     assert sought.sequences == SequenceOptions(length=50)
     assert (other.levels, other.sequences, other.unit) == ((LoadLevel(Mode.CONCURRENCY, 2.0, "2"),), None, None)
+
+
+PLACES = """
+targets: [{name: t, url: "http://t"}]
+probes:
+  - {name: asr, target: t, model: m, from: FROM, schedule: {every: 1m}, load: {concurrency: 1POOL}MORE}
+"""
+
+
+def _places(folder: Path, given: str, pool: str = ", pool: 'tls://dask:8786'", more: str = "") -> tuple[Probe, ...]:
+    path = folder / "canary.yaml"
+    path.write_text(PLACES.replace("FROM", given).replace("POOL", pool).replace("MORE", more))
+    return build_probes(load(path, {}))
+
+
+def test_a_probe_for_each_place(tmp_path: Path) -> None:
+    a, b = _places(tmp_path, "[zone-a, zone-b]")
+    assert [(p.name, p.place, p.pool) for p in (a, b)] == [
+        ("asr/zone-a", "zone-a", "tls://dask:8786"),
+        ("asr/zone-b", "zone-b", "tls://dask:8786"),
+    ]
+    assert [(p.variant, p.variant_group) for p in (a, b)] == [("zone-a", "asr"), ("zone-b", "asr")]
+    assert a.config_hash != b.config_hash
+    assert load_hash(a) != load_hash(b)
+    [plain] = _places(tmp_path, "[]")
+    assert (plain.name, plain.place, plain.variant) == ("asr", "", "")
+    [named] = _places(tmp_path, "[x]", more=", variant: onnx, variant_group: g")
+    assert (named.name, named.variant, named.variant_group) == ("asr/x", "onnx", "g")
+
+
+@pytest.mark.parametrize(
+    ("given", "pool", "more", "problem"),
+    [
+        ("[a]", "", "", "probes[0] (asr).from: needs load.pool"),
+        ("[a, b, a]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[2]: found 'a': is there twice"),
+        ("[a]", ", pool: 'tls://d:1'", ", labels: {place: x}", "probes[0] (asr).labels.place: is a label of"),
+        ("[a/b]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[0]: found 'a/b'"),
+    ],
+)
+def test_places_that_cannot_be(given: str, pool: str, more: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        _places(tmp_path, given, pool, more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,8 @@ class CountingServer:
     def __init__(self, delay_s: float = 0.002) -> None:
         self.requests = 0
         self.port = 0
+        self.prepare_thread: Callable[[], None] = lambda: None
+        """Called in the thread that serves, before it listens."""
         self._delay_s = delay_s
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -51,6 +54,7 @@ class CountingServer:
         """An inference request came; for who looks closer."""
 
     def _run(self) -> None:
+        self.prepare_thread()
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()

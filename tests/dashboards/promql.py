@@ -8,7 +8,7 @@ from typing import Any
 
 import promql_parser
 
-EVERYTHING = {"job": ".+", "instance": ".+", "target": ".+", "model": ".+", "variant": ".+"}
+EVERYTHING = {"job": ".+", "instance": ".+", "target": ".+", "model": ".+", "variant": ".+", "place": ".*"}
 ANY = {
     **EVERYTHING,
     "probe": "p",

@@ -13,7 +13,7 @@ from exporter.baseline.store import kept_as
 from exporter.config import Settings, load
 from exporter.core.probe import Probe
 from exporter.core.target import Resolve
-from exporter.discovery.expand import Expanded, expand, patterns
+from exporter.discovery.expand import Expanded, capped, expand, own_settings, patterns
 from exporter.discovery.found import Found, parse_groups
 from exporter.schedule.sharding import Shard
 
@@ -95,6 +95,29 @@ def test_labels_of_a_list_fill_up_to_five(tmp_path: Path) -> None:
     labels = (("e", "1"), ("f", "2"), ("g", "3"))
     (probe,) = expand(settings, {"fleet": [Found("h", labels=labels)]}, {}).probes
     assert [name for name, _ in probe.labels] == ["a", "b", "c", "e", "f"]
+
+
+POOLED = {"from": ["zone-a", "zone-b"], "load": {"concurrency": 1, "pool": "tcp://dask:8786"}}
+
+
+def test_places_come_before_models_and_addresses(tmp_path: Path) -> None:
+    every = {"name": "every", "target": "alone", "models": "all-ready"} | POOLED
+    target = FLEET | {"discover": {"file_sd": ["x.json"], "labels": ["place"]}}
+    settings = settings_of(tmp_path, ASR | POOLED, every, target=target)
+    found = [Found("a.example", 1, labels=(("place", "elsewhere"),)), Found("b.example", 1)]
+    expanded = expand(settings, {"fleet": found}, {"alone": ["m"]})
+    assert names(expanded) == [
+        *("asr/zone-a/a.example:1", "asr/zone-a/b.example:1", "asr/zone-b/a.example:1", "asr/zone-b/b.example:1"),
+        *("every/zone-a/m", "every/zone-b/m"),
+    ]
+    first = expanded.probes[0]
+    assert (first.place, first.parent, kept_as(first), first.labels) == ("zone-a", "asr/zone-a", "asr/zone-a", ())
+    assert first.target == expanded.probes[2].target
+    assert patterns(settings) == [("fleet", "asr"), ("alone", "every")]
+    kept, left_out = capped(
+        settings_of(tmp_path, ASR | POOLED, target=target, limits={"max_discovered": 1}), {"fleet": found}
+    )
+    assert (len(kept["fleet"]), left_out) == (1, 2)
 
 
 def test_all_ready_models(tmp_path: Path) -> None:
@@ -179,6 +202,21 @@ def test_a_shard_has_what_is_configured_by_group_and_in_its_order(tmp_path: Path
         expected = [name for name, _ in endpoints if Shard(index, 3).has(f"10.0.1.{name.partition('-')[2]}")]
         assert [probe.name for probe in part] == expected
     assert sum(map(len, parts)) == len(endpoints)
+
+
+def test_a_shard_keeps_the_settings_of_its_own_targets_and_of_those_that_are_discovered(tmp_path: Path) -> None:
+    on_fleet, alone = ASR, {"name": "one", "target": "alone", "model": "m"}
+    settings = settings_of(tmp_path, on_fleet, alone)
+    kept = own_settings(settings, lambda group: group == "alone")
+    assert kept == settings
+    kept = own_settings(settings, lambda _group: False)
+    assert [target.name for target in kept.targets] == ["fleet"]
+    assert [probe.name for probe in kept.probes] == ["asr"]
+    assert kept.limits == settings.limits
+    found = {"fleet": [Found("triton.example", 9001, "10.0.0.1")]}
+    for measured in (lambda group: group == "alone", lambda group: group != "alone"):
+        whole = expand(settings, found, {}, measured=measured)
+        assert expand(own_settings(settings, measured), found, {}, measured=measured) == whole
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,12 @@ def notes(values: Document) -> str:
 
 
 def one(documents: list[Document], kind: str) -> Document:
-    (found,) = [document for document in documents if document["kind"] == kind]
-    return found
+    """The only object of this kind, or of several the one with the release's own name."""
+    found = [document for document in documents if document["kind"] == kind]
+    if len(found) > 1:
+        found = [document for document in found if document["metadata"]["name"] == "rel-triton-canary"]
+    (it,) = found
+    return it
 
 
 def container(documents: list[Document]) -> Document:

@@ -37,9 +37,11 @@ MORE = {
     "networkpolicy": ["NetworkPolicy"],
     "ondemand": ["ServiceMonitor"],
     "persistence": [],
+    "pool": ["Deployment", "Deployment", "Deployment", "NetworkPolicy", "NetworkPolicy", "NetworkPolicy", "Service"],
     "pod": ["ConfigMap", "ConfigMap"],
     "secrets": [],
     "shards": ["PodDisruptionBudget"],
+    "standby": ["Lease", "Lease", "NetworkPolicy", "PodDisruptionBudget", "Role", "RoleBinding", "StatefulSet"],
     "tls": ["ServiceMonitor"],
 }
 OF_OTHERS = {"configsecret", "persistence"}
@@ -95,7 +97,8 @@ def test_what_holds_for_all(name: str) -> None:
 def test_the_pod_may_nothing_that_it_need_not(name: str) -> None:
     documents = render(values_of(name))
     for pod in (one(documents, "StatefulSet")["spec"]["template"]["spec"], one(documents, "Pod")["spec"]):
-        assert pod["automountServiceAccountToken"] is False
+        is_daemon = pod["containers"][0]["name"] == "triton-canary"
+        assert pod["automountServiceAccountToken"] is (is_daemon and name == "standby")
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -180,6 +183,7 @@ def scraping(*probes: Document) -> Document:
         ({"replicas": 2}, "replicas"),
         ({"shards": 0}, "minimum"),
         ({"shards": "three"}, "integer"),
+        ({"shardsBefore": 1001}, "maximum"),
         ({"service": {"port": 99999}}, "maximum"),
         ({"image": {"pullpolicy": "Always"}}, "pullpolicy"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
@@ -291,6 +295,21 @@ def test_each_shard_gets_its_ordinal() -> None:
     parts = [Shard.parse(argument.removeprefix("--shard=").replace("$(SHARD)", str(index))) for index in range(3)]
     assert parts == [Shard(0, 3), Shard(1, 3), Shard(2, 3)]
     assert not any("shard" in text for text in container(render({}))["args"])
+
+
+@pytest.mark.parametrize(("shards", "before"), [(16, 12), (1, 3)])
+def test_while_the_number_of_shards_changes_each_pod_knows_both(
+    shards: int, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[object] = []
+    monkeypatch.setattr("exporter.daemon.daemon.serve", lambda *given: served.extend(given))
+    values = {"shards": shards, "shardsBefore": before}
+    ours = container(render(values))
+    assert any(entry["name"] == "SHARD" for entry in ours["env"])
+    assert cli.run([text.replace("$(SHARD)", "0") for text in ours["args"]]) == 0
+    assert served[1] == Shard(0, shards, before=before)
+    assert "upgrade again without `shardsBefore`" in notes(values)
+    assert "shardsBefore" not in notes({"shards": shards})
 
 
 def test_the_command_line_is_one_that_the_daemon_takes(monkeypatch: pytest.MonkeyPatch) -> None:

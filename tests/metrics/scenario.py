@@ -18,7 +18,7 @@ from exporter.core.result import (
     Withheld,
 )
 from exporter.core.units import MS, NS
-from exporter.core.window import ConnectionTimes, OutputError
+from exporter.core.window import ClientHealth, ConnectionTimes, OutputError
 from exporter.state.probe_state import Board
 from tests.builders import concurrency, make_facts, make_probe, make_target
 from tests.metrics.results import (
@@ -91,8 +91,16 @@ def language_model() -> Probe:
 
 
 def callers() -> Probe:
-    """Streams at the pace of real time; and a level of a matrix, which no one probe can have beside them."""
-    return make_probe(name="callers", levels=(STREAMS, BATCHED), sequences=SequenceOptions(), histogram=False)
+    """Streams at the pace of real time; and a level of a matrix, which no one probe can have beside them. From a place
+    on other machines."""
+    return make_probe(
+        name="callers",
+        levels=(STREAMS, BATCHED),
+        sequences=SequenceOptions(),
+        histogram=False,
+        pool="tls://dask:8786",
+        place="zone-a",
+    )
 
 
 def hostile() -> Probe:
@@ -185,7 +193,8 @@ def make_scenario(monotonic: Clock | None = None) -> Board:
     board = Board(None, Clock(), monotonic=monotonic or Clock(0.0))
     first, second, third, fourth, fifth = closed_loop(), open_loop(), hostile(), language_model(), callers()
     board.configure((first, second, third, fourth, fifth))
-    streamed = make_measurement(STREAMS, streams=make_streams()), make_measurement(BATCHED)
+    far = ClientHealth(MS // 2, 0.25, clock_error_ns=MS // 4)
+    streamed = make_measurement(STREAMS, streams=make_streams(), health=far), make_measurement(BATCHED, health=far)
     board.sweep_ended(make_result(fifth, measurements=streamed))
     board.window_ended(fourth, make_counts(concurrency(4), tokens=make_token_counts()))
     queue = ServerPercentile(50.0, 0.002, 0.001, 0.005), ServerPercentile(99.0, None, 10.0, None)

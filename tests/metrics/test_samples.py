@@ -20,7 +20,8 @@ from exporter.core.units import MS, NS
 from exporter.metrics import families
 from exporter.metrics.exposition import Format, Lines, header, label, labels, percentile_text
 from exporter.metrics.family import Family
-from exporter.metrics.samples import level_blocks, metrics_instance
+from exporter.metrics.replicas import by_pattern, replica_blocks
+from exporter.metrics.samples import ProbeExtras, level_blocks, metrics_instance, state_blocks
 from exporter.state.probe_state import ProbeView
 from tests.builders import concurrency, make_probe, make_target
 from tests.metrics.results import make_measurement, make_result, make_statistics, make_summary, rate
@@ -197,3 +198,19 @@ def test_any_value_comes_back_as_it_was(value: float) -> None:
     lines.add(families.UP, label("a", "b"), value)
     (family,) = parse_text(header(families.UP, Format.TEXT) + lines.blocks()[families.UP])
     assert family.samples[0].value == value
+
+
+@pytest.mark.parametrize("place", ["zone-a", ""])
+def test_every_sample_of_a_place_has_its_label_and_no_other_has(place: str) -> None:
+    probe = make_probe(name="asr", place=place, target=make_target(parent="fleet"), parent="asr")
+    view = ProbeView(probe, measured=make_result(probe, measurements=(make_measurement(level=probe.levels[0]),)))
+    state = state_blocks(view, ProbeExtras(None, paused=False, results_dropped=False))
+    blocks = [*level_blocks(view).values(), *state.values()]
+    replicas = by_pattern([view])
+    for key, views in replicas.items():
+        blocks += replica_blocks(key, views).values()
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len(lines) > 20
+    assert len(replicas) == 1
+    assert all(('place="zone-a"' in line) == bool(place) for line in lines)
+    assert place or not any("place=" in line for line in lines)

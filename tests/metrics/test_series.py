@@ -34,7 +34,7 @@ from exporter.core.result import (
     Withheld,
 )
 from exporter.core.units import MS
-from exporter.core.window import ConnectionTimes, OutputError
+from exporter.core.window import ClientHealth, ConnectionTimes, OutputError
 from exporter.metrics.collector import ProbeRow, ProbeSamples
 from exporter.metrics.series import most_probe_series, most_target_series
 from exporter.server.histograms import PERCENTILES, TOKEN_PARTS
@@ -90,6 +90,7 @@ PROBES = [
     make_probe(levels=(LoadLevel(Mode.PERIODIC, 4.0, "1:4:1"),), streaming=True),
     make_probe(levels=(LoadLevel(Mode.STREAMS, 4.0, "4", step_interval_ns=MS),), slo=Slo("kept", MS, 99.0, ("4",))),
     make_probe(levels=matrix([concurrency(1), concurrency(8)], [1, 4], [])),
+    make_probe(name="asr/zone-a", pool="tls://dask:8786", place="zone-a"),
 ]
 
 
@@ -115,6 +116,8 @@ def full_measurement(probe: Probe, level: LoadLevel) -> Measurement:
         if of_tokens
         else None,
     }
+    if probe.pool:
+        changes["health"] = ClientHealth(clock_error_ns=MS)
     if level.mode is Mode.STREAMS:
         changes["streams"] = make_streams(final_latency=summary)
     if level.mode not in (Mode.CONCURRENCY, Mode.PERIODIC):

@@ -59,6 +59,17 @@ def test_the_lock_has_all_that_the_product_needs_in_the_versions_that_were_teste
     assert found == {name: locked.get(name) for name in found}
 
 
+def test_the_lock_of_the_pool_has_the_same_and_what_dask_needs() -> None:
+    locked, plain = pinned("requirements-dask.lock"), pinned("requirements.lock")
+    assert plain.items() <= locked.items()
+    found: dict[str, str] = {}
+    for text in PROJECT["project"]["optional-dependencies"]["dask"]:
+        needed(Requirement(text), found)
+    assert {"dask", "distributed", "tornado"} <= found.keys()
+    assert found == {name: locked.get(name) for name in found}
+    assert {name: locked[name] for name in locked.keys() - plain.keys()}.items() <= pinned("constraints.txt").items()
+
+
 def test_what_builds_the_package_is_pinned() -> None:
     (backend,) = PROJECT["build-system"]["requires"]
     name, _, exact = backend.partition("==")

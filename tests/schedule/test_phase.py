@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.core.units import NS
-from exporter.schedule.phase import probe_key, probe_path, spread
+from exporter.schedule.phase import phase_seed, probe_key, probe_path, spread
 from tests.builders import make_probe, make_target
 
 
@@ -15,6 +15,14 @@ def test_names_of_a_probe() -> None:
     probe = make_probe(name="delay", target=make_target(name="triton-grpc"))
     assert probe_key(probe) == ("triton-grpc", "delay")
     assert probe_path(probe) == "triton-grpc/delay"
+
+
+def test_places_of_a_probe_share_its_slots() -> None:
+    plain = make_probe(name="asr")
+    zones = [make_probe(name=f"asr/{place}", place=place) for place in ("zone-a", "asr")]
+    assert {phase_seed(probe) for probe in [plain, *zones]} == {"triton-http/asr"}
+    replica = make_probe(name="asr/zone-a/zone-a/10.0.0.1:80", place="zone-a")
+    assert phase_seed(replica) == "triton-http/asr/zone-a/10.0.0.1:80"
 
 
 @pytest.mark.parametrize(

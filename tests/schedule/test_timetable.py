@@ -169,6 +169,29 @@ async def test_a_jump_backwards_plans_from_the_new_now(desk: Desk) -> None:
     assert (desk.due, desk.missed) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("after_s", "jump_s", "next_s"),
+    [
+        (60, -170, 3600 + 110),  # the slot comes again in 110 s
+        (60, -61, 3600 + 1),
+        (1700, -1750, 3600 + 50),
+        (2000, -2010, 10),  # more than half an interval ago: it may run
+        (60, -4 * 3600, 3540),  # three slots lie in between; the first after half an interval is taken
+    ],
+)
+async def test_a_slot_that_comes_again_is_not_run_again_at_once(
+    desk: Desk, after_s: float, jump_s: float, next_s: float
+) -> None:
+    probe = hourly("again")
+    desk.start(probe)
+    desk.fake.advance(desk.in_seconds(probe))
+    desk.timetable._due(probe)
+    desk.fake.advance(after_s)
+    desk.fake.jump(jump_s)
+    desk.timetable.realign(backwards=True)
+    assert desk.in_seconds(probe) == pytest.approx(next_s, abs=1e-3)
+
+
 async def test_a_jump_gives_the_early_first_runs_again(desk: Desk) -> None:
     probe = hourly("first")
     desk.start(probe, overdue={probe_key(probe)})

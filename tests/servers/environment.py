@@ -63,6 +63,7 @@ class ServerPackages:
 
 
 KSERVE = ServerPackages("kserve", "450 MB")
+KSERVE_OPENAI = ServerPackages("kserve-openai", "20 MB")
 LLAMACPP = ServerPackages("llamacpp", "150 MB", "libgomp.so.1")
 TOKENIZERS = ServerPackages("tokenizers", "12 MB")
 MLSERVER = ServerPackages("mlserver", "330 MB")
@@ -71,6 +72,7 @@ TENSORFLOW_PROTOBUF = ServerPackages("tensorflow-protobuf", "5 MB")
 TORCHSERVE = ServerPackages("torchserve", "1.1 GB", program="java")
 FIXTURES = {
     "kserve": KSERVE,
+    "kserve_openai": KSERVE_OPENAI,
     "llamacpp": LLAMACPP,
     "mlserver": MLSERVER,
     "pythie_serving": PYTHIE_SERVING,

@@ -122,7 +122,8 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         Mistake(
             "a password is asked for",
             f"http://{at('basic')}",
-            f'http://{at("basic")} asks for credentials (Basic realm="models"): set the target\'s headers',
+            f'http://{at("basic")} asks for credentials (Basic realm="models") and rejects the target\'s: check its '
+            "header authorization (",
         ),
         Mistake(
             "a proxy without its server",

@@ -140,8 +140,17 @@ NOW = 1_750_000_000.0
         ("https", Seen(tls=TlsSeen("h2", NOW, ())), "closed", "speaks gRPC: use grpcs://127.0.0.1:8000"),
         ("https", Seen(HttpSeen(404, "envoy"), tls=TlsSeen("h2", NOW, ())), "404", "served by envoy, not by Triton"),
         ("http", Seen(HttpSeen(404, "envoy")), "404", "add the path: http://127.0.0.1:8000/PATH"),
+        (
+            "http",
+            Seen(HttpSeen(404, "uvicorn"), metrics=True, openai=True),
+            "404",
+            "serves OpenAI's API, and Triton was",
+        ),
+        ("http", Seen(HttpSeen(401)), "reported HTTP 401", "asks for credentials: set the target's headers"),
         ("http", Seen(HttpSeen(400)), "not live", ""),
         ("http", Seen(HttpSeen(200, content_type="application/json")), "x", ""),
+        ("http", Seen(HttpSeen(200, content_type="application/json"), metrics=True), "x", ""),
+        ("http", Seen(HttpSeen(200, content_type="text/plain"), metrics=True), "x", "serves metrics, no inference"),
         ("http", Seen(HttpSeen(503)), "not ready", ""),
         ("http", Seen(), "x", ""),
         ("grpc", Seen(http2=True), "x", ""),
@@ -151,6 +160,28 @@ def test_what_is_seen_and_what_is_reported(scheme: str, seen: Seen, error: str, 
     text = advice(make_target(scheme=scheme, port=8000), replace(seen, now_unix_s=NOW), error)
     assert sentence in text
     assert bool(text) == bool(sentence)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            "reported HTTP 401: no",
+            "http://127.0.0.1:8000 asks for credentials and rejects the target's: check its header",
+        ),
+        ("reported HTTP 500: no", ""),
+    ],
+)
+def test_a_token_that_was_sent_is_wrong_only_where_it_was_rejected(error: str, sentence: str) -> None:
+    target = make_target(port=8000, headers=(Header("authorization", "Bearer x"),))
+    text = advice(target, Seen(HttpSeen(401)), error)
+    assert text.startswith(sentence)
+    assert bool(text) == bool(sentence)
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("triton", "use grpc://"), ("openai", "kind openai does not use")])
+def test_grpc_is_advised_to_kinds_that_have_it(kind: str, sentence: str) -> None:
+    assert sentence in advice(make_target(kind=kind), Seen(http2=True), "x")
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302\r\nLocation: "]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,18 +13,15 @@ from exporter.core.errors import InputError, PreflightError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, Probe, PromptOptions
 from exporter.core.target import Header
-from exporter.payload import make_dataset
-from exporter.services.base import Tensors
-from exporter.services.openai.control import PROMPT_INPUTS
 from exporter.services.openai.service import OpenAiService
 from exporter.transport.call import Call
-from tests.builders import make_facts, make_probe, make_target
+from tests.builders import make_probe, make_target
 from tests.services.asking import facts_of
+from tests.services.prompting import FACTS, calls_of, steps_of
 from tests.services.token_server import DONE, END, HANG_UP, ROLE, TokenServer, delta, event, usage
 from tests.transport.scripted import serving
 from tests.waiting import PATIENCE_SECONDS, patient
 
-FACTS = make_facts(inputs=PROMPT_INPUTS, max_batch_size=0, takes_prompts=True)
 TOKENS = [delta(content="a"), delta(content="b"), delta(content="c")]
 
 
@@ -35,33 +31,9 @@ def probe_of(port: int = 1, *, streaming: bool = True, **prompt: Any) -> Probe:
     return make_probe(target=target, model="m", streaming=streaming, input=InputOptions(prompt=options))
 
 
-def steps_of(probe: Probe) -> list[Tensors]:
-    return [step.inputs for step in make_dataset(FACTS, probe.input).steps]
-
-
-async def calls_of(probe: Probe, count: int = 1, give_up_s: float | None = None) -> list[Call]:
-    """Sends so many requests, one after the other on one channel."""
-    service = OpenAiService()
-    requests = service.encode(probe, FACTS, steps_of(probe), "s1")
-    ended: asyncio.Queue[Call] = asyncio.Queue()
-    channel = service.channel(probe.target, ended.put_nowait, streaming=probe.streaming)
-    calls = []
-    try:
-        for number in range(count):
-            call = Call(number)
-            channel.send(call, requests[number % len(requests)])
-            if give_up_s is not None:
-                asyncio.get_running_loop().call_later(give_up_s, channel.give_up, call, Outcome.TIMEOUT)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                calls.append(await ended.get())
-    finally:
-        await channel.close()
-    return calls
-
-
 async def responded(*parts: bytes | float, raw: bool = False, give_up_s: float | None = None, **prompt: Any) -> Call:
     async with serving(TokenServer(lambda _number, _request: parts, raw=raw).script) as port:
-        (call,) = await calls_of(probe_of(port, **prompt), give_up_s=give_up_s)
+        (call,) = await calls_of(OpenAiService(), probe_of(port, **prompt), give_up_s=give_up_s)
         return call
 
 
@@ -135,7 +107,7 @@ async def test_one_document_is_counted_too() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     server = TokenServer(lambda _number, _request: [head + body], raw=True)
     async with serving(server.script) as port:
-        one, two = await calls_of(probe_of(port, streaming=False), 2)
+        one, two = await calls_of(OpenAiService(), probe_of(port, streaming=False), 2)
     for call in (one, two):
         assert (call.outcome, call.prompt_tokens, call.output_tokens, call.cached_tokens) == (Outcome.OK, 7, 3, 5)
         assert (call.responses, call.opened_ns) == (1, 0)
@@ -149,7 +121,7 @@ async def test_embeddings() -> None:
         lambda _n, _r: [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)], raw=True
     )
     async with serving(server.script) as port:
-        (call,) = await calls_of(probe_of(port, streaming=False, endpoint="v1/embeddings"))
+        (call,) = await calls_of(OpenAiService(), probe_of(port, streaming=False, endpoint="v1/embeddings"))
     assert (call.outcome, call.prompt_tokens, call.output_tokens, call.early_end) == (Outcome.OK, 6, -1, False)
     sent = json.loads(server.requests[0][1])
     assert sent.keys() == {"model", "input"}
@@ -158,65 +130,6 @@ async def test_embeddings() -> None:
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
-JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
-ERRORS: dict[str, tuple[list[bytes | float], bool, Outcome, str]] = {
-    "error mid-stream": (
-        [ROLE, TOKENS[0], event({"error": {"message": "out of memory", "code": 500}}), DONE],
-        False,
-        Outcome.SERVER_ERROR,
-        "the response reports an error: out of memory",
-    ),
-    "an error event": (
-        [b'event: error\ndata: {"message": "cancelled"}\n\n'],
-        False,
-        Outcome.SERVER_ERROR,
-        "the response reports an error: cancelled",
-    ),
-    "an error whose code states more": (
-        [event({"error": {"message": "busy", "code": 429}})],
-        False,
-        Outcome.OVERLOAD,
-        "the response reports an error: busy",
-    ),
-    "an error of text": ([event({"error": "no"})], False, Outcome.SERVER_ERROR, "the response reports an error: no"),
-    "empty stream": ([DONE], False, Outcome.PROTOCOL_ERROR, "a response without content"),
-    "nothing at all": ([], False, Outcome.PROTOCOL_ERROR, "the stream ended early: neither a finish_reason nor [DONE]"),
-    "never ends": ([ROLE, *TOKENS], False, Outcome.PROTOCOL_ERROR, "the stream ended early"),
-    "hang-up": (
-        [ROLE, TOKENS[0], HANG_UP],
-        False,
-        Outcome.PROTOCOL_ERROR,
-        "closed in the middle of the response's body",
-    ),
-    "no JSON": ([b"data: <html>\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not JSON: '<html>'"),
-    "no object": ([b"data: 3\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not a JSON object"),
-    "deep JSON": ([b"data: " + b"[" * 100_000 + b"\n\n"], False, Outcome.PROTOCOL_ERROR, "an event is not JSON"),
-    "no stream": (
-        [JSON],
-        True,
-        Outcome.PROTOCOL_ERROR,
-        "expected a stream; the response is not text/event-stream",
-    ),
-    "HTML": ([HTML], True, Outcome.PROTOCOL_ERROR, "(its type: text/html)"),
-    "context too long": (
-        [b'HTTP/1.1 400 x\r\nContent-Length: 49\r\n\r\n{"object": "x", "error": {"message": "too long"}}\n'],
-        True,
-        Outcome.CLIENT_ERROR,
-        "HTTP 400: too long",
-    ),
-    "refused token": ([b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n"], True, Outcome.AUTH_ERROR, "HTTP 401"),
-    "too long an event": ([b"data: " + b"x" * (2 << 20)], False, Outcome.PROTOCOL_ERROR, "a server-sent event of more"),
-}
-
-
-@pytest.mark.parametrize(("parts", "raw", "outcome", "text"), ERRORS.values(), ids=ERRORS)
-async def test_errors(parts: list[bytes | float], raw: bool, outcome: Outcome, text: str) -> None:
-    call = await responded(*parts, raw=raw)
-    assert call.outcome is outcome
-    assert text in call.text
-    assert call.responses == len(call.response_ns)
-
 
 async def test_a_server_that_repeats_the_prompt_has_it_hidden() -> None:
     def refuse(_number: int, request: dict[str, Any]) -> list[bytes | float]:
@@ -224,7 +137,7 @@ async def test_a_server_that_repeats_the_prompt_has_it_hidden() -> None:
         return [b"HTTP/1.1 422 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)]
 
     async with serving(TokenServer(refuse, raw=True).script) as port:
-        (call,) = await calls_of(probe_of(port, template="the patient of space three, {prompt}"))
+        (call,) = await calls_of(OpenAiService(), probe_of(port, template="the patient of space three, {prompt}"))
     assert call.outcome is Outcome.CLIENT_ERROR
     assert call.text.startswith('HTTP 422: {"detail": [{"msg": "too long", "input": "')
     assert "patient" not in call.text
@@ -249,7 +162,7 @@ async def test_an_error_reports_more_than_the_time_out_after_it() -> None:
 async def test_a_server_that_closes_after_each_stream_is_asked_on_another_connection() -> None:
     server = TokenServer(lambda _number, _request: [*TOKENS, *END], closes=True)
     async with serving(server.script) as port:
-        calls = await calls_of(probe_of(port), 5)
+        calls = await calls_of(OpenAiService(), probe_of(port), 5)
     assert [call.outcome for call in calls] == [Outcome.OK] * 5
     assert len(server.requests) == 5
 
@@ -260,7 +173,7 @@ async def test_a_server_that_closes_without_a_response_is_asked_no_third_time() 
     whole = b"".join([*TOKENS, *END])
     server = TokenServer(lambda number, _r: [first % len(whole) + whole] if number == 0 else [HANG_UP], raw=True)
     async with serving(server.script) as port:
-        one, two = await calls_of(probe_of(port), 2)
+        one, two = await calls_of(OpenAiService(), probe_of(port), 2)
     assert (one.outcome, two.outcome) == (Outcome.OK, Outcome.CONNECT_ERROR)
     assert len(server.requests) == 3
 
@@ -271,7 +184,7 @@ async def test_a_server_that_closes_without_a_response_is_asked_no_third_time() 
 async def sent_by(probe: Probe, count: int = 1) -> list[tuple[h11.Request, dict[str, Any]]]:
     server = TokenServer(lambda _number, _request: [*TOKENS, *END])
     async with serving(server.script) as port:
-        await calls_of(replace(probe, target=replace(probe.target, port=port)), count)
+        await calls_of(OpenAiService(), replace(probe, target=replace(probe.target, port=port)), count)
     found = []
     for head, body in server.requests:
         connection = h11.Connection(h11.SERVER)
@@ -303,6 +216,13 @@ async def test_a_chat_completion() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+async def test_another_name_of_the_limit_replaces_it() -> None:
+    probe = probe_of()
+    probe = replace(probe, input=replace(probe.input, parameters=(("max_completion_tokens", 7),)))
+    ((_, body),) = await sent_by(probe)
+    assert (body["max_completion_tokens"], "max_tokens" in body) == (7, False)
 
 
 async def test_no_two_requests_begin_alike_and_all_are_as_long() -> None:
@@ -411,6 +331,12 @@ async def test_neither_page_is_needed() -> None:
         ({"/v1/models": (401, '{"error": "bad key"}')}, "m", Reason.AUTH, "bad key"),
         ({"/v1/models": (200, "<html>")}, "m", Reason.PROTOCOL, "sent a response that is not JSON"),
         ({"/v1/models": (200, "[]")}, "m", Reason.PROTOCOL, "not a list of models"),
+        (
+            {"/v1/models": (200, '{"models": ["m"]}')},
+            "m",
+            Reason.PROTOCOL,
+            "KServe serves that below /openai; set input.prompt.endpoint: openai/v1/chat/completions",
+        ),
         ({"/v1/models": (302, "")}, "m", Reason.PROTOCOL, "HTTP 302"),
     ],
 )

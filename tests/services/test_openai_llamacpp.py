@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
@@ -129,15 +130,54 @@ async def test_a_budget_in_tokens_ends_the_sweep(pool: WorkerPool, server: Llama
     assert result.sent <= 3
 
 
-async def test_the_context_too_long_and_an_unknown_model(pool: WorkerPool, server: LlamaCpp) -> None:
-    probe = probe_of(server, tokens=4000)
+FEWER = "lower input.prompt.tokens or input.prompt.output_tokens, or give shorter prompts"
+MISTAKES: dict[str, tuple[dict[str, Any], Reason, str]] = {
+    "a path that it does not have": (
+        {"prompt": {"endpoint": "v2/chat/completions"}},
+        Reason.ERROR_RATIO,
+        "client_error: HTTP 404: File Not Found; the server does not take POST /v2/chat/completions: check the "
+        "target's url and input.prompt.endpoint",
+    ),
+    "a prefix that it does not have": (
+        {"path": "/llm"},
+        Reason.ERROR_RATIO,
+        "client_error: HTTP 404: File Not Found; the server does not take POST /llm/v1/chat/completions: check the "
+        "target's url and input.prompt.endpoint",
+    ),
+    "no such model": ({"model": "gpt"}, Reason.MODEL_UNKNOWN, f"/v1/models lists no model 'gpt'; it has '{MODEL}'"),
+    "context too long": (
+        {"prompt": {"tokens": 4000}},
+        Reason.ERROR_RATIO,
+        "client_error: HTTP 400: request (# tokens) exceeds the available context size (2048 tokens), try increasing "
+        f"it; {FEWER}",
+    ),
+    "another kind": (
+        {"kind": "triton_generate"},
+        Reason.PROTOCOL,
+        "serves OpenAI's API, and Triton was expected: set kind: openai (http://127.0.0.1:#/v2 reported HTTP 404: File "
+        "Not Found)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "reason", "text"), MISTAKES.values(), ids=MISTAKES)
+async def test_what_is_wrong_is_reported_with_its_fix(
+    pool: WorkerPool, server: LlamaCpp, change: dict[str, Any], reason: Reason, text: str
+) -> None:
+    probe = probe_of(server, **change.get("prompt", {}))
+    target = make_target(kind=change.get("kind", "openai"), port=server.port, path=change.get("path", ""))
+    probe = replace(probe, target=target, model=change.get("model", MODEL))
     result = await Sweep(replace(probe, stop=replace(probe.stop, error_min_requests=2)), []).run(lambda: pool.lend(1))
-    assert result.reason is Reason.ERROR_RATIO
-    assert "client_error: HTTP 400: " in result.reason_text
-    assert "exceeds the available context size" in result.reason_text
-    unknown = await Sweep(replace(probe, model="gpt"), []).run(lambda: pool.lend(1))
-    assert (unknown.reason, unknown.sent) == (Reason.MODEL_UNKNOWN, 0)
-    assert unknown.reason_text.endswith(f"lists no model 'gpt'; it has '{MODEL}'")
+    assert result.reason is reason
+    assert re.search(re.escape(text).replace(r"\#", r"\d+") + "$", result.reason_text), result.reason_text
+
+
+async def test_a_server_that_does_not_make_embeddings(pool: WorkerPool, server: LlamaCpp) -> None:
+    probe = replace(probe_of(server, streaming=False, endpoint="v1/embeddings"), slo=None)
+    result = await Sweep(replace(probe, stop=replace(probe.stop, error_min_requests=2)), []).run(lambda: pool.lend(1))
+    assert result.reason_text.endswith(
+        "last: server_error: HTTP 501: This server does not support embeddings. Start it with `--embeddings`"
+    )
 
 
 async def test_a_key_is_needed_and_never_shown(llamacpp: Path, tmp_path: Path, pool: WorkerPool) -> None:
@@ -147,7 +187,14 @@ async def test_a_key_is_needed_and_never_shown(llamacpp: Path, tmp_path: Path, p
         server.wait_until_loaded()
         probe = probe_of(server)
         refused = await Sweep(probe, []).run(lambda: pool.lend(1))
+        url, rejected = server.url, f"({server.url}/v1/models reported HTTP 401: Invalid API Key)"
+        asks = f"{url} asks for credentials"
         assert refused.reason is Reason.AUTH
+        assert refused.reason_text == f"{asks}: set the target's headers, as authorization {rejected}"
+        wrong = replace(probe, target=replace(probe.target, headers=(Header("Authorization", "Bearer other-key"),)))
+        refused = await Sweep(wrong, []).run(lambda: pool.lend(1))
+        assert refused.reason is Reason.AUTH
+        assert refused.reason_text == f"{asks} and rejects the target's: check its header authorization {rejected}"
         key.write_text("sesame-open\n")
         header = Header("Authorization", file=str(key), prefix="Bearer ")
         taken = await Sweep(replace(probe, target=replace(probe.target, headers=(header,))), []).run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import InputOptions, MeasurementOptions, Probe, PromptOptions, StopRules
 from exporter.core.result import SweepResult, TokenSource
-from exporter.core.units import MS
+from exporter.core.units import MS, NS
 from exporter.demo.triton import EmbeddedTriton
 from exporter.demo.triton_environment import TritonEnvironment
 from exporter.sweep.conductor import Sweep
@@ -69,16 +70,45 @@ async def test_each_figure_is_what_the_model_did(pool: WorkerPool, server: Embed
 async def test_an_error_in_the_stream_is_one(pool: WorkerPool, server: EmbeddedTriton) -> None:
     result = await sweep(pool, probe_of(server, template="fail {prompt}"))
     assert result.reason is Reason.ERROR_RATIO
-    assert "server_error: the response reports an error: " in result.reason_text
-    assert "out of words" in result.reason_text
+    assert result.reason_text.endswith("last: server_error: the response reports an error: out of words")
 
 
 async def test_a_model_that_takes_no_prompt_and_one_that_is_not_there(pool: WorkerPool, server: EmbeddedTriton) -> None:
     probe = replace(probe_of(server), streaming=False)
     decoupled = await sweep(pool, probe)
     assert decoupled.reason is Reason.UNSUPPORTED
+    text = "model 'tokens' is decoupled (any number of responses to a request): set streaming: true"
+    assert decoupled.reason_text == text
     unknown = await sweep(pool, replace(probe, model="nothing"))
     assert unknown.reason is Reason.MODEL_UNKNOWN
+    assert unknown.reason_text == f"model 'nothing' is not known to {server.http_url}; it knows: tokens"
+
+
+@pytest.mark.parametrize("port", ["http", "grpc", "metrics"])
+async def test_a_wrong_path_or_port(pool: WorkerPool, server: EmbeddedTriton, port: str) -> None:
+    probe = probe_of(server)
+    number = {"http": server.http_port, "grpc": server.grpc_port, "metrics": server.metrics_port}[port]
+    target = replace(probe.target, port=number, path="/triton" if port == "http" else "")
+    result = await sweep(pool, replace(probe, target=target))
+    place = f"port {number} of 127.0.0.1"
+    expected = {
+        "http": f"the server responds without the path /triton: use {server.http_url} (",
+        "grpc": f"{place} speaks gRPC, which kind triton_generate does not use: give the server's HTTP port (by "
+        "default 8000) (",
+        "metrics": f"{place} serves metrics, no inference: use http://127.0.0.1:8000, and "
+        f"http://127.0.0.1:{number}/metrics as metrics_url (",
+    }
+    assert result.reason is Reason.PROTOCOL
+    assert result.reason_text.startswith(expected[port]), result.reason_text
+
+
+async def test_a_stall_of_the_model_is_reported_as_one(pool: WorkerPool, server: EmbeddedTriton) -> None:
+    probe = probe_of(server, template="stall {prompt}")
+    limited = replace(probe, measurement=replace(probe.measurement, request_timeout_ns=NS))
+    result = await sweep(pool, limited)
+    assert result.reason is Reason.ERROR_RATIO
+    stalled = r"last: timeout: the stream stalled: 2 events with content, then none for [\d.]+ s, until "
+    assert re.search(stalled + "measurement.request_timeout$", result.reason_text), result.reason_text
 
 
 async def test_another_model_s_inputs_are_named(pool: WorkerPool, triton: EmbeddedTriton) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,7 @@ from exporter.standby.keeper import LeaseKeeper, holder_name
 from exporter.standby.lease import LeaseRecord
 from exporter.storage.directory_lock import LockHeldError
 from tests.standby.fakes import MemoryStore
+from tests.waiting import PATIENCE_SECONDS
 
 DURATION_NS = 10 * NS
 
@@ -66,9 +68,31 @@ async def test_a_lease_that_was_given_up_is_taken_at_once() -> None:
     assert not ours.is_held
     await theirs.acquire()
     assert theirs.is_held
+
+
+async def test_a_lease_that_another_has_by_now_is_not_given_up() -> None:
+    store, clock = MemoryStore(), Clock()
+    ours, theirs = keeper(store, clock), keeper(store, clock, "b")
+    await ours.acquire()
+    taking = asyncio.create_task(theirs.acquire())
+    while theirs.other != "a":
+        await asyncio.sleep(0.001)
+    clock.ahead_ns += DURATION_NS
+    await taking
+    await ours.release()
     assert store.record is not None
-    await ours.release()  # it is not ours to give up
     assert store.record.holder == "b"
+    assert theirs.is_held
+
+
+async def test_a_standby_that_never_asked_ends_without_the_store() -> None:
+    store = MemoryStore()
+    store.down = True
+    waiting = keeper(store, Clock())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(waiting.acquire(), 0.05)
+    store.read = lambda: pytest.fail("the store was asked")  # type: ignore[method-assign]
+    await waiting.release()
 
 
 async def test_it_is_renewed_while_the_store_fails_now_and_then() -> None:
@@ -151,6 +175,69 @@ async def test_a_store_that_hangs_holds_up_nothing() -> None:
     goes_on.set()
     await asyncio.sleep(0.02)
     assert not ours.is_held, "what comes of it comes too late"
+
+
+async def test_it_is_renewed_while_all_threads_of_the_loop_hang() -> None:
+    """As slow files, or names that are not resolved, can make them."""
+    store, clock, ends = MemoryStore(), Clock(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        hanging = asyncio.get_running_loop().run_in_executor(None, ends.wait)
+        try:
+            ours = keeper(store, clock)
+            await asyncio.wait_for(ours.acquire(), PATIENCE_SECONDS)
+            keeping = asyncio.create_task(ours.keep())
+            for _ in range(5):
+                clock.ahead_ns += 2 * NS
+                writes = store.writes
+                while store.writes == writes:
+                    assert not keeping.done()
+                    await asyncio.sleep(0.001)
+            assert ours.is_held
+            keeping.cancel()
+            await ours.release()
+            assert store.record is not None
+            assert store.record.holder == ""
+        finally:
+            ends.set()
+            await hanging
+
+
+async def test_a_renewal_in_flight_at_the_end_is_given_up_too() -> None:
+    """The store grants what is awaited no more: the next daemon need not wait for it to run out."""
+    store, clock = MemoryStore(), Clock()
+    hangs, continues = threading.Event(), threading.Event()
+    ours = keeper(store, clock)
+    await ours.acquire()
+    replace = store.replace
+
+    def hang(*arguments: object) -> LeaseRecord | None:
+        hangs.set()
+        continues.wait()
+        return replace(*arguments)  # type: ignore[arg-type]
+
+    store.replace = hang  # type: ignore[method-assign,assignment]
+    keeping = asyncio.create_task(ours.keep())
+    await asyncio.to_thread(hangs.wait)
+    keeping.cancel()
+    releasing = asyncio.create_task(ours.release())
+    await asyncio.sleep(0.02)
+    continues.set()
+    await releasing
+    assert store.record is not None
+    assert store.record.holder == ""
+    assert not ours.is_held
+
+
+async def test_its_thread_ends_with_it() -> None:
+    before = set(threading.enumerate())
+    ours = keeper(MemoryStore(), Clock())
+    await ours.acquire()
+    (own,) = set(threading.enumerate()) - before
+    assert own.name.startswith("blocking"), "one that hangs must not hold up the exit: exporter/daemon/exit.py"
+    await ours.release()
+    await asyncio.to_thread(own.join, PATIENCE_SECONDS)
+    assert not own.is_alive()
 
 
 async def test_the_claim_is_taken_once_for_each_time_that_the_lease_is_ours() -> None:

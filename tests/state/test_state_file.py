@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ KEY = ProbeKey("addsub", "triton-http", "addsub")
 def save(path: Path, *times: LastTimes) -> StateFile:
     file = StateFile(path, seconds_between_writes=0.0)
     for each in times:
-        file.save({KEY: each})
+        file.save(partial(dict, {KEY: each}))
     file.close()
     return file
 
@@ -61,7 +62,7 @@ def test_the_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
     file = save(tmp_path / "state.json")
-    file.save({KEY: LastTimes(1.0, 1.0)})
+    file.save(lambda: {KEY: LastTimes(1.0, 1.0)})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,3 +27,15 @@ def test_worst_health() -> None:
 )
 def test_client_limited(health: ClientHealth, limited: bool) -> None:
     assert is_client_limited(health, NS) is limited
+
+
+@pytest.mark.parametrize(
+    ("errors_ns", "worst_ns", "uncertain"),
+    [([None, None], None, False), ([4_999_999, None], 4_999_999, False), ([5_000_001, 3], 5_000_001, True)],
+)
+def test_the_clock_of_windows_of_half_a_second(
+    errors_ns: list[int | None], worst_ns: int | None, uncertain: bool
+) -> None:
+    health = worst_health([ClientHealth(clock_error_ns=error_ns) for error_ns in errors_ns])
+    assert health.clock_error_ns == worst_ns
+    assert health.is_clock_uncertain(NS // 2) is uncertain

@@ -233,7 +233,7 @@ async def test_the_page_of_a_probe(site: Site) -> None:
 
 async def test_why_a_verdict_is_withheld(site: Site) -> None:
     text = " ".join((await site.read("/probes/bert-qa")).texts)
-    assert "withheld: the last windows differ by 31 %, so that no verdict can be given" in text
+    assert "withheld: the last windows differ by 31\u00a0%, so that no verdict can be given" in text
 
 
 async def test_the_charts_of_a_day(site: Site) -> None:

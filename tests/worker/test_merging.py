@@ -152,10 +152,10 @@ def test_measuring_begins_a_grid_of_its_own() -> None:
 
 def test_the_worst_health_counts() -> None:
     merger = Merger(2, WINDOW)
-    for member, health in enumerate([ClientHealth(5, 0.2, 9), ClientHealth(1, 0.9, 9)]):
+    for member, health in enumerate([ClientHealth(5, 0.2, 9, 70), ClientHealth(1, 0.9, 9, 80)]):
         part = window(0, 1)
         object.__setattr__(part, "health", health)
         merger.add(member, part)
     merger.start_grid(GRID)
     (merged,) = merger.merged()
-    assert merged.health == ClientHealth(5, 0.9, 9)
+    assert merged.health == ClientHealth(5, 0.9, 9, 80)

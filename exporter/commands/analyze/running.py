@@ -23,15 +23,14 @@ from exporter.core.limits import Load
 from exporter.core.outcome import Reason
 from exporter.core.probe import LoadLevel, Probe
 from exporter.core.result import Measurement, SweepResult, WindowSummary
-from exporter.engine.plan import Borrow
 from exporter.logs import COMMAND_FORMAT
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.stability import Stability
 from exporter.sweep.trace_settings import put_back_now
 from exporter.sweep.watcher import Watcher
+from exporter.worker.lender import lender
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
-from exporter.worker.remote.pool import lend_remote
 
 PrintError = Callable[[str], None]
 
@@ -46,9 +45,6 @@ async def run_sweep(probe: Probe, watchers: Sequence[Watcher], allowed: Load | N
     `allowed` is what the budgets of its group allow, where it has any."""
     sweep = Sweep(probe, [], watchers=watchers, allowed=allowed)
     pool = WorkerPool(1, spawn=partial(LocalWorker.spawn, log_format=COMMAND_FORMAT))
-    borrow: Borrow = partial(pool.lend, probe.workers)
-    if probe.pool:
-        borrow = partial(lend_remote, probe.pool, probe.workers)
     interrupts: list[asyncio.Task[None]] = []
 
     def on_signal(number: int) -> None:
@@ -62,7 +58,7 @@ async def run_sweep(probe: Probe, watchers: Sequence[Watcher], allowed: Load | N
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        return await sweep.run(borrow)
+        return await sweep.run(lender(probe, pool))
     finally:
         await pool.close()
 

@@ -43,18 +43,22 @@ def run_try(name: str, path: Path) -> ExitCode:
 
 def find_probe(settings: Settings, name: str) -> Probe:
     """The probe of this name. Raises ConfigError, naming those that there are."""
-    names = [probe.name for probe in settings.probes]
-    if name not in names:
-        near = nearest(name, names)
-        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(names) or 'none'}"
+    probes = {probe.name: probe for probe in build_probes(settings)}
+    if name not in probes:
+        several = [made for made in probes if made.startswith(f"{name}/")]
+        near = nearest(name, list(probes))
+        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(probes) or 'none'}"
+        if several:
+            hint = f"it is measured from several places: choose one of {', '.join(several)}"
         raise ConfigError([f"no probe is named {name!r}; {hint}"])
-    chosen = settings.probes[names.index(name)]
+    configured = name.partition("/")[0]
+    chosen = next(probe for probe in settings.probes if probe.name == configured)
     discovering = {target.name for target in settings.targets if target.discover is not None}
     if chosen.models is not None or chosen.target in discovering:
         raise ConfigError(
             [f"probe {name!r} is a pattern for probes that are discovered: try one with a url and a model of its own"]
         )
-    return next(probe for probe in build_probes(settings) if probe.name == name)
+    return probes[name]
 
 
 def allowed_load(settings: Settings) -> Load:

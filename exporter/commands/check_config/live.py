@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from exporter.commands.check_config.verdicts import BATCHING_ADVICE, verdict_warnings
@@ -21,6 +21,7 @@ from exporter.logs import COMMAND_FORMAT
 from exporter.payload import make_dataset
 from exporter.server.metrics import PageReader
 from exporter.sweep.preflight import meets_in_batches, refuse_unsupported
+from exporter.worker.lender import lender
 from exporter.worker.local import LocalWorker
 from exporter.worker.pool import WorkerPool
 
@@ -76,7 +77,7 @@ async def _ask(pool: WorkerPool, probe: Probe) -> tuple[bool, list[str]]:
     head = f"probe {probe.name}: "
     limit_seconds = probe.target.connect_timeout_ns / NS + _MARGIN_SECONDS
     try:
-        async with pool.lend() as worker, asyncio.timeout(limit_seconds):
+        async with lender(replace(probe, workers=1), pool)() as worker, asyncio.timeout(limit_seconds):
             facts = await worker.preflight(probe)
             refuse_unsupported(probe, facts)
         inputs = await asyncio.to_thread(_inputs, facts, probe)

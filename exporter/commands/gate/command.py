@@ -28,6 +28,7 @@ from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
 from exporter.sweep.trace_settings import put_back_now
+from exporter.worker.lender import lender
 from exporter.worker.pool import WorkerPool
 
 FORMATS = ("text", "markdown", "json", "junit")
@@ -114,7 +115,7 @@ class _Run:
 
     async def _measure(self, probe: Probe) -> SweepResult:
         self._sweep = Sweep(probe, [], self._pins, leftovers=self._leftovers)
-        return await self._sweep.run(partial(self._pool.lend, probe.workers))
+        return await self._sweep.run(lender(probe, self._pool))
 
     def _on_signal(self, number: int) -> None:
         if self._interrupts:

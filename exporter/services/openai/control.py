@@ -38,7 +38,7 @@ class OpenAiControl(PlainControl):
         found = await ask(self._target, f"/{base_of(options.prompt.endpoint)}models", self._timeout_ns)
         entry: dict[str, Any] = {}
         if found.is_ok:
-            entry = _entry(found, model)
+            entry = _entry(found, model, options.prompt.endpoint)
         elif found.status not in _HAS_NO_SUCH:
             raise found.refusal()
         return ModelFacts(
@@ -56,10 +56,13 @@ class OpenAiControl(PlainControl):
         )
 
 
-def _entry(page: Page, model: str) -> dict[str, Any]:
+def _entry(page: Page, model: str, endpoint: str) -> dict[str, Any]:
     """The model's entry in the list. Raises PreflightError if it is not in it."""
     value = page.json()
     entries = value.get("data") if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(value.get("models"), list) and entries is None:
+        text = f"{page.url} sent KServe's list of models, not OpenAI's: KServe serves that below /openai"
+        raise PreflightError(Reason.PROTOCOL, f"{text}; set input.prompt.endpoint: openai/{endpoint.strip('/')}")
     if not isinstance(entries, list):
         raise PreflightError(Reason.PROTOCOL, f"{page.url} sent JSON that is not a list of models")
     named = {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}

@@ -7,14 +7,18 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from exporter.core.bounds import SAID, TOKENS
+from exporter.core.bounds import SESSION_TEXT, TOKENS
 from exporter.core.errors import ProtocolError
 from exporter.core.outcome import Outcome
 from exporter.core.probe import EMBEDDINGS
 from exporter.core.untrusted_text import clean_text
+from exporter.services.error_body import error_message, is_error, message_of
+from exporter.services.openai.advice import advice
+from exporter.services.openai.hiding import prompt_texts, without_repeats
 from exporter.services.openai.requests import PromptRequest
 from exporter.transport.call import EncodedRequest
 from exporter.transport.event_channel import EventMessage, TokenCounts
+from exporter.transport.event_errors import WEB_PAGE
 from exporter.transport.http_channel import status_outcome
 from exporter.wire.sse import SseEvent
 
@@ -25,8 +29,6 @@ CONTENT_KEYS: Final = ("content", "reasoning_content", "reasoning", "refusal", "
 _NOTHING = EventMessage(has_content=False)
 _CONTENT = EventMessage(has_content=True)
 _SHOWN = 120
-_REPEATED = 16
-"""Characters of a prompt in a row that an error's text has not by chance."""
 
 CountTokens = Callable[[str], int]
 
@@ -35,12 +37,17 @@ class OpenAiReader:
     """An `EventReader` (transport.event_channel). `count_tokens` is asked where the server counts none. With
     `keep_text` there is a `text`."""
 
+    endpoint_key: str = "input.prompt.endpoint"
+    """The key that sets the path of requests, "" if none does."""
+
     def __init__(self, count_tokens: CountTokens | None = None, *, keep_text: bool = False) -> None:
         self._count_tokens = count_tokens
         self._keep_text = keep_text
         self._api = ""
         self._asked = 0
-        self._body = b""
+        self._request = EncodedRequest(b"", b"")
+        self._last_asked: object = None
+        self._last_explained = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -50,12 +57,12 @@ class OpenAiReader:
         self._streamed = False
         self._has_content = False
         self._texts: list[str] = []
-        self._said: list[str] = []
-        self._said_characters = 0
+        self._kept: list[str] = []
+        self._kept_characters = 0
 
     def begin(self, request: EncodedRequest) -> EncodedRequest:
         self._reset()
-        self._body = request.body
+        self._request = request
         if not isinstance(request, PromptRequest):
             return request
         self._api, self._asked = request.api, request.asked_tokens
@@ -68,15 +75,15 @@ class OpenAiReader:
             self._done = True
             return _NOTHING
         value = json_object(data, "an event")
-        if event.type == b"error" or value.get("error") or value.get("object") == "error":
+        if event.type == b"error" or is_error(value):
             return failure(value)
         if usage := value.get("usage"):
             self._usage = usage if isinstance(usage, dict) else {}
         return _CONTENT if self._take_choices(value) else _NOTHING
 
     def document(self, body: bytes) -> EventMessage:
-        value = json_object(body, "the response")
-        if value.get("error") or value.get("object") == "error":
+        value = document_object(body)
+        if is_error(value):
             return failure(value)
         usage = value.get("usage")
         self._usage = usage if isinstance(usage, dict) else {}
@@ -88,25 +95,27 @@ class OpenAiReader:
         return _CONTENT if self._has_content else _NOTHING
 
     def refusal(self, body: bytes) -> str:
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            return ""
-        if not isinstance(value, dict) or not (value.get("error") or value.get("object") == "error"):
-            return ""
-        return message_of(value)
+        return error_message(body)
 
     def text(self) -> str:
-        return "".join(self._said)
+        return "".join(self._kept)
 
-    def hidden(self, text: str) -> str:
-        return without_repeats(text, prompt_texts(self._body))
+    def is_complete(self) -> bool:
+        return self._done or bool(self._finish)
+
+    def explained(self, outcome: Outcome, text: str) -> str:
+        asked = self._request, outcome, text
+        if asked != self._last_asked:  # many requests fail with one text
+            shown = without_repeats(text, prompt_texts(self._request.body))
+            fix = advice(outcome, text, self._request.head, self.endpoint_key)
+            self._last_asked, self._last_explained = asked, f"{shown.rstrip('.')}; {fix}" if fix else shown
+        return self._last_explained
 
     def end(self) -> TokenCounts:
-        if not self._done and not self._finish:
+        if not self.is_complete():
             raise ProtocolError("the stream ended early: neither a finish_reason nor [DONE] came")
         if not self._has_content:
-            raise ProtocolError("a response without content")
+            raise ProtocolError(self._why_empty())
         usage = self._usage
         output = _count(usage.get("completion_tokens"))
         if output < 0 and self._count_tokens is not None and self._api != EMBEDDINGS:
@@ -115,6 +124,12 @@ class OpenAiReader:
         cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else -1
         is_early = 0 <= output < self._asked if output >= 0 else self._finish not in ("", "length")
         return TokenCounts(_count(usage.get("prompt_tokens")), output, cached, is_early and self._api != EMBEDDINGS)
+
+    def _why_empty(self) -> str:
+        if self._api == EMBEDDINGS:
+            return "the response has no embedding"
+        finish = f" (finish_reason: {clean_text(self._finish)})" if self._finish else ""
+        return f"the response has no content{finish}: no text, reasoning or tool call"
 
     def _take_choices(self, value: Mapping[str, Any]) -> bool:
         """Whether there is content in any of them."""
@@ -132,14 +147,14 @@ class OpenAiReader:
                     if self._count_tokens is not None and isinstance(content, str):
                         self._texts.append(content)
                     if self._keep_text and key == "content" and isinstance(content, str) and not choice.get("index"):
-                        self._say(content)
+                        self._keep(content)
         return found
 
-    def _say(self, content: str) -> None:
-        self._said_characters += len(content)
-        if self._said_characters > SAID:
-            raise ProtocolError(f"more than {SAID} characters to be part of a session's next request")
-        self._said.append(content)
+    def _keep(self, content: str) -> None:
+        self._kept_characters += len(content)
+        if self._kept_characters > SESSION_TEXT:
+            raise ProtocolError(f"more than {SESSION_TEXT} characters to be part of a session's next request")
+        self._kept.append(content)
 
 
 def failure(value: Mapping[str, Any]) -> EventMessage:
@@ -153,46 +168,6 @@ def failure(value: Mapping[str, Any]) -> EventMessage:
     return EventMessage(False, outcome, f"the response reports an error: {clean_text(message_of(value))}")
 
 
-def message_of(value: Mapping[str, Any]) -> str:
-    """The words of an error in any of the forms that servers give it."""
-    error = value.get("error") or value
-    text = (error.get("message") or error) if isinstance(error, dict) else error
-    return text if isinstance(text, str) else json.dumps(text)
-
-
-def prompt_texts(body: bytes) -> str:
-    """All that a request gives to the model."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    parts = [payload.get(key) for key in ("messages", "prompt", "input", "text_input")]
-    texts = []
-    while parts:
-        part = parts.pop()
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict | list):
-            parts += part.values() if isinstance(part, dict) else part
-    return "\n".join(texts)
-
-
-def without_repeats(text: str, prompt: str) -> str:
-    """The text with each run of characters that is in the prompt, too, and is no chance, as "…"."""
-    kept, begin = [], 0
-    while begin < len(text):
-        end = begin + _REPEATED
-        if end > len(text) or text[begin:end] not in prompt:
-            kept.append(text[begin])
-            begin += 1
-            continue
-        while end < len(text) and text[begin : end + 1] in prompt:
-            end += 1
-        kept.append("…")
-        begin = end
-    return "".join(kept)
-
-
 def json_object(data: bytes, what: str) -> dict[str, Any]:
     """The object that a server sent as `what`. Raises ProtocolError."""
     try:
@@ -203,6 +178,13 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError(f"{what} is not a JSON object")
     return value
+
+
+def document_object(body: bytes) -> dict[str, Any]:
+    """The object that is a whole response. Raises ProtocolError."""
+    if body[:_SHOWN].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise ProtocolError(WEB_PAGE)
+    return json_object(body, "the response")
 
 
 def _count(value: Any) -> int:

@@ -137,7 +137,8 @@ def make_payload(probe: Probe, api: str, tensors: Tensors) -> dict[str, Any]:
         payload["messages"] = [*system, {"role": "user", "content": text}]
     else:
         payload["prompt"] = f"{options.system}\n{text}" if options.system else text
-    payload["max_tokens"] = options.output_tokens
+    if not any(key in _OUTPUT_LIMITS for key, _ in probe.input.parameters):
+        payload["max_tokens"] = options.output_tokens
     if options.fixed_output:
         payload["ignore_eos"] = True
     return _streamed(probe, payload | dict(probe.input.parameters))

@@ -6,6 +6,8 @@ number. Only starts and window edges need the offset.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -17,6 +19,14 @@ from exporter.engine.plan import LevelPlan, MemberEvent
 
 _MOMENTS = frozenset({"intended_ns", "sent_ns", "send_done_ns", "first_ns", "last_ns", "response_ns", "opened_ns"})
 """The columns that hold moments; 0 in them is no moment."""
+
+
+LATER_SAMPLES = 10
+"""Questions in a level of which the best counts."""
+
+MAX_DRIFT = 1e-3
+"""Nanoseconds per nanosecond by which two clocks may drift apart: Linux lets no service of time slew one by more than
+half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,36 @@ def offset_of(samples: Sequence[Sample]) -> Offset:
     return Offset(best.theirs_ns - middle_ns, round_trip_ns - round_trip_ns // 2)
 
 
+class LevelClock:
+    """The offset of one level, which stays: the windows of all members are cut on one grid. Meanwhile the clocks drift
+    apart, so that its error is looked at again, and again by the best of the last questions."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._offset = offset_of(samples)
+        self._first = self._known(self._offset, samples[0].asked_ns)
+        self._later: deque[_Known] = deque(maxlen=LATER_SAMPLES)
+
+    def add(self, sample: Sample) -> None:
+        """One more question, in the level."""
+        self._later.append(self._known(offset_of([sample]), sample.asked_ns))
+
+    def offset_at(self, now_ns: int) -> Offset:
+        """The level's, with the most by which it may be wrong at this moment of our clock."""
+        errors_ns = (known.error_ns + MAX_DRIFT * (now_ns - known.at_ns) for known in (self._first, *self._later))
+        return replace(self._offset, error_ns=math.ceil(min(errors_ns)))
+
+    def _known(self, found: Offset, at_ns: int) -> _Known:
+        return _Known(at_ns, abs(found.ns - self._offset.ns) + found.error_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """By how much the level's offset may have been wrong at a moment."""
+
+    at_ns: int
+    error_ns: int
+
+
 def plan_there(plan: LevelPlan, offset: Offset) -> LevelPlan:
     """The plan by their clock."""
     return replace(
@@ -56,7 +96,8 @@ def plan_there(plan: LevelPlan, offset: Offset) -> LevelPlan:
 def event_here(event: MemberEvent, offset: Offset) -> MemberEvent:
     """What a level reports, by our clock."""
     if isinstance(event, Window):
-        return _window(event, offset.ns)
+        health = replace(event.health, clock_error_ns=offset.error_ns)
+        return replace(_window(event, offset.ns), health=health)
     if isinstance(event, LevelEnd):
         until_ns = tuple(moment - offset.ns for moment in event.abandoned_until_ns)
         spared_ns = event.spared_until_ns - offset.ns if event.spared_until_ns else 0

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 from exporter.core.errors import PreflightError, WorkerLostError
@@ -18,12 +19,14 @@ from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan, MemberEvent
+from exporter.engine.tally import Allowance
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.local import LocalWorker
 from exporter.worker.remote.schema import schema
 
 LEASE_SECONDS: Final = 2.0
+_LEASE_NS: Final = round(LEASE_SECONDS * NS)
 _GONE_SECONDS: Final = 10.0
 """After so long without its client the process is ended, and its memory is free."""
 
@@ -32,6 +35,18 @@ _EVENTS_WAIT_SECONDS = 1.0
 
 _QUEUED_EVENTS = 4
 """Events held for a client that is slow; beyond these the worker waits, and its windows get longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a beat brings back: `sent`, `asked` and `tokens` of `Worker`, and this machine's `boottime_ns` and monotonic
+    clock with them."""
+
+    sent: int
+    asked: int
+    tokens: int
+    at_ns: int
+    monotonic_ns: int
 
 
 class WorkerHost:
@@ -51,7 +66,7 @@ class WorkerHost:
         self._level: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def start(self) -> Failure | None:
+    async def start(self) -> Pulse | Failure:
         """Starts the process, if there is none that can be used."""
         if self._worker is None or not self._worker.alive:
             try:
@@ -60,15 +75,16 @@ class WorkerHost:
                 )
             except WorkerLostError as error:
                 return _failure(error)
-        await self.beat()
+        pulse = await self.beat(boottime_ns() + _LEASE_NS)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
-        return None
+        return pulse
 
-    async def beat(self, seconds: float = LEASE_SECONDS) -> tuple[int, int, int]:
-        """The client lives, and allows so many more seconds; gives `sent`, `asked` and `tokens` of `Worker`."""
-        self._until_ns = boottime_ns() + round(min(seconds, LEASE_SECONDS) * NS)
-        return self._counts() if self._worker is not None else (0, 0, 0)
+    async def beat(self, until_ns: int) -> Pulse:
+        """The client lived when it sent this, and allows requests until then, by this machine's `boottime_ns`. It is a
+        moment, not a time from now on: a beat that comes late must not allow more."""
+        self._until_ns = min(until_ns, boottime_ns() + _LEASE_NS)
+        return self._pulse()
 
     async def clock_ns(self) -> int:
         """This machine's monotonic clock."""
@@ -111,18 +127,28 @@ class WorkerHost:
         with contextlib.suppress(WorkerLostError):
             self._ready.proceed_level(at_ns)
 
+    async def report_tally(self) -> None:
+        """See `Member` (group)."""
+        with contextlib.suppress(WorkerLostError):
+            self._ready.report_tally()
+
+    async def resume(self, allowed: Allowance) -> None:
+        """See `Member.resume_level` (group)."""
+        with contextlib.suppress(WorkerLostError):
+            self._ready.resume_level(allowed)
+
     async def stop(self) -> None:
         """See `Worker.stop_level`."""
         with contextlib.suppress(WorkerLostError):
             await self._ready.stop_level()
 
-    async def silence(self) -> tuple[int, int, int]:
+    async def silence(self) -> Pulse:
         """See `Worker`; gives what `beat` does, as the last word."""
         await self._ready.silence()
-        return self._counts()
+        return self._pulse()
 
-    def _counts(self) -> tuple[int, int, int]:
-        return self._ready.sent, self._ready.asked, self._ready.tokens
+    def _pulse(self) -> Pulse:
+        return Pulse(self._ready.sent, self._ready.asked, self._ready.tokens, boottime_ns(), time.monotonic_ns())
 
     async def end_sweep(self) -> Failure | None:
         """See `Worker`."""

@@ -20,20 +20,20 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
-from exporter.core.window import LevelEnd
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelWaiting, MemberEvent
+from exporter.core.window import LevelEnd, Window
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelTally, LevelWaiting, MemberEvent
+from exporter.engine.tally import Allowance
 from exporter.logs import fields
+from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
-from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
-from exporter.worker.remote.host import LEASE_SECONDS, error_of
+from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
 from exporter.worker.worker_environment import header_environment
 
 _log = logging.getLogger("exporter.worker")
 
 BEAT_SECONDS = 0.5
 CLOCK_SAMPLES = 20
-MAX_CLOCK_ERROR = 0.01
-"""Of a window: beyond it the log warns that the members' windows are not the same."""
 
 _CALL_LIMIT_SECONDS = 10.0
 """How long any call may take beside what it waits for."""
@@ -47,12 +47,13 @@ class RemoteWorker:
         self._host = host
         self.name = name
         self._allowed_s = allowed_s
-        self.offset = Offset()
-        self._sent = self._asked = self._tokens = 0
+        self._clock: LevelClock | None = None
+        self._pulse = Pulse(0, 0, 0, 0, 0)
+        self._pulse_ns = boottime_ns()
         self._lost: WorkerLostError | None = None
-        self._beat_s = time.monotonic()
+        self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating: asyncio.Task[None] | None = None
-        self._proceeding: set[asyncio.Future[Any]] = set()
+        self._telling: set[asyncio.Future[Any]] = set()
 
     @property
     def alive(self) -> bool:
@@ -62,23 +63,30 @@ class RemoteWorker:
     @property
     def sent(self) -> int:
         """See `Worker`. Of one that is lost it is what the last heartbeat knew."""
-        return self._sent
+        return self._pulse.sent
 
     @property
     def asked(self) -> int:
         """See `Worker`."""
-        return self._asked
+        return self._pulse.asked
 
     @property
     def tokens(self) -> int:
         """See `Worker`."""
-        return self._tokens
+        return self._pulse.tokens
 
     async def start(self) -> None:
         """Starts the far process, and the heartbeat. Raises WorkerLostError."""
-        _raise_failure(await self._call("start", limit_s=90.0))
-        self._beat_s = time.monotonic()
+        pulse = await self._call("start", limit_s=90.0)
+        _raise_failure(pulse)
+        self._take(pulse)
+        self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
+
+    @property
+    def offset(self) -> Offset:
+        """Of its clock, for the level that runs."""
+        return self._clock.offset_at(time.monotonic_ns()) if self._clock is not None else Offset()
 
     async def set_clock(self) -> None:
         """Compares the clocks, by the shortest of some round trips."""
@@ -87,7 +95,7 @@ class RemoteWorker:
             asked_ns = time.monotonic_ns()
             theirs_ns = await self._call("clock_ns")
             samples.append(Sample(asked_ns, time.monotonic_ns(), theirs_ns))
-        self.offset = offset_of(samples)
+        self._clock = LevelClock(samples)
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
@@ -108,26 +116,27 @@ class RemoteWorker:
         """See `Worker`."""
         async with aclosing(self.run_member(plan)) as events:
             async for event in events:
-                assert not isinstance(event, LevelWaiting)
+                assert not isinstance(event, (LevelWaiting, LevelTally))
                 yield event
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
         _refuse_shared_memory(plan.probe)
         await self.set_clock()
-        window_ns = plan.probe.measurement.window_ns
-        if self.offset.error_ns > MAX_CLOCK_ERROR * window_ns:
-            about = fields(worker=self.name, error_seconds=self.offset.error_ns / NS, window_seconds=window_ns / NS)
-            _log.warning("the clock of a worker is not known well enough for its windows", extra=about)
         environment = header_environment(plan.probe.target)
-        ended = False
+        ended = is_uncertain = False
         try:
             await self._call("begin", plan_there(plan, self.offset), environment)
             while not ended:
                 for event in await self._call("events"):
                     _raise_failure(event)
                     ended = isinstance(event, LevelEnd)
-                    yield event_here(event, self.offset)
+                    here = event_here(event, self.offset)
+                    if isinstance(here, Window) and not is_uncertain:
+                        is_uncertain = here.health.is_clock_uncertain(plan.probe.measurement.window_ns)
+                        if is_uncertain:
+                            self._warn_of_clock(plan)
+                    yield here
         finally:
             if not ended and self.alive:
                 with contextlib.suppress(WorkerLostError):
@@ -135,10 +144,27 @@ class RemoteWorker:
 
     def proceed_level(self, at_ns: int) -> None:
         """See `Member` (group)."""
+        self._tell("proceed", at_ns + self.offset.ns)
+
+    def report_tally(self) -> None:
+        """See `Member` (group)."""
+        self._tell("report_tally")
+
+    def resume_level(self, allowed: Allowance) -> None:
+        """See `Member` (group)."""
+        self._tell("resume", allowed)
+
+    def _tell(self, method: str, *arguments: object) -> None:
+        """Calls it without waiting for its end; one that is lost is found by the heartbeat."""
         self._raise_if_lost()
-        proceeding = asyncio.ensure_future(self._invoke("proceed", at_ns + self.offset.ns))
-        self._proceeding.add(proceeding)
-        proceeding.add_done_callback(self._proceeding.discard)
+        telling = asyncio.ensure_future(self._invoke(method, *arguments))
+        self._telling.add(telling)
+        telling.add_done_callback(self._told)
+
+    def _told(self, telling: asyncio.Future[Any]) -> None:
+        self._telling.discard(telling)
+        if not telling.cancelled():
+            telling.exception()
 
     async def stop_level(self) -> None:
         """See `Worker`."""
@@ -150,7 +176,7 @@ class RemoteWorker:
             self._take(await self._call("silence", limit_s=LEASE_SECONDS))
         except WorkerLostError:
             # What cannot be reached ends by itself: its lease is not renewed any more.
-            await asyncio.sleep(self._beat_s + LEASE_SECONDS - time.monotonic())
+            await asyncio.sleep(self._allowed_at_s + LEASE_SECONDS - time.monotonic())
 
     async def end_sweep(self) -> None:
         """See `Worker`."""
@@ -167,12 +193,20 @@ class RemoteWorker:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _warn_of_clock(self, plan: LevelPlan) -> None:
+        window_s, error_s = plan.probe.measurement.window_ns / NS, self.offset.error_ns / NS
+        about = fields(probe=plan.probe.name, worker=self.name, error_seconds=error_s, window_seconds=window_s)
+        _log.warning("the clock of a worker is not known well enough for its windows", extra=about)
+
     async def _beat(self) -> None:
         while self.alive:
-            asked_s = time.monotonic()
+            self._allowed_at_s = asked_s = time.monotonic()
             try:
                 async with asyncio.timeout(LEASE_SECONDS):
-                    self._take(await self._invoke("beat", max(0.0, min(self._allowed_s(), LEASE_SECONDS))))
+                    pulse = await self._invoke("beat", self._until_ns())
+                self._take(pulse)
+                if self._clock is not None:
+                    self._clock.add(Sample(round(asked_s * NS), time.monotonic_ns(), pulse.monotonic_ns))
                 self._beat_s = asked_s
             except Exception as error:
                 if time.monotonic() - self._beat_s > LEASE_SECONDS:
@@ -180,8 +214,14 @@ class RemoteWorker:
                     return
             await asyncio.sleep(BEAT_SECONDS)
 
-    def _take(self, counts: tuple[int, int, int]) -> None:
-        self._sent, self._asked, self._tokens = counts
+    def _until_ns(self) -> int:
+        """Until when the far process may send, by its machine's clock. Counted from what that was in its last response,
+        which is older than its arrival here: so it is at most the lease after now, by whatever the network takes."""
+        allowed_s = max(0.0, min(self._allowed_s(), LEASE_SECONDS))
+        return self._pulse.at_ns + boottime_ns() - self._pulse_ns + round(allowed_s * NS)
+
+    def _take(self, pulse: Pulse) -> None:
+        self._pulse, self._pulse_ns = pulse, boottime_ns()
 
     async def _invoke(self, method: str, *arguments: object) -> Any:
         # An actor that is lost raises where its method is looked up.

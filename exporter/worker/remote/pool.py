@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from exporter.core.errors import WorkerLostError
@@ -21,6 +22,8 @@ CONNECT_SECONDS = 10.0
 ACTOR_SECONDS = 60.0
 """How long a Dask worker may take to make the actor: the first one there imports all that a worker needs."""
 
+_SHOWN_PLACES = 8
+
 MEET_LEAD_NS = 200 * MS
 """How far ahead the moment lies at which all continue, over a network."""
 
@@ -30,17 +33,19 @@ async def lend_remote(
     address: str,
     workers: int,
     *,
+    place: str = "",
     allowed_s: Callable[[], float] = lambda: LEASE_SECONDS,
     module: str = "exporter.worker.main",
 ) -> AsyncIterator[Worker]:
     """For the time of one sweep so many workers of the scheduler at this address, each beside another Dask worker as
-    long as there are enough. Certificates are those of Dask's own configuration. Raises WorkerLostError."""
+    long as there are enough. Those of a place have a Dask resource of its name. Certificates are those of Dask's own
+    configuration. Raises WorkerLostError."""
     async with contextlib.AsyncExitStack() as stack:
         client = await _connect(address)
         stack.push_async_callback(client.close)
         members: list[RemoteWorker] = []
         futures: list[Any] = []
-        for name in await _chosen(client, address, workers):
+        for name in await _chosen(client, address, place, workers):
             future = client.submit(WorkerHost, schema(), module, actor=True, workers=[name], pure=False)
             futures.append(future)
             members.append(RemoteWorker(await _made(client, future, name), name, allowed_s))
@@ -55,22 +60,38 @@ async def _connect(address: str) -> Any:
     except ImportError:
         text = "load.pool needs the package distributed: pip install 'triton-canary[dask]'"
         raise WorkerLostError(Reason.UNSUPPORTED, text) from None
+    # What it logs of a lost scheduler is a traceback; what is lost here is an error of ours, which is reported.
+    for name in ("distributed.client", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    client: Any = None
     try:
-        return await Client(
+        client = Client(
             address, asynchronous=True, direct_to_workers=True, set_as_default=False, timeout=CONNECT_SECONDS
         )
+        return await client
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        if client is not None:
+            await client.close()
         text = f"the Dask scheduler at {address} cannot be used: {clean_text(str(error) or type(error).__name__)}"
-        raise WorkerLostError(Reason.WORKER_CRASH, text) from error
+        raise WorkerLostError(Reason.NO_WORKER, text) from error
 
 
-async def _chosen(client: Any, address: str, workers: int) -> list[str]:
+async def _chosen(client: Any, address: str, place: str, workers: int) -> list[str]:
     """The Dask workers that get one each, in turn."""
     # Not what the client holds, which may be older than the workers.
-    names = sorted((await client.scheduler.identity(n_workers=-1))["workers"])
+    known = (await client.scheduler.identity(n_workers=-1))["workers"]
+    names = sorted(name for name, each in known.items() if not place or place in each["resources"])
     if not names:
-        raise WorkerLostError(Reason.WORKER_CRASH, f"the Dask scheduler at {address} has no workers")
+        raise WorkerLostError(Reason.NO_WORKER, f"the Dask scheduler at {address} has no workers{_in(place, known)}")
     return [names[index % len(names)] for index in range(workers)]
+
+
+def _in(place: str, known: Mapping[str, Any]) -> str:
+    if not place:
+        return ""
+    found = sorted({str(name) for each in known.values() for name in each["resources"]})
+    others = clean_text(", ".join(found[:_SHOWN_PLACES]))
+    return f" in {place!r} (dask worker --resources '{place}=1'); its {len(known)} workers have {others or 'none'}"
 
 
 async def _made(client: Any, future: Any, name: str) -> Any:

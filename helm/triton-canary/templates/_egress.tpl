@@ -61,3 +61,34 @@ other name only the port is known. */}}
 {{- $host := (urlParse .).host }}
 {{- regexReplaceAll ":[0-9]+$" $host "" }}
 {{- end }}
+
+{{/* Where the load goes: rules of an egress. */}}
+{{- define "triton-canary.toTargets" -}}
+{{- with .Values.networkPolicy }}
+{{- $targets := ternary (include "triton-canary.egress" $) "" .toTargets }}
+{{- with $targets }}
+{{- . }}
+{{- end }}
+{{- with .to }}
+{{- toYaml . | nindent 0 }}
+{{- else }}
+{{- if not $targets }}
+# Where no targets are known here: Triton's own ports, anywhere.
+- ports:
+    - {port: 8000, protocol: TCP}
+    - {port: 8001, protocol: TCP}
+    - {port: 8002, protocol: TCP}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A way to the pool's pods, from a dict: root, role, port. */}}
+{{- define "triton-canary.toPool" -}}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "triton-canary.poolSelector" . | nindent 10 }}
+  ports:
+    - {port: {{ .port }}, protocol: TCP}
+{{- end }}

@@ -9,6 +9,11 @@
 {{- .Values.fullnameOverride | default $full | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
+{{/* The other half of a standby pair; as long as a StatefulSet's name may be. */}}
+{{- define "triton-canary.secondName" -}}
+{{- printf "%s-second" (include "triton-canary.fullname" . | trunc 45 | trimSuffix "-") }}
+{{- end }}
+
 {{- define "triton-canary.namespace" -}}
 {{- .Values.namespaceOverride | default .Release.Namespace }}
 {{- end }}
@@ -84,6 +89,9 @@ imagePullSecrets:
 {{- if hasKey (.Values.config.web | default dict) "listen" }}
 {{- fail "config.web.listen: the chart sets it; see service.port" }}
 {{- end }}
+{{- if and .Values.standby.enabled (hasKey .Values.config "standby") }}
+{{- fail "config.standby: the chart sets it; see standby" }}
+{{- end }}
 {{- toPrettyJson .Values.config }}
 {{- end }}
 
@@ -128,6 +136,9 @@ relabelings:
 {{- end }}
 {{- if and .Values.persistence.existingClaim $sharded }}
 {{- $wrong = append $wrong "persistence.existingClaim is one volume, and every shard needs its own: leave it empty, or have one shard" }}
+{{- end }}
+{{- if and .Values.pool.enabled (not .Values.pool.tls.existingSecret) }}
+{{- $wrong = append $wrong "pool.enabled needs pool.tls.existingSecret: whoever reaches the scheduler can run code on its workers" }}
 {{- end }}
 {{- if and .Values.webConfig.tls (not .Values.webConfig.existingSecret) }}
 {{- $wrong = append $wrong "webConfig.tls needs webConfig.existingSecret, which holds the certificate" }}

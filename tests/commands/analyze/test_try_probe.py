@@ -28,6 +28,7 @@ probes:
   - {{name: lost, target: t, model: addsbu}}
   - {{name: found, target: pattern, model: addsub}}
   - {{name: all, target: t, models: all-ready}}
+  - {{name: zones, target: t, model: addsub, from: [a, b], load: {{pool: "tcp://dask:8786"}}}}
 limits: {{group_requests_per_hour: 5000000, group_duty: 25%}}
 """
 
@@ -66,7 +67,9 @@ def test_a_model_that_is_not_there(triton: EmbeddedTriton, tmp_path: Path, capsy
     ("name", "text"),
     [
         ("summ", "no probe is named 'summ'; did you mean 'sum'?"),
-        ("zzz", "no probe is named 'zzz'; there are sum, lost, found, all"),
+        ("zzz", "no probe is named 'zzz'; there are sum, lost, found, all, zones/a, zones/b"),
+        ("zones", "no probe is named 'zones'; it is measured from several places: choose one of zones/a, zones/b"),
+        ("zones/c", "no probe is named 'zones/c'; did you mean 'zones/"),
         ("found", "probe 'found' is a pattern"),
         ("all", "probe 'all' is a pattern"),
     ],
@@ -75,6 +78,11 @@ def test_which_probe(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         find_probe(load(written(tmp_path), {}), name)
     assert str(caught.value).startswith(text)
+
+
+def test_one_place_of_a_probe(tmp_path: Path) -> None:
+    found = find_probe(load(written(tmp_path), {}), "zones/b")
+    assert (found.name, found.place, found.pool) == ("zones/b", "b", "tcp://dask:8786")
 
 
 def test_an_hour_s_budget_of_the_group_is_the_most(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ async def tokens() -> None:
         assert (call.outcome, call.output_tokens) == (Outcome.OK, kept)
 
 
-@exceeds("SAID")
+@exceeds("SESSION_TEXT")
 def said() -> None:
     """It comes in pieces, each of them small."""
     piece = SseEvent(b'{"choices": [{"delta": {"content": "%s"}}]}' % (b"x" * 1024))

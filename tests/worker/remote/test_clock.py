@@ -13,7 +13,14 @@ from exporter.core.facts import ServerReading, ServerSnapshot
 from exporter.core.outcome import Reason
 from exporter.core.window import LevelEnd, RecordColumns, Window
 from exporter.engine.plan import LevelWaiting
-from exporter.worker.remote.clock import Offset, Sample, event_here, offset_of, plan_there
+from exporter.worker.remote.clock import (
+    LevelClock,
+    Offset,
+    Sample,
+    event_here,
+    offset_of,
+    plan_there,
+)
 from tests.builders import concurrency
 from tests.engine.fakes import make_plan
 
@@ -62,6 +69,7 @@ def test_a_window_moves_whole_and_no_figure_changes(offset_ns: int) -> None:
     assert ours.before is not None
     assert ours.before.received_ns - ours.before.asked_ns == 2
     assert ours.readings[0].at_ns == 10**9 + 3 - offset_ns
+    assert ours.health.clock_error_ns == 10
     for field in fields(RecordColumns):
         before, after = getattr(theirs.columns, field.name), getattr(ours.columns, field.name)
         assert len(before) == len(after)
@@ -85,3 +93,34 @@ def test_a_plan_goes_there_by_their_clock() -> None:
     there = plan_there(plan, Offset(100, 1))
     assert (there.abandoned_until_ns, there.spared_until_ns) == ((1100,), 0)
     assert plan_there(replace(plan, spared_until_ns=5), Offset(100, 1)).spared_until_ns == 105
+
+
+@given(
+    st.integers(-(10**15), 10**15),
+    st.floats(-1e-3, 1e-3),
+    st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**7)), min_size=1, max_size=30),
+)
+def test_the_offset_of_a_level_is_within_its_error_though_the_clocks_drift(
+    true_ns: int, drift: float, trips: list[tuple[int, int]]
+) -> None:
+    """Theirs runs fast or slow by up to a millisecond per second; a beat each half second."""
+    clock = LevelClock([Sample(0, 1000, true_ns + 500)])
+    for number, (there_ns, back_ns) in enumerate(trips, 1):
+        asked_ns = number * 500_000_000
+        read_ns = asked_ns + there_ns
+        clock.add(Sample(asked_ns, read_ns + back_ns, read_ns + true_ns + round(drift * read_ns)))
+        now_ns = read_ns + back_ns + 400_000_000
+        now = clock.offset_at(now_ns)
+        assert abs(now.ns - true_ns - drift * now_ns) <= now.error_ns + 2
+        assert now.ns == true_ns, "it stays"
+
+
+def test_a_clock_that_runs_away_is_seen_in_the_error() -> None:
+    clock = LevelClock([Sample(0, 2000, 1000)])
+    assert clock.offset_at(0) == Offset(0, 1000)
+    assert clock.offset_at(10**9) == Offset(0, 1000 + 10**6), "nothing is known for a second"
+    for second in range(1, 12):
+        asked_ns = second * 10**9
+        clock.add(Sample(asked_ns, asked_ns + 2000, asked_ns + 1000 + second * 500_000))
+    # After 11 s they are 5.5 ms apart.
+    assert clock.offset_at(11 * 10**9) == Offset(0, 5_501_000)

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from exporter.core.errors import PreflightError, WorkerLostError
-from exporter.core.outcome import Outcome
+from exporter.core.outcome import Outcome, Reason
+from exporter.core.units import NS
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
-from exporter.worker.remote.host import LEASE_SECONDS, WorkerHost
+from exporter.storage.account import boottime_ns
+from exporter.worker.remote import pool
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.pool import lend_remote
 from exporter.worker.remote.schema import schema
 from tests.builders import concurrency, make_facts, make_target
 from tests.engine.fakes import make_plan
+from tests.waiting import patient
 from tests.worker.remote.cluster import Cluster
 from tests.worker.test_local import FAKE_WORKER, probe
 
-pytest.importorskip("distributed")
+LEASE_NS = round(LEASE_SECONDS * NS)
 
 
-pytestmark = pytest.mark.soak  # until they hold on any machine
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """For all tests of this file; the last one that uses it kills a worker."""
+    with Cluster(tmp_path_factory.mktemp("cluster"), 3) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(tmp_path, 3) as cluster:
-        yield cluster
+async def host() -> AsyncIterator[WorkerHost]:
+    """The actor, in this process."""
+    it = WorkerHost(schema(), FAKE_WORKER)
+    yield it
+    await it.kill()
 
 
 def plan(window_ms: float = 200, kind: str = "fake") -> LevelPlan:
@@ -84,6 +93,17 @@ async def test_a_lost_worker_ends_the_level_and_the_others_are_silent(cluster: C
         assert worker.sent == sent
 
 
+async def test_the_error_rules_are_of_the_level(cluster: Cluster) -> None:
+    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
+        events = [event async for event in worker.run_level(plan(kind="error"))]
+        end = events[-1]
+        assert isinstance(end, LevelEnd)
+        assert end.reason is Reason.ERROR_RATIO
+        assert "requests failed" in end.text
+        assert "one of 3 workers" not in end.text
+        assert end.sent < 100
+
+
 async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
     seen = 0
     async for event in worker.run_level(plan()):
@@ -92,7 +112,8 @@ async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
             cluster.workers[1].kill()
 
 
-async def test_no_scheduler_is_one_clear_error() -> None:
+async def test_no_scheduler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 1.0)
     with pytest.raises(WorkerLostError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:1 cannot be used"):
         async with lend_remote("tcp://127.0.0.1:1", 1):
             pass
@@ -103,15 +124,14 @@ async def test_another_version_is_refused() -> None:
         WorkerHost(schema() + "x")
 
 
-async def test_a_client_that_is_gone_leaves_silence_within_the_lease() -> None:
-    """The actor alone, in this process: its client stops to beat."""
-    host = WorkerHost(schema(), FAKE_WORKER)
-    assert await host.start() is None
+async def test_a_client_that_is_gone_leaves_silence_within_the_lease(host: WorkerHost) -> None:
+    """The client stops to beat."""
+    assert isinstance(await host.start(), Pulse)
     assert await host.preflight(probe(), {}) == make_facts()
     await host.begin(plan(), {})
     while not any(isinstance(event, Window) for event in await host.events()):
-        await host.beat()
-    await host.beat()
+        await host.beat(_soon())
+    await host.beat(_soon())
     last_s = time.monotonic()
     reader = asyncio.create_task(_read(host))
     sent, changed_s = 0, last_s
@@ -121,9 +141,12 @@ async def test_a_client_that_is_gone_leaves_silence_within_the_lease() -> None:
             sent, changed_s = host._worker.sent, time.monotonic()
         await asyncio.sleep(0.02)
     assert sent
-    assert changed_s - last_s < LEASE_SECONDS + 0.5
+    assert changed_s - last_s < LEASE_SECONDS + patient(0.5)
     reader.cancel()
-    await host.kill()
+
+
+def _soon() -> int:
+    return boottime_ns() + LEASE_NS
 
 
 async def _read(host: WorkerHost) -> None:
@@ -131,16 +154,38 @@ async def _read(host: WorkerHost) -> None:
         await host.events()
 
 
+async def test_a_beat_that_comes_late_allows_nothing_more(host: WorkerHost) -> None:
+    """What a client sent before it was gone may lie in a network for a while."""
+    far, began_ns = DeadHost(), boottime_ns()
+    member = RemoteWorker(far, "far")
+    await member.start()
+    while not far.beats:
+        await asyncio.sleep(0.01)
+    (until_ns,) = far.beats[0]
+    assert began_ns < until_ns - LEASE_NS <= boottime_ns(), "its own moment, by the far clock, and the lease"
+    await member.kill()
+    await host.start()
+    await host.beat(until_ns)
+    assert host._until_ns == until_ns
+    await host.beat(boottime_ns() + 3600 * NS)
+    assert host._until_ns <= boottime_ns() + LEASE_NS, "nor does a client's own error"
+
+
 class DeadHost:
     """Once it is dead, whatever is asked of it gets no response."""
 
     is_dead = False
 
+    def __init__(self) -> None:
+        self.beats: list[tuple[int, ...]] = []
+
     def __getattr__(self, name: str) -> object:
-        async def respond(*_arguments: object) -> object:
+        async def respond(*arguments: int) -> object:
             if self.is_dead:
                 await asyncio.Event().wait()
-            return (0, 0, 0) if name == "beat" else None
+            if name == "beat":
+                self.beats.append(arguments)
+            return Pulse(0, 0, 0, boottime_ns(), 0) if name in ("start", "beat") else None
 
         return respond
 
@@ -154,5 +199,5 @@ async def test_a_host_that_does_not_respond_is_lost_and_known_to_be_silent() -> 
         await member.preflight(probe())
     began_s = time.monotonic()
     await member.silence()
-    assert time.monotonic() - began_s < LEASE_SECONDS + 1
+    assert time.monotonic() - began_s < LEASE_SECONDS + patient(1)
     await member.kill()

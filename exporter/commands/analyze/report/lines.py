@@ -347,6 +347,11 @@ def _warning_lines(measurement: Measurement) -> Iterator[str]:
             f"(loop lag {microseconds(measurement.health.loop_lag_ns)} usec, "
             f"cpu {measurement.health.cpu_ratio * 100:.0f}%)"
         )
+    if measurement.clock_uncertain:
+        yield (
+            "[WARNING] The workers' clocks are not known well enough for these windows: an edge may be "
+            f"{microseconds(measurement.health.clock_error_ns or 0)} usec elsewhere, more than 1% of a window."
+        )
     if measurement.modes_ns is not None:
         lower, upper = (f"{value_ns / MS:.4g} ms" for value_ns in measurement.modes_ns)
         yield f"[WARNING] Bimodal: windows have a median of {lower} or of {upper}; a request rate may have one"

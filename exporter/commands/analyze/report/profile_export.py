@@ -159,8 +159,8 @@ def _experiment(level: LoadLevel) -> tuple[str, str]:
 
 
 def _inputs(probe: Probe, facts: ModelFacts) -> str:
-    """What every request of a level carries, as JSON: `{}` unless all carry the same."""
-    if probe.input.source == "files":
+    """What every request of a level carries, as JSON: `{}` unless all carry the same. Prompts are never written."""
+    if probe.input.source == "files" or facts.takes_prompts:
         return "{}"
     try:
         steps = make_steps(facts, probe.input)

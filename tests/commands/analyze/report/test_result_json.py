@@ -101,7 +101,8 @@ def test_figures() -> None:
     }
     assert level["breakdown_seconds"]["compute_infer"] == 0.002
     assert level["server"]["queue"] == {"count": 10, "seconds": 0.025}
-    assert level["health"] == {"loop_lag_seconds": 0.0005, "cpu_ratio": 0.25, "throttled_seconds": 0.0}
+    of_clock = {"clock_error_seconds": None}
+    assert level["health"] == {"loop_lag_seconds": 0.0005, "cpu_ratio": 0.25, "throttled_seconds": 0.0} | of_clock
     assert plain["probe"]["measurement"]["window_seconds"] == 1.0
 
 

@@ -1,4 +1,5 @@
-"""Emits words at known moments; a prompt with "fail" in it ends with an error after its second word."""
+"""Emits words at known moments; a prompt with "fail" in it ends with an error after its second word, one
+with "stall" in it after a pause of two seconds there."""
 
 import threading
 import time
@@ -21,6 +22,8 @@ def respond(sender, text, count):
     begin = time.perf_counter()
     for index in range(count):
         time.sleep(max(0.0, begin + 0.040 + index * 0.010 - time.perf_counter()))
+        if index == 2 and "stall" in text:
+            time.sleep(2)
         if index == 2 and "fail" in text:
             sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError("out of words")))
             break

@@ -1,0 +1,97 @@
+"""Two network namespaces that one cable joins, for tests that cut it. They end with the processes that hold them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.programs import MISSED, ROOT, find, need
+
+_CLONE_NEWNET = 0x40000000
+_NO_STATION = "02:00:00:00:00:01"
+"""A hardware address that no side has."""
+
+
+class Namespace:
+    """One side of the cable. `enter` goes before a command that is to run in it."""
+
+    def __init__(self, address: str) -> None:
+        """Raises OSError without the right to make one."""
+        self.address = address
+        # It has its namespace once it has written, and keeps it until its input ends.
+        self._holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        if not self._holder.stdout.readline():
+            _, problem = self._holder.communicate()
+            raise OSError(problem.decode().strip())
+
+    @property
+    def pid(self) -> int:
+        """A process in it."""
+        return self._holder.pid
+
+    @property
+    def enter(self) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
+
+    def ip(self, *arguments: str) -> None:
+        """Runs `ip` in it. Raises CalledProcessError."""
+        subprocess.run([*self.enter, str(find("ip")), *arguments], check=True, capture_output=True)
+
+    def move_this_thread(self) -> None:
+        """Sockets that this thread makes from now on are in it."""
+        descriptor = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        self._holder.communicate()
+
+
+class Cable:
+    """`here` and `there`, and a cable between them that is whole."""
+
+    def __init__(self, here: Namespace, there: Namespace) -> None:
+        self.here, self.there = here, there
+        here.ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(there.pid))
+        for side in (here, there):
+            side.ip("address", "add", f"{side.address}/24", "dev", "cable")
+            side.ip("link", "set", "lo", "up")
+            side.ip("link", "set", "cable", "up")
+
+    def cut(self) -> None:
+        """Nothing comes through any more, and neither side is notified: what is sent is lost."""
+        for side, other in ((self.here, self.there), (self.there, self.here)):
+            side.ip("neighbour", "replace", other.address, "lladdr", _NO_STATION, "nud", "permanent", "dev", "cable")
+
+
+@contextmanager
+def cable() -> Iterator[Cable]:
+    """Without the right to make namespaces the test is skipped; in CI it fails."""
+    need("ip", "unshare")
+    with ExitStack() as stack:
+        try:
+            sides = []
+            for address in ("10.111.0.1", "10.111.0.2"):
+                sides.append(Namespace(address))
+                stack.callback(sides[-1].close)
+            made = Cable(*sides)
+        except (OSError, subprocess.CalledProcessError) as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"no network namespaces can be made: {error}")
+            MISSED.add(ROOT)
+            pytest.skip("network namespaces take root")
+        yield made
