@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,11 +18,21 @@ class Pair:
     """Daemons "a" and "b", which share a data directory, and the server that both are configured for."""
 
     def __init__(
-        self, folder: Path, server: NamedServer, stack: ExitStack, *, every: str = "1s", duration: str = "10s"
+        self,
+        folder: Path,
+        server: NamedServer,
+        stack: ExitStack,
+        *,
+        every: str = "1s",
+        duration: str = "10s",
+        lease: str = "file",
+        wrappers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """`wrappers` has a command for each that becomes the daemon."""
         self.server = server
         self._every = every
-        self._lease = {"lease": "file", "duration": duration}
+        self._lease = {"lease": lease, "duration": duration}
+        self._wrappers = wrappers or {}
         self.data = folder / "shared"
         (self.data / "lease").mkdir(parents=True)
         self.mounts: dict[str, Path] = {}
@@ -49,7 +60,7 @@ class Pair:
             "limits": {"group_duty": "100%"},
             "probes": [{"name": "p", "target": "t", "model": "m", "load": {"concurrency": 2}}],
         }
-        return RunningDaemon(own, configuration)
+        return RunningDaemon(own, configuration, wrapper=self._wrappers.get(name, ()))
 
     def start(self) -> None:
         """ "a" measures, "b" is the standby."""
