@@ -13,7 +13,7 @@ from hashlib import sha256
 from exporter.core.probe import Probe
 from exporter.core.units import MS, NS
 
-ON_TIME_SECONDS = 1.0
+ON_TIME_SECONDS = 0.01
 """An occurrence further from its slot is an early run after a start, or one that the wall clock's jump made late."""
 
 

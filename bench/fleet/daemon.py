@@ -201,7 +201,10 @@ class _Live(Scheduler):
 
     def _read(self) -> list[Probe]:
         schedule = Schedule(interval_ns=INTERVAL_SECONDS * NS)
-        return [replace(probe, schedule=schedule) for probe in self._discovery.probes_of(load(self._path, {}))]
+        return [
+            replace(probe, schedule=schedule)
+            for probe in self._discovery.probes_of(self._discovery.own(load(self._path, {})))
+        ]
 
     async def _sweep(self, probe: Probe) -> None:
         for sink in self.sinks:

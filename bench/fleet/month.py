@@ -74,6 +74,7 @@ class Month:
             await asyncio.sleep(self._dice.random() * 60)
             if daemon in self.daemons.values():
                 daemon.reload(probes)
+        self.audit.configured(probes)  # some ran once more, by the day before
         await asyncio.sleep(self._dice.random() * DAY_S / 3)
         index = self._day % self.size.shards
         if not self._growing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any
@@ -62,18 +62,14 @@ _NO_ENDPOINT = Endpoint("", "127.0.0.1", 0, "")
 """What runs in the worker runs on this machine."""
 
 
-def build_probes(
-    settings: Settings, wanted: Callable[[TargetSettings, Target], bool] = lambda _settings, _target: True
-) -> tuple[Probe, ...]:
-    """The probes of the `wanted` targets, in the order of the configuration; those of one target share it. One that is
-    measured from several places is a probe `NAME/PLACE` for each."""
-    built = {target.name: (target, build_target(target)) for target in settings.targets}
-    targets = {name: target for name, (pattern, target) in built.items() if wanted(pattern, target)}
-    chosen = (probe for probe in settings.probes if probe.target in targets)
+def build_probes(settings: Settings) -> tuple[Probe, ...]:
+    """The probes, in the order of the configuration; those of one target share it. One that is measured from several
+    places is a probe `NAME/PLACE` for each."""
+    targets = {target.name: build_target(target) for target in settings.targets}
     per_decade = settings.limits.histogram_buckets_per_decade
     return tuple(
         made
-        for probe in chosen
+        for probe in settings.probes
         for made in _of_each_place(_probe(probe, targets[probe.target], per_decade), probe.places)
     )
 

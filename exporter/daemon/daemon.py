@@ -97,10 +97,8 @@ class Daemon:
         """Reads the configuration. Raises ConfigError."""
         self._shard = shard
         self._discovery = Discovery(self._discovered, self._read_source, measured=shard.has)
-        loaded = read(config_path, self._discovery.probes_of)
-        settings = loaded.settings
-        # After a reload the old ones are not kept: they may be those of a fleet.
-        self._settings = settings.model_copy(update={"targets": (), "probes": ()})
+        loaded = read(config_path, self._discovery.probes_of, self._discovery.own)
+        self._settings = settings = loaded.settings
         configure(settings.log.level, settings.log.format)
         self._ready = self._measures = False
         self._stop = asyncio.Event()
@@ -138,7 +136,7 @@ class Daemon:
         self._gate = Gate(self._pauses, self._calendar, self._ledger)
         self._scheduler = Scheduler(self._sweep, self._skipped, settings.limits.concurrent_sweeps, refuse=self._refusal)
         self._probe_set = ProbeSet(self._board, self._scheduler)
-        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take)
+        self._reloader = Reloader(config_path, loaded, self._discovery.probes_of, self._take, self._discovery.own)
         self._access = access
         self._on_demand = OnDemand(
             self._scheduler,

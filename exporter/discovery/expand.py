@@ -41,6 +41,15 @@ class _Replica:
     suffix: str = ""
 
 
+def own_settings(settings: Settings, measured: Callable[[str], bool]) -> Settings:
+    """The settings without the targets of groups that are not `measured` here, and without their probes: those of a
+    fleet are mostly other daemons'. Targets that discover their addresses stay."""
+    own = tuple(target for target in settings.targets if target.discover or measured(build_target(target).group))
+    names = {target.name for target in own}
+    probes = tuple(probe for probe in settings.probes if probe.target in names)
+    return settings.model_copy(update={"targets": own, "probes": probes})
+
+
 def expand(
     settings: Settings,
     addresses: Mapping[str, Sequence[Found]],
@@ -57,8 +66,7 @@ def expand(
     static: list[Probe] = []
     candidates: list[Probe] = []
     order: list[Probe] = []
-    # A fleet's configuration has the probes of all shards: those of others are not built.
-    for probe in build_probes(settings, lambda pattern, target: bool(pattern.discover) or measured(target.group)):
+    for probe in build_probes(settings):
         pattern = patterns[probe.target.name]
         for replica in _replicas(pattern, probe.target, kept_addresses):
             if not measured(replica.target.group):

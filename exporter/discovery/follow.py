@@ -16,7 +16,7 @@ from exporter.config import Settings
 from exporter.config.probes import build_headers, build_target
 from exporter.core.probe import Probe
 from exporter.core.units import NS
-from exporter.discovery.expand import capped, expand, replicas
+from exporter.discovery.expand import capped, expand, own_settings, replicas
 from exporter.discovery.found import DiscoveryError, Found
 from exporter.discovery.sources import Response, Source
 from exporter.logs import fields
@@ -75,6 +75,10 @@ class Discovery:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._follow)
         return expanded.probes
+
+    def own(self, settings: Settings) -> Settings:
+        """Without what is another daemon's (`own_settings`)."""
+        return own_settings(settings, self._measured)
 
     def start(self) -> None:
         """Begins to read, on the running loop."""

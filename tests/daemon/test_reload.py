@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from exporter.baseline.store import BaselineStore
-from exporter.config import build_probes
+from exporter.config import Settings, build_probes
 from exporter.core.errors import ConfigError
 from exporter.core.outcome import Outcome, SkipReason
 from exporter.core.probe import Probe, Schedule
@@ -300,6 +302,23 @@ async def test_the_watch_tries_a_bad_file_once_and_takes_the_old_one_back(desk: 
     desk.path.unlink()
     await until(lambda: desk.reloader.error is not None)
     watch.cancel()
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_file_is_read_without_collections_of_cycles(good: bool, tmp_path: Path) -> None:
+    """Each of them stops the loop, for longer the more probes there are."""
+    path, seen = tmp_path / "canary.yaml", []
+    path.write_text("targets: []\nprobes: []\n")
+
+    def probes_of(settings: Settings) -> tuple[Probe, ...]:
+        seen.append(gc.isenabled())
+        if not good:
+            raise ConfigError(["bad"])
+        return build_probes(settings)
+
+    with nullcontext() if good else pytest.raises(ConfigError):
+        read(path, probes_of)
+    assert (seen, gc.isenabled()) == ([False], True)
 
 
 def test_only_the_first_errors_are_reported() -> None:

@@ -13,7 +13,7 @@ from exporter.baseline.store import kept_as
 from exporter.config import Settings, load
 from exporter.core.probe import Probe
 from exporter.core.target import Resolve
-from exporter.discovery.expand import Expanded, capped, expand, patterns
+from exporter.discovery.expand import Expanded, capped, expand, own_settings, patterns
 from exporter.discovery.found import Found, parse_groups
 from exporter.schedule.sharding import Shard
 
@@ -202,6 +202,21 @@ def test_a_shard_has_what_is_configured_by_group_and_in_its_order(tmp_path: Path
         expected = [name for name, _ in endpoints if Shard(index, 3).has(f"10.0.1.{name.partition('-')[2]}")]
         assert [probe.name for probe in part] == expected
     assert sum(map(len, parts)) == len(endpoints)
+
+
+def test_a_shard_keeps_the_settings_of_its_own_targets_and_of_those_that_are_discovered(tmp_path: Path) -> None:
+    on_fleet, alone = ASR, {"name": "one", "target": "alone", "model": "m"}
+    settings = settings_of(tmp_path, on_fleet, alone)
+    kept = own_settings(settings, lambda group: group == "alone")
+    assert kept == settings
+    kept = own_settings(settings, lambda _group: False)
+    assert [target.name for target in kept.targets] == ["fleet"]
+    assert [probe.name for probe in kept.probes] == ["asr"]
+    assert kept.limits == settings.limits
+    found = {"fleet": [Found("triton.example", 9001, "10.0.0.1")]}
+    for measured in (lambda group: group == "alone", lambda group: group != "alone"):
+        whole = expand(settings, found, {}, measured=measured)
+        assert expand(own_settings(settings, measured), found, {}, measured=measured) == whole
 
 
 @pytest.mark.parametrize(

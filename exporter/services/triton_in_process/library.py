@@ -138,7 +138,9 @@ class TritonLibrary:
             raise PreflightError(Reason.UNREACHABLE, f"{path} cannot be loaded: {error}") from error
         missing = self._bind(waiting, _WAITING) + self._bind(quick, _QUICK)
         if missing:
-            raise PreflightError(Reason.UNSUPPORTED, f"{path} lacks {', '.join(missing)}: it is no Triton of our API")
+            raise PreflightError(
+                Reason.UNSUPPORTED, f"{path} lacks {', '.join(missing)}: it is not a Triton whose API is supported"
+            )
         for name, kind in {"ErrorCode": c_int, "ErrorMessage": c_char_p}.items():
             function = quick[f"TRITONSERVER_{name}"]
             function.argtypes, function.restype = (c_void_p,), kind

@@ -19,6 +19,7 @@ from exporter.core.facts import ModelFacts
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan, MemberEvent
+from exporter.engine.tally import Allowance
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.local import LocalWorker
@@ -125,6 +126,16 @@ class WorkerHost:
         """The level that waits continues at this moment, by this machine's clock."""
         with contextlib.suppress(WorkerLostError):
             self._ready.proceed_level(at_ns)
+
+    async def report_tally(self) -> None:
+        """See `Member` (group)."""
+        with contextlib.suppress(WorkerLostError):
+            self._ready.report_tally()
+
+    async def resume(self, allowed: Allowance) -> None:
+        """See `Member.resume_level` (group)."""
+        with contextlib.suppress(WorkerLostError):
+            self._ready.resume_level(allowed)
 
     async def stop(self) -> None:
         """See `Worker.stop_level`."""

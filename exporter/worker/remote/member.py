@@ -21,7 +21,8 @@ from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelWaiting, MemberEvent
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelTally, LevelWaiting, MemberEvent
+from exporter.engine.tally import Allowance
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
@@ -52,7 +53,7 @@ class RemoteWorker:
         self._lost: WorkerLostError | None = None
         self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating: asyncio.Task[None] | None = None
-        self._proceeding: set[asyncio.Future[Any]] = set()
+        self._telling: set[asyncio.Future[Any]] = set()
 
     @property
     def alive(self) -> bool:
@@ -115,7 +116,7 @@ class RemoteWorker:
         """See `Worker`."""
         async with aclosing(self.run_member(plan)) as events:
             async for event in events:
-                assert not isinstance(event, LevelWaiting)
+                assert not isinstance(event, (LevelWaiting, LevelTally))
                 yield event
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
@@ -143,10 +144,27 @@ class RemoteWorker:
 
     def proceed_level(self, at_ns: int) -> None:
         """See `Member` (group)."""
+        self._tell("proceed", at_ns + self.offset.ns)
+
+    def report_tally(self) -> None:
+        """See `Member` (group)."""
+        self._tell("report_tally")
+
+    def resume_level(self, allowed: Allowance) -> None:
+        """See `Member` (group)."""
+        self._tell("resume", allowed)
+
+    def _tell(self, method: str, *arguments: object) -> None:
+        """Calls it without waiting for its end; one that is lost is found by the heartbeat."""
         self._raise_if_lost()
-        proceeding = asyncio.ensure_future(self._invoke("proceed", at_ns + self.offset.ns))
-        self._proceeding.add(proceeding)
-        proceeding.add_done_callback(self._proceeding.discard)
+        telling = asyncio.ensure_future(self._invoke(method, *arguments))
+        self._telling.add(telling)
+        telling.add_done_callback(self._told)
+
+    def _told(self, telling: asyncio.Future[Any]) -> None:
+        self._telling.discard(telling)
+        if not telling.cancelled():
+            telling.exception()
 
     async def stop_level(self) -> None:
         """See `Worker`."""

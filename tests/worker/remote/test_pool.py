@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.core.errors import PreflightError, WorkerLostError
-from exporter.core.outcome import Outcome
+from exporter.core.outcome import Outcome, Reason
 from exporter.core.units import NS
 from exporter.core.window import LevelEnd, Window
 from exporter.engine.plan import LevelPlan, LevelStarted, Worker
@@ -91,6 +91,17 @@ async def test_a_lost_worker_ends_the_level_and_the_others_are_silent(cluster: C
         sent = worker.sent
         await asyncio.sleep(1)
         assert worker.sent == sent
+
+
+async def test_the_error_rules_are_of_the_level(cluster: Cluster) -> None:
+    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
+        events = [event async for event in worker.run_level(plan(kind="error"))]
+        end = events[-1]
+        assert isinstance(end, LevelEnd)
+        assert end.reason is Reason.ERROR_RATIO
+        assert "requests failed" in end.text
+        assert "one of 3 workers" not in end.text
+        assert end.sent < 100
 
 
 async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
