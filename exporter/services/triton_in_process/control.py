@@ -230,7 +230,7 @@ class InProcessClient:
                 )
 
         try:
-            server.send(server.prepare(template), take, None)
+            server.send(server.prepare(template, once=True), take, None)
         except TritonError as error:
             raise self._failed(error) from error
         async with asyncio.timeout(timeout_ns / NS):
