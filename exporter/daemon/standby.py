@@ -93,6 +93,12 @@ def begin_again() -> NoReturn:
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
 
 
+def lease_name(name: str, shard: Shard) -> str:
+    """The Lease object's. Without the number of shards: while it changes, a pair has one daemon of either number, and
+    they share groups."""
+    return f"{name}-{shard.index}"
+
+
 def _store(settings: Settings, shard: Shard) -> LeaseStore | None:
     standby = settings.standby
     if standby.lease == "none":
@@ -104,5 +110,4 @@ def _store(settings: Settings, shard: Shard) -> LeaseStore | None:
         namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError([f"standby.lease: kubernetes works only in a pod with a service account: {error}"]) from None
-    # Without their number: while it changes, a pair has one daemon of either number, and they share groups.
-    return KubernetesLease(server, namespace, f"{standby.name}-{shard.index}", standby.duration_ns / NS / 5)
+    return KubernetesLease(server, namespace, lease_name(standby.name, shard), standby.duration_ns / NS / 5)

@@ -5,11 +5,14 @@ The conductor has its own rules between levels; these cannot wait for a window's
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.probe import StopRules
 from exporter.core.units import NS
+from exporter.engine.tally import Allowance, Tally, estimated_wrong, judge_errors
 from exporter.storage.account import Account
 
 PENDING_MIN_GROWTH = 16
@@ -53,6 +56,7 @@ class Guard:
 
     __slots__ = (
         "_account",
+        "_all_slow",
         "_before",
         "_charged",
         "_checked",
@@ -72,6 +76,7 @@ class Guard:
         "_rules",
         "_sent_cell",
         "_slow",
+        "_slow_ns",
         "_total",
         "_wrong",
     )
@@ -100,7 +105,7 @@ class Guard:
         self._max_duration_ns = max_duration_ns
         self._max_latency_ns = rules.max_latency_ns or _NEVER_NS
         self._judged_from = rules.error_min_requests
-        self._slow = 0
+        self._slow = self._all_slow = self._slow_ns = 0
         self._responses = 0
         self._errors = 0
         self._in_a_row = 0
@@ -167,8 +172,10 @@ class Guard:
             self._in_a_row = 0
             if latency_ns > self._max_latency_ns:
                 self._slow += 1
-                if self._slow >= self._rules.error_min_requests:
-                    return self._too_slow(latency_ns)
+                self._all_slow += 1
+                self._slow_ns = latency_ns
+                if self._slow >= self._judged_from:
+                    return self._too_slow()
             elif self._slow:
                 self._slow -= 1
             # Without an error the ratio can only exceed its limit at the first judged response.
@@ -187,46 +194,89 @@ class Guard:
         if wrong:
             self._wrong += 1
             self._last = f"; last: {Outcome.WRONG_OUTPUT.label}: {wrong}"
-        return self._judge() if wrong or self._checked == self._rules.error_min_requests else None
+        return self._judge() if wrong or self._checked == self._judged_from else None
 
-    def _too_slow(self, latency_ns: int) -> Stop:
-        limit = f"the {self._max_latency_ns / NS:g} s allowed (stop.max_latency)"
-        last = f"the last took {latency_ns / NS:.3g} s"
-        return Stop(Reason.LATENCY, f"{self._slow} more responses took longer than {limit} than did not; {last}")
+    def tally(self) -> Tally:
+        """The responses so far."""
+        return Tally(
+            *(self._responses, tuple(self._counts.items()), self._in_a_row, self._all_slow, self._slow, self._slow_ns),
+            *(self._wrong, self._checked, self._checks_due, self._last),
+        )
+
+    def _too_slow(self) -> Stop | None:
+        return too_slow(self._slow, self._slow_ns, self._rules)
 
     def _judge(self) -> Stop | None:
         rules, responses = self._rules, self._responses
         if responses < rules.error_min_requests or rules.max_error_ratio >= 1:
             return None
-        if self._errors + self._all_wrong() > rules.max_error_ratio * responses:
-            allowed = f"more than the {100 * rules.max_error_ratio:.3g} % allowed"
-            return Stop(Reason.ERROR_RATIO, f"{self._failures()}, {allowed}{self._last}")
-        if self._in_a_row >= rules.error_min_requests:
-            return Stop(Reason.ERROR_RATIO, f"{self._in_a_row} requests failed in a row{self._last}")
-        return None
+        # The words only where there is an error: this is done at each failure.
+        if self._all_errors() <= rules.max_error_ratio * responses and self._in_a_row < rules.error_min_requests:
+            return None
+        text = judge_errors(self.tally(), rules)
+        return Stop(Reason.ERROR_RATIO, text) if text else None
 
-    def _all_wrong(self) -> float:
-        """Estimated wrong responses: the unchecked ones are wrong as often as the checked ones, once enough were
-        checked."""
-        if self._checked < self._rules.error_min_requests:
-            return self._wrong
-        return self._wrong * max(self._checks_due, self._checked) / self._checked
-
-    def _failures(self) -> str:
-        """Counts of failed requests by outcome, and of wrong responses among the checked ones."""
-        responses, errors, parts = self._responses, self._errors, []
-        if errors:
-            ordered = sorted(self._counts.items(), key=lambda entry: -entry[1])
-            counts = ", ".join(f"{count} {outcome.label}" for outcome, count in ordered)
-            parts.append(f"{errors} of {responses} requests failed ({100 * errors / responses:.3g} %: {counts})")
-        if self._wrong:
-            share = 100 * self._wrong / self._checked
-            parts.append(f"{self._wrong} of {self._checked} responses checked were wrong ({share:.3g} %)")
-        return " and ".join(parts)
+    def _all_errors(self) -> float:
+        return self._errors + estimated_wrong(self._wrong, self._checked, self._checks_due, self._judged_from)
 
     def out_of_time(self) -> Stop:
         """The level exceeded its time budget."""
         return Stop(Reason.TIME_BUDGET, f"the level has run for the allowed {self._max_duration_ns / NS:g} s")
+
+
+class MemberGuard(Guard):
+    """The guard of one of several workers that share a level, whose error rules are the level's: it ends nothing.
+
+    Where the level's rule is broken, one member at least breaks it in its own part. Such a member reports it by
+    `on_alarm`, once until `release`, and then by what the level allows (`Allowance`).
+    """
+
+    __slots__ = ("_credit", "_on_alarm", "_row_from", "_slow_from")
+
+    def __init__(
+        self,
+        rules: StopRules,
+        max_requests: int,
+        max_duration_ns: int,
+        *,
+        members: int,
+        on_alarm: Callable[[], None],
+        account: Account | None = None,
+        closing_requests: int = 0,
+    ) -> None:
+        super().__init__(rules, max_requests, max_duration_ns, account=account, closing_requests=closing_requests)
+        self._judged_from = self._row_from = self._slow_from = math.ceil(rules.error_min_requests / members)
+        self._on_alarm = on_alarm
+        self._credit = 0.0
+
+    def release(self, allowed: Allowance) -> None:
+        """The level continues."""
+        self._credit = self._all_errors() + allowed.errors
+        self._row_from = max(self._judged_from, self._in_a_row + allowed.in_a_row)
+        self._slow_from = max(self._judged_from, self._slow + allowed.slow)
+
+    def _judge(self) -> None:
+        if self._in_a_row <= 1:
+            self._row_from = self._judged_from
+        if self._responses < self._judged_from or self._rules.max_error_ratio >= 1:
+            return
+        errors = self._all_errors()
+        is_above = errors > self._rules.max_error_ratio * self._responses and errors > self._credit
+        if is_above or self._in_a_row >= self._row_from:
+            self._on_alarm()
+
+    def _too_slow(self) -> None:
+        if self._slow == self._judged_from:
+            self._slow_from = self._judged_from
+        if self._slow >= self._slow_from:
+            self._on_alarm()
+
+
+def too_slow(more: int, last_ns: int, rules: StopRules) -> Stop:
+    """So many more responses were slow than were not; the last slow one took `last_ns`."""
+    limit = f"the {rules.max_latency_ns / NS:g} s allowed (stop.max_latency)"
+    text = f"{more} more responses took longer than {limit} than did not; the last took {last_ns / NS:.3g} s"
+    return Stop(Reason.LATENCY, text)
 
 
 class QueueGuard:

@@ -53,7 +53,8 @@ class InFlight:
         self.spared_until_ns = 0
         """Nothing is sent before this time, as the server requested; 0: no pause."""
         self._spared_timer: asyncio.TimerHandle | None = None
-        self._sends_nothing = False  # stopped or paused: one check per request
+        self._is_held = False
+        self._sends_nothing = False  # stopped, paused or held: one check per request
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
         self.checker: Checker | None = None
@@ -115,8 +116,20 @@ class InFlight:
 
     def _spared_long_enough(self) -> None:
         self.spared_until_ns = 0
-        self._sends_nothing = self.stopped is not None
-        if self._sender is not None and self.stopped is None:
+        self._send_again()
+
+    def hold(self) -> None:
+        """Pauses all calls until `release`: the group that shares the level judges it."""
+        self._is_held = self._sends_nothing = True
+
+    def release(self) -> None:
+        """The level continues."""
+        self._is_held = False
+        self._send_again()
+
+    def _send_again(self) -> None:
+        self._sends_nothing = self.stopped is not None or self._is_held or self.spared_until_ns > 0
+        if self._sender is not None and not self._sends_nothing:
             self._sender.space()
 
     def next_request(self, call: Call) -> EncodedRequest | None:

@@ -21,13 +21,14 @@ from exporter.core.units import NS
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.client_health import Health, find_cpu_stat
-from exporter.engine.guard import QueueGuard, Stop
+from exporter.engine.guard import MemberGuard, QueueGuard, Stop
 from exporter.engine.level_pacing import has_pacer, make_pacer
 from exporter.engine.level_setup import finish, make_counted, make_in_flight, make_sender, places_in_flight
-from exporter.engine.plan import LevelPlan, LevelStarted, LevelWaiting, MemberEvent
+from exporter.engine.plan import LevelPlan, LevelStarted, LevelTally, LevelWaiting, MemberEvent
 from exporter.engine.recorder import MAX_ROWS
 from exporter.engine.senders import FirstCall, Sender
 from exporter.engine.sequence_in_flight import SequenceInFlight
+from exporter.engine.tally import Allowance
 from exporter.engine.window_cutter import WindowCutter
 from exporter.payload import Step
 from exporter.server.poller import Poller
@@ -99,7 +100,10 @@ class Level:
             streams=streams,
             abandoned=abandoned,
             account=account,
+            on_alarm=self._alarm,
         )
+        self._alarms = False
+        self._reports: set[asyncio.Task[None]] = set()
         self._channels = self._make_calls(service, places_in_flight(plan))
         self._windows = WindowCutter(plan, self._in_flight, self._guard, abandoned, control=control, pollers=pollers)
         self._sender: Sender | None = None
@@ -119,6 +123,7 @@ class Level:
             self._guard.settle()
             health.close()
             await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*self._reports)
         await self._publish(end)
 
     def stop(self, stop: Stop | None = None) -> None:
@@ -129,6 +134,26 @@ class Level:
         """All members of the group are ready: they continue together at `at_ns`."""
         self._go_ns = at_ns
         self._in_flight.wake.set()
+
+    def report_tally(self) -> None:
+        """Reports the responses so far to the group, which judges the level."""
+        report = asyncio.ensure_future(self._publish(LevelTally(self._guard.tally(), self._alarms)))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    def resume(self, allowed: Allowance) -> None:
+        """After an alarm: the level continues, and allows so much here before the next one."""
+        if isinstance(self._guard, MemberGuard):
+            self._guard.release(allowed)
+        self._alarms = False
+        self._in_flight.release()
+
+    def _alarm(self) -> None:
+        """This part of the level breaks a rule of the level: it waits for what the group finds of the whole."""
+        if not self._alarms and self._in_flight.stopped is None:
+            self._alarms = True
+            self._in_flight.hold()
+            self.report_tally()
 
     def _make_calls(self, service: Service, count: int) -> list[Channel]:
         """Creates the calls and their channels, assigned round-robin."""

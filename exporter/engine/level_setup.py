@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from exporter.core.limits import TOKEN_LIMITS
 from exporter.core.outcome import Reason
@@ -11,7 +12,7 @@ from exporter.core.probe import Mode, OverloadPolicy, Validation
 from exporter.core.units import MS
 from exporter.engine.abandoned import Abandoned
 from exporter.engine.checker import Checker
-from exporter.engine.guard import Guard, Stop
+from exporter.engine.guard import Guard, MemberGuard, Stop
 from exporter.engine.in_flight import InFlight
 from exporter.engine.level_pacing import has_pacer, make_pacer
 from exporter.engine.paced_streams import PacedStreams
@@ -49,13 +50,16 @@ def make_in_flight(
     streams: Sequence[Sequence[int]],
     abandoned: Abandoned,
     account: Account | None = None,
+    on_alarm: Callable[[], None] = lambda: None,
 ) -> tuple[InFlight, Guard]:
-    """The level's requests and the guard of its budgets. Raises InputError if the requests cannot be sent."""
+    """The level's requests and the guard of its budgets; `on_alarm` is as in `MemberGuard`. Raises InputError if the
+    requests cannot be sent."""
     probe = plan.probe
     sequences = _make_sequences(plan, streams)
     kept_back = sequences.closing_requests(plan.max_requests) if sequences else 0
     account = account or Account()
-    guard = Guard(
+    make_guard = partial(MemberGuard, members=plan.members, on_alarm=on_alarm) if plan.members > 1 else Guard
+    guard = make_guard(
         probe.stop, plan.max_requests - kept_back, plan.max_duration_ns, account=account, closing_requests=kept_back
     )
     arguments = abandoned, probe.stop.max_in_flight, probe.measurement.request_timeout_ns

@@ -10,6 +10,7 @@ from typing import Protocol
 from exporter.core.facts import ModelFacts
 from exporter.core.probe import DEFAULT_MAX_TOKENS, LoadLevel, Probe
 from exporter.core.window import ConnectionTimes, LevelEnd, Window
+from exporter.engine.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class LevelPlan:
     prompts.
 
     If several workers share the level (see `group`), this is the part of worker `member` of `members`. It waits for the
-    others before it sends and before it measures; only member 0 fetches the server's statistics.
+    others before it sends and before it measures; only member 0 fetches the server's statistics. The error rules of
+    `probe.stop` are then the group's: the member only reports (`LevelTally`).
     """
 
     sweep_id: str
@@ -59,7 +61,17 @@ class LevelWaiting:
 LevelEvent = LevelStarted | Window | LevelEnd
 """The events of a level, in this order: one start (if it came so far), windows as they end, one end."""
 
-MemberEvent = LevelEvent | LevelWaiting
+
+@dataclass(frozen=True, slots=True)
+class LevelTally:
+    """A member's responses so far: because the group asks (`report_tally`), or as an `alarm`, since by themselves they
+    break a rule of the level. After an alarm it sends nothing until `resume_level`."""
+
+    tally: Tally
+    alarm: bool = False
+
+
+MemberEvent = LevelEvent | LevelWaiting | LevelTally
 """The events of a group member's part of a level."""
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from exporter.core.errors import WorkerLostError
 from exporter.core.facts import ModelFacts
 from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent, Worker
+from exporter.engine.guard import Stop
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelTally, LevelWaiting, MemberEvent, Worker
+from exporter.engine.tally import Allowance, Tally
+from exporter.worker.level_guard import LevelGuard
 from exporter.worker.merging import Merger
 from exporter.worker.sharing import join_ends, share_plan
 
 MEET_LEAD_NS = 20_000_000
 """How far ahead the moment lies at which all continue: each must have been notified by then."""
+
+TALLY_SECONDS = 1.0
+"""How long a level is not judged for want of a member's report."""
 
 QUEUED_EVENTS = 4
 """Events of a member held for a consumer that is slow; beyond these it waits, and its windows get longer."""
@@ -27,10 +35,16 @@ class Member(Worker, Protocol):
     """A worker that can take a part of a level. All members of a group report by one monotonic clock."""
 
     def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
-        """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`."""
+        """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`, and LevelTally."""
 
     def proceed_level(self, at_ns: int) -> None:
         """The waiting level continues at this moment."""
+
+    def report_tally(self) -> None:
+        """The running level reports its responses so far, as a LevelTally."""
+
+    def resume_level(self, allowed: Allowance) -> None:
+        """The running level continues after its alarm, with so much allowed."""
 
 
 class WorkerGroup:
@@ -57,7 +71,8 @@ class WorkerGroup:
                 async for event in alone:
                     yield event
             return
-        self._level = _SharedLevel(list(zip(self._members, plans, strict=False)), self._meet_lead_ns)
+        parts = list(zip(self._members, plans, strict=False))
+        self._level = _SharedLevel(parts, LevelGuard(plan.probe.stop), self._meet_lead_ns)
         try:
             async with aclosing(self._level.run()) as events:
                 async for event in events:
@@ -106,8 +121,14 @@ class _SharedLevel:
     The first member goes ahead alone up to where all meet, so that its cold request is alone at the server.
     """
 
-    def __init__(self, parts: Sequence[tuple[Member, LevelPlan]], meet_lead_ns: int) -> None:
+    def __init__(self, parts: Sequence[tuple[Member, LevelPlan]], guard: LevelGuard, meet_lead_ns: int) -> None:
         self._meet_lead_ns = meet_lead_ns
+        self._guard = guard
+        self._tallies: dict[int, Tally] = {}
+        self._alarmed: set[int] = set()
+        self._asked: set[int] = set()
+        self._ended_by: Stop | None = None
+        self._hurrying: asyncio.TimerHandle | None = None
         self._members = [member for member, _ in parts]
         self._plans = [plan for _, plan in parts]
         self._events: asyncio.Queue[tuple[int, MemberEvent | Exception]] = asyncio.Queue(QUEUED_EVENTS * len(parts))
@@ -135,8 +156,10 @@ class _SharedLevel:
             finished = not self._stopped
             for window in self._merger.rest(measured=finished):
                 yield window
-            yield join_ends(self._ends, len(self._members))
+            yield join_ends(self._ends, len(self._members), self._ended_by)
         finally:
+            if self._hurrying is not None:
+                self._hurrying.cancel()
             for reader in self._readers:
                 reader.cancel()
             await asyncio.gather(*self._readers, return_exceptions=True)
@@ -169,8 +192,46 @@ class _SharedLevel:
             self._running.discard(member)
             self._merger.ended(member)
             self._ends.append(event)
+            self._asked.discard(member)
             if event.reason is not Reason.NONE and not self._stopped:
                 await self.stop()
+        elif isinstance(event, LevelTally):
+            self._tallies[member] = event.tally
+            self._asked.discard(member)
+            if event.alarm and member not in self._alarmed:
+                self._alarmed.add(member)
+                self._ask_the_others()
+        if self._alarmed and not self._asked and not self._stopped:
+            await self._judge()
+
+    def _ask_the_others(self) -> None:
+        """Each alarm asks again: what the others had at an earlier one is not enough to judge by."""
+        self._asked = self._running - self._alarmed
+        for other in self._asked:
+            self._members[other].report_tally()
+        if self._hurrying is None:
+            self._hurrying = asyncio.get_running_loop().call_later(TALLY_SECONDS, self._hurry)
+
+    def _hurry(self) -> None:
+        """A member that does not report is judged by what it reported last: those that had an alarm wait."""
+        self._hurrying = None
+        self._asked.clear()
+        for member in self._alarmed & self._running:
+            with contextlib.suppress(WorkerLostError):  # its reader reports it
+                self._members[member].report_tally()
+
+    async def _judge(self) -> None:
+        if self._hurrying is not None:
+            self._hurrying.cancel()
+            self._hurrying = None
+        self._ended_by = self._guard.judge(self._tallies)
+        if self._ended_by is not None:
+            await self.stop()
+            return
+        allowed = self._guard.allowance(len(self._running))
+        for member in self._alarmed & self._running:
+            self._members[member].resume_level(allowed)
+        self._alarmed.clear()
 
     def _meet(self) -> None:
         """Lets the members continue once all are as far."""

@@ -24,7 +24,8 @@ from exporter.core.redaction import redacted
 from exporter.core.target import Target
 from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelPlan
+from exporter.engine.plan import LevelPlan, LevelTally
+from exporter.engine.tally import Allowance
 
 _HEAD: Final = struct.Struct("<IQ")
 MAX_PROBLEMS: Final = 1000
@@ -77,11 +78,27 @@ class ProceedLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportTally:
+    """The group judges the level: what are the responses so far? A LevelTally follows among the level's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeLevel:
+    """After an alarm: the level continues, with so much allowed to this member. No response."""
+
+    allowed: Allowance
+
+
+OfRunningLevel = StopLevel | ProceedLevel | ReportTally | ResumeLevel
+"""What goes to the level that runs, and is obeyed at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """What the daemon wants. Responses carry the serial, so that those to a command it lost interest in are dropped."""
 
     serial: int
-    what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
+    what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | OfRunningLevel
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -120,6 +137,8 @@ def without_secrets(what: object) -> object:
         return replace(what, text=_shown(what.text), problems=tuple(map(_shown, what.problems[:MAX_PROBLEMS])))
     if isinstance(what, LevelEnd):
         return replace(what, text=_shown(what.text))
+    if isinstance(what, LevelTally):
+        return replace(what, tally=replace(what.tally, last=_shown(what.tally.last)))
     if isinstance(what, Window):
         checked = what.checked
         if checked is not None and checked.difference:

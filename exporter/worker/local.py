@@ -18,18 +18,22 @@ from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.target import Target
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelWaiting, MemberEvent
+from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelTally, LevelWaiting, MemberEvent
+from exporter.engine.tally import Allowance
 from exporter.payload.regions import remove_orphans
 from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
 from exporter.worker.ipc import (
     Command,
     EndSweep,
     Failure,
+    OfRunningLevel,
     Preflight,
     ProceedLevel,
     ReadModels,
     ReadVersion,
     Reply,
+    ReportTally,
+    ResumeLevel,
     RunLevel,
     StopLevel,
     encode,
@@ -203,20 +207,30 @@ class LocalWorker:
         """See `Worker`."""
         async with aclosing(self.run_member(plan)) as events:
             async for event in events:
-                assert not isinstance(event, LevelWaiting)
+                assert not isinstance(event, (LevelWaiting, LevelTally))
                 yield event
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
         async with aclosing(self._exchange(RunLevel(plan))) as responses:
             async for event in responses:
-                assert isinstance(event, (LevelStarted, LevelWaiting, Window, LevelEnd))
+                assert isinstance(event, (LevelStarted, LevelWaiting, LevelTally, Window, LevelEnd))
                 yield event
 
     def proceed_level(self, at_ns: int) -> None:
         """See `Member` (group)."""
         self._raise_if_lost()
         self._post(ProceedLevel(at_ns))
+
+    def report_tally(self) -> None:
+        """See `Member` (group)."""
+        self._raise_if_lost()
+        self._post(ReportTally())
+
+    def resume_level(self, allowed: Allowance) -> None:
+        """See `Member` (group)."""
+        self._raise_if_lost()
+        self._post(ResumeLevel(allowed))
 
     async def stop_level(self) -> None:
         """See `Worker`."""
@@ -274,9 +288,7 @@ class LocalWorker:
                     self._post(StopLevel())
             self._forget_exchange()
 
-    def _post(
-        self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | StopLevel | ProceedLevel
-    ) -> None:
+    def _post(self, what: Preflight | ReadModels | ReadVersion | RunLevel | EndSweep | OfRunningLevel) -> None:
         """Sends what the socket takes at once, and the rest when it takes more: input data that the configuration holds
         makes a command larger than any socket's buffer."""
         is_idle = not self._unsent

@@ -33,11 +33,13 @@ from exporter.worker.ipc import (
     Command,
     EndSweep,
     Failure,
+    OfRunningLevel,
     Preflight,
     ProceedLevel,
     ReadModels,
     ReadVersion,
     Reply,
+    ReportTally,
     RunLevel,
     StopLevel,
     encode,
@@ -105,15 +107,24 @@ class Host:
             except (EOFError, ConnectionError):
                 return
             assert isinstance(command, Command)
-            if isinstance(command.what, ProceedLevel):
-                if command.serial == self._serial:
-                    self._session.proceed(command.what.at_ns)
-            elif isinstance(command.what, StopLevel):
-                self._stopped_serial = command.serial
-                if command.serial == self._serial:
-                    self._session.stop()
+            if isinstance(command.what, OfRunningLevel):
+                self._tell_level(command.serial, command.what)
             else:
                 self._commands.put_nowait(command)
+
+    def _tell_level(self, serial: int, what: OfRunningLevel) -> None:
+        if isinstance(what, StopLevel):
+            self._stopped_serial = serial
+        if serial != self._serial:
+            return
+        if isinstance(what, StopLevel):
+            self._session.stop()
+        elif isinstance(what, ProceedLevel):
+            self._session.proceed(what.at_ns)
+        elif isinstance(what, ReportTally):
+            self._session.report_tally()
+        else:
+            self._session.resume(what.allowed)
 
     async def _run(self) -> None:
         fit = True

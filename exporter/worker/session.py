@@ -23,6 +23,7 @@ from exporter.engine.guard import Stop
 from exporter.engine.level import Level, Publish
 from exporter.engine.level_setup import places_in_flight
 from exporter.engine.plan import LevelPlan
+from exporter.engine.tally import Allowance
 from exporter.payload import Step
 from exporter.payload.input_errors import NOT_SEEN
 from exporter.server.poller import Poller, open_readers
@@ -152,6 +153,16 @@ class Session:
         """The running level of a group's member continues at this moment."""
         if self._level is not None:
             self._level.proceed(at_ns)
+
+    def report_tally(self) -> None:
+        """The running level of a group's member reports its responses so far."""
+        if self._level is not None:
+            self._level.report_tally()
+
+    def resume(self, allowed: Allowance) -> None:
+        """The running level of a group's member continues after its alarm."""
+        if self._level is not None:
+            self._level.resume(allowed)
 
     async def end_sweep(self) -> None:
         """Closes what belonged to the sweep."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from exporter.core.outcome import Reason
 from exporter.core.probe import Mode, SequenceOptions
 from exporter.core.window import LevelEnd
+from exporter.engine.guard import Stop
 from exporter.engine.plan import LevelPlan
 
 SPARE_WINDOWS = 2
@@ -18,8 +19,8 @@ def share_plan(plan: LevelPlan, workers: int) -> list[LevelPlan]:
     """The parts of a level for up to so many workers; for fewer if there is less to share.
 
     Calls in flight, requests allowed and those to warm up are dealt out so that they add up to the whole. Of an open
-    loop each takes its turn (pacing.every_nth), and so it is with streams. The error ratio is judged by each for its
-    own responses.
+    loop each takes its turn (pacing.every_nth), and so it is with streams. The error rules are the level's
+    (`level_guard`).
     """
     stop, level = plan.probe.stop, plan.level
     if level.mode in (Mode.PERIODIC, Mode.SESSIONS):  # what is sent next depends on the responses to all before
@@ -73,13 +74,16 @@ def _share_sequences(whole: SequenceOptions | None, member: int, members: int) -
     )
 
 
-def join_ends(ends: Sequence[LevelEnd], members: int) -> LevelEnd:
-    """The ends of the members, in the order in which they came: the first that has a reason gives it."""
+def join_ends(ends: Sequence[LevelEnd], members: int, by_level: Stop | None = None) -> LevelEnd:
+    """The ends of the members, in the order in which they came: the first that has a reason gives it, unless a rule of
+    the level ended all."""
     why = next((end for end in ends if end.reason is not Reason.NONE), ends[0])
-    text = f"one of {members} workers: {why.text}" if why.text else ""
+    reason, text = why.reason, f"one of {members} workers: {why.text}" if why.text else ""
+    if by_level is not None:
+        reason, text = by_level.reason, by_level.text
     until_ns = tuple(sorted(moment for end in ends for moment in end.abandoned_until_ns))
     return LevelEnd(
-        why.reason,
+        reason,
         text,
         sum(end.sent for end in ends),
         sum(end.abandoned for end in ends),

@@ -11,63 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.running import QUICK, RunningDaemon
+from tests.daemon.running import RunningDaemon
+from tests.daemon.standby_pair import Pair
 from tests.standby.named_server import NamedServer
 
-LEASE = {"lease": "file", "duration": "10s"}
 STOPPED_SECONDS = float(os.environ.get("STANDBY_STOPPED_SECONDS", "0"))
 """How much longer a stopped daemon stays so; 600 for the figures of docs/standby.md."""
-GAP_SECONDS = 2.0
-"""What lies at least between the last request of the one and the first of the other, where the lease ran out: the
-margin of 3 s, less a renewal of it that the other saw late."""
-
-
-class Pair:
-    """Daemons "a" and "b", which share a data directory, and the server that both are configured for."""
-
-    def __init__(self, folder: Path, server: NamedServer, stack: ExitStack) -> None:
-        self.server = server
-        self.data = folder / "shared"
-        (self.data / "lease").mkdir(parents=True)
-        self.mounts: dict[str, Path] = {}
-        self.daemons = {name: self._make(folder, name) for name in "ab"}
-        for daemon in self.daemons.values():
-            stack.callback(daemon.stop)
-        self.a, self.b = self.daemons.values()
-
-    def _make(self, folder: Path, name: str) -> RunningDaemon:
-        own = folder / name
-        own.mkdir()
-        self.mounts[name] = own / "mount"
-        self.mounts[name].symlink_to(self.data)
-        url = f"http://127.0.0.1:{self.server.port}"
-        configuration = {
-            "data_directory": str(self.mounts[name]),
-            "standby": LEASE,
-            "targets": [{"name": "t", "url": url, "headers": {"x-daemon": name}}],
-            "defaults": QUICK | {"schedule": {"every": "1s"}},
-            "limits": {"group_duty": "100%"},
-            "probes": [{"name": "p", "target": "t", "model": "m", "load": {"concurrency": 2}}],
-        }
-        return RunningDaemon(own, configuration)
-
-    def start(self) -> None:
-        """ "a" measures, "b" is the standby."""
-        self.a.start()
-        self.b.launch()
-        self.b.address = self.b.wait_for_log("standby", shard="0/1")["listen"]
-        self.b.wait_for(lambda: "Standby" in self.notice(self.b) and self.server.sent_by("a") > 20)
-
-    def notice(self, daemon: RunningDaemon) -> str:
-        return daemon.get("/api/status")[1].decode()
-
-    def taken_over(self) -> None:
-        """Waits until "b" measures, and checks that it began after "a" had ended."""
-        self.b.wait_for(lambda: self.server.sent_by("b") > 20)
-        (_, _, last_s), (_, first_s, _) = self.server.turns()[:2]
-        assert [name for name, _, _ in self.server.turns()] == ["a", "b"]
-        assert first_s - last_s > GAP_SECONDS
-        print(f"nothing was sent for {first_s - last_s:.1f} s")  # shown by `pytest -s`
 
 
 @pytest.fixture
@@ -116,10 +65,8 @@ def test_one_that_is_stopped_sends_nothing_when_it_continues_and_is_the_standby_
 
 
 def test_one_that_is_cut_off_from_the_folder_stops_before_the_other_begins(pair: Pair) -> None:
-    """As when its mount is gone: where the shared folder was is an empty one, in which it can write."""
     pair.start()
-    pair.mounts["a"].unlink()
-    pair.mounts["a"].mkdir()
+    pair.cut_off()
     pair.taken_over()
     assert "is the share mounted" in pair.a.wait_for_log("lease lost")["reason"]
     pair.a.wait_for(lambda: pair.a.log_events()[-1].get("msg") == "the lease cannot be read or renewed")

@@ -9,6 +9,7 @@ import pytest
 from helm_python import HelmError
 
 from exporter.config.loading import load
+from exporter.daemon.standby import lease_name
 from exporter.schedule.sharding import Shard
 from tests.helm.chart import Document, container, notes, one, render, values_of
 
@@ -49,11 +50,17 @@ def test_the_daemon_takes_the_lease_that_the_chart_made(tmp_path: Path) -> None:
     settings = load(path, variables).standby
     assert settings.lease == "kubernetes"
     assert settings.duration_ns == 20 * 10**9
-    names = [f"{settings.name}-{shard.index}-of-{shard.count}" for shard in (Shard(0, 2), Shard(1, 2))]
     leases = [each for each in documents if each["kind"] == "Lease"]
+    names = [lease_name(settings.name, shard) for shard in (Shard(0, 2), Shard(1, 2))]
     assert [each["metadata"]["name"] for each in leases] == names
     # An upgrade must not take the lease from who holds it.
     assert not any("spec" in each for each in leases)
+
+
+def test_while_shards_go_their_pods_have_their_leases() -> None:
+    values: Document = {"standby": {"enabled": True}, "shards": 2, "shardsBefore": 4}
+    assert sum(each["kind"] == "Lease" for each in render(values)) == 4
+    assert len(one(render(values), "Role")["rules"][0]["resourceNames"]) == 4
 
 
 def test_the_daemon_may_replace_its_leases_and_nothing_else() -> None:

@@ -24,7 +24,7 @@ def api(tmp_path: Path) -> Iterator[ScriptedApi]:
 
 
 def store(api: ScriptedApi, limit_s: float = 60.0) -> KubernetesLease:
-    return KubernetesLease(api.server, "monitoring", "canary-0-of-1", limit_s)
+    return KubernetesLease(api.server, "monitoring", "canary-0", limit_s)
 
 
 def test_it_is_made_read_renewed_and_given_up(api: ScriptedApi) -> None:
@@ -40,11 +40,11 @@ def test_it_is_made_read_renewed_and_given_up(api: ScriptedApi) -> None:
     assert third is not None
     assert third.holder == ""
     assert [(method, path) for method, path, _ in api.requests] == [
-        ("GET", f"{PATH}/canary-0-of-1"),
+        ("GET", f"{PATH}/canary-0"),
         ("POST", PATH),
-        ("GET", f"{PATH}/canary-0-of-1"),
-        ("PUT", f"{PATH}/canary-0-of-1"),
-        ("PUT", f"{PATH}/canary-0-of-1"),
+        ("GET", f"{PATH}/canary-0"),
+        ("PUT", f"{PATH}/canary-0"),
+        ("PUT", f"{PATH}/canary-0"),
     ]
 
 

@@ -50,7 +50,13 @@ def breaks(then: Reply) -> FakeService:
     return FakeService(lambda _: then if broken.exists() else Reply(delay_ms=0.2))
 
 
+def fail_each_fifth(number: int) -> Reply:
+    fails = number % 5 == 4 and "TRITON_FAKE_FIFTH" in os.environ
+    return Reply(Outcome.SERVER_ERROR, 1, "500 boom") if fails else Reply(delay_ms=1)
+
+
 KINDS = {
+    "fifth": FakeService(fail_each_fifth),
     "fake": FakeService(always(delay_ms=1)),
     "fast": FakeService(),
     "error": FakeService(always(Outcome.SERVER_ERROR, text="500 boom")),

@@ -7,7 +7,8 @@ from dataclasses import replace
 from exporter.core.outcome import Reason
 from exporter.core.redaction import remember_secret
 from exporter.core.window import Checked, LevelEnd
-from exporter.engine.plan import LevelWaiting
+from exporter.engine.plan import LevelTally, LevelWaiting
+from exporter.engine.tally import Tally
 from exporter.worker.ipc import Failure, without_secrets
 from tests.builders import make_facts, make_window
 
@@ -26,5 +27,7 @@ def test_texts_and_nothing_else() -> None:
     assert without_secrets(end) == replace(end, text=shown)
     cleaned = without_secrets(window)
     assert cleaned == replace(window, error_text=shown, checked=Checked(3, 1, difference=shown))
+    tally = LevelTally(Tally(3, last=reported), alarm=True)
+    assert without_secrets(tally) == replace(tally, tally=Tally(3, last=shown))
     for same in (make_facts(), LevelWaiting(), None):
         assert without_secrets(same) is same

@@ -43,6 +43,7 @@ def print_document(
     if probe is not None:
         raised = _raised(probe)
         _leave_out(shown["probes"][0], assumed)
+        shown["targets"][0].pop("gpu", None)  # assumed without --collect-metrics; a daemon looks for itself
         stop = {key: value for key, (value, _) in raised.items()}
         if stop:
             shown["probes"][0]["stop"] = shown["probes"][0].get("stop", {}) | stop

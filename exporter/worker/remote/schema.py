@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass
 
 from exporter import __version__
 from exporter.core import facts, probe, target, window
-from exporter.engine import plan
+from exporter.engine import plan, tally
 
-_MODULES = (facts, probe, target, window, plan)
+_MODULES = (facts, probe, target, window, plan, tally)
 
 
 def schema() -> str:

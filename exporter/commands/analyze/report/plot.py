@@ -6,6 +6,7 @@ Needs the optional extra `plot` (matplotlib, which draws without a display).
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,13 +65,7 @@ def draw(result: SweepResult) -> Figure:
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     for percentile in sorted({p.percentile for _, latency in measurements for p in latency.percentiles}):
-        points = [
-            (measurement.throughput, entry.value_ns / MS)
-            for measurement, latency in measurements
-            for entry in latency.percentiles
-            if entry.percentile == percentile
-        ]
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=percentile_name(percentile))
+        _draw_percentile(axes, measurements, percentile)
     _mark_levels(axes, measurements)
     _mark_knee(axes, result, measurements)
     threshold_ns = result.probe.measurement.latency_threshold_ns
@@ -91,16 +86,40 @@ def draw(result: SweepResult) -> Figure:
     return figure
 
 
+def _draw_percentile(axes: Axes, measurements: list[tuple[Measurement, LatencySummary]], percentile: float) -> None:
+    """One line per batch size and shape, all in one colour."""
+    color, label = None, percentile_name(percentile)
+    for _, levels in itertools.groupby(measurements, lambda each: _request_size(each[0])):
+        points = [
+            (measurement.throughput, entry.value_ns / MS)
+            for measurement, latency in levels
+            for entry in latency.percentiles
+            if entry.percentile == percentile
+        ]
+        if points:
+            (line,) = axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=color, label=label)
+            color, label = line.get_color(), "_"  # which the legend leaves out
+
+
+def _request_size(measurement: Measurement) -> str:
+    """What a matrix of levels varies beside the load, by the label: `b4` of `8@b4`."""
+    return measurement.level.label.partition("@")[2]
+
+
 def _explanation(measurements: list[tuple[Measurement, LatencySummary]]) -> str:
     """What the numbers at the points are."""
     name = _MODE_NAMES.get(measurements[0][0].level.mode, "load level")
+    is_matrix = any(_request_size(measurement) for measurement, _ in measurements)
+    sizes = "; after @ the batch size (b) or shape" if is_matrix else ""
     unstable = any(not measurement.stable for measurement, _ in measurements)
-    return f"numbers at the points: {name}{'; ? marks a level that was not stable' if unstable else ''}"
+    return f"numbers at the points: {name}{sizes}{'; ? marks a level that was not stable' if unstable else ''}"
 
 
 def _drawn(result: SweepResult) -> list[tuple[Measurement, LatencySummary]]:
-    """The levels in the order of their load, whatever order a search took."""
-    ordered = sorted(result.measurements, key=lambda measurement: measurement.level.value)
+    """The levels in the order of their load, whatever order a search took; of a matrix, one request size after the
+    other."""
+    sizes = list(dict.fromkeys(map(_request_size, result.measurements)))
+    ordered = sorted(result.measurements, key=lambda each: (sizes.index(_request_size(each)), each.level.value))
     return [(measurement, times) for measurement in ordered if (times := _times(measurement)) is not None]
 
 
@@ -111,7 +130,10 @@ def _times(measurement: Measurement) -> LatencySummary | None:
 
 
 def _mark_levels(axes: Axes, measurements: list[tuple[Measurement, LatencySummary]]) -> None:
-    """Each level's load above its highest point; a question mark where it was not stable."""
+    """Each level's load above its highest point; a question mark where it was not stable. The text has a border, since
+    lines can cross it."""
+    from matplotlib.patheffects import withStroke
+
     for measurement, latency in measurements:
         highest_ns = max(entry.value_ns for entry in latency.percentiles)
         text = measurement.level.label if measurement.stable else f"{measurement.level.label}?"
@@ -122,10 +144,13 @@ def _mark_levels(axes: Axes, measurements: list[tuple[Measurement, LatencySummar
             xytext=(0, 6),
             ha="center",
             fontsize="small",
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 
 
 def _mark_knee(axes: Axes, result: SweepResult, measurements: list[tuple[Measurement, LatencySummary]]) -> None:
+    if len({_request_size(measurement) for measurement, _ in measurements}) > 1:
+        return  # each request size has a knee of its own
     percentile = result.probe.measurement.stability_percentile
     latencies = [latency.mean_ns if percentile is None else latency.at(percentile) for _, latency in measurements]
     found = knee([measurement.throughput for measurement, _ in measurements], latencies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -485,7 +486,10 @@ def test_the_daemon_reads_the_printed_probe_as_the_same(line: str, tmp_path: Pat
     assert given.probe is not None
     assert (printed.stop.max_requests, printed.stop.max_duration_ns) == (1_000_000, 300 * NS)
     assert printed.stop.max_latency_ns != 0
-    same = {"target", "levels", "input", "unit", "search", "version", "workers"}
+    # Without --collect-metrics analyze reads no GPU figures; a daemon does.
+    assert (given.probe.target.gpu, printed.target.gpu) == ("off", "auto")
+    assert replace(printed.target, gpu="off") == given.probe.target
+    same = {"levels", "input", "unit", "search", "version", "workers"}
     assert all(getattr(printed, name) == getattr(given.probe, name) for name in same)
     assert printed.measurement.window_ns == given.probe.measurement.window_ns
 

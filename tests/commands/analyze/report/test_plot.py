@@ -77,6 +77,28 @@ def test_rates_show_the_response_time_and_the_labels_are_explained() -> None:
     )
 
 
+def test_a_matrix_has_a_line_for_each_batch_size() -> None:
+    probe = make_probe(levels=(concurrency(1), concurrency(2)))
+    measurements = tuple(
+        make_measurement(
+            replace(level, label=f"{level.label}@b{size}", batch_size=size),
+            throughput=level.value * size,
+            latency=summary(level.value + 10 * size),
+        )
+        for level in probe.levels
+        for size in (1, 4)
+    )
+    [axes] = draw(make_result(probe, measurements=measurements)).axes
+    lines = [line for line in axes.get_lines() if line.get_color() == axes.get_lines()[0].get_color()]
+    assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[1.0, 2.0], [4.0, 8.0]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[11.0, 12.0], [41.0, 42.0]]
+    assert (
+        axes.get_xlabel()
+        .splitlines()[1]
+        .startswith("numbers at the points: concurrency, requests in flight; after @ the batch size (b) or shape")
+    )
+
+
 @pytest.mark.parametrize("result", [curve(threshold_ms=500), rates("host." * 20 + "example")])
 def test_nothing_is_clipped(result: SweepResult) -> None:
     """Every text lies within the figure, and each level's label within the axes or the margin above them."""
