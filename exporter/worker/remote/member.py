@@ -12,7 +12,6 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +22,11 @@ from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelTally, LevelWaiting, MemberEvent
+from exporter.engine.plan import LevelEvent, LevelPlan, MemberEvent
 from exporter.engine.tally import Allowance
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
+from exporter.worker.group import alone
 from exporter.worker.ipc import Failure
 from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
 from exporter.worker.remote.host import LEASE_SECONDS, SENT_AHEAD, Pulse, error_of
@@ -120,12 +120,9 @@ class RemoteWorker:
         _raise_failure(version)
         return str(version)
 
-    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+    def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
-        async with aclosing(self.run_member(plan)) as events:
-            async for event in events:
-                assert not isinstance(event, (LevelWaiting, LevelTally))
-                yield event
+        return alone(self.run_member(plan))
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
