@@ -1,34 +1,60 @@
 """Section of the comparison: what a long run costs a client in memory.
 
-By default this is a short run. `--memory-requests 5000000`, the length that the aim is for, takes some 5 minutes for
-each endpoint.
+By default this is a short run. `--memory-requests 5000000`, the length that the aim is for, takes some 12
+minutes in all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import own_load
-from bench.models import CACHED_IDENTITY
+from bench.models import CACHED_IDENTITY, IDENTITY
 from bench.programs import BenchError, memory_bytes, progress
 from bench.rounds import Aim, table
-from bench.setting import ENDPOINTS, Setting
+from bench.setting import Setting
 from bench.throughput import SMALL
 from exporter.core.window import LevelEnd, Window
 from exporter.worker.local import LocalWorker
 
-CONCURRENCY = 32
 DEFAULT_REQUESTS = 250_000
 AIM_REQUESTS = 5_000_000
-AIM_MB = Aim(10.0, at_least=False)
+AIM_MB = Aim(2.0, at_least=False)
 WINDOW_SECONDS = 1.0
 MB = 1_000_000
+FILL = 0.1
+"""The part of a run after which buffers and windows have their sizes. What comes on top of it is growth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of load; `share` is its number of requests as a part of all that are asked for."""
+
+    name: str
+    endpoint: str
+    concurrency: int
+    share: float = 1.0
+    model: str = CACHED_IDENTITY
+    elements: int = SMALL
+    streaming: bool = False
+    in_turns: bool = False
+    """Whether perf_analyzer is measured, too."""
+
+
+KINDS = (
+    Kind("HTTP, 32 connections", "http", 32, in_turns=True),
+    Kind("gRPC, 32 in flight", "grpc", 32, in_turns=True),
+    Kind("gRPC, 64 streams", "grpc", 64, 0.04, model=IDENTITY, streaming=True),
+    Kind("HTTP, tensors of 64 MB", "http", 1, 4e-5, model=IDENTITY, elements=16_000_000),
+    Kind("gRPC, tensors of 64 MB", "grpc", 1, 4e-5, model=IDENTITY, elements=16_000_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What a client held in memory before `requests` of a run, and after them."""
+    """The most that a client held in memory in the first part of a run, and in all of it; `requests` are those
+    between."""
 
     requests: int
     first_bytes: int
@@ -42,22 +68,24 @@ class Growth:
     def bytes_per_request(self) -> float:
         return (self.last_bytes - self.first_bytes) / self.requests
 
-    def verdict(self) -> str:
+    def verdict(self, aim_requests: float) -> str:
         """Whether it is as small as it should be; a run that is shorter than the aim's is not judged."""
-        return AIM_MB.verdict(self.megabytes) if self.requests >= AIM_REQUESTS else ""
+        return AIM_MB.verdict(self.megabytes) if self.requests >= aim_requests else ""
 
 
 async def memory(setting: Setting) -> str:
     """The section."""
     rows = []
-    for endpoint in ENDPOINTS:
-        progress(f"memory: {endpoint}, {setting.memory_requests} requests")
-        ours = await _ours(setting, endpoint)
-        rows.append([endpoint, "ours", *_cells(ours), f"{AIM_MB} MB over {AIM_REQUESTS}", ours.verdict()])
-        if setting.program is not None:
-            rows.append([endpoint, "perf_analyzer", *await _peer_cells(setting, endpoint), "", ""])
-    header = ["endpoint", "tool", "requests", "before MB", "after MB", "growth MB", "bytes a request", "aim", "met"]
-    return table(header, rows)
+    for kind in KINDS:
+        wanted = max(20, round(kind.share * setting.memory_requests))
+        progress(f"memory: {kind.name}, {wanted} requests")
+        idle_bytes, ours = await _ours(setting, kind, wanted)
+        verdict = ours.verdict((1 - 2 * FILL) * kind.share * AIM_REQUESTS)
+        rows.append([kind.name, "ours", f"{idle_bytes / MB:.1f}", *_cells(ours), str(AIM_MB), verdict])
+        if kind.in_turns and setting.program is not None:
+            rows.append([kind.name, "perf_analyzer", "", *await _peer_cells(setting, kind.endpoint), "", ""])
+    header = ["load", "tool", "idle MB", "requests", "before MB", "after MB", "growth MB", "bytes a request"]
+    return table([*header, "aim", "met"], rows)
 
 
 def _cells(growth: Growth) -> list[str]:
@@ -65,32 +93,36 @@ def _cells(growth: Growth) -> list[str]:
     return [str(growth.requests), *(f"{size:.1f}" for size in sizes)]
 
 
-async def _ours(setting: Setting, endpoint: str) -> Growth:
-    """A worker of its own: fresh, idle, and with the model looked at."""
+async def _ours(setting: Setting, kind: Kind, wanted: int) -> tuple[int, Growth]:
+    """A worker of its own: fresh, idle once it has looked at the model, in the first part of the run, after all."""
     probe = own_load.make_probe(
-        endpoint=endpoint,
-        port=setting.port(endpoint),
-        model=CACHED_IDENTITY,
-        level=own_load.concurrency(CONCURRENCY),
+        endpoint=kind.endpoint,
+        port=setting.port(kind.endpoint),
+        model=kind.model,
+        level=own_load.concurrency(kind.concurrency),
         window_seconds=WINDOW_SECONDS,
-        elements=SMALL,
+        elements=kind.elements,
     )
+    probe = replace(probe, streaming=kind.streaming)
     worker = await LocalWorker.spawn()
     try:
         await worker.preflight(probe)
-        first_bytes = memory_bytes(worker.pid, "VmRSS")
-        requests = 0
+        idle_bytes = memory_bytes(worker.pid, "VmRSS")
+        filled = first_bytes = requests = 0
         async with own_load.level_events(worker, probe) as events:
             async for event in events:
-                if isinstance(event, LevelEnd) and requests < setting.memory_requests:
+                if isinstance(event, LevelEnd) and requests < wanted:
                     raise BenchError(f"our level ended early: {event.reason} {event.text}")
-                if isinstance(event, Window):
-                    own_load.raise_if_failed(event)
-                    requests += len(event.columns)
-                    if requests >= setting.memory_requests:
-                        await worker.stop_level()
+                if not isinstance(event, Window):
+                    continue
+                own_load.raise_if_failed(event)
+                requests += len(event.columns)
+                if not filled and requests >= FILL * wanted:
+                    filled, first_bytes = requests, memory_bytes(worker.pid, "VmHWM")
+                if requests >= wanted:
+                    await worker.stop_level()
         # Its highest since its start: a peak inside of a window counts too.
-        return Growth(requests, first_bytes, memory_bytes(worker.pid, "VmHWM"))
+        return idle_bytes, Growth(requests - filled, first_bytes, memory_bytes(worker.pid, "VmHWM"))
     finally:
         await worker.kill()
 
@@ -116,7 +148,7 @@ async def _perf_analyzer(setting: Setting, endpoint: str) -> Growth:
 async def _perf_analyzer_peak(setting: Setting, endpoint: str, seconds: float) -> tuple[int, int]:
     """Requests of a whole run, as the server counts them, and the most memory that it took."""
     before = await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY)
-    load = ["--concurrency-range", str(CONCURRENCY)]
+    load = ["--concurrency-range", str(KINDS[0].concurrency)]
     report = await setting.run_perf_analyzer(endpoint, CACHED_IDENTITY, SMALL, load, seconds=seconds)
     after = await asyncio.to_thread(setting.requests_served, CACHED_IDENTITY)
     return after - before, report.peak_bytes

@@ -56,19 +56,21 @@ HTTP_INTERIM = bound(32, "", "interim HTTP responses (1xx) before one", "the req
 GZIP_MEMBERS = bound(64, "", "members of a gzip body", "what follows is left out")
 
 SSE_EVENT = bound(1 << 20, "bytes", "a server-sent event, or a line of one", "the request fails as `protocol_error`")
-TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "it counts as absent")
+TOKENS = bound(1 << 24, "", "tokens of one request, by the server's `usage`", "the count is ignored")
 SESSION_TEXT = bound(
     1 << 20, "characters", "a response kept for a chat session", "the request fails as `protocol_error`"
 )
 
-RETRY_AFTER_S = bound(300, "s", "the pause that an overloaded server asks for (Retry-After)", "so long is kept")
+RETRY_AFTER_S = bound(
+    300, "s", "the pause that an overloaded server asks for (Retry-After)", "the pause is cut to this"
+)
 
 # --- gRPC of the load ------------------------------------------------------------------------------------------------
 GRPC_MESSAGE = bound(128 << 20, "bytes", "a gRPC message, also unpacked", "`protocol_error`; `max_response` sets more")
 GRPC_HELD = bound(256 << 20, "bytes", "gRPC responses that are under way on a connection", "the largest fails")
 STREAM_RESPONSES = bound(100_000, "", "responses to one streamed request", "the request fails as `protocol_error`")
 HEADER_BLOCK = bound(64 << 10, "bytes", "a block of gRPC headers or trailers, also unpacked", "its request fails")
-HEADER_FLOOD = bound(1 << 20, "bytes", "the same, to be read at all", "the connection fails")
+HEADER_FLOOD = bound(1 << 20, "bytes", "a header block, before it is unpacked", "the connection fails")
 HEADER_FRAMES = bound(64, "", "frames of a block of headers", "the connection fails")
 HTTP2_FRAME = bound(1 << 20, "bytes", "an HTTP/2 frame", "the connection fails")
 SETTINGS_BYTES = bound(1 << 10, "bytes", "a SETTINGS frame", "the connection fails")

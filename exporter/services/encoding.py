@@ -110,4 +110,4 @@ def strings(spec: TensorSpec, tensor: Tensor) -> Sequence[str]:
     try:
         return [element.decode() for element in tensor.ravel().tolist()]
     except UnicodeDecodeError as error:
-        raise InputError(f"input {spec.name!r}: has bytes that are no UTF-8 text, which JSON cannot express") from error
+        raise InputError(f"input {spec.name!r}: is not valid UTF-8, which JSON requires") from error

@@ -136,9 +136,7 @@ class EventChannel(HttpChannel):
             if piece and call is not None and self._is_event_stream(client):
                 self._take(call, piece, now_ns)
         except ProtocolError as error:
-            self._connection.close()
-            if call is not None:
-                self._fail(call, Outcome.PROTOCOL_ERROR, str(error))
+            self._reject(error)
             return
         if complete:
             self._finish(now_ns)

@@ -139,12 +139,16 @@ class HttpChannel:
         try:
             complete = client.receive(data)
         except ProtocolError as error:
-            self._connection.close()
-            if call is not None:
-                self._fail(call, Outcome.PROTOCOL_ERROR, str(error))
+            self._reject(error)
             return
         if complete:
             self._finish(now_ns)
+
+    def _reject(self, error: ProtocolError) -> None:
+        """The server broke the protocol: what it sends from here on has no meaning."""
+        self._connection.close()
+        if self._call is not None:
+            self._fail(self._call, Outcome.PROTOCOL_ERROR, str(error))
 
     def drained(self, now_ns: int) -> None:
         if self._call is not None:

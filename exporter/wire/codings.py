@@ -32,7 +32,7 @@ def decompress(data: bytes, encoding: str, limit: int, *, partial: bool = False)
             wrapped = len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
             data = _inflate(data, WINDOW_BITS["deflate"] if wrapped else -zlib.MAX_WBITS, limit, partial)
         elif coding != "identity":
-            raise ProtocolError(f"a content-encoding that was not asked for: {coding[:40]!r}")
+            raise ProtocolError(f"content-encoding {coding[:40]!r} was not requested")
     return data[:limit]
 
 
@@ -47,7 +47,7 @@ def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
         try:
             piece = inflater.decompress(data, left + 1)
         except zlib.error as error:
-            raise ProtocolError(f"a compressed body that is broken: {error}") from None
+            raise ProtocolError(f"the compressed body is invalid: {error}") from None
         pieces.append(piece)
         left -= len(piece)
         if left < 0 and not partial:
@@ -55,7 +55,7 @@ def _inflate(data: bytes, window_bits: int, limit: int, partial: bool) -> bytes:
         if not inflater.eof:
             if partial:
                 break
-            raise ProtocolError("a compressed body that is cut off")
+            raise ProtocolError("the compressed body is incomplete")
         data = inflater.unused_data
         if left < 0 or not window_bits & 16:
             break

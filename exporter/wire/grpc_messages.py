@@ -82,7 +82,7 @@ class MessageReader:
         compressed, self._left = MESSAGE_PREFIX.unpack(self._prefix)
         self._prefix = b""
         if compressed > 1:
-            raise StreamError(ErrorCode.CANCEL, f"a message with the flag {compressed}: not gRPC")
+            raise StreamError(ErrorCode.CANCEL, f"not a gRPC message: its compression flag is {compressed}")
         if compressed and self._encoding not in WINDOW_BITS:
             raise StreamError(ErrorCode.CANCEL, f"a compressed message, but grpc-encoding is {self._encoding!r}")
         self._compressed = bool(compressed)
@@ -102,11 +102,11 @@ class MessageReader:
         try:
             message = decompressor.decompress(self._content, space + 1)
         except zlib.error as error:
-            raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that is damaged: {error}") from None
+            raise StreamError(ErrorCode.CANCEL, f"the {self._encoding} message is invalid: {error}") from None
         if len(message) > space:
             raise StreamError(ErrorCode.CANCEL, f"a message that unpacks to more than {self._max_bytes} bytes{_MORE}")
         if not decompressor.eof or decompressor.unused_data:
-            raise StreamError(ErrorCode.CANCEL, f"a {self._encoding} message that does not end where it should")
+            raise StreamError(ErrorCode.CANCEL, f"the {self._encoding} message is cut off, or followed by other bytes")
         if self._keep:
             self._unpacked_bytes += len(message)
         return message

@@ -99,7 +99,7 @@ class Http1Client:
         response is complete."""
         if not self._outstanding:
             if bytes(data).strip(b"\r\n"):
-                raise ProtocolError("bytes that belong to no request")
+                raise ProtocolError("the server sent bytes without a request")
             return False
         size = len(data)
         head = self._heads.get(size)
@@ -121,7 +121,7 @@ class Http1Client:
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade:
-            raise ProtocolError("the server switched protocols unasked") from None
+            raise ProtocolError("the server switched protocols, which was not requested") from None
         except httptools.HttpParserError as error:
             raise ProtocolError(self._problem or f"not an HTTP response: {error}") from None
         if self._problem:

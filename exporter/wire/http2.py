@@ -241,7 +241,7 @@ class Http2Connection(FrameParser, Generic[S]):
             if not stream_id:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         elif kind == PUSH_PROMISE:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which we have ruled out")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, although push is disabled")
         elif kind in (SETTINGS, PING, GOAWAY):
             if stream_id:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a frame of the connection on a stream")
@@ -289,10 +289,10 @@ class Http2Connection(FrameParser, Generic[S]):
     def _check_closed(self, kind: int, stream_id: int) -> None:
         """A frame on a stream that is not open: a late one is no error, content after the end is."""
         if not stream_id & 1 or stream_id >= self._next_id:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a frame on stream {stream_id}, which was never started")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a frame on stream {stream_id}, which was never opened")
         given_up = stream_id in self._reset_ids or stream_id <= self._forgotten_id
         if kind in (DATA, HEADERS) and not given_up:
-            raise Http2Error(ErrorCode.STREAM_CLOSED, f"more on stream {stream_id} after its end")
+            raise Http2Error(ErrorCode.STREAM_CLOSED, f"a frame on stream {stream_id} after its end")
 
     def _end(self, stream: S) -> None:
         try:
@@ -338,7 +338,7 @@ class Http2Connection(FrameParser, Generic[S]):
         self._settings_seen += 1
         if len(payload) > SETTINGS_BYTES or self._settings_seen > SETTINGS_CHANGES:
             # Each setting costs a look at every open stream.
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a flood of SETTINGS")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS frames")
         sender = self.sender
         for key, value in dict(read_settings(payload)).items():
             if key == INITIAL_WINDOW_SIZE:

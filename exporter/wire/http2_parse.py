@@ -181,7 +181,7 @@ class FrameParser:
         self._block += payload
         self._block_frames += 1
         if len(self._block) > HEADER_FLOOD or self._block_frames > HEADER_FRAMES:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a header block that is too long")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the header block is too long")
         if flags & END_HEADERS:
             self._block_id = 0
             self._careful = False

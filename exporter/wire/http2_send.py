@@ -66,7 +66,7 @@ class Http2Sender:
         """A frame that the peer's own frame asked for. Raises Http2Error if it asks and asks but does not read."""
         self._acknowledgements_waiting += 1
         if self._acknowledgements_waiting > HTTP2_ACKNOWLEDGEMENTS:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a flood of PING or SETTINGS")
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many PING or SETTINGS frames")
         self._out.append(data)
 
     def start(self, stream: SendState, block: bytes, body: Buffer, ends: bool) -> None:
@@ -139,7 +139,7 @@ class Http2Sender:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         self.window += increment
         if self.window > LARGEST_WINDOW:
-            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window was overflown")
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "the connection's flow-control window overflowed")
 
     def grow_stream(self, stream: SendState, increment: int) -> None:
         """The peer has capacity for more on a stream."""
@@ -147,7 +147,7 @@ class Http2Sender:
             raise StreamError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         self._shift(stream, increment)
         if stream.send_window > LARGEST_WINDOW:
-            raise StreamError(ErrorCode.FLOW_CONTROL_ERROR, "the stream's window was overflown")
+            raise StreamError(ErrorCode.FLOW_CONTROL_ERROR, "the stream's flow-control window overflowed")
 
     def set_initial_window(self, size: int, streams: Iterable[SendState]) -> None:
         """A new SETTINGS_INITIAL_WINDOW_SIZE moves the window of every open stream, below zero if need be (6.9.2)."""
@@ -156,7 +156,7 @@ class Http2Sender:
         for stream in streams:
             self._shift(stream, change)
             if stream.send_window > LARGEST_WINDOW:
-                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window was overflown by SETTINGS")
+                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a stream's flow-control window overflowed by SETTINGS")
 
     def _shift(self, stream: SendState, change: int) -> None:
         stream.send_window += change

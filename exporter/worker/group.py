@@ -47,6 +47,14 @@ class Member(Worker, Protocol):
         """The running level continues after its alarm, with so much allowed."""
 
 
+async def alone(member: AsyncGenerator[MemberEvent, None]) -> AsyncGenerator[LevelEvent, None]:
+    """The events of a member that has the whole level: it waits for no others, and is its own guard."""
+    async with aclosing(member) as events:
+        async for event in events:
+            assert not isinstance(event, (LevelWaiting, LevelTally))
+            yield event
+
+
 class WorkerGroup:
     """A `Worker` (protocol) over at least two others, which are of no more use if one is lost."""
 

@@ -22,6 +22,7 @@ from exporter.engine.plan import LevelEvent, LevelPlan, LevelStarted, LevelTally
 from exporter.engine.tally import Allowance
 from exporter.payload.regions import remove_orphans
 from exporter.storage.account import SIGN_OF_LIFE_SECONDS, Account, SignOfLife
+from exporter.worker.group import alone
 from exporter.worker.ipc import (
     Command,
     EndSweep,
@@ -203,12 +204,9 @@ class LocalWorker:
         assert isinstance(version, str)
         return version
 
-    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+    def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
-        async with aclosing(self.run_member(plan)) as events:
-            async for event in events:
-                assert not isinstance(event, (LevelWaiting, LevelTally))
-                yield event
+        return alone(self.run_member(plan))
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""

@@ -3,6 +3,8 @@ the next sweep works again by itself. The table of docs/operations.md is what th
 
 from __future__ import annotations
 
+import contextlib
+import html
 import http.client
 import json
 import os
@@ -152,7 +154,7 @@ def test_two_daemons_on_one_data_directory(triton: EmbeddedTriton, tmp_path: Pat
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     data = tmp_path / "data"
-    shared = {"data_directory": str(data), "archive": {"enabled": False}}
+    shared = {"data_directory": str(data), "archive": {"directory": str(tmp_path / "archive")}}
     with (
         RunningDaemon(tmp_path / "one", configuration(triton) | shared) as first,
         RunningDaemon(tmp_path / "two", configuration(triton) | shared) as second,
@@ -219,3 +221,27 @@ def test_archive_on_a_full_disk(triton: EmbeddedTriton, small_disk: Path, tmp_pa
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_state_and_baselines_on_a_full_disk(triton: EmbeddedTriton, small_disk: Path, tmp_path: Path) -> None:
+    """What a restart would not find again is reported while it is so, on the page and in the API."""
+    ballast = small_disk / "ballast"
+    data = {"data_directory": str(small_disk / "data"), "archive": {"directory": str(tmp_path / "archive")}}
+    document = configuration(triton) | data
+
+    def data_error() -> str:
+        return str(json.loads(daemon.get("/api/status")[1])["data_error"])
+
+    with RunningDaemon(tmp_path, document) as daemon:
+        assert_well(daemon)
+        assert data_error() == ""
+        ballast.write_bytes(bytes(1 << 10))
+        with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+        error = daemon.wait_for(data_error)
+        assert "cannot be written: No space left on device" in error
+        page = html.unescape(daemon.get("/")[1].decode())
+        assert f"State, pauses and baselines are not saved: {error}" in page
+        ballast.unlink()
+        daemon.wait_for(lambda: data_error() == "")

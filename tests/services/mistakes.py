@@ -122,8 +122,7 @@ def mistakes(triton: EmbeddedTriton, certificates: Certificates, folder: Path) -
         Mistake(
             "a password is asked for",
             f"http://{at('basic')}",
-            f'http://{at("basic")} asks for credentials (Basic realm="models") and rejects the target\'s: check its '
-            "header authorization (",
+            f'http://{at("basic")} asks for credentials (Basic realm="models")',
         ),
         Mistake(
             "a proxy without its server",

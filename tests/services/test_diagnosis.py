@@ -169,6 +169,10 @@ def test_what_is_seen_and_what_is_reported(scheme: str, seen: Seen, error: str, 
             "reported HTTP 401: no",
             "http://127.0.0.1:8000 asks for credentials and rejects the target's: check its header",
         ),
+        (
+            "reported HTTP 403: no",
+            "http://127.0.0.1:8000 asks for credentials and rejects the target's: check its header",
+        ),
         ("reported HTTP 500: no", ""),
     ],
 )

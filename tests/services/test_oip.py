@@ -74,7 +74,7 @@ def test_with_the_extension_they_go_in_binary_form() -> None:
     [
         ("FP16", np.zeros(1, np.float16), "'X': the server takes no binary tensors over HTTP, which FP16 needs"),
         ("FP32", np.array([np.nan], np.float32), "'X': has NaN or Infinity, which JSON cannot express"),
-        ("BYTES", np.array([b"\xff"], np.object_), "'X': has bytes that are no UTF-8 text"),
+        ("BYTES", np.array([b"\xff"], np.object_), "'X': is not valid UTF-8"),
     ],
 )
 def test_what_json_cannot_state(datatype: str, value: Any, text: str) -> None:

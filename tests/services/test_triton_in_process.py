@@ -205,7 +205,7 @@ async def test_responses_to_a_request_are_counted() -> None:
     channel._library = cast(Any, SimpleNamespace(InferenceResponseError=lambda _response: 0))
     call = Call(0)
     call.response_ns = []
-    channel._in_flight[call] = 0
+    channel._in_flight[call] = None
     for number in range(STREAM_RESPONSES):
         channel._take(call, 1, False, number, 0)
     assert ended == []

@@ -74,7 +74,7 @@ async def test_an_error_text_that_is_too_long_fails_its_own_call_alone(reply: Ca
 async def test_a_flood_of_settings_ends_the_connection(flood: bytes) -> None:
     async with scripted(Script(lambda _, stream: flood + response(stream))) as bench:
         outcome, text = await bench.result()
-    assert (outcome, text) == (Outcome.PROTOCOL_ERROR, "HTTP/2 ENHANCE_YOUR_CALM: a flood of SETTINGS")
+    assert (outcome, text) == (Outcome.PROTOCOL_ERROR, "HTTP/2 ENHANCE_YOUR_CALM: too many SETTINGS frames")
 
 
 async def test_settings_that_change_now_and_then_are_taken() -> None:

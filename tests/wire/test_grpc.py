@@ -177,13 +177,13 @@ GZIP = {**GRPC, "grpc-encoding": "gzip"}
 @pytest.mark.parametrize(
     ("content", "head", "text"),
     [
-        (b"\x02\0\0\0\1x", GRPC, "a message with the flag 2: not gRPC"),
+        (b"\x02\0\0\0\1x", GRPC, "not a gRPC message: its compression flag is 2"),
         (b"\x01\0\0\0\1x", GRPC, "a compressed message, but grpc-encoding is 'identity'"),
         (b"\x01\0\0\0\1x", {**GRPC, "grpc-encoding": "snappy"}, "a compressed message, but grpc-encoding is 'snappy'"),
-        (b"\x01\0\0\0\4junk", GZIP, "a gzip message that is damaged: .*"),
-        (b"\x01\0\0\0\0", GZIP, "a gzip message that does not end where it should"),
+        (b"\x01\0\0\0\4junk", GZIP, "the gzip message is invalid: .*"),
+        (b"\x01\0\0\0\0", GZIP, "the gzip message is cut off, or followed by other bytes"),
         (frame_message(b"abc", "gzip")[:-1], GZIP, "the response ended within a message"),
-        (b"\x01\0\0\0\x20" + frame_message(b"", "gzip")[5:] + b"x" * 12, GZIP, "a gzip message that does not end .*"),
+        (b"\x01\0\0\0\x20" + frame_message(b"", "gzip")[5:] + b"x" * 12, GZIP, "the gzip message is cut off, or .*"),
         (frame_message(b"x" * 1001), GRPC, "a message of 1001 bytes, at most 1000 are taken.*"),
         (b"\0\xff\xff\xff\xff", GRPC, "a message of 4294967295 bytes, at most 1000 are taken.*"),
         (frame_message(bytes(1001), "gzip"), GZIP, "a message that unpacks to more than 1000 bytes.*"),

@@ -174,7 +174,11 @@ def test_abandon_gives_the_open_streams() -> None:
     ("wire", "code", "text"),
     [
         (window_update_frame(1, 0), ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0"),
-        (window_update_frame(1, LARGEST_WINDOW), ErrorCode.FLOW_CONTROL_ERROR, "the stream's window was overflown"),
+        (
+            window_update_frame(1, LARGEST_WINDOW),
+            ErrorCode.FLOW_CONTROL_ERROR,
+            "the stream's flow-control window overflowed",
+        ),
     ],
 )
 def test_error_of_a_stream_resets_it_alone(wire: bytes, code: ErrorCode, text: str) -> None:

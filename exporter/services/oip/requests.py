@@ -67,14 +67,14 @@ def _with_parameters(body: bytes, json_length: int | None, parameters: dict[str,
 def _refuse_half_floats(outputs: Sequence[TensorSpec]) -> None:
     for spec in outputs:
         if spec.datatype in HALF_FLOATS:
-            text = f"Triton sends {spec.datatype} in binary form alone, not with output_format: json"
+            text = f"Triton sends {spec.datatype} only in binary form, not with output_format: json"
             raise InputError(f"output {spec.name!r}: {text}")
 
 
 def _http_input(spec: TensorSpec, tensor: Tensor, binary: bool) -> tritonclient.http.InferInput:
     if not binary and spec.datatype in HALF_FLOATS:
         raise InputError(
-            f"input {spec.name!r}: Triton takes {spec.datatype} in binary form alone, not with format: json"
+            f"input {spec.name!r}: Triton takes {spec.datatype} only in binary form, not with format: json"
         )
     if not binary:
         refuse_not_finite(spec, tensor, "use format: binary")

@@ -78,7 +78,7 @@ class InProcess:
         does not end: then this process is of no more use."""
         await self.unload()
         if self._unloading is not None and not self._unloading.done():
-            raise RuntimeError("the Triton of the sweep before does not end")
+            raise RuntimeError("the Triton of the previous sweep has not shut down")
         _check_folders(target)
         path = Path(target.server_directory, LIBRARY)
         if path not in self._libraries:
@@ -230,7 +230,7 @@ class InProcessClient:
                 )
 
         try:
-            server.send(server.prepare(template), take, None)
+            server.send(server.prepare(template, once=True), take, None)
         except TritonError as error:
             raise self._failed(error) from error
         async with asyncio.timeout(timeout_ns / NS):
@@ -263,7 +263,7 @@ class InProcessClient:
         try:
             json_format.ParseDict(response, empty, ignore_unknown_fields=True)
         except json_format.ParseError as error:
-            text = f"{self.target.url}: {name} gave what is no such message: {clean_text(str(error))}"
+            text = f"{self.target.url}: {name} returned an invalid message: {clean_text(str(error))}"
             raise PreflightError(Reason.PROTOCOL, text) from error
         return empty
 

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from ctypes import c_int, c_int64, c_size_t, c_void_p
+from ctypes import c_int, c_int64, c_size_t, c_uint64, c_void_p
+from dataclasses import dataclass
 from typing import Any
 
 from exporter.services.triton_in_process.library import (
@@ -28,6 +29,7 @@ from exporter.services.triton_in_process.library import (
 _libc = ctypes.PyDLL(None)
 _libc.malloc.argtypes, _libc.malloc.restype = (c_size_t,), c_void_p
 _libc.free.argtypes, _libc.free.restype = (c_void_p,), None
+_libc.eventfd_write.argtypes, _libc.eventfd_write.restype = (c_int, c_uint64), c_int
 
 Taker = Callable[[Any, int | None, bool, int, int], None]
 """Takes a response on the loop: `(owner, response, is_final, at_ns, bytes_in)`. The response is the server's own, and
@@ -36,20 +38,37 @@ is deleted after this returns; None is none, only the word that no more follow."
 _SIZE_CLASSES = 65
 
 
+@dataclass(slots=True, eq=False)
+class RequestObject:
+    """A request of the library's, at `handle`; one use of it after the other. Its `token` is what the callbacks get.
+
+    `idle` is where it waits for its next use once it has got its final response; None: it has no other, and Triton
+    deletes it. Without a `taker` its responses are dropped.
+    """
+
+    handle: int
+    token: int
+    idle: deque[RequestObject] | None
+    taker: Taker | None = None
+    owner: Any = None
+
+
 class Handover:
     """The callbacks of one server, which responds to the loop that is running.
 
     A response is stamped where it comes, put into a queue, and an eventfd wakes the loop, once for all that come until
     it has woken. From the stamp to the next request, in a closed loop of one on a busy development machine: eventfd 55
-    us, socketpair 72 us, `call_soon_threadsafe` 74 us; and eventfd without `_keep_thread` 86 us.
+    us, socketpair 72 us, `call_soon_threadsafe` 74 us; and eventfd without `_keep_thread` 86 us. The eventfd is written
+    with the interpreter's lock held: it does not wait, and the loop that it wakes would else take the lock that this
+    thread needs to return to Triton.
 
     A buffer for an output has a power of two of bytes, and is used again: pages that are fresh each time would cost a
     large output more than its copy does.
     """
 
     def __init__(self, library: TritonLibrary) -> None:
-        self.takers: dict[int, tuple[Taker, Any] | None] = {}
-        """Who takes the responses to each request, by its token, with its owner; None: no taker."""
+        self.in_flight: dict[int, RequestObject] = {}
+        """By token, those whose final response has not come yet."""
         self._library = library
         self._loop = asyncio.get_running_loop()
         self._responses: deque[tuple[int, int | None, int, int]] = deque()
@@ -84,7 +103,7 @@ class Handover:
             self._keep_thread()
         if not self._is_woken:
             self._is_woken = True
-            os.eventfd_write(self._eventfd, 1)
+            _libc.eventfd_write(self._eventfd, 1)
 
     def _allocate(  # noqa: PLR0917 - as the library calls it
         self,
@@ -131,20 +150,18 @@ class Handover:
         """Hot."""
         os.eventfd_read(self._eventfd)
         self._is_woken = False
-        responses, takers = self._responses, self.takers
+        responses, in_flight = self._responses, self.in_flight
         # No more than are there: a request that is sent meanwhile can get its response at once, from a cache.
         for _ in range(len(responses)):
             token, response, flags, at_ns = responses.popleft()
-            received = 0
-            if flags & RESPONSE_FINAL:
-                entry = takers.pop(token)
-                received = self._received.pop(token, 0)
-            else:
-                entry = takers[token]
+            is_final = flags & RESPONSE_FINAL != 0
+            request = in_flight.pop(token) if is_final else in_flight[token]
+            received = self._received.pop(token, 0) if is_final else 0
             try:
-                if entry is not None:
-                    taker, owner = entry
-                    taker(owner, response, flags & RESPONSE_FINAL != 0, at_ns, received)
+                if request.taker is not None:
+                    request.taker(request.owner, response, is_final, at_ns, received)
             finally:
                 if response is not None:
                     self._library.InferenceResponseDelete(response)
+                if is_final and request.idle is not None:
+                    request.idle.append(request)

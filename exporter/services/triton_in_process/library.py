@@ -18,6 +18,8 @@ API_MAJOR, API_MINOR = 1, 31
 """The major version must be this one, the minor at least this: it has all that is used here."""
 
 RESPONSE_FINAL = 1
+RELEASED = 1
+"""The flags of the release callback when a request is its owner's again."""
 SEQUENCE_START, SEQUENCE_END = 1, 2
 NEWEST = -1
 """The model version that is the server's choice."""
@@ -93,6 +95,7 @@ _QUICK: dict[str, tuple[Any, ...]] = {
     "ServerOptionsSetLogFile": (c_void_p, c_char_p),
     "ServerOptionsSetLogInfo": (c_void_p, c_bool),
     "InferenceRequestSetId": (c_void_p, c_char_p),
+    "InferenceRequestFlags": (c_void_p, c_void_p),
     "InferenceRequestSetFlags": (c_void_p, c_uint32),
     "InferenceRequestSetCorrelationId": (c_void_p, c_uint64),
     "InferenceRequestAddInput": (c_void_p, c_char_p, c_int, c_void_p, c_uint64),
@@ -138,7 +141,9 @@ class TritonLibrary:
             raise PreflightError(Reason.UNREACHABLE, f"{path} cannot be loaded: {error}") from error
         missing = self._bind(waiting, _WAITING) + self._bind(quick, _QUICK)
         if missing:
-            raise PreflightError(Reason.UNSUPPORTED, f"{path} lacks {', '.join(missing)}: it is no Triton of our API")
+            raise PreflightError(
+                Reason.UNSUPPORTED, f"{path} lacks {', '.join(missing)}: it is not a Triton whose API is supported"
+            )
         for name, kind in {"ErrorCode": c_int, "ErrorMessage": c_char_p}.items():
             function = quick[f"TRITONSERVER_{name}"]
             function.argtypes, function.restype = (c_void_p,), kind

@@ -11,11 +11,12 @@ import ctypes
 import itertools
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from ctypes import c_bool, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,12 @@ from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Target
 from exporter.payload.regions import Claim
-from exporter.services.triton_in_process.handover import Handover, Taker
+from exporter.services.triton_in_process.handover import Handover, RequestObject, Taker
 from exporter.services.triton_in_process.library import (
     MEMORY_CPU,
     MODEL_CONTROL_EXPLICIT,
     NEWEST,
+    RELEASED,
     TritonError,
     TritonLibrary,
 )
@@ -40,6 +42,8 @@ EXIT_LIMIT_SECONDS = 5
 """How long the server waits, when it is stopped, for requests that it still has and for models to be unloaded."""
 LOOK_SECONDS = 0.02
 """Between two looks whether what is to end has ended."""
+MAX_REUSED_TEMPLATES = 64
+"""The requests of so many templates are used again: a few objects of the library for each."""
 
 _NAMES = {datatype.code: name for name, datatype in DATATYPES.items()}
 _LIVE = ("READY", "LOADING", "UNLOADING")
@@ -68,13 +72,6 @@ class Template:
     inputs: tuple[LocalInput, ...]
     parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
     size: int = field(default=0)
-
-
-class Prepared(NamedTuple):
-    """A request that the library has, and that was not sent yet."""
-
-    handle: int
-    token: int
 
 
 def local_input(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> LocalInput:
@@ -124,7 +121,13 @@ class TritonServer:
         self._handover = Handover(library)
         self._tokens = itertools.count(1)
         self._kept: dict[Template, None] = {}
-        self._delete_request = library.address("InferenceRequestDelete")
+        self._idle: dict[Template, deque[RequestObject]] = {}
+        self._reusable: dict[int, RequestObject] = {}
+        self._flags = c_uint32()
+        self._flags_address = ctypes.addressof(self._flags)
+        self._delete = library.address("InferenceRequestDelete")
+        # It has the callback's first two parameters, so that Triton itself notes the release in the request's flags.
+        self._note_release = library.address("InferenceRequestSetFlags")
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -170,7 +173,7 @@ class TritonServer:
         """Waits until the server has no more of our requests, for EXIT_LIMIT_SECONDS at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_LIMIT_SECONDS):
-                while self._handover.takers:  # noqa: ASYNC110 - no event, which the hot path would have to set
+                while self._handover.in_flight:  # noqa: ASYNC110 - no event, which the hot path would have to set
                     await asyncio.sleep(LOOK_SECONDS)
 
     def close(self) -> None:
@@ -194,58 +197,86 @@ class TritonServer:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def prepare(self, template: Template) -> Prepared:
-        """A request that can be sent once. Raises TritonError. Hot."""
+    def prepare(self, template: Template, *, once: bool = False) -> RequestObject:
+        """A request to be sent: one that was used before, or a new one, which is not used again if it is for `once`.
+        Raises TritonError. Hot.
+
+        A new one takes six calls of the library or more, its allocations and its deletion; a used one two calls.
+        """
+        idle = None if once else self._idle.get(template)
+        if idle:
+            request = idle[0]
+            if self._is_released(request):
+                idle.popleft()
+                self.library.InferenceRequestSetFlags(request.handle, 0)
+                return request
+        elif not once and idle is None and len(self._idle) < MAX_REUSED_TEMPLATES:
+            idle = self._idle[template] = deque()
+        return self._make(template, idle)
+
+    def send(self, request: RequestObject, taker: Taker, owner: Any) -> None:
+        """Sends it: all responses go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
+        request.taker, request.owner = taker, owner
+        self._handover.in_flight[request.token] = request
+        error = self.library.ServerInferAsync(self._server, request.handle, None)
+        if error:
+            del self._handover.in_flight[request.token]
+            self.discard([request])
+            self.library.check(error)
+
+    def discard(self, requests: Iterable[RequestObject]) -> None:
+        """Deletes requests that were not sent."""
+        for each in requests:
+            self._reusable.pop(each.token, None)
+            self.library.InferenceRequestDelete(each.handle)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _make(self, template: Template, idle: deque[RequestObject] | None) -> RequestObject:
+        """A new request. Triton deletes it when it is done with it, or notes that if it is to be used again. A callback
+        of ours would take the interpreter's lock on Triton's thread just when the loop needs it."""
         library, handover = self.library, self._handover
-        # The library reads the inputs until it gives the request back, which we don't hear of: so they stay.
+        # The library reads the inputs until it gives the request back, which we don't always hear of: so they stay.
         self._kept[template] = None
         pointer = c_void_p()
         error = library.InferenceRequestNew(ctypes.byref(pointer), self._server, template.model, template.version)
         library.check(error)
         handle, token = pointer.value or 0, next(self._tokens)
-        # Triton itself deletes the request when it is done with it. A callback of ours that did, or that made it ready
-        # to be used again, would take the interpreter's lock on Triton's thread just when the loop needs it.
+        release = self._delete if idle is None else self._note_release
         error = (
             library.InferenceRequestSetId(handle, template.id)
             or self._add_inputs(handle, template)
-            or library.InferenceRequestSetReleaseCallback(handle, self._delete_request, None)
+            or library.InferenceRequestSetReleaseCallback(handle, release, None)
             or library.InferenceRequestSetResponseCallback(handle, handover.allocator, token, handover.responded, token)
         )
         if error:
             library.InferenceRequestDelete(handle)
             library.check(error)
-        return Prepared(handle, token)
+        request = RequestObject(handle, token, idle)
+        if idle is not None:
+            self._reusable[token] = request
+        return request
 
-    def send(self, prepared: Prepared, taker: Taker, owner: Any) -> None:
-        """Sends it: all responses go to `taker`, with `owner`. Raises TritonError; then nothing was sent. Hot."""
-        handle, token = prepared
-        self._handover.takers[token] = taker, owner
-        error = self.library.ServerInferAsync(self._server, handle, None)
-        if error:
-            del self._handover.takers[token]
-            self.discard([prepared])
-            self.library.check(error)
+    def _is_released(self, request: RequestObject) -> bool:
+        """Whether Triton has given back this request, which was sent."""
+        self.library.InferenceRequestFlags(request.handle, self._flags_address)
+        return self._flags.value == RELEASED
 
-    def forget(self, token: int) -> None:
-        """What still comes for that request is dropped."""
-        self._handover.takers[token] = None
-
-    def discard(self, prepared: Iterable[Prepared]) -> None:
-        """Deletes requests that were not sent."""
-        for each in prepared:
-            self.library.InferenceRequestDelete(each.handle)
-
-    # --- inside ------------------------------------------------------------------------------------------------------
+    def _delete_released(self) -> None:
+        """At the end: each of them is one of the model's users, and it is not unloaded before the last is gone."""
+        self.discard([request for request in list(self._reusable.values()) if self._is_released(request)])
 
     def _unload_models(self) -> None:
         """Triton's own stop does it, too, but looks only once a second whether it is done."""
         end_s = time.monotonic() + EXIT_LIMIT_SECONDS
+        self._delete_released()
         for model in self._models:
             self.library.check(self.library.ServerUnloadModelAndDependents(self._server, model))
         while time.monotonic() < end_s:
             if not any(entry.get("state") in _LIVE for entry in self.ask("ServerModelIndex", 0)):
                 return
             time.sleep(LOOK_SECONDS)
+            self._delete_released()
 
     def _options(self, directory: Path) -> list[tuple[Any, ...]]:
         """What differs from Triton's own defaults. Only the models that are asked for are loaded, and one of them that

@@ -22,8 +22,9 @@ from exporter.services.encoding import MARK
 from exporter.services.oip.responses import decode_response
 from exporter.services.triton.sequence import SequenceWords
 from exporter.services.triton_in_process.control import InProcess, InProcessControl, local_inputs
+from exporter.services.triton_in_process.handover import RequestObject
 from exporter.services.triton_in_process.library import SEQUENCE_END, SEQUENCE_START, TritonError, TritonLibrary
-from exporter.services.triton_in_process.server import Prepared, Template, TritonServer, read_response, version_number
+from exporter.services.triton_in_process.server import Template, TritonServer, read_response, version_number
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import TOO_MANY_RESPONSES, Call, Channel, EncodedRequest, Listener, Response
 from exporter.transport.grpc_stream import NOT_FINAL
@@ -129,8 +130,8 @@ class InProcessChannel:
         self._keep_responses = keep_responses
         self._looks_at_each = streaming or keep_responses
         self._kept: dict[Call, list[bytes]] = {}
-        self._in_flight: dict[Call, int] = {}
-        self._spares: dict[Template, Prepared] = {}
+        self._in_flight: dict[Call, RequestObject | None] = {}
+        self._spares: dict[Template, RequestObject] = {}
         self._server: TritonServer | None = None
 
     async def open(self) -> None:
@@ -150,23 +151,24 @@ class InProcessChannel:
         call.responses = call.bytes_in = call.retry_after_ns = 0
         if self._streaming:
             call.response_ns = []
-        server, template = self._server, request.template
+        server, template, place = self._server, request.template, request.place
         assert server is not None
+        once = place is not None  # the place is in the request's flags, where the release is noted
         call.bytes_out = template.size
-        self._in_flight[call] = 0
+        self._in_flight[call] = None
         try:
-            prepared = self._spares.pop(template, None) or server.prepare(template)
-            if request.place is not None:
-                _set_place(self._library, prepared.handle, request.place)
-            self._in_flight[call] = prepared.token
+            sent = self._spares.pop(template, None) or server.prepare(template, once=once)
+            if place is not None:
+                _set_place(self._library, sent.handle, place)
+            self._in_flight[call] = sent
             call.sent_ns = time.monotonic_ns()
-            server.send(prepared, self._take, call)
+            server.send(sent, self._take, call)
             call.send_done_ns = time.monotonic_ns()
             if len(self._spares) < MAX_SPARES:
-                self._spares[template] = server.prepare(template)
+                self._spares[template] = server.prepare(template, once=once)
         except TritonError as error:
             if not call.send_done_ns:
-                self._in_flight[call] = 0
+                self._in_flight[call] = None
                 # Not at once: the listener to an end sends the next request, which may fail the same way.
                 asyncio.get_running_loop().call_soon(self._refused, call, error)
 
@@ -175,10 +177,10 @@ class InProcessChannel:
         self._give_up(call, outcome, f"{NOT_FINAL} after the error: {call.text}" if call.text else "")
 
     def _give_up(self, call: Call, outcome: Outcome, text: str) -> None:
-        token = self._in_flight.pop(call, None)
-        if token is not None:
-            if token and self._server is not None:
-                self._server.forget(token)
+        if call in self._in_flight:
+            sent = self._in_flight.pop(call)
+            if sent is not None:
+                sent.taker = None  # what still comes for it is dropped
             call.outcome, call.text = outcome, text[:_TEXT_LENGTH]
             self._end(call, time.monotonic_ns())
 
@@ -223,7 +225,8 @@ class InProcessChannel:
                 call.on_response(call)
 
     def _refused(self, call: Call, error: TritonError) -> None:
-        if self._in_flight.pop(call, None) is not None:
+        if call in self._in_flight:
+            del self._in_flight[call]
             call.outcome, call.text = error.outcome, f"{error.code}: {error}"[:_TEXT_LENGTH]
             self._end(call, time.monotonic_ns())
 

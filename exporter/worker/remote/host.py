@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.core.errors import PreflightError, WorkerLostError
@@ -29,6 +29,12 @@ LEASE_SECONDS: Final = 2.0
 _LEASE_NS: Final = round(LEASE_SECONDS * NS)
 _GONE_SECONDS: Final = 10.0
 """After so long without its client the process is ended, and its memory is free."""
+
+SENT_AHEAD: Final = "\0sent ahead\0"
+"""Stands for a text that travelled alone (`keep_text`)."""
+KEPT_TEXTS: Final = 4
+_TEXTS: dict[str, str] = {}
+"""Of this Dask worker, by digest: they outlive the actor, which is a sweep's."""
 
 _EVENTS_WAIT_SECONDS = 1.0
 """How long a question for events waits for the first of them."""
@@ -62,6 +68,7 @@ class WorkerHost:
         self._worker: LocalWorker | None = None
         self._until_ns = 1
         self._environment: Mapping[str, str] = {}
+        self._text = ""
         self._events: asyncio.Queue[MemberEvent | Failure] = asyncio.Queue(_QUEUED_EVENTS)
         self._level: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -90,11 +97,22 @@ class WorkerHost:
         """This machine's monotonic clock."""
         return time.monotonic_ns()
 
+    async def has_text(self, digest: str) -> bool:
+        """Whether this Dask worker has the text of this digest; the probes of later commands then have it."""
+        self._text = _TEXTS.get(digest, "")
+        return bool(self._text)
+
+    async def keep_text(self, digest: str, text: str) -> None:
+        """A text that is too long to travel with each command, to each process."""
+        self._text = _TEXTS[digest] = text
+        while len(_TEXTS) > KEPT_TEXTS:
+            del _TEXTS[next(iter(_TEXTS))]
+
     async def preflight(self, probe: Probe, environment: Mapping[str, str]) -> ModelFacts | Failure:
         """See `Worker`. `environment` has the variables that the headers of the probe's target are read from."""
         self._environment = environment
         try:
-            return await self._ready.preflight(probe)
+            return await self._ready.preflight(self._whole(probe))
         except (PreflightError, WorkerLostError) as error:
             return _failure(error)
 
@@ -110,7 +128,7 @@ class WorkerHost:
         self._environment = environment
         await self._end_level()
         self._events = asyncio.Queue(_QUEUED_EVENTS)
-        self._level = asyncio.create_task(self._run(plan, self._events))
+        self._level = asyncio.create_task(self._run(replace(plan, probe=self._whole(plan.probe)), self._events))
 
     async def events(self) -> list[MemberEvent | Failure]:
         """The events since the last call, in their order; waits a moment for the first one."""
@@ -171,6 +189,12 @@ class WorkerHost:
     def _ready(self) -> LocalWorker:
         assert self._worker is not None, "start comes first"
         return self._worker
+
+    def _whole(self, probe: Probe) -> Probe:
+        """The probe with the text that went ahead."""
+        if probe.input.string_data != SENT_AHEAD:
+            return probe
+        return replace(probe, input=replace(probe.input, string_data=self._text))
 
     async def _run(self, plan: LevelPlan, events: asyncio.Queue[MemberEvent | Failure]) -> None:
         try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from exporter.core.errors import PreflightError, WorkerLostError
@@ -21,19 +22,23 @@ from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.core.untrusted_text import clean_text
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelEvent, LevelPlan, LevelTally, LevelWaiting, MemberEvent
+from exporter.engine.plan import LevelEvent, LevelPlan, MemberEvent
 from exporter.engine.tally import Allowance
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
+from exporter.worker.group import alone
 from exporter.worker.ipc import Failure
 from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
-from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
+from exporter.worker.remote.host import LEASE_SECONDS, SENT_AHEAD, Pulse, error_of
 from exporter.worker.worker_environment import header_environment
 
 _log = logging.getLogger("exporter.worker")
 
 BEAT_SECONDS = 0.5
 CLOCK_SAMPLES = 20
+LONG_TEXT = 64 * 1024
+TEXT_SECONDS = 60.0
+"""Characters of `input.string_data` above which it goes ahead of commands, and how long that may take."""
 
 _CALL_LIMIT_SECONDS = 10.0
 """How long any call may take beside what it waits for."""
@@ -47,6 +52,7 @@ class RemoteWorker:
         self._host = host
         self.name = name
         self._allowed_s = allowed_s
+        self._sent_ahead = ""
         self._clock: LevelClock | None = None
         self._pulse = Pulse(0, 0, 0, 0, 0)
         self._pulse_ns = boottime_ns()
@@ -101,6 +107,7 @@ class RemoteWorker:
         """See `Worker`."""
         _refuse_shared_memory(probe)
         limit_s = probe.target.connect_timeout_ns / NS + 60.0
+        probe = await self._without_long_text(probe)
         facts = await self._call("preflight", probe, header_environment(probe.target), limit_s=limit_s)
         _raise_failure(facts)
         assert isinstance(facts, ModelFacts)
@@ -108,16 +115,14 @@ class RemoteWorker:
 
     async def served_version(self, probe: Probe) -> str:
         """See `Worker`."""
+        probe = replace(probe, input=replace(probe.input, string_data=""))
         version = await self._call("served_version", probe, limit_s=probe.target.connect_timeout_ns / NS + 10.0)
         _raise_failure(version)
         return str(version)
 
-    async def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
+    def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
-        async with aclosing(self.run_member(plan)) as events:
-            async for event in events:
-                assert not isinstance(event, (LevelWaiting, LevelTally))
-                yield event
+        return alone(self.run_member(plan))
 
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
@@ -126,7 +131,8 @@ class RemoteWorker:
         environment = header_environment(plan.probe.target)
         ended = is_uncertain = False
         try:
-            await self._call("begin", plan_there(plan, self.offset), environment)
+            there = replace(plan_there(plan, self.offset), probe=await self._without_long_text(plan.probe))
+            await self._call("begin", there, environment)
             while not ended:
                 for event in await self._call("events"):
                     _raise_failure(event)
@@ -192,6 +198,18 @@ class RemoteWorker:
                 await self._invoke("kill")
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _without_long_text(self, probe: Probe) -> Probe:
+        """The probe as it travels: a long text of its input goes ahead, once to each Dask worker."""
+        text = probe.input.string_data
+        if len(text) <= LONG_TEXT:
+            return probe
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        if digest != self._sent_ahead:
+            if not await self._call("has_text", digest):
+                await self._call("keep_text", digest, text, limit_s=TEXT_SECONDS)
+            self._sent_ahead = digest
+        return replace(probe, input=replace(probe.input, string_data=SENT_AHEAD))
 
     def _warn_of_clock(self, plan: LevelPlan) -> None:
         window_s, error_s = plan.probe.measurement.window_ns / NS, self.offset.error_ns / NS

@@ -218,6 +218,6 @@ SERVER = (
         ("--enable-mpi",),
         "",
         "Several clients as one MPI job.",
-        Refused("MPI is not supported; start one analyze for each model"),
+        Refused("MPI is not supported; --workers URL loads one model from many machines (docs/pool.md)"),
     ),
 )
