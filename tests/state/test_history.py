@@ -161,6 +161,10 @@ def test_a_ring_has_a_bound_and_a_restart_finds_the_same(
         known = ~np.isnan(figures["p50"])
         if not known.any():
             continue
+        if name not in again.levels:
+            # Of more levels than are kept, a clock that was set back makes others the oldest.
+            assert len({level.level for each in kept for level in each.levels}) > MAX_LEVELS
+            continue
         np.testing.assert_array_equal(figures["p50"][known], again.levels[name]["p50"][known])
         found = again.levels[name]["p50"]
         assert set(found[~np.isnan(found)].tolist()) <= {int(name[1:]) + 0.5}
