@@ -40,7 +40,7 @@ class Stop:
     finished: bool = False
 
 
-LEASE_OVER = Stop(Reason.DAEMON_STALLED, "the daemon's lease ran out: another one may measure now")
+LEASE_OVER = Stop(Reason.DAEMON_STALLED, "the daemon's lease ran out: it did not run, or was cut off")
 
 
 class Guard:

@@ -216,6 +216,10 @@ def main(kinds: Mapping[str, Service]) -> None:
     logging.getLogger("exporter.worker.data").setLevel(logging.INFO)
     if cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
+    # A process that a library starts here, such as a model's, can outlive a crash of this one. With the socket in its
+    # hands the daemon would wait for a worker that is gone.
+    for inherited in (int(descriptor), int(account)):
+        os.set_inheritable(inherited, False)
     connection = socket.socket(fileno=int(descriptor))
     # What asyncio's own loop spends between two callbacks is a good part of what a request costs this client.
     uvloop.run(_serve(connection, kinds, Account(int(account))))

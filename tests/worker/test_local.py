@@ -275,6 +275,17 @@ def is_running(pid: int) -> bool:
 # --- what was sent, and for whom ----------------------------------------------------------------------------------
 
 
+async def test_what_a_worker_starts_inherits_nothing_of_ours(worker: LocalWorker) -> None:
+    """A model's process that outlives a crash of its worker would keep the daemon's socket open, and the daemon waiting
+    for a response."""
+    passed_on = []
+    for file in Path(f"/proc/{worker.pid}/fd").iterdir():
+        _, _, flags = Path(f"/proc/{worker.pid}/fdinfo/{file.name}").read_text().partition("flags:")
+        if not int(flags.split()[0], 8) & os.O_CLOEXEC:
+            passed_on.append(int(file.name))
+    assert sorted(passed_on) == [0, 1, 2]
+
+
 async def test_what_a_lost_worker_has_sent_is_known(worker: LocalWorker) -> None:
     with pytest.raises(WorkerLostError):
         await run(worker, plan("exits"), windows=100)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
@@ -69,7 +69,6 @@ class Cable:
         here.ip("link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", str(there.pid))
         for side in (here, there):
             side.ip("address", "add", f"{side.address}/24", "dev", "cable")
-            side.ip("link", "set", "lo", "up")
             side.ip("link", "set", "cable", "up")
 
     def cut(self) -> None:
@@ -81,17 +80,23 @@ class Cable:
 @contextmanager
 def cable() -> Iterator[Cable]:
     """Without the right to make namespaces the test is skipped; in CI it fails."""
+    with namespace("10.111.0.1") as here, namespace("10.111.0.2") as there:
+        yield Cable(here, there)
+
+
+@contextmanager
+def namespace(address: str) -> Iterator[Namespace]:
+    """One with its loopback alone; likewise."""
     need("ip", "unshare")
-    with ExitStack() as stack:
-        try:
-            sides = []
-            for address in ("10.111.0.1", "10.111.0.2"):
-                sides.append(Namespace(address))
-                stack.callback(sides[-1].close)
-            made = Cable(*sides)
-        except (OSError, subprocess.CalledProcessError) as error:
-            if os.environ.get("CI") == "true":
-                pytest.fail(f"no network namespaces can be made: {error}")
-            MISSED.add(ROOT)
-            pytest.skip("network namespaces take root")
+    try:
+        made = Namespace(address)
+    except OSError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no network namespaces can be made: {error}")
+        MISSED.add(ROOT)
+        pytest.skip("network namespaces take root")
+    try:
+        made.ip("link", "set", "lo", "up")
         yield made
+    finally:
+        made.close()
