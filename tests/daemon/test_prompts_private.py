@@ -21,7 +21,8 @@ KEY = "sesame-open-4711"
 PROMPT = 'Frau Müller, geb. 1931:\n\n"Fieber seit Montag, 39,5"'
 SHORT = "PIN 8264"
 RESPONSE = "three spoons of it before each meal"
-PRIVATE = ("Frau", "Müller", "1931", "Fieber", "8264", "spoons", "4711", "sesame", "M\\u00fcller", "M\\xfcller")
+PRIVATE = ("Frau", "Müller", "geb. 1931", "Fieber", "PIN 8264", "spoons", "sesame", "M\\u00fcller", "M\\xfcller")
+"""Words, and no numbers alone: the id of a sweep can have any of them."""
 
 
 def whole(status: int, body: str, *headers: str) -> list[bytes | float]:

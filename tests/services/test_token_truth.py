@@ -101,7 +101,7 @@ async def test_no_prompt_and_no_key_leaves_a_sweep(
         assert "patient" not in text
         assert "spoons" not in text
         assert "fever" not in text
-        assert "4711" not in text
+        assert "sesame" not in text
 
 
 async def test_a_role_that_comes_late_moves_the_opening_alone(pool: WorkerPool) -> None:
