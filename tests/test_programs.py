@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import PACKAGES, ROOT, need, summary
+from tests.programs import PACKAGES, ROOT, need, need_right, summary
 
 CI = Path(__file__).parents[1] / ".ci" / "run"
 
@@ -29,6 +29,20 @@ def test_a_missing_program_skips_the_test_and_fails_it_in_ci(monkeypatch: pytest
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="CI has promtool"):
         need("promtool")
+
+
+def test_a_missing_right_skips_the_test_in_ci_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.programs.MISSED", missed := set[str]())
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(pytest.skip.Exception, match=ROOT):
+        need(ROOT, "sh")
+    need_right("sh", "-c", "exit 0")
+    with pytest.raises(pytest.skip.Exception, match="permission denied"):
+        need_right("sh", "-c", "echo permission denied >&2; exit 1")
+    assert missed == {ROOT}
+    with pytest.raises(pytest.fail.Exception, match="CI has no-such-program"):
+        need_right("no-such-program")
 
 
 def test_one_line_names_programs_and_packages() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.daemon.counting_server import CountingServer
 from tests.daemon.running import RunningDaemon
-from tests.programs import ROOT, need
+from tests.programs import ROOT, need, need_right
 
 LISTS = 20
 NAMES = 20
@@ -106,10 +106,13 @@ class SilentResolver:
 
 @pytest.fixture
 def silent_resolver(tmp_path: Path) -> Iterator[SilentResolver]:
-    need(ROOT)
+    need(ROOT, "mount")
     resolver = SilentResolver(tmp_path)
-    yield resolver
-    resolver.close()
+    try:
+        need_right(*resolver.wrapper, "true")
+        yield resolver
+    finally:
+        resolver.close()
 
 
 def configuration(server: CountingServer, fleets: list[dict[str, Any]]) -> dict[str, Any]:

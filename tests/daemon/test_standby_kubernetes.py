@@ -13,7 +13,7 @@ import pytest
 from exporter.daemon.standby import lease_name
 from exporter.schedule.sharding import Shard
 from tests.daemon.standby_pair import Pair
-from tests.programs import ROOT, need
+from tests.programs import need, need_right
 from tests.standby.api_server import ScriptedApi
 from tests.standby.named_server import NamedServer
 from tests.transport.certificates import Certificates
@@ -54,7 +54,8 @@ def api(tmp_path: Path, certificates: Certificates) -> Iterator[ScriptedApi]:
 
 @pytest.fixture
 def pair(tmp_path: Path, api: ScriptedApi, certificates: Certificates) -> Iterator[Pair]:
-    need(ROOT)
+    need("mount")
+    need_right("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/run")
     wrappers = {name: in_pod(tmp_path, name, api, certificates) for name in "ab"}
     with NamedServer() as server, ExitStack() as stack:
         yield Pair(tmp_path, server, stack, lease="kubernetes", wrappers=wrappers)

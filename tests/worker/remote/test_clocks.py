@@ -19,10 +19,9 @@ from exporter.worker.remote.pool import lend_remote
 from tests.builders import make_target
 from tests.engine.fakes import make_plan
 from tests.standby.named_server import NamedServer
-from tests.worker.remote.cluster import Cluster, can_shift_clocks
+from tests.worker.remote.cluster import Cluster, need_shifted_clocks
 
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.skipif(not can_shift_clocks(), reason="no time namespaces: needs root")
 
 AHEAD_S = (0, 86_400, 1_000_003)
 WINDOW_MS = 500
@@ -49,6 +48,7 @@ def rate_plan(server: NamedServer) -> LevelPlan:
 
 
 async def test_windows_of_clocks_that_are_days_apart(tmp_path: Path, of_members: dict[int, list[Window]]) -> None:
+    need_shifted_clocks()
     with NamedServer(0.005) as server, Cluster(tmp_path, 3, ahead_s=AHEAD_S) as cluster:
         plan = rate_plan(server)
         windows = await _windows(cluster, plan, plan.probe)

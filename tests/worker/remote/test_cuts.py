@@ -111,9 +111,8 @@ def test_a_scheduler_that_is_killed_ends_the_level(server: NamedServer, cluster:
 
 def test_a_network_that_is_cut(tmp_path: Path) -> None:
     """The client on one side; scheduler, workers and the server on the other. Neither side sees the other one end."""
-    server = NamedServer(0.005)
     with cable() as between, ExitStack() as stack:
-        far = between.there
+        far, server = between.there, NamedServer(0.005)
         server.prepare_thread = far.move_this_thread
         stack.enter_context(server)
         cluster = stack.enter_context(Cluster(tmp_path, 3, host=far.address, enter=far.enter))
