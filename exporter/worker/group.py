@@ -173,10 +173,12 @@ class _SharedLevel:
             await asyncio.gather(*self._readers, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Ends the level on all members that run it."""
+        """Ends the level on all members that run it: on each at once, whatever another one does."""
         self._stopped = True
-        for member in tuple(self._running):
-            await self._members[member].stop_level()
+        stops = (self._members[member].stop_level() for member in tuple(self._running))
+        for stopped in await asyncio.gather(*stops, return_exceptions=True):
+            if stopped is not None:
+                raise stopped
 
     def _begin(self, member: int) -> None:
         self._running.add(member)
