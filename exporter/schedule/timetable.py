@@ -69,7 +69,7 @@ class Timetable:
         self._clocks = clocks
         self._probes: dict[str, Probe] = {}
         self._overdue: set[ProbeKey] = set()
-        self._due_ns: dict[ProbeKey, int] = {}
+        self._came_due: dict[ProbeKey, tuple[int, int]] = {}
         self._spread_us = 0
         # Two lines for each run, at INFO, would drown the daemon's own one line a sweep.
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
@@ -96,7 +96,7 @@ class Timetable:
         now_us = self._now_us()
         self._scheduler.pause()
         for job_id in self._probes.keys() - planned.keys():
-            self._due_ns.pop(probe_key(self._probes.pop(job_id)), None)
+            self._came_due.pop(probe_key(self._probes.pop(job_id)), None)
             if self._scheduler.get_job(job_id) is not None:
                 self._scheduler.remove_job(job_id)
         for job_id, probe in planned.items():
@@ -119,7 +119,8 @@ class Timetable:
     def realign(self, *, backwards: bool = False) -> None:
         """The wall clock jumped: plans again what lies ahead, and the early first runs that have not been. Another slot
         that has become late by the jump runs at once if within its grace, and is a misfire if not. After a jump
-        backwards slots come again: none runs in the half interval after the probe was due."""
+        backwards slots come again: none runs in the half interval after the probe was due; of a cron, none that has
+        run."""
         now_us = self._now_us()
         self._scheduler.pause()
         for job_id, probe in self._probes.items():
@@ -128,7 +129,7 @@ class Timetable:
                 continue
             if to_us(job.next_run_time) > now_us or probe_key(probe) in self._overdue:
                 trigger = self._trigger(probe, now_us)
-                after_us = now_us + (self._spared_us(probe) if backwards else 0)
+                after_us = now_us + (self._spared_us(probe, now_us) if backwards else 0)
                 job.modify(trigger=trigger, next_run_time=trigger.get_next_fire_time(None, from_us(after_us)))
         self._scheduler.resume()
 
@@ -168,7 +169,7 @@ class Timetable:
 
         def due(probe: Probe) -> None:
             self._overdue.discard(probe_key(probe))
-            self._due_ns[probe_key(probe)] = self._clocks.monotonic_ns()
+            self._came_due[probe_key(probe)] = self._clocks.monotonic_ns(), self._now_us()
             self._on_due(probe)
 
         due.__signature__ = inspect.signature(due)  # type: ignore[attr-defined]
@@ -177,12 +178,15 @@ class Timetable:
     def _job_missed(self, event: JobExecutionEvent) -> None:
         self._on_missed(self._probes[event.job_id])
 
-    def _spared_us(self, probe: Probe) -> int:
-        """How much is left of the half interval after the probe was due."""
-        due_ns = self._due_ns.get(probe_key(probe))
-        if due_ns is None:
+    def _spared_us(self, probe: Probe, now_us: int) -> int:
+        """How much is left of the half interval after the probe was due. A cron's interval is its longest gap, a night
+        or a weekend: such a probe is spared no later than the time on the wall clock at which it was due."""
+        came_due = self._came_due.get(probe_key(probe))
+        if came_due is None:
             return 0
-        return max(0, due_ns + probe.schedule.interval_ns // 2 - self._clocks.monotonic_ns()) // US
+        due_ns, due_us = came_due
+        left_us = (due_ns + probe.schedule.interval_ns // 2 - self._clocks.monotonic_ns()) // US
+        return max(0, min(left_us, due_us - now_us) if probe.schedule.cron else left_us)
 
     def _now_us(self) -> int:
         return self._clocks.wall_ns() // US

@@ -44,7 +44,7 @@ class Member(Worker, Protocol):
         """The running level reports its responses so far, as a LevelTally."""
 
     def resume_level(self, allowed: Allowance) -> None:
-        """The running level continues after its alarm, with so much allowed."""
+        """The running level continues after an alarm, its own or another member's, with so much allowed."""
 
 
 async def alone(member: AsyncGenerator[MemberEvent, None]) -> AsyncGenerator[LevelEvent, None]:
@@ -239,7 +239,8 @@ class _SharedLevel:
             await self.stop()
             return
         allowed = self._guard.allowance(len(self._running))
-        for member in self._alarmed & self._running:
+        # All of them: what one may have more, the others have less.
+        for member in self._running:
             self._members[member].resume_level(allowed)
         self._alarmed.clear()
 

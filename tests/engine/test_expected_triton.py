@@ -59,7 +59,9 @@ def check_all_right(measurement: Measurement) -> None:
     with."""
     assert set(measurement.outcomes) == {Outcome.OK}, measurement.output_difference
     assert measurement.validated is not None
-    assert measurement.validated == measurement.outcomes[Outcome.OK] > 20
+    # The checker drops responses that it has no time for, and counts them.
+    assert measurement.validated > 20
+    assert measurement.validated + measurement.unchecked == measurement.outcomes[Outcome.OK]
 
 
 # --- sequences -------------------------------------------------------------------------------------------------------

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from helm_python import HelmError
+from helm_python import Chart, HelmError
 
 from exporter.config.loading import load
 from exporter.daemon.standby import lease_name
 from exporter.schedule.sharding import Shard
-from tests.helm.chart import Document, container, notes, one, render, values_of
+from tests.helm.chart import CHART, Document, container, notes, one, render, values_of
 
 FULLNAME = "rel-triton-canary"
 
@@ -112,5 +114,41 @@ def test_the_configuration_must_not_set_it_too() -> None:
     render({"config": config})
 
 
+def upgrade(folder: Path, running: list[Document], values: Document) -> None:
+    """Renders the chart as beside these objects. The library has no cluster to look them up in."""
+    copy = folder / "chart"
+    shutil.copytree(CHART, copy, dirs_exist_ok=True)
+    helpers = copy / "templates" / "_helpers.tpl"
+    in_file = '(get ($.Files.Get "cluster.json" | fromJson) . | default dict)'
+    text, replaced = re.subn(r"\(lookup [^\n]+ \.\)", lambda _: in_file, helpers.read_text())
+    assert replaced == 1
+    helpers.write_text(text)
+    (copy / "cluster.json").write_text(json.dumps({each["metadata"]["name"]: each for each in running}))
+    Chart.load(copy).render(values, name="rel", namespace="canary")
+
+
+def scaled(documents: list[Document], asked: int, there: int) -> list[Document]:
+    return [
+        each | {"spec": each["spec"] | {"replicas": asked}, "status": {"replicas": there}} for each in sets(documents)
+    ]
+
+
+def test_it_is_turned_on_and_off_only_while_nothing_measures(tmp_path: Path) -> None:
+    single: Document = {"standby": {"enabled": False}}
+    pair: Document = {"standby": {"enabled": True}}
+    both = f"scale statefulset/{FULLNAME} statefulset/{FULLNAME}-second to 0"
+    for before, after, problem in ((single, pair, f"scale statefulset/{FULLNAME} to 0"), (pair, single, both)):
+        for asked, there in ((1, 1), (1, 0), (0, 1)):
+            running = scaled(render(before), asked, there)
+            with pytest.raises(HelmError, match=re.escape(problem)):
+                upgrade(tmp_path, running, after)
+            upgrade(tmp_path, running, before)
+        upgrade(tmp_path, scaled(render(before), 0, 0), after)
+    upgrade(tmp_path, [], pair)
+
+
 def test_the_notes_name_both() -> None:
-    assert f"statefulset/{FULLNAME}-second" in notes(values_of("standby"))
+    told = notes(values_of("standby"))
+    for name in (FULLNAME, f"{FULLNAME}-second"):
+        assert f"rollout status statefulset/{name}\n" in told
+    assert "-second" not in notes({})

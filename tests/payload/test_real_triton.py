@@ -130,7 +130,7 @@ async def test_tensors_as_json(
 async def test_what_json_cannot_carry(worker: LocalWorker, server: EmbeddedTriton, tmp_path: Path) -> None:
     data = {f"IN_{name}": values for name, values in VALUES.items()}
     options = replace(write(tmp_path / "a.json", [data]), format="json")
-    with pytest.raises(PreflightError, match="input 'IN_FP16': Triton takes FP16 in binary form alone") as caught:
+    with pytest.raises(PreflightError, match="input 'IN_FP16': Triton takes FP16 only in binary form") as caught:
         await run(worker, probe_of(server, "http", "types", options), 1)
     assert caught.value.reason is Reason.BAD_INPUT
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -43,6 +44,14 @@ class Desk:
         """The probe's slot was this long ago, as after a sleep of the machine; the timetable wakes up now."""
         slot = from_us(self.fake.wall_ns // 1000) - timedelta(seconds=seconds)
         self.timetable._scheduler.modify_job(repr(probe_key(probe)), next_run_time=slot)
+
+    def run(self, probe: Probe) -> None:
+        """The probe's slot comes: it is due, and planned for the slot after this one, as APScheduler does it."""
+        self.fake.advance(self.in_seconds(probe) + 1e-4)  # never early
+        now = from_us(self.fake.wall_ns // 1000)
+        job = self.timetable._scheduler.get_job(repr(probe_key(probe)))
+        self.timetable._due(probe)
+        job.modify(next_run_time=job.trigger.get_next_fire_time(now, now))
 
     def _due(self, probe: Probe) -> None:
         self.due.append(probe.name)
@@ -184,12 +193,44 @@ async def test_a_slot_that_comes_again_is_not_run_again_at_once(
 ) -> None:
     probe = hourly("again")
     desk.start(probe)
-    desk.fake.advance(desk.in_seconds(probe))
-    desk.timetable._due(probe)
+    desk.run(probe)
     desk.fake.advance(after_s)
     desk.fake.jump(jump_s)
     desk.timetable.realign(backwards=True)
     assert desk.in_seconds(probe) == pytest.approx(next_s, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("cron", "longest_h", "ran", "after_s", "jumps_s", "following"),
+    [
+        # A Monday (of a year to come: APScheduler reads the real clock); the next one is not two days later.
+        ("0 9-17 * * mon-fri", 64, "2090-12-04 10:00", 2, [-5], "2090-12-04 11:00"),
+        ("*/15 8-18 * * *", 13.25, "2090-12-04 10:00", 2, [-5], "2090-12-04 10:15"),
+        ("*/15 8-18 * * *", 13.25, "2090-12-04 10:00", 600, [-5], "2090-12-04 10:15"),
+        ("*/15 8-18 * * *", 13.25, "2090-12-04 10:00", 2, [-60, -60], "2090-12-04 10:15"),
+        ("*/15 8-18 * * *", 13.25, "2090-12-04 18:45", 2, [-5], "2090-12-05 08:00"),
+        ("0 2 * * *", 24, "2090-12-04 02:00", 2, [-5], "2090-12-05 02:00"),
+        # Back by more than half the longest gap: the server had its rest.
+        ("0 * * * *", 1, "2090-12-04 10:00", 60, [-4 * 3600], "2090-12-04 07:00"),
+    ],
+)
+async def test_a_cron_after_a_jump_backwards_has_its_next_time_and_no_time_twice(
+    desk: Desk, cron: str, longest_h: float, ran: str, after_s: float, jumps_s: list[float], following: str
+) -> None:
+    utc = ZoneInfo("UTC")
+    probe = make_probe(schedule=Schedule(interval_ns=round(longest_h * 3600 * NS), cron=cron))
+    ran_s = datetime.fromisoformat(ran).replace(tzinfo=utc).timestamp()
+    desk.fake.jump(ran_s - 1 - desk.fake.unix_s)
+    desk.start(probe)
+    desk.run(probe)
+    assert desk.fake.unix_s == pytest.approx(ran_s, rel=0, abs=1e-3)
+    desk.fake.advance(after_s)
+    for jump_s in jumps_s:
+        desk.fake.jump(jump_s)
+        desk.timetable.realign(backwards=True)
+    next_run = desk.timetable.next_run(probe)
+    assert next_run is not None
+    assert datetime.fromtimestamp(next_run, utc).strftime("%Y-%m-%d %H:%M") == following
 
 
 async def test_a_jump_gives_the_early_first_runs_again(desk: Desk) -> None:

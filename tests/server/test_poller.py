@@ -12,7 +12,7 @@ from exporter.core.facts import ServerReading
 from exporter.core.units import NS
 from exporter.server.figures import server_metrics
 from exporter.server.poller import Poller
-from tests.waiting import PATIENCE_SECONDS, patient
+from tests.waiting import PATIENCE_SECONDS, becomes_true, patient
 
 
 class Numbers:
@@ -117,7 +117,7 @@ async def test_a_reading_under_way_ends_with_the_sweep() -> None:
     await poller.close()
     assert reader.closed.is_set()
     assert time.monotonic_ns() - begin_ns < NS
-    assert "server-readings" not in {thread.name for thread in threading.enumerate()}
+    assert becomes_true(lambda: "server-readings" not in {thread.name for thread in threading.enumerate()}, 5)
 
 
 async def test_a_thread_that_is_stuck_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

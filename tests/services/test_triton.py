@@ -282,5 +282,5 @@ def test_parameters_of_any_name_go_over_http(format_: str) -> None:
 def test_half_floats_as_json_outputs_are_refused_before_the_load(datatype: str) -> None:
     facts = replace(FACTS, outputs=(TensorSpec("O", datatype, (1,)),))
     probe = make_probe(target=make_target(), input=InputOptions(batch_size=2, string_length=5, output_format="json"))
-    with pytest.raises(InputError, match=rf"^output 'O': Triton sends {datatype} in binary form alone"):
+    with pytest.raises(InputError, match=rf"^output 'O': Triton sends {datatype} only in binary form"):
         TritonService().encode(probe, facts, STEPS, "s")

@@ -127,6 +127,27 @@ relabelings:
 {{- $sum }}
 {{- end }}
 
+{{/* Why `standby.enabled` must not change now, from a dict: root, found (the StatefulSets that there are, with {} for
+none). Pods that are being deleted count in status.replicas. */}}
+{{- define "triton-canary.leaseless" -}}
+{{- $enabled := .root.Values.standby.enabled }}
+{{- $busy := list }}
+{{- range .found }}
+{{- if or (dig "spec" "replicas" 0 .) (dig "status" "replicas" 0 .) }}
+{{- $leased := false }}
+{{- range (first .spec.template.spec.containers).env }}
+{{- $leased = or $leased (eq .name "TRITON_CANARY_STANDBY__LEASE") }}
+{{- end }}
+{{- if ne $leased $enabled }}
+{{- $busy = append $busy .metadata.name }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with $busy }}
+{{- printf "standby.enabled changes only while nothing measures: scale statefulset/%s to 0, and wait until the pods are gone" (join " statefulset/" .) }}
+{{- end }}
+{{- end }}
+
 {{/* What the schema can't say; all that is wrong at once. */}}
 {{- define "triton-canary.check" -}}
 {{- $sharded := gt (int .Values.shards) 1 }}
@@ -168,6 +189,13 @@ relabelings:
 {{- $wrong = append $wrong "serviceMonitor.probes needs config.web.probe: true; without it /probe is off" }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- $found := list }}
+{{- range list (include "triton-canary.fullname" .) (include "triton-canary.secondName" .) }}
+{{- $found = append $found (lookup "apps/v1" "StatefulSet" (include "triton-canary.namespace" $) .) }}
+{{- end }}
+{{- with include "triton-canary.leaseless" (dict "root" . "found" $found) }}
+{{- $wrong = append $wrong . }}
 {{- end }}
 {{- with $wrong }}
 {{- fail (join "\n" .) }}

@@ -11,7 +11,7 @@ triton-canary/place: {{ . | quote }}
 {{- printf "%s-pool" (include "triton-canary.fullname" .) }}
 {{- end }}
 
-{{/* The certificates of all sides: each presents its own to the other, and nothing is spoken without. */}}
+{{/* The certificates of all sides: each presents its own to the other, and plain connections are refused. */}}
 {{- define "triton-canary.poolTlsEnv" -}}
 {{- if .Values.pool.enabled }}
 - name: DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION
