@@ -32,7 +32,7 @@ def _places(probe: ProbeSettings) -> Found:
         yield ("from",), "needs load.pool, the Dask scheduler whose workers are in these places"
     for index, place in enumerate(probe.places):
         if place in probe.places[:index]:
-            yield ("from", index), f"found {text.shown(place)}: is there twice"
+            yield ("from", index), f"found {text.shown(place)}: is listed twice"
     if probe.places and "place" in probe.labels:
         yield ("labels", "place"), "is a label of probes with `from`; choose another name"
 

@@ -231,7 +231,7 @@ class MemberGuard(Guard):
     `on_alarm`, once until `release`, and then by what the level allows (`Allowance`).
     """
 
-    __slots__ = ("_credit", "_on_alarm", "_row_from", "_slow_from")
+    __slots__ = ("_on_alarm", "_reported", "_row_from", "_slack", "_slow_from")
 
     def __init__(
         self,
@@ -247,22 +247,33 @@ class MemberGuard(Guard):
         super().__init__(rules, max_requests, max_duration_ns, account=account, closing_requests=closing_requests)
         self._judged_from = self._row_from = self._slow_from = math.ceil(rules.error_min_requests / members)
         self._on_alarm = on_alarm
-        self._credit = 0.0
+        self._slack = self._reported = 0.0
+
+    def tally(self) -> Tally:
+        """See `Guard`."""
+        self._reported = self._excess()
+        return super().tally()
 
     def release(self, allowed: Allowance) -> None:
-        """The level continues."""
-        self._credit = self._all_errors() + allowed.errors
-        self._row_from = max(self._judged_from, self._in_a_row + allowed.in_a_row)
-        self._slow_from = max(self._judged_from, self._slow + allowed.slow)
+        """The level continues, and was judged by the last tally of each member. Their slacks have the sum 0: while none
+        exceeds its own, the level keeps its ratio, whatever came from whom."""
+        self._slack = self._reported + allowed.errors
+        # Of these, one that had no alarm gets no more than it had.
+        row_from = max(self._judged_from, self._in_a_row + allowed.in_a_row)
+        self._row_from = row_from if self._in_a_row >= self._row_from else min(self._row_from, row_from)
+        slow_from = max(self._judged_from, self._slow + allowed.slow)
+        self._slow_from = slow_from if self._slow >= self._slow_from else min(self._slow_from, slow_from)
+
+    def _excess(self) -> float:
+        """Errors above the ratio of this part's own responses."""
+        return self._all_errors() - self._rules.max_error_ratio * self._responses
 
     def _judge(self) -> None:
         if self._in_a_row <= 1:
             self._row_from = self._judged_from
         if self._responses < self._judged_from or self._rules.max_error_ratio >= 1:
             return
-        errors = self._all_errors()
-        is_above = errors > self._rules.max_error_ratio * self._responses and errors > self._credit
-        if is_above or self._in_a_row >= self._row_from:
+        if self._excess() > self._slack or self._in_a_row >= self._row_from:
             self._on_alarm()
 
     def _too_slow(self) -> None:

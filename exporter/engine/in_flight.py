@@ -25,6 +25,10 @@ from exporter.transport.call import Call, EncodedRequest
 SCAN_GAP_MIN_NS = 1_000_000
 """Deadlines closer together than this are handled in one scan."""
 
+HOLD_GRACE_NS = 20_000_000
+"""What falls due so soon in a hold waits for its end. Later requests are unsent: the server must not get all of them at
+once, and their response times would be the hold's."""
+
 _OK = Outcome.OK
 _GIVEN_UP = (Outcome.TIMEOUT, Outcome.CANCELLED)
 
@@ -54,6 +58,7 @@ class InFlight:
         """Nothing is sent before this time, as the server requested; 0: no pause."""
         self._spared_timer: asyncio.TimerHandle | None = None
         self._is_held = False
+        self._held_ns = 0
         self._sends_nothing = False  # stopped, paused or held: one check per request
         self.recorder = Recorder(self.rows_full)
         self.calls: Sequence[Call] = ()
@@ -75,6 +80,13 @@ class InFlight:
     def keeps_responses(self) -> bool:
         """Whether `ended_with_response` needs the response of a call."""
         return self.checker is not None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether requests that fall due now are given up."""
+        if not self._sends_nothing:
+            return False
+        return self.spared_until_ns != 0 or (self._is_held and time.monotonic_ns() > self._held_ns + HOLD_GRACE_NS)
 
     def start(self, sender: Sender, start_ns: int) -> None:
         """Replaces the sender and starts the new one, with its clock beginning at `start_ns`."""
@@ -121,6 +133,7 @@ class InFlight:
     def hold(self) -> None:
         """Pauses all calls until `release`: the group that shares the level judges it."""
         self._is_held = self._sends_nothing = True
+        self._held_ns = time.monotonic_ns()
 
     def release(self) -> None:
         """The level continues."""

@@ -142,7 +142,7 @@ class Level:
         report.add_done_callback(self._reports.discard)
 
     def resume(self, allowed: Allowance) -> None:
-        """After an alarm: the level continues, and allows so much here before the next one."""
+        """After an alarm, here or elsewhere: the level continues, and allows so much here before the next one."""
         if isinstance(self._guard, MemberGuard):
             self._guard.release(allowed)
         self._alarms = False

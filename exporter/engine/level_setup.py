@@ -136,7 +136,7 @@ def make_sender(plan: LevelPlan, in_flight: InFlight, offsets_ns: Iterator[int])
         on_finished=finish(in_flight),
         on_overload=on_overload,
         patience_ns=plan.probe.measurement.request_timeout_ns,
-        is_spared=lambda: in_flight.spared_until_ns != 0,
+        is_spared=lambda: in_flight.is_paused,
     )
 
 
@@ -171,7 +171,7 @@ def make_counted(plan: LevelPlan, in_flight: InFlight, count: int, on_finished: 
         on_finished=on_finished,
         on_overload=on_overload,
         patience_ns=plan.probe.measurement.request_timeout_ns,
-        is_spared=lambda: in_flight.spared_until_ns != 0,
+        is_spared=lambda: in_flight.is_paused,
     )
 
 

@@ -299,9 +299,9 @@ class OpenLoop:
 
     A request that has waited for `patience_ns`, the request time-out, is given up as unsent. So are requests that fall
     due in a back-off: otherwise the server would get all of them at once. The back-off follows the same outcomes as in
-    a closed loop and is equally long; a pause that the server requested (`is_spared`) counts, too. Without it, a fixed
-    rate would open thousands of connections to a server that is down. No other outcome changes the load: that is left
-    to the stop rules.
+    a closed loop and is equally long; a pause that the server requested, or in which the group judges the level
+    (`is_spared`), counts, too. Without it, a fixed rate would open thousands of connections to a server that is down.
+    No other outcome changes the load: that is left to the stop rules.
 
     Warm once the first request has ended. If the pacer ends, `on_finished` is called once all requests have ended.
     """

@@ -80,6 +80,7 @@ class GenerateReader(OpenAiReader):
     No event is known to be the last one."""
 
     endpoint_key = ""
+    names_model = False
 
     def event(self, event: SseEvent) -> EventMessage:
         return self._take(json_object(event.data, "an event"))

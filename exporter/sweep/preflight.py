@@ -13,19 +13,19 @@ from exporter.engine.plan import Worker
 
 
 class Pins:
-    """The pinned addresses of targets whose name is resolved once per daemon lifetime, in each place from which
-    it is measured. Kept here, because workers come
-    and go. An address that no preflight reached is not pinned."""
+    """The pinned addresses of targets whose name is resolved once per daemon lifetime, in each pool and each place from
+    which it is measured: networks differ. Kept here, because workers come and go. An address that no preflight reached
+    is not pinned."""
 
     def __init__(self) -> None:
-        self._addresses: dict[tuple[str, str, int], str] = {}
+        self._addresses: dict[tuple[str, str, str, int], str] = {}
 
     async def preflight(self, worker: Worker, probe: Probe) -> ModelFacts:
         """Runs the preflight at the pinned address, if there is one. Raises PreflightError."""
         target = probe.target
         if target.resolve is not Resolve.PIN:
             return await worker.preflight(probe)
-        name = probe.place, target.host, target.port
+        name = probe.pool, probe.place, target.host, target.port
         pinned = self._addresses.get(name, "")
         facts = await worker.preflight(replace(probe, target=replace(target, address=pinned)))
         if facts.address:

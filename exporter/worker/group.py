@@ -44,7 +44,7 @@ class Member(Worker, Protocol):
         """The running level reports its responses so far, as a LevelTally."""
 
     def resume_level(self, allowed: Allowance) -> None:
-        """The running level continues after its alarm, with so much allowed."""
+        """The running level continues after an alarm, its own or another member's, with so much allowed."""
 
 
 async def alone(member: AsyncGenerator[MemberEvent, None]) -> AsyncGenerator[LevelEvent, None]:
@@ -173,10 +173,12 @@ class _SharedLevel:
             await asyncio.gather(*self._readers, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Ends the level on all members that run it."""
+        """Ends the level on all members that run it: on each at once, whatever another one does."""
         self._stopped = True
-        for member in tuple(self._running):
-            await self._members[member].stop_level()
+        stops = (self._members[member].stop_level() for member in tuple(self._running))
+        for stopped in await asyncio.gather(*stops, return_exceptions=True):
+            if stopped is not None:
+                raise stopped
 
     def _begin(self, member: int) -> None:
         self._running.add(member)
@@ -237,7 +239,8 @@ class _SharedLevel:
             await self.stop()
             return
         allowed = self._guard.allowance(len(self._running))
-        for member in self._alarmed & self._running:
+        # All of them: what one may have more, the others have less.
+        for member in self._running:
             self._members[member].resume_level(allowed)
         self._alarmed.clear()
 

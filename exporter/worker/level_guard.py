@@ -38,11 +38,12 @@ class LevelGuard:
         return None
 
     def allowance(self, members: int) -> Allowance:
-        """Of a level that continues: what each member may have until the level could break a rule."""
+        """Of a level that continues: what each running member may have until the level could break a rule. The errors
+        are below 0 where there are too many already, and too few responses to judge by."""
         total, rules = self._total, self._rules
         errors = rules.max_error_ratio * total.responses - errors_of(total, rules.error_min_requests)
         return Allowance(
-            max(errors, rules.error_min_requests - total.responses, 0) / members,
+            errors / members,
             math.ceil((rules.error_min_requests - total.in_a_row) / members),
             math.ceil((rules.error_min_requests - self._slow_more) / members),
         )

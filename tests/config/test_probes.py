@@ -441,7 +441,7 @@ def test_a_probe_for_each_place(tmp_path: Path) -> None:
     ("given", "pool", "more", "problem"),
     [
         ("[a]", "", "", "probes[0] (asr).from: needs load.pool"),
-        ("[a, b, a]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[2]: found 'a': is there twice"),
+        ("[a, b, a]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[2]: found 'a': is listed twice"),
         ("[a]", ", pool: 'tls://d:1'", ", labels: {place: x}", "probes[0] (asr).labels.place: is a label of"),
         ("[a/b]", ", pool: 'tls://d:1'", "", "probes[0] (asr).from[0]: found 'a/b'"),
     ],

@@ -3,6 +3,7 @@ for every way in which prompts are sent."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ from exporter.core.target import Header
 from exporter.core.units import MS, NS
 from exporter.services.openai.advice import advice
 from exporter.services.openai.hiding import prompt_texts, without_repeats
+from exporter.services.openai.reader import OpenAiReader
 from exporter.services.openai.service import OpenAiService
-from exporter.services.triton_generate import GenerateService
+from exporter.services.triton_generate import GenerateReader, GenerateService
 from exporter.transport.call import Call
 from exporter.transport.event_errors import unfinished
 from tests.builders import make_probe, make_target
@@ -292,7 +294,7 @@ CASES = {
     "deep JSON": Case(
         [b"data: " + b"[" * 100_000 + b"\n\n"],
         Outcome.PROTOCOL_ERROR,
-        f"an event is not JSON: '{'[' * 120}'",
+        f"an event is not JSON: '{'[' * 119}…'",
         STREAMS,
         raw=False,
     ),
@@ -318,11 +320,11 @@ def probe_of(kind: str, port: int, **prompt: Any) -> Probe:
     )
 
 
-async def call_of(kind: str, parts: Timed, *, raw: bool, give_up_s: float | None = None) -> Call:
+async def call_of(kind: str, parts: Timed, *, raw: bool, give_up_s: float | None = None, system: str = "") -> Call:
     sent = [TOKENS[kind] if part == TOKEN_HERE else part for part in parts]
     service = OpenAiService() if kind in (CHAT, CHAT_WHOLE) else GenerateService()
     async with serving(TokenServer(lambda _number, _request: sent, raw=raw).script) as port:
-        (call,) = await calls_of(service, probe_of(kind, port), give_up_s=give_up_s)
+        (call,) = await calls_of(service, probe_of(kind, port, system=system), give_up_s=give_up_s)
     return call
 
 
@@ -400,6 +402,7 @@ def test_a_request_that_is_repeated_is_no_complaint_about_its_parts() -> None:
 # --- a prompt that is repeated ----------------------------------------------------------------------------------------
 
 PROMPT = 'Dr. Müller asks:\n\n"is patient 4711 fed?"'
+SHORT_PROMPT = "My PIN 8211"
 BODY = b'{"model": "m-of-sixteen-and-more", "messages": [{"role": "user", "content": %b}]}'
 
 
@@ -415,9 +418,69 @@ BODY = b'{"model": "m-of-sixteen-and-more", "messages": [{"role": "user", "conte
 )
 def test_a_repeated_prompt_is_hidden_in_each_form(repeated: str, shown: str) -> None:
     content = r'"Dr. Müller asks:\n\n\"is patient 4711 fed?\""'.encode()
-    assert without_repeats(repeated, prompt_texts(BODY % content)) == shown
+    assert without_repeats(repeated, prompt_texts(BODY % content, names_model=True)) == shown
 
 
 def test_a_short_prompt_is_hidden_as_a_whole() -> None:
-    prompts = prompt_texts(BODY % b'"00000000 my pin 12"')
+    prompts = prompt_texts(BODY % b'"00000000 my pin 12"', names_model=True)
     assert without_repeats("rejected: 'my pin 12' is too short", prompts) == "rejected: '…' is too short"
+
+
+@pytest.mark.parametrize("shown", range(len(SHORT_PROMPT)))
+def test_a_prompt_that_a_cut_splits_is_hidden(shown: int) -> None:
+    """Its first two characters may stay: they are in many texts."""
+    prompts = prompt_texts(BODY % b'"00000000 My PIN 8211"', names_model=True)
+    text = f"HTTP 400: rejected: '{SHORT_PROMPT[:shown]}…"
+    assert without_repeats(text, prompts) in ("HTTP 400: rejected: '…", f"HTTP 400: rejected: '{'My'[:shown]}…")
+
+
+def test_what_a_cut_splits_is_hidden_in_each_form_and_before_more_text() -> None:
+    prompts = prompt_texts(BODY % r'"Jörg, Müllerstr. 4 in 10115 Berlin"'.encode(), names_model=True)
+    assert without_repeats("bad: Jörg, Mü…", prompts) == "bad: …"
+    assert without_repeats(r"bad: J\u00f6rg, …", prompts) == "bad: …"
+    assert (
+        without_repeats("bad: Jörg, Mü…, after 2 events with content", prompts) == "bad: …, after 2 events with content"
+    )
+    assert without_repeats("loading the model…", prompts) == "loading the model…"
+    assert without_repeats("no key Jörg", prompts) == "no key Jörg"
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_a_cut_text_as_it_is_reported_has_no_part_of_a_prompt(kind: str) -> None:
+    """The prompt of these calls, repeated where the limit of a text splits it."""
+    limit = len((await call_of(kind, http(400, json.dumps({"error": "x" * 1000})), raw=True)).text)
+    before = limit - len("HTTP 400: '") - 7
+    error = "x" * before + f"'{SHORT_PROMPT}' is not allowed here"
+    call = await call_of(kind, http(400, json.dumps({"error": error})), raw=True, system=SHORT_PROMPT)
+    assert call.text == f"HTTP 400: {'x' * before}'…"
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_an_event_that_is_no_json_is_cut_the_same_way(kind: str) -> None:
+    data = b"x" * 112 + b"'" + SHORT_PROMPT.encode() + b"'" + b" is not allowed here" * 30
+    call = await call_of(kind, [b"data: " + data + b"\n\n"], raw=False, system=SHORT_PROMPT)
+    assert call.text == f"""an event is not JSON: "{"x" * 112}'…\""""
+
+
+@pytest.mark.parametrize("name", ["type", "role", "object", "model"])
+def test_an_input_of_any_name_is_hidden(name: str) -> None:
+    body = json.dumps({"text_input": "a", name: SHORT_PROMPT}).encode()
+    assert (
+        without_repeats(f"bad: {SHORT_PROMPT}", prompt_texts(body, names_model=GenerateReader.names_model)) == "bad: …"
+    )
+
+
+def test_a_text_in_place_of_a_type_is_hidden_and_the_types_are_shown() -> None:
+    body = json.dumps(
+        {
+            "model": "m-of-sixteen-and-more",
+            "messages": [
+                {"role": "assistant", "content": [{"type": "image_url"}]},
+                {"role": "user", "content": [{"type": SHORT_PROMPT, "model": "My PIN 4711"}]},
+            ],
+            "response_format": {"type": "json_object"},
+        }
+    ).encode()
+    text = "m-of-sixteen-and-more: no assistant, image_url or json_object with {}, {}"
+    prompts = prompt_texts(body, names_model=OpenAiReader.names_model)
+    assert without_repeats(text.format(SHORT_PROMPT, "My PIN 4711"), prompts) == text.format("…", "…")

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from exporter.services.triton_in_process.handover import RequestObject
 from exporter.services.triton_in_process.library import RESPONSE_FINAL, TritonLibrary
-from exporter.services.triton_in_process.server import MAX_REUSED_TEMPLATES, Template, TritonServer
+from exporter.services.triton_in_process.server import MAX_IDLE, MAX_REUSED_TEMPLATES, Template, TritonServer
 from tests.services.test_triton_in_process import target
 
 DELETES, NOTES = "InferenceRequestDelete", "InferenceRequestSetFlags"
@@ -149,6 +149,37 @@ async def test_a_large_data_set_is_not_kept(server: TritonServer, library: FakeL
         library.released(request)
         respond(server, request)
     assert len(library.flags) == MAX_REUSED_TEMPLATES
+
+
+async def test_one_that_is_never_released_does_not_keep_the_others(server: TritonServer, library: FakeLibrary) -> None:
+    of = template()
+    respond(server, send(server, of))  # an instance that hangs in its clean-up, and another that serves
+    for _ in range(1000):
+        request = send(server, of)
+        library.released(request)
+        respond(server, request)
+    assert len(library.release) == 2
+
+
+@pytest.mark.parametrize("stuck", [10, 3 * MAX_IDLE])
+async def test_those_that_are_never_released_are_few(server: TritonServer, library: FakeLibrary, stuck: int) -> None:
+    of = template()
+    kept = [send(server, of) for _ in range(stuck)]
+    for request in kept:
+        respond(server, request)
+    for _ in range(1000):
+        request = send(server, of)
+        library.released(request)
+        respond(server, request)
+    assert len(library.flags) <= max(stuck, MAX_IDLE)
+    for request in kept:
+        library.released(request)
+    made = len(library.release)
+    for _ in range(100):
+        request = send(server, of)
+        library.released(request)
+        respond(server, request)
+    assert len(library.release) == made
 
 
 async def test_none_is_left_when_the_server_ends(

@@ -72,6 +72,18 @@ async def test_two_targets_of_one_endpoint_share_the_pin_and_other_endpoints_hav
     assert found == ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
+async def test_each_pool_and_each_place_of_it_has_its_own_pin() -> None:
+    """A name can have another address in another network."""
+    pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+    it = probe(Resolve.PIN)
+    probes = [
+        it,
+        *(replace(it, pool=f"tls://{pool}:8786", place=place) for pool, place in [("a", "x"), ("a", "y"), ("b", "x")]),
+    ]
+    found = [(await pins.preflight(worker, each)).address for each in probes + probes]
+    assert found == ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"] * 2
+
+
 async def test_the_other_policies_pin_nothing() -> None:
     pins, worker = Pins(), Resolving("10.0.0.1", "10.0.0.2", "")
     for policy in (Resolve.SWEEP, Resolve.SWEEP, Resolve.CONNECTION):

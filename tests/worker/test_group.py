@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -126,7 +127,7 @@ async def test_a_budget_is_shared(group: WorkerGroup) -> None:
     assert isinstance(end, LevelEnd)
     assert end.reason is Reason.REQUEST_BUDGET
     assert re.fullmatch("one of 2 workers: all 10[01] allowed requests were sent", end.text)
-    assert 150 < end.sent <= 201
+    assert 100 < end.sent <= 201, "one sent its part; how far another one was, is the machine's business"
 
 
 async def test_a_stop_rule_of_the_level_ends_all(group: WorkerGroup) -> None:
@@ -188,12 +189,14 @@ async def test_four_members_stop_where_one_would(tmp_path: Path, monkeypatch: py
 async def test_one_member_above_the_ratio_ends_nothing_where_the_level_keeps_it(
     level: LoadLevel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every fifth request of one member fails: 20 % of its part, and 5 % of the level, where 10 % are allowed."""
+    """Every fifth request of one member fails: 20 % of its part, and 5 % of the level, where 10 % are allowed. It is
+    judged late: on a busy machine the others may begin later than this one."""
     workers = list(await asyncio.gather(*(LocalWorker.spawn(module=FAKE_WORKER) for _ in range(3))))
     monkeypatch.setenv("TRITON_FAKE_FIFTH", "yes")
     workers.append(await LocalWorker.spawn(module=FAKE_WORKER))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        events = await run(WorkerGroup(workers), plan(level, "fifth", window_ms=300), windows=3)
+        it = plan(level, "fifth", window_ms=300, error_min_requests=500)
+        events = await run(WorkerGroup(workers), it, windows=3)
     windows = [event for event in events if isinstance(event, Window)]
     end = events[-1]
     assert isinstance(end, LevelEnd)
@@ -240,6 +243,38 @@ async def test_a_member_killed_in_mid_level(group: WorkerGroup, members: list[Lo
                 os.kill(members[1].pid, signal.SIGKILL)
     # The other one is as good as before.
     assert await members[0].preflight(probe()) == make_facts()
+
+
+@pytest.mark.parametrize("does", ["hangs", "raises"])
+async def test_each_member_is_stopped_whatever_another_one_does(
+    does: str, group: WorkerGroup, members: list[LocalWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, is_stopped = asyncio.Event(), asyncio.Event()
+    stop_other = members[1].stop_level
+
+    async def stop_one() -> None:
+        if does == "raises":
+            raise WorkerLostError(Reason.WORKER_CRASH, "gone")
+        await hung.wait()
+
+    async def stop() -> None:
+        is_stopped.set()
+        await stop_other()
+
+    monkeypatch.setattr(members[0], "stop_level", stop_one)
+    monkeypatch.setattr(members[1], "stop_level", stop)
+    running = asyncio.create_task(run(group, plan(concurrency(2)), windows=1000))
+    while group.sent < 100:
+        await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(group.stop_level())
+    waiting = asyncio.create_task(is_stopped.wait())
+    await asyncio.wait([waiting], timeout=patient(2))
+    assert is_stopped.is_set()
+    hung.set()
+    with pytest.raises(WorkerLostError, match="gone") if does == "raises" else contextlib.nullcontext():
+        await stopping
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_input_that_does_not_fit(group: WorkerGroup, members: list[LocalWorker]) -> None:

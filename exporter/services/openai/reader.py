@@ -39,6 +39,8 @@ class OpenAiReader:
 
     endpoint_key: str = "input.prompt.endpoint"
     """The key that sets the path of requests, "" if none does."""
+    names_model: bool = True
+    """Whether requests have the model's name as `model` in their bodies."""
 
     def __init__(self, count_tokens: CountTokens | None = None, *, keep_text: bool = False) -> None:
         self._count_tokens = count_tokens
@@ -106,7 +108,7 @@ class OpenAiReader:
     def explained(self, outcome: Outcome, text: str) -> str:
         asked = self._request, outcome, text
         if asked != self._last_asked:  # many requests fail with one text
-            shown = without_repeats(text, prompt_texts(self._request.body))
+            shown = without_repeats(text, prompt_texts(self._request.body, names_model=self.names_model))
             fix = advice(outcome, text, self._request.head, self.endpoint_key)
             self._last_asked, self._last_explained = asked, f"{shown.rstrip('.')}; {fix}" if fix else shown
         return self._last_explained
@@ -173,7 +175,8 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(data.decode())  # a third faster than of bytes, whose coding it looks for
     except (ValueError, RecursionError):
-        shown = clean_text(bytes(data[:_SHOWN]).decode("utf-8", "replace"), _SHOWN)
+        # With more bytes than the characters shown can take, so that "…" shows that it is cut.
+        shown = clean_text(bytes(data[: 4 * _SHOWN + 1]).decode("utf-8", "replace"), _SHOWN)
         raise ProtocolError(f"{what} is not JSON: {shown!r}") from None
     if not isinstance(value, dict):
         raise ProtocolError(f"{what} is not a JSON object")

@@ -44,6 +44,10 @@ LOOK_SECONDS = 0.02
 """Between two looks whether what is to end has ended."""
 MAX_REUSED_TEMPLATES = 64
 """The requests of so many templates are used again: a few objects of the library for each."""
+MAX_IDLE = 64
+"""While so many of a template have ended and wait, a further one is used once: Triton may never release those."""
+MAX_LOOKS = 4
+"""Of them are looked at for one that is released, before each send."""
 
 _NAMES = {datatype.code: name for name, datatype in DATATYPES.items()}
 _LIVE = ("READY", "LOADING", "UNLOADING")
@@ -205,11 +209,15 @@ class TritonServer:
         """
         idle = None if once else self._idle.get(template)
         if idle:
-            request = idle[0]
-            if self._is_released(request):
-                idle.popleft()
-                self.library.InferenceRequestSetFlags(request.handle, 0)
-                return request
+            for _ in range(min(len(idle), MAX_LOOKS)):
+                request = idle[0]
+                if self._is_released(request):
+                    idle.popleft()
+                    self.library.InferenceRequestSetFlags(request.handle, 0)
+                    return request
+                idle.rotate(-1)  # Triton can keep it for long, and others be free
+            if len(idle) >= MAX_IDLE:
+                idle = None
         elif not once and idle is None and len(self._idle) < MAX_REUSED_TEMPLATES:
             idle = self._idle[template] = deque()
         return self._make(template, idle)

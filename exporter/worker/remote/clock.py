@@ -25,8 +25,9 @@ LATER_SAMPLES = 10
 """Questions in a level of which the best counts."""
 
 MAX_DRIFT = 1e-3
-"""Nanoseconds per nanosecond by which two clocks may drift apart: Linux lets no service of time slew one by more than
-half of that."""
+"""Nanoseconds per nanosecond by which two clocks drift apart at most, while none is corrected: Linux keeps a clock's
+frequency within half of that. A correction may slew one faster (chronyd: by up to 83 ms per second), and a virtual
+machine's pause moves it; the next question shows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,29 @@ class LevelClock:
         self._later.append(self._known(offset_of([sample]), sample.asked_ns))
 
     def offset_at(self, now_ns: int) -> Offset:
-        """The level's, with the most by which it may be wrong at this moment of our clock."""
-        errors_ns = (known.error_ns + MAX_DRIFT * (now_ns - known.at_ns) for known in (self._first, *self._later))
-        return replace(self._offset, error_ns=math.ceil(min(errors_ns)))
+        """The level's, with the most by which it may be wrong at this moment of our clock. That does not cover a
+        correction since the last question. A question before a correction is of no more use: a later one found more
+        than it allows."""
+        error_ns, shown_ns = math.inf, 0.0
+        for known in reversed((self._first, *self._later)):
+            drift_ns = MAX_DRIFT * (now_ns - known.at_ns)
+            if known.error_ns + drift_ns >= shown_ns:
+                error_ns = min(error_ns, known.error_ns + drift_ns)
+            shown_ns = max(shown_ns, known.at_least_ns + drift_ns)
+        return replace(self._offset, error_ns=math.ceil(error_ns))
 
     def _known(self, found: Offset, at_ns: int) -> _Known:
-        return _Known(at_ns, abs(found.ns - self._offset.ns) + found.error_ns)
+        apart_ns = abs(found.ns - self._offset.ns)
+        return _Known(at_ns, apart_ns + found.error_ns, apart_ns - found.error_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """By how much the level's offset may have been wrong at a moment."""
+    """By how much the level's offset may have been wrong at a moment, and by how much it was at least."""
 
     at_ns: int
     error_ns: int
+    at_least_ns: int
 
 
 def plan_there(plan: LevelPlan, offset: Offset) -> LevelPlan:

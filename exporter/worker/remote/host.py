@@ -16,6 +16,7 @@ from typing import Final
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
+from exporter.core.outcome import Reason
 from exporter.core.probe import Probe
 from exporter.core.units import NS
 from exporter.engine.plan import LevelPlan, MemberEvent
@@ -203,6 +204,9 @@ class WorkerHost:
                     await events.put(event)
         except (PreflightError, WorkerLostError) as error:
             await events.put(_failure(error))
+        except Exception as error:
+            # Or the client would ask for events that never come.
+            await events.put(Failure(False, Reason.INTERNAL, type(error).__name__))
 
     async def _end_level(self) -> None:
         level, self._level = self._level, None

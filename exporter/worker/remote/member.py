@@ -161,7 +161,8 @@ class RemoteWorker:
         self._tell("resume", allowed)
 
     def _tell(self, method: str, *arguments: object) -> None:
-        """Calls it without waiting for its end; one that is lost is found by the heartbeat."""
+        """Calls it without waiting for its end. If it fails, the worker is lost: its level would
+        wait for ever, beside others that send."""
         self._raise_if_lost()
         telling = asyncio.ensure_future(self._invoke(method, *arguments))
         self._telling.add(telling)
@@ -169,8 +170,8 @@ class RemoteWorker:
 
     def _told(self, telling: asyncio.Future[Any]) -> None:
         self._telling.discard(telling)
-        if not telling.cancelled():
-            telling.exception()
+        if not telling.cancelled() and (error := telling.exception()) is not None:
+            self._lose(_text(error))
 
     async def stop_level(self) -> None:
         """See `Worker`."""
@@ -239,7 +240,9 @@ class RemoteWorker:
         return self._pulse.at_ns + boottime_ns() - self._pulse_ns + round(allowed_s * NS)
 
     def _take(self, pulse: Pulse) -> None:
-        self._pulse, self._pulse_ns = pulse, boottime_ns()
+        # The response of a beat may come after that of a later call, which knew more.
+        if pulse.at_ns >= self._pulse.at_ns:
+            self._pulse, self._pulse_ns = pulse, boottime_ns()
 
     async def _invoke(self, method: str, *arguments: object) -> Any:
         # An actor that is lost raises where its method is looked up.

@@ -115,6 +115,26 @@ def test_the_offset_of_a_level_is_within_its_error_though_the_clocks_drift(
         assert now.ns == true_ns, "it stays"
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_correction_is_within_the_error_from_the_next_question_on(back: bool) -> None:
+    """Theirs is slewed by 50 ms in 0.6 s (chronyd does), and then stays or, 2 s later, is slewed back."""
+    ms, trip_ns = 10**6, 200_000
+
+    def apart_ns(at_ns: int) -> int:
+        there = min(max(at_ns - 1200 * ms, 0) // 12, 50 * ms)
+        return there - (min(max(at_ns - 3800 * ms, 0) // 12, 50 * ms) if back else 0)
+
+    clock = LevelClock([Sample(0, trip_ns, trip_ns // 2)])
+    for number in range(1, 25):
+        asked_ns = number * 500 * ms
+        read_ns = asked_ns + trip_ns // 2
+        clock.add(Sample(asked_ns, asked_ns + trip_ns, read_ns + apart_ns(read_ns)))
+        now_ns = asked_ns + trip_ns
+        error_ns = clock.offset_at(now_ns).error_ns
+        assert error_ns >= abs(apart_ns(now_ns)) - trip_ns // 10, f"at {now_ns / ms} ms"
+        assert error_ns <= abs(apart_ns(now_ns)) + trip_ns, "nor is more reported than was found"
+
+
 def test_a_clock_that_runs_away_is_seen_in_the_error() -> None:
     clock = LevelClock([Sample(0, 2000, 1000)])
     assert clock.offset_at(0) == Offset(0, 1000)

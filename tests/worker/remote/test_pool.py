@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,8 +13,10 @@ from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.outcome import Outcome, Reason
 from exporter.core.units import NS
 from exporter.core.window import LevelEnd, Window
-from exporter.engine.plan import LevelPlan, LevelStarted, Worker
+from exporter.engine.plan import LevelPlan, LevelStarted, MemberEvent, Worker
+from exporter.engine.tally import Allowance
 from exporter.storage.account import boottime_ns
+from exporter.worker.ipc import Failure
 from exporter.worker.remote import pool
 from exporter.worker.remote.host import LEASE_SECONDS, SENT_AHEAD, Pulse, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
@@ -82,17 +84,6 @@ async def test_shared_memory_is_refused_with_its_reason(cluster: Cluster) -> Non
             await worker.preflight(shared)
 
 
-async def test_a_lost_worker_ends_the_level_and_the_others_are_silent(cluster: Cluster) -> None:
-    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
-        await worker.preflight(probe())
-        with pytest.raises(WorkerLostError, match="worker tcp://"):
-            await _kill_after_two_windows(worker, cluster)
-        await worker.silence()
-        sent = worker.sent
-        await asyncio.sleep(1)
-        assert worker.sent == sent
-
-
 async def test_the_error_rules_are_of_the_level(cluster: Cluster) -> None:
     async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
         events = [event async for event in worker.run_level(plan(kind="error"))]
@@ -102,6 +93,17 @@ async def test_the_error_rules_are_of_the_level(cluster: Cluster) -> None:
         assert "requests failed" in end.text
         assert "one of 3 workers" not in end.text
         assert end.sent < 100
+
+
+async def test_a_lost_worker_ends_the_level_and_the_others_are_silent(cluster: Cluster) -> None:
+    async with lend_remote(cluster.address, 3, module=FAKE_WORKER) as worker:
+        await worker.preflight(probe())
+        with pytest.raises(WorkerLostError, match="worker tcp://"):
+            await _kill_after_two_windows(worker, cluster)
+        await worker.silence()
+        sent = worker.sent
+        await asyncio.sleep(1)
+        assert worker.sent == sent
 
 
 async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
@@ -237,3 +239,78 @@ async def test_a_host_that_does_not_respond_is_lost_and_known_to_be_silent() -> 
     await member.silence()
     assert time.monotonic() - began_s < LEASE_SECONDS + patient(1)
     await member.kill()
+
+
+class RefusingHost(DeadHost):
+    """Its connection is broken for what a member does not wait for."""
+
+    async def proceed(self, at_ns: int) -> None:
+        raise OSError("in proceed")
+
+    async def resume(self, allowed: Allowance) -> None:
+        raise OSError("in resume")
+
+
+@pytest.mark.parametrize(
+    ("tell", "why"),
+    [
+        (lambda member: member.proceed_level(1), "in proceed"),
+        (lambda member: member.resume_level(Allowance(1.0, 1, 1)), "in resume"),
+    ],
+    ids=["proceed", "resume"],
+)
+async def test_a_member_that_was_not_told_is_lost(tell: Callable[[RemoteWorker], None], why: str) -> None:
+    """Or the level would be measured with a member that sends nothing."""
+    member = RemoteWorker(RefusingHost(), "far")
+    await member.start()
+    tell(member)
+    await asyncio.wait(member._telling)
+    assert not member.alive
+    with pytest.raises(WorkerLostError, match=f"worker far: OSError: {why}"):
+        await member.stop_level()
+    await member.kill()
+
+
+class LateBeatHost(DeadHost):
+    """The response of its first beat is late; a second one gets none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+
+    async def beat(self, until_ns: int) -> Pulse:
+        if self.first.is_set():
+            self.second.set()
+            await asyncio.Event().wait()
+        pulse = Pulse(5, 0, 0, boottime_ns(), 0)
+        self.first.set()
+        await self.released.wait()
+        return pulse
+
+    async def silence(self) -> Pulse:
+        return Pulse(9, 0, 0, boottime_ns(), 0)
+
+
+async def test_the_last_word_is_not_replaced_by_a_beat_before_it() -> None:
+    host = LateBeatHost()
+    member = RemoteWorker(host, "far")
+    await member.start()
+    await host.first.wait()
+    await member.silence()
+    host.released.set()
+    await host.second.wait()
+    assert member.sent == 9, "what the hourly budgets are charged"
+    await member.kill()
+
+
+async def test_an_error_that_none_expects_ends_the_level(host: WorkerHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
+        for event in list[MemberEvent]():
+            yield event
+        raise OverflowError
+
+    await host.start()
+    monkeypatch.setattr(host._worker, "run_member", broken)
+    await host.begin(plan(), {})
+    assert await host.events() == [Failure(False, Reason.INTERNAL, "OverflowError")]

@@ -56,36 +56,37 @@ async def test_percentiles_are_those_of_all_rows_together_to_the_nanosecond(tmp_
         result = await Sweep(it, [], watchers=[taken]).run(lend)
     assert result.reason in (Reason.NONE, Reason.UNSTABLE), result.reason_text
     (measured,) = result.measurements
-    sent_ns, last_ns, intended_ns = _rows(records, taken.windows[-measured.windows_merged :])
-    _same(measured, np.sort(last_ns - sent_ns))
-    # What was due is a schedule: no machine is too slow for it.
-    per_second = (len(intended_ns) - 1) / (intended_ns.max() - intended_ns.min()) * NS
-    assert per_second == pytest.approx(RATE, rel=0.005)
+    rows = _rows(records, taken.windows[-measured.windows_merged :])
+    _same(measured, np.sort(np.concatenate([last_ns - sent_ns for sent_ns, last_ns, _ in rows])))
+    # What was due is a schedule: no machine is too slow for it. Of each process alone: on a busy machine one cuts late,
+    # and has fewer rows here than the others.
+    for _, _, intended_ns in rows:
+        assert np.median(np.diff(np.sort(intended_ns))) == pytest.approx(MEMBERS / RATE * NS, rel=1e-3)
 
 
 Recorded = Mapping[str, np.ndarray]
 
 
-def _rows(records: Path, merged: list[Window]) -> tuple[np.ndarray, ...]:
-    """The rows of responses in these windows of the level, as the processes had them."""
+def _rows(records: Path, merged: list[Window]) -> list[tuple[np.ndarray, ...]]:
+    """The rows of responses in these windows of the level, as each process had them: when they were sent, had their
+    response, and were due."""
     by_process: dict[str, list[Recorded]] = {}
     for path in records.glob("*.npz"):
         with np.load(path) as file:
             by_process.setdefault(path.name.partition("-")[0], []).append(dict(file))
     assert len(by_process) == MEMBERS
-    inside = []
+    rows = []
     for windows in by_process.values():
         moved_ns = _moved_ns(windows, merged)
-        inside += [
+        inside = [
             window
             for window in windows
             if not window["warm_up"] and merged[0].start_ns < window["end_ns"] - moved_ns <= merged[-1].end_ns
         ]
-    is_ok = [window["outcome"] == Outcome.OK for window in inside]
-    return tuple(
-        np.concatenate([window[name][ok] for window, ok in zip(inside, is_ok, strict=True)])
-        for name in ("sent_ns", "last_ns", "intended_ns")
-    )
+        is_ok = np.concatenate([window["outcome"] == Outcome.OK for window in inside])
+        names = ("sent_ns", "last_ns", "intended_ns")
+        rows.append(tuple(np.concatenate([window[name] for window in inside])[is_ok] for name in names))
+    return rows
 
 
 def _moved_ns(windows: list[Recorded], merged: list[Window]) -> int:

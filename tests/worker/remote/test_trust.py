@@ -54,9 +54,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
         yield cluster
 
 
-async def use(address: str, settings: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
+async def use(address: str, settings: Mapping[str, str]) -> int:
     """Borrows two workers as a client with these settings does, and measures; gives the requests sent."""
-    monkeypatch.setattr(pool, "CONNECT_SECONDS", 5.0)
     named = {name.removeprefix("DASK_").lower().replace("__", "."): value for name, value in settings.items()}
     with dask_config.set(named):
         async with lend_remote(address, 2, module=FAKE_WORKER) as worker:
@@ -69,11 +68,9 @@ async def use(address: str, settings: Mapping[str, str], monkeypatch: pytest.Mon
     return 0
 
 
-async def test_a_client_with_a_certificate_measures(
-    secured: Cluster, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_with_a_certificate_measures(secured: Cluster, certificates: Certificates) -> None:
     settings = tls(certificates.ca, certificates.client, certificates.client_key)
-    assert await use(secured.address, settings, monkeypatch) > 0
+    assert await use(secured.address, settings) > 0
 
 
 @pytest.mark.parametrize(
@@ -88,10 +85,11 @@ async def test_a_client_with_a_certificate_measures(
 async def test_any_other_client_is_refused(
     who: str, reported: str, secured: Cluster, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 5.0)
     settings = settings_of(who, certificates)
     address = secured.address.replace("tls://", "tcp://") if who == "plain" else secured.address
     with pytest.raises(WorkerLostError, match=r"the Dask scheduler at .* cannot be used: ") as refused:
-        await use(address, settings, monkeypatch)
+        await use(address, settings)
     assert re.search(reported, str(refused.value))
 
 
