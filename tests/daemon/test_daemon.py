@@ -75,7 +75,8 @@ def test_the_figures_of_analyze_are_the_daemons(
             (percentiles["50"], ours["inferences_per_second"]),
         ):
             assert 0.010 <= p50_seconds < 1
-            assert 1 < throughput < 101  # one instance
+            # One instance, and two requests may meet in one batch; the window's edges are responses.
+            assert 1 < throughput < 100 * float(label) * 60 / 59 + 1
 
 
 def read_rows(folder: Path, target: str, probe: str) -> list[dict[str, str]]:
