@@ -202,11 +202,11 @@ async def main(parts: Sequence[str]) -> None:
             await through_a_proxy(pool)
         if "llama" not in parts:
             return
-        with tempfile.TemporaryDirectory() as folder:
-            server = LlamaCpp.prepared(LLAMACPP.make(print), Path(folder))
-            with server.running(slots=4):
-                server.wait_until_loaded()
-                await against_llama_cpp(pool, server)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LlamaCpp.serving(LLAMACPP.make(print), Path(folder)) as server,
+        ):
+            await against_llama_cpp(pool, server)
     finally:
         await pool.close()
 

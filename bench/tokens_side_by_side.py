@@ -94,9 +94,7 @@ async def main(program: str) -> None:
         with serving() as port:
             print(await both(program, port, "m", folder, 1))
         write_payloads(folder / "payloads.json", MODEL, 24)
-        server = LlamaCpp.prepared(LLAMACPP.make(print), folder)
-        with server.running(slots=4):
-            server.wait_until_loaded()
+        with LlamaCpp.serving(LLAMACPP.make(print), folder) as server:
             for concurrency in (1, 4):
                 for cache in ("allow", "avoid"):
                     print(f"llama.cpp, 24 tokens a request, concurrency {concurrency}, our --prompt-cache {cache}")

@@ -29,9 +29,7 @@ TOKENS, REQUESTS = 12, 4
 
 @pytest.fixture(scope="module")
 def upstream(llamacpp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCpp]:
-    made = LlamaCpp.prepared(llamacpp, tmp_path_factory.mktemp("llamacpp"))
-    with made.running(slots=2):
-        made.wait_until_loaded()
+    with LlamaCpp.serving(llamacpp, tmp_path_factory.mktemp("llamacpp"), slots=2) as made:
         yield made
 
 

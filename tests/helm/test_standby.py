@@ -148,7 +148,7 @@ def test_it_is_turned_on_and_off_only_while_nothing_measures(tmp_path: Path) -> 
 
 
 def test_the_notes_name_both() -> None:
-    told = notes(values_of("standby"))
+    printed = notes(values_of("standby"))
     for name in (FULLNAME, f"{FULLNAME}-second"):
-        assert f"rollout status statefulset/{name}\n" in told
+        assert f"rollout status statefulset/{name}\n" in printed
     assert "-second" not in notes({})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -51,31 +51,29 @@ class Timing:
 
 @dataclass(frozen=True)
 class LlamaCpp:
-    """A server that can be started on its port."""
+    """A server on its port."""
 
     environment: Path
     folder: Path
     port: int
 
     @classmethod
-    def prepared(cls, environment: Path, folder: Path) -> Self:
-        """Writes its files."""
+    @contextmanager
+    def serving(cls, environment: Path, folder: Path, slots: int = 4, *keys: str) -> Iterator[Self]:
+        """A server for the time of the block, once its model is loaded; with `keys` it takes requests with one of them
+        alone. Its files are in the folder."""
         (folder / "serve.py").write_text(SCRIPT)
-        return cls(environment, folder, *free_ports(1))
+        server = cls(environment, folder, *free_ports(1))
+        command = [str(environment / "bin" / "python"), "serve.py", str(server.port), MODEL, str(slots), *keys]
+        log = folder / "server.log"
+        with running(command, (server.port,), folder):
+            # Its port is open before its model is there.
+            assert becomes_true(lambda: "model loaded" in log.read_text(errors="replace"))
+            yield server
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    def running(self, slots: int = 4, *keys: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """The server, once its port is open; with `keys` it takes requests with one of them alone."""
-        command = [str(self.environment / "bin" / "python"), "serve.py", str(self.port), MODEL, str(slots), *keys]
-        return running(command, (self.port,), self.folder)
-
-    def wait_until_loaded(self) -> None:
-        """Its port is open before its model is there."""
-        log = self.folder / "server.log"
-        assert becomes_true(lambda: "model loaded" in log.read_text(errors="replace"))
 
     def timings(self) -> list[Timing]:
         """What its log reports so far, request by request."""

@@ -29,9 +29,7 @@ REQUESTS = 6
 
 @pytest.fixture(scope="module")
 def server(llamacpp: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCpp]:
-    made = LlamaCpp.prepared(llamacpp, tmp_path_factory.mktemp("llamacpp"))
-    with made.running(slots=4):
-        made.wait_until_loaded()
+    with LlamaCpp.serving(llamacpp, tmp_path_factory.mktemp("llamacpp"), slots=4) as made:
         yield made
 
 
@@ -181,10 +179,8 @@ async def test_a_server_that_does_not_make_embeddings(pool: WorkerPool, server: 
 
 
 async def test_a_key_is_needed_and_never_shown(llamacpp: Path, tmp_path: Path, pool: WorkerPool) -> None:
-    server = LlamaCpp.prepared(llamacpp, tmp_path)
     key = tmp_path / "key"
-    with server.running(1, "sesame-open"):
-        server.wait_until_loaded()
+    with LlamaCpp.serving(llamacpp, tmp_path, 1, "sesame-open") as server:
         probe = probe_of(server)
         refused = await Sweep(probe, []).run(lambda: pool.lend(1))
         url, rejected = server.url, f"({server.url}/v1/models reported HTTP 401: Invalid API Key)"

@@ -93,9 +93,7 @@ async def measured(pool: WorkerPool, probe: Probe) -> Measurement:
 async def test_generated_prompts_have_exactly_the_tokens_that_the_server_counts(
     own_pool: WorkerPool, llamacpp: Path, tokenizer: str, tmp_path: Path
 ) -> None:
-    server = LlamaCpp.prepared(llamacpp, tmp_path)
-    with server.running(1):
-        server.wait_until_loaded()
+    with LlamaCpp.serving(llamacpp, tmp_path, 1) as server:
         prompt = {"endpoint": "v1/completions", "allow_cache": True, "tokenizer": tokenizer, "count": REQUESTS}
         found = await measured(own_pool, probe_of("openai", server.port, MODEL, prompt=prompt))
     assert found.tokens is not None
@@ -109,7 +107,6 @@ def test_any_text_has_as_many_tokens_as_the_server_finds(llamacpp: Path, tokeniz
 
     count_tokens = open_tokenizer(tokenizer)
     assert count_tokens is not None
-    server = LlamaCpp.prepared(llamacpp, tmp_path)
     texts = [
         "Hello, world",
         "it's 2026-12-01 and 3.14159",
@@ -117,8 +114,7 @@ def test_any_text_has_as_many_tokens_as_the_server_finds(llamacpp: Path, tokeniz
         "  two  spaces\n\n\tand a tab",
         "x" * 300,
     ]
-    with server.running(1):
-        server.wait_until_loaded()
+    with LlamaCpp.serving(llamacpp, tmp_path, 1) as server:
         for text in texts:
             body = json.dumps({"content": text, "add_special": False}).encode()
             asked = urllib.request.Request(f"{server.url}/tokenize", body, {"Content-Type": "application/json"})

@@ -59,7 +59,7 @@ class RemoteWorker:
         self._lost: WorkerLostError | None = None
         self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating: asyncio.Task[None] | None = None
-        self._telling: set[asyncio.Future[Any]] = set()
+        self._notices: set[asyncio.Future[Any]] = set()
 
     @property
     def alive(self) -> bool:
@@ -150,27 +150,27 @@ class RemoteWorker:
 
     def proceed_level(self, at_ns: int) -> None:
         """See `Member` (group)."""
-        self._tell("proceed", at_ns + self.offset.ns)
+        self._notify("proceed", at_ns + self.offset.ns)
 
     def report_tally(self) -> None:
         """See `Member` (group)."""
-        self._tell("report_tally")
+        self._notify("report_tally")
 
     def resume_level(self, allowed: Allowance) -> None:
         """See `Member` (group)."""
-        self._tell("resume", allowed)
+        self._notify("resume", allowed)
 
-    def _tell(self, method: str, *arguments: object) -> None:
+    def _notify(self, method: str, *arguments: object) -> None:
         """Calls it without waiting for its end. If it fails, the worker is lost: its level would
         wait for ever, beside others that send."""
         self._raise_if_lost()
-        telling = asyncio.ensure_future(self._invoke(method, *arguments))
-        self._telling.add(telling)
-        telling.add_done_callback(self._told)
+        notice = asyncio.ensure_future(self._invoke(method, *arguments))
+        self._notices.add(notice)
+        notice.add_done_callback(self._notified)
 
-    def _told(self, telling: asyncio.Future[Any]) -> None:
-        self._telling.discard(telling)
-        if not telling.cancelled() and (error := telling.exception()) is not None:
+    def _notified(self, notice: asyncio.Future[Any]) -> None:
+        self._notices.discard(notice)
+        if not notice.cancelled() and (error := notice.exception()) is not None:
             self._lose(_text(error))
 
     async def stop_level(self) -> None:

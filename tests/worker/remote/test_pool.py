@@ -252,19 +252,19 @@ class RefusingHost(DeadHost):
 
 
 @pytest.mark.parametrize(
-    ("tell", "why"),
+    ("notify", "why"),
     [
         (lambda member: member.proceed_level(1), "in proceed"),
         (lambda member: member.resume_level(Allowance(1.0, 1, 1)), "in resume"),
     ],
     ids=["proceed", "resume"],
 )
-async def test_a_member_that_was_not_told_is_lost(tell: Callable[[RemoteWorker], None], why: str) -> None:
+async def test_a_member_that_was_not_notified_is_lost(notify: Callable[[RemoteWorker], None], why: str) -> None:
     """Or the level would be measured with a member that sends nothing."""
     member = RemoteWorker(RefusingHost(), "far")
     await member.start()
-    tell(member)
-    await asyncio.wait(member._telling)
+    notify(member)
+    await asyncio.wait(member._notices)
     assert not member.alive
     with pytest.raises(WorkerLostError, match=f"worker far: OSError: {why}"):
         await member.stop_level()
