@@ -21,12 +21,12 @@ from exporter.payload.input_files import find_input_files
 
 KEPT_BYTES = 16 << 30
 KEPT_SECONDS = 7 * 86_400.0
-"""What nobody asked for in this time goes."""
+"""What no client asked for in this time goes."""
 _USED_SECONDS = 3600.0
 """What was asked for in this time stays, however large all is together: a level may be about to read it."""
 
 SENT_AHEAD = "\0sent ahead\0"
-"""Stands before the path of a text that went ahead."""
+"""Before the path of a text that went ahead."""
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -88,10 +88,10 @@ class Store:
             return False
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        self._make_room()
+        self._purge()
         return place.exists()
 
-    def _make_room(self) -> None:
+    def _purge(self) -> None:
         """What was not used for longest goes; what a client began and did not finish, too."""
         now_s = time.time()
         kept = 0
@@ -106,7 +106,7 @@ class Store:
         """When each was used last, its bytes, and where it is."""
         found = []
         for entry in self.folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            with contextlib.suppress(FileNotFoundError):  # another process removes entries, too
                 found.append((entry.stat().st_mtime, sum(file.stat().st_size for file in entry.iterdir()), entry))
         return found
 
