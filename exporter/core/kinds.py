@@ -45,6 +45,8 @@ class Kind:
     families: Mapping[str, tuple[Take, ...]] = field(default_factory=dict)
     takes_prompts: bool = False
     """Requests are prompts, and responses are counted in tokens; over HTTP they stream if the probe sets it."""
+    path_input: str = ""
+    """The input whose strings are paths of files, which are sent in their place."""
 
 
 NO_SUCH: Final = "the target's kind is {kind}, which has no such thing"
@@ -144,6 +146,7 @@ KINDS: Final[dict[str, Kind]] = {
             "input.batch_size": "found {given}: a request to TorchServe is one input, and the server makes the "
             "batches; give 1",
         },
+        path_input="TORCHSERVE_INPUT",
         families={
             # Running sums, in microseconds.
             "ts_inference_requests_total": (Take("success"), Take("inferences")),

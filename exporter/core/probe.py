@@ -242,7 +242,8 @@ class InputOptions:
     requests. `shared_memory` is none, system or cuda; an output of unknown size gets `output_shared_memory_bytes` per
     inference. `priority` is default, or low: the model's lowest priority level. `datatypes` declares the inputs if the
     server does not report them; `signature` is TensorFlow Serving's; `content_type` ("": the kind's default) is
-    TorchServe's. `optional_inputs` (send, omit) applies to generated data.
+    TorchServe's. `optional_inputs` (send, omit) applies to generated data. `moved` are paths that the data names
+    (`Kind.path_input`), each with where a worker of another machine has that file.
     """
 
     source: str = "random"
@@ -264,6 +265,7 @@ class InputOptions:
     signature: str = "serving_default"
     content_type: str = ""
     optional_inputs: str = "send"
+    moved: tuple[tuple[str, str], ...] = ()
     prompt: PromptOptions = DEFAULT_PROMPT
 
 

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,17 @@ def _files_of(directory: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
 
 
+def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
+    """That of files with these names, each with the SHA-256 digest of its content."""
+    whole = hashlib.sha256()
+    for name, content in files:
+        whole.update(os.fsencode(name) + b"\0" + content)
+    return whole.hexdigest()
+
+
 def _digest(files: Sequence[Path]) -> str:
     """SHA-256 over the files' names and contents."""
-    whole = hashlib.sha256()
+    contents = []
     for file in files:
         try:
             status = file.stat()
@@ -60,8 +68,8 @@ def _digest(files: Sequence[Path]) -> str:
             content = _content_digest(str(file), status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError as error:
             raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
-        whole.update(os.fsencode(file.name) + b"\0" + content)
-    return whole.hexdigest()
+        contents.append((file.name, content))
+    return digest_of(contents)
 
 
 @functools.lru_cache(MAX_FILES)

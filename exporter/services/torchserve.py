@@ -7,7 +7,7 @@ or a body that the data holds itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import numpy as np
 
 from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import ModelFacts, TensorSpec
+from exporter.core.kinds import KINDS
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_INPUT, InputOptions, Probe
 from exporter.core.target import Target
@@ -28,7 +29,7 @@ from exporter.services.without_extensions import PlainControl, PlainService
 from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.http1 import decoded_body
 
-FILE, BODY, OUTPUT = "TORCHSERVE_INPUT", "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
+FILE, BODY, OUTPUT = KINDS["torchserve"].path_input, "TORCHSERVE_BODY", "TORCHSERVE_OUTPUT"
 """What stands for tensors: the path of a file (perf_analyzer's name for it), a body, and the body of the response."""
 
 FORM: Final = "multipart/form-data"
@@ -183,7 +184,7 @@ def _encode(
     spec, tensor = given[0]
     content: bytes = tensor.item()
     if spec.name == FILE:
-        content = _read(content, files)
+        content = _read(content, files, dict(probe.input.moved))
         kind = probe.input.content_type or FORM
     else:
         kind = probe.input.content_type or ("application/json" if _is_json(content) else "application/octet-stream")
@@ -194,11 +195,11 @@ def _encode(
     )
 
 
-def _read(path: bytes, files: dict[str, bytes]) -> bytes:
+def _read(path: bytes, files: dict[str, bytes], moved: Mapping[str, str]) -> bytes:
     name = path.decode(errors="replace")
     if name not in files:
         try:
-            files[name] = Path(name).read_bytes()
+            files[name] = Path(moved.get(name, name)).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise InputError(f"{FILE} {name!r}: cannot be read: {reason}") from error

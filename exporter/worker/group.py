@@ -34,6 +34,9 @@ QUEUED_EVENTS = 4
 class Member(Worker, Protocol):
     """A worker that can take a part of a level. All members of a group report by one monotonic clock."""
 
+    async def prepare(self, plan: LevelPlan) -> None:
+        """Brings what the level reads to where it runs, before any member begins. Raises as `run_level`."""
+
     def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """As `run_level`, with LevelWaiting whenever the level waits for `proceed_level`, and LevelTally."""
 
@@ -55,6 +58,12 @@ async def alone(member: AsyncGenerator[MemberEvent, None]) -> AsyncGenerator[Lev
             yield event
 
 
+def not_begun(plan: LevelPlan) -> LevelEnd:
+    """The end of a level that was stopped before it began."""
+    earlier = plan.abandoned_until_ns
+    return LevelEnd(Reason.NONE, "", 0, abandoned_until_ns=earlier, spared_until_ns=plan.spared_until_ns)
+
+
 class WorkerGroup:
     """A `Worker` (protocol) over at least two others, which are of no more use if one is lost."""
 
@@ -62,6 +71,7 @@ class WorkerGroup:
         self._members = members
         self._meet_lead_ns = meet_lead_ns
         self._level: _SharedLevel | None = None
+        self._stopping = asyncio.Event()
 
     async def preflight(self, probe: Probe) -> ModelFacts:
         """See `Worker`."""
@@ -80,6 +90,11 @@ class WorkerGroup:
                     yield event
             return
         parts = list(zip(self._members, plans, strict=False))
+        self._stopping.clear()
+        await asyncio.gather(*(member.prepare(part) for member, part in parts))
+        if self._stopping.is_set():
+            yield not_begun(plan)
+            return
         self._level = _SharedLevel(parts, LevelGuard(plan.probe.stop), self._meet_lead_ns)
         try:
             async with aclosing(self._level.run()) as events:
@@ -90,6 +105,7 @@ class WorkerGroup:
 
     async def stop_level(self) -> None:
         """See `Worker`."""
+        self._stopping.set()
         if self._level is not None:
             await self._level.stop()
         else:

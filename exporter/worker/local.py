@@ -204,6 +204,9 @@ class LocalWorker:
         assert isinstance(version, str)
         return version
 
+    async def prepare(self, plan: LevelPlan) -> None:
+        """See `Member` (group). It is all here."""
+
     def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
         return alone(self.run_member(plan))

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
 
-from exporter.core.target import Target
+from exporter.core.errors import PreflightError, TransportError
+from exporter.core.outcome import Reason
+from exporter.core.target import Header, Target
+from exporter.transport.headers import read_headers
 
 _NEEDED = """
     PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV SSL_CERT_FILE SSL_CERT_DIR XDG_CACHE_HOME HOSTNAME
@@ -34,6 +38,26 @@ def header_environment(target: Target, environ: Mapping[str, str] = os.environ) 
     """The variables that the target's headers are read from, as they are now."""
     headers = (*target.headers, *target.management_headers)
     return {header.env: environ[header.env] for header in headers if header.env in environ}
+
+
+def without_header_files(target: Target, environ: Mapping[str, str] = os.environ) -> tuple[Target, dict[str, str]]:
+    """The target for a worker on another machine, and the variables that its headers are read from: a file's content
+    of now is one of them. Raises PreflightError for a file that can't be read."""
+    variables = header_environment(target, environ)
+
+    def moved(headers: tuple[Header, ...]) -> tuple[Header, ...]:
+        return tuple(replace(header, file="", env=variable(header)) if header.file else header for header in headers)
+
+    def variable(header: Header) -> str:
+        name = f"{_OURS}HEADER_FILE_{len(variables)}"
+        try:
+            ((_, variables[name]),) = read_headers([replace(header, prefix="")])
+        except TransportError as error:
+            raise PreflightError(Reason.AUTH, str(error)) from error
+        return name
+
+    there = replace(target, headers=moved(target.headers), management_headers=moved(target.management_headers))
+    return there, variables
 
 
 class HeaderVariables:

@@ -9,8 +9,14 @@ import pytest
 from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Header
+from exporter.transport.headers import read_headers
 from exporter.worker.local import LocalWorker
-from exporter.worker.worker_environment import HeaderVariables, base_environment, header_environment
+from exporter.worker.worker_environment import (
+    HeaderVariables,
+    base_environment,
+    header_environment,
+    without_header_files,
+)
 from tests.builders import make_probe, make_target
 
 SECRETS = {
@@ -58,3 +64,29 @@ async def test_a_worker_has_them_for_its_sweep_alone(monkeypatch: pytest.MonkeyP
             assert caught.value.reason is reason, caught.value
     finally:
         await worker.kill()
+
+
+def test_headers_from_files_travel_as_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, other = tmp_path / "token", tmp_path / "other"
+    token.write_text("of-a-file\n")
+    other.write_text("of-another\n")
+    given = make_target(
+        headers=(
+            Header("Authorization", file=str(token), prefix="Bearer "),
+            Header("X", env="ASR_TOKEN"),
+            Header("Y", value="y"),
+        ),
+        management_headers=(Header("Authorization", file=str(other)),),
+    )
+    there, variables = without_header_files(given, SECRETS)
+    assert not [header for header in (*there.headers, *there.management_headers) if header.file]
+    assert set(variables.values()) == {"of-a-file", "of-another", "of-this-target"}
+    for path in (token, other):
+        path.unlink()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert read_headers(there.headers) == (("Authorization", "Bearer of-a-file"), ("X", "of-this-target"), ("Y", "y"))
+    assert read_headers(there.management_headers) == (("Authorization", "of-another"),)
+    with pytest.raises(PreflightError, match=rf"header 'Authorization': the file {token} cannot be read") as caught:
+        without_header_files(given, SECRETS)
+    assert caught.value.reason is Reason.AUTH

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from exporter.core.errors import PreflightError, WorkerLostError
 from exporter.core.facts import ModelFacts
@@ -25,17 +26,14 @@ from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.local import LocalWorker
 from exporter.worker.remote.schema import schema
+from exporter.worker.remote.store import SENT_AHEAD, Store, shared_folder
+
+_T = TypeVar("_T")
 
 LEASE_SECONDS: Final = 2.0
 _LEASE_NS: Final = round(LEASE_SECONDS * NS)
 _GONE_SECONDS: Final = 10.0
 """After so long without its client the process is ended, and its memory is free."""
-
-SENT_AHEAD: Final = "\0sent ahead\0"
-"""Stands for a text that travelled alone (`keep_text`)."""
-KEPT_TEXTS: Final = 4
-_TEXTS: dict[str, str] = {}
-"""Of this Dask worker, by digest: they outlive the actor, which is a sweep's."""
 
 _EVENTS_WAIT_SECONDS = 1.0
 """How long a question for events waits for the first of them."""
@@ -61,15 +59,17 @@ class WorkerHost:
     fails is returned as a `Failure`: our errors do not survive being pickled. All are coroutines: Dask runs
     those on its own loop, and functions in a thread."""
 
-    def __init__(self, client_schema: str, module: str = "exporter.worker.main") -> None:
-        """Raises ValueError if the client is of another version."""
+    def __init__(self, client_schema: str, module: str = "exporter.worker.main", folder: str = "") -> None:
+        """`folder` keeps what travels ahead of plans (store.py). Raises ValueError if the client is of another
+        version."""
         if client_schema != schema():
             raise ValueError(f"this worker has triton-canary {schema()}, its client {client_schema}: install the same")
         self._module = module
         self._worker: LocalWorker | None = None
         self._until_ns = 1
         self._environment: Mapping[str, str] = {}
-        self._text = ""
+        self._folder = Path(folder) if folder else shared_folder()
+        self._store: Store | None = None
         self._events: asyncio.Queue[MemberEvent | Failure] = asyncio.Queue(_QUEUED_EVENTS)
         self._level: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -98,22 +98,34 @@ class WorkerHost:
         """This machine's monotonic clock."""
         return time.monotonic_ns()
 
-    async def has_text(self, digest: str) -> bool:
-        """Whether this Dask worker has the text of this digest; the probes of later commands then have it."""
-        self._text = _TEXTS.get(digest, "")
-        return bool(self._text)
+    async def lacking(self, keys: list[str]) -> tuple[str, list[str]] | Failure:
+        """The folder of the store, and those of these keys that it has not."""
+        return await self._kept(lambda store: (str(store.folder), store.lacking(keys)))
 
-    async def keep_text(self, digest: str, text: str) -> None:
-        """A text that is too long to travel with each command, to each process."""
-        self._text = _TEXTS[digest] = text
-        while len(_TEXTS) > KEPT_TEXTS:
-            del _TEXTS[next(iter(_TEXTS))]
+    async def keep_part(self, key: str, name: str, offset: int, data: bytes) -> Failure | None:
+        """See `Store.add`."""
+        return await self._kept(lambda store: store.add(key, name, offset, data))
+
+    async def keep_whole(self, key: str, is_directory: bool) -> bool | Failure:
+        """See `Store.finish`."""
+        return await self._kept(lambda store: store.finish(key, is_directory))
+
+    async def _kept(self, work: Callable[[Store], _T]) -> _T | Failure:
+        def in_store() -> _T:
+            if self._store is None:
+                self._store = Store(self._folder)
+            return work(self._store)
+
+        try:
+            return await asyncio.to_thread(in_store)
+        except OSError as error:
+            return Failure(True, Reason.NO_WORKER, f"input data cannot be kept: {error}")
 
     async def preflight(self, probe: Probe, environment: Mapping[str, str]) -> ModelFacts | Failure:
         """See `Worker`. `environment` has the variables that the headers of the probe's target are read from."""
         self._environment = environment
         try:
-            return await self._ready.preflight(self._whole(probe))
+            return await self._ready.preflight(probe)
         except (PreflightError, WorkerLostError) as error:
             return _failure(error)
 
@@ -129,7 +141,8 @@ class WorkerHost:
         self._environment = environment
         await self._end_level()
         self._events = asyncio.Queue(_QUEUED_EVENTS)
-        self._level = asyncio.create_task(self._run(replace(plan, probe=self._whole(plan.probe)), self._events))
+        plan = await asyncio.to_thread(_whole, plan)
+        self._level = asyncio.create_task(self._run(plan, self._events))
 
     async def events(self) -> list[MemberEvent | Failure]:
         """The events since the last call, in their order; waits a moment for the first one."""
@@ -191,12 +204,6 @@ class WorkerHost:
         assert self._worker is not None, "start comes first"
         return self._worker
 
-    def _whole(self, probe: Probe) -> Probe:
-        """The probe with the text that went ahead."""
-        if probe.input.string_data != SENT_AHEAD:
-            return probe
-        return replace(probe, input=replace(probe.input, string_data=self._text))
-
     async def _run(self, plan: LevelPlan, events: asyncio.Queue[MemberEvent | Failure]) -> None:
         try:
             async with aclosing(self._ready.run_member(plan)) as level:
@@ -220,6 +227,16 @@ class WorkerHost:
             await asyncio.sleep(LEASE_SECONDS)
         await self._end_level()
         await self.kill()
+
+
+def _whole(plan: LevelPlan) -> LevelPlan:
+    """The plan with the text that went ahead."""
+    given = plan.probe.input
+    mark, _, path = given.string_data.rpartition(SENT_AHEAD)
+    if not path or mark:
+        return plan
+    text = Path(path).read_bytes().decode("utf-8", "surrogatepass")
+    return replace(plan, probe=replace(plan.probe, input=replace(given, string_data=text)))
 
 
 def _failure(error: PreflightError | WorkerLostError) -> Failure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -26,33 +25,38 @@ from exporter.engine.plan import LevelEvent, LevelPlan, MemberEvent
 from exporter.engine.tally import Allowance
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
-from exporter.worker.group import alone
+from exporter.worker.group import alone, not_begun
 from exporter.worker.ipc import Failure
+from exporter.worker.remote.cargo import Cargo, Sent
 from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
-from exporter.worker.remote.host import LEASE_SECONDS, SENT_AHEAD, Pulse, error_of
-from exporter.worker.worker_environment import header_environment
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
+from exporter.worker.worker_environment import without_header_files
 
 _log = logging.getLogger("exporter.worker")
 
 BEAT_SECONDS = 0.5
 CLOCK_SAMPLES = 20
-LONG_TEXT = 64 * 1024
-TEXT_SECONDS = 60.0
-"""Characters of `input.string_data` above which it goes ahead of commands, and how long that may take."""
 
 _CALL_LIMIT_SECONDS = 10.0
 """How long any call may take beside what it waits for."""
 
 
 class RemoteWorker:
-    """`host` is the actor, or what has its methods. `allowed_s` is how long this daemon itself may still act. Lost
-    once the far side gives no response."""
+    """`host` is the actor, or what has its methods; `name` the Dask worker's address. `allowed_s` is how long this
+    daemon itself may still act. The workers of a sweep have one `cargo`. Lost once the far side gives no response."""
 
-    def __init__(self, host: Any, name: str, allowed_s: Callable[[], float] = lambda: LEASE_SECONDS) -> None:
+    def __init__(
+        self,
+        host: Any,
+        name: str,
+        allowed_s: Callable[[], float] = lambda: LEASE_SECONDS,
+        cargo: Cargo | None = None,
+    ) -> None:
         self._host = host
         self.name = name
         self._allowed_s = allowed_s
-        self._sent_ahead = ""
+        self._cargo = cargo or Cargo()
+        self._stopping = asyncio.Event()
         self._clock: LevelClock | None = None
         self._pulse = Pulse(0, 0, 0, 0, 0)
         self._pulse_ns = boottime_ns()
@@ -83,9 +87,7 @@ class RemoteWorker:
 
     async def start(self) -> None:
         """Starts the far process, and the heartbeat. Raises WorkerLostError."""
-        pulse = await self._call("start", limit_s=90.0)
-        _raise_failure(pulse)
-        self._take(pulse)
+        self._take(await self._call("start", limit_s=90.0))
         self._beat_s = self._allowed_at_s = time.monotonic()
         self._beating = asyncio.create_task(self._beat())
 
@@ -107,18 +109,19 @@ class RemoteWorker:
         """See `Worker`."""
         _refuse_shared_memory(probe)
         limit_s = probe.target.connect_timeout_ns / NS + 60.0
-        probe = await self._without_long_text(probe)
-        facts = await self._call("preflight", probe, header_environment(probe.target), limit_s=limit_s)
-        _raise_failure(facts)
+        target, environment = await asyncio.to_thread(without_header_files, probe.target)
+        facts = await self._call("preflight", _asking(replace(probe, target=target)), environment, limit_s=limit_s)
         assert isinstance(facts, ModelFacts)
         return facts
 
     async def served_version(self, probe: Probe) -> str:
         """See `Worker`."""
-        probe = replace(probe, input=replace(probe.input, string_data=""))
-        version = await self._call("served_version", probe, limit_s=probe.target.connect_timeout_ns / NS + 10.0)
-        _raise_failure(version)
-        return str(version)
+        limit_s = probe.target.connect_timeout_ns / NS + 10.0
+        return str(await self._call("served_version", _asking(probe), limit_s=limit_s))
+
+    async def prepare(self, plan: LevelPlan) -> None:
+        """See `Member` (group)."""
+        await self._send_ahead(plan)
 
     def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
         """See `Worker`."""
@@ -127,17 +130,25 @@ class RemoteWorker:
     async def run_member(self, plan: LevelPlan) -> AsyncGenerator[MemberEvent, None]:
         """See `Member` (group)."""
         _refuse_shared_memory(plan.probe)
-        await self.set_clock()
-        environment = header_environment(plan.probe.target)
+        self._stopping.clear()
         ended = is_uncertain = False
+        sent = await self._send_ahead(plan)
+        target, environment = await asyncio.to_thread(without_header_files, plan.probe.target)
+        await self.set_clock()
+        if self._stopping.is_set():
+            yield not_begun(plan)
+            return
+        there = sent.plan(plan_there(plan, self.offset))
         try:
-            there = replace(plan_there(plan, self.offset), probe=await self._without_long_text(plan.probe))
-            await self._call("begin", there, environment)
+            await self._call("begin", replace(there, probe=replace(there.probe, target=target)), environment)
+            if self._stopping.is_set():  # it may have come there first
+                await self._call("stop")
             while not ended:
                 for event in await self._call("events"):
-                    _raise_failure(event)
+                    if isinstance(event, Failure):
+                        raise error_of(sent.failure(event))
                     ended = isinstance(event, LevelEnd)
-                    here = event_here(event, self.offset)
+                    here = event_here(sent.event(event), self.offset)
                     if isinstance(here, Window) and not is_uncertain:
                         is_uncertain = here.health.is_clock_uncertain(plan.probe.measurement.window_ns)
                         if is_uncertain:
@@ -175,6 +186,7 @@ class RemoteWorker:
 
     async def stop_level(self) -> None:
         """See `Worker`."""
+        self._stopping.set()
         await self._call("stop")
 
     async def silence(self) -> None:
@@ -187,7 +199,7 @@ class RemoteWorker:
 
     async def end_sweep(self) -> None:
         """See `Worker`."""
-        _raise_failure(await self._call("end_sweep", limit_s=20.0))
+        await self._call("end_sweep", limit_s=20.0)
 
     async def kill(self) -> None:
         """See `Worker`."""
@@ -200,17 +212,9 @@ class RemoteWorker:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _without_long_text(self, probe: Probe) -> Probe:
-        """The probe as it travels: a long text of its input goes ahead, once to each Dask worker."""
-        text = probe.input.string_data
-        if len(text) <= LONG_TEXT:
-            return probe
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-        if digest != self._sent_ahead:
-            if not await self._call("has_text", digest):
-                await self._call("keep_text", digest, text, limit_s=TEXT_SECONDS)
-            self._sent_ahead = digest
-        return replace(probe, input=replace(probe.input, string_data=SENT_AHEAD))
+    async def _send_ahead(self, plan: LevelPlan) -> Sent:
+        machine = self.name.rpartition(":")[0]
+        return await self._cargo.send(self._call, machine, plan)
 
     def _warn_of_clock(self, plan: LevelPlan) -> None:
         window_s, error_s = plan.probe.measurement.window_ns / NS, self.offset.error_ns / NS
@@ -249,20 +253,25 @@ class RemoteWorker:
         return await getattr(self._host, method)(*arguments)
 
     async def _call(self, method: str, *arguments: object, limit_s: float = _CALL_LIMIT_SECONDS) -> Any:
-        """The response; ends early once the heartbeat has found no response. Raises WorkerLostError."""
+        """The response; ends early once the heartbeat has found no response. Raises the Failure that it is, and
+        WorkerLostError."""
         self._raise_if_lost()
         waiting = asyncio.ensure_future(self._invoke(method, *arguments))
         try:
             beating = {self._beating} if self._beating is not None else set()
             await asyncio.wait({waiting, *beating}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
+            is_done = waiting.done()
+            response = waiting.result() if is_done else None
         except Exception as error:
             self._lose(_text(error))
+            raise self._error() from error
         finally:
             waiting.cancel()
-        self._lose(f"no response within {limit_s:g} s")
-        raise self._error()
+        if not is_done:
+            self._lose(f"no response within {limit_s:g} s")
+            raise self._error()
+        _raise_failure(response)
+        return response
 
     def _lose(self, why: str) -> None:
         if self._lost is None:
@@ -280,6 +289,11 @@ class RemoteWorker:
 def _raise_failure(response: object) -> None:
     if isinstance(response, Failure):
         raise error_of(response)
+
+
+def _asking(probe: Probe) -> Probe:
+    """The probe as questions for the server need it: without what its requests hold."""
+    return replace(probe, input=replace(probe.input, string_data="", paths=()))
 
 
 def _refuse_shared_memory(probe: Probe) -> None:

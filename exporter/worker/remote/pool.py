@@ -14,6 +14,7 @@ from exporter.core.units import MS
 from exporter.core.untrusted_text import clean_text
 from exporter.engine.plan import Worker
 from exporter.worker.group import WorkerGroup
+from exporter.worker.remote.cargo import Cargo
 from exporter.worker.remote.host import LEASE_SECONDS, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.schema import schema
@@ -44,11 +45,12 @@ async def lend_remote(
         client = await _connect(address)
         stack.push_async_callback(client.close)
         members: list[RemoteWorker] = []
+        cargo = Cargo()
         futures: list[Any] = []
         for name in await _chosen(client, address, place, workers):
             future = client.submit(WorkerHost, schema(), module, actor=True, workers=[name], pure=False)
             futures.append(future)
-            members.append(RemoteWorker(await _made(client, future, name), name, allowed_s))
+            members.append(RemoteWorker(await _made(client, future, name), name, allowed_s, cargo))
             stack.push_async_callback(members[-1].kill)
         await asyncio.gather(*(member.start() for member in members))
         yield members[0] if workers == 1 else WorkerGroup(members, MEET_LEAD_NS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,7 +18,7 @@ from exporter.engine.tally import Allowance
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.remote import pool
-from exporter.worker.remote.host import LEASE_SECONDS, SENT_AHEAD, Pulse, WorkerHost
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.pool import lend_remote
 from exporter.worker.remote.schema import schema
@@ -112,42 +112,6 @@ async def _kill_after_two_windows(worker: Worker, cluster: Cluster) -> None:
         seen += isinstance(event, Window)
         if seen == 2:
             cluster.workers[1].kill()
-
-
-class CountingHost(WorkerHost):
-    """The texts that came to it, over whatever carries its calls."""
-
-    came: list[int]
-
-    async def keep_text(self, digest: str, text: str) -> None:
-        self.came.append(len(text))
-        await super().keep_text(digest, text)
-
-    async def begin(self, plan: LevelPlan, environment: Mapping[str, str]) -> None:
-        assert plan.probe.input.string_data == SENT_AHEAD
-        await super().begin(plan, environment)
-
-
-async def test_a_long_text_travels_once_to_a_dask_worker_and_reaches_each_of_its_processes() -> None:
-    text = "é" * 100_000
-    asked = replace(probe(), input=replace(probe().input, string_data=text))
-    came: list[int] = []
-    for _ in range(2):  # two sweeps, each with two members beside one Dask worker
-        members = []
-        for name in ("one", "two"):
-            host = CountingHost(schema(), FAKE_WORKER)
-            host.came = came
-            members.append(RemoteWorker(host, name))
-            await members[-1].start()
-            assert await members[-1].preflight(asked) == make_facts()
-            assert host._whole(replace(asked, input=replace(asked.input, string_data=SENT_AHEAD))) == asked
-        it = plan()
-        it = replace(it, probe=replace(it.probe, input=asked.input), max_windows=1)
-        async for event in members[1].run_level(it):
-            end = event
-        assert isinstance(end, LevelEnd)
-        await asyncio.gather(*(member.kill() for member in members))
-    assert came == [100_000]
 
 
 async def test_no_scheduler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
