@@ -7,7 +7,8 @@ lock() {
   uv pip compile --quiet --no-header --no-annotate --no-emit-index-url --generate-hashes --universal \
     --python-version 3.11 --constraint constraints.txt --output-file "$2" "$1" "${@:3}"
 }
-lock pyproject.toml requirements.lock
-lock pyproject.toml requirements-dask.lock --extra dask
+# With what a standby needs: the chart's has its lease in Kubernetes.
+lock pyproject.toml requirements.lock --extra kubernetes
+lock pyproject.toml requirements-dask.lock --extra kubernetes --extra dask
 python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
   lock - requirements-build.lock

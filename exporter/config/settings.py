@@ -154,7 +154,7 @@ class StandbySettings(Section):
         default="none",
         description="Where the lease is kept that the daemon which measures must hold: `file`, in the folder `lease` "
         "below `data_directory`, on storage that both daemons share; `kubernetes`, a Lease object in the namespace of "
-        "the pod. `none`: there is one daemon, and no lease.",
+        "the pod (needs `triton-canary[kubernetes]`, which the image has). `none`: there is one daemon, and no lease.",
     )
     name: Annotated[StrictStr, AfterValidator(text.object_name)] = Field(
         default="triton-canary",

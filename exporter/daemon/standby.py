@@ -21,7 +21,6 @@ from exporter.core.units import NS
 from exporter.schedule.sharding import Shard
 from exporter.standby.file_lease import FileLease
 from exporter.standby.keeper import LeaseKeeper
-from exporter.standby.kubernetes_lease import SERVICE_ACCOUNT, ApiServer, KubernetesLease
 from exporter.standby.lease import LeaseStore
 
 LEASE_FOLDER = "lease"
@@ -106,8 +105,12 @@ def _store(settings: Settings, shard: Shard) -> LeaseStore | None:
     if standby.lease == "file":
         return FileLease(Path(settings.data_directory) / LEASE_FOLDER)
     try:
-        server = ApiServer.of_pod()
-        namespace = (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+        from exporter.standby.kubernetes_lease import KubernetesLease, pod_config
+    except ImportError:
+        text = "standby.lease: kubernetes needs the package lightkube: pip install 'triton-canary[kubernetes]'"
+        raise ConfigError([text]) from None
+    try:
+        config = pod_config()
     except OSError as error:
         raise ConfigError([f"standby.lease: kubernetes works only in a pod with a service account: {error}"]) from None
-    return KubernetesLease(server, namespace, lease_name(standby.name, shard), standby.duration_ns / NS / 5)
+    return KubernetesLease(config, lease_name(standby.name, shard), standby.duration_ns / NS / 5)

@@ -94,7 +94,7 @@ class _Adapter(HTTPAdapter):
             self._pools.append(pool)
             pool.ConnectionCls = _with_socket_hook(pool.ConnectionCls, self._opened)
             if pool.scheme == "https":
-                pool.conn_kw["ssl_context"] = context = _context(self._tls)
+                pool.conn_kw["ssl_context"] = context = tls_context(self._tls)
                 pool.cert_reqs, pool.ca_certs = context.verify_mode, None
                 pool.assert_hostname = None if context.check_hostname else False
         return pool
@@ -123,7 +123,7 @@ class _Adapter(HTTPAdapter):
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _context(tls: TlsOptions) -> ssl.SSLContext:
+def tls_context(tls: TlsOptions) -> ssl.SSLContext:
     """As for the load: the system's CAs, or those of a file, where one that is no root is trusted as it is, and the
     same rules under every Python (3.13 would add those of VERIFY_X509_STRICT). Raises TlsFileError."""
     try:

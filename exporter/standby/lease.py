@@ -56,6 +56,8 @@ class Lease:
         self.until_ns = 1
         """We may act up to this moment; one that is long past where the lease isn't ours. Never 0."""
         self._changed_ns: int | None = None
+        self._last: LeaseRecord | None = None
+        """The last record that there was. Whoever wrote it may still act by it where it has been deleted."""
 
     @property
     def renew_ns(self) -> int:
@@ -76,6 +78,7 @@ class Lease:
         if self._changed_ns is None or record != self.record:
             self._changed_ns = now_ns
         self.record = record
+        self._last = record or self._last
 
     def may_ask(self, now_ns: int) -> bool:
         """Whether the lease is free: it was given up, there was never one, or it was not renewed for as long as it
@@ -83,14 +86,15 @@ class Lease:
         of the daemons differ."""
         if self._changed_ns is None:
             return False
-        if self.record is None or self.record.holder in ("", self.holder):
+        if self._last is None or self._last.holder in ("", self.holder):
             return True
-        return now_ns - self._changed_ns >= max(self.record.duration_ns, self.duration_ns)
+        return now_ns - self._changed_ns >= max(self._last.duration_ns, self.duration_ns)
 
     def granted(self, record: LeaseRecord, asked_ns: int, now_ns: int) -> bool:
         """The store took our record; asked for then, known now. False if that took so long that it is worth nothing:
         another may take it for over."""
-        self.record, self._changed_ns = record, now_ns
+        self.record = self._last = record
+        self._changed_ns = now_ns
         until_ns = asked_ns + self.duration_ns - MARGIN_NS
         if now_ns >= until_ns:
             self.end()

@@ -52,9 +52,10 @@ def test_the_lock_has_all_that_the_product_needs_in_the_versions_that_were_teste
         name: constraints[name] for name in locked if name in constraints
     }
     found: dict[str, str] = {}
-    for text in PROJECT["project"]["dependencies"]:
+    for text in (*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["kubernetes"]):
         needed(Requirement(text), found)
     assert len(found) > 40
+    assert "lightkube" in found, "the chart's standby needs it"
     # packaging/lock.sh, after a change of pyproject.toml or constraints.txt
     assert found == {name: locked.get(name) for name in found}
 

@@ -1,9 +1,11 @@
-"""A scripted Kubernetes API server with one Lease: versions, conflicts, and whatever the test makes it do."""
+"""A scripted Kubernetes API server with one Lease: versions, conflicts, and whatever the test makes it do. Its statuses
+are those that a real one sent (kube-apiserver 1.20; test_kubernetes_real.py)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import ssl
 import threading
 import time
@@ -12,10 +14,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from exporter.standby.kubernetes_lease import ApiServer
+from lightkube import KubeConfig, SingleConfig
+from lightkube.config.models import Cluster, User
+
 from tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "of-the-service-account"
+NAME = "canary-0"
+_TIME = "2026-12-01T12:00:00.000000Z"
+_MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+"""Six digits, none less: that of a whole second, too."""
+
+
+def config_of(port: int, token_file: Path) -> SingleConfig:
+    """Of a client to an API server without TLS on this machine."""
+    cluster, user = Cluster(server=f"http://127.0.0.1:{port}"), User(token_file=str(token_file))
+    config = KubeConfig.from_one(cluster=cluster, user=user, namespace="monitoring").get()
+    assert config is not None
+    return config
 
 
 class ScriptedApi:
@@ -31,6 +47,7 @@ class ScriptedApi:
         self.version = 0
         self.requests: list[tuple[str, str, Any]] = []
         self.reply: tuple[int, bytes] | None = None
+        self.headers = {"Content-Type": "application/json"}
         self.delay_s = 0.0
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"api": self})
@@ -47,8 +64,8 @@ class ScriptedApi:
         return self._server.server_port
 
     @property
-    def server(self) -> ApiServer:
-        return ApiServer(f"http://127.0.0.1:{self._server.server_port}", self.token_file, Path())
+    def config(self) -> SingleConfig:
+        return config_of(self.port, self.token_file)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,24 +90,43 @@ class ScriptedApi:
                 return self.reply
             if token not in self.tokens or token in self.cut_off:
                 return _status(401, "Unauthorized")
-            if method == "POST" and not self.may_create:
-                return _status(403, "leases is forbidden: cannot create resource")
-            if method == "GET":
-                return (200, json.dumps(self.lease).encode()) if self.lease else _status(404, "not found")
-            if method == "POST" and self.lease is not None:
-                return _status(409, "already exists")
-            if method == "PUT":
-                if self.lease is None:
-                    return _status(404, "not found")
-                if body["metadata"]["resourceVersion"] != str(self.version):
-                    return _status(409, "the object has been modified")
-            self.version += 1
-            self.lease = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.version)}}
-            return (201 if method == "POST" else 200), json.dumps(self.lease).encode()
+            return self._lease_request(method, body)
+
+    def _lease_request(self, method: str, body: Any) -> tuple[int, bytes]:
+        shown = f'leases.coordination.k8s.io "{NAME}"'
+        before = self.lease
+        if method == "GET":
+            return (200, json.dumps(before).encode()) if before else _status(404, f"{shown} not found")
+        uid = body["metadata"].get("uid")
+        if before is None and uid is not None:
+            text = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+            return _status(409, f"Operation cannot be fulfilled on {shown}: {text}")
+        # A PUT without a uid makes it, too, with the right to do that.
+        if not self.may_create and (method == "POST" or before is None):
+            return _status(403, 'leases.coordination.k8s.io is forbidden: User "x" cannot create resource "leases"')
+        if method == "POST" and before is not None:
+            return _status(409, f"{shown} already exists")
+        version = body["metadata"].get("resourceVersion")
+        if before is not None and version != before["metadata"]["resourceVersion"]:
+            return _status(409, f"Operation cannot be fulfilled on {shown}: the object has been modified")
+        if not all(_MICRO_TIME.fullmatch(body["spec"].get(each, _TIME)) for each in ("acquireTime", "renewTime")):
+            return _status(400, 'Lease in version "v1" cannot be handled as a Lease: parsing time')
+        self.version += 1
+        own = {"resourceVersion": str(self.version), "uid": uid or f"uid-{self.version}"}
+        self.lease = {**body, "metadata": {**body["metadata"], **own}}
+        return (201 if before is None else 200), json.dumps(self.lease).encode()
 
 
 def _status(code: int, message: str) -> tuple[int, bytes]:
-    return code, json.dumps({"kind": "Status", "code": code, "message": message}).encode()
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "code": code,
+    }
+    return code, json.dumps(status).encode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -103,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, data = self.api.respond(self.command, self.path, self.headers.get("Authorization", ""), body)
         time.sleep(self.api.delay_s)
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        for name, value in ({"Content-Length": str(len(data))} | self.api.headers).items():
+            self.send_header(name, value)
         with contextlib.suppress(OSError):  # who was cut off is gone by now
             self.end_headers()
             self.wfile.write(data)

@@ -38,6 +38,18 @@ def test_how_long_a_record_is_waited_for(record: LeaseRecord | None, waits_s: in
     assert lease.may_ask(100 * NS + waits_s * NS)
 
 
+def test_one_that_was_deleted_is_waited_for_as_if_it_were_there() -> None:
+    """Who had it may act until its next renewal fails."""
+    lease = Lease("b", 15 * NS)
+    lease.observe(LeaseRecord("a", 20 * NS, "1"), 0)
+    lease.observe(None, 50 * NS)
+    assert not lease.may_ask(70 * NS - 1)
+    assert lease.may_ask(70 * NS)
+    lease.observe(LeaseRecord("", 20 * NS, "2"), 50 * NS)
+    lease.observe(None, 51 * NS)
+    assert lease.may_ask(51 * NS), "it was given up"
+
+
 def test_each_renewal_begins_the_wait_again() -> None:
     lease = Lease("a", DURATION_NS)
     for count in range(20):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import bcrypt
 import pytest
@@ -18,13 +17,14 @@ from exporter.discovery.found import DiscoveryError, parse_groups
 from exporter.discovery.sources import Source, read
 from exporter.metrics.collector import _size
 from exporter.metrics.families import UP
-from exporter.standby.kubernetes_lease import LeaseApiError, _bounded_body
+from exporter.standby.kubernetes_lease import KubernetesLease, LeaseApiError
 from exporter.web.access import Passwords
 from exporter.web.client_connection import MAX_CONNECTIONS, connection_limit
 from exporter.web.http_server import WebServer
 from tests.archive.archive_samples import make_failed_sweep
 from tests.builders import make_target
 from tests.hostile.exceed.registry import exceeds
+from tests.standby.api_server import ScriptedApi
 from tests.web.test_client_connection import APP, Crowd, scrape
 
 
@@ -108,7 +108,13 @@ def series_bytes() -> None:
 
 
 @exceeds("LEASE_BYTES")
-def lease_bytes() -> None:
-    endless = SimpleNamespace(raw=SimpleNamespace(read1=lambda size, **_: b" " * size))
-    with pytest.raises(LeaseApiError, match="is larger than 256 KiB"):
-        _bounded_body(cast(Any, endless))
+async def lease_bytes() -> None:
+    """All of what comes is valid but its size: blanks about a Lease."""
+    lease = json.dumps({"metadata": {"resourceVersion": "1"}}).encode()
+    with tempfile.TemporaryDirectory() as folder, ScriptedApi(Path(folder)) as api:
+        store = KubernetesLease(api.config, "canary-0", 60.0)
+        api.reply = 200, lease.ljust(256 << 10)
+        assert await asyncio.to_thread(store.read) is not None
+        api.reply = 200, lease.ljust((256 << 10) + 1)
+        with pytest.raises(LeaseApiError, match="is larger than 256 KiB"):
+            await asyncio.to_thread(store.read)
