@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,9 @@ class CountingServer:
 
     def __init__(self, delay_s: float = 0.002) -> None:
         self.requests = 0
+        self.senders: Counter[str] = Counter()
+        """The requests by the address that they came from."""
+        self.host = "127.0.0.1"
         self.port = 0
         self.prepare_thread: Callable[[], None] = lambda: None
         """Called in the thread that serves, before it listens."""
@@ -55,7 +59,7 @@ class CountingServer:
 
     def _run(self) -> None:
         self.prepare_thread()
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, self.host, 0))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()
@@ -75,6 +79,7 @@ class CountingServer:
                 path = head.split(" ")[1].rstrip("/")
                 if path.endswith("/infer"):
                     self.requests += 1
+                    self.senders[writer.get_extra_info("peername")[0]] += 1
                     self.received(raw)
                     await asyncio.sleep(self._delay_s)
                 body = _RESPONSE if path.endswith("/infer") else _PAGES.get(path, "{}")

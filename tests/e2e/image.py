@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from exporter.demo.cache import cache_folder
@@ -16,6 +18,16 @@ PACKAGES = "ca-certificates,python3,python3-venv,tzdata"
 CERTIFICATES = Path("/etc/ssl/certs")
 BASE = "localhost/python-base"
 IMAGE = "localhost/triton-canary"
+IMAGE_WITH_DASK = f"{IMAGE}:dask"
+USER = 10001
+
+HARDEN = (
+    "mount -o remount,bind,ro / && echo $$ && exec setpriv "
+    f"--reuid={USER} --regid={USER} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "
+    '"$@" >&2'
+)
+"""What a container engine does for `--read-only --cap-drop ALL --security-opt no-new-privileges`, by hand, since the
+builder has no such options; and it prints the process's id."""
 
 
 def base_tree() -> Path:
@@ -52,13 +64,54 @@ class Buildah:
         self("commit", "-q", container, BASE)
         self("rm", container)
 
-    def build(self) -> None:
-        """Builds the Dockerfile. pip trusts whom this machine trusts."""
+    def build(self, tag: str, lock: str) -> None:
+        """Builds the Dockerfile with the packages of a lock. pip trusts whom this machine trusts."""
         pip = self._folder / "pip.conf"
         pip.write_text(f"[global]\ncert = {CERTIFICATES}/ca-certificates.crt\n")
         volumes = [f"--volume={CERTIFICATES}:{CERTIFICATES}:ro", f"--volume={pip}:/etc/pip.conf:ro"]
-        options = ["--isolation=chroot", "--format=docker", f"--build-arg=BASE={BASE}", "--build-arg=REVISION=tested"]
-        self("build", *options, *volumes, f"--tag={IMAGE}", str(ROOT))
+        arguments = {"BASE": BASE, "REVISION": "tested", "LOCK": lock}
+        options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        self("build", "--isolation=chroot", "--format=docker", *options, *volumes, f"--tag={tag}", str(ROOT))
+
+
+class Hardened:
+    """A process in a container, as `USER`, without any right, on a read-only root. `before` are commands that root runs
+    first; `enter` goes before the builder."""
+
+    def __init__(
+        self,
+        buildah: Buildah,
+        container: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str],
+        volumes: Sequence[str],
+        before: Sequence[str] = (),
+        enter: Sequence[str] = (),
+    ) -> None:
+        """Returns once the process is there."""
+        options = ["--isolation=chroot", "--user=0", "--cap-add=CAP_SYS_ADMIN", "--no-hosts"]
+        options += [f"--env={name}={value}" for name, value in environment.items()]
+        options += [f"--volume={volume}" for volume in volumes]
+        inside = ["sh", "-c", " && ".join([*before, HARDEN]), "sh", *command]
+        with log.open("a") as file:
+            self.process = subprocess.Popen(
+                [*enter, *buildah.command, "run", *options, container, "--", *inside],
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        first = self.process.stdout.readline()
+        assert first, log.read_text()
+        self.pid = int(first)
+
+    def close(self) -> None:
+        """Kills it: the builder does not end what it runs."""
+        with self.process:
+            if self.process.poll() is None:
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def _run(command: Sequence[str]) -> str:

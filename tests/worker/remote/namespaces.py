@@ -1,4 +1,5 @@
-"""Two network namespaces that one cable joins, for tests that cut it. They end with the processes that hold them."""
+"""Network namespaces that end with the processes that hold them: two that one cable joins, for tests that cut it, or a
+node with pods."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from tests.programs import find, need, refused
 
@@ -55,6 +57,15 @@ class Namespace:
         finally:
             os.close(descriptor)
 
+    def processes(self) -> set[int]:
+        """All that are in it."""
+        found, ours = set(), os.stat(f"/proc/{self.pid}/ns/net").st_ino
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has just ended
+                if (entry / "ns" / "net").stat().st_ino == ours:
+                    found.add(int(entry.name))
+        return found
+
     def close(self) -> None:
         self._holder.communicate()
 
@@ -88,6 +99,27 @@ def cable() -> Iterator[Cable]:
         except OSError as error:
             refused(f"no cable between network namespaces: {error}")
         yield made
+
+
+@contextmanager
+def node_with_pods(count: int) -> Iterator[tuple[Namespace, list[Namespace]]]:
+    """A node, and so many pods: each reaches the node and the other pods; likewise."""
+    with ExitStack() as stack:
+        node = stack.enter_context(namespace("10.112.0.1"))
+        pods = [stack.enter_context(namespace(f"10.112.0.{number + 2}")) for number in range(count)]
+        try:
+            node.ip("link", "add", "name", "pods", "type", "bridge")
+            node.ip("address", "add", f"{node.address}/24", "dev", "pods")
+            node.ip("link", "set", "pods", "up")
+            for number, pod in enumerate(pods):
+                end = f"pod{number}"
+                node.ip("link", "add", end, "type", "veth", "peer", "name", "eth0", "netns", str(pod.pid))
+                node.ip("link", "set", end, "master", "pods", "up")
+                pod.ip("address", "add", f"{pod.address}/24", "dev", "eth0")
+                pod.ip("link", "set", "eth0", "up")
+        except subprocess.CalledProcessError as error:
+            refused(f"no bridge between network namespaces: {error.stderr.decode().strip()}")
+        yield node, pods
 
 
 @contextmanager
