@@ -30,8 +30,8 @@ help:
 	@echo "             all kinds in one daemon, one of which dies and comes back; make test on a plain Debian; two hours of"
 	@echo "             restarts, reloads and faults, every figure compared with a model; then all parsers, fuzzed (SOAK_SECONDS=90 FUZZ_SECONDS=60: a trial)"
 	@echo "make gpu     NVML's figures against nvidia-smi's, and CUDA shared memory, where there is an NVIDIA driver"
-	@echo "make sbom    the bill of materials of the image, by CycloneDX: build/sbom.cdx.json"
-	@echo "make release wheel, source archive, chart and bill of materials, in dist/; publishes nothing (RELEASING.md)"
+	@echo "make sbom    the bills of materials of both images, by CycloneDX: build/sbom.cdx.json, build/sbom-dask.cdx.json"
+	@echo "make release wheel, source archive, chart and bills of materials, in dist/; publishes nothing (RELEASING.md)"
 	@echo "make site    the documentation site, in build/site"
 	@echo "make reference  writes the generated pages of docs/"
 	@echo "make format  formats the code"
@@ -112,12 +112,8 @@ soak: $(VENV)/.installed-dev
 	@$(PIP) install --progress-bar off -c constraints.txt -e '.[fuzz]' | awk '/^ *Downloading/ {print "    " $$2; fflush()}'
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
-# What the image installs, as a CycloneDX document: names, versions and hashes.
 sbom: $(VENV)/.installed-dev
-	@mkdir -p build
-	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
-		-o build/sbom.cdx.json requirements.lock
-	@echo "build/sbom.cdx.json"
+	@packaging/sbom.sh $(BIN) build
 
 # Strictly: a broken link or an unknown reference fails.
 site: $(VENV)/.installed-dev

@@ -9,6 +9,5 @@ rm -rf dist
 "$bin/python" -m build --no-isolation --outdir dist . >/dev/null 2>&1
 "$bin/python" packaging/source_archive.py dist/*.tar.gz
 "$bin/python" -c 'import helm_python; helm_python.package("helm/triton-canary", destination="dist")'
-"$bin/cyclonedx-py" requirements --pyproject pyproject.toml --output-reproducible --of JSON --validate \
-  -o dist/sbom.cdx.json requirements.lock
+packaging/sbom.sh "$bin" dist
 ls -1 dist

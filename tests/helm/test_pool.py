@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helm_python import HelmError
 
+from exporter import __version__
 from tests.helm.chart import Document, container, notes, one, render, values_of
 
 FULLNAME = "rel-triton-canary"
@@ -79,6 +80,20 @@ def test_its_pods_may_no_more_than_the_daemon(name: str) -> None:
     assert volumes == sorted(mount["name"] for mount in ours["containers"][0]["volumeMounts"])
     # Headers are read from files where the requests are made.
     assert ("secret-asr" in volumes) is name.startswith("worker")
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, f"triton-canary:{__version__}-dask"),
+        ({"tag": "ours"}, "triton-canary:ours"),
+        ({"digest": f"sha256:{'0' * 64}"}, f"triton-canary@sha256:{'0' * 64}"),
+    ],
+)
+def test_the_image_has_dask_on_all_sides(image: dict[str, str], expected: str) -> None:
+    documents = render(plain() | {"image": image})
+    pods = [each["spec"]["template"]["spec"] for each in documents if each["kind"] in ("Deployment", "StatefulSet")]
+    assert [spec["containers"][0]["image"] for spec in pods] == [expected] * 3
 
 
 def test_all_sides_have_certificates_and_speak_nothing_plain() -> None:

@@ -68,6 +68,23 @@ def test_what_the_owner_sets_is_explained_and_nothing_else_is_asked_for() -> Non
     assert "SECURITY_CONTACT" in (ROOT / "SECURITY.md").read_text()
 
 
+def test_both_images_are_built_by_pull_requests_and_by_a_release() -> None:
+    """Under the tag that the chart takes for a pool."""
+    jobs = [
+        yaml.safe_load((GITHUB / "workflows" / f"{name}.yml").read_text())["jobs"]["image"]
+        for name in ("image", "release")
+    ]
+    built = [{each["lock"]: each.get("suffix") for each in job["strategy"]["matrix"]["include"]} for job in jobs]
+    assert built[0].keys() == {"requirements.lock", "requirements-dask.lock"}
+    assert built[1] == {"requirements.lock": "", "requirements-dask.lock": "-dask"}
+    for job in jobs:
+        (build,) = [
+            step["with"] for step in job["steps"] if step.get("uses", "").startswith("docker/build-push-action@")
+        ]
+        assert "LOCK=${{ matrix.lock }}" in build["build-args"].split("\n")
+    assert build["tags"].endswith(":${{ steps.when.outputs.version }}${{ matrix.suffix }}")
+
+
 def test_one_version_in_four_places() -> None:
     chart = yaml.safe_load((ROOT / "helm" / "triton-canary" / "Chart.yaml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -85,7 +102,7 @@ def test_a_release_has_all_parts_and_a_wheel_with_all_data(tmp_path: Path) -> No
     version = re.escape(__version__)
     names = sorted(path.name for path in (clone / "dist").iterdir())
     assert re.fullmatch(
-        rf"sbom\.cdx\.json triton-canary-{version}\.tgz triton_canary-{version}-py3-none-any\.whl "
+        rf"sbom-dask\.cdx\.json sbom\.cdx\.json triton-canary-{version}\.tgz triton_canary-{version}-py3-none-any\.whl "
         rf"triton_canary-{version}\.tar\.gz",
         " ".join(names),
     )

@@ -10,6 +10,7 @@ import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -98,15 +99,20 @@ def test_the_base_of_the_image_can_be_reported_by_its_digest() -> None:
     assert 'org.opencontainers.image.base.digest="${BASE_DIGEST}"' in text
 
 
-def test_the_bill_of_materials_has_what_is_locked(tmp_path: Path) -> None:
-    path = tmp_path / "sbom.json"
-    program = Path(sys.executable).with_name("cyclonedx-py")
-    command = [str(program), "requirements", "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
-    subprocess.run([*command, "-o", str(path), str(ROOT / "requirements.lock")], check=True, capture_output=True)
-    bill = json.loads(path.read_text())
+@pytest.fixture(scope="module")
+def bills(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bills")
+    command = [str(ROOT / "packaging" / "sbom.sh"), str(Path(sys.executable).parent), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("variant", ["", "-dask"])
+def test_the_bill_of_materials_has_what_is_locked(variant: str, bills: Path) -> None:
+    bill = json.loads((bills / f"sbom{variant}.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     assert bill["metadata"]["component"]["name"] == PROJECT["project"]["name"]
     components = {canonicalize_name(each["name"]): each["version"] for each in bill["components"]}
-    assert components == pinned("requirements.lock")
+    assert components == pinned(f"requirements{variant}.lock")
     assert all(each["purl"].startswith("pkg:pypi/") for each in bill["components"])
     assert all(each["externalReferences"][0]["hashes"] for each in bill["components"])

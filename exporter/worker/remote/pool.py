@@ -60,7 +60,7 @@ async def _connect(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        text = "load.pool needs the package distributed: pip install 'triton-canary[dask]'"
+        text = "load.pool needs the package distributed: pip install 'triton-canary[dask]', or the image with Dask"
         raise WorkerLostError(Reason.UNSUPPORTED, text) from None
     # What it logs of a lost scheduler is a traceback; what is lost here is an error of ours, which is reported.
     for name in ("distributed.client", "distributed.core"):

@@ -55,10 +55,11 @@ annotations:
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "triton-canary.fullname" .) "default") }}
 {{- end }}
 
+{{/* Of a pool all sides have Dask, which is in an image of its own. */}}
 {{- define "triton-canary.image" -}}
 {{- with .Values.global.imageRegistry | default .Values.image.registry }}{{ . }}/{{ end }}
 {{- .Values.image.repository }}
-{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default (printf "%s%s" .Chart.AppVersion (ternary "-dask" "" .Values.pool.enabled)) }}{{ end }}
 {{- end }}
 
 {{- define "triton-canary.pullSecrets" -}}
