@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.pool import lend_remote
 from tests.daemon.counting_server import CountingServer
 from tests.daemon.running import QUICK, RunningDaemon
+from tests.waiting import PATIENCE_SECONDS, becomes_true
 from tests.worker.remote.cluster import Cluster
 from tests.worker.test_local import FAKE_WORKER
 
@@ -66,6 +69,32 @@ def test_a_probe_from_three_places_one_of_them_without_a_worker(tmp_path: Path) 
             assert "dask worker --resources 'zone-c=1'" in report["reason_text"]
         rows = (tmp_path / "data" / "archive").rglob("*.levels.csv")
         assert {row.parent.name for row in rows} >= {"p%2Fzone-a", "p%2Fzone-b"}
+
+
+def test_analyze_from_a_place(tmp_path: Path) -> None:
+    """The process that makes the load is beside the Dask worker of the place."""
+    with CountingServer(0.002) as server, Cluster(tmp_path, 2, ["zone-a", "zone-b"]) as cluster:
+        result = tmp_path / "result.json"
+        command = [
+            *(sys.executable, "-m", "exporter", "analyze", "-m", "m", "-u", f"127.0.0.1:{server.port}"),
+            *("--service-kind", "oip", "-p", "200", "-s", "100", "-r", "4", "--json", str(result)),
+            *("--workers", cluster.address, "--from"),
+        ]
+        with subprocess.Popen([*command, "zone-b"], stdout=subprocess.DEVNULL) as analyze:
+            assert becomes_true(lambda: server.requests > 50 or analyze.poll() is not None)
+            processes = [len(_children(worker.pid)) for worker in cluster.workers]
+        assert analyze.returncode == 0
+        assert processes == [0, 1]
+        probe = json.loads(result.read_text())["probe"]
+        assert (probe["name"], probe["place"]) == ("m/zone-b", "zone-b")
+        done = subprocess.run([*command, "zone-c"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 4
+        assert "has no workers in 'zone-c'" in done.stderr
+
+
+def _children(pid: int) -> list[int]:
+    threads = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for child in " ".join(threads).split()]
 
 
 def _is_measured(daemon: RunningDaemon, named: dict[str, str]) -> bool:

@@ -70,6 +70,7 @@ def assemble(draft: Draft, options: RunOptions) -> None:
     _measurement(draft, options)
     _input(draft)
     _server_settings(draft)
+    _place(draft)
     _names(draft)
     _outputs(draft, options)
     if options.synchronous and (options.asynchronous or "--streaming" in draft.parts):
@@ -345,6 +346,17 @@ def _of_rates(draft: Draft, load: str) -> None:
                 "each stream has one" if load == "--streams" else "in a closed loop the concurrency is their number"
             )
             draft.notices.append(f"--num-of-sequences: has no effect here: {number}")
+
+
+def _place(draft: Draft) -> None:
+    """Of a daemon's `from: [a, b]` each place is a probe of its own; a run of `analyze` has one."""
+    places = draft.parts.get("--from", ())
+    if len(places) > 1 or any("," in place for place in places):
+        draft.problem("--from", "takes one place; run analyze once per place, or `from: [a, b]` in a configuration")
+    elif places and draft.value("load.pool") is None:
+        draft.problem("--from", "needs --workers, the Dask scheduler whose workers are in this place")
+    elif places:
+        draft.put("--from", "from", list(places))
 
 
 def _batches(draft: Draft) -> None:

@@ -63,6 +63,12 @@ _OWN = (
         Key("load.workers", read.whole(1, 16)),
     ),
     Flag(
+        ("--from",),
+        "PLACE",
+        "The place to measure from, such as zone-a: a resource of the workers of --workers.",
+        Part("`from`", read.filled, repeats=True),
+    ),
+    Flag(
         ("--tensor-datatype",),
         "NAME:TYPE",
         "The datatype of an input that the server does not report (oip, tfserving), such as x:FP32. Once per input.",

@@ -171,6 +171,12 @@ LINES: list[tuple[str, Changes, Changes]] = [
     # cut short, a flag is one of perf_analyzer's: not our --stable-by, and not our --streams
     ("-m m --stab 5", {}, {"measurement": {"stability": "5%"}}),
     ("-m m -i grpc --stream", {"url": "grpc://localhost"}, {"streaming": True}),
+    # workers on other machines
+    (
+        "-m m --workers tls://s:8786 --worker-count 2 --from zone-a",
+        {},
+        {"load": {"concurrency": 1, "pool": "tls://s:8786", "workers": 2}, "from": ["zone-a"]},
+    ),
     # sequences
     (
         "-m m --sequence-length 50 --sequence-length-variation 10 --serial-sequences --sequence-id-range 10:20",
@@ -472,6 +478,7 @@ def test_the_probe_of_a_line() -> None:
         "-m a:b -u [::1]:9000 --request-rate-range 0.5:2.5:0.5 --request-distribution poisson -H X-Team:true",
         "-m no -H Authorization:secret --unit 1_0:0.3 -r 1 -b 2 --string-length 7 --input-data zero",
         "-m m -u https://x --ssl-https-verify-peer 0 --ssl-https-ca-certificates-file ~",
+        "-m m --workers tls://s:8786 --from zone-a",
     ],
 )
 def test_the_daemon_reads_the_printed_probe_as_the_same(line: str, tmp_path: Path) -> None:
@@ -489,7 +496,7 @@ def test_the_daemon_reads_the_printed_probe_as_the_same(line: str, tmp_path: Pat
     # Without --collect-metrics analyze reads no GPU figures; a daemon does.
     assert (given.probe.target.gpu, printed.target.gpu) == ("off", "auto")
     assert replace(printed.target, gpu="off") == given.probe.target
-    same = {"levels", "input", "unit", "search", "version", "workers"}
+    same = {"levels", "input", "unit", "search", "version", "workers", "pool", "place", "name"}
     assert all(getattr(printed, name) == getattr(given.probe, name) for name in same)
     assert printed.measurement.window_ns == given.probe.measurement.window_ns
 
