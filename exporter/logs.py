@@ -55,7 +55,7 @@ def configure(level: str, log_format: str) -> None:
     handler.setFormatter(_FORMATTERS.get(log_format, LogfmtFormatter)())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Libraries report each of their own steps; what matters of them comes as an event of ours.
-    for chatty in ("apscheduler", "asyncio", "urllib3", "uvicorn"):
+    for chatty in ("apscheduler", "asyncio", "httpcore2", "httpx2", "urllib3", "uvicorn"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

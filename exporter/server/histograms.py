@@ -79,4 +79,6 @@ def _percentile(bounds: list[float], cumulative: list[float], percentile: float)
         return ServerPercentile(percentile, None, low, None)
     before = cumulative[index - 1] if index else 0.0
     inside = cumulative[index] - before
-    return ServerPercentile(percentile, low + (high - low) * (rank - before) / inside if inside else high, low, high)
+    # At the bound itself the sum may be above it, by the last digit.
+    seconds = min(high, low + (high - low) * (rank - before) / inside) if inside else high
+    return ServerPercentile(percentile, seconds, low, high)

@@ -68,8 +68,8 @@ class KubernetesLease:
         if seen.token not in self._objects:  # a newer one was seen
             return None
         lease = _written(self._objects[seen.token], holder, duration_ns)
-        # 404: it was deleted meanwhile, and is made again after the next reading.
-        return self._ask("update", lambda client: client.replace(lease), (404, 409))
+        # Also where it was deleted: the object that is sent has a uid, so this makes none.
+        return self._ask("update", lambda client: client.replace(lease), (409,))
 
     def _ask(
         self, verb: str, request: Callable[[AsyncClient], Awaitable[Any]], refusals: Collection[int]

@@ -12,8 +12,8 @@ import pytest
 
 from exporter.daemon.standby import lease_name
 from exporter.schedule.sharding import Shard
+from tests.daemon.pod import in_pod, need_pods
 from tests.daemon.standby_pair import Pair
-from tests.programs import need, need_right
 from tests.standby.api_server import ScriptedApi
 from tests.standby.named_server import NamedServer
 from tests.transport.certificates import Certificates
@@ -30,19 +30,6 @@ def lease_of_the_chart() -> dict[str, Any]:
     }
 
 
-def in_pod(folder: Path, name: str, api: ScriptedApi, certificates: Certificates) -> list[str]:
-    """A command whose process finds the API server as a pod does, with a token of this name."""
-    account = folder / f"account-{name}"
-    account.mkdir()
-    (account / "token").write_text(name)
-    (account / "namespace").write_text("canary")
-    (account / "ca.crt").write_bytes(certificates.ca.read_bytes())
-    secrets = "/run/secrets/kubernetes.io"
-    mount = f"mount -t tmpfs none /run && mkdir -p {secrets} && ln -s {account} {secrets}/serviceaccount"
-    variables = f"KUBERNETES_SERVICE_HOST=127.0.0.1 KUBERNETES_SERVICE_PORT={api.port}"
-    return ["unshare", "--mount", "sh", "-c", f'{mount} && exec env {variables} "$@"', "sh"]
-
-
 @pytest.fixture
 def api(tmp_path: Path, certificates: Certificates) -> Iterator[ScriptedApi]:
     with ScriptedApi(tmp_path, certificates.server_context()) as api:
@@ -54,9 +41,8 @@ def api(tmp_path: Path, certificates: Certificates) -> Iterator[ScriptedApi]:
 
 @pytest.fixture
 def pair(tmp_path: Path, api: ScriptedApi, certificates: Certificates) -> Iterator[Pair]:
-    need("mount")
-    need_right("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/run")
-    wrappers = {name: in_pod(tmp_path, name, api, certificates) for name in "ab"}
+    need_pods()
+    wrappers = {name: in_pod(tmp_path / f"account-{name}", name, api.port, certificates.ca) for name in "ab"}
     with NamedServer() as server, ExitStack() as stack:
         yield Pair(tmp_path, server, stack, lease="kubernetes", wrappers=wrappers)
 
@@ -71,6 +57,7 @@ def test_one_that_is_killed_is_replaced(pair: Pair, api: ScriptedApi) -> None:
     methods = {method for method, _, _ in api.requests}
     assert methods == {"GET", "PUT"}, "the rights of the chart's Role"
     assert {path.rpartition("/")[2] for _, path, _ in api.requests} == {NAME}
+    assert not [event for event in pair.b.log_events() if "http" in event["logger"]], "no line per renewal"
 
 
 def test_one_that_is_cut_off_from_the_api_stops_before_the_other_begins(pair: Pair, api: ScriptedApi) -> None:

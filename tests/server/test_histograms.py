@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.core.result import ServerPercentile
@@ -71,6 +71,7 @@ def test_a_page_of_nothing_but_bounds_is_bounded() -> None:
     assert len(parse_page(text, 0, "m").counters) == MAX_COUNTERS
 
 
+@example([2.0, 6.0], [1.1317089317994427, 5.362924982854192])
 @given(
     st.lists(st.floats(0, 20), min_size=1, max_size=200),
     st.lists(st.floats(0.001, 10), min_size=1, max_size=12, unique=True),
