@@ -5,20 +5,29 @@ from __future__ import annotations
 from exporter.core.target import Target
 from exporter.transport.call import Channel, Listener
 from exporter.transport.grpc_channel import GrpcChannel
-from exporter.transport.http_channel import HttpChannel
+from exporter.transport.http_channel import HttpChannel, Judge
 
 INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 """The Open Inference Protocol's unary call."""
 
 
 def make_channel(
-    target: Target, listener: Listener, *, keep_responses: bool = False, method: str = INFER_METHOD
+    target: Target,
+    listener: Listener,
+    *,
+    keep_responses: bool = False,
+    method: str = INFER_METHOD,
+    judge: Judge | None = None,
 ) -> Channel:
-    """A channel of the endpoint's protocol, not opened yet; `method` is what gRPC calls."""
+    """A channel of the endpoint's protocol, not opened yet; `method` is what gRPC calls. With a `judge` of HTTP's
+    responses, one over gRPC must not be empty."""
     if target.is_grpc:
         capacity = target.streams_per_connection
-        return GrpcChannel(target, listener, capacity, method=method, keep_responses=keep_responses)
-    return HttpChannel(target, listener, keep_body=keep_responses)
+        takes_empty = judge is None
+        return GrpcChannel(
+            target, listener, capacity, method=method, keep_responses=keep_responses, takes_empty=takes_empty
+        )
+    return HttpChannel(target, listener, keep_body=keep_responses, judge=judge)
 
 
 def connections(target: Target, in_flight: int) -> int:

@@ -56,6 +56,7 @@ class TorchServeService(PlainService):
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
+        """Without a judge: a handler may send any body, with any status."""
         return make_channel(target, listener, keep_responses=keep_responses)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:

@@ -24,7 +24,8 @@ class GrpcChannel:
     `sent_ns` is when a call was really sent. After GOAWAY, or when the stream ids are used up, calls in flight finish
     on the old connection and the next call opens a new one. A call that crossed a graceful GOAWAY, which the server
     never processed, is resent once: servers and proxies routinely end connections that way. Nothing else is ever
-    resent. If a connection cannot be opened, the calls that wait for it end with the same error.
+    resent. If a connection cannot be opened, the calls that wait for it end with the same error. Without `takes_empty`
+    a response whose message has no byte is a protocol error.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class GrpcChannel:
         *,
         method: str,
         keep_responses: bool = False,
+        takes_empty: bool = True,
     ) -> None:
         self.capacity = capacity
         self.connect_ns: int | None = None
@@ -44,6 +46,7 @@ class GrpcChannel:
         self._target = target
         self._method = method
         self._keep_responses = keep_responses
+        self._takes_empty = takes_empty
         self._link: GrpcLink | None = None
         self._retired: set[GrpcLink] = set()
         self._waiting: deque[tuple[Call, EncodedRequest, bool]] = deque()
@@ -99,7 +102,8 @@ class GrpcChannel:
     # --- links -------------------------------------------------------------------------------------------------------
 
     def _make_link(self) -> GrpcLink:
-        return GrpcLink(self._target, self._method, self, keep_responses=self._keep_responses)
+        keeps, takes_empty = self._keep_responses, self._takes_empty
+        return GrpcLink(self._target, self._method, self, keep_responses=keeps, takes_empty=takes_empty)
 
     def _adopt(self, link: GrpcLink) -> None:
         """Uses a newly opened link. Raises TransportError if it is already retired."""

@@ -31,6 +31,9 @@ _USER_AGENT = f"triton-canary/{__version__}"
 _WRITE_BYTES = 512 * 1024
 """How much of large bodies is framed at once; the rest waits until the kernel has taken it."""
 _MAX_BLOCKS = 64
+_PREFIX_BYTES = 5
+"""All there is of an empty message."""
+EMPTY = "the response is an empty message"
 _UNCHECKED_BYTES = 8 << 20
 """How much may be read between two checks of the memory held."""
 
@@ -87,8 +90,16 @@ class GrpcLink:
     """A connection that is opened once, and unusable after its end."""
 
     def __init__(
-        self, target: Target, method: str, owner: LinkOwner, *, keep_responses: bool = False, max_bytes: int = 0
+        self,
+        target: Target,
+        method: str,
+        owner: LinkOwner,
+        *,
+        keep_responses: bool = False,
+        max_bytes: int = 0,
+        takes_empty: bool = True,
     ) -> None:
+        self._too_small = 0 if takes_empty else _PREFIX_BYTES
         self._rpc_type = sized(KeepingRpc if keep_responses else UnaryRpc, max_bytes or target.max_response_bytes)
         self._unchecked_bytes = 0
         self.connection = Connection(target, ("h2",), self)
@@ -331,7 +342,10 @@ class GrpcLink:
             call.first_ns = now_ns
         status = rpc.status
         if status is OK and rpc.message_count == 1:
-            self._end(rpc, _OK, "", now_ns)
+            if rpc.size > self._too_small:
+                self._end(rpc, _OK, "", now_ns)
+            else:
+                self._end(rpc, Outcome.PROTOCOL_ERROR, EMPTY, now_ns)
         elif status is None:
             return
         elif status.abort is Abort.GOAWAY and self.core.goaway_code == ErrorCode.NO_ERROR and not rpc.resent:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import ssl
 import time
+from collections.abc import Callable
 
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
@@ -31,6 +32,11 @@ _OK = Outcome.OK
 """Enum members are slow to look up, and this one is used for each call."""
 
 
+Judge = Callable[[Http1Client], str]
+"""Why the complete response with a status of success is none to the request; "" if it is one. The service's, called for
+each response: it must be cheap."""
+
+
 class HttpChannel:
     """A `Channel` (transport.call) over HTTP/1.1.
 
@@ -47,10 +53,12 @@ class HttpChannel:
         *,
         keep_body: bool = False,
         max_bytes: int = 0,
+        judge: Judge | None = None,
         core: type[Http1Client] = Http1Client,
     ) -> None:
         self._listener = listener
         self._keep_body = keep_body
+        self._judge = judge
         largest = max_bytes or target.max_response_bytes or MAX_RESPONSE_BYTES
         self._client = core(keep_body=keep_body, max_bytes=largest)
         self._connection = Connection(target, ("http/1.1",), self)
@@ -183,13 +191,17 @@ class HttpChannel:
         call.last_ns = now_ns
         call.responses = 1
         call.bytes_in = client.wire_bytes
-        if 200 <= client.status < 300:
+        judge = self._judge
+        if not 200 <= client.status < 300:
+            self._describe_error(call)
+        elif judge is not None and (problem := judge(client)):
+            call.outcome = Outcome.PROTOCOL_ERROR
+            call.text = clean_text(problem)
+        else:
             call.outcome = _OK
             if self._keep_body:
                 head, body = client.kept()
                 call.response = Response((body,), head)
-        else:
-            self._describe_error(call)
         self._listener(call)
 
     def _describe_error(self, call: Call) -> None:
@@ -237,18 +249,23 @@ _STATUS_OUTCOMES = {
 
 
 def error_text(status: int, body: bytes, location: str | None = None) -> str:
-    """A readable error: the status and the first non-empty line of the body; all lines of multi-line JSON and of an
-    HTML page's text. For a redirect, which is never followed, its location."""
+    """A readable error: the status and what `readable` shows of the body. For a redirect, which is never followed, its
+    location."""
     if location is not None:
         return clean_text(f"HTTP {status}: a redirect to {clean_location(location)}, which is not followed")
+    shown = readable(body)
+    return clean_text(f"HTTP {status}: {shown}") if shown else f"HTTP {status}"
+
+
+def readable(body: bytes) -> str:
+    """The first non-empty line of a body; all lines of multi-line JSON and of an HTML page's text."""
     text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
     if text.startswith("<"):
         text = _STYLE_OR_TAG.sub(" ", text)
     lines = text.splitlines()
     if body.startswith(b"<") or (lines and lines[0].strip() in ("{", "[")):
         lines = [" ".join(lines)]
-    cleaned = next(filter(None, map(clean_text, lines)), "")
-    return clean_text(f"HTTP {status}: {cleaned}") if cleaned else f"HTTP {status}"
+    return next(filter(None, map(clean_text, lines)), "")
 
 
 def retry_after_ns(value: str | None) -> int:

@@ -108,6 +108,7 @@ class Http1Client:
             self.wire_bytes = size
             self.status = 200
             self.keep_alive = True
+            self._head_end = len(head)
             if self._keep_body:
                 self._body += data[len(head) :]
             self._outstanding = False
@@ -218,6 +219,10 @@ class Http1Client:
             if not self._raw.startswith(b"1", start + len("HTTP/1.1 ")):
                 return start, end + 4
             start = end + 4
+
+    def body_begins(self, starts: tuple[bytes, ...]) -> bool:
+        """Whether the body begins with one of these: cheap, but "no" for all that is chunked or compressed."""
+        return self._raw.startswith(starts, self._head_end)
 
     def body_start(self, limit: int) -> bytes:
         """At most the first `limit` bytes of the body, decompressed as far as possible: enough to describe an error."""

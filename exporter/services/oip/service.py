@@ -13,6 +13,7 @@ from exporter.core.target import Target
 from exporter.services.base import Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import request_ids
+from exporter.services.inference_body import no_inference
 from exporter.services.oip.requests import encode_grpc, encode_http, encode_json
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Channel, EncodedRequest, Listener, Response
@@ -42,7 +43,7 @@ class OipService(PlainService):
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
         """A channel of the endpoint's protocol; the protocol has no streams."""
-        return make_channel(target, listener, keep_responses=keep_responses)
+        return make_channel(target, listener, keep_responses=keep_responses, judge=no_inference)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of each message, raw or not. Raises ProtocolError."""

@@ -17,6 +17,7 @@ from exporter.core.untrusted_text import clean_text, load_json
 from exporter.services.base import NO_RESPONSE, Control, Tensors
 from exporter.services.channel_factory import make_channel
 from exporter.services.encoding import checked, grpc_request, http_request
+from exporter.services.inference_body import no_inference
 from exporter.services.without_extensions import PlainService
 from exporter.transport.call import Channel, EncodedRequest, Listener, Response
 from exporter.wire.http1 import decoded_body
@@ -40,7 +41,7 @@ class TfServingService(PlainService):
     def channel(
         self, target: Target, listener: Listener, *, streaming: bool = False, keep_responses: bool = False
     ) -> Channel:
-        return make_channel(target, listener, keep_responses=keep_responses, method=PREDICT)
+        return make_channel(target, listener, keep_responses=keep_responses, method=PREDICT, judge=no_inference)
 
     def decode_response(self, facts: ModelFacts, response: Response) -> list[Tensors]:
         """The outputs of a response. Raises ProtocolError."""

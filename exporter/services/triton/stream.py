@@ -9,6 +9,7 @@ from tritonclient.grpc import service_pb2
 from exporter.core.outcome import Outcome
 from exporter.services.triton.sequence import append_parameters
 from exporter.transport.call import EncodedRequest
+from exporter.transport.grpc_link import EMPTY
 from exporter.transport.grpc_stream import StreamMessage, StreamProtocol
 
 _FINAL = "triton_final_response"
@@ -22,7 +23,12 @@ def streamed(request: EncodedRequest) -> EncodedRequest:
 
 
 def decode_response(message: bytes | bytearray) -> StreamMessage:
-    """One message of the stream. A server that does not know of final responses sends one response to each request."""
+    """One message of the stream. Triton's are never empty: a final one without content has parameters.
+
+    A server that does not know of final responses sends one response to each request.
+    """
+    if not message:
+        return StreamMessage(has_content=False, is_final=True, outcome=Outcome.PROTOCOL_ERROR, text=EMPTY)
     try:
         response = service_pb2.ModelStreamInferResponse.FromString(bytes(message))
     except Exception:  # protobuf's DecodeError is of another class in each of its implementations
