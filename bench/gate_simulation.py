@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.rounds import table
-from exporter.analysis.paired import looks, one_sided_error, outside_count
+from exporter.analysis.paired import outside_count
 from exporter.analysis.student import t_quantile
+from exporter.core.looks import one_sided_error
 from exporter.core.rollout import GateOptions, GateVerdict
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ def _some_gates(random: np.random.Generator, noise: Noise, effect: float, margin
 def judge(log_ratios: Floats, truth: float, margin: float) -> Found:
     """What gates come to whose pairs have these ratios, one row per gate: `analysis.paired` for many at once."""
     options = GateOptions()
-    look_pairs = looks(options.min_pairs, options.max_pairs)
+    look_pairs = options.looks
     chance = one_sided_error(len(look_pairs), FIGURES)
     count = len(log_ratios)
     low, high = np.full(count, -math.inf), np.full(count, math.inf)

@@ -28,10 +28,6 @@ from numpy.typing import NDArray
 
 from exporter.core.rollout import GateVerdict, Margin
 
-ERROR = 0.05
-"""The chance that any interval of a gate misses the truth."""
-LOOK_GROWTH = 1.5
-
 Floats = NDArray[np.float64]
 
 
@@ -44,6 +40,11 @@ class PairedRatio:
     value: float
     low: float
     high: float
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is an interval: its two bounds take equally many pairs."""
+        return not math.isinf(self.high)
 
     def verdict(self, margin: Margin) -> GateVerdict:
         """With a margin of 0.1 a latency is worse if its whole interval is above 1.1, equivalent if it is between
@@ -73,19 +74,6 @@ class PairedRatio:
         if not margin.more_is_better:
             return self.low, self.high
         return 1 / self.high, 1 / self.low if self.low else math.inf
-
-
-def looks(min_pairs: int, max_pairs: int) -> tuple[int, ...]:
-    """After how many pairs the gate is judged: at least after `min_pairs` and after `max_pairs`."""
-    found = [min_pairs]
-    while found[-1] < max_pairs:
-        found.append(min(max_pairs, math.ceil(found[-1] * LOOK_GROWTH)))
-    return tuple(found)
-
-
-def one_sided_error(look_count: int, figure_count: int) -> float:
-    """How often one bound of one figure may miss the truth at one look."""
-    return ERROR / (2 * look_count * figure_count)
 
 
 def paired_ratio(log_ratios: Floats, chance: float) -> PairedRatio:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter.cli.options import duration_ns, margin, ratio
-
 
 def add_gate(gate: argparse.ArgumentParser) -> None:
     gate.description = (
@@ -34,25 +32,22 @@ def add_gate(gate: argparse.ArgumentParser) -> None:
         "--margin",
         dest="margins",
         action="append",
-        type=margin,
         metavar="FIGURE=PERCENT",
         help="how much worse p50, p99 (any percentile), throughput or ttft may be; repeatable (p99=10%%, "
         "throughput=5%%)",
     )
     gate.add_argument(
         "--max-error-ratio",
-        type=ratio,
-        default=0.001,
         metavar="PERCENT",
         help="allowed part of failed requests of the candidate (0.1%%)",
     )
     gate.add_argument(
-        "--output-tolerance", type=float, metavar="X", help="outputs that differ by more than X + X * value are wrong"
+        "--output-tolerance", metavar="X", help="outputs that differ by more than X + X * value are wrong"
     )
-    gate.add_argument("--min-pairs", type=int, default=10, metavar="N", help="pairs before the first evaluation (10)")
-    gate.add_argument("--max-pairs", type=int, default=60, metavar="N", help="maximum number of pairs (60)")
-    gate.add_argument("--max-duration", type=duration_ns, default="15m", metavar="TIME", help="maximum duration (15m)")
-    gate.add_argument("--window", type=duration_ns, default="2s", metavar="TIME", help="length of each window (2s)")
+    gate.add_argument("--min-pairs", metavar="N", help="pairs before the first evaluation (10)")
+    gate.add_argument("--max-pairs", metavar="N", help="maximum number of pairs (60)")
+    gate.add_argument("--max-duration", metavar="TIME", help="maximum duration (15m)")
+    gate.add_argument("--window", metavar="TIME", help="length of each window (2s)")
     gate.add_argument(
         "--on-undecided", choices=("fail", "pass"), default="fail", help="pass: exit status 0 if undecided (fail)"
     )
@@ -66,19 +61,13 @@ def add_gate(gate: argparse.ArgumentParser) -> None:
 def _gate(options: argparse.Namespace) -> int:
     from exporter.commands.gate.command import GateCommand, run_gate
     from exporter.commands.gate.sides import SideOptions
-    from exporter.core.rollout import DEFAULT_MARGINS, GateOptions
 
     keys = ("stable", "candidate", "config", "concurrency", "request_rate", "batch_size", "settings")
-    limits = ("max_error_ratio", "min_pairs", "max_pairs", "output_tolerance")
+    limits = ("margins", "max_error_ratio", "min_pairs", "max_pairs", "max_duration", "window", "output_tolerance")
     return run_gate(
         GateCommand(
             SideOptions(**{key: getattr(options, key) for key in keys}),
-            GateOptions(
-                margins=tuple(options.margins) if options.margins else DEFAULT_MARGINS,
-                max_duration_ns=options.max_duration,
-                window_ns=options.window,
-                **{key: getattr(options, key) for key in limits},
-            ),
+            {key: value for key in limits if (value := getattr(options, key)) is not None},
             level=options.level,
             form=options.form,
             output=options.output,

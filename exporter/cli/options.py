@@ -11,36 +11,6 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration file")
 
 
-def margin(text: str) -> object:
-    """A `Margin` from "p99=10%"."""
-    from exporter.core.rollout import Margin
-
-    try:
-        return Margin.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def ratio(text: str) -> float:
-    """A ratio from "0.1%"."""
-    from exporter.core.rollout import parse_ratio
-
-    try:
-        return parse_ratio(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def duration_ns(text: str) -> int:
-    """Nanoseconds from "15m"."""
-    from exporter.config.quantities import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-
-
 def percent(text: str) -> float:
     """A ratio from "5%" or "5"."""
     try:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.core.looks import least_max_pairs, looks, one_sided_error
 from exporter.core.units import NS
 
 THROUGHPUT = "throughput"
@@ -18,6 +19,7 @@ FIRST_RESPONSE = "ttft"
 """The median time to the first response of a stream."""
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,3})?)")
 
+MIN_PAIRS = 5
 MAX_PAIRS = 1000
 MAX_MARGINS = 10
 
@@ -98,6 +100,16 @@ class GateOptions:
     window_ns: int = 2 * NS
     output_tolerance: float | None = None
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many pairs the gate is judged."""
+        return looks(self.min_pairs, self.max_pairs)
+
+    @property
+    def one_sided_error(self) -> float:
+        """How often one bound may miss the truth at one look. The error ratio is one figure more."""
+        return one_sided_error(len(self.looks), len(self.margins) + 1)
+
     def problems(self) -> list[str]:
         """All invalid options, each with its fix."""
         found = []
@@ -106,17 +118,34 @@ class GateOptions:
             found.append("margins: give at least one, as p99=10%")
         if len(figures) > MAX_MARGINS:
             found.append(f"margins: give at most {MAX_MARGINS}")
-        found += [f"margins: {name} is given twice" for name in sorted(set(figures)) if figures.count(name) > 1]
+        found += [f"margins: {name!r} is given twice" for name in sorted(set(figures)) if figures.count(name) > 1]
         if not 0 <= self.max_error_ratio < 1:
             found.append("max_error_ratio: must be from 0% to below 100%")
-        if not 5 <= self.min_pairs <= self.max_pairs <= MAX_PAIRS:
-            found.append(f"min_pairs: must be from 5 to max_pairs, and that at most {MAX_PAIRS}")
+        found += self._pair_problems()
         if not NS // 10 <= self.window_ns <= 60 * NS:
             found.append("window: must be from 100ms to 60s")
         if not NS <= self.max_duration_ns <= 24 * 3600 * NS:
             found.append("max_duration: must be from 1s to 24h")
         if self.output_tolerance is not None and not 0 <= self.output_tolerance < 1e9:
             found.append("output_tolerance: must be a number not below 0, as 0.001")
+        return found
+
+    def _pair_problems(self) -> list[str]:
+        found = []
+        least = MIN_PAIRS
+        if MIN_PAIRS <= self.min_pairs <= MAX_PAIRS:
+            least = self.min_pairs
+        else:
+            found.append(f"min_pairs: must be from {MIN_PAIRS} to {MAX_PAIRS}")
+        figures = {margin.figure for margin in self.margins}
+        decides = least_max_pairs(least, len(figures) + 1)
+        if not least <= self.max_pairs <= MAX_PAIRS:
+            found.append(f"max_pairs: must be from {decides} (with these margins and minimum of pairs) to {MAX_PAIRS}")
+        elif self.max_pairs < decides:
+            found.append(
+                f"max_pairs: {self.max_pairs} pairs are too few for an interval, whatever they show: with these "
+                f"margins and this minimum of pairs it takes {decides}"
+            )
         return found
 
 

@@ -251,7 +251,7 @@ def _undecided(document: Mapping[str, Any], why: str) -> dict[str, Any]:
 
 def _kept_entry(kept: Mapping[str, Any]) -> _Entry:
     """One gate of the file. Raises what a damaged one raises."""
-    request, document = read_request(kept["request"]), dict(kept["document"])
+    request, document = read_request(kept["request"], check=False), dict(kept["document"])
     ended_unix_s = float(kept["ended"])
     if document["running"]:
         document = _undecided(document, "the daemon ended during the gate")

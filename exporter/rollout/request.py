@@ -5,6 +5,7 @@ Raises ConfigError with all that is wrong. Values may be text, since Flagger's m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from exporter.config.quantities import format_duration, parse_duration
 from exporter.core.errors import ConfigError
-from exporter.core.rollout import GateOptions, Margin, parse_ratio
+from exporter.core.rollout import DEFAULT_MARGINS, GateOptions, Margin, parse_ratio
 
 MAX_TEXT = 200
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}")
@@ -48,11 +49,11 @@ class GateRequest:
         return {key: value for key, value in document.items() if value is not None}
 
 
-def read_request(document: Any) -> GateRequest:
-    """Of the daemon's own form."""
+def read_request(document: Any, *, check: bool = True) -> GateRequest:
+    """Of the daemon's own form. Without the check of the options, those of a stored gate may be refused today."""
     if not isinstance(document, Mapping):
         raise ConfigError(['the body must be a JSON object, as {"id": …, "stable": …, "candidate": …}'])
-    problems = [f"{str(key)[:40]}: unknown key" for key in document if key not in (*_TEXTS, *_OPTIONS)]
+    problems = [f"{str(key)[:40]}: unknown key" for key in document if key not in (*_TEXTS, "margins", *_OPTIONS)]
     texts = {}
     for key in _TEXTS:
         value = document.get(key, "")
@@ -64,18 +65,32 @@ def read_request(document: Any) -> GateRequest:
         texts[key] = value
     if texts["id"] and not _ID.fullmatch(texts["id"]):
         problems.append("id: must be letters, digits and any of . _ : / -, and begin with a letter or digit")
-    values = {}
+    options, found = read_options(document, check=check)
+    problems += found
+    if problems:
+        raise ConfigError(problems)
+    return GateRequest(texts["id"], texts["stable"], texts["candidate"], texts["level"], options)
+
+
+def read_options(document: Mapping[str, Any], *, check: bool = True) -> tuple[GateOptions, list[str]]:
+    """The options among these keys, and all that is wrong with them, each with its key. What cannot be read is
+    reported once: what was put in its place is not."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    unread: set[str] = set()
+    if "margins" in document:
+        values["margins"], problems = _read_margins(document["margins"])
     for key, (field, read) in _OPTIONS.items():
         if key in document:
             try:
                 values[field] = read(document[key])
             except (ValueError, TypeError, OverflowError) as error:
                 problems.append(f"{key}: {error}")
+                unread |= _PAIRS if key in _PAIRS else {key}
     options = GateOptions(**values)
-    problems += options.problems()
-    if problems:
-        raise ConfigError(problems)
-    return GateRequest(texts["id"], texts["stable"], texts["candidate"], texts["level"], options)
+    if check:
+        problems += [problem for problem in options.problems() if problem.partition(":")[0] not in unread]
+    return options, problems
 
 
 def read_flagger(document: Any) -> GateRequest:
@@ -101,11 +116,20 @@ def flagger_token(document: Any) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _margins(value: Any) -> tuple[Margin, ...]:
+def _read_margins(value: Any) -> tuple[tuple[Margin, ...], list[str]]:
+    """The margins and what is wrong with them. One that cannot be read still counts as a figure."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError('must be a list, as ["p99=10%", "throughput=5%"], or text with commas')
-    return tuple(Margin.parse(part) for part in parts)
+        problem = 'margins: must be a list, as ["p99=10%", "throughput=5%"], or text with commas'
+        return DEFAULT_MARGINS, [problem]
+    margins, problems = [], []
+    for part in parts:
+        try:
+            margins.append(Margin.parse(part))
+        except ValueError as error:
+            problems.append(f"margins: {error}")
+            margins.append(Margin(part.partition("=")[0].strip()[:20], 0.5))
+    return tuple(margins), problems
 
 
 def _ratio(value: Any) -> float:
@@ -113,22 +137,26 @@ def _ratio(value: Any) -> float:
 
 
 def _whole(value: Any) -> int:
-    number = int(value)
-    if isinstance(value, bool) or str(value) != str(number):
+    try:
+        number = int(value)
+    except (ValueError, TypeError, OverflowError):
+        number = None
+    if number is None or isinstance(value, bool) or str(value) != str(number):
         raise ValueError("must be a whole number")
     return number
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return float(value)
+    """Not a number where there is none: the check of the options reports that."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError):
+        return math.nan
 
 
 _TOKEN = "token"  # noqa: S105
 _TEXTS = ("id", "stable", "candidate", "level")
 _OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "margins": ("margins", _margins),
     "max_error_ratio": ("max_error_ratio", _ratio),
     "min_pairs": ("min_pairs", _whole),
     "max_pairs": ("max_pairs", _whole),
@@ -136,3 +164,5 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "window": ("window_ns", parse_duration),
     "output_tolerance": ("output_tolerance", _number),
 }
+_PAIRS = {"min_pairs", "max_pairs"}
+"""One is only valid with the other."""

@@ -10,8 +10,9 @@ from statistics import fmean, median
 
 import numpy as np
 
-from exporter.analysis.paired import PairedRatio, looks, one_sided_error, overall, paired_ratio
+from exporter.analysis.paired import PairedRatio, overall, paired_ratio
 from exporter.analysis.student import binomial_low
+from exporter.core.looks import least_pairs
 from exporter.core.rollout import ErrorResult, FigureResult, GateOptions, GateVerdict, Margin
 from exporter.rollout.halves import Half
 
@@ -20,12 +21,12 @@ HOPELESS_PAIRS = 3
 
 
 class Tally:
-    """Takes in pairs and judges them after as many as `looks` states. The error ratio is one figure more."""
+    """Takes in pairs and judges them after as many as `looks` states."""
 
     def __init__(self, options: GateOptions) -> None:
         self._options = options
-        self._looks = looks(options.min_pairs, options.max_pairs)
-        self._chance = one_sided_error(len(self._looks), len(options.margins) + 1)
+        self._looks = options.looks
+        self._chance = options.one_sided_error
         self._values: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._few: dict[str, str] = {}
         self._components: dict[str, list[float]] = defaultdict(list)
@@ -83,6 +84,8 @@ class Tally:
         self._known[margin.figure] = ratio
         verdict = ratio.verdict(margin)
         text = _WORDS[verdict](margin, len(values))
+        if not ratio.is_bounded:
+            text = f"{len(values)} pairs are too few for an interval; it takes {least_pairs(self._chance)}"
         if verdict is GateVerdict.UNDECIDED and final and ratio.is_no_worse(margin):
             verdict = GateVerdict.EQUIVALENT
             text = f"not worse by more than {_percent(margin.ratio)}; whether it is better is not known"

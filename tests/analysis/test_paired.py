@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.analysis.paired import (
-    ERROR,
-    PairedRatio,
-    looks,
-    one_sided_error,
-    outside_count,
-    overall,
-    paired_ratio,
-    signed_rank_distribution,
-)
+from exporter.analysis.paired import PairedRatio, outside_count, overall, paired_ratio, signed_rank_distribution
+from exporter.core.looks import ERROR, least_pairs, looks, one_sided_error
 from exporter.core.rollout import GateVerdict, Margin
 
 LATENCY = Margin("p99", 0.1)
@@ -47,6 +39,13 @@ def test_as_many_are_cut_off_as_the_chance_allows(pairs: int, chance: float) -> 
     sums = np.array(rank_sums(pairs))
     allowed = [k for k in range(1, len(sums)) if np.mean(sums <= k - 1) <= chance]
     assert outside_count(pairs, chance) == max(allowed, default=0)
+
+
+@given(st.floats(1e-12, 0.4))
+def test_the_least_pairs_are_those_with_the_first_bound(chance: float) -> None:
+    pairs = least_pairs(chance)
+    assert outside_count(pairs, chance) > 0
+    assert outside_count(pairs - 1, chance) == 0
 
 
 @pytest.mark.parametrize("noise", ["even", "one burst", "tied"])

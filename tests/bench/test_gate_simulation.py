@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench.gate_simulation import FIGURES, NOISES, gates, judge
-from exporter.analysis.paired import ERROR, PairedRatio, looks, one_sided_error, paired_ratio
+from exporter.analysis.paired import PairedRatio, paired_ratio
+from exporter.core.looks import ERROR, one_sided_error
 from exporter.core.rollout import GateOptions, GateVerdict, Margin
 
 
@@ -18,7 +19,7 @@ def test_many_at_once_are_judged_as_one_is(effect: float) -> None:
     random = np.random.default_rng(3)
     log_ratios = math.log(effect) + random.normal(0, 0.1, (30, options.max_pairs))
     found = judge(log_ratios, math.log(effect), 0.1)
-    look_pairs = looks(options.min_pairs, options.max_pairs)
+    look_pairs = options.looks
     for number, ratios in enumerate(log_ratios):
         known: PairedRatio | None = None
         for pairs in look_pairs:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from exporter.analysis.paired import outside_count
 from exporter.core.rollout import GateOptions, Margin
 from exporter.core.units import NS
 
@@ -54,7 +58,36 @@ def test_all_problems_of_options_at_once() -> None:
         "margins",
         "max_error_ratio",
         "min_pairs",
+        "max_pairs",
         "window",
         "max_duration",
     ]
     assert GateOptions(()).problems() == ["margins: give at least one, as p99=10%"]
+
+
+FIGURES = ("p50", "p90", "p95", "p99", "p99.9", "throughput", "ttft", "p75", "p25", "p10")
+
+
+def bound(options: GateOptions) -> int:
+    return outside_count(options.max_pairs, options.one_sided_error)
+
+
+@given(st.integers(1, len(FIGURES)), st.integers(5, 40), st.integers(0, 30))
+def test_what_is_accepted_can_be_decided_and_the_number_named_is_the_least(count: int, least: int, more: int) -> None:
+    margins = tuple(Margin(name, 0.1) for name in FIGURES[:count])
+    options = GateOptions(margins, min_pairs=least, max_pairs=least + more)
+    problems = options.problems()
+    assert bool(problems) is (bound(options) == 0)
+    if problems:
+        [problem] = problems
+        assert problem.startswith(f"max_pairs: {least + more} pairs are too few for an interval")
+        named = int(problem.rpartition(" ")[2])
+        assert replace(options, max_pairs=named).problems() == []
+        assert bound(replace(options, max_pairs=named)) > 0
+        assert all(bound(replace(options, max_pairs=fewer)) == 0 for fewer in range(least, named))
+
+
+def test_six_pairs_decide_nothing_whatever_they_show() -> None:
+    [problem] = GateOptions((Margin("p50", 0.1),), min_pairs=5, max_pairs=6).problems()
+    assert problem.endswith(" it takes 8")
+    assert GateOptions((Margin("p50", 0.1),), min_pairs=5, max_pairs=8).problems() == []

@@ -204,6 +204,16 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, text: str) -> None:
     assert (tmp_path / "gates.json.damaged").read_text() == text
 
 
+async def test_a_stored_gate_whose_options_are_refused_today_is_kept(desk: Desk) -> None:
+    desk.gates.start(REQUEST, "")
+    ended = await desk.ended()
+    await desk.gates.close()
+    stored = json.loads(desk.path.read_text())
+    stored["gates"][0]["request"] |= {"min_pairs": 5, "max_pairs": 6}
+    desk.path.write_text(json.dumps(stored))
+    assert Desk(desk.path).gates.all() == [ended]
+
+
 async def test_a_file_that_cannot_be_written_costs_no_gate(desk: Desk) -> None:
     def claim() -> None:
         raise OSError("the data directory is another daemon's")

@@ -93,6 +93,26 @@ async def test_at_the_margin_it_stays_undecided() -> None:
     assert found.figures[0].text == "after 25 pairs both more and less than 10 % are possible"
 
 
+async def test_too_few_pairs_for_an_interval_are_reported_as_such() -> None:
+    """Each second window has enough requests for p99: four of nine pairs have it, and all have the median."""
+
+    def shows(probe: Probe, before: int) -> SweepResult:
+        factor = 10.0 if probe.name == "new" else 1.0
+        return result_of(probe, 10.0 * factor, count=400 if before % 2 else 40)
+
+    margins = (Margin("p50", 0.1), Margin("p99", 0.1))
+    found = await gate(Script(shows), margins=margins, min_pairs=5, max_pairs=9)
+    assert [figure.verdict for figure in found.figures] == [WORSE, UNDECIDED]
+    assert found.figures[1].text == "4 pairs are too few for an interval; it takes 9"
+
+
+async def test_ten_times_slower_is_worse_after_the_fewest_pairs_that_are_accepted() -> None:
+    options = GateOptions((Margin("p50", 0.1),), min_pairs=5, max_pairs=8)
+    assert options.problems() == []
+    found = await gate(Script(times(10.0)), margins=options.margins, min_pairs=5, max_pairs=8)
+    assert (found.verdict, found.pairs) == (WORSE, 8)
+
+
 async def test_the_time_is_up() -> None:
     async def slow(probe: Probe) -> SweepResult:
         await asyncio.sleep(0.3)

@@ -49,6 +49,22 @@ def test_the_least_and_all() -> None:
         (LEAST | {"margin": "p99=1%"}, ["margin: unknown key"]),
         (LEAST | {"margins": {"p99": 1}}, ["margins: must be a list"]),
         (LEAST | {"margins": ["p99=ten"]}, ["margins: 'ten' is not a ratio"]),
+        (
+            LEAST | {"margins": ["p99=0%", "foo=1%", "p50=5%", "p50=9%"], "min_pairs": 1, "max_pairs": 0},
+            [
+                "margins: the margin of p99",
+                "margins: unknown figure 'foo'",
+                "margins: 'p50' is given twice",
+                "min_pairs: ",
+                "max_pairs: ",
+            ],
+        ),
+        (
+            LEAST | {"margins": ["p99=0%"], "min_pairs": 5, "max_pairs": 6},
+            ["margins: ", "max_pairs: 6 pairs are too few"],
+        ),
+        (LEAST | {"min_pairs": "x", "max_pairs": 6}, ["min_pairs: must be a whole number"]),
+        (LEAST | {"output_tolerance": "x", "window": 1}, ["window: ", "output_tolerance: must be a number"]),
         (LEAST | {"min_pairs": 1.5, "max_pairs": True}, ["min_pairs: must be a whole", "max_pairs: must be a whole"]),
         (LEAST | {"min_pairs": None}, ["min_pairs: "]),
         (LEAST | {"max_duration": 30}, ["max_duration: a duration needs a unit"]),

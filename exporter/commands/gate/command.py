@@ -7,10 +7,11 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from exporter.commands.gate.sides import SideOptions, read_sides
 from exporter.config.quantities import format_duration
@@ -24,6 +25,7 @@ from exporter.logs import configure
 from exporter.rollout.gate import RolloutGate
 from exporter.rollout.halves import same_load
 from exporter.rollout.report import headline, json_report, junit_report, markdown_report, text_report
+from exporter.rollout.request import read_options
 from exporter.sweep.conductor import Sweep
 from exporter.sweep.leftovers import Leftovers
 from exporter.sweep.preflight import Pins
@@ -36,11 +38,11 @@ FORMATS = ("text", "markdown", "json", "junit")
 
 @dataclass(frozen=True, slots=True)
 class GateCommand:
-    """What to run, and how its result is written: to standard output, or in this form to the `output` and as text to
-    standard output."""
+    """What to run, with the options as they were given (text, under the keys of a request), and how its result is
+    written: to standard output, or in this form to the `output` and as text to standard output."""
 
     sides: SideOptions
-    options: GateOptions
+    options: Mapping[str, Any]
     level: str = ""
     form: str = "text"
     output: Path | None = None
@@ -50,16 +52,15 @@ class GateCommand:
 def run_gate(command: GateCommand) -> ExitCode:
     """Runs it; every problem of what was given is one line on standard error."""
     try:
-        problems = [f"--{problem.replace('_', '-')}" for problem in command.options.problems()]
-        stable, candidate = _read(command, problems)
-        tolerance = command.options.output_tolerance
-        sides = same_load(stable, candidate, level=command.level, output_tolerance=tolerance)
+        options, problems = read_options(command.options)
+        stable, candidate = _read(command, [_as_flag(problem) for problem in problems])
+        sides = same_load(stable, candidate, level=command.level, output_tolerance=options.output_tolerance)
     except ConfigError as error:
         for problem in error.problems:
             _notify(problem)
         return ExitCode.BAD_OPTIONS
     configure("warning", "logfmt")
-    result, interrupted = asyncio.run(_Run(sides, command.options).run())
+    result, interrupted = asyncio.run(_Run(sides, options).run())
     written = _write(command, result)
     if interrupted:
         return ExitCode.INTERRUPTED
@@ -75,6 +76,12 @@ _CODES = {
     GateVerdict.WORSE: ExitCode.WORSE,
     GateVerdict.UNDECIDED: ExitCode.UNDECIDED,
 }
+
+
+def _as_flag(problem: str) -> str:
+    """The problem of a key, as one of its flag."""
+    key, colon, text = problem.partition(":")
+    return f"--{'margin' if key == 'margins' else key.replace('_', '-')}{colon}{text}"
 
 
 def _read(command: GateCommand, problems: list[str]) -> tuple[Probe, Probe]:

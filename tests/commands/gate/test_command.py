@@ -93,7 +93,37 @@ def test_bad_options_are_all_reported_before_any_load() -> None:
         "--window",
         "--stable",
     ]
-    assert gate("--stable", "x", "--candidate", "y", "--margin", "p99=ten").returncode == ExitCode.BAD_OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            "--margin p99=0% --margin foo=1% --min-pairs 1 --max-pairs 0 --max-error-ratio 2 --window 5 "
+            "--max-duration x --output-tolerance x",
+            [
+                "--margin: the margin of p99 must be above 0%",
+                "--margin: unknown figure 'foo'",
+                "--max-duration: ",
+                "--window: must be a duration",
+                "--max-error-ratio: must be from 0%",
+                "--min-pairs: must be from 5 to 1000",
+                "--max-pairs: must be from ",
+                "--output-tolerance: must be a number",
+            ],
+        ),
+        ("--margin p99=5% --margin p99=50%", ["--margin: 'p99' is given twice"]),
+        ("--margin p_x=ten --max-pairs ten", ["--margin: 'ten' is not a ratio", "--max-pairs: must be a whole number"]),
+        ("--margin p50=10% --min-pairs 5 --max-pairs 6", ["--max-pairs: 6 pairs are too few for an interval"]),
+    ],
+)
+def test_each_bad_option_has_a_line_under_its_flag(words: str, lines: list[str]) -> None:
+    done = gate("--stable", "http://127.0.0.1:9/m", "--candidate", "http://127.0.0.1:9/n", *words.split())
+    assert done.returncode == ExitCode.BAD_OPTIONS
+    found = [line.removeprefix("triton-canary gate: ") for line in done.stderr.splitlines()]
+    assert len(found) == len(lines), found
+    for line, start in zip(found, lines, strict=True):
+        assert line.startswith(start)
 
 
 def test_ctrl_c_ends_it_with_what_was_measured(triton: EmbeddedTriton, tmp_path: Path) -> None:
