@@ -14,21 +14,28 @@ from typing import Any
 
 from exporter import __version__
 from exporter.cli import ask_daemon, gate, local, measure
+from exporter.cli.output import complain, drop_unwritten, open_closed_streams, show
+from exporter.core.errors import OutputError
 from exporter.core.exit_code import ExitCode
 
 
 def main() -> None:
     """The entry point: exits with the command's code."""
+    open_closed_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code, an `ExitCode`."""
-    options = make_parser().parse_args(arguments)
     try:
+        options = make_parser().parse_args(arguments)
         return int(options.command(options))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except OutputError as error:
+        return complain(f"triton-canary: {error}")
+    finally:
+        drop_unwritten()
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,6 +88,13 @@ class _Parser(argparse.ArgumentParser):
         flags = sorted(flag for flag in self._option_string_actions if flag.startswith("--"))
         near = get_close_matches(name, flags, 1)
         return f"{name}: unknown flag; " + (f"did you mean '{near[0]}'?" if near else f"flags are {', '.join(flags)}")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help and version are a command's output; argparse ignores that it can't be written."""
+        if file is sys.stdout:
+            show(message, end="")
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.print_usage(sys.stderr)

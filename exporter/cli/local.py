@@ -104,7 +104,7 @@ def _demo(options: argparse.Namespace) -> int:
     if options.check:
         from exporter.demo import machine
 
-        return machine.main(["check"])
+        return machine.main(["check"], show)
     from exporter.demo.command import run_demo
 
     return run_demo()

@@ -99,16 +99,25 @@ def _compare(options: argparse.Namespace) -> int:
                 min_sweeps=options.min_sweeps,
             )
         )
-        show(response.as_text)
-        if options.markdown is not None:
-            options.markdown.write_text(f"{response.as_markdown}\n", encoding="utf-8")
     except ConfigError as error:
         return complain(str(error), ExitCode.BAD_OPTIONS)
-    except OSError as error:
-        return complain(f"{options.markdown}: {error.strerror or error}", ExitCode.BAD_OPTIONS)
+    written = options.markdown is None or _is_written(options.markdown, f"{response.as_markdown}\n")
+    show(response.as_text)
+    if not written:
+        return ExitCode.BAD_OPTIONS
     if response.nothing:
         return ExitCode.NOTHING
     return ExitCode.WORSE if response.worse else ExitCode.OK
+
+
+def _is_written(path: Path, text: str) -> bool:
+    """Before anything is shown: standard output that takes nothing costs no file."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        complain(f"{path}: {error.strerror or error}")
+        return False
+    return True
 
 
 def add_changes(changes: argparse.ArgumentParser) -> None:

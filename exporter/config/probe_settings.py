@@ -157,8 +157,8 @@ class StopSettings(Section):
     on_overload: Literal["count", "back_off"] = Field(
         default="back_off",
         description="The reaction to 429, 503 or RESOURCE_EXHAUSTED. `back_off` pauses as long as the server "
-        "requests (Retry-After), or longer each time; requests of an open loop that are due meanwhile "
-        "count as unsent. `count` continues.",
+        "requests (Retry-After, in seconds or as a date), or longer each time; requests of an open loop that are "
+        "due meanwhile count as unsent. `count` continues.",
     )
     max_latency_ns: Annotated[int, duration("0s", "1h")] | None = Field(
         default=None,

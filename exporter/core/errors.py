@@ -22,6 +22,13 @@ class ConfigError(TritonCanaryError):
         self.problems = problems
 
 
+class OutputError(TritonCanaryError):
+    """Standard output does not take what a command prints."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write: {error.strerror or error}")
+
+
 class InputError(TritonCanaryError):
     """The configured input does not fit the model. Each error names the place, the tensor, the expected and the actual
     value. `more` counts errors that are not listed."""

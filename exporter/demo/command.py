@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from exporter.core.errors import TritonCanaryError
+from exporter.core.errors import OutputError, TritonCanaryError
 from exporter.core.exit_code import ExitCode
 from exporter.demo.child_process import KeptProcess
 from exporter.demo.sweep_table import ProbeJson, fetch_probes, landed, one_line, table
@@ -29,6 +29,7 @@ from exporter.demo.triton_environment import EmbeddedTritonError, make_environme
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 DEFAULT_PORT = 9787
 DAEMON = (sys.executable, "-m", "exporter", "serve", "--config")
@@ -60,13 +61,21 @@ def run_demo(*, listen: str = "", data_directory: Path | None = None, daemon: Se
             demo.show_first_sweeps()
             demo.watch()
         except KeyboardInterrupt:
-            console.print("\nstopping")
+            _show(console, "\nstopping")
             return ExitCode.OK
         except (EmbeddedTritonError, _DemoError) as error:
-            console.print(str(error), style="red")
+            _show(console, str(error), style="red")
             return ExitCode.ERROR
         finally:
             demo.end()
+
+
+def _show(console: Console, shown: Table | str, style: str = "") -> None:
+    """Raises OutputError."""
+    try:
+        console.print(shown, style=style or None)
+    except OSError as error:
+        raise OutputError(error) from None
 
 
 class _DemoError(TritonCanaryError):
@@ -109,7 +118,7 @@ class _Demo:
                 if landed(probe) and probe["name"] not in shown:
                     shown.add(probe["name"])
                     self._notify(f"{len(shown)}/{len(latest)} {one_line(probe)}")
-        self._console.print(table(latest))
+        _show(self._console, table(latest))
         self._show_addresses()
 
     def watch(self) -> NoReturn:
@@ -167,10 +176,10 @@ class _Demo:
             "Triton": f"{self._triton.http_url}  {self._triton.grpc_url}  {self._triton.metrics_url}",
         }
         for name, address in addresses.items():
-            self._console.print(f"{name:<14} {address}")
+            _show(self._console, f"{name:<14} {address}")
 
     def _notify(self, text: str) -> None:
-        self._console.print(text, style="dim")
+        _show(self._console, text, style="dim")
 
 
 @contextlib.contextmanager

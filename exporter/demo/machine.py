@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def index_lacks(python: str) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], show: Callable[[str], None] = print) -> int:
     """Exit status 0 if nothing is lacking, else 1, with what is lacking on stderr. The one argument is what for:
 
     - `product`: to install the product in .venv here;
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str]) -> int:
     for lack in lacks:
         print(lack, file=sys.stderr)
     if wanted == "check" and not lacks:
-        print("\n".join(_downloads()) or "Nothing is lacking, and nothing is left to download.")
+        show("\n".join(_downloads()) or "Nothing is lacking, and nothing is left to download.")
     return 1 if lacks else 0
 
 

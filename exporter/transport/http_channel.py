@@ -6,10 +6,13 @@ Owns the mapping of responses and failures to outcomes. Knows the HTTP core and 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from exporter.core.errors import ProtocolError, TransportError
 from exporter.core.outcome import Outcome
@@ -26,6 +29,8 @@ _JOINED_BYTES = 16 * 1024
 _ERROR_BODY_BYTES = 1024
 _STYLE_OR_TAG = re.compile(r"<style.*?(</style>|$)|<[^>]*>?", re.IGNORECASE | re.DOTALL)
 _MAX_RETRY_AFTER_SECONDS = 86_400
+_MAX_HTTP_DATE_LENGTH = 64
+"""The longest has 33 characters."""
 
 _monotonic_ns = time.monotonic_ns
 _OK = Outcome.OK
@@ -210,7 +215,7 @@ class HttpChannel:
         location = self._client.header("location") if 300 <= status < 400 else None
         call.text = error_text(status, self._client.body_start(_ERROR_BODY_BYTES), location)
         if call.outcome is Outcome.OVERLOAD:
-            call.retry_after_ns = retry_after_ns(self._client.header("retry-after"))
+            call.retry_after_ns = retry_after_ns(self._client.header("retry-after"), self._client.header("date"))
 
     def _fail(self, call: Call, outcome: Outcome, text: str) -> None:
         self._call = None
@@ -268,8 +273,30 @@ def readable(body: bytes) -> str:
     return next(filter(None, map(clean_text, lines)), "")
 
 
-def retry_after_ns(value: str | None) -> int:
-    """Parses Retry-After in seconds (RFC 9110 section 10.2.3), at most a day; 0 without a usable value."""
-    if value is None or not value.isascii() or not value.isdigit():
+def retry_after_ns(value: str | None, date: str | None = None) -> int:
+    """Parses Retry-After, seconds or an HTTP-date (RFC 9110 section 10.2.3), at most a day; 0 without a usable value.
+
+    A date is of the server's clock, so it is compared with the response's own `date`; without one that can be read,
+    with this machine's clock. It is rounded up to seconds, of which such dates are.
+    """
+    if value is None:
         return 0
-    return min(int(value[:10]), _MAX_RETRY_AFTER_SECONDS) * NS
+    if value.isascii() and value.isdigit():
+        return min(int(value[:10]), _MAX_RETRY_AFTER_SECONDS) * NS
+    until_s = _http_date_s(value)
+    if until_s is None:
+        return 0
+    now_s = _http_date_s(date or "")
+    left_s = math.ceil(until_s - (time.time() if now_s is None else now_s))
+    return min(max(left_s, 0), _MAX_RETRY_AFTER_SECONDS) * NS
+
+
+def _http_date_s(text: str) -> float | None:
+    """Seconds since 1970 of an HTTP-date, in any of its three formats; None if it can't be read. Text of a server."""
+    if len(text) > _MAX_HTTP_DATE_LENGTH:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -10,6 +10,8 @@ from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from exporter.core.errors import TransportError
 from exporter.core.outcome import Outcome
@@ -100,9 +102,16 @@ async def test_reset_in_the_body_is_a_protocol_error() -> None:
         await channel.close()
 
 
-async def test_retry_after_reaches_the_call() -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Retry-After: 7\r\n",
+        b"Date: Sun, 06 Nov 1994 08:49:30 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+    ],
+)
+async def test_retry_after_reaches_the_call(headers: bytes) -> None:
     ended = Ended()
-    async with serving(always(response("503 Busy", b"", b"Retry-After: 7\r\n"))) as port:
+    async with serving(always(response("503 Busy", b"", headers))) as port:
         channel = HttpChannel(http_target(port), ended)
         call = Call(0)
         channel.send(call, REQUEST)
@@ -373,10 +382,70 @@ def test_status_outcome(status: int, outcome: Outcome) -> None:
         ("²", 0),
         ("9" * 5000, 86_400),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+        ("Fri, 31 Dec 2099 23:59:59 GMT", 86_400),
+        ("Fri, 31 Foo 2099 23:59:59 GMT", 0),
+        ("Fri, 31 Dec 2099 23:59:59 GMT" + " " * 64, 0),
     ],
 )
 def test_retry_after(value: str | None, seconds: int) -> None:
     assert retry_after_ns(value) == seconds * NS
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:30 GMT", 7),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:48:37 GMT", 60),
+        ("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 07:49:37 GMT", 3600),
+        ("Sat, 01 Jan 2000 00:00:09 GMT", "Friday, 31-Dec-99 23:59:59 GMT", 10),
+        ("Sun, 06 Nov 1994 08:49:37 -0000", "Sun Nov  6 08:49:36 1994", 1),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:38 GMT", 0),
+        ("Wed, 09 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", 86_400),
+        ("7", "Sun, 06 Nov 1994 08:49:37 GMT", 7),
+        ("soon", "Sun, 06 Nov 1994 08:49:37 GMT", 0),
+    ],
+)
+def test_retry_after_as_a_date_is_of_the_servers_clock(value: str, date: str, seconds: int) -> None:
+    assert retry_after_ns(value, date) == seconds * NS
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday"])
+def test_without_a_date_our_clock_holds(date: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.transport.http_channel.time.time", lambda: 784_111_770.25)
+    assert retry_after_ns("Sun, 06 Nov 1994 08:49:37 GMT", date) == 7 * NS, "6.75 s, rounded up"
+
+
+DATE_PARTS = (
+    "Fri,",
+    "31",
+    "Dec",
+    "-Dec-",
+    "2099",
+    "99",
+    "9999",
+    "0",
+    "23:59:59",
+    "23.59",
+    ":",
+    "+0000",
+    "-9999",
+    "GMT",
+)
+ODD_TEXT = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(DATE_PARTS) | st.text(max_size=3), max_size=9).map(" ".join),
+    st.integers().map(lambda offset: f"Fri, 31 Dec 2099 23:59:59 {offset:+}"),
+    st.integers().map(lambda year: f"Fri, 31 Dec {year} 23:59:59 GMT"),
+)
+
+
+@given(ODD_TEXT, st.none() | ODD_TEXT)
+@example("Fri, 31 Dec 2099 23:59:59 +999999999999", None)
+@example("7", "Fri, 31 Dec 2099 23:+999999999999 59 GMT")
+@example("Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359")
+def test_no_retry_after_raises(value: str, date: str | None) -> None:
+    assert 0 <= retry_after_ns(value, date) <= 86_400 * NS
 
 
 def test_error_text_is_one_short_printable_line() -> None:

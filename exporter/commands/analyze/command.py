@@ -22,7 +22,7 @@ from exporter.commands.analyze.report.lines import ReportOptions
 from exporter.commands.analyze.report.plot import SUFFIXES, require_plotting, write_plot
 from exporter.commands.analyze.report.profile_export import ProfileExport
 from exporter.commands.analyze.report.result_json import json_text
-from exporter.commands.analyze.running import Display, exit_code, print_error, run_sweep
+from exporter.commands.analyze.running import Display, exit_code, is_written, print_error, run_sweep
 from exporter.config.quantities import format_duration
 from exporter.core.errors import ConfigError
 from exporter.core.exit_code import ExitCode
@@ -40,9 +40,7 @@ def run_analyze(words: Sequence[str]) -> ExitCode:
     except OSError as error:
         # A run that has reported this has a code. Whoever closed our pipe wants no more, and that is no news.
         if code == ExitCode.OK and not isinstance(error, BrokenPipeError):
-            print_error(f"cannot write: {error}")
-        # What is still buffered must not be tried again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print_error(f"cannot write: {error.strerror or error}")
         return code or ExitCode.ERROR
     return code
 
@@ -80,7 +78,7 @@ def _measure(line: CommandLine, probe: Probe) -> ExitCode:
         return _refuse(error)
     with Display(probe, _report_options(line, probe)) as display:
         result = asyncio.run(run_sweep(probe, [display, export] if export else [display]))
-        written = [_is_written(name, write) for name, write in _outputs(display, result, line.options, export)]
+        written = [is_written(name, write) for name, write in _outputs(display, result, line.options, export)]
     return exit_code(result, line.options, written=all(written))
 
 
@@ -102,18 +100,6 @@ def _outputs(
     if export:
         target = result.probe.target
         yield options.profile_export_path, partial(export.close, "triton_c_api" if target.in_process else target.kind)
-
-
-def _is_written(name: str, write: Callable[[], object]) -> bool:
-    """Each output is tried by itself: one that fails must not cost the others."""
-    try:
-        write()
-    except BrokenPipeError:  # whoever read it wants no more
-        return False
-    except OSError as error:
-        print_error(f"{name}: cannot write: {error.strerror or error}")
-        return False
-    return True
 
 
 def _write_csv(result: SweepResult, options: RunOptions) -> None:

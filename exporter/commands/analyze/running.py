@@ -130,6 +130,18 @@ class Display(Watcher):
                 self._broken = error
 
 
+def is_written(name: str, write: Callable[[], object], print_error: PrintError = print_error) -> bool:
+    """Each output is tried by itself: one that fails must not cost the others."""
+    try:
+        write()
+    except BrokenPipeError:  # whoever read it wants no more
+        return False
+    except OSError as error:
+        print_error(f"{name}: cannot write: {error.strerror or error}")
+        return False
+    return True
+
+
 def exit_code(
     result: SweepResult, options: RunOptions, *, written: bool = True, print_error: PrintError = print_error
 ) -> ExitCode:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exporter.commands.analyze.flags import RunOptions
 from exporter.commands.analyze.report.lines import ReportOptions
-from exporter.commands.analyze.running import Display, exit_code, print_error, run_sweep
+from exporter.commands.analyze.running import Display, exit_code, is_written, print_error, run_sweep
 from exporter.config import Settings, build_probes, load
 from exporter.config.problems import nearest
 from exporter.config.quantities import format_duration
@@ -35,8 +35,8 @@ def run_try(name: str, path: Path) -> ExitCode:
     options = ReportOptions(verbose=False, asynchronous=probe.streaming, metrics=bool(probe.target.metrics_url))
     with Display(probe, options) as display:
         result = asyncio.run(run_sweep(probe, [display], allowed))
-        display.finish(result)
-    code = exit_code(result, RunOptions(), print_error=note)
+        written = is_written("the report", partial(display.finish, result), note)
+    code = exit_code(result, RunOptions(), written=written, print_error=note)
     note(f"{sum(result.outcomes.values())} requests in {result.duration_ns / NS:.1f} s; nothing was kept")
     return code
 

@@ -164,8 +164,6 @@ def _write(command: GateCommand, result: GateResult) -> bool:
     except OSError as error:
         _notify(f"{command.output or 'the result'}: cannot write: {error.strerror or error}")
         if command.output is None:
-            # What is still buffered must not be tried again at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _notify(headline(result))
         return False
     return True

@@ -50,6 +50,16 @@ def test_a_report_and_nothing_kept(triton: EmbeddedTriton, tmp_path: Path, capsy
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["canary.yaml"]
 
 
+def test_a_report_that_can_not_be_written(
+    triton: EmbeddedTriton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, triton.http_url)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert run(["try", "sum", "--config", str(path)]) in (1, 2), "a busy machine may be unstable"
+    assert "triton-canary try: the report: cannot write: No space left on device\n" in capsys.readouterr().err
+
+
 def test_the_probe_s_own_guards_end_it(
     triton: EmbeddedTriton, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
