@@ -115,7 +115,8 @@ def _nobody(target: Target, text: str) -> str:
     default = kind.ports.get(target.scheme)
     if "refused" not in text or default is None or default == target.port:
         return ""
-    return f"nothing listens on port {target.port} of {target.host} ({_named(target)}'s default is {default})"
+    whose = "https" if target.scheme == "https" else _named(target)
+    return f"nothing listens on port {target.port} of {target.host} ({whose}'s default is {default})"
 
 
 async def look(target: Target) -> Seen:

@@ -273,7 +273,8 @@ class Sweep:
         measured = self._measurements.get(level)
         if measured is not None and measured.latency is None:
             # More load on a server without an ok response would only harm it.
-            return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({self._outcome_text})"
+            counts = outcomes_text(measured.outcomes, self._last_error)
+            return Reason.NO_VALID_REQUESTS, f"level {level.label}: no request was ok ({counts})"
         return Reason.NONE, ""
 
     async def _change_of_version(self, worker: Worker, facts: ModelFacts) -> str:

@@ -149,12 +149,19 @@ class LevelRun:
             return f"level {self._level.label}: a window without an ok request in the last {options.stability_windows}"
         if verdict.why:
             return f"level {self._level.label}: {verdict.why}"
+        spread = _above((verdict.spread_ratio - 1) * 100, options.stability_ratio * 100)
         chance = " and chance explain" if options.stability_rule is StabilityRule.CANARY else ""
         return (
             f"level {self._level.label}: the last {min(self.windows_run, options.stability_windows)} of "
-            f"{self.windows_run} windows differ by {(verdict.spread_ratio - 1) * 100:.0f} %, "
+            f"{self.windows_run} windows differ by {spread} %, "
             f"more than the {options.stability_ratio * 100:g} % allowed{chance}"
         )
+
+
+def _above(value: float, limit: float) -> str:
+    """A value without decimals, or with those that it takes to be above the limit as it is written: of 10, 10.4."""
+    texts = [f"{value:.{digits}f}" for digits in range(7)]
+    return next((text for text in texts if float(text) > float(f"{limit:g}")), texts[0])
 
 
 def _stabilizing_latency_ns(summary: WindowSummary, percentile: float | None) -> float:

@@ -15,7 +15,7 @@ from exporter.core.errors import PreflightError
 from exporter.core.outcome import Reason
 from exporter.core.target import Header, Target, TlsOptions
 from exporter.core.units import NS
-from exporter.demo.triton import EmbeddedTriton
+from exporter.demo.triton import EmbeddedTriton, free_ports
 from exporter.services.bounded import BoundedControl
 from exporter.services.diagnosis import Seen, advice, explained
 from exporter.services.endpoint_look import HttpSeen, TlsSeen, _parsed
@@ -84,6 +84,16 @@ async def test_a_good_endpoint_is_not_looked_at(triton: EmbeddedTriton) -> None:
         await control.close()
         error = PreflightError(Reason.PROTOCOL, "something else")
         assert str(await explained(target, error)) == "something else"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "default"),
+    [("http", "Triton's default is 8000"), ("https", "https's default is 443"), ("grpcs", "Triton's default is 8001")],
+)
+async def test_a_refused_connection_names_the_default_port_of_what_has_it(scheme: str, default: str) -> None:
+    (port,) = free_ports(1)
+    text = str(await explained(make_target(scheme=scheme, port=port), PreflightError(Reason.UNREACHABLE, "refused")))
+    assert text == f"nothing listens on port {port} of 127.0.0.1 ({default}) (refused)"
 
 
 async def test_the_target_s_headers_are_not_sent_to_an_unknown_server() -> None:

@@ -123,6 +123,26 @@ ERRORS: dict[str, tuple[Script, Reason, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("model", "state", "text"),
+    [
+        ("my model", "READY", r"is ready at http://\S+, but cannot be asked .* does not decode that: use grpc://"),
+        ("modèle", "READY", r"is ready at http://\S+, but cannot be asked .* does not decode that: use grpc://"),
+        ("my model", "LOADING", r"but not ready: my model version 1 loading$"),
+        ("m%41", "READY", r"but not ready: m%41 version 1 ready$"),
+    ],
+)
+async def test_a_name_that_needs_escaping(model: str, state: str, text: str) -> None:
+    """Triton 2.51 looks for a model `my%20model`."""
+    index = json.dumps([{"name": model, "version": "1", "state": state}])
+    async with serving(pages({**LIVE, **META, "/v2/repository/index": (200, index)})) as port:
+        control = TritonControl(make_target(port=port), TIMEOUT_NS)
+        with pytest.raises(PreflightError, match=text) as caught:
+            await control.preflight(model, "")
+        await control.close()
+    assert caught.value.reason is Reason.MODEL_NOT_READY
+
+
 @pytest.mark.parametrize(("script", "reason", "text"), ERRORS.values(), ids=ERRORS)
 async def test_http_errors(script: Script, reason: Reason, text: str) -> None:
     async with serving(script) as port:

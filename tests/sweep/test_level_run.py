@@ -46,6 +46,22 @@ def test_an_unstable_level_is_a_measurement_with_a_reason() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("last_ms", "allowed", "found"),
+    [
+        (1.104, 0.1, "10.4 %, more than the 10 %"),
+        (1.1002, 0.1, "10.02 %, more than the 10 %"),
+        (1.126, 0.125, "13 %, more than the 12.5 %"),
+        (1.5, 0.1, "50 %, more than the 10 %"),
+    ],
+)
+def test_a_spread_is_written_as_above_what_is_allowed(last_ms: float, allowed: float, found: str) -> None:
+    options = MeasurementOptions(stability_ratio=allowed, stability_rule=StabilityRule.PERF_ANALYZER)
+    measurement = run_of([1.0], [1.0], [last_ms], measurement=options).measurement(Reason.NONE, "")
+    assert measurement is not None
+    assert measurement.reason_text == f"level 1: the last 3 of 3 windows differ by {found} allowed"
+
+
 def test_a_level_cut_short_keeps_what_it_has() -> None:
     measurement = run_of([1.0]).measurement(Reason.TIME_BUDGET, "300 s are over")
     assert measurement is not None

@@ -23,6 +23,7 @@ from exporter.core.probe import MAX_COMPOSING_MODELS, InputOptions
 from exporter.core.target import Target
 from exporter.core.units import NS
 from exporter.services.base import Tensors, TraceSettings
+from exporter.services.http_client import model_path
 from exporter.services.oip.control import OipControl, OipQuestions, index_line
 from exporter.services.triton.clients import TritonClient
 from exporter.services.triton.model import ensemble_steps, model_facts, model_statistics, text_id_control
@@ -152,5 +153,13 @@ class TritonControl(OipControl):
         if not asked and versions:
             text = f"model {model!r} has no version {version} at {url}; it has: {versions}"
             return PreflightError(Reason.MODEL_UNKNOWN, text)
+        over_http = not (self._target.is_grpc or self._target.in_process)
+        is_escaped = model_path(self._target.kind, model, "") != model_path(self._target.kind, "", "") + model
+        if over_http and is_escaped and all(entry.state == "READY" for entry in asked or entries):
+            fix = "rename the model" if self._target.takes_prompts else "use grpc:// in the url"
+            text = (
+                f"model {model!r} is ready at {url}, but cannot be asked there: its name needs escaping in a path, and "
+            )
+            return PreflightError(Reason.MODEL_NOT_READY, f"{text}Triton's HTTP endpoint does not decode that: {fix}")
         text = f"model {model!r} is known to {url} but not ready: {'; '.join(map(index_line, asked or entries))}"
         return PreflightError(Reason.MODEL_NOT_READY, text)
