@@ -172,8 +172,13 @@ def _input(probe: ProbeSettings) -> Found:
 
 def _validation(probe: ProbeSettings) -> Found:
     validation = probe.validation
-    if validation is not None and validation.reference_version and not validation.reference_model:
+    if validation is None or validation.reference_model:
+        return
+    if validation.reference_version:
         yield ("validation", "reference_version"), "needs reference_model beside it"
+    elif probe.input.source != "files":
+        missing = "reference_model, or input.source: files with the expected outputs"
+        yield ("validation",), f"has no meaning without {missing}: nothing is validated; add one of them"
 
 
 def _sequences(probe: ProbeSettings) -> Found:
@@ -325,7 +330,7 @@ PROBE_CHECKS: dict[Callable[[Any], Found], set[str]] = {
     _matrix: {"load"},
     _schedule_file: {"load", "stop"},
     _input: {"input"},
-    _validation: {"validation"},
+    _validation: {"validation", "input"},
     _periodic: {"load", "stop", "streaming"},
     _sessions: {"load", "stop", "input"},
     _sequences: {"load", "stop", "input"},

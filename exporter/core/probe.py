@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from exporter.core.target import Target
 from exporter.core.units import NS
@@ -213,8 +213,8 @@ class PromptOptions:
     count: int = 16
     output_tokens: int = 64
     fixed_output: bool = True
-    system: str = ""
-    template: str = ""
+    system: str = field(default="", repr=False)
+    template: str = field(default="", repr=False)
     endpoint: str = "v1/chat/completions"
     allow_cache: bool = False
     tokenizer: str = ""
@@ -254,8 +254,8 @@ class InputOptions:
     compression: str = "none"
     paths: tuple[str, ...] = ()
     files_digest: str = ""
-    string_data: str = ""
-    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()
+    string_data: str = field(default="", repr=False)
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = field(default=(), repr=False)
     format: str = "binary"
     output_format: str = "binary"
     shared_memory: str = "none"

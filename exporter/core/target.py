@@ -6,7 +6,7 @@ The types are frozen and can be pickled. Names carry the unit: `_ns` is integer 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exporter.core.kinds import KINDS, Kind
 from exporter.core.units import NS
@@ -29,7 +29,7 @@ class Header:
     file: rotated tokens take effect, and no secret is stored or printed."""
 
     name: str
-    value: str = ""
+    value: str = field(default="", repr=False)
     env: str = ""
     file: str = ""
     prefix: str = ""

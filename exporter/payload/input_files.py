@@ -72,7 +72,7 @@ def _digest(files: Sequence[Path]) -> str:
     return digest_of(contents)
 
 
-@functools.lru_cache(MAX_FILES)
+@functools.lru_cache(4 * MAX_FILES)
 def _content_digest(path: str, _mtime_ns: int, _size: int, _inode: int) -> bytes:
     """Probes share files: one that has not changed is read once."""
     with Path(path).open("rb") as file:

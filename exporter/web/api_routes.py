@@ -50,7 +50,11 @@ class _Handlers:
         return JSONResponse(document(self._sources.facts.version), headers={"Cache-Control": "max-age=3600"})
 
     async def overview(self, request: Request) -> Response:
-        return _json(await self._overviews.get((Selection.of(request.query_params), takes_gzip(request))))
+        try:
+            selection = Selection.asked(request.query_params)
+        except ValueError as error:
+            return _json(_dumped(ErrorReport(str(error))), 400)
+        return _json(await self._overviews.get((selection, takes_gzip(request))))
 
     async def probe(self, request: Request) -> Response:
         return await self._one(request, self._detail_json)

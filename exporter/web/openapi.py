@@ -50,7 +50,10 @@ def document(version: str) -> dict[str, Any]:
                         _query("target", "Only probes of this target."),
                         _query("sort", "The order.", list(SORTS)),
                     ],
-                    "responses": {"200": _response("The probes selected.", "OverviewReport")},
+                    "responses": {
+                        "200": _response("The probes selected.", "OverviewReport"),
+                        "400": _response("The state or the order is not known: those allowed.", "ErrorReport"),
+                    },
                 }
             },
             "/api/v1/probes/{probe}": {

@@ -42,6 +42,14 @@ class Selection:
             page=max(1, min(int(page), _MAX_PAGE)) if page.isdecimal() and len(page) < 9 else 1,
         )
 
+    @classmethod
+    def asked(cls, query: Mapping[str, str]) -> Selection:
+        """As `of`, for programs. Raises ValueError, with what is allowed, for a state or an order that is not known."""
+        for key, allowed in (("state", (*STATES, *MARKS)), ("sort", SORTS)):
+            if (value := query.get(key, "")) and value not in allowed:
+                raise ValueError(f"{key}: found '{value[:_MAX_TEXT]}': must be one of {', '.join(allowed)}")
+        return cls.of(query)
+
     @property
     def selects_all(self) -> bool:
         return not (self.text or self.state or self.target)

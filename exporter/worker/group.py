@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from exporter.core.errors import WorkerLostError
@@ -58,10 +59,18 @@ async def alone(member: AsyncGenerator[MemberEvent, None]) -> AsyncGenerator[Lev
             yield event
 
 
+def time_left(plan: LevelPlan, began_ns: int) -> LevelPlan:
+    """The plan without the time since then, in which its data travelled."""
+    return replace(plan, max_duration_ns=plan.max_duration_ns - (time.monotonic_ns() - began_ns))
+
+
 def not_begun(plan: LevelPlan) -> LevelEnd:
-    """The end of a level that was stopped before it began."""
+    """The end of a level that was stopped before it began, or for which no time is left."""
+    reason, text = Reason.NONE, ""
+    if plan.max_duration_ns <= 0:
+        reason, text = Reason.TIME_BUDGET, "its data took the allowed time to travel to the workers: max_duration"
     earlier = plan.abandoned_until_ns
-    return LevelEnd(Reason.NONE, "", 0, abandoned_until_ns=earlier, spared_until_ns=plan.spared_until_ns)
+    return LevelEnd(reason, text, 0, abandoned_until_ns=earlier, spared_until_ns=plan.spared_until_ns)
 
 
 class WorkerGroup:
@@ -89,12 +98,14 @@ class WorkerGroup:
                 async for event in alone:
                     yield event
             return
-        parts = list(zip(self._members, plans, strict=False))
+        began_ns = time.monotonic_ns()
         self._stopping.clear()
-        await asyncio.gather(*(member.prepare(part) for member, part in parts))
-        if self._stopping.is_set():
+        await asyncio.gather(*(member.prepare(part) for member, part in zip(self._members, plans, strict=False)))
+        plan = time_left(plan, began_ns)
+        if self._stopping.is_set() or plan.max_duration_ns <= 0:
             yield not_begun(plan)
             return
+        parts = list(zip(self._members, share_plan(plan, len(self._members)), strict=False))
         self._level = _SharedLevel(parts, LevelGuard(plan.probe.stop), self._meet_lead_ns)
         try:
             async with aclosing(self._level.run()) as events:
@@ -109,7 +120,7 @@ class WorkerGroup:
         if self._level is not None:
             await self._level.stop()
         else:
-            await self._members[0].stop_level()
+            await asyncio.gather(*(member.stop_level() for member in self._members))
 
     @property
     def sent(self) -> int:

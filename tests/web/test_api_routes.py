@@ -136,6 +136,35 @@ async def test_an_unknown_probe(path: str, site: Site) -> None:
     assert (response.status_code, response.json()) == (404, {"error": "there is no such probe"})
 
 
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        (
+            "state=nosuch",
+            "state: found 'nosuch': must be one of "
+            "failing, regressed, objective_missed, unstable, no_result, ok, running, paused",
+        ),
+        ("state=ok&sort=p42", "sort: found 'p42': must be one of severity, name, p99, change, errors, last_run"),
+        ("state=OK%20", "state: found 'OK ': must be one of "),
+    ],
+)
+async def test_an_unknown_state_or_order_is_refused_and_the_page_leaves_it_out(
+    query: str, error: str, site: Site
+) -> None:
+    response = await site.get(f"/api/v1/probes?{query}")
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    assert response.json()["error"].startswith(error)
+    described = (await body(site, "/api/v1/openapi.json"))["paths"]["/api/v1/probes"]["get"]["responses"]["400"]
+    assert described["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorReport"}
+    assert (await site.get(f"/?{query}")).status_code == 200
+
+
+async def test_an_empty_state_and_order_select_all(site: Site) -> None:
+    assert len((await body(site, "/api/v1/probes?state=&sort="))["probes"]) == 12
+
+
 async def test_a_text_that_is_no_unicode_costs_a_character() -> None:
     probe = make_probe()
     result = make_result(probe, SweepStatus.FAILED, facts=make_facts(version="\ud800"))

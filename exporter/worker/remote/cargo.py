@@ -29,9 +29,11 @@ from exporter.worker.remote.store import SENT_AHEAD
 
 LONG_TEXT = 64 * 1024
 """Characters of `input.string_data` above which it goes ahead."""
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 1 << 20
 CHUNK_SECONDS = 60.0
-"""How long the far machine may take for one."""
+"""How long the far machine may take for one, and for the last look at all."""
+_SYNCED_BYTES_PER_SECOND = 10e6
+"""A slow disk's."""
 
 _TEXT_NAME = "text"
 _NO_STRINGS = np.empty(0, np.object_)
@@ -73,27 +75,29 @@ class Cargo:
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
+        self._sent: dict[tuple[str, InputOptions, str], Sent] = {}
         self._named: tuple[InputOptions, tuple[str, ...]] | None = None
 
-    async def send(self, call: Call, machine: str, plan: LevelPlan) -> Sent:
-        """Brings to this machine what the plan reads, unless it is there; `call` asks one of its workers. Raises
-        PreflightError, and what `call` raises."""
-        try:
-            parcels = await asyncio.to_thread(self._parcels, plan)
-            # One worker at a time: what the first one of a machine got, the others find there.
-            async with self._locks.setdefault(machine, asyncio.Lock()):
-                folder, missing = await call("lacking", [parcel.key for parcel in parcels]) if parcels else ("", [])
-                for parcel in parcels:
-                    if parcel.key in missing:
-                        missing.remove(parcel.key)
-                        await _send_one(call, parcel)
-        except InputError as error:
-            raise PreflightError(Reason.BAD_INPUT, str(error), problems=error.lines) from error
-        except (ValueError, OSError) as error:
-            raise PreflightError(Reason.BAD_INPUT, str(error)) from error
-        there = {parcel.given: parcel.at(folder) for parcel in parcels}
-        text = there.pop(plan.probe.input.string_data, "")
-        return Sent(folder, there, text)
+    async def send(self, call: Call, machine: str, plan: LevelPlan, stopping: asyncio.Event) -> Sent | None:
+        """Brings to this machine what the plan reads, unless it is there; `call` asks one of its workers. None if it
+        was stopped. Raises PreflightError, and what `call` raises."""
+        what = plan.probe.input, plan.level.file
+        # One worker at a time: what the first one of a machine got, the others find there.
+        async with self._locks.setdefault(machine, asyncio.Lock()):
+            if (machine, *what) not in self._sent:
+                try:
+                    parcels = await asyncio.to_thread(self._parcels, plan)
+                    folder = await _send_all(call, parcels, stopping) if parcels else ""
+                except InputError as error:
+                    raise PreflightError(Reason.BAD_INPUT, str(error), problems=error.lines) from error
+                except (ValueError, OSError) as error:
+                    raise PreflightError(Reason.BAD_INPUT, str(error)) from error
+                if stopping.is_set():
+                    return None
+                there = {parcel.given: parcel.at(folder) for parcel in parcels}
+                text = there.pop(plan.probe.input.string_data, "")
+                self._sent[machine, *what] = Sent(folder, there, text)
+        return self._sent[machine, *what]
 
     def _parcels(self, plan: LevelPlan) -> list[Parcel]:
         """Raises ValueError for a path that can't be read, and InputError for data that can't."""
@@ -157,8 +161,8 @@ class Sent:
         return event
 
     def _text(self, text: str) -> str:
-        for here, there in self.there.items():
-            text = text.replace(there, here)
+        for there in set(self.there.values()):
+            text = text.replace(there, " or ".join(here for here, at in self.there.items() if at == there))
         head, found, _ = text.rpartition(self.folder)
         # Long texts are cut where they come from, and may end in the middle of a path.
         return f"{head}…" if found and text.endswith("…") else text
@@ -186,9 +190,20 @@ def _of_text(text: str) -> Parcel:
     return Parcel(key, text, ((_TEXT_NAME, content),))
 
 
-async def _send_one(call: Call, parcel: Parcel) -> None:
-    chunks = parcel.chunks()
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+async def _send_all(call: Call, parcels: list[Parcel], stopping: asyncio.Event) -> str:
+    """Sends what the far machine has not, and returns the folder in which it keeps it."""
+    by_key = {parcel.key: parcel for parcel in parcels}
+    folder, missing = await call("lacking", list(by_key), limit_s=CHUNK_SECONDS)
+    for key in missing:
+        await _send_one(call, by_key[key], stopping)
+    return str(folder)
+
+
+async def _send_one(call: Call, parcel: Parcel, stopping: asyncio.Event) -> None:
+    chunks, size = parcel.chunks(), 0
+    while not stopping.is_set() and (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        size += len(chunk[2])
         await call("keep_part", parcel.key, *chunk, limit_s=CHUNK_SECONDS)
-    if not await call("keep_whole", parcel.key, parcel.is_directory, limit_s=CHUNK_SECONDS):
+    limit_s = CHUNK_SECONDS + size / _SYNCED_BYTES_PER_SECOND
+    if not stopping.is_set() and not await call("keep_whole", parcel.key, limit_s=limit_s):
         raise ValueError(f"{parcel.given}: has changed while it was sent to a worker")

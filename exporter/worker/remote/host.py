@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -52,6 +52,13 @@ class Pulse:
     tokens: int
     at_ns: int
     monotonic_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Of an environment. Secrets: Dask logs what it carries, at its level debug."""
+
+    values: Mapping[str, str] = field(repr=False)
 
 
 class WorkerHost:
@@ -106,9 +113,9 @@ class WorkerHost:
         """See `Store.add`."""
         return await self._kept(lambda store: store.add(key, name, offset, data))
 
-    async def keep_whole(self, key: str, is_directory: bool) -> bool | Failure:
+    async def keep_whole(self, key: str) -> bool | Failure:
         """See `Store.finish`."""
-        return await self._kept(lambda store: store.finish(key, is_directory))
+        return await self._kept(lambda store: store.finish(key))
 
     async def _kept(self, work: Callable[[Store], _T]) -> _T | Failure:
         def in_store() -> _T:
@@ -119,11 +126,12 @@ class WorkerHost:
         try:
             return await asyncio.to_thread(in_store)
         except OSError as error:
-            return Failure(True, Reason.NO_WORKER, f"input data cannot be kept: {error}")
+            fix = "dask worker --local-directory, or TMPDIR, sets where"
+            return Failure(True, Reason.NO_WORKER, f"input data cannot be kept: {error}; {fix}")
 
-    async def preflight(self, probe: Probe, environment: Mapping[str, str]) -> ModelFacts | Failure:
+    async def preflight(self, probe: Probe, environment: Variables) -> ModelFacts | Failure:
         """See `Worker`. `environment` has the variables that the headers of the probe's target are read from."""
-        self._environment = environment
+        self._environment = environment.values
         try:
             return await self._ready.preflight(probe)
         except (PreflightError, WorkerLostError) as error:
@@ -136,13 +144,17 @@ class WorkerHost:
         except (PreflightError, WorkerLostError) as error:
             return _failure(error)
 
-    async def begin(self, plan: LevelPlan, environment: Mapping[str, str]) -> None:
+    async def begin(self, plan: LevelPlan, environment: Variables) -> Failure | None:
         """Begins a level, whose events `events` gives."""
-        self._environment = environment
+        self._environment = environment.values
         await self._end_level()
         self._events = asyncio.Queue(_QUEUED_EVENTS)
-        plan = await asyncio.to_thread(_whole, plan)
+        try:
+            plan = await asyncio.to_thread(_whole, plan)
+        except (OSError, ValueError) as error:
+            return Failure(True, Reason.NO_WORKER, f"input data cannot be read: {error}")
         self._level = asyncio.create_task(self._run(plan, self._events))
+        return None
 
     async def events(self) -> list[MemberEvent | Failure]:
         """The events since the last call, in their order; waits a moment for the first one."""
@@ -194,6 +206,8 @@ class WorkerHost:
     async def kill(self) -> None:
         """See `Worker`. The actor is of no more use."""
         self._until_ns = 1
+        if self._store is not None:
+            await asyncio.to_thread(self._store.abandon)
         if self._worker is not None:
             await self._worker.kill()
 

@@ -25,11 +25,11 @@ from exporter.engine.plan import LevelEvent, LevelPlan, MemberEvent
 from exporter.engine.tally import Allowance
 from exporter.logs import fields
 from exporter.storage.account import boottime_ns
-from exporter.worker.group import alone, not_begun
+from exporter.worker.group import alone, not_begun, time_left
 from exporter.worker.ipc import Failure
 from exporter.worker.remote.cargo import Cargo, Sent
 from exporter.worker.remote.clock import LevelClock, Offset, Sample, event_here, plan_there
-from exporter.worker.remote.host import LEASE_SECONDS, Pulse, error_of
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, Variables, error_of
 from exporter.worker.worker_environment import without_header_files
 
 _log = logging.getLogger("exporter.worker")
@@ -110,7 +110,8 @@ class RemoteWorker:
         _refuse_shared_memory(probe)
         limit_s = probe.target.connect_timeout_ns / NS + 60.0
         target, environment = await asyncio.to_thread(without_header_files, probe.target)
-        facts = await self._call("preflight", _asking(replace(probe, target=target)), environment, limit_s=limit_s)
+        asking = _asking(replace(probe, target=target))
+        facts = await self._call("preflight", asking, Variables(environment), limit_s=limit_s)
         assert isinstance(facts, ModelFacts)
         return facts
 
@@ -121,6 +122,7 @@ class RemoteWorker:
 
     async def prepare(self, plan: LevelPlan) -> None:
         """See `Member` (group)."""
+        self._stopping.clear()
         await self._send_ahead(plan)
 
     def run_level(self, plan: LevelPlan) -> AsyncGenerator[LevelEvent, None]:
@@ -132,15 +134,18 @@ class RemoteWorker:
         _refuse_shared_memory(plan.probe)
         self._stopping.clear()
         ended = is_uncertain = False
+        began_ns = time.monotonic_ns()
         sent = await self._send_ahead(plan)
         target, environment = await asyncio.to_thread(without_header_files, plan.probe.target)
         await self.set_clock()
-        if self._stopping.is_set():
+        plan = time_left(plan, began_ns)
+        if sent is None or self._stopping.is_set() or plan.max_duration_ns <= 0:
             yield not_begun(plan)
             return
         there = sent.plan(plan_there(plan, self.offset))
+        there = replace(there, probe=replace(there.probe, target=target))
         try:
-            await self._call("begin", replace(there, probe=replace(there.probe, target=target)), environment)
+            await self._call("begin", there, Variables(environment))
             if self._stopping.is_set():  # it may have come there first
                 await self._call("stop")
             while not ended:
@@ -212,9 +217,14 @@ class RemoteWorker:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    async def _send_ahead(self, plan: LevelPlan) -> Sent:
+    async def _send_ahead(self, plan: LevelPlan) -> Sent | None:
         machine = self.name.rpartition(":")[0]
-        return await self._cargo.send(self._call, machine, plan)
+        try:
+            return await self._cargo.send(self._call, machine, plan, self._stopping)
+        except PreflightError as error:
+            if error.reason is Reason.NO_WORKER:
+                raise PreflightError(error.reason, f"worker {self.name}: {error}") from error
+            raise
 
     def _warn_of_clock(self, plan: LevelPlan) -> None:
         window_s, error_s = plan.probe.measurement.window_ns / NS, self.offset.error_ns / NS

@@ -82,6 +82,10 @@ spec:
           value: '["distributed.http.health"]'
         - name: DASK_TEMPORARY_DIRECTORY
           value: /tmp
+        {{- if eq .role "worker" }}
+        - name: CANARY_POOL_KEPT_MIB
+          value: {{ .root.Values.pool.inputMiB | quote }}
+        {{- end }}
         {{- include "triton-canary.poolTlsEnv" .root | nindent 8 }}
       ports:
         {{- range $name, $port := .ports }}
@@ -120,7 +124,7 @@ spec:
   volumes:
     - name: tmp
       emptyDir:
-        sizeLimit: 64Mi
+        sizeLimit: {{ if eq .role "worker" }}{{ add 64 (mul 2 .root.Values.pool.inputMiB) }}{{ else }}64{{ end }}Mi
     {{- include "triton-canary.poolTlsVolume" .root | nindent 4 }}
     {{- if eq .role "worker" }}
     {{- range .root.Values.secretMounts }}

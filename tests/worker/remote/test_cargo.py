@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,8 @@ from exporter.core.errors import InputError, PreflightError
 from exporter.core.facts import TensorSpec
 from exporter.core.outcome import Reason
 from exporter.core.probe import DEFAULT_PROMPT, InputOptions, LoadLevel, Mode
+from exporter.core.target import Header
+from exporter.core.units import MS
 from exporter.core.window import Checked, LevelEnd, RecordColumns, Window
 from exporter.engine.plan import LevelPlan
 from exporter.payload import make_dataset
@@ -25,7 +27,7 @@ from exporter.services.torchserve import FILE, TorchServeService
 from exporter.worker.ipc import Failure
 from exporter.worker.remote import cargo
 from exporter.worker.remote.cargo import Cargo, Sent
-from exporter.worker.remote.host import WorkerHost
+from exporter.worker.remote.host import Variables, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.schema import schema
 from tests.builders import concurrency, make_facts, make_target
@@ -47,7 +49,7 @@ class CountingHost(WorkerHost):
         self.came.append(f"{name} {offset} {len(data)}")
         return await super().keep_part(key, name, offset, data)
 
-    async def begin(self, plan: LevelPlan, environment: Mapping[str, str]) -> None:
+    async def begin(self, plan: LevelPlan, environment: Variables) -> Failure | None:
         await self.start()
         assert self._worker is not None
         run = self._worker.run_member
@@ -57,7 +59,7 @@ class CountingHost(WorkerHost):
             return run(whole)
 
         self._worker.run_member = noting  # type: ignore[method-assign, assignment]
-        await super().begin(plan, environment)
+        return await super().begin(plan, environment)
 
 
 @asynccontextmanager
@@ -173,7 +175,8 @@ async def test_files_that_the_data_names_travel_too(tmp_path: Path) -> None:
     it = replace(it, facts=facts, probe=replace(it.probe, target=target))
     host = CountingHost(tmp_path / "kept")
     async with members(("tcp://m1:1", host)) as (member,):
-        sent = await Cargo().send(member._call, "m1", it)
+        sent = await Cargo().send(member._call, "m1", it, asyncio.Event())
+        assert sent is not None
     there = sent.plan(it)
     for image in images:
         image.unlink()
@@ -199,7 +202,8 @@ async def test_what_is_wrong_with_a_file_names_its_path_here(tmp_path: Path) -> 
         for text in (str(raised.value), *raised.value.problems):
             assert str(path) in text
             assert "kept" not in text
-        path.unlink()
+    path.unlink()
+    async with members(("tcp://m1:1", CountingHost(tmp_path / "kept"))) as (member,):
         with pytest.raises(PreflightError, match=rf"{path}: cannot be read: No such file"):
             await member.prepare(plan_of(source="files", paths=(str(path),)))
 
@@ -274,11 +278,49 @@ async def test_a_level_that_is_stopped_while_its_data_travels_does_not_begin(tmp
         assert (await run(member, it)).sent > 0, "the next one does"
 
 
+async def test_a_level_has_the_time_that_its_data_left(tmp_path: Path) -> None:
+    host = SlowStore(tmp_path / "kept")
+    it = replace(plan_of(string_data=LONG), max_duration_ns=20 * MS)
+    async with members(("tcp://m1:1", host)) as (member,):
+        running = asyncio.create_task(run(member, it))
+        await host.asked.wait()
+        await asyncio.sleep(0.05)
+        host.released.set()
+        end = await running
+    assert (end.reason, end.sent, host.plans) == (Reason.TIME_BUDGET, 0, [])
+    assert "max_duration" in end.text
+
+
+async def test_the_same_at_two_paths_travels_once_and_an_error_names_both(tmp_path: Path) -> None:
+    paths = []
+    for number in "12":
+        (tmp_path / number).mkdir()
+        path = tmp_path / number / "d.json"
+        path.write_text(json.dumps({"data": [{"INPUT0": [1.0]}]}))
+        paths.append(str(path))
+    host = CountingHost(tmp_path / "kept")
+    async with members(("tcp://m1:1", host)) as (member,):
+        with pytest.raises(PreflightError, match=f"{paths[0]} or {paths[1]}"):
+            await run(member, plan_of(source="files", paths=tuple(paths)))
+    assert len(host.came) == 1
+
+
+def test_no_secret_is_in_what_dask_may_log() -> None:
+    """It logs its messages at its level debug, with our arguments as their repr."""
+    secret = "hunter2"
+    options = InputOptions(string_data=secret, parameters=(("a", secret),))
+    options = replace(options, prompt=replace(DEFAULT_PROMPT, system=secret, template=secret))
+    target = make_target(headers=(Header("Authorization", value=secret),))
+    it = make_plan(concurrency(1))
+    it = replace(it, probe=replace(it.probe, target=target, input=options))
+    assert secret not in repr((it, Variables({"TOKEN": secret})))
+
+
 async def test_questions_for_the_server_carry_no_input(tmp_path: Path) -> None:
     asked: list[InputOptions] = []
 
     class Asked(CountingHost):
-        async def preflight(self, probe: object, environment: Mapping[str, str]) -> object:  # type: ignore[override]
+        async def preflight(self, probe: object, environment: Variables) -> object:  # type: ignore[override]
             asked.append(probe.input)  # type: ignore[attr-defined]
             return make_facts()
 

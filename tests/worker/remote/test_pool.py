@@ -18,7 +18,7 @@ from exporter.engine.tally import Allowance
 from exporter.storage.account import boottime_ns
 from exporter.worker.ipc import Failure
 from exporter.worker.remote import pool
-from exporter.worker.remote.host import LEASE_SECONDS, Pulse, WorkerHost
+from exporter.worker.remote.host import LEASE_SECONDS, Pulse, Variables, WorkerHost
 from exporter.worker.remote.member import RemoteWorker
 from exporter.worker.remote.pool import lend_remote
 from exporter.worker.remote.schema import schema
@@ -129,8 +129,8 @@ async def test_another_version_is_refused() -> None:
 async def test_a_client_that_is_gone_leaves_silence_within_the_lease(host: WorkerHost) -> None:
     """The client stops to beat."""
     assert isinstance(await host.start(), Pulse)
-    assert await host.preflight(probe(), {}) == make_facts()
-    await host.begin(plan(), {})
+    assert await host.preflight(probe(), Variables({})) == make_facts()
+    await host.begin(plan(), Variables({}))
     while not any(isinstance(event, Window) for event in await host.events()):
         await host.beat(_soon())
     await host.beat(_soon())
@@ -276,5 +276,5 @@ async def test_an_error_that_none_expects_ends_the_level(host: WorkerHost, monke
 
     await host.start()
     monkeypatch.setattr(host._worker, "run_member", broken)
-    await host.begin(plan(), {})
+    await host.begin(plan(), Variables({}))
     assert await host.events() == [Failure(False, Reason.INTERNAL, "OverflowError")]

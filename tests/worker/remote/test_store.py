@@ -36,7 +36,7 @@ def put(into: Store, files: dict[str, bytes], *, key: str = "", chunk: int = 3) 
     for name, content in files.items():
         for offset in range(0, max(len(content), 1), chunk):
             into.add(key, name, offset, content[offset : offset + chunk])
-    return into.finish(key, len(files) > 1)
+    return into.finish(key)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -67,8 +67,8 @@ def test_of_two_clients_that_send_the_same_both_have_it(folder: Path) -> None:
     ours.add(key, "a", 0, b"a")
     theirs.add(key, "a", 0, b"abc")
     ours.add(key, "a", 1, b"bc")
-    assert theirs.finish(key, False)
-    assert ours.finish(key, False)
+    assert theirs.finish(key)
+    assert ours.finish(key)
     assert (folder / key / "a").read_bytes() == b"abc"
     assert [entry.name for entry in folder.iterdir()] == [key]
 
@@ -101,21 +101,22 @@ def test_what_was_not_used_for_longest_goes(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "KEPT_BYTES", 250)
     ours = Store(folder)
     now_s = time.time()
-    ages_s = {"new": 0, "used": 3000, "old": 4000, "older": 5000, "forgotten": store.KEPT_SECONDS + 1}
+    ages_s = {"new": 0, "used": 80_000, "old": 90_000, "older": 100_000, "forgotten": store.KEPT_SECONDS + 60}
     keys = {}
     for name, age_s in ages_s.items():
-        files = {name: name.encode() * 100 if name != "forgotten" else b""}
-        keys[name] = key_of(files)
+        content = b"" if name == "forgotten" else name[:1].encode() * 100
+        keys[name] = key_of({name: content})
         kept = folder / keys[name]
         kept.mkdir()
-        (kept / name).write_bytes(files[name][:100])
-        os.utime(kept, (now_s - age_s, now_s - age_s))
+        (kept / name).write_bytes(content)
+        for path in (kept / name, kept):
+            os.utime(path, (now_s - age_s, now_s - age_s))
     unfinished = folder / f"{'0' * 64}.0123.part"
     unfinished.mkdir()
     os.utime(unfinished, (0, 0))
     assert put(ours, {"last": b"x" * 100})
     left = {name for name, key in keys.items() if not ours.lacking([key])}
-    assert left == {"new", "used"}, "300 bytes, but those were used within the hour"
+    assert left == {"new", "used"}, "300 bytes, but those were used within the day"
     assert not unfinished.exists()
 
 
@@ -126,3 +127,67 @@ def test_asking_for_it_is_using_it(folder: Path) -> None:
     os.utime(kept, (0, 0))
     ours.lacking([kept.name])
     assert time.time() - kept.stat().st_mtime < 60
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_what_is_damaged_travels_again(folder: Path, damage: str) -> None:
+    """A machine that stopped may have left less than it had reported."""
+    ours = Store(folder)
+    files = {"a": b"abc", "b": b"def"}
+    key = key_of(files)
+    put(ours, files)
+    path = folder / key / "b"
+    if damage == "cut":
+        path.write_bytes(b"de")
+    else:
+        path.unlink()
+    assert ours.lacking([key]) == [key]
+    assert put(ours, files)
+    assert ours.lacking([key]) == []
+
+
+def test_what_is_not_finished_goes_with_its_client(folder: Path) -> None:
+    ours, theirs = Store(folder), Store(folder)
+    key = key_of({"a": b"abc"})
+    for each in (ours, theirs):
+        each.add(key, "a", 0, b"a")
+    ours.abandon()
+    theirs.add(key, "a", 1, b"bc")
+    assert theirs.finish(key)
+
+
+def test_a_store_that_is_opened_is_purged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether anything travels later, or not; a file that grows keeps what is not finished."""
+    ours = Store(folder)
+    put(ours, {"a": b"abc"})
+    old = folder / key_of({"a": b"abc"})
+    growing = folder / f"{'1' * 64}.0123.part"
+    growing.mkdir()
+    (growing / "a").write_bytes(b"a")
+    stray = folder / "README"
+    stray.write_text("a user's")
+    for entry in (old, growing):
+        os.utime(entry, (0, 0))
+    os.utime(old / "a", (0, 0))
+    monkeypatch.setenv(store.KEPT_VARIABLE, "1")
+    Store(folder)
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted([growing.name, stray.name])
+
+
+def test_a_full_disk_is_left_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Store(folder)
+    key = key_of({"a": b"abc"})
+    ours.add(key, "a", 0, b"a")
+
+    real = os.open
+
+    def full(path: Path, flags: int, *arguments: int, **more: int) -> int:
+        if flags & os.O_WRONLY:
+            raise OSError(28, "No space left on device")
+        return real(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        ours.add(key, "a", 1, b"b")
+    monkeypatch.undo()
+    assert list(folder.iterdir()) == []
