@@ -77,7 +77,7 @@ def probe_status(address: str) -> dict[str, Any] | None:
         with urllib.request.urlopen(f"http://{address}/api/status", timeout=5) as response:
             found: dict[str, Any] = json.load(response)["probes"][0]
             return found
-    except urllib.error.URLError:
+    except OSError:  # not there yet, or on a busy machine late
         return None
 
 
