@@ -50,7 +50,7 @@ class TorchServeService(PlainService):
     def encode(self, probe: Probe, facts: ModelFacts, steps: Sequence[Tensors], sweep_id: str) -> list[EncodedRequest]:
         """One request a step. Files are read now. Raises InputError, or PreflightError if a header's value cannot be
         read."""
-        files: dict[str, bytes] = {}
+        files = _Files(dict(probe.input.moved))
         return [_encode(probe, facts, tensors, sweep_id, files) for tensors in steps]
 
     def channel(
@@ -175,9 +175,7 @@ def _refused(page: Any) -> PreflightError:
     return refusal
 
 
-def _encode(
-    probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, files: dict[str, bytes]
-) -> EncodedRequest:
+def _encode(probe: Probe, facts: ModelFacts, tensors: Tensors, sweep_id: str, files: _Files) -> EncodedRequest:
     given = checked(facts, tensors)
     if len(given) != 1:
         text = f"a request has one of {FILE}, the path of a file, and {BODY}, what is sent: give one"
@@ -185,7 +183,7 @@ def _encode(
     spec, tensor = given[0]
     content: bytes = tensor.item()
     if spec.name == FILE:
-        content = _read(content, files, dict(probe.input.moved))
+        content = files.read(content)
         kind = probe.input.content_type or FORM
     else:
         kind = probe.input.content_type or ("application/json" if _is_json(content) else "application/octet-stream")
@@ -196,15 +194,23 @@ def _encode(
     )
 
 
-def _read(path: bytes, files: dict[str, bytes], moved: Mapping[str, str]) -> bytes:
-    name = path.decode(errors="replace")
-    if name not in files:
-        try:
-            files[name] = Path(moved.get(name, name)).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InputError(f"{FILE} {name!r}: cannot be read: {reason}") from error
-    return files[name]
+class _Files:
+    """Each is read once; `moved` has where those are that a worker of another machine got."""
+
+    def __init__(self, moved: Mapping[str, str]) -> None:
+        self._moved = moved
+        self._read: dict[str, bytes] = {}
+
+    def read(self, path: bytes) -> bytes:
+        """The content of the file that the data names. Raises InputError."""
+        name = path.decode(errors="replace")
+        if name not in self._read:
+            try:
+                self._read[name] = Path(self._moved.get(name, name)).read_bytes()
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise InputError(f"{FILE} {name!r}: cannot be read: {reason}") from error
+        return self._read[name]
 
 
 def _is_json(content: bytes) -> bool:

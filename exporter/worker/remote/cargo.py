@@ -35,6 +35,8 @@ CHUNK_SECONDS = 60.0
 _SYNCED_BYTES_PER_SECOND = 10e6
 """A slow disk's."""
 
+_TEXT = ""
+"""In the place of a path: no path is empty."""
 _TEXT_NAME = "text"
 _NO_STRINGS = np.empty(0, np.object_)
 
@@ -44,7 +46,8 @@ Call = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Files with one key: those of a directory, one alone, or a text in the place of one. `given` is its path here."""
+    """Files with one key: those of a directory, one alone, or a text in the place of one. `given` is its path here,
+    `_TEXT` for a text."""
 
     key: str
     given: str
@@ -95,7 +98,7 @@ class Cargo:
                 if stopping.is_set():
                     return None
                 there = {parcel.given: parcel.at(folder) for parcel in parcels}
-                text = there.pop(plan.probe.input.string_data, "")
+                text = there.pop(_TEXT, "")
                 self._sent[machine, *what] = Sent(folder, there, text)
         return self._sent[machine, *what]
 
@@ -161,8 +164,11 @@ class Sent:
         return event
 
     def _text(self, text: str) -> str:
+        if not self.folder or self.folder not in text:
+            return text
         for there in set(self.there.values()):
-            text = text.replace(there, " or ".join(here for here, at in self.there.items() if at == there))
+            if there in text:
+                text = text.replace(there, " or ".join(here for here, at in self.there.items() if at == there))
         head, found, _ = text.rpartition(self.folder)
         # Long texts are cut where they come from, and may end in the middle of a path.
         return f"{head}…" if found and text.endswith("…") else text
@@ -187,7 +193,7 @@ def _of_path(path: str) -> Parcel:
 def _of_text(text: str) -> Parcel:
     content = text.encode("utf-8", "surrogatepass")
     key = digest_of([(_TEXT_NAME, hashlib.sha256(content).digest())])
-    return Parcel(key, text, ((_TEXT_NAME, content),))
+    return Parcel(key, _TEXT, ((_TEXT_NAME, content),))
 
 
 async def _send_all(call: Call, parcels: list[Parcel], stopping: asyncio.Event) -> str:

@@ -246,10 +246,9 @@ class WorkerHost:
 def _whole(plan: LevelPlan) -> LevelPlan:
     """The plan with the text that went ahead."""
     given = plan.probe.input
-    mark, _, path = given.string_data.rpartition(SENT_AHEAD)
-    if not path or mark:
+    if not given.string_data.startswith(SENT_AHEAD):
         return plan
-    text = Path(path).read_bytes().decode("utf-8", "surrogatepass")
+    text = Path(given.string_data.removeprefix(SENT_AHEAD)).read_bytes().decode("utf-8", "surrogatepass")
     return replace(plan, probe=replace(plan.probe, input=replace(given, string_data=text)))
 
 

@@ -305,6 +305,32 @@ async def test_the_same_at_two_paths_travels_once_and_an_error_names_both(tmp_pa
     assert len(host.came) == 1
 
 
+async def test_a_level_without_files_ends_with_its_own_error(tmp_path: Path) -> None:
+    it = plan_of()
+    it = replace(it, probe=replace(it.probe, target=make_target(kind="no_fit")))
+    async with members(("tcp://m1:1", CountingHost(tmp_path / "kept"))) as (member,):
+        with pytest.raises(PreflightError, match="expected 16 elements, found 4"):
+            await run(member, it)
+
+
+async def test_a_path_that_is_given_as_a_text_stays_one(tmp_path: Path) -> None:
+    """TorchServe's input may be a file that `string_data` names."""
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"pixels")
+    facts = replace(make_facts(), inputs=(TensorSpec(FILE, "BYTES", (1,)),), max_batch_size=0)
+    it = plan_of(string_data=str(image))
+    it = replace(it, facts=facts, probe=replace(it.probe, target=make_target(kind="torchserve")))
+    async with members(("tcp://m1:1", CountingHost(tmp_path / "kept"))) as (member,):
+        sent = await Cargo().send(member._call, "m1", it, asyncio.Event())
+    assert sent is not None
+    there = sent.plan(it).probe
+    assert there.input.string_data == str(image)
+    image.unlink()
+    (step,) = make_dataset(facts, there.input).steps
+    (request,) = TorchServeService().encode(there, facts, [step.inputs], "s")
+    assert b"pixels" in request.body
+
+
 def test_no_secret_is_in_what_dask_may_log() -> None:
     """It logs its messages at its level debug, with our arguments as their repr."""
     secret = "hunter2"
